@@ -1,0 +1,56 @@
+//! Progress of long work, as data: libraries emit events, only the command line draws them.
+
+/// One thing that happened during long work.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A phase began; `total` counts its units when they are known.
+    PhaseStarted {
+        phase: String,
+        total: Option<u64>,
+        unit: &'static str,
+    },
+    /// The phase advanced to `done` units.
+    PhaseAdvanced { phase: String, done: u64 },
+    /// The phase ended.
+    PhaseEnded { phase: String },
+    /// One optimiser step was taken.
+    Step(StepEvent),
+    /// An evaluation ran after `step`.
+    Eval { step: u64, loss: f64 },
+    /// A remark for the reader, such as a remedy that was applied.
+    Note(String),
+    /// Something was lost or is likely wrong; never silent.
+    Warning(String),
+}
+
+/// Figures of one optimiser step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepEvent {
+    /// 1-based number of the step.
+    pub step: u64,
+    /// Number of steps planned; training may stop before.
+    pub steps_max: u64,
+    /// Mean loss over the tokens with loss of this step, in nats per token.
+    pub loss: f64,
+    /// Learning rate used.
+    pub lr: f64,
+    /// Global L2 norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Tokens processed per second of wall time in this step.
+    pub tokens_per_s: f64,
+    /// Estimated seconds left.
+    pub seconds_left: f64,
+}
+
+/// Receives events; called from the thread that does the work, so it must be quick.
+pub trait Progress {
+    /// Takes one event.
+    fn event(&self, event: Event);
+}
+
+/// Drops every event.
+pub struct Quiet;
+
+impl Progress for Quiet {
+    fn event(&self, _event: Event) {}
+}

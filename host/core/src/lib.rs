@@ -1,0 +1,12 @@
+//! Plain records, ids, progress events, cancellation, failure kinds and the ports of `dlm`.
+//!
+//! Invariants: nothing here reads a file, a clock, the environment or a tensor, and nothing prints.
+//! Every other crate may depend on this one; this one depends on none of ours.
+
+pub mod cancel;
+pub mod event;
+pub mod failure;
+
+pub use cancel::Cancel;
+pub use event::{Event, Progress, Quiet};
+pub use failure::{FailureKind, Hints};
