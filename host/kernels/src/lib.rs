@@ -1,1 +1,2 @@
 //! Skeleton; being written.
+pub mod quant;
