@@ -3,9 +3,12 @@
 //! Invariants: nothing here reads a file, a clock, the environment or a tensor, and nothing prints.
 //! Every other crate may depend on this one; this one depends on none of ours.
 
+pub mod base;
 pub mod cancel;
 pub mod event;
 pub mod failure;
+pub mod hardware;
+pub mod ports;
 
 pub use cancel::Cancel;
 pub use event::{Event, Progress, Quiet};

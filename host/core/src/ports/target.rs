@@ -1,0 +1,310 @@
+//! The export-target port: what turns a prepared set of artefacts into something a runtime serves.
+//!
+//! Order of calls: [`TargetSource::open`], [`ExportTarget::prepare`], [`ExportTarget::install`],
+//! [`ExportTarget::smoke`]; [`run_target`] makes the last three. Opening is cheap enough to come before the weights are
+//! touched, so that an unknown target is refused first.
+
+use std::path::PathBuf;
+
+use crate::failure::{FailureKind, Hints};
+
+/// The artefact kinds a target can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArtifactKind {
+    Gguf,
+    Adapter,
+    Tokenizer,
+    ChatTemplate,
+    Manifest,
+    Pack,
+    Document,
+    Other,
+}
+
+/// One finished file that a target may use. It is never handed over by path: the target names it, the host opens it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Artifact {
+    /// Unique in one export: `base.gguf`, `merged.gguf`, `adapter.gguf`, `adapters/<name>.gguf`.
+    pub name: String,
+    pub kind: ArtifactKind,
+    pub path: PathBuf,
+    pub size: u64,
+    /// Lower-case hex.
+    pub sha256: String,
+    /// Its name relative to the export directory, with `/`; scripts use `$SCRIPT_DIR/<staged_path>`.
+    pub staged_path: Option<String>,
+}
+
+/// Where a target works: the export directory and the finished files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// The export directory; it exists. The target's files are written here.
+    pub directory: PathBuf,
+    pub artifacts: Vec<Artifact>,
+    /// Names in `directory` that a target may not write, besides the artefacts' own: `export_manifest.json`, …
+    pub reserved: Vec<String>,
+}
+
+/// The base model, as targets show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetBase {
+    /// Registry key or `hf:org/name`.
+    pub reference: String,
+    pub revision: Option<String>,
+    pub architecture: String,
+    pub context_length: u32,
+    /// SPDX id or label.
+    pub license: Option<String>,
+}
+
+/// One adapter of the export.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetAdapter {
+    /// `default` for the single adapter of a document.
+    pub name: String,
+    pub version: u32,
+    /// Name of its [`Artifact`]; when merged, the name of the merged model.
+    pub artifact: String,
+    pub weight: f64,
+}
+
+/// How messages become text, in the model's own words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetChat {
+    /// The Jinja template, whole.
+    pub template: String,
+    /// The dialect of the base registry: `chatml`, `qwen3thinking`, `smollm3`, `gemma2`, `olmo2`, `llama3`, `phi3`,
+    /// `phi4mini`, `mistral`; nothing when unknown.
+    pub family: Option<String>,
+    /// What the template puts in the system block when the conversation has no system message.
+    pub default_system: Option<String>,
+    /// Stop texts in order, without repeats.
+    pub stop: Vec<String>,
+    /// False with `--no-template`: the runtime chooses its own template.
+    pub is_written: bool,
+}
+
+/// A question whose greedy answer is known, so that the smoke test can compare.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetProbe {
+    pub system: Option<String>,
+    pub user: String,
+    /// What `dlm prompt --temp 0` answers, special tokens left out.
+    pub answer: String,
+    /// The prompt's token ids as `dlm` renders it, generation prompt included; empty when not to be compared.
+    pub prompt_tokens: Vec<u32>,
+    pub new_tokens_max: u32,
+    /// True where the answer must be the same text (F16 and F32 weights); false where only an answer is asked for.
+    pub is_exact: bool,
+}
+
+/// Everything a target knows about the export.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetPlan {
+    /// Name to serve or register under.
+    pub name: String,
+    pub document_id: String,
+    /// The `.dlm` file's name, without its folder.
+    pub source: Option<String>,
+    pub base: TargetBase,
+    pub adapters: Vec<TargetAdapter>,
+    /// `Q4_K_M`, `F16`, …
+    pub quant: String,
+    pub is_merged: bool,
+    /// `min(training.sequence_len, base context length)`.
+    pub context_length: u32,
+    /// Nothing when the adapter's tokenizer has no chat template.
+    pub chat: Option<TargetChat>,
+    pub system_prompt: Option<String>,
+    pub temperature: Option<f32>,
+    pub top_p: Option<f32>,
+    /// Model tag for speculative decoding.
+    pub draft: Option<String>,
+    /// `os/arch` of this machine, such as `linux/x86_64`.
+    pub platform: String,
+    /// From `--target-opt key=value`.
+    pub options: Vec<(String, String)>,
+    pub probe: Option<TargetProbe>,
+}
+
+/// What a target says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetInfo {
+    pub name: String,
+    /// The plugin's version.
+    pub version: String,
+    pub detail: Option<String>,
+    /// Artefact kinds it can use, best first.
+    pub accepts: Vec<ArtifactKind>,
+    /// `os/arch` pairs; empty means any.
+    pub platforms: Vec<String>,
+    /// Programs it may run.
+    pub programs: Vec<String>,
+    /// What it may do, in grant syntax, for `--verbose` and for the record of the export.
+    pub granted: Vec<String>,
+    /// Hash of the component that runs, lower-case hex.
+    pub sha256: String,
+}
+
+/// One file that a target wrote, already at its place in the export directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetFile {
+    /// Relative to the export directory, with `/`.
+    pub name: String,
+    pub size: u64,
+    /// Lower-case hex.
+    pub sha256: String,
+    pub is_executable: bool,
+}
+
+/// What `prepare` made.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct TargetPrepared {
+    pub files: Vec<TargetFile>,
+    /// The launch script or the like, by name, when there is one.
+    pub launch: Option<String>,
+    /// Commands that `install` will run.
+    pub install_preview: Vec<String>,
+    /// What to type to use the result.
+    pub usage: Vec<String>,
+}
+
+/// What the runtime knows the result by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetRegistration {
+    pub name: String,
+    pub runtime_version: Option<String>,
+}
+
+/// How the smoke test went. A failed one is an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetSmoke {
+    /// Not run, and why.
+    Skipped { reason: String },
+    /// First line of the answer.
+    Passed { detail: String },
+}
+
+/// Everything that one export target did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetReport {
+    pub info: TargetInfo,
+    pub prepared: TargetPrepared,
+    pub registration: Option<TargetRegistration>,
+    pub smoke: TargetSmoke,
+}
+
+/// A target failed or was stopped. It carries everything the command line shows, because the caller cannot know the
+/// error types of the plugin host.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct TargetError {
+    /// Machine-readable, such as `plugin::limit`.
+    pub code: &'static str,
+    /// The word in front of the message: `export`, `smoke`, `ollama`, …
+    pub subject: String,
+    pub kind: FailureKind,
+    pub message: String,
+    pub hints: Vec<String>,
+    /// Who was running and what was missing, for `--json`.
+    pub detail: Option<Box<TargetErrorDetail>>,
+}
+
+/// Who was running when a target failed, and what it lacked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetErrorDetail {
+    pub plugin: String,
+    pub version: String,
+    pub world: &'static str,
+    pub function: Option<&'static str>,
+    /// The capability that is missing, in grant syntax.
+    pub capability: Option<String>,
+    /// The limit that was passed, such as `memory`.
+    pub limit: Option<String>,
+}
+
+impl Hints for TargetError {
+    fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    fn kind(&self) -> FailureKind {
+        self.kind
+    }
+
+    fn hints(&self) -> Vec<String> {
+        self.hints.clone()
+    }
+}
+
+/// Finds targets by name.
+pub trait TargetSource {
+    /// The known names, in the order in which messages list them. Starts nothing.
+    fn names(&self) -> Vec<String>;
+
+    /// Checks that `selector` (`name` or `name:argument`) names a target, without starting it.
+    ///
+    /// **Errors**: code `plugin::unknown`, a misuse that lists the known names.
+    fn check(&self, selector: &str) -> Result<(), TargetError>;
+
+    /// Opens the target that `selector` names.
+    ///
+    /// **Errors**: as [`TargetSource::check`]; and when the plugin cannot be loaded or refuses.
+    fn open(&self, selector: &str) -> Result<Box<dyn ExportTarget>, TargetError>;
+}
+
+/// One opened target.
+pub trait ExportTarget {
+    /// What it says about itself.
+    fn info(&self) -> &TargetInfo;
+
+    /// Writes the target's files into the stage's directory, all of them or none.
+    fn prepare(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<TargetPrepared, TargetError>;
+
+    /// Registers the result with the runtime, where it has a notion of that.
+    fn install(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<Option<TargetRegistration>, TargetError>;
+
+    /// Serves the result once and asks it a question.
+    ///
+    /// **Errors**: an answer that is missing, empty or other than the probe's is an error with subject `smoke`.
+    fn smoke(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<TargetSmoke, TargetError>;
+}
+
+/// How far [`run_target`] goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TargetRun {
+    /// False with `--dry-run`: stop after the files.
+    pub is_installed: bool,
+    /// False with `--no-smoke`.
+    pub is_smoked: bool,
+}
+
+/// Takes a finished set of artefacts through an opened target: files, registration, smoke test.
+///
+/// **Errors**: the first failure; files that `prepare` wrote stay, so that a failed smoke test can be repeated by hand.
+pub fn run_target(
+    target: &mut dyn ExportTarget,
+    plan: &TargetPlan,
+    stage: &Stage,
+    run: TargetRun,
+) -> Result<TargetReport, TargetError> {
+    let prepared = target.prepare(plan, stage)?;
+    let registration = if run.is_installed {
+        target.install(plan, stage)?
+    } else {
+        None
+    };
+    let smoke = if run.is_installed && run.is_smoked {
+        target.smoke(plan, stage)?
+    } else {
+        TargetSmoke::Skipped {
+            reason: if run.is_installed { "--no-smoke" } else { "--dry-run" }.to_owned(),
+        }
+    };
+    Ok(TargetReport {
+        info: target.info().clone(),
+        prepared,
+        registration,
+        smoke,
+    })
+}
