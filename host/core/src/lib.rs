@@ -8,8 +8,15 @@ pub mod cancel;
 pub mod event;
 pub mod failure;
 pub mod hardware;
+pub mod lock;
+pub mod manifest;
 pub mod ports;
+pub mod section;
+pub mod stamp;
+pub mod ulid;
 
 pub use cancel::Cancel;
 pub use event::{Event, Progress, Quiet};
 pub use failure::{FailureKind, Hints};
+pub use section::{AutoMined, AutoSynth, Media, Section, SectionId, SectionKind};
+pub use ulid::Ulid;
