@@ -5,14 +5,20 @@
 //! This module knows rows of blocks; it knows no tensor names, files or architectures.
 //!
 //! One file per family: `simple` (32-element blocks), `k_min` (Q2_K, Q4_K, Q5_K: scale and minimum), `k_scale`
-//! (Q3_K, Q6_K: scale only), `iq4` (non-linear four bits).
+//! (Q3_K, Q6_K: scale only), `iq4` (non-linear four bits), `search` (the scale searches they share), `lanes` (the
+//! vectors that the searches run on).
 
 mod iq4;
 mod k_min;
 mod k_scale;
+mod lanes;
+mod search;
 mod simple;
 
-use half::bf16;
+pub use lanes::Level;
+
+use half::{bf16, f16};
+use lanes::Lanes;
 
 /// Elements of one super-block of the K types.
 pub const SUPER_BLOCK: usize = 256;
@@ -263,4 +269,116 @@ fn half_to_f32(bits: u16) -> f32 {
     let scaled = f32::from_bits(magnitude) * f32::from_bits(0x7780_0000);
     let special = u32::from(bits & 0x7c00 == 0x7c00) * 0x7f80_0000;
     f32::from_bits(scaled.to_bits() | special | sign)
+}
+
+/// Rounds to a half float and writes it at byte `at`.
+#[inline(always)]
+fn put_half(bytes: &mut [u8], at: usize, value: f32) {
+    bytes[at..at + 2].copy_from_slice(&f16::from_f32(value).to_le_bytes());
+}
+
+/// Returns the weight of every value: its importance times `sqrt(factor * mean square of its span + square)`.
+#[inline(always)]
+fn importance_weights(x: &[f32], importance: &[f32], span: usize, factor: f32) -> Vec<f32> {
+    let mut weights = Vec::with_capacity(x.len());
+    for (x, importance) in x.chunks(span).zip(importance.chunks(span)) {
+        let squares = x.iter().fold(0.0, |sum, x| sum + x * x);
+        let variance = factor * squares / x.len() as f32;
+        weights.extend(
+            x.iter()
+                .zip(importance)
+                .map(|(x, importance)| importance * (variance + x * x).sqrt()),
+        );
+    }
+    weights
+}
+
+/// Encodes one row of `x` as `ty`, on the widest vectors of this machine.
+///
+/// **Shapes:** `out` is `ty.row_bytes(x.len())` long, `importance` (one positive weight per column) as long as `x`.
+/// Q8_0 and the plain floats ignore importance. **Errors:** lengths that do not fit; Q8_K, which is no weight type.
+/// **Source:** ggml's `quantize_*`: the bytes are equal to those of a build without fused multiply-add.
+pub fn quantize_row(ty: GgmlType, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) -> Result<(), QuantError> {
+    quantize_row_at(Level::detect(), ty, x, importance, out)
+}
+
+/// Encodes a row as [`quantize_row`] does, on vectors of the given width (or narrower, if the machine has no such).
+pub fn quantize_row_at(
+    level: Level,
+    ty: GgmlType,
+    x: &[f32],
+    importance: Option<&[f32]>,
+    out: &mut [u8],
+) -> Result<(), QuantError> {
+    check_row(ty, x.len(), out.len())?;
+    if ty == GgmlType::Q8_K {
+        return Err(QuantError::Unsupported {
+            ty,
+            purpose: "storing a weight",
+        });
+    }
+    if let Some(importance) = importance
+        && importance.len() != x.len()
+    {
+        return Err(QuantError::Importance {
+            len: x.len(),
+            found: importance.len(),
+        });
+    }
+    match level.at_most_detected() {
+        // SAFETY: `at_most_detected` found the features that the function is compiled for.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => unsafe { quantize_avx512(ty, x, importance, out) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => unsafe { quantize_avx2(ty, x, importance, out) },
+        _ => quantize_any::<f32>(ty, x, importance, out),
+    }
+    Ok(())
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,f16c,avx512f,avx512bw")]
+fn quantize_avx512(ty: GgmlType, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    quantize_any::<lanes::Sixteen>(ty, x, importance, out);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,f16c")]
+fn quantize_avx2(ty: GgmlType, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    quantize_any::<lanes::Eight>(ty, x, importance, out);
+}
+
+#[inline(always)]
+fn quantize_any<V: Lanes>(ty: GgmlType, x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    match ty {
+        GgmlType::F32 => {
+            for (value, raw) in x.iter().zip(out.as_chunks_mut::<4>().0) {
+                *raw = value.to_le_bytes();
+            }
+        }
+        GgmlType::F16 => {
+            for (value, raw) in x.iter().zip(out.as_chunks_mut::<2>().0) {
+                put_half(raw, 0, *value);
+            }
+        }
+        GgmlType::BF16 => {
+            for (value, raw) in x.iter().zip(out.as_chunks_mut::<2>().0) {
+                *raw = bf16::from_f32(*value).to_le_bytes();
+            }
+        }
+        GgmlType::Q4_0 => simple::encode_q4_0::<V>(x, importance, out),
+        GgmlType::Q4_1 => simple::encode_q4_1::<V>(x, importance, out),
+        GgmlType::Q5_0 => simple::encode_q5_0::<V>(x, importance, out),
+        GgmlType::Q5_1 => simple::encode_q5_1::<V>(x, importance, out),
+        GgmlType::Q8_0 => simple::encode_q8_0(x, out),
+        GgmlType::Q2_K => k_min::encode_q2_k::<V>(x, importance, out),
+        GgmlType::Q3_K => k_scale::encode_q3_k::<V>(x, importance, out),
+        GgmlType::Q4_K => k_min::encode_q4_k::<V>(x, importance, out),
+        GgmlType::Q5_K => k_min::encode_q5_k::<V>(x, importance, out),
+        GgmlType::Q6_K => k_scale::encode_q6_k::<V>(x, importance, out),
+        GgmlType::Q8_K => unreachable!("`quantize_row_at` refuses Q8_K"),
+        GgmlType::IQ4_NL => iq4::encode_iq4_nl(x, importance, out),
+        GgmlType::IQ4_XS => iq4::encode_iq4_xs(x, importance, out),
+    }
 }

@@ -3,7 +3,9 @@
 //!
 //! Value = `d * scale[s] * code`. **Source:** ggml `block_q3_K`, `block_q6_K`, `block_q8_K`.
 
-use super::{SUPER_BLOCK, half_at};
+use super::lanes::{Lanes, round};
+use super::search::{ZERO_BLOCK, fit_scale, fit_scale_by_descent};
+use super::{SUPER_BLOCK, half_at, importance_weights, put_half};
 
 /// Unpacks the sixteen 6-bit scales of Q3_K (stored plus 32) from their 12 bytes.
 #[inline(always)]
@@ -76,6 +78,138 @@ pub(super) fn decode_q8_k(bytes: &[u8], out: &mut [f32]) {
         let d = f32::from_le_bytes([block[0], block[1], block[2], block[3]]);
         for j in 0..SUPER_BLOCK {
             out[j] = d * f32::from(block[4 + j] as i8);
+        }
+    }
+}
+
+/// The value of largest magnitude, the first of them.
+#[inline(always)]
+fn peak(values: &[f32]) -> f32 {
+    values
+        .iter()
+        .fold(0.0f32, |peak, x| if x.abs() > peak.abs() { *x } else { peak })
+}
+
+/// Re-derives the codes of a sub-block from the scale that was really stored.
+#[inline(always)]
+fn requantise(x: &[f32], scale: f32, half: f32, codes: &mut [u8]) {
+    if scale == 0.0 {
+        return;
+    }
+    for (x, code) in x.iter().zip(codes) {
+        *code = (round(x / scale).min(half - 1.0).max(-half) + half) as i32 as u8;
+    }
+}
+
+#[inline(always)]
+pub(super) fn encode_q6_k<V: Lanes>(x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    for (i, (x, out)) in x
+        .as_chunks::<SUPER_BLOCK>()
+        .0
+        .iter()
+        .zip(out.as_chunks_mut::<210>().0)
+        .enumerate()
+    {
+        let importance = importance.map(|all| &all[SUPER_BLOCK * i..][..SUPER_BLOCK]);
+        let (mut codes, mut scales) = ([0; SUPER_BLOCK], [0.0; 16]);
+        fit_scale::<V>(16, 32.0, x, importance, &mut codes, &mut scales);
+        let peak = peak(&scales);
+        if peak.abs() < ZERO_BLOCK {
+            out.fill(0);
+            continue;
+        }
+        let inverse = -128.0 / peak;
+        put_half(out, 208, 1.0 / inverse);
+        let d = half_at(out, 208);
+        for sub in 0..16 {
+            let scale = round(inverse * scales[sub]).min(127.0) as i8;
+            out[192 + sub] = scale as u8;
+            requantise(
+                &x[16 * sub..][..16],
+                d * f32::from(scale),
+                32.0,
+                &mut codes[16 * sub..][..16],
+            );
+        }
+        let (low, rest) = out.split_at_mut(128);
+        let halves = low
+            .as_chunks_mut::<64>()
+            .0
+            .iter_mut()
+            .zip(rest[..64].as_chunks_mut::<32>().0);
+        for (codes, (low, high)) in codes.as_chunks::<128>().0.iter().zip(halves) {
+            for j in 0..32 {
+                low[j] = (codes[j] & 15) | (codes[j + 64] & 15) << 4;
+                low[j + 32] = (codes[j + 32] & 15) | (codes[j + 96] & 15) << 4;
+                high[j] = codes[j] >> 4 | codes[j + 32] >> 4 << 2 | codes[j + 64] >> 4 << 4 | codes[j + 96] >> 4 << 6;
+            }
+        }
+    }
+}
+
+/// Quantises the sixteen scales of Q3_K without importance: codes 0..64, and the factor.
+#[inline(always)]
+fn plain_q3_scales(scales: &[f32; 16], codes: &mut [u8; 16]) -> f32 {
+    let peak = peak(scales);
+    if peak == 0.0 {
+        return 0.0;
+    }
+    let inverse = -32.0 / peak;
+    for (code, scale) in codes.iter_mut().zip(scales) {
+        *code = (round(inverse * scale).min(31.0).max(-32.0) + 32.0) as u8;
+    }
+    1.0 / inverse
+}
+
+#[inline(always)]
+pub(super) fn encode_q3_k<V: Lanes>(x: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    for (i, (x, out)) in x
+        .as_chunks::<SUPER_BLOCK>()
+        .0
+        .iter()
+        .zip(out.as_chunks_mut::<110>().0)
+        .enumerate()
+    {
+        let (mut codes, mut scales) = ([0; SUPER_BLOCK], [0.0; 16]);
+        let mut scale_codes = [0; 16];
+        let d = match importance {
+            None => {
+                fit_scale_by_descent::<V>(16, 4.0, x, &mut codes, &mut scales);
+                plain_q3_scales(&scales, &mut scale_codes)
+            }
+            Some(all) => {
+                let weights = importance_weights(x, &all[SUPER_BLOCK * i..][..SUPER_BLOCK], SUPER_BLOCK, 2.0);
+                fit_scale::<V>(16, 4.0, x, Some(&weights), &mut codes, &mut scales);
+                let mut sums = [0.0; 16];
+                for (sum, weights) in sums.iter_mut().zip(weights.as_chunks::<16>().0) {
+                    *sum = weights.iter().fold(0.0, |sum, weight| sum + weight);
+                }
+                let mut factor = [0.0];
+                fit_scale::<f32>(16, 32.0, &scales, Some(&sums), &mut scale_codes, &mut factor);
+                factor[0]
+            }
+        };
+        out.fill(0);
+        put_half(out, 108, d);
+        for (j, code) in scale_codes.iter().enumerate() {
+            let at = if j < 8 { 96 + j } else { 88 + j };
+            out[at] |= (code & 15) << if j < 8 { 0 } else { 4 };
+            out[104 + j % 4] |= (code >> 4) << (2 * (j / 4));
+        }
+        let d = half_at(out, 108);
+        let stored = unpack_q3_scales(&out[96..108]);
+        for sub in 0..16 {
+            requantise(
+                &x[16 * sub..][..16],
+                d * f32::from(stored[sub]),
+                4.0,
+                &mut codes[16 * sub..][..16],
+            );
+        }
+        for (j, code) in codes.iter().enumerate() {
+            let (part, position, column) = (j / 128, j % 128 / 32, j % 32);
+            out[column] |= (code >> 2 & 1) << (4 * part + position);
+            out[32 + 32 * part + column] |= (code & 3) << (2 * position);
         }
     }
 }
