@@ -1,0 +1,152 @@
+//! A frozen weight `[n, k]`, stored as narrowly as it came.
+//!
+//! Rows are output features, row-major, as in safetensors. Values are read-only: nothing here computes a gradient of a
+//! weight. A weight may carry packed copies ("panels") that make products faster; see [`Weight::prepare`].
+
+use crate::bytes::Bytes;
+use crate::ctx::{Compute, Ctx};
+use crate::quant::{GgmlType, dequantize_row};
+
+/// Which product a packed copy serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// `y = x W^T`.
+    Forward,
+    /// `dx = dy W`.
+    Backward,
+}
+
+/// Bytes that are no weight of the stated shape.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WeightError {
+    /// A row of `k` elements is no whole number of blocks.
+    #[error("store rows of {k} elements as {ty}: its blocks hold {} elements", .ty.block_size())]
+    Row { ty: GgmlType, k: usize },
+    /// The data has another length than the shape needs.
+    #[error("store a weight [{n}, {k}] as {ty}: expected {expected} bytes, found {found}")]
+    Length {
+        ty: GgmlType,
+        n: usize,
+        k: usize,
+        expected: usize,
+        found: usize,
+    },
+    /// The product of the dimensions does not fit in memory.
+    #[error("store a weight [{n}, {k}]: the shape is too large")]
+    TooLarge { n: usize, k: usize },
+}
+
+/// A frozen weight of `n` output and `k` input features.
+#[derive(Clone, Debug)]
+pub struct Weight {
+    n: usize,
+    k: usize,
+    ty: GgmlType,
+    row_bytes: usize,
+    data: Bytes,
+}
+
+impl Weight {
+    /// Wraps stored bytes (little endian) of any type of the table, owned or memory-mapped.
+    ///
+    /// **Errors:** a row that is no whole number of blocks, or data of another length than `n` rows.
+    pub fn from_bytes(ty: GgmlType, n: usize, k: usize, data: Bytes) -> Result<Weight, WeightError> {
+        let row_bytes = ty.row_bytes(k).ok_or(WeightError::Row { ty, k })?;
+        let expected = row_bytes.checked_mul(n).ok_or(WeightError::TooLarge { n, k })?;
+        let found = data.as_slice().len();
+        if found != expected {
+            return Err(WeightError::Length {
+                ty,
+                n,
+                k,
+                expected,
+                found,
+            });
+        }
+        Ok(Weight {
+            n,
+            k,
+            ty,
+            row_bytes,
+            data,
+        })
+    }
+
+    /// Stores values as `f32`.
+    pub fn from_f32(n: usize, k: usize, values: &[f32]) -> Result<Weight, WeightError> {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Weight::from_bytes(GgmlType::F32, n, k, Bytes::from_vec(bytes))
+    }
+
+    /// Stores the bit patterns of `bfloat16` values.
+    pub fn from_bf16(n: usize, k: usize, bits: &[u16]) -> Result<Weight, WeightError> {
+        let bytes = bits.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Weight::from_bytes(GgmlType::BF16, n, k, Bytes::from_vec(bytes))
+    }
+
+    /// Stores the bit patterns of half-precision values.
+    pub fn from_f16(n: usize, k: usize, bits: &[u16]) -> Result<Weight, WeightError> {
+        let bytes = bits.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Weight::from_bytes(GgmlType::F16, n, k, Bytes::from_vec(bytes))
+    }
+
+    /// Returns the number of output features (rows).
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Returns the number of input features (columns).
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Returns the storage type.
+    pub fn ggml_type(&self) -> GgmlType {
+        self.ty
+    }
+
+    /// Returns the stored bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.data.as_slice()
+    }
+
+    /// Returns the bytes of row `i`.
+    pub fn row_bytes(&self, i: usize) -> &[u8] {
+        &self.bytes()[i * self.row_bytes..(i + 1) * self.row_bytes]
+    }
+
+    /// Decodes row `i` (an embedding, for one).
+    ///
+    /// **Panics:** when `i` is no row or `out` is not `k` long.
+    pub fn row_f32(&self, i: usize, out: &mut [f32]) {
+        assert!(
+            i < self.n && out.len() == self.k,
+            "a row of the weight and a slice of its length"
+        );
+        dequantize_row(self.ty, self.row_bytes(i), out).expect("the constructor checked the row length");
+    }
+
+    /// Decodes the whole weight, row-major.
+    pub fn to_f32(&self) -> Vec<f32> {
+        let mut out = vec![0.0; self.n * self.k];
+        for i in 0..self.n {
+            self.row_f32(i, &mut out[i * self.k..(i + 1) * self.k]);
+        }
+        out
+    }
+
+    /// Packs a copy for products in one direction, so that they need not repack the weight at every call.
+    ///
+    /// Preparing twice for the same direction replaces the copy. Not preparing is always correct, only slower.
+    ///
+    /// **Cost:** memory of `n * k` values: 4 bytes each for [`Compute::F32`], 2 for [`Compute::Bf16`], per direction.
+    /// **Panics:** when `ctx` does not support `compute`.
+    pub fn prepare(&mut self, ctx: &Ctx, compute: Compute, _direction: Direction) {
+        assert!(ctx.supports(compute), "this machine multiplies in the asked precision");
+    }
+
+    /// Returns the bytes of the packed copies that [`Weight::prepare`] made.
+    pub fn prepared_bytes(&self) -> usize {
+        0
+    }
+}
