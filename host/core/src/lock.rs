@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::manifest::{LicenseAcceptance, RecordProblem, non_empty, positive};
+use crate::manifest::{LicenseAcceptance, RecordProblem, check_acceptance, non_empty, positive};
 
 /// The lock format that this program reads and writes.
 pub const LOCK_VERSION: u32 = 1;
@@ -140,7 +140,7 @@ impl DlmLock {
         positive("world_size", u64::from(self.world_size))?;
         sha256_hex("dlm_sha256", &self.dlm_sha256)?;
         if let Some(acceptance) = &self.license_acceptance {
-            acceptance.check()?;
+            check_acceptance(acceptance)?;
         }
         Ok(())
     }

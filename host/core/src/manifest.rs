@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::base::{AcceptedVia, LicenseAcceptance};
 use crate::stamp::Stamp;
 
 /// The manifest format that this program reads and writes.
@@ -175,32 +176,6 @@ fn export_target_default() -> String {
     "ollama".to_owned()
 }
 
-/// Proof that the user accepted a gated base's licence.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LicenseAcceptance {
-    /// When.
-    pub accepted_at: Stamp,
-    /// Where the text is.
-    pub license_url: String,
-    /// Short name of the licence.
-    pub license_spdx: String,
-    /// How it was accepted.
-    pub via: AcceptedVia,
-}
-
-/// How a licence was accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AcceptedVia {
-    /// `--i-accept-license`.
-    CliFlag,
-    /// Answered on a terminal.
-    Interactive,
-    /// Declared in the document.
-    Frontmatter,
-}
-
 /// A field whose value breaks the record's rules.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{field}` is `{found}`, expected {expected}")]
@@ -263,7 +238,7 @@ impl Manifest {
         non_empty("dlm_id", &self.dlm_id)?;
         non_empty("base_model", &self.base_model)?;
         if let Some(acceptance) = &self.license_acceptance {
-            acceptance.check()?;
+            check_acceptance(acceptance)?;
         }
         for (index, run) in self.training_runs.iter().enumerate() {
             run.check(&format!("training_runs[{index}]"))?;
@@ -287,14 +262,17 @@ impl RunRecord {
     }
 }
 
-impl LicenseAcceptance {
-    /// Checks that link and name are there.
-    ///
-    /// **Errors** with the empty field.
-    pub fn check(&self) -> Result<(), RecordProblem> {
-        non_empty("license_acceptance.license_url", &self.license_url)?;
-        non_empty("license_acceptance.license_spdx", &self.license_spdx)
-    }
+/// Checks that link, name and time of an acceptance are there.
+pub(crate) fn check_acceptance(acceptance: &LicenseAcceptance) -> Result<(), RecordProblem> {
+    non_empty("license_acceptance.license_url", &acceptance.license_url)?;
+    non_empty("license_acceptance.license_spdx", &acceptance.license_spdx)?;
+    Stamp::parse_naive(&acceptance.accepted_at)
+        .map(|_| ())
+        .map_err(|_| RecordProblem {
+            field: "license_acceptance.accepted_at".to_owned(),
+            found: acceptance.accepted_at.clone(),
+            expected: "a UTC time like `2026-04-19T18:30:14`",
+        })
 }
 
 pub(crate) fn non_empty(field: &str, value: &str) -> Result<(), RecordProblem> {
