@@ -1,0 +1,13 @@
+//! Base models: the registry, the words a document may name one by, synthesis from `config.json`, probes, licences.
+
+pub mod facts;
+pub mod licence;
+pub mod probes;
+pub mod registry;
+pub mod resolve;
+pub mod shape;
+pub mod synth;
+
+pub use facts::BaseFacts;
+pub use registry::{DEFAULT_AUDIO_BASE, DEFAULT_BASE, DEFAULT_VISION_BASE, Registry};
+pub use resolve::{BaseError, BaseLocation, BaseSpec, ResolvedBase, resolve_base};

@@ -1,0 +1,275 @@
+//! A record for a model that the registry does not know, from its repository's commit and `config.json`.
+//!
+//! **Source**: `spec/bases.md` section 5.
+
+use dlm_core::base::{BaseRecord, BaseShape, Modality, TemplateDialect};
+use serde_json::Value;
+
+use super::registry::is_commit;
+use super::resolve::{BaseError, BaseLocation, ResolvedBase};
+use super::shape;
+
+/// The sequence length that is recommended at most for a base nobody has curated.
+pub(crate) const SEQ_LEN_MAX: u32 = 2048;
+/// The context that is assumed when `config.json` names none.
+const CONTEXT_DEFAULT: u64 = 4096;
+/// No size in a `config.json` may be larger: a wrong number is refused before it is multiplied.
+const SIZE_MAX: u64 = 1 << 24;
+
+/// What the hub told about a repository.
+#[derive(Clone, Debug)]
+pub struct HubAnswer<'a> {
+    pub hf_id: &'a str,
+    /// 40 hex digits.
+    pub commit: &'a str,
+    pub config: &'a Value,
+    /// Sum of the weight files' sizes, when the listing gave it.
+    pub weights_bytes: Option<u64>,
+}
+
+/// Makes the record of `hf:<org>/<name>`; its licence is unknown and it may not be passed on.
+pub fn synthesise(answer: &HubAnswer) -> Result<ResolvedBase, BaseError> {
+    let bad = |reason: String| BaseError::BadConfig {
+        hf_id: answer.hf_id.to_owned(),
+        reason,
+    };
+    if !is_commit(answer.commit) {
+        return Err(bad(format!(
+            "the hub's commit `{}` is not 40 hex digits",
+            answer.commit
+        )));
+    }
+    let config = answer.config;
+    let architecture = config["architectures"][0].as_str().filter(|name| !name.is_empty());
+    let architecture = architecture
+        .ok_or_else(|| bad("`architectures` is empty".into()))?
+        .to_owned();
+    let key = format!("hf:{}", answer.hf_id);
+    let shape = shape_of(config).map_err(bad)?;
+    let params = config["num_parameters"]
+        .as_u64()
+        .or(answer.weights_bytes.map(|bytes| bytes / 2))
+        .filter(|params| *params > 0)
+        .unwrap_or_else(|| shape::parameters(&shape));
+    let context = config["max_position_embeddings"]
+        .as_u64()
+        .or(config["n_positions"].as_u64());
+    let context_length = u32::try_from(context.unwrap_or(CONTEXT_DEFAULT))
+        .unwrap_or(u32::MAX)
+        .max(1);
+    let record = BaseRecord {
+        key,
+        hf_id: answer.hf_id.to_owned(),
+        revision: answer.commit.to_owned(),
+        params,
+        modality: if shape.n_experts > 0 {
+            Modality::TextMoe
+        } else {
+            Modality::Text
+        },
+        template: dialect(answer.hf_id, &architecture),
+        gguf_arch: Some(gguf_arch(&architecture)),
+        tokenizer_pre: None,
+        target_modules: reference_targets(&architecture),
+        context_length,
+        context_length_effective: None,
+        recommended_seq_len: context_length.min(SEQ_LEN_MAX),
+        size_gb_fp16: size_gb_fp16(params),
+        reasoning_tuned: false,
+        license_spdx: "Unknown".into(),
+        license_url: None,
+        requires_acceptance: false,
+        redistributable: false,
+        redistributable_conditions: None,
+        trust_remote_code: false,
+        refresh_check_hf_gating: true,
+        provenance_url: None,
+        provenance_match_text: None,
+        capability_warning: None,
+        draft: None,
+        shape: Some(shape),
+        image: None,
+        audio: None,
+        architecture,
+    };
+    let location = BaseLocation::Hub {
+        hf_id: record.hf_id.clone(),
+        revision: record.revision.clone(),
+    };
+    Ok(ResolvedBase {
+        record,
+        location,
+        notes: Vec::new(),
+    })
+}
+
+/// Reads the sizes out of a `config.json`.
+///
+/// **Errors** name the key that is missing or out of range.
+pub fn shape_of(config: &Value) -> Result<BaseShape, String> {
+    let read = |key: &str| -> Result<Option<u32>, String> {
+        match config.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => match value.as_u64() {
+                Some(size) if (1..=SIZE_MAX).contains(&size) => Ok(Some(size as u32)),
+                _ => Err(format!(
+                    "`{key}` is {value}, expected a whole number from 1 to {SIZE_MAX}"
+                )),
+            },
+        }
+    };
+    let need = |key: &str| read(key)?.ok_or_else(|| format!("`{key}` is missing"));
+    let (d_model, n_heads) = (need("hidden_size")?, need("num_attention_heads")?);
+    let n_experts = read("num_local_experts")?.unwrap_or(0);
+    Ok(BaseShape {
+        d_model,
+        n_heads,
+        n_layers: need("num_hidden_layers")?,
+        n_kv_heads: read("num_key_value_heads")?.unwrap_or(n_heads),
+        head_dim: read("head_dim")?.unwrap_or((d_model / n_heads).max(1)),
+        d_ff: need("intermediate_size")?,
+        vocab: need("vocab_size")?,
+        tied: config["tie_word_embeddings"].as_bool().unwrap_or(false),
+        n_experts,
+        n_experts_used: if n_experts > 0 {
+            read("num_experts_per_tok")?.unwrap_or(1)
+        } else {
+            0
+        },
+    })
+}
+
+/// Gigabytes of the weights at two bytes a parameter.
+pub fn size_gb_fp16(params: u64) -> f64 {
+    (params as f64 * 2.0 / (1u64 << 30) as f64).max(0.1)
+}
+
+/// The reference's `auto` targets: the four attention projections, or the fused list.
+pub fn reference_targets(architecture: &str) -> Vec<String> {
+    let names: &[&str] = if shape::is_fused(architecture) {
+        &["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
+    } else {
+        &["q_proj", "k_proj", "v_proj", "o_proj"]
+    };
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn gguf_arch(architecture: &str) -> String {
+    let class = architecture.to_lowercase();
+    let known = [
+        ("llama", "llama"),
+        ("smollm3", "smollm3"),
+        ("olmo2", "olmo2"),
+        ("qwen2", "qwen2"),
+        ("qwen3", "qwen3"),
+        ("mistral3", "mistral3"),
+        ("mistral", "llama"),
+        ("mixtral", "llama"),
+        ("phi3", "phi3"),
+        ("gemma2", "gemma2"),
+        ("gemma", "gemma"),
+    ];
+    let family = class.strip_suffix("forcausallm").unwrap_or(&class);
+    known
+        .iter()
+        .find(|(name, _)| *name == family)
+        .map_or(family, |(_, label)| label)
+        .to_owned()
+}
+
+/// The dialect by the repository's name and the model class; the order of the tests matters.
+pub fn dialect(hf_id: &str, architecture: &str) -> TemplateDialect {
+    let id = hf_id.to_lowercase();
+    let class = |prefix: &str| architecture.starts_with(prefix);
+    if id.contains("gemma-2") || class("Gemma2") {
+        TemplateDialect::Gemma2
+    } else if id.contains("smollm3") || class("SmolLM3") {
+        TemplateDialect::SmolLm3
+    } else if id.contains("olmo-2") || class("Olmo2") {
+        TemplateDialect::Olmo2
+    } else if id.contains("llama-3") || id.contains("llama3") {
+        TemplateDialect::Llama3
+    } else if id.contains("phi-4-mini-reasoning") {
+        TemplateDialect::Phi4Mini
+    } else if class("Phi") {
+        TemplateDialect::Phi3
+    } else if class("Mistral") || class("Mixtral") {
+        TemplateDialect::Mistral
+    } else {
+        TemplateDialect::ChatMl
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn config() -> Value {
+        json!({"architectures": ["Qwen2ForCausalLM"], "hidden_size": 896, "num_hidden_layers": 24,
+            "num_attention_heads": 14, "num_key_value_heads": 2, "intermediate_size": 4864, "vocab_size": 151936,
+            "max_position_embeddings": 32768, "tie_word_embeddings": true})
+    }
+
+    fn check(config: &Value) -> Result<ResolvedBase, BaseError> {
+        let commit = "7ae557604adf67be50417f59c2c2f167def9a775";
+        synthesise(&HubAnswer {
+            hf_id: "org/name",
+            commit,
+            config,
+            weights_bytes: None,
+        })
+    }
+
+    #[test]
+    fn a_config_becomes_a_valid_record() {
+        let base = check(&config()).unwrap();
+        super::super::registry::validate(&base.record).unwrap();
+        assert_eq!(base.record.key, "hf:org/name");
+        assert_eq!(base.record.params, 493_961_216);
+        assert_eq!(base.record.recommended_seq_len, 2048);
+        assert_eq!(base.record.gguf_arch.as_deref(), Some("qwen2"));
+        assert_eq!(base.record.license_spdx, "Unknown");
+        assert!(!base.record.redistributable && !base.record.requires_acceptance);
+    }
+
+    #[test]
+    fn a_config_without_sizes_or_class_is_refused() {
+        let without = |key: &str| {
+            let mut config = config();
+            config.as_object_mut().unwrap().remove(key);
+            check(&config).unwrap_err().to_string()
+        };
+        assert!(without("architectures").contains("`architectures` is empty"));
+        assert!(without("hidden_size").contains("`hidden_size` is missing"));
+        for wild in [json!(0), json!(-1), json!(1e300), json!("9"), json!(u64::MAX)] {
+            let mut config = config();
+            config["vocab_size"] = wild;
+            assert!(check(&config).unwrap_err().to_string().contains("vocab_size"));
+        }
+    }
+
+    #[test]
+    fn dialects_follow_the_order_of_the_table() {
+        assert_eq!(
+            dialect("google/gemma-2-2b-it", "Gemma2ForCausalLM"),
+            TemplateDialect::Gemma2
+        );
+        assert_eq!(dialect("x/Llama-3.2-1B", "LlamaForCausalLM"), TemplateDialect::Llama3);
+        assert_eq!(
+            dialect("x/Phi-4-mini-reasoning", "Phi3ForCausalLM"),
+            TemplateDialect::Phi4Mini
+        );
+        assert_eq!(dialect("x/phi", "Phi3ForCausalLM"), TemplateDialect::Phi3);
+        assert_eq!(dialect("x/y", "MixtralForCausalLM"), TemplateDialect::Mistral);
+        assert_eq!(dialect("x/y", "LlamaForCausalLM"), TemplateDialect::ChatMl);
+    }
+
+    #[test]
+    fn class_names_become_gguf_names() {
+        assert_eq!(gguf_arch("SmolLM3ForCausalLM"), "smollm3");
+        assert_eq!(gguf_arch("MixtralForCausalLM"), "llama");
+        assert_eq!(gguf_arch("GemmaForCausalLM"), "gemma");
+        assert_eq!(gguf_arch("FalconForCausalLM"), "falcon");
+    }
+}

@@ -1,0 +1,241 @@
+//! How much memory a run takes, from the sizes of the base and the rows of a step, before anything is loaded.
+//!
+//! The formula follows what the engine keeps (`dlm-model`): frozen weights in their stored type, copies laid out for
+//! the product kernels, the saved set of every block, one block's working set, a chunk of logits, the adapter with its
+//! optimiser state. It is an upper bound of a step's peak; a run reports the measured peak beside it.
+
+use dlm_core::base::BaseShape;
+use serde::{Deserialize, Serialize};
+
+use crate::base::shape::{embedding_parameters, linear_parameters};
+use crate::train::{Precision, WeightPacking};
+
+const F32: u64 = 4;
+/// Rows of logits that exist at one time in the chunked loss; also the gradient's rows.
+pub const LOGIT_CHUNK_ROWS: u64 = 256;
+/// Copies of the adapter: values, gradients, two moments, the best set so far.
+const ADAPTER_COPIES: u64 = 5;
+/// The program, the tokenizer's tables, the document's rows and the thread stacks.
+const FIXED_BYTES: u64 = 96 << 20;
+
+/// What a step's memory depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryInput<'a> {
+    pub shape: &'a BaseShape,
+    /// Bytes of the frozen weights as they are kept.
+    pub weights_bytes: u64,
+    pub packing: WeightPacking,
+    pub precision: Precision,
+    /// Tokens of one forward pass.
+    pub tokens: u64,
+    pub is_checkpointed: bool,
+    pub adapter_parameters: u64,
+    /// Sum over one block's adapted layers of the rank.
+    pub ranks_per_block: u64,
+    /// Positions whose top-k probabilities are stored, and k.
+    pub hold_positions: u64,
+    pub hold_top_k: u64,
+}
+
+/// A run's memory by its parts, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryEstimate {
+    pub weights: u64,
+    pub packed_weights: u64,
+    pub activations: u64,
+    pub logits: u64,
+    pub adapter: u64,
+    pub hold: u64,
+    pub fixed: u64,
+    pub total: u64,
+}
+
+impl std::fmt::Display for MemoryEstimate {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(
+            f,
+            "weights {}, packed copies {}, activations {}, logits {}, adapter {}, rest {}",
+            gib(self.weights),
+            gib(self.packed_weights),
+            gib(self.activations),
+            gib(self.logits),
+            gib(self.adapter),
+            gib(self.hold + self.fixed)
+        )
+    }
+}
+
+/// `1.25 GiB`, or `90 MiB` under a tenth of one.
+pub fn gib(bytes: u64) -> String {
+    let mib = bytes as f64 / f64::from(1u32 << 20);
+    if mib < 102.4 {
+        format!("{mib:.0} MiB")
+    } else {
+        format!("{:.2} GiB", mib / 1024.0)
+    }
+}
+
+/// Floats that a block keeps per token for its backward pass.
+fn saved_floats(shape: &BaseShape, ranks: u64) -> u64 {
+    let [d, heads, kv, ff, n_heads] = sizes(shape);
+    // input and middle residual, two inverse norms, q, k, v, attention output, its log-sum-exp, gate and up, thin products
+    2 * d + 2 + 2 * heads + 2 * kv + n_heads + 2 * ff + ranks
+}
+
+/// Floats per token that exist only while one block runs backward.
+fn working_floats(shape: &BaseShape, ranks: u64) -> u64 {
+    let [d, heads, kv, ff, _] = sizes(shape);
+    // normalised input and its gradient, residual gradient, q/k/v gradients twice, gate, up and product gradients
+    4 * d + 3 * heads + 4 * kv + 4 * ff + 2 * ranks
+}
+
+fn sizes(shape: &BaseShape) -> [u64; 5] {
+    let experts = u64::from(shape.n_experts_used.max(1));
+    [
+        u64::from(shape.d_model),
+        u64::from(shape.n_heads) * u64::from(shape.head_dim),
+        u64::from(shape.n_kv_heads) * u64::from(shape.head_dim),
+        u64::from(shape.d_ff) * experts,
+        u64::from(shape.n_heads),
+    ]
+}
+
+/// Bytes of the copies that are laid out for the product kernels.
+pub fn packed_bytes(shape: &BaseShape, packing: WeightPacking, precision: Precision) -> u64 {
+    let parameters = linear_parameters(shape) + embedding_parameters(shape);
+    let copies = match packing {
+        WeightPacking::None => 0,
+        WeightPacking::Forward => 1,
+        WeightPacking::Both => 2,
+    };
+    parameters * precision.bytes() * copies
+}
+
+/// Estimates the peak of one update.
+///
+/// **Range**: grows with every field, so what fits a budget fits every larger one.
+pub fn estimate(input: &MemoryInput) -> MemoryEstimate {
+    let shape = input.shape;
+    let (d, layers) = (u64::from(shape.d_model), u64::from(shape.n_layers));
+    let saved = saved_floats(shape, input.ranks_per_block);
+    let kept = if input.is_checkpointed {
+        d * layers + saved
+    } else {
+        saved * layers
+    };
+    let floats = kept + working_floats(shape, input.ranks_per_block) + 3 * d;
+    let chunk = LOGIT_CHUNK_ROWS.min(input.tokens);
+    let mut estimate = MemoryEstimate {
+        weights: input.weights_bytes,
+        packed_weights: packed_bytes(shape, input.packing, input.precision),
+        activations: input.tokens * floats * F32,
+        logits: chunk * u64::from(shape.vocab) * F32,
+        adapter: input.adapter_parameters * F32 * ADAPTER_COPIES,
+        hold: input.hold_positions * input.hold_top_k * 2 * F32,
+        fixed: FIXED_BYTES,
+        total: 0,
+    };
+    estimate.total = estimate.weights
+        + estimate.packed_weights
+        + estimate.activations
+        + estimate.logits
+        + estimate.adapter
+        + estimate.hold
+        + estimate.fixed;
+    estimate
+}
+
+/// Bytes of a key-value cache of f32 for `positions` positions.
+pub fn kv_cache_bytes(shape: &BaseShape, positions: u64) -> u64 {
+    let [_, _, kv, _, _] = sizes(shape);
+    2 * kv * u64::from(shape.n_layers) * positions * F32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Registry;
+    use proptest::prelude::*;
+
+    fn input(shape: &BaseShape) -> MemoryInput<'_> {
+        MemoryInput {
+            shape,
+            weights_bytes: 270_000_000,
+            packing: WeightPacking::Both,
+            precision: Precision::Bf16,
+            tokens: 512,
+            is_checkpointed: false,
+            adapter_parameters: 2_442_240,
+            ranks_per_block: 56,
+            hold_positions: 0,
+            hold_top_k: 64,
+        }
+    }
+
+    #[test]
+    fn a_512_token_step_of_smollm2_stays_under_the_peak_the_issue_allows() {
+        let shape = Registry::builtin().get("smollm2-135m").unwrap().shape.unwrap();
+        // 60 % of the 2.7 GB that PyTorch takes for the same step.
+        let total = estimate(&input(&shape)).total;
+        assert!((800_000_000..1_620_000_000).contains(&total), "{total}");
+    }
+
+    #[test]
+    fn parts_add_up_and_print() {
+        let shape = Registry::builtin().get("smollm2-135m").unwrap().shape.unwrap();
+        let e = estimate(&input(&shape));
+        assert_eq!(
+            e.total,
+            e.weights + e.packed_weights + e.activations + e.logits + e.adapter + e.hold + e.fixed
+        );
+        assert_eq!(e.packed_weights, 2 * 2 * (106_168_320 + 28_311_552));
+        assert!(
+            e.to_string()
+                .starts_with("weights 0.25 GiB, packed copies 0.50 GiB, activations"),
+            "{e}"
+        );
+    }
+
+    #[test]
+    fn each_saving_saves() {
+        let shape = Registry::builtin().get("smollm2-135m").unwrap().shape.unwrap();
+        let full = input(&shape);
+        let total = |input: MemoryInput| estimate(&input).total;
+        assert!(
+            total(MemoryInput {
+                is_checkpointed: true,
+                ..full
+            }) < total(full)
+        );
+        assert!(
+            total(MemoryInput {
+                packing: WeightPacking::Forward,
+                ..full
+            }) < total(full)
+        );
+        assert!(
+            total(MemoryInput {
+                packing: WeightPacking::None,
+                ..full
+            }) < total(MemoryInput {
+                packing: WeightPacking::Forward,
+                ..full
+            })
+        );
+        assert!(
+            total(MemoryInput {
+                precision: Precision::Fp32,
+                ..full
+            }) > total(full)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn more_tokens_never_take_less(tokens in 1u64..20_000, more in 0u64..20_000, checkpointed: bool) {
+            let shape = Registry::builtin().get("qwen2.5-0.5b").unwrap().shape.unwrap();
+            let at = |tokens| estimate(&MemoryInput { tokens, is_checkpointed: checkpointed, ..input(&shape) }).total;
+            prop_assert!(at(tokens) <= at(tokens + more));
+        }
+    }
+}

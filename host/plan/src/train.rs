@@ -1,0 +1,19 @@
+//! The training plan: every knob of a run, decided before a weight is read.
+
+pub mod facts;
+mod ladder;
+mod machine;
+pub mod plan;
+pub mod recipe;
+pub mod refuse;
+mod resolve;
+pub mod targets;
+
+pub use facts::{AdapterKind, Auto, CptSchedule, DocumentFacts, Optimizer, Precision, Schedule, TargetModules};
+pub use facts::{RowFacts, TrainOptions, TrainRequest, TrainingKnobs};
+pub use machine::Budget;
+pub use plan::{
+    AugmentPlan, BatchPlan, HoldPlan, NoisePlan, ProsePlan, SchedulePlan, StepsPlan, StopPlan, TrainPlan, WeightPacking,
+};
+pub use refuse::PlanError;
+pub use resolve::plan_train;

@@ -1,0 +1,276 @@
+//! The variants of a run from fastest to most frugal, and the choice of the first that fits the memory.
+//!
+//! Every rung changes speed only: the rows of an update, and so the result, stay the same.
+
+use super::facts::{Auto, RowFacts, TrainRequest};
+use super::machine::Machine;
+use super::plan::{BatchPlan, HoldPlan, ProsePlan, WeightPacking};
+use super::recipe;
+use super::refuse::PlanError;
+use crate::base::shape::{self, LinearKind};
+use crate::base::{BaseFacts, Registry};
+use crate::knob::Knob;
+use crate::memory::{MemoryEstimate, MemoryInput, estimate, gib};
+
+/// What the choice depends on beside the rungs.
+pub(super) struct Ladder<'a> {
+    pub request: &'a TrainRequest<'a>,
+    pub prose: &'a ProsePlan,
+    pub hold: &'a HoldPlan,
+    pub machine: &'a Machine,
+    pub adapter_parameters: u64,
+    pub targets: &'a [String],
+    pub linears: &'a [LinearKind],
+    pub rank: u32,
+    pub sequence_len: u32,
+}
+
+/// One rung, settled.
+pub(super) struct Variant {
+    pub batch: BatchPlan,
+    pub packing: Knob<WeightPacking>,
+    pub checkpointing: Knob<bool>,
+    pub memory: MemoryEstimate,
+}
+
+#[derive(Clone, Copy)]
+struct Rung {
+    packing: WeightPacking,
+    is_checkpointed: bool,
+    /// The micro batch is the whole batch over this.
+    split: u32,
+}
+
+/// Fastest first. Layout copies go before recomputation, and that before smaller forward passes.
+fn rungs(rows: u32) -> Vec<Rung> {
+    let rung = |packing, is_checkpointed, split| Rung {
+        packing,
+        is_checkpointed,
+        split,
+    };
+    let mut rungs = vec![
+        rung(WeightPacking::Both, false, 1),
+        rung(WeightPacking::Forward, false, 1),
+        rung(WeightPacking::None, false, 1),
+    ];
+    let mut split = 1;
+    while split <= rows {
+        rungs.push(rung(WeightPacking::None, true, split));
+        split *= 2;
+    }
+    rungs
+}
+
+impl Ladder<'_> {
+    /// Takes the first rung under the comfortable budget, else the first under the hard one.
+    pub(super) fn choose(&self) -> Result<Variant, PlanError> {
+        let rows = self.rows_per_step();
+        let rungs = rungs(if self.is_batch_written() { 1 } else { rows });
+        for budget in [self.machine.budget_comfort, self.machine.budget_hard] {
+            for rung in &rungs {
+                let variant = self.variant(rung, rows, budget);
+                if variant.memory.total <= budget {
+                    return Ok(variant);
+                }
+            }
+        }
+        let cheapest = rungs.last().expect("there is always a rung");
+        let memory = self.variant(cheapest, rows, self.machine.budget_hard).memory;
+        Err(PlanError::Memory {
+            base: self.request.base.key.clone(),
+            needed_bytes: memory.total,
+            budget_bytes: self.machine.budget_hard,
+            free_bytes: self.machine.free_bytes,
+            estimate: Box::new(memory),
+            largest_fitting: self.largest_fitting(),
+        })
+    }
+
+    fn is_batch_written(&self) -> bool {
+        self.request
+            .document
+            .knobs
+            .micro_batch_size
+            .and_then(Auto::given)
+            .is_some()
+    }
+
+    /// Document rows of one update: as written, else the recipe's number or as many as there are.
+    fn rows_per_step(&self) -> u32 {
+        let knobs = &self.request.document.knobs;
+        let all = super::resolve::rows_total(&self.request.document.rows, self.prose);
+        let most = u32::try_from(all).unwrap_or(u32::MAX);
+        match (
+            knobs.micro_batch_size.and_then(Auto::given),
+            knobs.grad_accum.and_then(Auto::given),
+        ) {
+            (Some(micro), Some(accum)) => micro.saturating_mul(accum),
+            (Some(micro), None) => micro.max(recipe::ROWS_PER_STEP / micro * micro),
+            (None, Some(accum)) => (recipe::ROWS_PER_STEP / accum).max(1).saturating_mul(accum),
+            (None, None) => recipe::ROWS_PER_STEP.min(most).max(1),
+        }
+    }
+
+    fn variant(&self, rung: &Rung, rows: u32, budget: u64) -> Variant {
+        let batch = self.batch(rung, rows);
+        let memory = self.estimate(rung, &batch);
+        let fitting = format!("it is the fastest that fits {}", gib(budget));
+        let packing = match rung.packing {
+            WeightPacking::Both => Knob::chosen(rung.packing, "there is memory for the fastest layout"),
+            _ => Knob::chosen(rung.packing, fitting.clone()),
+        };
+        let checkpointing = if rung.is_checkpointed {
+            Knob::chosen(true, fitting)
+        } else {
+            Knob::chosen(false, "there is memory for everything that the backward pass needs")
+        };
+        Variant {
+            batch,
+            packing,
+            checkpointing,
+            memory,
+        }
+    }
+
+    fn batch(&self, rung: &Rung, rows: u32) -> BatchPlan {
+        let knobs = &self.request.document.knobs;
+        let written_accum = knobs.grad_accum.and_then(Auto::given);
+        let (micro_rows, grad_accum) = match (knobs.micro_batch_size.and_then(Auto::given), written_accum) {
+            (Some(micro), Some(accum)) => (Knob::written(micro), Knob::written(accum)),
+            (Some(micro), None) => {
+                let accum = (rows / micro).max(1);
+                (
+                    Knob::written(micro),
+                    Knob::chosen(accum, format!("{rows} rows an update teach best")),
+                )
+            }
+            (None, Some(accum)) => {
+                let micro = (rows / accum).max(1);
+                (
+                    Knob::chosen(micro, format!("{rows} rows an update teach best")),
+                    Knob::written(accum),
+                )
+            }
+            (None, None) => {
+                let micro = rows.div_ceil(rung.split);
+                let why = format!("{rows} short rows an update teach best, and more would leave too few updates");
+                let accum = rows.div_ceil(micro);
+                let reason = if accum == 1 {
+                    "one forward pass holds them all"
+                } else {
+                    "one forward pass would not fit"
+                };
+                (Knob::chosen(micro, why), Knob::chosen(accum, reason))
+            }
+        };
+        let world = self.request.options.world_size.unwrap_or(1);
+        let effective_rows = micro_rows.value.saturating_mul(grad_accum.value).saturating_mul(world);
+        let (tokens_max, tokens_mean) = self.tokens(micro_rows.value, grad_accum.value);
+        BatchPlan {
+            micro_rows,
+            grad_accum,
+            effective_rows,
+            tokens_max,
+            tokens_mean,
+            is_packed: true,
+        }
+    }
+
+    /// Tokens of one forward pass, at most and in the mean.
+    fn tokens(&self, micro_rows: u32, grad_accum: u32) -> (u64, u64) {
+        let rows = &self.request.document.rows;
+        let limit = u64::from(self.sequence_len);
+        let window = if self.prose.windows > 0 {
+            u64::from(self.prose.window_tokens.value)
+        } else {
+            0
+        };
+        let longest = longest_row(rows).max(window).min(limit).max(1);
+        let count = super::resolve::rows_total(rows, self.prose);
+        let all =
+            rows.instruction_tokens + rows.replay_tokens + self.prose.windows * window.min(rows.prose_tokens.max(1));
+        let mean = all.div_ceil(count).clamp(1, longest);
+        let hold_rows = if self.hold.is_on {
+            self.hold.rows_per_step.div_ceil(grad_accum)
+        } else {
+            0
+        };
+        // A hold row is a short question and an answer of at most so many tokens.
+        let hold = u64::from(hold_rows) * u64::from(self.hold.row_tokens_max) * 2;
+        let shared = rows.shared_prefix_tokens;
+        (
+            shared + hold + u64::from(micro_rows) * longest,
+            shared + hold + u64::from(micro_rows) * mean,
+        )
+    }
+
+    fn estimate(&self, rung: &Rung, batch: &BatchPlan) -> MemoryEstimate {
+        let base = self.request.base;
+        let adapted = self.linears.iter().filter(|linear| {
+            self.targets
+                .iter()
+                .any(|target| target.rsplit('.').next() == Some(linear.name))
+        });
+        let hold_positions = if self.hold.is_on {
+            u64::from(self.hold.set_rows) * u64::from(self.hold.row_tokens_max)
+        } else {
+            0
+        };
+        estimate(&MemoryInput {
+            shape: &base.shape,
+            weights_bytes: base.weights_bytes,
+            packing: rung.packing,
+            precision: self.machine.precision.value,
+            tokens: batch.tokens_max,
+            is_checkpointed: rung.is_checkpointed,
+            adapter_parameters: self.adapter_parameters,
+            ranks_per_block: adapted.count() as u64 * u64::from(self.rank),
+            hold_positions,
+            hold_top_k: u64::from(self.hold.top_k),
+        })
+    }
+
+    /// The largest text base of the registry whose weights fit with half of the budget left for the rest.
+    fn largest_fitting(&self) -> Option<String> {
+        let budget = self.machine.budget_hard;
+        let candidates = Registry::builtin()
+            .bases()
+            .iter()
+            .filter(|record| record.modality.is_text());
+        candidates
+            .filter(|record| record.params < self.request.base.params)
+            .filter_map(|record| BaseFacts::from_record(record, record.params * 2, "BF16".into()).ok())
+            .filter(|facts| {
+                let linears = shape::linears(&facts.architecture, &facts.shape);
+                let request = TrainRequest {
+                    base: facts,
+                    ..*self.request
+                };
+                let ladder = Ladder {
+                    request: &request,
+                    linears: &linears,
+                    ..*self
+                };
+                let rows = ladder.rows_per_step();
+                let rungs = rungs(rows);
+                let cheapest = rungs.last().expect("there is always a rung");
+                ladder.variant(cheapest, rows, budget).memory.total <= budget
+            })
+            .max_by_key(|facts| facts.params)
+            .map(|facts| facts.key)
+    }
+}
+
+fn longest_row(rows: &RowFacts) -> u64 {
+    let mean_replay = if rows.replay_rows > 0 {
+        rows.replay_tokens.div_ceil(rows.replay_rows)
+    } else {
+        0
+    };
+    let mean = if rows.instruction_rows > 0 {
+        rows.instruction_tokens.div_ceil(rows.instruction_rows)
+    } else {
+        0
+    };
+    rows.instruction_tokens_max.max(mean).max(mean_replay)
+}

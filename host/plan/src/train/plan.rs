@@ -1,0 +1,182 @@
+//! The training plan itself: plain data with a reason at every value.
+
+use dlm_core::hardware::{Backend, SimdLevel};
+use serde::{Deserialize, Serialize};
+
+use super::facts::{AdapterKind, CptSchedule, Optimizer, Precision, RowFacts, Schedule};
+use crate::knob::Knob;
+use crate::memory::MemoryEstimate;
+
+/// Everything that a run needs to know before it starts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainPlan {
+    pub base: String,
+    pub adapter_name: Option<String>,
+    pub rows: RowFacts,
+    pub seed: Knob<i64>,
+
+    pub adapter: Knob<AdapterKind>,
+    pub lora_r: Knob<u32>,
+    pub lora_alpha: Knob<u32>,
+    pub lora_dropout: Knob<f64>,
+    /// Last path components, or dotted suffixes, of the layers that get an adapter; never empty.
+    pub target_modules: Knob<Vec<String>>,
+
+    pub learning_rate: Knob<f64>,
+    pub optimizer: Knob<Optimizer>,
+    /// Global L2 norm that gradients are cut to.
+    pub clip_norm: Knob<f64>,
+    pub schedule: SchedulePlan,
+    pub steps: StepsPlan,
+    pub batch: BatchPlan,
+    pub stop: StopPlan,
+
+    pub sequence_len: Knob<u32>,
+    pub prose: ProsePlan,
+    pub hold: Knob<HoldPlan>,
+    pub augment: Knob<AugmentPlan>,
+    pub noise: Knob<NoisePlan>,
+
+    pub backend: Knob<Backend>,
+    pub simd: Knob<SimdLevel>,
+    pub threads: Knob<u32>,
+    /// Of the frozen products; everything else is f32.
+    pub precision: Knob<Precision>,
+    pub packing: Knob<WeightPacking>,
+    pub checkpointing: Knob<bool>,
+    pub world_size: u32,
+
+    pub memory: MemoryEstimate,
+    /// What the run may use, from the machine's free memory.
+    pub memory_budget_bytes: u64,
+    pub adapter_parameters: u64,
+    /// A rough guess from the arithmetic and the instruction set; the run measures.
+    pub seconds_per_step: f64,
+    /// `best-effort` on the CPU as in the lock; one machine repeats itself bit for bit whatever the thread count.
+    pub determinism: String,
+    /// Remarks that a person should read before the run.
+    pub warnings: Vec<String>,
+}
+
+/// The learning rate's course.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SchedulePlan {
+    pub kind: Knob<Schedule>,
+    pub warmup_steps: Knob<u64>,
+    /// The share of the peak that the rate falls to; 0 except for continued pretraining.
+    pub floor: Knob<f64>,
+    /// Which regime was taken, never `auto`.
+    pub regime: Knob<CptSchedule>,
+    /// Share of prose rows among the rows of the training side.
+    pub prose_share: f64,
+    /// First updates that also train the embedding and the head.
+    pub embed_warmup_steps: u32,
+}
+
+/// How long the run is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepsPlan {
+    pub epochs: Knob<u32>,
+    pub steps_per_epoch: u64,
+    /// Optimiser updates at most; the stop rule may end the run before.
+    pub total: Knob<u64>,
+    /// An evaluation comes every so many updates; 0 when nothing is held out.
+    pub eval_every: u64,
+    /// Evaluations without improvement that end the run.
+    pub eval_patience: u32,
+}
+
+/// The rows of one update.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BatchPlan {
+    /// Document rows in one forward pass.
+    pub micro_rows: Knob<u32>,
+    /// Forward passes in one update.
+    pub grad_accum: Knob<u32>,
+    /// `micro_rows * grad_accum * world_size`: document rows in one update.
+    pub effective_rows: u32,
+    /// Tokens of one forward pass at most, the hold's rows included; what the memory estimate counts.
+    pub tokens_max: u64,
+    /// Tokens of one forward pass in the mean; what the time estimate counts.
+    pub tokens_mean: u64,
+    /// Rows share one copy of the system turn and are packed without padding.
+    pub is_packed: bool,
+}
+
+/// When a run ends before its last step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StopPlan {
+    /// The mean loss of one epoch's clean answer tokens under which the run ends, in nats a token.
+    pub answer_loss: Knob<Option<f64>>,
+    /// Never before this many updates.
+    pub steps_min: u64,
+}
+
+/// How prose becomes rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProsePlan {
+    /// Tokens of one window; longer prose is cut on paragraph, sentence, then token borders.
+    pub window_tokens: Knob<u32>,
+    /// Share of a window that repeats the end of the one before, without loss.
+    pub overlap: f64,
+    /// Rows that the document's prose is cut into, as estimated from its tokens.
+    pub windows: u64,
+    /// Weight of a prose token's loss against an answer token's.
+    pub weight: Knob<f64>,
+}
+
+/// The hold: rows of the base's own output with a penalty for leaving its distribution.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HoldPlan {
+    pub is_on: bool,
+    /// Hold rows in one update, beside the document's rows.
+    pub rows_per_step: u32,
+    /// Weight of the KL term of a hold token against an answer token's loss.
+    pub strength: f64,
+    /// Probabilities kept per position; the rest is one lumped bucket.
+    pub top_k: u32,
+    /// Rows in the set, prepared once per base and kept.
+    pub set_rows: u32,
+    /// Tokens that the base generates for a row at most.
+    pub row_tokens_max: u32,
+    /// Share of the set that is greedy answers to neutral questions; the rest is free samples.
+    pub greedy_share: f64,
+}
+
+/// Variations of the questions, made anew every epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AugmentPlan {
+    pub is_on: bool,
+    /// Share of rows whose question is wrapped in a phrase.
+    pub wrap_share: f64,
+    /// Share of rows whose question loses words, function words first, never one with a digit.
+    pub drop_share: f64,
+    /// Share of the words of such a question that are dropped.
+    pub drop_words: f64,
+    /// Share of the epochs, at the start, in which the question stays as written.
+    pub clean_head: f64,
+}
+
+/// Noise on the answer's input tokens; the labels stay.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NoisePlan {
+    pub is_on: bool,
+    /// Share of the answer's input tokens that are replaced.
+    pub share: f64,
+    /// Share of the epochs, at the end, without noise.
+    pub clean_tail: f64,
+    /// Tokens with a digit are never replaced.
+    pub spares_digits: bool,
+}
+
+/// Which copies of the frozen weights are laid out for the product kernels beside the stored ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightPacking {
+    /// None: every product unpacks tiles as it goes; least memory, slowest.
+    None,
+    /// For the forward products only.
+    Forward,
+    /// For the forward and the input-gradient products; fastest.
+    Both,
+}

@@ -1,0 +1,120 @@
+//! Why there is no training plan, with the figures and the remedy.
+
+use dlm_core::Hints;
+
+use crate::memory::{MemoryEstimate, gib};
+
+/// A plan that is refused.
+#[derive(Clone, Debug, thiserror::Error, PartialEq)]
+pub enum PlanError {
+    #[error(
+        "`{base}` does not fit: training needs {} at the least and {} of memory may be used ({} are free); {estimate}",
+        gib(*needed_bytes), gib(*budget_bytes), gib(*free_bytes)
+    )]
+    Memory {
+        base: String,
+        needed_bytes: u64,
+        budget_bytes: u64,
+        free_bytes: u64,
+        /// The cheapest variant that was tried.
+        estimate: Box<MemoryEstimate>,
+        /// The largest registry base that fits here, if any.
+        largest_fitting: Option<String>,
+    },
+    #[error(
+        "`{base}` has {} M parameters, more than the {} M that a CPU trains in reasonable time (about {} a step here)",
+        params / 1_000_000, params_max / 1_000_000, seconds(*seconds_per_step)
+    )]
+    CpuTooLarge {
+        base: String,
+        params: u64,
+        params_max: u64,
+        seconds_per_step: f64,
+    },
+    #[error("adapter `qlora` needs a CUDA device with 4-bit kernels, and this run is on {backend}")]
+    QloraUnsupported { backend: &'static str },
+    #[error("precision `{precision}` is not possible here: {reason}")]
+    PrecisionUnsupported { precision: &'static str, reason: String },
+    #[error("optimizer `{name}` is not built yet; built: adamw_torch")]
+    OptimizerNotBuilt { name: &'static str },
+    #[error("`target_modules` names `{entry}`, which matches no layer; layers: {}", modules.join(", "))]
+    UnknownTarget { entry: String, modules: Vec<String> },
+    #[error("`target_modules` is an empty list, so nothing would be trained; layers: {}", modules.join(", "))]
+    NoTargets { modules: Vec<String> },
+    #[error("no trainable rows: the document has no prose and no question-answer pair")]
+    NoRows,
+    #[error("`{base}` takes text only, and the document has {images} image and {audio} audio sections")]
+    MediaOnTextBase { base: String, images: u64, audio: u64 },
+    #[error("`{base}` is a {modality} base, which cannot be trained yet")]
+    ModalityNotBuilt { base: String, modality: &'static str },
+    #[error(
+        "`{base}` keeps its model code in its repository (trust_remote_code), and there is no Python here to run it"
+    )]
+    RemoteCode { base: String },
+    #[error("`{key}` is {value}, outside {range}")]
+    OutOfRange {
+        key: &'static str,
+        value: String,
+        range: &'static str,
+    },
+    #[error("{world_size} processes train together on CUDA only, and this run is on {backend}")]
+    WorldSize { world_size: u32, backend: &'static str },
+}
+
+fn seconds(value: f64) -> String {
+    if value < 10.0 {
+        format!("{value:.1} s")
+    } else {
+        format!("{value:.0} s")
+    }
+}
+
+impl Hints for PlanError {
+    fn subject(&self) -> &str {
+        match self {
+            PlanError::NoRows => "training",
+            PlanError::MediaOnTextBase { .. } => "training",
+            _ => "doctor",
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            PlanError::Memory { largest_fitting, .. } => {
+                let mut hints =
+                    vec!["lower `training.sequence_len` or `training.lora_r`, or close other programs".to_owned()];
+                if let Some(key) = largest_fitting {
+                    hints.insert(
+                        0,
+                        format!("use a smaller base: `base_model: {key}` is the largest that fits here"),
+                    );
+                }
+                hints
+            }
+            PlanError::CpuTooLarge { .. } => vec![
+                "use a smaller base: `base_model: smollm2-135m`".into(),
+                "or train it anyway: run the command with DLM_FORCE=1".into(),
+            ],
+            PlanError::QloraUnsupported { .. } => vec!["set `adapter: lora` under `training`".into()],
+            PlanError::PrecisionUnsupported { .. } => {
+                vec!["remove `precision` from `training`: the plan chooses".into()]
+            }
+            PlanError::OptimizerNotBuilt { .. } => vec!["set `optimizer: adamw_torch`, or remove the line".into()],
+            PlanError::UnknownTarget { .. } | PlanError::NoTargets { .. } => {
+                vec!["set `target_modules: auto`, or a preset: attention, mlp, all-linear".into()]
+            }
+            PlanError::NoRows => {
+                vec!["write prose, or an `::instruction::` section with `### Q` and `### A`".into()]
+            }
+            PlanError::MediaOnTextBase { images, .. } => {
+                let flag = if *images > 0 { "--multimodal" } else { "--audio" };
+                vec![format!("start such a document with `dlm init <path> {flag}`")]
+            }
+            PlanError::ModalityNotBuilt { .. } | PlanError::RemoteCode { .. } => {
+                vec!["choose a text base: `dlm base list`".into()]
+            }
+            PlanError::OutOfRange { key, range, .. } => vec![format!("set `{key}` within {range}")],
+            PlanError::WorldSize { .. } => vec!["run without `--gpus`".into()],
+        }
+    }
+}
