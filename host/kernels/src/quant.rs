@@ -6,16 +6,26 @@
 //!
 //! One file per family: `simple` (32-element blocks), `k_min` (Q2_K, Q4_K, Q5_K: scale and minimum), `k_scale`
 //! (Q3_K, Q6_K: scale only), `iq4` (non-linear four bits), `search` (the scale searches they share), `lanes` (the
-//! vectors that the searches run on).
+//! vectors that the searches run on). Products: `activation`, `groups` and `dot` (the plain version), `panel` and
+//! `kernels` (the fast one).
 
+mod activation;
+mod dot;
+mod groups;
 mod iq4;
 mod k_min;
 mod k_scale;
+mod kernels;
 mod lanes;
+pub mod nf4;
+mod panel;
 mod search;
 mod simple;
 
+pub use activation::Activation;
+pub use dot::dot_row;
 pub use lanes::Level;
+pub use panel::Panels;
 
 use half::{bf16, f16};
 use lanes::Lanes;
@@ -175,6 +185,9 @@ pub enum QuantError {
     /// The importance vector has another length than the row.
     #[error("weigh a row of {len} elements: the importance vector has {found}")]
     Importance { len: usize, found: usize },
+    /// The rows of activations are not whole blocks.
+    #[error("quantise activations in rows of {len}: needs a multiple of 32 that divides the {found} values")]
+    Activation { len: usize, found: usize },
     /// The type is no weight type, or has no such kernel.
     #[error("use {ty} for {purpose}: only weight types with that kernel serve")]
     Unsupported { ty: GgmlType, purpose: &'static str },
