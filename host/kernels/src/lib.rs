@@ -19,13 +19,18 @@ mod ctx;
 mod elementwise;
 mod gated;
 mod gemm;
+mod gemv;
 mod linear;
 mod loss;
 mod norm;
+mod pack;
 mod pool;
+mod product;
 pub mod quant;
 pub mod reference;
 mod rope;
+mod scratch;
+mod tile;
 mod weight;
 
 pub use adamw::{AdamW, adamw_step, global_norm};
@@ -43,3 +48,6 @@ pub use norm::{rmsnorm_backward, rmsnorm_forward};
 pub use pool::Pool;
 pub use rope::{Rope, rope_backward, rope_forward};
 pub use weight::{Direction, Weight, WeightError};
+
+#[cfg(test)]
+mod testing;

@@ -3,9 +3,12 @@
 //! Rows are output features, row-major, as in safetensors. Values are read-only: nothing here computes a gradient of a
 //! weight. A weight may carry packed copies ("panels") that make products faster; see [`Weight::prepare`].
 
+use std::sync::Arc;
+
 use crate::bytes::Bytes;
 use crate::ctx::{Compute, Ctx};
-use crate::quant::{GgmlType, dequantize_row};
+use crate::product::{Panels, Source};
+use crate::quant::{self, GgmlType, dequantize_row};
 
 /// Which product a packed copy serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +47,9 @@ pub struct Weight {
     ty: GgmlType,
     row_bytes: usize,
     data: Bytes,
+    forward: Option<Arc<Panels>>,
+    backward: Option<Arc<Panels>>,
+    decode: Option<Arc<quant::Panels>>,
 }
 
 impl Weight {
@@ -69,6 +75,9 @@ impl Weight {
             ty,
             row_bytes,
             data,
+            forward: None,
+            backward: None,
+            decode: None,
         })
     }
 
@@ -126,6 +135,13 @@ impl Weight {
         dequantize_row(self.ty, self.row_bytes(i), out).expect("the constructor checked the row length");
     }
 
+    /// Decodes some columns of row `i`; the range lies between whole blocks.
+    pub(crate) fn decode_part(&self, i: usize, columns: std::ops::Range<usize>, out: &mut [f32]) {
+        let part = |at: usize| self.ty.row_bytes(at).expect("columns are cut between blocks");
+        let bytes = &self.row_bytes(i)[part(columns.start)..part(columns.end)];
+        dequantize_row(self.ty, bytes, out).expect("the range was cut between blocks");
+    }
+
     /// Decodes the whole weight, row-major.
     pub fn to_f32(&self) -> Vec<f32> {
         let mut out = vec![0.0; self.n * self.k];
@@ -137,16 +153,71 @@ impl Weight {
 
     /// Packs a copy for products in one direction, so that they need not repack the weight at every call.
     ///
-    /// Preparing twice for the same direction replaces the copy. Not preparing is always correct, only slower.
+    /// Preparing twice for the same direction replaces the copy; a copy in another precision than a product asks for is
+    /// not used. Not preparing is always correct, only slower. Clones share the copies.
     ///
-    /// **Cost:** memory of `n * k` values: 4 bytes each for [`Compute::F32`], 2 for [`Compute::Bf16`], per direction.
+    /// **Cost:** memory of `n * k` values (`n`, in the backward `k`, rounded up to 32): 4 bytes each for
+    /// [`Compute::F32`], 2 for [`Compute::Bf16`], per direction.
     /// **Panics:** when `ctx` does not support `compute`.
-    pub fn prepare(&mut self, ctx: &Ctx, compute: Compute, _direction: Direction) {
+    pub fn prepare(&mut self, ctx: &Ctx, compute: Compute, direction: Direction) {
         assert!(ctx.supports(compute), "this machine multiplies in the asked precision");
+        let panels = Some(Arc::new(Panels::pack(ctx, compute, self, direction)));
+        match direction {
+            Direction::Forward => self.forward = panels,
+            Direction::Backward => self.backward = panels,
+        }
     }
 
-    /// Returns the bytes of the packed copies that [`Weight::prepare`] made.
+    /// Packs a quantised weight for integer products of one to four rows, whose inputs are then rounded to eight bits per
+    /// block of 32, as other engines do. Without it such products decode the rows and multiply in `f32`.
+    ///
+    /// Returns whether the type has integer products; plain floats have none and need no copy.
+    ///
+    /// **Cost:** memory of about the stored size; the stored bytes are then read only by embeddings and prompts.
+    pub fn prepare_decode(&mut self, ctx: &Ctx) -> bool {
+        if !quant::Panels::supports(self.ty) {
+            return false;
+        }
+        let panels = quant::Panels::pack(ctx, self.ty, self.n, self.k, self.bytes());
+        self.decode = Some(Arc::new(
+            panels.expect("the constructor checked type, shape and length"),
+        ));
+        true
+    }
+
+    pub(crate) fn decode_panels(&self) -> Option<&quant::Panels> {
+        self.decode.as_deref()
+    }
+
+    /// Returns the bytes of the packed copies that [`Weight::prepare`] and [`Weight::prepare_decode`] made.
     pub fn prepared_bytes(&self) -> usize {
-        0
+        let bytes = |panels: &Option<Arc<Panels>>| panels.as_ref().map_or(0, |panels| panels.bytes());
+        let decode = self.decode.as_ref().map_or(0, |panels| panels.bytes());
+        bytes(&self.forward) + bytes(&self.backward) + decode
+    }
+
+    /// Says whether products of this precision and direction read a packed copy.
+    pub fn is_prepared(&self, compute: Compute, direction: Direction) -> bool {
+        self.panels(compute, direction).is_some()
+    }
+
+    fn panels(&self, compute: Compute, direction: Direction) -> Option<&Panels> {
+        let panels = match direction {
+            Direction::Forward => &self.forward,
+            Direction::Backward => &self.backward,
+        };
+        panels.as_deref().filter(|panels| panels.compute == compute)
+    }
+
+    /// Returns the right factor of a product: the packed copy if there is one, else the stored bytes.
+    pub(crate) fn source(&self, compute: Compute, direction: Direction) -> Source<'_> {
+        let (n, k) = match direction {
+            Direction::Forward => (self.n, self.k),
+            Direction::Backward => (self.k, self.n),
+        };
+        match self.panels(compute, direction) {
+            Some(panels) => Source::Panels(panels, n, k),
+            None => Source::Weight(self, direction),
+        }
     }
 }

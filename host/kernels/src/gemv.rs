@@ -1,0 +1,313 @@
+//! Products of one to four rows: stream the stored weight once, as fast as memory gives it.
+//!
+//! **Sketch:** one row against `bf16` reads 2 bytes per multiply-add, so memory (20 to 28 GB/s per core here) is the
+//! limit by a factor of three over the arithmetic. Rows of the weight are dotted four at a time; every sum is sixteen
+//! lanes that run over `k` in order and are added pairwise at the end, so a result depends on neither the neighbours
+//! nor the threads.
+
+use crate::ctx::{Ctx, Simd, Write};
+use crate::pack::Float;
+use crate::pool::Disjoint;
+use crate::product::float_of;
+use crate::quant::Activation;
+use crate::scratch;
+use crate::weight::Weight;
+
+/// Most rows that take this road; from five on, packing pays.
+pub(crate) const GEMV_ROWS: usize = 4;
+/// Rows of the weight that are dotted together.
+const GROUP: usize = 4;
+/// Lanes of a sum; the same in every instruction set.
+const LANES: usize = 16;
+/// Bytes of weight per task at least: about five microseconds of memory time.
+const TASK_BYTES_MIN: usize = 96 * 1024;
+/// Tasks per thread, so that a disturbed thread holds up little.
+const TASKS_PER_THREAD: usize = 4;
+
+/// `y (+)= x W^T` for up to [`GEMV_ROWS`] rows of `x`; lengths are checked by the caller.
+pub(crate) fn gemv(ctx: &Ctx, x: &[f32], t: usize, outputs: &mut [(&Weight, &mut [f32])], write: Write) {
+    if t == 0 {
+        return;
+    }
+    let mut activation = None;
+    for (w, y) in outputs.iter_mut() {
+        if let Some(panels) = w.decode_panels() {
+            let activation = activation.get_or_insert_with(|| {
+                Activation::new(x, w.k()).expect("quantised rows are whole blocks of 32, and so is x")
+            });
+            panels.product(ctx, activation, y, write);
+        }
+    }
+    let plain: Vec<(&Weight, Disjoint<'_, f32>)> = outputs
+        .iter_mut()
+        .filter(|(w, _)| w.decode_panels().is_none())
+        .map(|(w, y)| (*w, Disjoint::new(&mut **y)))
+        .collect();
+    let bytes: usize = plain.iter().map(|(w, _)| w.bytes().len()).sum();
+    let threads = ctx.pool.threads();
+    let wanted = if threads == 1 {
+        1
+    } else {
+        (bytes / TASK_BYTES_MIN).clamp(1, threads * TASKS_PER_THREAD)
+    };
+    let mut tasks = Vec::with_capacity(wanted + plain.len());
+    for (index, (w, _)) in plain.iter().enumerate() {
+        let groups = w.n().div_ceil(GROUP);
+        let parts = (wanted * w.bytes().len())
+            .div_ceil(bytes.max(1))
+            .clamp(1, groups.max(1));
+        for part in 0..parts {
+            let end = ((part + 1) * groups / parts * GROUP).min(w.n());
+            tasks.push((index, part * groups / parts * GROUP..end));
+        }
+    }
+    ctx.pool.run(tasks.len(), |index| {
+        let (output, rows) = &tasks[index];
+        let (w, y) = &plain[*output];
+        for start in rows.clone().step_by(GROUP) {
+            let sums = dot_rows(ctx.simd, w, start..rows.end.min(start + GROUP), x, t);
+            for (i, sums) in sums.iter().enumerate().take(t) {
+                let count = (rows.end - start).min(GROUP);
+                // SAFETY: rows of the weight, and so columns of `y`, belong to one task.
+                let y = unsafe { y.range(i * w.n() + start, count) };
+                for (y, sum) in y.iter_mut().zip(sums) {
+                    *y = if write == Write::Add { *y + sum } else { *sum };
+                }
+            }
+        }
+    });
+}
+
+/// Dots up to [`GROUP`] rows of the weight with `t` rows of `x`; the result is `[t][row]`.
+fn dot_rows(simd: Simd, w: &Weight, rows: std::ops::Range<usize>, x: &[f32], t: usize) -> [[f32; GROUP]; GEMV_ROWS] {
+    let k = w.k();
+    if let Some(float) = float_of(w.ggml_type()) {
+        let row_bytes = k * float.size();
+        let bytes = &w.bytes()[rows.start * row_bytes..rows.end * row_bytes];
+        return dot_floats(simd, float, bytes, rows.len(), x, t, k);
+    }
+    scratch::with(rows.len() * k, |decoded| {
+        for (row, decoded) in rows.clone().zip(decoded.chunks_exact_mut(k)) {
+            w.row_f32(row, decoded);
+        }
+        // SAFETY: any float is four bytes.
+        let bytes = unsafe { std::slice::from_raw_parts(decoded.as_ptr().cast(), decoded.len() * 4) };
+        dot_floats(simd, Float::F32, bytes, rows.len(), x, t, k)
+    })
+}
+
+fn dot_floats(
+    simd: Simd,
+    float: Float,
+    bytes: &[u8],
+    rows: usize,
+    x: &[f32],
+    t: usize,
+    k: usize,
+) -> [[f32; GROUP]; GEMV_ROWS] {
+    assert!(bytes.len() == rows * k * float.size() && x.len() == t * k, "whole rows");
+    assert!(
+        rows <= GROUP && t <= GEMV_ROWS,
+        "at most a group of rows and four inputs"
+    );
+    #[cfg(target_arch = "x86_64")]
+    {
+        // SAFETY: the instruction set was found on this machine and the lengths were just checked.
+        unsafe {
+            match (simd, float) {
+                (Simd::Avx512 | Simd::Avx512Bf16, Float::F32) => return x86::pick::<0>(bytes, rows, x, t, k),
+                (Simd::Avx512 | Simd::Avx512Bf16, Float::Bf16) => return x86::pick::<1>(bytes, rows, x, t, k),
+                (Simd::Avx512 | Simd::Avx512Bf16, Float::F16) => return x86::pick::<2>(bytes, rows, x, t, k),
+                (Simd::Avx2, _) => return x86::dot_avx2(float, bytes, rows, x, t, k),
+                (Simd::Scalar, _) => {}
+            }
+        }
+    }
+    dot_plain::<false>(float, bytes, rows, x, t, k)
+}
+
+/// One value at a time, in the lanes' order; compiled for AVX2 it is the AVX2 variant.
+#[inline(always)]
+fn dot_plain<const FUSED: bool>(
+    float: Float,
+    bytes: &[u8],
+    rows: usize,
+    x: &[f32],
+    t: usize,
+    k: usize,
+) -> [[f32; GROUP]; GEMV_ROWS] {
+    let mut out = [[0.0; GROUP]; GEMV_ROWS];
+    let size = float.size();
+    for row in 0..rows {
+        let bytes = &bytes[row * k * size..][..k * size];
+        let mut sums = [[0.0f32; LANES]; GEMV_ROWS];
+        for start in (0..k).step_by(LANES) {
+            let count = LANES.min(k - start);
+            let mut block = [0.0f32; LANES];
+            widen(float, &bytes[start * size..][..count * size], &mut block);
+            for (i, sums) in sums.iter_mut().enumerate().take(t) {
+                let mut values = [0.0f32; LANES];
+                values[..count].copy_from_slice(&x[i * k + start..][..count]);
+                for ((sum, w), x) in sums.iter_mut().zip(block).zip(values) {
+                    *sum = if FUSED { w.mul_add(x, *sum) } else { *sum + w * x };
+                }
+            }
+        }
+        for (out, sums) in out.iter_mut().zip(sums) {
+            out[row] = fold(sums);
+        }
+    }
+    out
+}
+
+#[inline(always)]
+fn widen(float: Float, bytes: &[u8], out: &mut [f32; LANES]) {
+    match float {
+        Float::F32 => {
+            for (out, raw) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                *out = f32::from_le_bytes(*raw);
+            }
+        }
+        Float::Bf16 => {
+            for (out, raw) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                *out = f32::from_bits(u32::from(u16::from_le_bytes(*raw)) << 16);
+            }
+        }
+        Float::F16 => {
+            for (out, raw) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                *out = crate::quant::half_to_f32(u16::from_le_bytes(*raw));
+            }
+        }
+    }
+}
+
+/// Adds the lanes pairwise: halves onto halves.
+#[inline(always)]
+fn fold(mut lanes: [f32; LANES]) -> f32 {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{Float, GEMV_ROWS, GROUP, dot_plain, fold};
+
+    /// # Safety
+    /// AVX2, FMA and F16C are there.
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub(super) unsafe fn dot_avx2(
+        float: Float,
+        bytes: &[u8],
+        rows: usize,
+        x: &[f32],
+        t: usize,
+        k: usize,
+    ) -> [[f32; GROUP]; GEMV_ROWS] {
+        dot_plain::<true>(float, bytes, rows, x, t, k)
+    }
+
+    /// # Safety
+    /// AVX-512 is there; `bytes` is `rows` rows and `x` is `t` rows of `k` values.
+    pub(super) unsafe fn pick<const FLOAT: u8>(
+        bytes: &[u8],
+        rows: usize,
+        x: &[f32],
+        t: usize,
+        k: usize,
+    ) -> [[f32; GROUP]; GEMV_ROWS] {
+        let mut out = [[0.0; GROUP]; GEMV_ROWS];
+        let row_bytes = bytes.len() / rows;
+        // SAFETY: handed on; single rows are slices of the group.
+        unsafe {
+            if rows == GROUP {
+                match t {
+                    1 => dot::<FLOAT, GROUP, 1>(bytes, x, k, &mut out, 0),
+                    2 => dot::<FLOAT, GROUP, 2>(bytes, x, k, &mut out, 0),
+                    3 => dot::<FLOAT, GROUP, 3>(bytes, x, k, &mut out, 0),
+                    _ => dot::<FLOAT, GROUP, 4>(bytes, x, k, &mut out, 0),
+                }
+                return out;
+            }
+            for row in 0..rows {
+                let bytes = &bytes[row * row_bytes..][..row_bytes];
+                match t {
+                    1 => dot::<FLOAT, 1, 1>(bytes, x, k, &mut out, row),
+                    2 => dot::<FLOAT, 1, 2>(bytes, x, k, &mut out, row),
+                    3 => dot::<FLOAT, 1, 3>(bytes, x, k, &mut out, row),
+                    _ => dot::<FLOAT, 1, 4>(bytes, x, k, &mut out, row),
+                }
+            }
+        }
+        out
+    }
+
+    /// # Safety
+    /// AVX-512 is there; `bytes` is `R` rows and `x` is `T` rows of `k` values.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn dot<const FLOAT: u8, const R: usize, const T: usize>(
+        bytes: &[u8],
+        x: &[f32],
+        k: usize,
+        out: &mut [[f32; GROUP]; GEMV_ROWS],
+        first: usize,
+    ) {
+        let size = if FLOAT == 0 { 4 } else { 2 };
+        let mut sums = [[_mm512_setzero_ps(); T]; R];
+        let whole = k / 16 * 16;
+        // SAFETY: every load lies inside the rows; the last one is masked.
+        unsafe {
+            for p in (0..whole).step_by(16) {
+                let mut inputs = [_mm512_setzero_ps(); T];
+                for (i, input) in inputs.iter_mut().enumerate() {
+                    *input = _mm512_loadu_ps(x.as_ptr().add(i * k + p));
+                }
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let at = bytes.as_ptr().add((row * k + p) * size);
+                    let w = match FLOAT {
+                        0 => _mm512_loadu_ps(at.cast()),
+                        1 => {
+                            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(at.cast()));
+                            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+                        }
+                        _ => _mm512_cvtph_ps(_mm256_loadu_si256(at.cast())),
+                    };
+                    for (sum, input) in sums.iter_mut().zip(inputs) {
+                        *sum = _mm512_fmadd_ps(w, input, *sum);
+                    }
+                }
+            }
+            if whole < k {
+                let mask = (1u16 << (k - whole)) - 1;
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let at = bytes.as_ptr().add((row * k + whole) * size);
+                    let w = match FLOAT {
+                        0 => _mm512_maskz_loadu_ps(mask, at.cast()),
+                        1 => {
+                            let wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, at.cast()));
+                            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+                        }
+                        _ => _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, at.cast())),
+                    };
+                    for (i, sum) in sums.iter_mut().enumerate() {
+                        let input = _mm512_maskz_loadu_ps(mask, x.as_ptr().add(i * k + whole));
+                        *sum = _mm512_fmadd_ps(w, input, *sum);
+                    }
+                }
+            }
+        }
+        for (row, sums) in sums.iter().enumerate() {
+            for (i, sum) in sums.iter().enumerate() {
+                // SAFETY: 512 bits are sixteen floats.
+                out[i][first + row] = fold(unsafe { std::mem::transmute::<__m512, [f32; 16]>(*sum) });
+            }
+        }
+    }
+}
