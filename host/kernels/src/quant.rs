@@ -275,7 +275,7 @@ fn half_at(bytes: &[u8], at: usize) -> f32 {
 ///
 /// Every half (subnormals, infinities, NaN payloads up to quietness) maps to the same `f32` as the hardware instruction.
 #[inline(always)]
-fn half_to_f32(bits: u16) -> f32 {
+pub(crate) fn half_to_f32(bits: u16) -> f32 {
     let sign = u32::from(bits & 0x8000) << 16;
     let magnitude = u32::from(bits & 0x7fff) << 13;
     // 2^112 re-bases the exponent (127 - 15) and normalises subnormals exactly; infinities need their exponent back.
