@@ -1,1 +1,14 @@
-//! Skeleton; being written.
+//! The only crate that opens sockets: base models from the hub, and small requests to allowed hosts.
+//!
+//! Invariants: addresses, credentials, proxies, the offline switch and the cache directory come in as settings; nothing
+//! here reads the environment or the home directory. Every answer has a limit of size and time, every retry is counted,
+//! credentials never leave the host they were given for, and nothing knows what a model or a document is.
+
+mod client;
+pub mod http;
+pub mod hub;
+pub mod loopback;
+
+pub use http::{AllowedHost, AllowedHttp};
+pub use hub::{Hub, HubSettings};
+pub use loopback::{JsonClient, JsonError};

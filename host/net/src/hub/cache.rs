@@ -1,0 +1,178 @@
+//! The hub cache on disk: `models--<org>--<name>/{blobs,refs,snapshots}`, the layout that the hub's own tools use.
+//!
+//! A blob has its final name only when it is whole and verified; a snapshot is a directory of links to blobs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use dlm_core::ports::{BaseSourceError, Snapshot};
+use serde_json::Value;
+
+use super::listing::is_hex;
+
+/// The longest weight index that is read; the largest published ones have about 1 MB.
+const INDEX_BYTES_MAX: u64 = 32 << 20;
+/// A ref is one commit id.
+const REF_BYTES_MAX: u64 = 256;
+
+/// One repository's part of the cache.
+#[derive(Clone, Debug)]
+pub(super) struct RepoCache {
+    root: PathBuf,
+}
+
+impl RepoCache {
+    pub(super) fn new(cache_dir: &Path, hf_id: &str) -> Self {
+        RepoCache {
+            root: cache_dir.join(format!("models--{}", hf_id.replace('/', "--"))),
+        }
+    }
+
+    pub(super) fn snapshot_dir(&self, commit: &str) -> PathBuf {
+        self.root.join("snapshots").join(commit)
+    }
+
+    pub(super) fn blob(&self, name: &str) -> PathBuf {
+        self.root.join("blobs").join(name)
+    }
+
+    pub(super) fn part(&self, name: &str) -> PathBuf {
+        self.root.join("blobs").join(format!("{name}.part"))
+    }
+
+    pub(super) fn create(&self) -> Result<(), BaseSourceError> {
+        ["blobs", "refs", "snapshots"]
+            .iter()
+            .try_for_each(|name| create_dir(&self.root.join(name)))
+    }
+
+    /// Makes `name` of the snapshot stand for a blob.
+    pub(super) fn link(&self, commit: &str, name: &str, blob: &str) -> Result<(), BaseSourceError> {
+        let dir = self.snapshot_dir(commit);
+        create_dir(&dir)?;
+        let path = dir.join(name);
+        if fs::symlink_metadata(&path).is_ok() {
+            fs::remove_file(&path).map_err(|e| io(&path, "cannot replace it", e))?;
+        }
+        link_file(blob, &self.blob(blob), &path).map_err(|e| io(&path, "cannot link it", e))
+    }
+
+    pub(super) fn write_ref(&self, name: &str, commit: &str) -> Result<(), BaseSourceError> {
+        let path = self.root.join("refs").join(name);
+        let temporary = self.root.join("refs").join(format!("{name}.part"));
+        fs::write(&temporary, commit).map_err(|e| io(&temporary, "cannot write it", e))?;
+        fs::rename(&temporary, &path).map_err(|e| io(&path, "cannot write it", e))
+    }
+
+    /// The snapshot of a commit (or of what `main` was last) if nothing of it is missing.
+    pub(super) fn snapshot(&self, revision: Option<&str>) -> Result<Option<Snapshot>, BaseSourceError> {
+        let commit = match revision {
+            Some(revision) => revision.to_owned(),
+            None => match read_small(&self.root.join("refs").join("main"), REF_BYTES_MAX)? {
+                Some(text) => text.trim().to_owned(),
+                None => return Ok(None),
+            },
+        };
+        if !is_hex(&commit, 40) {
+            return Ok(None);
+        }
+        let dir = self.snapshot_dir(&commit);
+        let Ok(entries) = fs::read_dir(&dir) else {
+            return Ok(None);
+        };
+        let mut files = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|e| io(&dir, "cannot list it", e))?;
+            // Follows the link, so a name whose blob is gone does not count.
+            if fs::metadata(entry.path()).is_ok_and(|meta| meta.is_file())
+                && let Ok(name) = entry.file_name().into_string()
+            {
+                files.push(name);
+            }
+        }
+        files.sort();
+        let has = |name: &str| files.iter().any(|file| file == name);
+        let is_complete = has("config.json")
+            && files.iter().any(|name| name.starts_with("tokenizer"))
+            && files.iter().any(|name| name.ends_with(".safetensors"))
+            && self.missing_shards(&commit)?.is_empty();
+        Ok(is_complete.then_some(Snapshot {
+            dir,
+            commit,
+            files,
+            bytes_fetched: 0,
+        }))
+    }
+
+    /// Checks that every shard which the weight index names is there.
+    pub(super) fn check_index(&self, hf_id: &str, commit: &str) -> Result<(), BaseSourceError> {
+        let missing = self.missing_shards(commit)?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(BaseSourceError::BadAnswer {
+            hf_id: hf_id.to_owned(),
+            reason: format!(
+                "its weight index names {}, which the repository does not hold",
+                missing.join(", ")
+            ),
+        })
+    }
+
+    fn missing_shards(&self, commit: &str) -> Result<Vec<String>, BaseSourceError> {
+        let dir = self.snapshot_dir(commit);
+        let Some(text) = read_small(&dir.join("model.safetensors.index.json"), INDEX_BYTES_MAX)? else {
+            return Ok(Vec::new());
+        };
+        let index: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+        let Some(map) = index["weight_map"].as_object() else {
+            return Ok(vec!["no readable weight_map".into()]);
+        };
+        let mut shards: Vec<&str> = map.values().filter_map(Value::as_str).collect();
+        shards.sort_unstable();
+        shards.dedup();
+        Ok(shards
+            .into_iter()
+            .filter(|shard| !dir.join(shard).is_file())
+            .map(str::to_owned)
+            .collect())
+    }
+}
+
+/// Reads a file that should be small; none when it is not there.
+fn read_small(path: &Path, limit: u64) -> Result<Option<String>, BaseSourceError> {
+    match fs::metadata(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(io(path, "cannot read it", e)),
+        Ok(meta) if meta.len() > limit => {
+            let too_large = std::io::Error::other(format!("{} bytes, more than {limit}", meta.len()));
+            return Err(io(path, "cannot read it", too_large));
+        }
+        Ok(_) => {}
+    }
+    fs::read_to_string(path)
+        .map(Some)
+        .map_err(|e| io(path, "cannot read it", e))
+}
+
+fn create_dir(path: &Path) -> Result<(), BaseSourceError> {
+    fs::create_dir_all(path).map_err(|e| io(path, "cannot create it", e))
+}
+
+#[cfg(unix)]
+fn link_file(blob: &str, _target: &Path, path: &Path) -> std::io::Result<()> {
+    std::os::unix::fs::symlink(Path::new("../../blobs").join(blob), path)
+}
+
+#[cfg(not(unix))]
+fn link_file(_blob: &str, target: &Path, path: &Path) -> std::io::Result<()> {
+    fs::hard_link(target, path).or_else(|_| fs::copy(target, path).map(|_| ()))
+}
+
+pub(super) fn io(path: &Path, action: &'static str, source: std::io::Error) -> BaseSourceError {
+    BaseSourceError::Io {
+        path: path.to_owned(),
+        action,
+        source,
+    }
+}

@@ -1,0 +1,7 @@
+//! The network crate against a server of this process: no outside host, no pause, every refusal provoked.
+
+#![expect(clippy::unwrap_used, reason = "in test support a failed step is a failed test")]
+
+mod hub;
+mod loopback;
+mod server;
