@@ -1,0 +1,224 @@
+//! Training passes through the whole decoder.
+//!
+//! Invariants: a forward with checkpoints keeps the input of each block and nothing else, and gives the same numbers, bit
+//! for bit; backward stops below the lowest adapted block.
+
+use dlm_kernels::{attention_forward, rmsnorm_backward, rmsnorm_forward};
+use dlm_kernels::{Segment, Write, scale};
+
+use super::arena::Buffer;
+use super::rotary::Tables;
+use crate::adapter::{Adapter, Gains};
+use crate::batch::{Batch, BatchError};
+use crate::block::{self, AttentionOut, Body, Qkv, Rows};
+use crate::lora::Pass;
+use crate::model::Model;
+
+/// What a forward keeps for its backward.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checkpoint {
+    /// The saved set of every block: fastest.
+    #[default]
+    None,
+    /// The input of every block; the backward runs the block again. About a third more arithmetic.
+    EveryBlock,
+}
+
+/// Options of one training pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepOptions {
+    /// Decides what is dropped, with the adapter's dropout rate; `None` switches dropout off (evaluation).
+    pub dropout_seed: Option<u64>,
+    pub checkpoint: Checkpoint,
+}
+
+struct BlockSaved {
+    x: Buffer,
+    body: Option<Body>,
+}
+
+/// A finished forward pass: the hidden states, and what the backward needs.
+pub struct Forward {
+    segments: Vec<Segment>,
+    positions: Vec<u32>,
+    tables: Tables,
+    gains: Option<Gains>,
+    dropout_seed: Option<u64>,
+    blocks: Vec<BlockSaved>,
+    last: Buffer,
+    inv_rms: Buffer,
+    hidden: Buffer,
+}
+
+impl Forward {
+    /// Returns the rows after the final norm: `[rows, d_model]`.
+    pub fn hidden(&self) -> &[f32] {
+        &self.hidden
+    }
+}
+
+impl Model {
+    /// Looks up the embeddings of tokens: `[rows, d_model]`.
+    pub(crate) fn embed_tokens(&self, tokens: &[u32]) -> Buffer {
+        let d = self.config.d_model;
+        let mut x = self.arena.take(tokens.len() * d);
+        for (token, row) in tokens.iter().zip(x.chunks_exact_mut(d)) {
+            self.embed.row_f32(*token as usize, row);
+        }
+        if self.config.embed_scale != 1.0 {
+            scale(&self.ctx, self.config.embed_scale, &mut x);
+        }
+        x
+    }
+
+    /// Runs a batch and keeps what [`Model::backward`] needs.
+    ///
+    /// **Errors:** a batch that describes no sequences of this vocabulary.
+    pub fn forward_train(
+        &self,
+        adapter: Option<&Adapter>,
+        batch: &Batch,
+        options: &StepOptions,
+    ) -> Result<Forward, BatchError> {
+        self.forward(adapter, batch, options, true)
+    }
+
+    /// Runs a batch for its hidden states alone; [`Model::backward`] refuses what it returns.
+    ///
+    /// **Errors:** a batch that describes no sequences of this vocabulary.
+    pub fn forward_eval(&self, adapter: Option<&Adapter>, batch: &Batch) -> Result<Forward, BatchError> {
+        self.forward(adapter, batch, &StepOptions::default(), false)
+    }
+
+    fn forward(
+        &self,
+        adapter: Option<&Adapter>,
+        batch: &Batch,
+        options: &StepOptions,
+        is_training: bool,
+    ) -> Result<Forward, BatchError> {
+        batch.check(self.config.vocab)?;
+        let t = batch.len();
+        let gains = adapter.and_then(|adapter| adapter.gains(self));
+        let tables = self.rotary.tables(&self.arena, &batch.segments, &batch.positions);
+        let mut forward = Forward {
+            segments: batch.segments.clone(),
+            positions: batch.positions.clone(),
+            tables,
+            gains,
+            dropout_seed: options.dropout_seed,
+            blocks: Vec::with_capacity(self.config.n_layers),
+            last: self.embed_tokens(&batch.tokens),
+            inv_rms: self.arena.take(t),
+            hidden: self.arena.take(t * self.config.d_model),
+        };
+        let first = adapter.map_or(self.config.n_layers, Adapter::first_layer);
+        for index in 0..self.config.n_layers {
+            let (y, body) = self.run_block(adapter, &forward, index, &forward.last, is_training);
+            let x = std::mem::replace(&mut forward.last, y);
+            if is_training && index >= first {
+                let body = (options.checkpoint == Checkpoint::None).then_some(body);
+                forward.blocks.push(BlockSaved { x, body });
+            }
+        }
+        rmsnorm_forward(
+            &self.ctx,
+            &forward.last,
+            &self.final_norm,
+            0.0,
+            self.config.norm_eps,
+            &mut forward.hidden,
+            &mut forward.inv_rms,
+        );
+        Ok(forward)
+    }
+
+    fn pass<'a>(&'a self, adapter: Option<&'a Adapter>, forward: &'a Forward, is_training: bool) -> Pass<'a> {
+        Pass {
+            model: self,
+            adapter,
+            gains: forward.gains.as_ref(),
+            dropout_seed: forward.dropout_seed,
+            is_training,
+        }
+    }
+
+    fn run_block(
+        &self,
+        adapter: Option<&Adapter>,
+        forward: &Forward,
+        index: usize,
+        x: &[f32],
+        is_training: bool,
+    ) -> (Buffer, Body) {
+        let rows = Rows {
+            t: forward.positions.len(),
+            tables: &forward.tables,
+        };
+        let mut attend = |index: usize, qkv: Qkv<'_>, out: AttentionOut<'_>| {
+            let shape = block::attention_shape(&self.config, self.layers[index].kind);
+            attention_forward(
+                &self.ctx,
+                &shape,
+                &forward.segments,
+                &forward.positions,
+                qkv.q,
+                qkv.k,
+                qkv.v,
+                out.out,
+                out.lse,
+            );
+        };
+        block::forward(self.pass(adapter, forward, is_training), index, rows, x, &mut attend)
+    }
+
+    /// Adds the gradients of the adapter's tensors to `grads`.
+    ///
+    /// `d_hidden` is the gradient of [`Forward::hidden`]; `grads` has the layout of [`Adapter::params`]. The adapter must
+    /// be the one of the forward, unchanged.
+    ///
+    /// **Panics:** when the forward kept nothing, or lengths do not fit.
+    pub fn backward(&self, mut forward: Forward, adapter: &Adapter, d_hidden: &[f32], grads: &mut [f32]) {
+        assert_eq!(grads.len(), adapter.params.len(), "gradients have the layout of the parameters");
+        assert_eq!(d_hidden.len(), forward.hidden.len(), "one gradient per hidden value");
+        let first = adapter.first_layer();
+        assert_eq!(
+            forward.blocks.len(),
+            self.config.n_layers - first,
+            "the forward was a training pass with this adapter"
+        );
+        let mut d = self.arena.take(d_hidden.len());
+        rmsnorm_backward(
+            &self.ctx,
+            &forward.last,
+            &self.final_norm,
+            0.0,
+            &forward.inv_rms,
+            d_hidden,
+            &mut d,
+            Write::Set,
+        );
+        for index in (first..self.config.n_layers).rev() {
+            let saved = forward.blocks.pop().expect("there is one entry per block from the first adapted on");
+            let body = match saved.body {
+                Some(body) => body,
+                None => self.run_block(Some(adapter), &forward, index, &saved.x, true).1,
+            };
+            let rows = Rows {
+                t: forward.positions.len(),
+                tables: &forward.tables,
+            };
+            block::backward(
+                self.pass(Some(adapter), &forward, true),
+                index,
+                rows,
+                (&forward.segments, &forward.positions),
+                &saved.x,
+                body,
+                &mut d,
+                index > first,
+                grads,
+            );
+        }
+    }
+}
