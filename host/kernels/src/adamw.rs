@@ -2,6 +2,7 @@
 
 use crate::ctx::Ctx;
 use crate::elementwise::CHUNK;
+use crate::lanes::per_simd;
 use crate::pool::Disjoint;
 
 /// Settings of one AdamW step.
@@ -42,26 +43,51 @@ pub fn adamw_step(
         "parameters, gradients and moments have one length"
     );
     let power = i32::try_from(step).unwrap_or(i32::MAX);
-    let step_size = (settings.lr / (1.0 - settings.beta1.powi(power))) as f32;
-    let root_correction = (1.0 - settings.beta2.powi(power)).sqrt() as f32;
-    let keep = (1.0 - settings.lr * settings.weight_decay) as f32;
-    let (beta2, eps) = (settings.beta2 as f32, settings.eps as f32);
-    let (fresh1, fresh2) = ((1.0 - settings.beta1) as f32, (1.0 - settings.beta2) as f32);
+    let factors = Factors {
+        grad_scale,
+        step_size: (settings.lr / (1.0 - settings.beta1.powi(power))) as f32,
+        root_correction: (1.0 - settings.beta2.powi(power)).sqrt() as f32,
+        keep: (1.0 - settings.lr * settings.weight_decay) as f32,
+        beta2: settings.beta2 as f32,
+        eps: settings.eps as f32,
+        fresh1: (1.0 - settings.beta1) as f32,
+        fresh2: (1.0 - settings.beta2) as f32,
+    };
     let (params, m, v) = (Disjoint::new(params), Disjoint::new(m), Disjoint::new(v));
     ctx.pool.run(len.div_ceil(CHUNK), |index| {
         let at = index * CHUNK;
         let size = CHUNK.min(len - at);
         // SAFETY: chunks of different tasks do not overlap.
         let (params, m, v) = unsafe { (params.range(at, size), m.range(at, size), v.range(at, size)) };
-        for (((p, g), m), v) in params.iter_mut().zip(&grads[at..]).zip(m).zip(v) {
-            let g = g * grad_scale;
-            *m += (g - *m) * fresh1;
-            *v = *v * beta2 + g * g * fresh2;
-            let root = v.sqrt() / root_correction + eps;
-            *p = *p * keep - step_size * (*m / root);
-        }
+        step_chunk(ctx.simd, &factors, params, &grads[at..][..size], m, v);
     });
 }
+
+/// The constants of one step.
+struct Factors {
+    grad_scale: f32,
+    step_size: f32,
+    root_correction: f32,
+    keep: f32,
+    beta2: f32,
+    eps: f32,
+    fresh1: f32,
+    fresh2: f32,
+}
+
+/// Unfused in every instruction set, so that the optimiser's path is the same bits on every machine.
+#[inline(always)]
+fn step_body<const FUSED: bool>(f: &Factors, params: &mut [f32], grads: &[f32], m: &mut [f32], v: &mut [f32]) {
+    for (((p, g), m), v) in params.iter_mut().zip(grads).zip(m).zip(v) {
+        let g = g * f.grad_scale;
+        *m += (g - *m) * f.fresh1;
+        *v = *v * f.beta2 + g * g * f.fresh2;
+        let root = v.sqrt() / f.root_correction + f.eps;
+        *p = *p * f.keep - f.step_size * (*m / root);
+    }
+}
+
+per_simd!(fn step_chunk(f: &Factors, params: &mut [f32], grads: &[f32], m: &mut [f32], v: &mut [f32]) => step_body);
 
 /// The Euclidean norm of all values, summed in `f64` in a fixed order.
 pub fn global_norm(ctx: &Ctx, values: &[f32]) -> f64 {
@@ -79,4 +105,67 @@ pub fn global_norm(ctx: &Ctx, values: &[f32]) -> f64 {
         sum[0] = lanes.iter().sum();
     });
     partial.iter().sum::<f64>().sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{ELEMENTWISE, assert_near, assert_same_bits, contexts, values};
+
+    const SETTINGS: AdamW = AdamW {
+        lr: 1e-2,
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-8,
+        weight_decay: 0.1,
+    };
+
+    #[test]
+    fn ten_steps_follow_the_formula() {
+        for ctx in contexts() {
+            let len = CHUNK + 37;
+            let mut params = values(len, 1);
+            let (mut m, mut v) = (vec![0.0; len], vec![0.0; len]);
+            let mut wide: Vec<f64> = params.iter().map(|x| f64::from(*x)).collect();
+            let (mut wide_m, mut wide_v) = (vec![0.0f64; len], vec![0.0f64; len]);
+            for step in 1..=10u64 {
+                let grads = values(len, 10 + step as u32);
+                adamw_step(&ctx, &SETTINGS, step, 0.5, &mut params, &grads, &mut m, &mut v);
+                for i in 0..len {
+                    let g = 0.5 * f64::from(grads[i]);
+                    wide_m[i] = 0.9 * wide_m[i] + 0.1 * g;
+                    wide_v[i] = 0.999 * wide_v[i] + 0.001 * g * g;
+                    let m_hat = wide_m[i] / (1.0 - 0.9f64.powi(step as i32));
+                    let v_hat = wide_v[i] / (1.0 - 0.999f64.powi(step as i32));
+                    wide[i] -= 1e-2 * 0.1 * wide[i] + 1e-2 * m_hat / (v_hat.sqrt() + 1e-8);
+                }
+            }
+            assert_near(&params, &wide, ELEMENTWISE, "parameters after ten steps");
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_makes_the_same_step() {
+        let mut results = Vec::new();
+        for ctx in contexts() {
+            let mut params = values(1000, 1);
+            let (mut m, mut v) = (values(1000, 2), vec![0.25; 1000]);
+            adamw_step(&ctx, &SETTINGS, 3, 1.0, &mut params, &values(1000, 3), &mut m, &mut v);
+            results.push(params);
+        }
+        for other in &results[1..] {
+            assert_same_bits(&results[0], other, "parameters");
+        }
+    }
+
+    #[test]
+    fn the_norm_is_that_of_all_values_on_any_team() {
+        let x = values(3 * CHUNK + 11, 5);
+        let exact = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+        let found: Vec<f64> = [1, 2, 5]
+            .map(|threads| global_norm(&Ctx::new(threads, crate::Simd::detect()), &x))
+            .to_vec();
+        assert!((found[0] - exact).abs() < 1e-12 * exact);
+        assert!(found.iter().all(|norm| norm.to_bits() == found[0].to_bits()));
+    }
 }

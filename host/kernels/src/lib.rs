@@ -20,6 +20,7 @@ mod elementwise;
 mod gated;
 mod gemm;
 mod gemv;
+mod lanes;
 mod linear;
 mod loss;
 mod norm;

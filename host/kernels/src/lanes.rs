@@ -1,0 +1,183 @@
+//! Plain loops compiled once per instruction set, and the functions that they share.
+//!
+//! A body is written once over fixed-width arrays and marked `#[inline(always)]`; [`per_simd`] wraps it in one function
+//! per instruction set, and the compiler turns the arrays into vectors. `FUSED` says whether a multiply-add is one
+//! rounding: where the instruction exists it is, elsewhere it would be a slow library call.
+
+/// Lanes of a running sum; the order of additions is the same in every instruction set.
+pub(crate) const LANES: usize = 32;
+
+/// Defines `fn $name(simd, args..)` that runs `$body::<FUSED>(args..)` compiled for `simd`.
+///
+/// The caller passes a `Simd` that was found on this machine ([`crate::Ctx::new`] sees to that).
+macro_rules! per_simd {
+    ($(#[$attribute:meta])* $visibility:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? => $body:ident) => {
+        $(#[$attribute])*
+        $visibility fn $name(simd: $crate::ctx::Simd, $($argument: $type),*) $(-> $result)? {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2($($argument: $type),*) $(-> $result)? {
+                    $body::<true>($($argument),*)
+                }
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+                fn avx512($($argument: $type),*) $(-> $result)? {
+                    $body::<true>($($argument),*)
+                }
+                match simd {
+                    $crate::ctx::Simd::Scalar => {}
+                    // SAFETY: `Ctx::new` lowers the set to what this machine has.
+                    $crate::ctx::Simd::Avx2 => return unsafe { avx2($($argument),*) },
+                    // SAFETY: as above.
+                    _ => return unsafe { avx512($($argument),*) },
+                }
+            }
+            let _ = simd;
+            $body::<false>($($argument),*)
+        }
+    };
+}
+pub(crate) use per_simd;
+
+/// `a * b + c`.
+#[inline(always)]
+pub(crate) fn fma<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// Sums `f(i)` over `0..len` in [`LANES`] lanes, folded pairwise at the end.
+#[inline(always)]
+pub(crate) fn sum<const FUSED: bool>(len: usize, f: impl Fn(usize, f32) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let whole = len / LANES * LANES;
+    for start in (0..whole).step_by(LANES) {
+        for (i, lane) in lanes.iter_mut().enumerate() {
+            *lane = f(start + i, *lane);
+        }
+    }
+    for (i, lane) in lanes.iter_mut().enumerate().take(len - whole) {
+        *lane = f(whole + i, *lane);
+    }
+    fold(lanes)
+}
+
+/// Adds the lanes pairwise, halves onto halves.
+#[inline(always)]
+pub(crate) fn fold<const N: usize>(mut lanes: [f32; N]) -> f32 {
+    let mut width = N / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] += lanes[i + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// The largest value of a slice; minus infinity when it is empty, and NaN is passed over.
+#[inline(always)]
+pub(crate) fn max(values: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (blocks, rest) = values.as_chunks::<LANES>();
+    for block in blocks {
+        for (lane, &x) in lanes.iter_mut().zip(block) {
+            *lane = if x > *lane { x } else { *lane };
+        }
+    }
+    for (lane, &x) in lanes.iter_mut().zip(rest) {
+        *lane = if x > *lane { x } else { *lane };
+    }
+    lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// Largest argument whose exponential is finite here; beyond it the result stays at its value (2.3e38).
+const EXP_MAX: f32 = 88.37;
+/// Below this the exponential is zero (it would be subnormal).
+const EXP_MIN: f32 = -87.33;
+
+/// `e^x` to two units in the last place; zero below -87.33 (minus infinity included), NaN for NaN.
+///
+/// **Source:** Cephes `expf`: `x = n ln 2 + r`, a polynomial of degree 5 in `r`, and `2^n` through the exponent bits.
+#[inline(always)]
+pub(crate) fn exp<const FUSED: bool>(x: f32) -> f32 {
+    /// Adding and taking away 1.5 * 2^23 rounds to the nearest whole number, and leaves it in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    let clamped = if x > EXP_MAX { EXP_MAX } else { x };
+    let clamped = if clamped < EXP_MIN { EXP_MIN } else { clamped };
+    let shifted = fma::<FUSED>(clamped, std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
+    let r = fma::<FUSED>(n, -0.693_359_4, clamped);
+    let r = fma::<FUSED>(n, 2.121_944_4e-4, r);
+    let mut p = 1.987_569_1e-4;
+    for c in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+        p = fma::<FUSED>(p, r, c);
+    }
+    let value = fma::<FUSED>(p, r * r, r) + 1.0;
+    let power = f32::from_bits(shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23);
+    let value = value * power;
+    if x < EXP_MIN { 0.0 } else { value }
+}
+
+/// `tanh(x)` to five units in the last place (where the quotient takes over from the series).
+#[inline(always)]
+pub(crate) fn tanh<const FUSED: bool>(x: f32) -> f32 {
+    // Below 0.2 the quotient would lose digits to cancellation; the series is exact to 2^-24 there.
+    let square = x * x;
+    let series = fma::<FUSED>(square, -17.0 / 315.0, 2.0 / 15.0);
+    let series = fma::<FUSED>(series, square, -1.0 / 3.0);
+    let series = fma::<FUSED>(series * square, x, x);
+    let quotient = 1.0 - 2.0 / (exp::<FUSED>(2.0 * x) + 1.0);
+    if x.abs() < 0.2 { series } else { quotient }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ctx::Simd;
+
+    #[inline(always)]
+    fn map_body<const FUSED: bool>(x: &mut [f32], hyperbolic: bool) {
+        for x in x {
+            *x = if hyperbolic {
+                tanh::<FUSED>(*x)
+            } else {
+                exp::<FUSED>(*x)
+            };
+        }
+    }
+
+    per_simd!(fn map(x: &mut [f32], hyperbolic: bool) => map_body);
+
+    #[test]
+    fn exponential_and_tangent_are_exact_to_a_few_units() {
+        for simd in Simd::ALL.into_iter().filter(|&simd| simd <= Simd::detect()) {
+            let x: Vec<f32> = (-87_000..88_000).step_by(7).map(|i| i as f32 * 1e-3 + 3.3e-5).collect();
+            for hyperbolic in [false, true] {
+                let mut y = x.clone();
+                map(simd, &mut y, hyperbolic);
+                for (x, y) in x.iter().zip(&y) {
+                    let wide = f64::from(*x);
+                    let expected = if hyperbolic { wide.tanh() } else { wide.exp() };
+                    let error = (f64::from(*y) - expected).abs() / expected.abs();
+                    assert!(
+                        error < 3.0 * 2.0f64.powi(-23),
+                        "{simd:?} at {x}: {y}, expected {expected}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn exponential_of_the_ends() {
+        for simd in Simd::ALL.into_iter().filter(|&simd| simd <= Simd::detect()) {
+            let mut x = [f32::NEG_INFINITY, -1e30, -88.0, 0.0, 1000.0, f32::INFINITY, f32::NAN];
+            map(simd, &mut x, false);
+            assert_eq!(x[..4], [0.0, 0.0, 0.0, 1.0]);
+            assert!(
+                x[4] > 2e38 && x[4].is_finite() && x[5] == x[4] && x[6].is_nan(),
+                "{simd:?}: {x:?}"
+            );
+        }
+    }
+}
