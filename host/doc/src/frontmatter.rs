@@ -1,0 +1,317 @@
+//! The frontmatter as typed values: schema version 15 with every key and default.
+//!
+//! Invariants: a value of these types passed validation (`read`); serialising one gives the keys as in the file.
+//! Which keys the author wrote is kept beside the values, because the planner may choose a knob that was left out
+//! and must obey one that was written.
+
+pub(crate) mod field;
+mod problems;
+pub(crate) mod read;
+pub(crate) mod schema;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dlm_core::Ulid;
+use serde::{Serialize, Serializer};
+
+pub use problems::Problem;
+pub use schema::{
+    AdapterKind, AudioConfig, CacheConfig, CptConfig, CptSchedule, ExportConfig, GateConfig, LrScheduler, Optimizer,
+    Precision, PreferenceConfig, PreferenceHyperparams, PreferenceLoss, PreferenceMethod, PreferenceReference, Quant,
+    SourcesPolicy,
+};
+
+/// The newest frontmatter schema version that this program reads and the one it writes.
+pub const SCHEMA_VERSION: u32 = 15;
+
+/// `auto` or a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AutoOr {
+    Auto,
+    Value(u32),
+}
+
+impl AutoOr {
+    /// The number, unless the planner is to choose.
+    pub fn value(self) -> Option<u32> {
+        match self {
+            AutoOr::Auto => None,
+            AutoOr::Value(value) => Some(value),
+        }
+    }
+}
+
+impl Serialize for AutoOr {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            AutoOr::Auto => serializer.serialize_str("auto"),
+            AutoOr::Value(value) => serializer.serialize_u32(*value),
+        }
+    }
+}
+
+/// `auto` or a list of module names or presets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetModules {
+    Auto,
+    List(Vec<String>),
+}
+
+impl Serialize for TargetModules {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            TargetModules::Auto => serializer.serialize_str("auto"),
+            TargetModules::List(names) => names.serialize(serializer),
+        }
+    }
+}
+
+/// One entry of `training.adapters`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AdapterConfig {
+    pub adapter: AdapterKind,
+    pub lora_r: u32,
+    pub lora_alpha: u32,
+    pub lora_dropout: f64,
+    pub target_modules: TargetModules,
+    pub learning_rate: f64,
+}
+
+impl Default for AdapterConfig {
+    fn default() -> Self {
+        let training = TrainingConfig::default();
+        AdapterConfig {
+            adapter: training.adapter,
+            lora_r: training.lora_r,
+            lora_alpha: training.lora_alpha,
+            lora_dropout: training.lora_dropout,
+            target_modules: training.target_modules,
+            learning_rate: training.learning_rate,
+        }
+    }
+}
+
+/// One entry of `training.sources`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SourceDirective {
+    pub path: String,
+    pub include: Vec<String>,
+    pub exclude: Vec<String>,
+    pub max_bytes_per_file: Option<u64>,
+    pub max_files: Option<u64>,
+}
+
+/// The block `training`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TrainingConfig {
+    pub adapter: AdapterKind,
+    pub lora_r: u32,
+    pub lora_alpha: u32,
+    pub lora_dropout: f64,
+    pub target_modules: TargetModules,
+    pub sequence_len: u32,
+    pub micro_batch_size: AutoOr,
+    pub grad_accum: AutoOr,
+    pub learning_rate: f64,
+    pub num_epochs: u32,
+    pub optimizer: Optimizer,
+    pub lr_scheduler: LrScheduler,
+    pub warmup_ratio: f64,
+    pub seed: i64,
+    pub preference: PreferenceConfig,
+    pub cpt: CptConfig,
+    /// In the order of the file: the first one takes the sections without suffix.
+    #[serde(serialize_with = "serialize_adapters")]
+    pub adapters: Option<Vec<(String, AdapterConfig)>>,
+    pub precision: Option<Precision>,
+    pub sources: Option<Vec<SourceDirective>>,
+    pub sources_policy: SourcesPolicy,
+    pub gate: GateConfig,
+    pub cache: CacheConfig,
+    pub audio: AudioConfig,
+    /// Ours: hand-written pairs take part in the train and validation split.
+    pub holdout: bool,
+}
+
+impl Default for TrainingConfig {
+    fn default() -> Self {
+        TrainingConfig {
+            adapter: AdapterKind::Lora,
+            lora_r: 8,
+            lora_alpha: 16,
+            lora_dropout: 0.05,
+            target_modules: TargetModules::Auto,
+            sequence_len: 2048,
+            micro_batch_size: AutoOr::Auto,
+            grad_accum: AutoOr::Auto,
+            learning_rate: 2e-4,
+            num_epochs: 3,
+            optimizer: Optimizer::AdamwTorch,
+            lr_scheduler: LrScheduler::Cosine,
+            warmup_ratio: 0.1,
+            seed: 42,
+            preference: PreferenceConfig::default(),
+            cpt: CptConfig::default(),
+            adapters: None,
+            precision: None,
+            sources: None,
+            sources_policy: SourcesPolicy::Permissive,
+            gate: GateConfig::default(),
+            cache: CacheConfig::default(),
+            audio: AudioConfig::default(),
+            holdout: false,
+        }
+    }
+}
+
+fn serialize_adapters<S: Serializer>(
+    adapters: &Option<Vec<(String, AdapterConfig)>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match adapters {
+        None => serializer.serialize_none(),
+        Some(list) => serializer.collect_map(list.iter().map(|(name, config)| (name, config))),
+    }
+}
+
+/// The keys that the author wrote, as dotted paths (`training.lora_r`, `training.adapters.tone.lora_r`,
+/// `training.sources.0.include`), after migration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WrittenKeys(BTreeSet<String>);
+
+impl WrittenKeys {
+    /// Says whether the key at this dotted path is in the file.
+    pub fn contains(&self, path: &str) -> bool {
+        self.0.contains(path)
+    }
+
+    /// Marks a key as explicit, so that the writer puts it down even when it equals its default.
+    pub fn insert(&mut self, path: impl Into<String>) {
+        self.0.insert(path.into());
+    }
+
+    /// Every written path, sorted.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+}
+
+/// The whole frontmatter, after migration and with defaults filled in.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Frontmatter {
+    pub dlm_id: Ulid,
+    /// Always [`SCHEMA_VERSION`] after migration; [`crate::Parsed::declared_version`] has the file's own.
+    pub dlm_version: u32,
+    pub base_model: String,
+    pub training: TrainingConfig,
+    pub export: ExportConfig,
+    pub system_prompt: Option<String>,
+    #[serde(skip)]
+    pub written: WrittenKeys,
+}
+
+/// The training knobs that the author wrote; `None` means the planner chooses.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WrittenKnobs {
+    pub adapter: Option<AdapterKind>,
+    pub lora_r: Option<u32>,
+    pub lora_alpha: Option<u32>,
+    pub lora_dropout: Option<f64>,
+    /// `None` for `auto`, written or not.
+    pub target_modules: Option<Vec<String>>,
+    pub sequence_len: Option<u32>,
+    /// `None` for `auto`, written or not.
+    pub micro_batch_size: Option<u32>,
+    /// `None` for `auto`, written or not.
+    pub grad_accum: Option<u32>,
+    pub learning_rate: Option<f64>,
+    pub num_epochs: Option<u32>,
+    pub optimizer: Option<Optimizer>,
+    pub lr_scheduler: Option<LrScheduler>,
+    pub warmup_ratio: Option<f64>,
+    pub seed: Option<i64>,
+    pub precision: Option<Precision>,
+}
+
+impl Frontmatter {
+    /// Makes the frontmatter of a new document: everything else at its default and unwritten.
+    pub fn new(dlm_id: Ulid, base_model: impl Into<String>) -> Self {
+        let mut written = WrittenKeys::default();
+        for key in ["dlm_id", "dlm_version", "base_model"] {
+            written.insert(key);
+        }
+        Frontmatter {
+            dlm_id,
+            dlm_version: SCHEMA_VERSION,
+            base_model: base_model.into(),
+            training: TrainingConfig::default(),
+            export: ExportConfig::default(),
+            system_prompt: None,
+            written,
+        }
+    }
+
+    /// Says whether the key at this dotted path is in the file, for instance `training.learning_rate`.
+    pub fn wrote(&self, path: &str) -> bool {
+        self.written.contains(path)
+    }
+
+    /// The training knobs that the file itself fixes.
+    pub fn written_knobs(&self) -> WrittenKnobs {
+        let t = &self.training;
+        let wrote = |key: &str| self.wrote(&format!("training.{key}"));
+        WrittenKnobs {
+            adapter: wrote("adapter").then_some(t.adapter),
+            lora_r: wrote("lora_r").then_some(t.lora_r),
+            lora_alpha: wrote("lora_alpha").then_some(t.lora_alpha),
+            lora_dropout: wrote("lora_dropout").then_some(t.lora_dropout),
+            target_modules: match &t.target_modules {
+                TargetModules::Auto => None,
+                TargetModules::List(names) => Some(names.clone()),
+            },
+            sequence_len: wrote("sequence_len").then_some(t.sequence_len),
+            micro_batch_size: t.micro_batch_size.value(),
+            grad_accum: t.grad_accum.value(),
+            learning_rate: wrote("learning_rate").then_some(t.learning_rate),
+            num_epochs: wrote("num_epochs").then_some(t.num_epochs),
+            optimizer: wrote("optimizer").then_some(t.optimizer),
+            lr_scheduler: wrote("lr_scheduler").then_some(t.lr_scheduler),
+            warmup_ratio: wrote("warmup_ratio").then_some(t.warmup_ratio),
+            seed: wrote("seed").then_some(t.seed),
+            precision: t.precision,
+        }
+    }
+
+    /// The knobs of one named adapter that the file itself fixes, as far as they can be set per adapter.
+    pub fn written_adapter_knobs(&self, name: &str) -> Option<WrittenKnobs> {
+        let (_, a) = self
+            .training
+            .adapters
+            .as_ref()?
+            .iter()
+            .find(|(known, _)| known == name)?;
+        let wrote = |key: &str| self.wrote(&format!("training.adapters.{name}.{key}"));
+        Some(WrittenKnobs {
+            adapter: wrote("adapter").then_some(a.adapter),
+            lora_r: wrote("lora_r").then_some(a.lora_r),
+            lora_alpha: wrote("lora_alpha").then_some(a.lora_alpha),
+            lora_dropout: wrote("lora_dropout").then_some(a.lora_dropout),
+            target_modules: match &a.target_modules {
+                TargetModules::Auto => None,
+                TargetModules::List(names) => Some(names.clone()),
+            },
+            learning_rate: wrote("learning_rate").then_some(a.learning_rate),
+            ..self.written_knobs()
+        })
+    }
+
+    /// The declared adapters by name.
+    pub fn adapters(&self) -> BTreeMap<&str, &AdapterConfig> {
+        self.training
+            .adapters
+            .iter()
+            .flatten()
+            .map(|(name, config)| (name.as_str(), config))
+            .collect()
+    }
+}

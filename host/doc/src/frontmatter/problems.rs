@@ -1,0 +1,71 @@
+//! One schema violation, and the collection that the reader of the frontmatter fills.
+
+use crate::error::{ErrorClass, ParseError};
+use crate::yaml::Pos;
+
+/// One violation of the frontmatter schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Dotted path of the key, list entries by index.
+    pub path: String,
+    /// 1-based line of the offending key; of the enclosing block when a key is missing.
+    pub line: usize,
+    /// 1-based column in characters.
+    pub col: usize,
+    /// What is wrong, without the path.
+    pub message: String,
+    /// An edit that remedies it.
+    pub hint: Option<String>,
+}
+
+/// The violations found so far.
+#[derive(Debug, Default)]
+pub(crate) struct Problems(Vec<Problem>);
+
+impl Problems {
+    pub fn push(&mut self, path: impl Into<String>, pos: Pos, message: impl Into<String>) {
+        self.push_with_hint(path, pos, message, None);
+    }
+
+    pub fn push_with_hint(
+        &mut self,
+        path: impl Into<String>,
+        pos: Pos,
+        message: impl Into<String>,
+        hint: Option<String>,
+    ) {
+        let (path, message) = (path.into(), message.into());
+        self.0.push(Problem {
+            path,
+            line: pos.line,
+            col: pos.col,
+            message,
+            hint,
+        });
+    }
+
+    pub fn add(&mut self, problem: Problem) {
+        self.0.push(problem);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Joins everything into the one error that the specification asks for, at the first offending key.
+    pub fn into_error(mut self) -> Option<ParseError> {
+        self.0.sort_by_key(|problem| (problem.line, problem.col));
+        let first = self.0.first()?;
+        let (line, col) = (first.line, first.col);
+        let message = self
+            .0
+            .iter()
+            .map(|p| format!("{}: {}", p.path, p.message))
+            .collect::<Vec<_>>()
+            .join("; ");
+        let mut error = ParseError::new(ErrorClass::SchemaValidation, line, col, message);
+        error.hint = self.0.iter().find_map(|problem| problem.hint.clone());
+        error.problems = self.0;
+        Some(error)
+    }
+}

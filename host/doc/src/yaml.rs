@@ -1,0 +1,347 @@
+//! YAML text to a tree of nodes with places: the only module that knows the YAML crate.
+//!
+//! The crate is `saphyr-parser`, not `serde_yaml`: the latter is archived and deprecated by its author, gives no
+//! place for a value that is well-formed YAML but wrong for the schema, keeps the last of two equal keys, and follows
+//! the 1.2 core schema where documents of the reference follow YAML 1.1 (`yes`, `0x10`, `10_000`). `saphyr-parser`
+//! is maintained, safe Rust, and hands out scanner events with line and column, so the meaning of plain scalars
+//! (YAML 1.1, as PyYAML resolves them) is decided here.
+//!
+//! Invariants: nesting depth and alias expansion are bounded; a key stands at most once in a mapping; every node
+//! knows its line in the file.
+
+mod resolve;
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
+
+pub(crate) use resolve::{Value, boolean, resolve};
+
+use crate::error::{ErrorClass, ParseError};
+
+/// Deepest nesting of mappings and lists; the schema itself needs five.
+const DEPTH_MAX: usize = 64;
+/// Most nodes after aliases were expanded; the largest sensible frontmatter has a few thousand.
+const NODES_MAX: usize = 100_000;
+/// The YAML text starts on this line of the file.
+const FIRST_LINE: usize = 2;
+
+/// A place in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Pos {
+    /// 1-based line of the file.
+    pub line: usize,
+    /// 1-based column in characters.
+    pub col: usize,
+}
+
+/// One YAML node.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub pos: Pos,
+    /// Characters of the YAML text that the node spans.
+    pub chars: std::ops::Range<usize>,
+    pub kind: Kind,
+    /// Whether an anchor or alias is involved, so that its text must not be moved about.
+    pub is_shared: bool,
+}
+
+/// What a node is.
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    Scalar {
+        text: String,
+        is_plain: bool,
+        tag: Option<String>,
+    },
+    List(Vec<Node>),
+    Map(Vec<(Node, Node)>),
+}
+
+impl Node {
+    /// The key text of a scalar that stands as a mapping's key and is a string.
+    pub fn as_key(&self) -> Option<&str> {
+        match (&self.kind, resolve(self)) {
+            (Kind::Scalar { text, .. }, Value::Str(_)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// What the node is, for messages.
+    pub fn describe(&self) -> String {
+        match &self.kind {
+            Kind::List(_) => "a list".to_owned(),
+            Kind::Map(_) => "a mapping".to_owned(),
+            Kind::Scalar { text, .. } => match resolve(self) {
+                Value::Null => "null".to_owned(),
+                Value::Bool(_) => format!("the boolean `{text}`"),
+                Value::Int(_) | Value::Float(_) => format!("the number `{text}`"),
+                Value::Date => format!("the date `{text}`"),
+                Value::Str(_) => format!("the string `{}`", crate::text::quote(text)),
+                Value::Composite => "a composite".to_owned(),
+            },
+        }
+    }
+
+    /// A mapping without entries, for an empty frontmatter.
+    pub fn empty_map() -> Node {
+        Node {
+            pos: Pos {
+                line: FIRST_LINE,
+                col: 1,
+            },
+            chars: 0..0,
+            kind: Kind::Map(Vec::new()),
+            is_shared: false,
+        }
+    }
+
+    fn size(&self) -> usize {
+        1 + match &self.kind {
+            Kind::Scalar { .. } => 0,
+            Kind::List(items) => items.iter().map(Node::size).sum(),
+            Kind::Map(entries) => entries.iter().map(|(key, value)| key.size() + value.size()).sum(),
+        }
+    }
+}
+
+/// Parses the frontmatter's YAML; `None` when it holds no node at all.
+///
+/// **Errors**: every error is a `FrontmatterError`; duplicate keys are all reported, a syntax error ends the reading.
+pub(crate) fn parse(yaml: &str) -> Result<Option<Node>, Vec<ParseError>> {
+    if let Some(error) = first_forbidden_char(yaml) {
+        return Err(vec![error]);
+    }
+    let mut builder = Builder {
+        parser: Parser::new_from_str(yaml),
+        anchors: HashMap::new(),
+        nodes: 0,
+        errors: Vec::new(),
+    };
+    match builder.document() {
+        Ok(node) if builder.errors.is_empty() => Ok(node),
+        Ok(_) => Err(builder.errors),
+        Err(error) => {
+            builder.errors.push(error);
+            Err(builder.errors)
+        }
+    }
+}
+
+fn syntax_error(pos: Pos, reason: &str) -> ParseError {
+    ParseError::new(
+        ErrorClass::Frontmatter,
+        pos.line,
+        pos.col,
+        format!("invalid YAML: {reason}"),
+    )
+}
+
+/// YAML allows no control characters but tab and line ends.
+fn first_forbidden_char(yaml: &str) -> Option<ParseError> {
+    let allowed =
+        |c: char| matches!(c, '\t' | '\n' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{fffd}' | '\u{10000}'..='\u{10ffff}');
+    for (index, line) in yaml.split('\n').enumerate() {
+        if let Some(column) = line.chars().position(|c| !allowed(c)) {
+            let code = line.chars().nth(column).map(u32::from).unwrap_or_default();
+            let pos = Pos {
+                line: index + FIRST_LINE,
+                col: column + 1,
+            };
+            return Some(syntax_error(pos, &format!("character U+{code:04X} is not allowed")));
+        }
+    }
+    None
+}
+
+fn place(span: Span) -> Pos {
+    Pos {
+        line: span.start.line() + FIRST_LINE - 1,
+        col: span.start.col() + 1,
+    }
+}
+
+fn scan_error(error: &ScanError) -> ParseError {
+    let mark = error.marker();
+    syntax_error(
+        Pos {
+            line: mark.line() + FIRST_LINE - 1,
+            col: mark.col() + 1,
+        },
+        error.info(),
+    )
+}
+
+struct Builder<'a> {
+    parser: Parser<'a, saphyr_parser::StrInput<'a>>,
+    anchors: HashMap<usize, Node>,
+    nodes: usize,
+    errors: Vec<ParseError>,
+}
+
+impl<'a> Builder<'a> {
+    fn next(&mut self) -> Result<(Event<'a>, Span), ParseError> {
+        match self.parser.next_event() {
+            Some(Ok(event)) => Ok(event),
+            Some(Err(error)) => Err(scan_error(&error)),
+            None => Ok((Event::StreamEnd, Span::default())),
+        }
+    }
+
+    fn document(&mut self) -> Result<Option<Node>, ParseError> {
+        let mut root = None;
+        loop {
+            let (event, span) = self.next()?;
+            match event {
+                Event::StreamStart | Event::Nothing | Event::DocumentEnd => {}
+                Event::StreamEnd => return Ok(root),
+                Event::DocumentStart(_) if root.is_some() => {
+                    return Err(syntax_error(
+                        place(span),
+                        "expected a single document, found the start of another",
+                    ));
+                }
+                Event::DocumentStart(_) => {
+                    let first = self.next()?;
+                    root = Some(self.node(first, 0)?);
+                }
+                _ => return Err(syntax_error(place(span), "content outside a document")),
+            }
+        }
+    }
+
+    fn node(&mut self, (event, span): (Event<'a>, Span), depth: usize) -> Result<Node, ParseError> {
+        let pos = place(span);
+        self.count(1, pos)?;
+        if depth > DEPTH_MAX {
+            return Err(syntax_error(pos, &format!("nested deeper than {DEPTH_MAX} levels")));
+        }
+        let (kind, anchor, end) = match event {
+            Event::Alias(id) => {
+                let mut node = self
+                    .anchors
+                    .get(&id)
+                    .cloned()
+                    .ok_or_else(|| syntax_error(pos, "an alias refers to an anchor that is not complete"))?;
+                self.count(node.size(), pos)?;
+                node.is_shared = true;
+                return Ok(node);
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                let tag = tag.map(|tag| tag.to_string());
+                let kind = Kind::Scalar {
+                    text: text.into_owned(),
+                    is_plain: style == ScalarStyle::Plain,
+                    tag,
+                };
+                (kind, anchor, span.end.index())
+            }
+            Event::SequenceStart(anchor, _) => {
+                let (items, end) = self.list(depth)?;
+                (Kind::List(items), anchor, end)
+            }
+            Event::MappingStart(anchor, _) => {
+                let (entries, end) = self.map(depth)?;
+                (Kind::Map(entries), anchor, end)
+            }
+            _ => return Err(syntax_error(pos, "expected a value")),
+        };
+        let node = Node {
+            pos,
+            chars: span.start.index()..end,
+            kind,
+            is_shared: anchor > 0,
+        };
+        if let Some(error) = resolve::bad_tag(&node) {
+            return Err(syntax_error(pos, &error));
+        }
+        if anchor > 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        Ok(node)
+    }
+
+    fn count(&mut self, nodes: usize, pos: Pos) -> Result<(), ParseError> {
+        self.nodes = self.nodes.saturating_add(nodes);
+        if self.nodes > NODES_MAX {
+            let reason = format!("more than {NODES_MAX} values after aliases were expanded");
+            return Err(syntax_error(pos, &reason));
+        }
+        Ok(())
+    }
+
+    fn list(&mut self, depth: usize) -> Result<(Vec<Node>, usize), ParseError> {
+        let mut items = Vec::new();
+        loop {
+            match self.next()? {
+                (Event::SequenceEnd, span) => return Ok((items, span.end.index())),
+                event => items.push(self.node(event, depth + 1)?),
+            }
+        }
+    }
+
+    fn map(&mut self, depth: usize) -> Result<(Vec<(Node, Node)>, usize), ParseError> {
+        let mut entries: Vec<(Node, Node)> = Vec::new();
+        let mut merges = Vec::new();
+        loop {
+            let (event, span) = self.next()?;
+            if matches!(event, Event::MappingEnd) {
+                self.merge(&mut entries, merges)?;
+                return Ok((entries, span.end.index()));
+            }
+            let key = self.node((event, span), depth + 1)?;
+            let first = self.next()?;
+            let value = self.node(first, depth + 1)?;
+            match &key.kind {
+                Kind::Scalar {
+                    text, is_plain: true, ..
+                } if text == "<<" => merges.push((key, value)),
+                Kind::Scalar { text, .. } => {
+                    if let Some(line) = first_line_of(&entries, &key) {
+                        let message = format!("key `{text}` is written twice, first on line {line}");
+                        let error = ParseError::new(ErrorClass::Frontmatter, key.pos.line, key.pos.col, message);
+                        self.errors
+                            .push(error.with_hint(format!("keep one of the two `{text}` lines")));
+                    }
+                    entries.push((key, value));
+                }
+                _ => return Err(syntax_error(key.pos, "a list or mapping cannot be a key")),
+            }
+        }
+    }
+
+    /// Adds the entries of merge keys: the mapping's own keys win, then earlier merged mappings.
+    fn merge(&mut self, entries: &mut Vec<(Node, Node)>, merges: Vec<(Node, Node)>) -> Result<(), ParseError> {
+        for (key, value) in merges {
+            let sources = match value.kind {
+                Kind::List(items) => items,
+                _ => vec![value],
+            };
+            for source in sources {
+                let Kind::Map(merged) = source.kind else {
+                    return Err(syntax_error(
+                        key.pos,
+                        "expected a mapping or a list of mappings to merge",
+                    ));
+                };
+                self.count(merged.len(), key.pos)?;
+                for (key, value) in merged {
+                    if first_line_of(entries, &key).is_none() {
+                        entries.push((key, value));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Finds the line of an equal key. Quadratic in the keys of one mapping, which [`NODES_MAX`] and the size limit of the
+/// frontmatter keep small.
+fn first_line_of(entries: &[(Node, Node)], key: &Node) -> Option<usize> {
+    let wanted = resolve(key);
+    entries
+        .iter()
+        .find(|(known, _)| resolve(known) == wanted)
+        .map(|(known, _)| known.pos.line)
+}
