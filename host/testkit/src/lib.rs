@@ -1,1 +1,5 @@
-//! Skeleton; being written.
+//! Test support shared by the crates and by `cargo xtask golden`: golden numbers and what runs them.
+//!
+//! Dev only: no crate that ships depends on this one.
+
+pub mod golden;
