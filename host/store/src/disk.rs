@@ -228,6 +228,13 @@ impl Disk {
         Ok(offset)
     }
 
+    /// Writes bytes to an open file at once; the caller keeps it open over many calls.
+    pub(crate) fn write_to(&self, file: &mut File, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+        self.ask(Operation::Write, path)
+            .and_then(|()| file.write_all(bytes))
+            .map_err(|source| failed(path, "write", bytes.len() as u64, source))
+    }
+
     /// Creates `path` and its missing parents, flushing each new entry.
     ///
     /// **Errors** name the path.
@@ -373,7 +380,8 @@ fn parent_of(path: &Path) -> &Path {
     }
 }
 
-fn failed(path: &Path, action: &'static str, needed_bytes: u64, source: io::Error) -> DiskError {
+/// Wraps a system error with its path; a full disk becomes its own kind.
+pub(crate) fn failed(path: &Path, action: &'static str, needed_bytes: u64, source: io::Error) -> DiskError {
     let path = path.to_owned();
     match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DiskError::Full {

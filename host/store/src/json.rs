@@ -93,7 +93,7 @@ fn write_text(out: &mut String, text: &str) {
 }
 
 /// The shortest digits that read back to the same number, laid out as Python's `repr` does.
-fn python_float(value: f64) -> String {
+pub(crate) fn python_float(value: f64) -> String {
     let scientific = format!("{value:e}");
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);

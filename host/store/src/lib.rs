@@ -4,19 +4,36 @@
 //! Invariants: knows no document grammar, no model and no plugin; reads no clock, environment or home directory (all
 //! passed in) and prints nothing. Files change only through [`disk`], atomically; writing needs the store's lock.
 
+pub mod bases;
+pub mod commit;
+pub mod delta;
 pub mod determinism;
 pub mod disk;
 pub mod exclusive;
+pub mod hash;
+pub mod inspect;
 mod json;
 pub mod layout;
+pub mod log;
 pub mod manifest;
+pub mod metrics;
 pub mod record;
+pub mod recover;
+pub mod replay;
+pub mod state;
 pub mod store;
 pub mod version;
 
+pub use bases::{BaseStore, BaseStoreError, PendingBase};
+pub use commit::{CommitReport, RunCommit};
+pub use delta::{Delta, delta};
+pub use determinism::DeterminismLockError;
 pub use disk::{Disk, DiskError, Operation};
 pub use exclusive::{ExclusiveError, LockWait};
+pub use inspect::{Inspection, LockStatus, NamedAdapter};
 pub use layout::{AdapterSlot, Home, StorePaths};
 pub use manifest::ManifestError;
+pub use recover::{Damage, verify_version};
+pub use state::{ResumeIntegrityError, StateData, StateTensor, StateWriteError, TrainingState, read_state};
 pub use store::{Store, StoreError, StoreGuard, StoreNotice};
 pub use version::{CommittedVersion, CurrentVersion, PendingVersion, VersionEntry, VersionError};

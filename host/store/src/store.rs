@@ -16,7 +16,9 @@ use crate::determinism::{self, DeterminismLockError};
 use crate::disk::{Disk, DiskError};
 use crate::exclusive::{self, ExclusiveError, ExclusiveLock, LockWait};
 use crate::layout::{AdapterSlot, Home, StorePaths};
+use crate::log::LogError;
 use crate::manifest::{self, ManifestError};
+use crate::replay::ReplayError;
 use crate::version::{self, CurrentVersion, PendingVersion, VersionEntry, VersionError};
 
 /// Any failure of the store.
@@ -31,6 +33,10 @@ pub enum StoreError {
     #[error(transparent)]
     Lock(#[from] DeterminismLockError),
     #[error(transparent)]
+    Replay(#[from] ReplayError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
     Disk(#[from] DiskError),
 }
 
@@ -41,6 +47,8 @@ impl StoreError {
             StoreError::Version(error) => error,
             StoreError::Exclusive(error) => error,
             StoreError::Lock(error) => error,
+            StoreError::Replay(error) => error,
+            StoreError::Log(error) => error,
             StoreError::Disk(error) => error,
         }
     }
@@ -82,6 +90,8 @@ pub enum StoreNotice {
     },
     /// A run that died is recorded as failed.
     RunFailed { run_id: u64 },
+    /// The database of metrics could not be brought up to date.
+    MetricsUnusable { reason: String },
 }
 
 impl fmt::Display for StoreNotice {
@@ -108,6 +118,9 @@ impl fmt::Display for StoreNotice {
             ),
             StoreNotice::RunFailed { run_id } => {
                 write!(f, "run {run_id} did not end; it is recorded as failed")
+            }
+            StoreNotice::MetricsUnusable { reason } => {
+                write!(f, "metrics of earlier runs could not be completed: {reason}")
             }
         }
     }
@@ -179,10 +192,20 @@ impl Store {
         version::next_number(&self.paths, slot)
     }
 
-    /// Becomes the store's one writer; makes the store's directory if there is none and clears leftovers.
+    /// Becomes the store's one writer; makes the store's directory if there is none, clears leftovers, and completes or
+    /// undoes what a writer that died had begun. What it did is in [`StoreGuard::take_notices`].
+    ///
+    /// **Errors** name the holder when another writer is at work, or the file that is corrupt.
+    pub fn lock(&self, wait: &LockWait) -> Result<StoreGuard, StoreError> {
+        let mut guard = self.lock_unreconciled(wait)?;
+        guard.reconcile(wait.now)?;
+        Ok(guard)
+    }
+
+    /// As [`Store::lock`] without looking at what is stored; for replacing a store that may be corrupt.
     ///
     /// **Errors** name the holder when another writer is at work.
-    pub fn lock(&self, wait: &LockWait) -> Result<StoreGuard, StoreError> {
+    pub fn lock_unreconciled(&self, wait: &LockWait) -> Result<StoreGuard, StoreError> {
         self.disk.create_directories(self.paths.root())?;
         let lock = ExclusiveLock::acquire(&self.disk, &self.paths.exclusive_lock(), wait)?;
         let mut notices = Vec::new();
