@@ -2,6 +2,11 @@
 //!
 //! Rows of a batch are packed without padding; a [`Segment`] says which rows see which. No matrix of all scores exists.
 
+mod backward;
+mod decode;
+mod forward;
+mod keys;
+
 use std::ops::Range;
 
 use crate::ctx::Ctx;
@@ -64,12 +69,17 @@ pub struct KvCache<'a> {
 ///
 /// **Shapes:** `q`, `out` `[rows, n_heads * head_dim]`; `k`, `v` `[rows, n_kv_heads * head_dim]`; `positions` `[rows]`;
 /// `lse` `[n_heads, rows]` (log-sum-exp of the scores, kept for the backward). Rows of no segment are left as they are.
+///
+/// A row's result depends on its keys and their order only, so a row behind a shared prefix gets the bits that it gets
+/// with a prefix of its own.
+///
+/// **Panics:** when lengths do not fit, a range lies outside the rows, or a window is zero.
 #[expect(
     clippy::too_many_arguments,
     reason = "the op has these slices; a struct would be named once"
 )]
 pub fn attention_forward(
-    _ctx: &Ctx,
+    ctx: &Ctx,
     shape: &AttentionShape,
     segments: &[Segment],
     positions: &[u32],
@@ -79,47 +89,80 @@ pub fn attention_forward(
     out: &mut [f32],
     lse: &mut [f32],
 ) {
-    use crate::reference::widen;
-    let (wide, wide_lse) =
-        crate::reference::attention_forward(shape, segments, positions, &widen(q), &widen(k), &widen(v));
-    for (out, value) in out.iter_mut().zip(wide) {
-        *out = value as f32;
-    }
-    for (lse, value) in lse.iter_mut().zip(wide_lse) {
-        *lse = value as f32;
-    }
+    let rows = positions.len();
+    check(shape, segments, rows);
+    let (width, kv_width) = (shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim);
+    assert!(
+        q.len() == rows * width && out.len() == rows * width,
+        "q and out are [rows, heads * head_dim]"
+    );
+    assert!(
+        k.len() == rows * kv_width && v.len() == rows * kv_width,
+        "k and v are [rows, kv heads * head_dim]"
+    );
+    assert!(lse.len() == rows * shape.n_heads, "lse is [heads, rows]");
+    let sequences: Vec<forward::Sequence<'_>> = segments
+        .iter()
+        .map(|segment| forward::Sequence {
+            keys: keys::Keys::packed(shape, segment, positions, k, v),
+            queries: segment.q.clone(),
+        })
+        .collect();
+    forward::forward(ctx, shape, &sequences, q, out, Some(lse));
 }
 
 /// Gradients of [`attention_forward`]; recomputes the scores from `lse`.
 ///
-/// **Shapes:** as in the forward; `dq` like `q`, `dk` like `k`, `dv` like `v`, all overwritten.
+/// **Shapes:** as in the forward; `dq` like `q`, `dk` like `k`, `dv` like `v`, all overwritten (rows of no segment with
+/// zero).
+/// **Cost:** two transient buffers of `n_heads * head_dim` floats per key of each segment, so that heads and segments
+/// run in parallel and are still summed in one order.
+/// **Panics:** as the forward.
 #[expect(
     clippy::too_many_arguments,
     reason = "the op has these slices; a struct would be named once"
 )]
 pub fn attention_backward(
-    _ctx: &Ctx,
+    ctx: &Ctx,
     shape: &AttentionShape,
     segments: &[Segment],
     positions: &[u32],
     q: &[f32],
     k: &[f32],
     v: &[f32],
-    _out: &[f32],
-    _lse: &[f32],
+    out: &[f32],
+    lse: &[f32],
     d_out: &[f32],
     dq: &mut [f32],
     dk: &mut [f32],
     dv: &mut [f32],
 ) {
-    use crate::reference::widen;
-    let qkv = (&*widen(q), &*widen(k), &*widen(v));
-    let (wide_q, wide_k, wide_v) = crate::reference::attention_backward(shape, segments, positions, qkv, &widen(d_out));
-    for (out, wide) in [(dq, wide_q), (dk, wide_k), (dv, wide_v)] {
-        for (out, value) in out.iter_mut().zip(wide) {
-            *out = value as f32;
-        }
+    let rows = positions.len();
+    check(shape, segments, rows);
+    let (width, kv_width) = (shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim);
+    for slice in [q, out, d_out, &*dq] {
+        assert!(
+            slice.len() == rows * width,
+            "q, out and their gradients are [rows, heads * head_dim]"
+        );
     }
+    for slice in [k, v, &*dk, &*dv] {
+        assert!(
+            slice.len() == rows * kv_width,
+            "k, v and their gradients are [rows, kv heads * head_dim]"
+        );
+    }
+    assert!(lse.len() == rows * shape.n_heads, "lse is [heads, rows]");
+    let saved = backward::Saved {
+        positions,
+        q,
+        k,
+        v,
+        out,
+        lse,
+        d_out,
+    };
+    backward::backward(ctx, shape, segments, &saved, dq, dk, dv);
 }
 
 /// Attention of the newest token of several sequences, each over its own cache (a batch of one is the common case).
@@ -131,23 +174,17 @@ pub fn attention_decode(ctx: &Ctx, shape: &AttentionShape, q: &[f32], caches: &[
         q.len() == caches.len() * width && out.len() == q.len(),
         "q and out are [caches, heads * head_dim]"
     );
-    for (row, cache) in caches.iter().enumerate() {
-        attention_cached(
-            ctx,
-            shape,
-            &q[row * width..][..width],
-            1,
-            cache,
-            &mut out[row * width..][..width],
-        );
+    for cache in caches {
+        check_cache(shape, cache, 1);
     }
+    decode::decode(ctx, shape, q, caches, out);
 }
 
 /// Attention of the newest `rows` tokens of one sequence over its cache, which already holds their keys and values.
 ///
 /// **Shapes:** `q`, `out` `[rows, n_heads * head_dim]`; row `i` has position `len - rows + i`.
 pub fn attention_cached(
-    _ctx: &Ctx,
+    ctx: &Ctx,
     shape: &AttentionShape,
     q: &[f32],
     rows: usize,
@@ -155,40 +192,60 @@ pub fn attention_cached(
     out: &mut [f32],
 ) {
     let width = shape.n_heads * shape.head_dim;
-    assert!(rows <= cache.len, "the cache holds the rows' own keys");
     assert!(
         q.len() == rows * width && out.len() == rows * width,
         "q and out are [rows, heads * head_dim]"
     );
-    let (k, v) = (gather(shape, &cache.k, cache), gather(shape, &cache.v, cache));
-    let old = cache.len - rows;
-    let mut wide = vec![0.0; cache.len * width];
-    for (wide, q) in wide[old * width..].iter_mut().zip(q) {
-        *wide = f64::from(*q);
+    check_cache(shape, cache, rows);
+    if rows == 1 {
+        decode::decode(ctx, shape, q, std::slice::from_ref(cache), out);
+        return;
     }
-    let positions: Vec<u32> = (0..cache.len as u32).collect();
-    let segment = Segment {
-        q: old..cache.len,
-        prefix: 0..old,
+    let sequence = forward::Sequence {
+        keys: keys::Keys::cached(cache, rows),
+        queries: 0..rows,
     };
-    let (result, _) = crate::reference::attention_forward(shape, &[segment], &positions, &wide, &k, &v);
-    for (out, value) in out.iter_mut().zip(&result[old * width..]) {
-        *out = *value as f32;
+    forward::forward(ctx, shape, &[sequence], q, out, None);
+}
+
+fn check_shape(shape: &AttentionShape) {
+    assert!(
+        shape.n_kv_heads > 0 && shape.n_heads.is_multiple_of(shape.n_kv_heads) && shape.head_dim > 0,
+        "query heads share key heads evenly"
+    );
+    assert!(shape.window != Some(0), "a window holds the query's own key");
+}
+
+fn check(shape: &AttentionShape, segments: &[Segment], rows: usize) {
+    check_shape(shape);
+    let mut taken = vec![false; rows];
+    for segment in segments {
+        assert!(
+            segment.q.end <= rows && segment.prefix.end <= rows,
+            "segments lie inside the rows"
+        );
+        for row in segment.q.clone() {
+            assert!(!taken[row], "query ranges of segments do not overlap");
+            taken[row] = true;
+        }
     }
 }
 
-fn gather(shape: &AttentionShape, data: &KvData<'_>, cache: &KvCache<'_>) -> Vec<f64> {
-    let mut values = Vec::with_capacity(cache.len * shape.n_kv_heads * shape.head_dim);
-    for row in 0..cache.len {
-        for head in 0..shape.n_kv_heads {
-            for i in 0..shape.head_dim {
-                let at = row * cache.row_stride + head * cache.head_stride + i;
-                values.push(match data {
-                    KvData::F32(data) => f64::from(data[at]),
-                    KvData::F16(data) => half::f16::from_bits(data[at]).to_f64(),
-                });
-            }
-        }
+fn check_cache(shape: &AttentionShape, cache: &KvCache<'_>, rows: usize) {
+    check_shape(shape);
+    assert!(rows <= cache.len, "the cache holds the rows' own keys");
+    let end = match cache.len {
+        0 => 0,
+        len => (len - 1) * cache.row_stride + (shape.n_kv_heads - 1) * cache.head_stride + shape.head_dim,
+    };
+    for data in [cache.k, cache.v] {
+        let len = match data {
+            KvData::F32(data) => data.len(),
+            KvData::F16(data) => data.len(),
+        };
+        assert!(end <= len, "every entry of every head lies inside the cache");
     }
-    values
 }
+
+#[cfg(test)]
+mod tests;
