@@ -9,5 +9,8 @@ pub mod shape;
 pub mod synth;
 
 pub use facts::BaseFacts;
+pub use licence::{LicenceDecision, LicenceError, LicenceInput, LicenceMoment};
+pub use probes::{ProbeFacts, ProbeFailed, probe};
 pub use registry::{DEFAULT_AUDIO_BASE, DEFAULT_BASE, DEFAULT_VISION_BASE, Registry};
-pub use resolve::{BaseError, BaseLocation, BaseSpec, ResolvedBase, resolve_base};
+pub use resolve::{BaseError, BaseLocation, BaseSpec, Resolution, ResolvedBase, resolve_base};
+pub use synth::{HubAnswer, synthesise};

@@ -5,11 +5,20 @@
 //! anything is touched, and what does not fit is refused here, before a weight is loaded.
 
 pub mod base;
+pub mod disk;
+pub mod doctor;
+pub mod export;
 pub mod knob;
+pub mod lock;
 pub mod memory;
+pub mod prompt;
 pub mod train;
 
 pub use base::{BaseError, BaseFacts, BaseSpec, Registry, ResolvedBase, resolve_base};
+pub use disk::{DiskError, DiskNeed, check_disk};
+pub use doctor::{DoctorReport, EngineFacts, doctor};
+pub use export::{ExportOptions, ExportPlan, plan_export};
 pub use knob::{Knob, Origin};
 pub use memory::MemoryEstimate;
+pub use prompt::{PromptOptions, PromptPlan, plan_prompt};
 pub use train::{DocumentFacts, PlanError, TrainOptions, TrainPlan, TrainRequest, TrainingKnobs, plan_train};

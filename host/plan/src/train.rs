@@ -1,6 +1,8 @@
 //! The training plan: every knob of a run, decided before a weight is read.
 
+pub mod describe;
 pub mod facts;
+pub mod fit;
 mod ladder;
 mod machine;
 pub mod plan;
@@ -8,9 +10,13 @@ pub mod recipe;
 pub mod refuse;
 mod resolve;
 pub mod targets;
+#[cfg(test)]
+pub(crate) mod tests;
 
+pub use describe::PlanLine;
 pub use facts::{AdapterKind, Auto, CptSchedule, DocumentFacts, Optimizer, Precision, Schedule, TargetModules};
 pub use facts::{RowFacts, TrainOptions, TrainRequest, TrainingKnobs};
+pub use fit::{BaseFit, fit_bases};
 pub use machine::Budget;
 pub use plan::{
     AugmentPlan, BatchPlan, HoldPlan, NoisePlan, ProsePlan, SchedulePlan, StepsPlan, StopPlan, TrainPlan, WeightPacking,

@@ -11,7 +11,7 @@ pub struct BaseRequest {
     pub hf_id: String,
     /// 40 hex digits of the pinned commit, or none for the branch `main` as it is now.
     pub revision: Option<String>,
-    /// Where a person reads and accepts the licence; used in messages only.
+    /// Where a person reads and accepts the licence, `{hub}` standing for the hub in use; for messages only.
     pub license_url: Option<String>,
 }
 

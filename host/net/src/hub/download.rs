@@ -170,12 +170,10 @@ impl Hub {
         match (status, code) {
             (_, "RepoNotFound" | "RevisionNotFound") | (404, _) => BaseSourceError::NotFound { hf_id, revision },
             (401 | 403, _) => BaseSourceError::Gated {
-                license_url: Some(
-                    request
-                        .license_url
-                        .clone()
-                        .unwrap_or(format!("{}/{hf_id}", self.settings.endpoint)),
-                ),
+                license_url: Some(match &request.license_url {
+                    Some(url) => url.replace("{hub}", &self.settings.endpoint),
+                    None => format!("{}/{hf_id}", self.settings.endpoint),
+                }),
                 hf_id,
                 status,
                 has_token: self.settings.token.is_some(),

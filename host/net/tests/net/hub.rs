@@ -319,12 +319,18 @@ fn gated_bases_lead_to_the_licence_and_the_token() {
         });
         let hub = Hub::new(settings(&server, cache.path())).unwrap();
         let licensed = BaseRequest {
-            license_url: Some("https://licence.test/".into()),
+            license_url: Some("{hub}/org/name/blob/main/LICENSE".into()),
             ..request()
         };
         let error = hub.fetch(&licensed, &Quiet, &Cancel::new()).unwrap_err();
         assert_eq!(error.subject(), "license");
-        assert_eq!(error.hints()[0], "read and accept the licence at https://licence.test/");
+        assert_eq!(
+            error.hints()[0],
+            format!(
+                "read and accept the licence at {}/org/name/blob/main/LICENSE",
+                server.url()
+            )
+        );
         assert!(error.hints()[1].contains("HF_TOKEN"), "{:?}", error.hints());
     }
 }

@@ -30,7 +30,7 @@ pub enum BaseSpec {
 #[serde(rename_all = "snake_case")]
 pub enum BaseLocation {
     Hub { hf_id: String, revision: String },
-    Local(LocalBase),
+    Local(Box<LocalBase>),
 }
 
 /// A base that is known well enough to plan with.
@@ -242,7 +242,7 @@ fn stand_in(mut record: BaseRecord, local: &LocalBase) -> Result<ResolvedBase, B
     );
     Ok(ResolvedBase {
         record,
-        location: BaseLocation::Local(local.clone()),
+        location: BaseLocation::Local(Box::new(local.clone())),
         notes: vec![note],
     })
 }
@@ -282,7 +282,7 @@ fn local_base(local: &LocalBase) -> ResolvedBase {
     };
     ResolvedBase {
         record,
-        location: BaseLocation::Local(local.clone()),
+        location: BaseLocation::Local(Box::new(local.clone())),
         notes: Vec::new(),
     }
 }

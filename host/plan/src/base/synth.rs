@@ -3,6 +3,7 @@
 //! **Source**: `spec/bases.md` section 5.
 
 use dlm_core::base::{BaseRecord, BaseShape, Modality, TemplateDialect};
+use dlm_core::ports::RemoteBase;
 use serde_json::Value;
 
 use super::registry::is_commit;
@@ -22,9 +23,25 @@ pub struct HubAnswer<'a> {
     pub hf_id: &'a str,
     /// 40 hex digits.
     pub commit: &'a str,
-    pub config: &'a Value,
+    /// The text of `config.json`.
+    pub config_json: &'a str,
     /// Sum of the weight files' sizes, when the listing gave it.
     pub weights_bytes: Option<u64>,
+}
+
+impl<'a> HubAnswer<'a> {
+    /// What an inspection of the repository brought.
+    pub fn from_remote(hf_id: &'a str, remote: &'a RemoteBase) -> Self {
+        let weights = remote.files.iter().filter(|(name, _)| name.ends_with(".safetensors"));
+        let weights_bytes: u64 = weights.map(|(_, size)| size).sum();
+        let weights_bytes = Some(weights_bytes).filter(|bytes| *bytes > 0);
+        HubAnswer {
+            hf_id,
+            commit: &remote.commit,
+            config_json: &remote.config_json,
+            weights_bytes,
+        }
+    }
 }
 
 /// Makes the record of `hf:<org>/<name>`; its licence is unknown and it may not be passed on.
@@ -39,13 +56,13 @@ pub fn synthesise(answer: &HubAnswer) -> Result<ResolvedBase, BaseError> {
             answer.commit
         )));
     }
-    let config = answer.config;
+    let config: Value = serde_json::from_str(answer.config_json).map_err(|e| bad(format!("it is not JSON: {e}")))?;
     let architecture = config["architectures"][0].as_str().filter(|name| !name.is_empty());
     let architecture = architecture
         .ok_or_else(|| bad("`architectures` is empty".into()))?
         .to_owned();
     let key = format!("hf:{}", answer.hf_id);
-    let shape = shape_of(config).map_err(bad)?;
+    let shape = shape_of(&config).map_err(bad)?;
     let params = config["num_parameters"]
         .as_u64()
         .or(answer.weights_bytes.map(|bytes| bytes / 2))
@@ -213,10 +230,11 @@ mod tests {
 
     fn check(config: &Value) -> Result<ResolvedBase, BaseError> {
         let commit = "7ae557604adf67be50417f59c2c2f167def9a775";
+        let config_json = &config.to_string();
         synthesise(&HubAnswer {
             hf_id: "org/name",
             commit,
-            config,
+            config_json,
             weights_bytes: None,
         })
     }

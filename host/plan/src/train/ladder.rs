@@ -242,12 +242,16 @@ impl Ladder<'_> {
             .filter_map(|record| BaseFacts::from_record(record, record.params * 2, "BF16".into()).ok())
             .filter(|facts| {
                 let linears = shape::linears(&facts.architecture, &facts.shape);
+                // Names differ between families: every layer is the most that can be asked for.
+                let targets: Vec<String> = linears.iter().map(|linear| linear.name.to_owned()).collect();
                 let request = TrainRequest {
                     base: facts,
                     ..*self.request
                 };
                 let ladder = Ladder {
                     request: &request,
+                    adapter_parameters: shape::adapter_parameters(&linears, &targets, u64::from(self.rank)),
+                    targets: &targets,
                     linears: &linears,
                     ..*self
                 };

@@ -3,8 +3,10 @@
 
 use dlm_core::hardware::Backend;
 
-use super::facts::{AdapterKind, CptSchedule, RowFacts, Schedule, TrainOptions, TrainRequest, TrainingKnobs};
-use super::ladder::Ladder;
+use super::facts::{
+    AdapterKind, Auto, CptSchedule, Optimizer, RowFacts, Schedule, TrainOptions, TrainRequest, TrainingKnobs,
+};
+use super::ladder::{Ladder, Variant};
 use super::machine::Machine;
 use super::plan::{
     AugmentPlan, BatchPlan, HoldPlan, NoisePlan, ProsePlan, SchedulePlan, StepsPlan, StopPlan, TrainPlan,
@@ -13,122 +15,160 @@ use super::recipe;
 use super::refuse::PlanError;
 use super::targets::{last_components, resolve_targets};
 use crate::base::BaseFacts;
-use crate::base::shape::{adapter_parameters, linears};
+use crate::base::shape::{LinearKind, adapter_parameters, linears};
 use crate::knob::{Knob, Origin};
 
 /// Makes the plan of one training run, or says why there is none.
 ///
 /// **Errors** before any weight is read, with figures and remedy.
 pub fn plan_train(request: &TrainRequest) -> Result<TrainPlan, PlanError> {
-    let (knobs, rows) = (&request.document.knobs, &request.document.rows);
-    let (base, options) = (request.base, request.options);
-    check_ranges(knobs)?;
+    check_ranges(&request.document.knobs)?;
     check_request(request)?;
-
-    let linears = linears(&base.architecture, &base.shape);
-    let targets = resolve_targets(knobs.target_modules.as_ref(), &linears, base.shape.n_experts > 0)?;
-    let adapter = AdapterKnobs::new(knobs, rows);
-    let adapter_parameters = adapter_parameters(&linears, &last_components(&targets.value), u64::from(adapter.r.value));
-
-    let sequence_len = sequence_len(knobs, base);
-    let prose = prose_plan(rows, &sequence_len);
-    let regime = Regime::new(knobs, rows, prose.windows);
-    let prose = regime.settle_prose(prose, rows, &sequence_len);
-    let hold = switched(
-        options.hold,
-        recipe::HOLD,
-        |plan, is_on| HoldPlan { is_on, ..plan },
-        "--hold",
-        HOLD_REASON,
-    );
-    let machine = Machine::new(request)?;
-
-    let variant = Ladder {
-        request,
-        prose: &prose,
-        hold: &hold.value,
-        machine: &machine,
-        adapter_parameters,
-        targets: &targets.value,
-        linears: &linears,
-        rank: adapter.r.value,
-        sequence_len: sequence_len.value,
-    }
-    .choose()?;
-    let steps = steps_plan(knobs, options, rows, &prose, &variant.batch, &regime);
-    let schedule = regime.schedule(knobs, steps.total.value);
-    let stop = stop_plan(&steps, &regime);
-    let seconds_per_step = machine.seconds_per_step(base, adapter_parameters, &variant.batch);
-    if machine.backend.value == Backend::Cpu && base.params > recipe::CPU_PARAMS_MAX && !options.is_forced {
-        return Err(PlanError::CpuTooLarge {
-            base: base.key.clone(),
-            params: base.params,
-            params_max: recipe::CPU_PARAMS_MAX,
-            seconds_per_step,
-        });
-    }
-    let learning_rate = regime.learning_rate(knobs, base);
-    let warnings = warnings(request, &prose, &regime, &learning_rate, &steps);
-    Ok(TrainPlan {
-        base: base.key.clone(),
-        adapter_name: request.document.adapter_name.clone(),
-        rows: *rows,
-        seed: seed(knobs, options),
-        adapter: adapter.kind,
-        lora_r: adapter.r,
-        lora_alpha: adapter.alpha,
-        lora_dropout: adapter.dropout,
-        target_modules: targets,
-        learning_rate,
-        optimizer: Knob::or_chosen(knobs.optimizer, || {
-            (
-                super::Optimizer::AdamW,
-                "the adapter is small enough for full moments".into(),
-            )
-        }),
-        clip_norm: Knob::chosen(recipe::CLIP_NORM, "one odd row must not throw the adapter off"),
-        schedule,
-        steps,
-        batch: variant.batch,
-        stop,
-        sequence_len,
-        prose,
-        hold,
-        augment: switched(
-            options.augment,
-            recipe::AUGMENT,
-            |plan, is_on| AugmentPlan { is_on, ..plan },
-            "--augment",
-            "a question is asked in other words than the document's",
-        ),
-        noise: switched(
-            options.noise,
-            recipe::NOISE,
-            |plan, is_on| NoisePlan { is_on, ..plan },
-            "--noise",
-            "an answer must come from the question, not from its own first words",
-        ),
-        backend: machine.backend.clone(),
-        simd: machine.simd.clone(),
-        threads: machine.threads.clone(),
-        precision: machine.precision.clone(),
-        packing: variant.packing,
-        checkpointing: variant.checkpointing,
-        world_size: options.world_size.unwrap_or(1),
-        memory: variant.memory,
-        memory_budget_bytes: machine.budget_hard,
-        adapter_parameters,
-        seconds_per_step,
-        determinism: if machine.backend.value == Backend::Cuda {
-            "strong".into()
-        } else {
-            "best-effort".into()
-        },
-        warnings,
-    })
+    let frame = Frame::new(request)?;
+    let variant = frame.ladder(request).choose()?;
+    frame.finish(request, variant)
 }
 
-const HOLD_REASON: &str = "without it a third to half of what the base could answer goes";
+/// What is settled before the memory decides the variant.
+struct Frame {
+    linears: Vec<LinearKind>,
+    targets: Knob<Vec<String>>,
+    adapter: AdapterKnobs,
+    adapter_parameters: u64,
+    sequence_len: Knob<u32>,
+    prose: ProsePlan,
+    regime: Regime,
+    hold: Knob<HoldPlan>,
+    machine: Machine,
+}
+
+impl Frame {
+    fn new(request: &TrainRequest) -> Result<Frame, PlanError> {
+        let (knobs, rows, base) = (&request.document.knobs, &request.document.rows, request.base);
+        let linears = linears(&base.architecture, &base.shape);
+        let targets = resolve_targets(knobs.target_modules.as_ref(), &linears, base.shape.n_experts > 0)?;
+        let adapter = AdapterKnobs::new(knobs, rows);
+        let names = last_components(&targets.value);
+        let sequence_len = sequence_len(knobs, base);
+        let prose = prose_plan(rows, &sequence_len);
+        let regime = Regime::new(knobs, rows, prose.windows);
+        Ok(Frame {
+            adapter_parameters: adapter_parameters(&linears, &names, u64::from(adapter.r.value)),
+            prose: regime.settle_prose(prose, rows, &sequence_len),
+            hold: switched(
+                request.options.hold,
+                recipe::HOLD,
+                |plan, is_on| HoldPlan { is_on, ..plan },
+                "--hold",
+                "without it a third to half of what the base could answer goes",
+            ),
+            machine: Machine::new(request)?,
+            linears,
+            targets,
+            adapter,
+            sequence_len,
+            regime,
+        })
+    }
+
+    fn ladder<'a>(&'a self, request: &'a TrainRequest<'a>) -> Ladder<'a> {
+        Ladder {
+            request,
+            prose: &self.prose,
+            hold: &self.hold.value,
+            machine: &self.machine,
+            adapter_parameters: self.adapter_parameters,
+            targets: &self.targets.value,
+            linears: &self.linears,
+            rank: self.adapter.r.value,
+            sequence_len: self.sequence_len.value,
+        }
+    }
+
+    fn finish(self, request: &TrainRequest, variant: Variant) -> Result<TrainPlan, PlanError> {
+        let (knobs, options) = (&request.document.knobs, request.options);
+        let seconds_per_step = self
+            .machine
+            .seconds_per_step(request.base, self.adapter_parameters, &variant.batch);
+        check_speed(request, seconds_per_step)?;
+        let steps = steps_plan(request, &self.prose, &variant.batch, &self.regime);
+        let learning_rate = self.regime.learning_rate(knobs, request.base);
+        let warnings = warnings(request, &self.prose, &self.regime, &learning_rate, &steps);
+        let (augment, noise) = variations(options);
+        let is_cuda = self.machine.backend.value == Backend::Cuda;
+        Ok(TrainPlan {
+            base: request.base.key.clone(),
+            adapter_name: request.document.adapter_name.clone(),
+            rows: request.document.rows,
+            seed: seed(knobs, options),
+            adapter: self.adapter.kind,
+            lora_r: self.adapter.r,
+            lora_alpha: self.adapter.alpha,
+            lora_dropout: self.adapter.dropout,
+            target_modules: self.targets,
+            learning_rate,
+            optimizer: Knob::or_chosen(knobs.optimizer, || {
+                (Optimizer::AdamW, "the adapter is small enough for full moments".into())
+            }),
+            clip_norm: Knob::chosen(recipe::CLIP_NORM, "one odd row must not throw the adapter off"),
+            schedule: self.regime.schedule(knobs, steps.total.value),
+            stop: stop_plan(&steps, &self.regime),
+            steps,
+            batch: variant.batch,
+            sequence_len: self.sequence_len,
+            prose: self.prose,
+            hold: self.hold,
+            augment,
+            noise,
+            backend: self.machine.backend,
+            simd: self.machine.simd,
+            threads: self.machine.threads,
+            precision: self.machine.precision,
+            packing: variant.packing,
+            checkpointing: variant.checkpointing,
+            world_size: options.world_size.unwrap_or(1),
+            memory: variant.memory,
+            memory_budget_bytes: self.machine.budget_hard,
+            adapter_parameters: self.adapter_parameters,
+            seconds_per_step,
+            determinism: if is_cuda { "strong".into() } else { "best-effort".into() },
+            warnings,
+        })
+    }
+}
+
+/// The question augmentation and the answer noise, as the recipe or a flag has them.
+fn variations(options: &TrainOptions) -> (Knob<AugmentPlan>, Knob<NoisePlan>) {
+    let augment = switched(
+        options.augment,
+        recipe::AUGMENT,
+        |plan, is_on| AugmentPlan { is_on, ..plan },
+        "--augment",
+        "a question is asked in other words than the document's",
+    );
+    let noise = switched(
+        options.noise,
+        recipe::NOISE,
+        |plan, is_on| NoisePlan { is_on, ..plan },
+        "--noise",
+        "an answer must come from the question, not from its own first words",
+    );
+    (augment, noise)
+}
+
+/// Refuses a base that would take hours where it was not forced.
+fn check_speed(request: &TrainRequest, seconds_per_step: f64) -> Result<(), PlanError> {
+    let is_slow = request.hardware.backend == Backend::Cpu && request.base.params > recipe::CPU_PARAMS_MAX;
+    if !is_slow || request.options.is_forced {
+        return Ok(());
+    }
+    Err(PlanError::CpuTooLarge {
+        base: request.base.key.clone(),
+        params: request.base.params,
+        params_max: recipe::CPU_PARAMS_MAX,
+        seconds_per_step,
+    })
+}
 
 /// A group of settings that is on by recipe and can be switched as a whole.
 fn switched<T: Clone>(
@@ -168,11 +208,11 @@ fn check_ranges(knobs: &TrainingKnobs) -> Result<(), PlanError> {
             warmup_ratio: Some(w), ..
         } if !(0.0..=0.5).contains(w) => out("warmup_ratio", w.to_string(), "0 to 0.5"),
         TrainingKnobs {
-            micro_batch_size: Some(super::Auto::Given(0)),
+            micro_batch_size: Some(Auto::Given(0)),
             ..
         } => out("micro_batch_size", "0".into(), "1 and more"),
         TrainingKnobs {
-            grad_accum: Some(super::Auto::Given(0)),
+            grad_accum: Some(Auto::Given(0)),
             ..
         } => out("grad_accum", "0".into(), "1 and more"),
         _ => Ok(()),
@@ -208,7 +248,7 @@ fn check_request(request: &TrainRequest) -> Result<(), PlanError> {
             backend: backend.name(),
         });
     }
-    if let Some(optimizer) = knobs.optimizer.filter(|o| *o != super::Optimizer::AdamW) {
+    if let Some(optimizer) = knobs.optimizer.filter(|o| *o != Optimizer::AdamW) {
         return Err(PlanError::OptimizerNotBuilt { name: optimizer.name() });
     }
     let world_size = request.options.world_size.unwrap_or(1);
@@ -390,7 +430,8 @@ impl Regime {
             warmup_steps,
             floor,
             regime: self.knob.clone(),
-            prose_share: self.prose_share,
+            // Short enough to be read back from JSON as it was written.
+            prose_share: (self.prose_share * 1e4).round() / 1e4,
             embed_warmup_steps: knobs.embed_warmup_steps.unwrap_or(0),
         }
     }
@@ -400,14 +441,8 @@ pub(super) fn rows_total(rows: &RowFacts, prose: &ProsePlan) -> u64 {
     (rows.instruction_rows + prose.windows + rows.replay_rows).max(1)
 }
 
-fn steps_plan(
-    knobs: &TrainingKnobs,
-    options: &TrainOptions,
-    rows: &RowFacts,
-    prose: &ProsePlan,
-    batch: &BatchPlan,
-    regime: &Regime,
-) -> StepsPlan {
+fn steps_plan(request: &TrainRequest, prose: &ProsePlan, batch: &BatchPlan, regime: &Regime) -> StepsPlan {
+    let (knobs, rows, options) = (&request.document.knobs, &request.document.rows, request.options);
     let count = rows_total(rows, prose);
     let per_pass = u64::from(batch.micro_rows.value) * u64::from(options.world_size.unwrap_or(1));
     let steps_per_epoch = count.div_ceil(per_pass).div_ceil(u64::from(batch.grad_accum.value));

@@ -1,0 +1,264 @@
+//! The plan of an export: quantisation, merging, template, expected sizes, and the refusals that need no weights.
+//!
+//! **Source**: `spec/export.md` sections 1, 2 and 4.
+
+use dlm_core::{FailureKind, Hints};
+use serde::{Deserialize, Serialize};
+
+use crate::base::BaseFacts;
+use crate::knob::Knob;
+
+/// The quantisation levels, by the name that is written in files and typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Quant {
+    #[serde(rename = "Q4_K_M")]
+    Q4KM,
+    #[serde(rename = "Q5_K_M")]
+    Q5KM,
+    #[serde(rename = "Q6_K")]
+    Q6K,
+    #[serde(rename = "Q8_0")]
+    Q8_0,
+    F16,
+}
+
+impl Quant {
+    /// All levels, in the order that a refusal lists them.
+    pub const ALL: [Quant; 5] = [Quant::Q4KM, Quant::Q5KM, Quant::Q6K, Quant::Q8_0, Quant::F16];
+
+    /// The name, case-sensitive.
+    pub fn name(self) -> &'static str {
+        match self {
+            Quant::Q4KM => "Q4_K_M",
+            Quant::Q5KM => "Q5_K_M",
+            Quant::Q6K => "Q6_K",
+            Quant::Q8_0 => "Q8_0",
+            Quant::F16 => "F16",
+        }
+    }
+
+    /// Reads a name.
+    pub fn parse(name: &str) -> Option<Quant> {
+        Quant::ALL.into_iter().find(|quant| quant.name() == name)
+    }
+
+    /// Bytes of one parameter, for the size estimate only.
+    pub fn bytes_per_parameter(self) -> f64 {
+        match self {
+            Quant::Q4KM => 0.56,
+            Quant::Q5KM => 0.66,
+            Quant::Q6K => 0.83,
+            Quant::Q8_0 => 1.0,
+            Quant::F16 => 2.0,
+        }
+    }
+
+    /// Whether the level gains from an importance matrix.
+    pub fn is_k_quant(self) -> bool {
+        matches!(self, Quant::Q4KM | Quant::Q5KM | Quant::Q6K)
+    }
+}
+
+/// Where the importance matrix comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Imatrix {
+    Auto,
+    Off,
+}
+
+/// What the document and the command line ask for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ExportOptions {
+    /// `--quant`, as typed.
+    pub quant: Option<String>,
+    /// `export.default_quant`, when it is written.
+    pub default_quant: Option<Quant>,
+    pub target: Option<String>,
+    pub is_merged: bool,
+    pub is_dequantize_confirmed: bool,
+    /// `--no-template`.
+    pub without_template: bool,
+    /// `--no-imatrix`.
+    pub without_imatrix: bool,
+    pub name: Option<String>,
+    /// `training_run.json` says that the adapter was trained on 4-bit weights.
+    pub was_trained_quantised: bool,
+}
+
+/// How an export is made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExportPlan {
+    pub base: String,
+    pub target: Knob<String>,
+    pub quant: Knob<Quant>,
+    pub merged: Knob<bool>,
+    pub include_template: Knob<bool>,
+    pub imatrix: Knob<Imatrix>,
+    /// From the table of bytes a parameter; the written file's own size is shown beside it.
+    pub size_estimate_bytes: u64,
+    pub ollama_name: Option<String>,
+}
+
+/// Why there is no export plan.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ExportPlanError {
+    #[error("unknown quantisation `{name}`; known: Q4_K_M, Q5_K_M, Q6_K, Q8_0, F16")]
+    UnknownQuant { name: String },
+    #[error("`--dequantize` without `--merged` changes nothing")]
+    DequantizeWithoutMerged,
+    #[error("the adapter was trained on 4-bit weights; merging them into full ones changes what it corrects")]
+    MergeNeedsDequantize,
+    #[error(
+        "`{base}` keeps its model code in its repository (trust_remote_code), and there is no Python here to run it"
+    )]
+    RemoteCode { base: String },
+}
+
+impl Hints for ExportPlanError {
+    fn subject(&self) -> &str {
+        match self {
+            ExportPlanError::MergeNeedsDequantize => "merge",
+            _ => "export",
+        }
+    }
+
+    fn kind(&self) -> FailureKind {
+        match self {
+            ExportPlanError::UnknownQuant { .. } | ExportPlanError::DequantizeWithoutMerged => FailureKind::Misuse,
+            _ => FailureKind::Runtime,
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            ExportPlanError::UnknownQuant { name } => {
+                let upper = name.to_uppercase();
+                Quant::parse(&upper)
+                    .map(|quant| format!("did you mean `--quant {}`?", quant.name()))
+                    .into_iter()
+                    .collect()
+            }
+            ExportPlanError::DequantizeWithoutMerged => vec!["add `--merged`, or leave out `--dequantize`".into()],
+            ExportPlanError::MergeNeedsDequantize => {
+                vec!["leave out `--merged` to export the adapter beside its base, or add `--dequantize`".into()]
+            }
+            ExportPlanError::RemoteCode { .. } => vec!["choose another base: `dlm base list`".into()],
+        }
+    }
+}
+
+/// Plans an export; everything that needs no weights is refused here.
+pub fn plan_export(base: &BaseFacts, options: &ExportOptions) -> Result<ExportPlan, ExportPlanError> {
+    if options.is_dequantize_confirmed && !options.is_merged {
+        return Err(ExportPlanError::DequantizeWithoutMerged);
+    }
+    if base.trust_remote_code {
+        return Err(ExportPlanError::RemoteCode { base: base.key.clone() });
+    }
+    let quant = match (&options.quant, options.default_quant) {
+        (Some(name), _) => {
+            let quant = Quant::parse(name).ok_or_else(|| ExportPlanError::UnknownQuant { name: name.clone() })?;
+            Knob::flag(quant, "--quant")
+        }
+        (None, Some(quant)) => Knob::written(quant),
+        (None, None) => Knob::chosen(Quant::Q4KM, "it keeps most of the quality at under a third of the size"),
+    };
+    if options.is_merged && options.was_trained_quantised && !options.is_dequantize_confirmed {
+        return Err(ExportPlanError::MergeNeedsDequantize);
+    }
+    let imatrix = match (options.without_imatrix, quant.value.is_k_quant()) {
+        (true, _) => Knob::flag(Imatrix::Off, "--no-imatrix"),
+        (false, true) => Knob::chosen(Imatrix::Auto, "a k-quant gains from knowing which columns matter"),
+        (false, false) => Knob::chosen(Imatrix::Off, format!("{} does not use one", quant.value.name())),
+    };
+    Ok(ExportPlan {
+        base: base.key.clone(),
+        target: match &options.target {
+            Some(target) => Knob::flag(target.clone(), "--target"),
+            None => Knob::chosen("ollama".into(), "it is the default"),
+        },
+        merged: match options.is_merged {
+            true => Knob::flag(true, "--merged"),
+            false => Knob::chosen(false, "an adapter beside its base can be exchanged alone"),
+        },
+        include_template: match options.without_template {
+            true => Knob::flag(false, "--no-template"),
+            false => Knob::chosen(true, "a server needs the frame that the adapter was trained in"),
+        },
+        imatrix,
+        size_estimate_bytes: (base.params as f64 * quant.value.bytes_per_parameter()) as u64,
+        quant,
+        ollama_name: options.name.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::tests::smollm2;
+
+    #[test]
+    fn the_strongest_source_of_the_quantisation_wins() {
+        let check = |options: ExportOptions| {
+            let plan = plan_export(&smollm2(), &options).unwrap();
+            (plan.quant.value, plan.quant.why(), plan.imatrix.value)
+        };
+        let (quant, why, imatrix) = check(ExportOptions::default());
+        assert_eq!((quant, imatrix), (Quant::Q4KM, Imatrix::Auto));
+        assert!(why.starts_with("chosen because"));
+        let written = ExportOptions {
+            default_quant: Some(Quant::Q8_0),
+            ..ExportOptions::default()
+        };
+        assert_eq!(
+            check(written.clone()),
+            (Quant::Q8_0, "written in the document".into(), Imatrix::Off)
+        );
+        let flag = ExportOptions {
+            quant: Some("F16".into()),
+            ..written
+        };
+        assert_eq!(check(flag), (Quant::F16, "given by --quant".into(), Imatrix::Off));
+    }
+
+    #[test]
+    fn refusals_come_with_code_and_remedy() {
+        let check = |options: ExportOptions| plan_export(&smollm2(), &options).unwrap_err();
+        let error = check(ExportOptions {
+            quant: Some("q4_k_m".into()),
+            ..ExportOptions::default()
+        });
+        assert_eq!(error.kind().exit_code(), 2);
+        assert_eq!(error.hints(), ["did you mean `--quant Q4_K_M`?"]);
+        let error = check(ExportOptions {
+            is_dequantize_confirmed: true,
+            ..ExportOptions::default()
+        });
+        assert_eq!(error, ExportPlanError::DequantizeWithoutMerged);
+        let merged = ExportOptions {
+            is_merged: true,
+            was_trained_quantised: true,
+            ..ExportOptions::default()
+        };
+        assert_eq!(check(merged.clone()).subject(), "merge");
+        assert!(
+            plan_export(
+                &smollm2(),
+                &ExportOptions {
+                    is_dequantize_confirmed: true,
+                    ..merged
+                }
+            )
+            .is_ok()
+        );
+    }
+
+    #[test]
+    fn every_name_reads_back() {
+        for quant in Quant::ALL {
+            assert_eq!(Quant::parse(quant.name()), Some(quant));
+            assert_eq!(serde_json::to_value(quant).unwrap(), quant.name());
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! A plan as lines for people: every knob with its value and the reason for it.
+
+use serde::Serialize;
+
+use super::plan::TrainPlan;
+use crate::knob::Knob;
+use crate::memory::gib;
+
+/// One line of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlanLine {
+    /// The key of the frontmatter where there is one.
+    pub name: &'static str,
+    pub value: String,
+    /// `written in the document`, `given by --seed`, or `chosen because ...`.
+    pub why: String,
+}
+
+fn line<T>(name: &'static str, knob: &Knob<T>, value: impl Into<String>) -> PlanLine {
+    PlanLine {
+        name,
+        value: value.into(),
+        why: knob.why(),
+    }
+}
+
+fn show<T: std::fmt::Display>(name: &'static str, knob: &Knob<T>) -> PlanLine {
+    line(name, knob, knob.value.to_string())
+}
+
+impl TrainPlan {
+    /// All knobs, in the order in which a person asks about them.
+    pub fn lines(&self) -> Vec<PlanLine> {
+        let mut lines = self.lesson();
+        lines.extend(self.course());
+        lines.extend(self.machine());
+        lines
+    }
+
+    /// What is learned and how it is shown.
+    fn lesson(&self) -> Vec<PlanLine> {
+        let [hold, augment, noise] = [self.hold.value.is_on, self.augment.value.is_on, self.noise.value.is_on];
+        let on = |is_on: bool, text: String| if is_on { text } else { "off".into() };
+        let (h, n) = (&self.hold.value, &self.noise.value);
+        vec![
+            line("adapter", &self.adapter, self.adapter.value.name()),
+            show("lora_r", &self.lora_r),
+            show("lora_alpha", &self.lora_alpha),
+            show("lora_dropout", &self.lora_dropout),
+            line(
+                "target_modules",
+                &self.target_modules,
+                self.target_modules.value.join(" "),
+            ),
+            show("sequence_len", &self.sequence_len),
+            line(
+                "hold",
+                &self.hold,
+                on(
+                    hold,
+                    format!("{} rows an update, strength {}", h.rows_per_step, h.strength),
+                ),
+            ),
+            line("question variants", &self.augment, on(augment, "new every pass".into())),
+            line(
+                "answer noise",
+                &self.noise,
+                on(noise, format!("{:.0} % of the input tokens", n.share * 100.0)),
+            ),
+            show("prose window", &self.prose.window_tokens),
+            show("prose weight", &self.prose.weight),
+        ]
+    }
+
+    /// How long, how fast, how much at a time.
+    fn course(&self) -> Vec<PlanLine> {
+        let schedule = &self.schedule;
+        let stop = &self.stop.answer_loss;
+        let stop_at = stop.value.map_or("at the last update".into(), |loss| {
+            format!("at an answer loss of {loss}")
+        });
+        vec![
+            show("learning_rate", &self.learning_rate),
+            line(
+                "lr_scheduler",
+                &schedule.kind,
+                format!("{:?}", schedule.kind.value).to_lowercase(),
+            ),
+            show("warm-up updates", &schedule.warmup_steps),
+            line("optimizer", &self.optimizer, self.optimizer.value.name()),
+            show("num_epochs", &self.steps.epochs),
+            show("updates", &self.steps.total),
+            show("micro_batch_size", &self.batch.micro_rows),
+            show("grad_accum", &self.batch.grad_accum),
+            line("stop", stop, stop_at),
+            show("seed", &self.seed),
+        ]
+    }
+
+    /// Where it runs.
+    fn machine(&self) -> Vec<PlanLine> {
+        let packing = format!("{:?}", self.packing.value).to_lowercase();
+        let memory = PlanLine {
+            name: "memory",
+            value: format!("{} of {}", gib(self.memory.total), gib(self.memory_budget_bytes)),
+            why: self.memory.to_string(),
+        };
+        vec![
+            line("backend", &self.backend, self.backend.value.name()),
+            line("simd", &self.simd, self.simd.value.name()),
+            show("threads", &self.threads),
+            line("precision", &self.precision, self.precision.value.name()),
+            line("weight layout", &self.packing, packing),
+            line(
+                "checkpointing",
+                &self.checkpointing,
+                if self.checkpointing.value { "on" } else { "off" },
+            ),
+            memory,
+        ]
+    }
+}

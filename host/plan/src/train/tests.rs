@@ -1,0 +1,597 @@
+//! Plans from literals: what is written is obeyed, what is not is chosen with a reason, what does not fit is refused.
+
+use dlm_core::Hints;
+use dlm_core::hardware::{Backend, CudaDevice, Hardware, SimdLevel};
+use proptest::prelude::*;
+
+use super::*;
+use crate::base::{BaseFacts, Registry};
+use crate::knob::Origin;
+
+/// The machine of the measurements: two cores with bf16 products, 24 GB.
+pub(crate) fn hardware() -> Hardware {
+    Hardware {
+        backend: Backend::Cpu,
+        device_name: "test processor".into(),
+        cpu_cores: 2,
+        memory_total_bytes: 24 << 30,
+        memory_available_bytes: 16 << 30,
+        simd: SimdLevel::Avx512Bf16,
+        cuda: Vec::new(),
+        platform: "linux-x86_64".into(),
+    }
+}
+
+pub(crate) fn facts(key: &str) -> BaseFacts {
+    let record = Registry::builtin().get(key).unwrap();
+    BaseFacts::from_record(record, record.params * 2, "BF16".into()).unwrap()
+}
+
+pub(crate) fn smollm2() -> BaseFacts {
+    facts("smollm2-135m")
+}
+
+fn document() -> DocumentFacts {
+    DocumentFacts {
+        rows: fit::TYPICAL_ROWS,
+        ..DocumentFacts::default()
+    }
+}
+
+fn plan(document: &DocumentFacts, options: &TrainOptions) -> Result<TrainPlan, PlanError> {
+    plan_train(&TrainRequest {
+        document,
+        base: &smollm2(),
+        hardware: &hardware(),
+        options,
+    })
+}
+
+fn knobs(knobs: TrainingKnobs) -> TrainPlan {
+    plan(&DocumentFacts { knobs, ..document() }, &TrainOptions::default()).unwrap()
+}
+
+fn refused(knobs: TrainingKnobs) -> String {
+    plan(&DocumentFacts { knobs, ..document() }, &TrainOptions::default())
+        .unwrap_err()
+        .to_string()
+}
+
+#[test]
+fn a_small_document_gets_the_measured_recipe() {
+    let plan = plan(&document(), &TrainOptions::default()).unwrap();
+    assert_eq!(plan.target_modules.value.len(), 7);
+    assert_eq!(
+        (plan.lora_r.value, plan.lora_alpha.value),
+        (recipe::LORA_R, 2 * recipe::LORA_R)
+    );
+    assert_eq!(plan.learning_rate.value, 1e-3);
+    assert_eq!((plan.batch.micro_rows.value, plan.batch.grad_accum.value), (8, 1));
+    assert!((50..=100).contains(&plan.steps.total.value), "{:?}", plan.steps);
+    assert!(plan.hold.value.is_on && plan.augment.value.is_on && plan.noise.value.is_on);
+    assert_eq!(plan.stop.answer_loss.value, Some(recipe::STOP_ANSWER_LOSS));
+    assert_eq!(plan.precision.value, Precision::Bf16);
+    assert_eq!(plan.packing.value, WeightPacking::Both);
+    assert!(!plan.checkpointing.value);
+    assert_eq!(plan.prose.weight.value, recipe::PROSE_WEIGHT);
+    assert_eq!(plan.steps.eval_every, 0);
+    assert!(plan.warnings[0].starts_with("smollm2-135m: below roughly 1 B"));
+}
+
+#[test]
+fn every_line_has_a_reason() {
+    for line in plan(&document(), &TrainOptions::default()).unwrap().lines() {
+        assert!(!line.value.is_empty(), "{line:?}");
+        assert!(line.why.len() > 20, "{line:?}");
+    }
+}
+
+#[test]
+fn each_written_knob_is_obeyed_and_says_so() {
+    let plan = knobs(TrainingKnobs {
+        adapter: Some(AdapterKind::Dora),
+        lora_r: Some(4),
+        lora_alpha: Some(5),
+        lora_dropout: Some(0.1),
+        target_modules: Some(TargetModules::Named(vec!["q_proj".into()])),
+        sequence_len: Some(512),
+        micro_batch_size: Some(Auto::Given(2)),
+        grad_accum: Some(Auto::Given(3)),
+        learning_rate: Some(5e-5),
+        num_epochs: Some(7),
+        optimizer: Some(Optimizer::AdamW),
+        lr_scheduler: Some(Schedule::Linear),
+        warmup_ratio: Some(0.5),
+        seed: Some(-3),
+        precision: Some(Precision::Fp32),
+        cpt_schedule: Some(CptSchedule::Sft),
+        embed_warmup_steps: Some(9),
+    });
+    assert_eq!(plan.adapter.value, AdapterKind::Dora);
+    assert_eq!(
+        (plan.lora_r.value, plan.lora_alpha.value, plan.lora_dropout.value),
+        (4, 5, 0.1)
+    );
+    assert_eq!(plan.target_modules.value, ["q_proj"]);
+    assert_eq!(plan.adapter_parameters, 4 * (576 + 576) * 30);
+    assert_eq!(
+        (
+            plan.batch.micro_rows.value,
+            plan.batch.grad_accum.value,
+            plan.batch.effective_rows
+        ),
+        (2, 3, 6)
+    );
+    // 30 pairs and 4 windows in micro batches of 2 make 17, three of which are one update.
+    assert_eq!((plan.steps.steps_per_epoch, plan.steps.total.value), (6, 42));
+    assert_eq!(plan.schedule.warmup_steps.value, 21);
+    assert_eq!(
+        (plan.schedule.kind.value, plan.learning_rate.value),
+        (Schedule::Linear, 5e-5)
+    );
+    assert_eq!(
+        (plan.seed.value, plan.precision.value, plan.sequence_len.value),
+        (-3, Precision::Fp32, 512)
+    );
+    assert_eq!(plan.schedule.embed_warmup_steps, 9);
+    assert_eq!(plan.stop.answer_loss.value, None, "written epochs are all trained");
+    for knob in [
+        "lora_r",
+        "lora_alpha",
+        "learning_rate",
+        "num_epochs",
+        "micro_batch_size",
+        "seed",
+        "precision",
+    ] {
+        let line = plan.lines().into_iter().find(|line| line.name == knob).unwrap();
+        assert_eq!(line.why, "written in the document", "{knob}");
+    }
+}
+
+#[test]
+fn an_alpha_that_is_left_out_follows_a_written_rank() {
+    assert_eq!(
+        knobs(TrainingKnobs {
+            lora_r: Some(8),
+            ..TrainingKnobs::default()
+        })
+        .lora_alpha
+        .value,
+        16
+    );
+    assert_eq!(
+        knobs(TrainingKnobs {
+            lora_alpha: Some(7),
+            ..TrainingKnobs::default()
+        })
+        .lora_alpha
+        .value,
+        7
+    );
+}
+
+#[test]
+fn flags_win_over_the_document() {
+    let document = DocumentFacts {
+        knobs: TrainingKnobs {
+            seed: Some(1),
+            ..TrainingKnobs::default()
+        },
+        ..document()
+    };
+    let options = TrainOptions {
+        seed: Some(9),
+        max_steps: Some(5),
+        threads: Some(1),
+        hold: Some(false),
+        augment: Some(false),
+        noise: Some(false),
+        simd_max: Some(SimdLevel::Avx2),
+        ..TrainOptions::default()
+    };
+    let plan = plan(&document, &options).unwrap();
+    assert_eq!((plan.seed.value, plan.steps.total.value, plan.threads.value), (9, 5, 1));
+    assert_eq!(plan.seed.origin, Origin::Flag("--seed".into()));
+    assert!(!plan.hold.value.is_on && !plan.augment.value.is_on && !plan.noise.value.is_on);
+    assert_eq!(
+        (plan.simd.value, plan.precision.value),
+        (SimdLevel::Avx2, Precision::Fp32)
+    );
+    assert_eq!(plan.stop.answer_loss.value, None, "asked-for updates are all taken");
+    assert!(plan.schedule.warmup_steps.value < 5);
+}
+
+#[test]
+fn values_outside_their_range_are_refused() {
+    let none = TrainingKnobs::default;
+    let cases = [
+        (
+            TrainingKnobs {
+                lora_r: Some(0),
+                ..none()
+            },
+            "`lora_r` is 0, outside 1 to 256",
+        ),
+        (
+            TrainingKnobs {
+                lora_r: Some(257),
+                ..none()
+            },
+            "`lora_r` is 257, outside 1 to 256",
+        ),
+        (
+            TrainingKnobs {
+                lora_alpha: Some(0),
+                ..none()
+            },
+            "`lora_alpha` is 0, outside 1 and more",
+        ),
+        (
+            TrainingKnobs {
+                lora_dropout: Some(0.6),
+                ..none()
+            },
+            "`lora_dropout` is 0.6, outside 0 to 0.5",
+        ),
+        (
+            TrainingKnobs {
+                sequence_len: Some(63),
+                ..none()
+            },
+            "`sequence_len` is 63, outside 64 to 32768",
+        ),
+        (
+            TrainingKnobs {
+                learning_rate: Some(f64::NAN),
+                ..none()
+            },
+            "`learning_rate` is NaN, outside numbers above 0",
+        ),
+        (
+            TrainingKnobs {
+                num_epochs: Some(0),
+                ..none()
+            },
+            "`num_epochs` is 0, outside 1 and more",
+        ),
+        (
+            TrainingKnobs {
+                warmup_ratio: Some(0.51),
+                ..none()
+            },
+            "`warmup_ratio` is 0.51, outside 0 to 0.5",
+        ),
+        (
+            TrainingKnobs {
+                micro_batch_size: Some(Auto::Given(0)),
+                ..none()
+            },
+            "`micro_batch_size` is 0, outside 1 and more",
+        ),
+        (
+            TrainingKnobs {
+                grad_accum: Some(Auto::Given(0)),
+                ..none()
+            },
+            "`grad_accum` is 0, outside 1 and more",
+        ),
+    ];
+    for (knobs, expected) in cases {
+        assert_eq!(refused(knobs), expected);
+    }
+}
+
+#[test]
+fn what_the_machine_cannot_do_is_refused_with_the_edit_to_make() {
+    let none = TrainingKnobs::default;
+    let qlora = TrainingKnobs {
+        adapter: Some(AdapterKind::Qlora),
+        ..none()
+    };
+    let error = plan(
+        &DocumentFacts {
+            knobs: qlora,
+            ..document()
+        },
+        &TrainOptions::default(),
+    )
+    .unwrap_err();
+    assert_eq!(error.hints(), ["set `adapter: lora` under `training`"]);
+    assert!(
+        refused(TrainingKnobs {
+            precision: Some(Precision::Fp16),
+            ..none()
+        })
+        .contains("no fp16 products")
+    );
+    let optimizer = TrainingKnobs {
+        optimizer: Some(Optimizer::Galore),
+        ..none()
+    };
+    assert_eq!(
+        refused(optimizer),
+        "optimizer `galore_adamw` is not built yet; built: adamw_torch"
+    );
+    let bf16 = TrainingKnobs {
+        precision: Some(Precision::Bf16),
+        ..none()
+    };
+    let old = Hardware {
+        simd: SimdLevel::Avx2,
+        ..hardware()
+    };
+    let document = DocumentFacts {
+        knobs: bf16,
+        ..document()
+    };
+    let request = TrainRequest {
+        document: &document,
+        base: &smollm2(),
+        hardware: &old,
+        options: &TrainOptions::default(),
+    };
+    assert!(plan_train(&request).unwrap_err().to_string().contains("level is avx2"));
+    let world = TrainOptions {
+        world_size: Some(2),
+        ..TrainOptions::default()
+    };
+    assert!(matches!(plan(&document, &world), Err(PlanError::WorldSize { .. })));
+}
+
+#[test]
+fn a_document_without_rows_or_with_media_is_refused() {
+    let empty = DocumentFacts::default();
+    assert_eq!(plan(&empty, &TrainOptions::default()), Err(PlanError::NoRows));
+    let media = DocumentFacts {
+        rows: RowFacts {
+            image_rows: 1,
+            ..fit::TYPICAL_ROWS
+        },
+        ..document()
+    };
+    let error = plan(&media, &TrainOptions::default()).unwrap_err();
+    assert!(error.hints()[0].contains("--multimodal"));
+}
+
+#[test]
+fn prose_documents_continue_pretraining_and_are_warned_about() {
+    let rows = RowFacts {
+        instruction_rows: 0,
+        instruction_tokens: 0,
+        prose_tokens: 40_000,
+        validation_rows: 3,
+        ..fit::TYPICAL_ROWS
+    };
+    let plan = plan(&DocumentFacts { rows, ..document() }, &TrainOptions::default()).unwrap();
+    assert_eq!(plan.schedule.regime.value, CptSchedule::Dapt);
+    assert_eq!((plan.schedule.floor.value, plan.prose.weight.value), (0.1, 1.0));
+    let total = plan.steps.total.value;
+    assert_eq!(plan.schedule.warmup_steps.value, (total as f64 * 0.2).ceil() as u64);
+    assert_eq!(plan.steps.eval_every, total / 10);
+    assert!(plan.warnings.iter().any(|warning| warning.contains("prose only")));
+    assert_eq!(plan.stop.answer_loss.value, None);
+}
+
+#[test]
+fn prose_beside_pairs_stays_sft_up_to_the_strict_share() {
+    let with_windows = |windows: u64| {
+        let rows = RowFacts {
+            prose_tokens: windows * 115,
+            instruction_rows: 3,
+            ..fit::TYPICAL_ROWS
+        };
+        plan(&DocumentFacts { rows, ..document() }, &TrainOptions::default()).unwrap()
+    };
+    let at = with_windows(7);
+    assert_eq!(
+        (at.schedule.prose_share, at.schedule.regime.value),
+        (0.7, CptSchedule::Sft)
+    );
+    let above = with_windows(8);
+    assert_eq!(above.schedule.regime.value, CptSchedule::Dapt);
+    assert!(
+        above
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("drown 3 question-answer pairs"))
+    );
+}
+
+#[test]
+fn a_constant_rate_has_no_warm_up() {
+    let plan = knobs(TrainingKnobs {
+        lr_scheduler: Some(Schedule::Constant),
+        warmup_ratio: Some(0.1),
+        ..TrainingKnobs::default()
+    });
+    assert_eq!(plan.schedule.warmup_steps.value, 0);
+}
+
+#[test]
+fn a_sequence_longer_than_the_base_reads_is_cut_and_said() {
+    let plan = knobs(TrainingKnobs {
+        sequence_len: Some(32_768),
+        ..TrainingKnobs::default()
+    });
+    assert_eq!(plan.sequence_len.value, 8192);
+    assert!(plan.warnings.iter().any(|warning| warning.contains("cut to 8192")));
+}
+
+#[test]
+fn large_bases_on_a_cpu_need_force_and_exactly_the_limit_passes() {
+    let check = |params: u64, is_forced: bool| {
+        let base = BaseFacts { params, ..smollm2() };
+        let options = TrainOptions {
+            is_forced,
+            ..TrainOptions::default()
+        };
+        plan_train(&TrainRequest {
+            document: &document(),
+            base: &base,
+            hardware: &hardware(),
+            options: &options,
+        })
+    };
+    assert!(check(200_000_000, false).is_ok());
+    let error = check(200_000_001, false).unwrap_err();
+    assert!(error.hints()[1].contains("DLM_FORCE=1"), "{:?}", error.hints());
+    let forced = check(200_000_001, true).unwrap();
+    assert!(forced.warnings.iter().any(|warning| warning.contains("DLM_FORCE=1")));
+}
+
+#[test]
+fn a_base_that_does_not_fit_is_refused_with_figures_and_a_smaller_one() {
+    let little = Hardware {
+        memory_total_bytes: 2 << 30,
+        memory_available_bytes: 1 << 30,
+        ..hardware()
+    };
+    let options = TrainOptions {
+        is_forced: true,
+        ..TrainOptions::default()
+    };
+    let base = facts("qwen2.5-1.5b");
+    let request = TrainRequest {
+        document: &document(),
+        base: &base,
+        hardware: &little,
+        options: &options,
+    };
+    let error = plan_train(&request).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.starts_with("`qwen2.5-1.5b` does not fit: training needs"),
+        "{text}"
+    );
+    assert!(
+        text.contains("0.90 GiB of memory may be used (1.00 GiB are free); weights 2.79 GiB"),
+        "{text}"
+    );
+    assert_eq!(
+        error.hints()[0],
+        "use a smaller base: `base_model: smollm2-135m` is the largest that fits here"
+    );
+}
+
+#[test]
+fn little_memory_costs_speed_first_and_never_changes_the_batch() {
+    let at = |limit: u64| {
+        let options = TrainOptions {
+            memory_limit_bytes: Some(limit),
+            ..TrainOptions::default()
+        };
+        plan(&document(), &options)
+    };
+    let rich = at(8 << 30).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    let mut limit = rich.memory.total;
+    while let Ok(plan) = at(limit) {
+        seen.insert((
+            format!("{:?}", plan.packing.value),
+            plan.checkpointing.value,
+            plan.batch.micro_rows.value,
+        ));
+        assert_eq!(plan.batch.effective_rows, rich.batch.effective_rows);
+        assert_eq!(plan.steps, rich.steps);
+        limit = plan.memory.total - 1;
+    }
+    assert!(seen.len() >= 5, "{seen:?}");
+}
+
+#[test]
+fn cuda_plans_use_the_devices_memory_and_precision() {
+    let device = |major| CudaDevice {
+        name: "GPU".into(),
+        compute_capability: (major, 0),
+        memory_total_bytes: 24 << 30,
+        memory_free_bytes: 20 << 30,
+    };
+    let check = |major| {
+        let hardware = Hardware {
+            backend: Backend::Cuda,
+            cuda: vec![device(major)],
+            ..hardware()
+        };
+        let request = TrainRequest {
+            document: &document(),
+            base: &facts("qwen2.5-1.5b"),
+            hardware: &hardware,
+            options: &TrainOptions::default(),
+        };
+        plan_train(&request).unwrap()
+    };
+    assert_eq!(check(9).precision.value, Precision::Bf16);
+    assert_eq!(check(7).precision.value, Precision::Fp16);
+    assert_eq!(check(9).memory_budget_bytes, (20u64 << 30) * 85 / 100);
+    assert_eq!(check(9).determinism, "strong");
+}
+
+#[test]
+fn a_plan_survives_json() {
+    let plan = plan(&document(), &TrainOptions::default()).unwrap();
+    let text = serde_json::to_string(&plan).unwrap();
+    assert_eq!(serde_json::from_str::<TrainPlan>(&text).unwrap(), plan);
+    assert!(
+        text.contains(r#""lora_r":{"value":32,"origin":"chosen","reason":"#),
+        "{text}"
+    );
+}
+
+proptest! {
+    #[test]
+    fn what_fits_a_budget_fits_every_larger_one(
+        small in 1u64 << 27..1 << 34,
+        more in 0u64..1 << 34,
+        rows in 1u64..3000,
+        row_tokens in 1u64..4000,
+        key in proptest::sample::select(vec!["smollm2-135m", "qwen2.5-0.5b", "phi-3.5-mini", "mixtral-8x7b-instruct"]),
+    ) {
+        let tokens = RowFacts {
+            instruction_rows: rows,
+            instruction_tokens: rows * row_tokens,
+            instruction_tokens_max: row_tokens,
+            ..RowFacts::default()
+        };
+        let document = DocumentFacts { rows: tokens, ..DocumentFacts::default() };
+        let base = facts(key);
+        let at = |limit: u64| {
+            let options = TrainOptions { memory_limit_bytes: Some(limit), is_forced: true, ..TrainOptions::default() };
+            plan_train(&TrainRequest { document: &document, base: &base, hardware: &hardware(), options: &options })
+        };
+        if let Ok(plan) = at(small) {
+            prop_assert!(plan.memory.total <= small);
+            let larger = at(small + more);
+            prop_assert!(larger.is_ok());
+            prop_assert_eq!(larger.unwrap().batch.effective_rows, plan.batch.effective_rows);
+        }
+    }
+
+    #[test]
+    fn any_rows_make_a_plan_with_sane_steps(
+        instruction_rows in 0u64..100_000,
+        prose_tokens in 0u64..10_000_000,
+        epochs in proptest::option::of(1u32..50),
+    ) {
+        let rows = RowFacts {
+            instruction_rows,
+            instruction_tokens: instruction_rows * 50,
+            prose_sections: u64::from(prose_tokens > 0),
+            prose_tokens,
+            ..RowFacts::default()
+        };
+        let knobs = TrainingKnobs { num_epochs: epochs, ..TrainingKnobs::default() };
+        match plan(&DocumentFacts { rows, knobs, adapter_name: None }, &TrainOptions::default()) {
+            Err(error) => prop_assert_eq!(error, PlanError::NoRows),
+            Ok(plan) => {
+                prop_assert!(plan.steps.total.value >= 1);
+                prop_assert!(plan.schedule.warmup_steps.value < plan.steps.total.value);
+                prop_assert!(plan.learning_rate.value > 0.0);
+                prop_assert_eq!(
+                    plan.steps.total.value,
+                    u64::from(plan.steps.epochs.value) * plan.steps.steps_per_epoch
+                );
+            }
+        }
+    }
+}
