@@ -106,6 +106,10 @@ pub enum BaseSourceError {
     InsecureRedirect { hf_id: String, url: String },
     #[error("`{value}` is not a hub address: {reason}")]
     BadEndpoint { value: String, reason: String },
+    #[error("the {setting} cannot be used: {reason}")]
+    BadSetting { setting: &'static str, reason: String },
+    #[error("the certificate of {endpoint} is not trusted: {reason}")]
+    Untrusted { endpoint: String, reason: String },
     #[error("{path}: {action}: {source}")]
     Io {
         path: PathBuf,
@@ -170,7 +174,11 @@ impl Hints for BaseSourceError {
             BaseSourceError::BadEndpoint { .. } | BaseSourceError::InsecureRedirect { .. } => {
                 vec!["set HF_ENDPOINT to an https address, or unset it".into()]
             }
-            BaseSourceError::Io { .. } => Vec::new(),
+            BaseSourceError::Untrusted { .. } => vec![
+                "where the network has certificates of its own, set SSL_CERT_FILE to their PEM file".into(),
+                ADD_LOCAL_BASE.into(),
+            ],
+            BaseSourceError::Io { .. } | BaseSourceError::BadSetting { .. } => Vec::new(),
             _ => vec![ADD_LOCAL_BASE.into()],
         }
     }

@@ -78,6 +78,9 @@ pub struct TargetChat {
     pub family: Option<String>,
     /// What the template puts in the system block when the conversation has no system message.
     pub default_system: Option<String>,
+    /// What the template prints at the head of the system block before any system text, such as SmolLM3's metadata with
+    /// its pinned date; nothing for the family's usual (Llama-3's pinned date lines, Phi-4-mini's name).
+    pub preamble: Option<String>,
     /// Stop texts in order, without repeats.
     pub stop: Vec<String>,
     /// False with `--no-template`: the runtime chooses its own template.
@@ -161,8 +164,8 @@ pub struct TargetFile {
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct TargetPrepared {
     pub files: Vec<TargetFile>,
-    /// The launch script or the like, by name, when there is one.
-    pub launch: Option<String>,
+    /// The file that starts the result, when there is one: a launch script, a Modelfile.
+    pub entry: Option<String>,
     /// Commands that `install` will run.
     pub install_preview: Vec<String>,
     /// What to type to use the result.

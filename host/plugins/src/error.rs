@@ -1,0 +1,285 @@
+//! Everything that can go wrong with a plugin, and what would lift it.
+
+use std::path::PathBuf;
+
+use dlm_core::FailureKind;
+use dlm_core::ports::target::{TargetError, TargetErrorDetail};
+
+/// World of every plugin that this crate runs so far.
+const WORLD: &str = "target-plugin";
+
+/// The plugin and the function that a failure belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Who {
+    pub plugin: String,
+    pub version: String,
+    /// Nothing while the plugin is being loaded.
+    pub function: Option<&'static str>,
+}
+
+impl std::fmt::Display for Who {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "target `{}` {}", self.plugin, self.version)
+    }
+}
+
+/// A failure of a plugin or of the host on its behalf.
+#[derive(Debug, thiserror::Error)]
+pub enum PluginError {
+    #[error("unknown target `{name}`; the targets are {}", known.join(", "))]
+    Unknown { name: String, known: Vec<String> },
+    #[error("target `{name}` is not built yet; the targets are {}", known.join(", "))]
+    NotBuilt { name: String, known: Vec<String> },
+    #[error("plugin `{plugin}` is not a component that can be loaded: {cause}")]
+    Malformed { plugin: String, cause: String },
+    #[error("the manifest of plugin `{plugin}` is wrong: {cause}")]
+    Manifest { plugin: String, cause: String },
+    #[error("plugin `{plugin}` has the sha256 {found}, recorded is {expected}")]
+    Tampered {
+        plugin: String,
+        expected: String,
+        found: String,
+    },
+    #[error("plugin `{plugin}` imports `{import}`, which a target may not")]
+    Import { plugin: String, import: String },
+    #[error("plugin `{plugin}` was built for plugin API {found}; this dlm has {supported}")]
+    Api {
+        plugin: String,
+        found: String,
+        supported: &'static str,
+    },
+    #[error("plugin `{plugin}` exports no target")]
+    WrongKind { plugin: String },
+    #[error("the grant `{text}` is wrong: {cause}")]
+    Grant { text: String, cause: String },
+    #[error("{who} used more than {allowed}{}{}", at(who), after(last_log))]
+    Limit {
+        who: Who,
+        limit: &'static str,
+        /// The limit in words, such as `256 MiB of memory`.
+        allowed: String,
+        /// The value that doubles the limit, and the ceiling; nothing when it is at its ceiling or has none.
+        raise: Option<(String, String)>,
+        last_log: Option<String>,
+    },
+    #[error("{who} crashed{}: {cause}{}", at(who), after(last_log))]
+    Crashed {
+        who: Who,
+        cause: String,
+        last_log: Option<String>,
+    },
+    #[error("{who} gave a result that is not allowed{}: {rule}", at(who))]
+    BadResult { who: Who, rule: String },
+    #[error("{who} wanted `{capability}`{}: {message}", at(who))]
+    Denied {
+        who: Who,
+        capability: String,
+        message: String,
+        /// What is granted, in grant syntax.
+        granted: Vec<String>,
+        /// False when the capability cannot be granted at all.
+        is_grantable: bool,
+    },
+    #[error("{message}")]
+    Guest {
+        who: Who,
+        failure: GuestFailure,
+        message: String,
+    },
+    #[error("the smoke test of {who} failed: {message}")]
+    Smoke { who: Who, message: String },
+    #[error("cannot {action} `{}`: {source}", path.display())]
+    Files {
+        action: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("`{name}` is in the way: {cause}")]
+    InTheWay { name: String, cause: &'static str },
+    #[error("{who} was cancelled")]
+    Cancelled { who: Who },
+}
+
+/// The case of `types.error` that a guest returned, as far as the caller's exit code or subject depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuestFailure {
+    InvalidInput,
+    Unsupported,
+    Unavailable,
+    NotFound,
+    Conflict,
+    RateLimited,
+    TimedOut,
+    Rejected,
+    Corrupt,
+    Failed,
+}
+
+impl GuestFailure {
+    fn code(self) -> &'static str {
+        match self {
+            GuestFailure::InvalidInput => "plugin::invalid-input",
+            GuestFailure::Unsupported => "plugin::unsupported",
+            GuestFailure::Unavailable => "plugin::unavailable",
+            GuestFailure::NotFound => "plugin::not-found",
+            GuestFailure::Conflict => "plugin::conflict",
+            GuestFailure::RateLimited => "plugin::rate-limited",
+            GuestFailure::TimedOut => "plugin::timed-out",
+            GuestFailure::Rejected => "plugin::rejected",
+            GuestFailure::Corrupt => "plugin::corrupt",
+            GuestFailure::Failed => "plugin::failed",
+        }
+    }
+
+    fn is_misuse(self) -> bool {
+        matches!(self, GuestFailure::InvalidInput | GuestFailure::Unsupported)
+    }
+}
+
+fn at(who: &Who) -> String {
+    who.function
+        .map_or_else(String::new, |function| format!(" in `{function}`"))
+}
+
+fn after(last_log: &Option<String>) -> String {
+    last_log
+        .as_ref()
+        .map_or_else(String::new, |line| format!("; its last log line: `{line}`"))
+}
+
+impl PluginError {
+    /// The machine-readable code of `plugins.md` section 6.
+    pub fn code(&self) -> &'static str {
+        match self {
+            PluginError::Unknown { .. } | PluginError::NotBuilt { .. } => "plugin::unknown",
+            PluginError::Malformed { .. } => "plugin::malformed",
+            PluginError::Manifest { .. } => "plugin::manifest",
+            PluginError::Tampered { .. } => "plugin::tampered",
+            PluginError::Import { .. } => "plugin::import",
+            PluginError::Api { .. } => "plugin::api",
+            PluginError::WrongKind { .. } => "plugin::wrong-kind",
+            PluginError::Grant { .. } => "plugin::invalid-input",
+            PluginError::Limit { .. } => "plugin::limit",
+            PluginError::Crashed { .. } => "plugin::crashed",
+            PluginError::BadResult { .. } => "plugin::bad-result",
+            PluginError::Denied { .. } => "plugin::denied",
+            PluginError::Guest { failure, .. } => failure.code(),
+            PluginError::Smoke { .. } => "plugin::smoke",
+            PluginError::Files { .. } => "plugin::files",
+            PluginError::InTheWay { .. } => "plugin::conflict",
+            PluginError::Cancelled { .. } => "plugin::cancelled",
+        }
+    }
+
+    /// What the failure means for the exit code.
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            PluginError::Unknown { .. }
+            | PluginError::NotBuilt { .. }
+            | PluginError::WrongKind { .. }
+            | PluginError::Api { .. }
+            | PluginError::Grant { .. } => FailureKind::Misuse,
+            PluginError::Guest { failure, .. } if failure.is_misuse() => FailureKind::Misuse,
+            PluginError::Cancelled { .. } => FailureKind::Interrupted,
+            _ => FailureKind::Runtime,
+        }
+    }
+
+    /// What to type next.
+    pub fn hints(&self) -> Vec<String> {
+        match self {
+            PluginError::Limit {
+                who,
+                limit,
+                raise: Some((value, ceiling)),
+                ..
+            } => vec![format!(
+                "raise it: --grant '{}=limit:{limit}={value}' (ceiling {ceiling})",
+                who.plugin
+            )],
+            PluginError::Denied {
+                who,
+                capability,
+                granted,
+                is_grantable,
+                ..
+            } => {
+                let mut hints = vec![match granted.as_slice() {
+                    [] => "nothing is granted".to_owned(),
+                    granted => format!("granted: {}", granted.join("; ")),
+                }];
+                if *is_grantable {
+                    hints.push(format!("allow it once: --grant '{}={capability}'", who.plugin));
+                }
+                hints
+            }
+            PluginError::Smoke { .. } => {
+                vec!["--no-smoke skips the smoke test; the exported files are kept".to_owned()]
+            }
+            PluginError::Tampered { .. } => vec!["install dlm again from a source you trust".to_owned()],
+            _ => Vec::new(),
+        }
+    }
+
+    fn who(&self) -> Option<&Who> {
+        match self {
+            PluginError::Limit { who, .. }
+            | PluginError::Crashed { who, .. }
+            | PluginError::BadResult { who, .. }
+            | PluginError::Denied { who, .. }
+            | PluginError::Guest { who, .. }
+            | PluginError::Smoke { who, .. }
+            | PluginError::Cancelled { who } => Some(who),
+            _ => None,
+        }
+    }
+
+    /// The word in front of the message: the runtime's own name where it refused or is missing, `smoke` for the test of
+    /// the result, `export` otherwise.
+    fn subject(&self) -> String {
+        let function = self.who().and_then(|who| who.function);
+        match (self, function) {
+            (PluginError::Smoke { .. }, _) | (_, Some("smoke")) => "smoke".to_owned(),
+            // A refusal of the runtime itself while it registers the result.
+            (
+                PluginError::Guest {
+                    who,
+                    failure: GuestFailure::Rejected,
+                    ..
+                },
+                Some("install"),
+            ) => format!("{} create", who.plugin),
+            (PluginError::Guest { who, .. }, Some("install")) => who.plugin.clone(),
+            _ => "export".to_owned(),
+        }
+    }
+}
+
+impl From<PluginError> for TargetError {
+    fn from(error: PluginError) -> TargetError {
+        let detail = error.who().map(|who| {
+            Box::new(TargetErrorDetail {
+                plugin: who.plugin.clone(),
+                version: who.version.clone(),
+                world: WORLD,
+                function: who.function,
+                capability: match &error {
+                    PluginError::Denied { capability, .. } => Some(capability.clone()),
+                    _ => None,
+                },
+                limit: match &error {
+                    PluginError::Limit { limit, .. } => Some((*limit).to_owned()),
+                    _ => None,
+                },
+            })
+        });
+        TargetError {
+            code: error.code(),
+            subject: error.subject(),
+            kind: error.kind(),
+            message: crate::terminal::inert(&error.to_string()),
+            hints: error.hints(),
+            detail,
+        }
+    }
+}

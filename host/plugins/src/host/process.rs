@@ -1,0 +1,187 @@
+//! The import `process`: granted command lines, without a shell, run by the process port.
+
+use std::time::Duration;
+
+use dlm_core::ports::process::{Command, ProcessError};
+
+use super::wit::process;
+use super::{Phase, State, Stop, WitError, denied};
+use crate::capability::{ExecArgument, exec_text};
+use crate::limits::{LimitName, PROCESS_TIME_MAX, Passed};
+use crate::terminal::inert_line;
+
+/// Most arguments of a command, and bytes of all of them.
+const ARGUMENTS_MAX: usize = 256;
+const ARGUMENT_BYTES_MAX: usize = 128 * 1024;
+
+impl State {
+    /// Refuses programs outside the phases that have them.
+    fn check_phase(&self, program: &str) -> Result<(), WitError> {
+        match self.phase {
+            Phase::Install | Phase::Smoke => Ok(()),
+            Phase::Open | Phase::Prepare => Err(denied(
+                format!("exec:{}", inert_line(program)),
+                "no program runs before `install`".to_owned(),
+            )),
+        }
+    }
+
+    fn command(&self, request: &process::Command) -> Result<Command, WitError> {
+        self.check_phase(&request.program)?;
+        expand(self, &request.program, &request.arguments, &[]).and_then(|(program, arguments)| {
+            Ok(Command {
+                program,
+                arguments,
+                env: checked_env(&request.env)?,
+                directory: self.directory()?,
+                stdin: request.stdin.clone(),
+            })
+        })
+    }
+
+    fn directory(&self) -> Result<std::path::PathBuf, WitError> {
+        let stage = self.stage.as_ref();
+        stage
+            .map(|stage| stage.directory.clone())
+            .ok_or_else(|| WitError::Failed("there is no export directory yet".to_owned()))
+    }
+}
+
+/// Checks a command line against the grants, then puts the real paths and `fills` (`{port}` and the like) in.
+///
+/// Paths come from the host's own records, never from text of the guest.
+pub(crate) fn expand(
+    state: &State,
+    program: &str,
+    arguments: &[process::Argument],
+    fills: &[(&str, String)],
+) -> Result<(std::path::PathBuf, Vec<String>), WitError> {
+    if arguments.len() > ARGUMENTS_MAX {
+        return Err(WitError::InvalidInput(format!("more than {ARGUMENTS_MAX} arguments")));
+    }
+    let filled: Vec<process::Argument> = arguments
+        .iter()
+        .map(|argument| match argument {
+            process::Argument::Text(text) => {
+                let fill = |text: String, (mark, value): &(&str, String)| text.replace(mark, value);
+                process::Argument::Text(fills.iter().fold(text.clone(), fill))
+            }
+            other => other.clone(),
+        })
+        .collect();
+    let matched: Vec<ExecArgument<'_>> = filled
+        .iter()
+        .map(|argument| match argument {
+            process::Argument::Text(text) => ExecArgument::Text(text),
+            // A path inside a longer argument could turn it into an option, so its own beginning is what is matched.
+            process::Argument::Spliced(spliced) if spliced.before.starts_with('-') => {
+                ExecArgument::Text(&spliced.before)
+            }
+            _ => ExecArgument::Path,
+        })
+        .collect();
+    if !state.grants.allows_exec(program, &matched) {
+        let capability = inert_line(&exec_text(program, &matched));
+        return Err(denied(capability, "this command line is not granted".to_owned()));
+    }
+    let texts = filled.iter().map(|argument| spelled(state, argument));
+    let texts: Vec<String> = texts.collect::<Result<_, _>>()?;
+    if texts.iter().map(String::len).sum::<usize>() > ARGUMENT_BYTES_MAX || texts.iter().any(|text| text.contains('\0'))
+    {
+        return Err(WitError::InvalidInput(
+            "the arguments are too long or hold a zero byte".to_owned(),
+        ));
+    }
+    let found = state.ports.process.find(program);
+    let path = found.ok_or_else(|| WitError::Unavailable(format!("the program `{program}` is not installed")))?;
+    Ok((path, texts))
+}
+
+/// One argument as the program gets it.
+fn spelled(state: &State, argument: &process::Argument) -> Result<String, WitError> {
+    let output = |name: &str| {
+        let is_known = state.output.contains(name);
+        let stage = state.stage.as_ref().filter(|_| is_known);
+        stage
+            .map(|stage| stage.directory.join(name).to_string_lossy().into_owned())
+            .ok_or_else(|| WitError::NotFound(format!("no file `{}` was written", inert_line(name))))
+    };
+    match argument {
+        process::Argument::Text(text) => Ok(text.clone()),
+        process::Argument::InputPath(name) => Ok(state.artifact(name)?.path.to_string_lossy().into_owned()),
+        process::Argument::OutputPath(name) => output(name),
+        process::Argument::Spliced(spliced) => Ok(format!(
+            "{}{}{}",
+            spliced.before,
+            output(&spliced.output)?,
+            spliced.after
+        )),
+    }
+}
+
+/// The environment a guest adds; names that change which code a program loads are refused.
+pub(crate) fn checked_env(fields: &[super::wit::types::Field]) -> Result<Vec<(String, String)>, WitError> {
+    let check = |field: &super::wit::types::Field| {
+        let name = field.name.as_str();
+        let is_name = name.bytes().next().is_some_and(|byte| byte.is_ascii_uppercase())
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
+        let is_loader = name.starts_with("LD_") || name.starts_with("DYLD_") || name == "PATH";
+        if is_name && !is_loader && !field.value.contains('\0') {
+            return Ok((name.to_owned(), field.value.clone()));
+        }
+        Err(WitError::InvalidInput(format!(
+            "the environment variable `{}` may not be set",
+            inert_line(name)
+        )))
+    };
+    fields.iter().map(check).collect()
+}
+
+impl process::Host for State {
+    fn which(&mut self, program: String) -> wasmtime::Result<Result<String, WitError>> {
+        if let Err(error) = self.check_phase(&program) {
+            return Ok(Err(error));
+        }
+        if !self.grants.knows_program(&program) {
+            let capability = format!("exec:{}", inert_line(&program));
+            return Ok(Err(denied(capability, "this program is not granted".to_owned())));
+        }
+        let found = self.in_host(|state| state.ports.process.find(&program));
+        Ok(match found {
+            Some(path) => Ok(path.to_string_lossy().into_owned()),
+            None => Err(WitError::Unavailable(format!(
+                "the program `{program}` is not installed"
+            ))),
+        })
+    }
+
+    fn run(&mut self, request: process::Command) -> wasmtime::Result<Result<process::Finished, WitError>> {
+        let command = match self.command(&request) {
+            Ok(command) => command,
+            Err(error) => return Ok(Err(error)),
+        };
+        let allowed = self.limits.process_runs;
+        if self.process_runs >= allowed {
+            let text = format!("{allowed} program runs");
+            return Err(Stop::trap(Passed::raisable(LimitName::Process, allowed, text)));
+        }
+        self.process_runs += 1;
+        let asked = request
+            .timeout_ms
+            .map_or(PROCESS_TIME_MAX, |ms| Duration::from_millis(u64::from(ms)));
+        let timeout = asked.min(PROCESS_TIME_MAX).min(self.wall_left());
+        let finished = self.in_host(|state| state.ports.process.run(&command, timeout, &state.ports.cancel));
+        match finished {
+            Ok(finished) => Ok(Ok(process::Finished {
+                status: finished.status,
+                stdout: finished.stdout,
+                stderr: finished.stderr,
+            })),
+            Err(ProcessError::Cancelled { .. }) => Err(wasmtime::Error::new(Stop::Cancelled)),
+            Err(error @ ProcessError::TimedOut { .. }) => Ok(Err(WitError::TimedOut(error.to_string()))),
+            Err(error) => Ok(Err(WitError::Unavailable(error.to_string()))),
+        }
+    }
+}

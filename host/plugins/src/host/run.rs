@@ -1,0 +1,190 @@
+//! The imports without authority: `run`, `log`, `progress`, `config`; and `secrets`, which are never granted to a target.
+
+use dlm_core::Event;
+use dlm_core::event::Progress;
+use wasmtime::component::Resource;
+
+use super::wit::{config, log, progress, run, secrets, types};
+use super::{State, WitError, denied};
+use crate::limits::{BARS_MAX, LOG_LINE_BYTES_MAX, LOG_LINES_MAX};
+use crate::source::LogLevel;
+use crate::terminal::{cut, inert_line};
+
+/// The version of the contract that this host implements.
+pub(crate) const API_VERSION: &str = "1.0.0";
+
+/// What a plugin logged.
+pub(crate) struct Log {
+    level: LogLevel,
+    bytes: u64,
+    lines: u64,
+    pub dropped: u64,
+    pub last: Option<String>,
+}
+
+impl Log {
+    pub fn new(level: LogLevel) -> Log {
+        Log {
+            level,
+            bytes: 0,
+            lines: 0,
+            dropped: 0,
+            last: None,
+        }
+    }
+
+    /// Shows a line that is made harmless already counted against nothing.
+    pub fn take(&mut self, level: LogLevel, line: String, plugin: &str, progress: &dyn Progress) {
+        let text = format!("{plugin}│ {line}");
+        progress.event(match level {
+            LogLevel::Warn | LogLevel::Error => Event::Warning(text),
+            LogLevel::Info | LogLevel::Debug | LogLevel::Trace => Event::Note(text),
+        });
+        self.last = Some(line);
+    }
+}
+
+impl types::Host for State {}
+
+impl run::Host for State {
+    fn get(&mut self) -> wasmtime::Result<run::Info> {
+        Ok(run::Info {
+            plugin_name: self.plugin.clone(),
+            plugin_version: self.version.clone(),
+            host_version: self.facts.host_version.clone(),
+            api_version: API_VERSION.to_owned(),
+            seed: self.facts.seed,
+            unix_ms: self.facts.unix_ms,
+            dry_run: self.facts.is_dry_run,
+        })
+    }
+}
+
+impl log::Host for State {
+    fn enabled(&mut self, level: log::Level) -> wasmtime::Result<bool> {
+        Ok(host_level(level) >= self.log.level)
+    }
+
+    fn write(&mut self, level: log::Level, message: String, fields: Vec<types::Field>) -> wasmtime::Result<()> {
+        self.in_host(|state| {
+            let level = host_level(level);
+            if level < state.log.level {
+                return;
+            }
+            let mut line = cut(&message, LOG_LINE_BYTES_MAX);
+            for field in fields {
+                let room = LOG_LINE_BYTES_MAX.saturating_sub(line.len());
+                line.push_str(&cut(&format!(" {}={}", field.name, field.value), room));
+            }
+            let bytes = state.log.bytes.saturating_add(line.len() as u64);
+            if bytes > state.limits.log_bytes || state.log.lines >= LOG_LINES_MAX {
+                state.log.dropped += 1;
+                return;
+            }
+            state.log.bytes = bytes;
+            state.log.lines += 1;
+            let line = inert_line(&line);
+            state.log.take(level, line, &state.plugin, &*state.ports.progress);
+        });
+        Ok(())
+    }
+}
+
+fn host_level(level: log::Level) -> LogLevel {
+    match level {
+        log::Level::Trace => LogLevel::Trace,
+        log::Level::Debug => LogLevel::Debug,
+        log::Level::Info => LogLevel::Info,
+        log::Level::Warn => LogLevel::Warn,
+        log::Level::Error => LogLevel::Error,
+    }
+}
+
+/// One progress bar of a guest; silent past the limit.
+pub struct Bar {
+    phase: Option<String>,
+    done: u64,
+}
+
+impl progress::Host for State {
+    fn cancelled(&mut self) -> wasmtime::Result<bool> {
+        Ok(self.ports.cancel.is_cancelled())
+    }
+}
+
+impl progress::HostBar for State {
+    fn new(&mut self, label: String, total: Option<u64>) -> wasmtime::Result<Resource<Bar>> {
+        self.bars += 1;
+        let is_shown = self.bars <= BARS_MAX;
+        let phase = is_shown.then(|| inert_line(&cut(&label, LOG_LINE_BYTES_MAX)));
+        if let Some(phase) = &phase {
+            self.ports.progress.event(Event::PhaseStarted {
+                phase: phase.clone(),
+                total,
+                unit: "",
+            });
+        }
+        Ok(self.table.push(Bar { phase, done: 0 })?)
+    }
+
+    fn advance(&mut self, bar: Resource<Bar>, by: u64) -> wasmtime::Result<()> {
+        let bar = self.table.get_mut(&bar)?;
+        bar.done = bar.done.saturating_add(by);
+        if let Some(phase) = bar.phase.clone() {
+            let done = bar.done;
+            self.ports.progress.event(Event::PhaseAdvanced { phase, done });
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, bar: Resource<Bar>, text: String) -> wasmtime::Result<()> {
+        let phase = self.table.get(&bar)?.phase.clone();
+        let Some(phase) = phase else { return Ok(()) };
+        log::Host::write(self, log::Level::Info, format!("{phase}: {text}"), Vec::new())
+    }
+
+    fn drop(&mut self, bar: Resource<Bar>) -> wasmtime::Result<()> {
+        let bar = self.table.delete(bar)?;
+        self.bars = self.bars.saturating_sub(1);
+        if let Some(phase) = bar.phase {
+            self.ports.progress.event(Event::PhaseEnded { phase });
+        }
+        Ok(())
+    }
+}
+
+impl config::Host for State {
+    /// The built-in targets declare no settings, so there is none to find.
+    fn get(&mut self, _key: String) -> wasmtime::Result<Option<config::Value>> {
+        Ok(None)
+    }
+
+    fn all(&mut self) -> wasmtime::Result<Vec<(String, config::Value)>> {
+        Ok(Vec::new())
+    }
+}
+
+/// A secret. No grant gives one to a target, so none is ever made.
+pub enum Secret {}
+
+impl secrets::Host for State {
+    fn get(&mut self, name: String) -> wasmtime::Result<Result<Resource<Secret>, WitError>> {
+        let capability = format!("secret:{}", inert_line(&name));
+        Ok(Err(denied(capability, "secrets are not given to targets".to_owned())))
+    }
+}
+
+impl secrets::HostSecret for State {
+    fn name(&mut self, secret: Resource<Secret>) -> wasmtime::Result<String> {
+        match *self.table.get(&secret)? {}
+    }
+
+    fn reveal(&mut self, secret: Resource<Secret>) -> wasmtime::Result<Result<String, WitError>> {
+        match *self.table.get(&secret)? {}
+    }
+
+    fn drop(&mut self, secret: Resource<Secret>) -> wasmtime::Result<()> {
+        self.table.delete(secret)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,248 @@
+//! A plugin as an export target: the port of `dlm-core` on one side, the contract's types on the other.
+
+use dlm_core::ports::target::{
+    ArtifactKind, ExportTarget, Stage, TargetAdapter, TargetBase, TargetChat, TargetError, TargetInfo, TargetPlan,
+    TargetPrepared, TargetProbe, TargetRegistration, TargetSmoke,
+};
+use wasmtime::Engine;
+
+use crate::call::Loaded;
+use crate::capability::Grants;
+use crate::error::PluginError;
+use crate::host::bindings::exports::dlm::plugin::target as wire;
+use crate::host::wit::artifacts::Kind;
+use crate::host::wit::types::Field;
+use crate::host::{Phase, State};
+use crate::limits::{TARGET_LIMITS, TEXT_BYTES_MAX};
+use crate::manifest::Manifest;
+use crate::source::{Ports, RunFacts};
+use crate::terminal::{cut, inert, inert_line};
+
+/// An opened plugin target.
+pub struct PluginTarget {
+    pub(crate) loaded: Loaded,
+    info: TargetInfo,
+    /// What `prepare` said about starting and testing the result.
+    pub(crate) launch: Option<wire::Launch>,
+    pub(crate) smoke: Option<wire::SmokePlan>,
+}
+
+impl PluginTarget {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call site, which holds all of them as values of its own"
+    )]
+    pub(crate) fn open(
+        engine: &Engine,
+        name: &str,
+        component: &[u8],
+        sha256: String,
+        argument: &str,
+        facts: RunFacts,
+        grants: Grants,
+        ports: Ports,
+    ) -> Result<PluginTarget, PluginError> {
+        let manifest = Manifest::read(name, component)?;
+        let limits = TARGET_LIMITS.raised(grants.limits());
+        let granted = grants.texts();
+        let state = State::new(&manifest.name, &manifest.version, facts, grants, limits, ports);
+        let mut loaded = Loaded::new(engine, component, state)?;
+        let info = loaded.call(Phase::Open, |guest, store| guest.call_open(store, argument))?;
+        Ok(PluginTarget {
+            loaded,
+            info: TargetInfo {
+                name: manifest.name,
+                version: manifest.version,
+                detail: info.identity.detail.map(|text| short(&text)),
+                accepts: info.accepts.into_iter().map(kind).collect(),
+                platforms: info.platforms.iter().map(|text| short(text)).collect(),
+                programs: info.programs.iter().map(|text| short(text)).collect(),
+                granted,
+                sha256,
+            },
+            launch: None,
+            smoke: None,
+        })
+    }
+
+    pub(crate) fn bad_result(&self, rule: String) -> PluginError {
+        PluginError::BadResult {
+            who: self.loaded.store.data().who(),
+            rule: inert(&rule),
+        }
+    }
+
+    fn prepare_files(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<TargetPrepared, PluginError> {
+        let state = self.loaded.store.data_mut();
+        state.stage = Some(stage.clone());
+        state.output = crate::output::Output::default();
+        let plan = wire_plan(plan);
+        let prepared = self
+            .loaded
+            .call(Phase::Prepare, |guest, store| guest.call_prepare(store, &plan))?;
+        self.check_prepared(&prepared)?;
+        let mut files = self.loaded.store.data().output.commit(stage)?;
+        let place = |name: &str| {
+            prepared
+                .files
+                .iter()
+                .position(|file| file == name)
+                .unwrap_or(usize::MAX)
+        };
+        files.sort_by_key(|file| place(&file.name));
+        self.launch = prepared.launch;
+        self.smoke = Some(prepared.smoke);
+        Ok(TargetPrepared {
+            files,
+            entry: prepared.entry,
+            install_preview: prepared.install_preview.iter().map(|text| short(text)).collect(),
+            usage: prepared.usage.iter().map(|text| short(text)).collect(),
+        })
+    }
+
+    /// Holds a guest's answer against the rules of `plugins.md` section 5 before it is used.
+    fn check_prepared(&self, prepared: &wire::Prepared) -> Result<(), PluginError> {
+        let output = &self.loaded.store.data().output;
+        for name in prepared.files.iter().chain(&prepared.entry) {
+            if !output.contains(name) {
+                return Err(self.bad_result(format!("it lists the file `{name}`, which it did not write")));
+            }
+        }
+        let Some(launch) = &prepared.launch else {
+            return match prepared.smoke {
+                wire::SmokePlan::Custom | wire::SmokePlan::OpenaiChat => {
+                    Err(self.bad_result("its smoke test needs a server, and it says not how to start one".to_owned()))
+                }
+                wire::SmokePlan::Skip(_) | wire::SmokePlan::NoServer => Ok(()),
+            };
+        };
+        if !self.info.programs.contains(&launch.program) {
+            return Err(self.bad_result(format!(
+                "it launches `{}`, which is not among its programs",
+                launch.program
+            )));
+        }
+        if !launch.ready_path.starts_with('/') {
+            return Err(self.bad_result(format!(
+                "the ready path `{}` does not begin with `/`",
+                launch.ready_path
+            )));
+        }
+        Ok(())
+    }
+
+    fn install_result(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<Option<TargetRegistration>, PluginError> {
+        self.loaded.store.data_mut().stage = Some(stage.clone());
+        let plan = wire_plan(plan);
+        let registration = self
+            .loaded
+            .call(Phase::Install, |guest, store| guest.call_install(store, &plan))?;
+        Ok(registration.map(|registration| TargetRegistration {
+            name: short(&registration.name),
+            runtime_version: registration.runtime_version.map(|text| short(&text)),
+        }))
+    }
+}
+
+impl ExportTarget for PluginTarget {
+    fn info(&self) -> &TargetInfo {
+        &self.info
+    }
+
+    fn prepare(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<TargetPrepared, TargetError> {
+        Ok(self.prepare_files(plan, stage)?)
+    }
+
+    fn install(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<Option<TargetRegistration>, TargetError> {
+        Ok(self.install_result(plan, stage)?)
+    }
+
+    fn smoke(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<TargetSmoke, TargetError> {
+        self.loaded.store.data_mut().stage = Some(stage.clone());
+        Ok(crate::smoke::run(self, &wire_plan(plan))?)
+    }
+}
+
+/// A short text of a guest, harmless and on one line.
+pub(crate) fn short(text: &str) -> String {
+    inert_line(&cut(text, TEXT_BYTES_MAX))
+}
+
+fn kind(kind: Kind) -> ArtifactKind {
+    match kind {
+        Kind::Gguf => ArtifactKind::Gguf,
+        Kind::Adapter => ArtifactKind::Adapter,
+        Kind::Tokenizer => ArtifactKind::Tokenizer,
+        Kind::ChatTemplate => ArtifactKind::ChatTemplate,
+        Kind::Manifest => ArtifactKind::Manifest,
+        Kind::Pack => ArtifactKind::Pack,
+        Kind::Document => ArtifactKind::Document,
+        Kind::Other => ArtifactKind::Other,
+    }
+}
+
+fn wire_plan(plan: &TargetPlan) -> wire::Plan {
+    let field = |(name, value): &(String, String)| Field {
+        name: name.clone(),
+        value: value.clone(),
+    };
+    wire::Plan {
+        name: plan.name.clone(),
+        document_id: plan.document_id.clone(),
+        source: plan.source.clone(),
+        base: wire_base(&plan.base),
+        adapters: plan.adapters.iter().map(wire_adapter).collect(),
+        quant: plan.quant.clone(),
+        merged: plan.is_merged,
+        context_length: plan.context_length,
+        chat: plan.chat.as_ref().map(wire_chat),
+        system_prompt: plan.system_prompt.clone(),
+        temperature: plan.temperature,
+        top_p: plan.top_p,
+        draft: plan.draft.clone(),
+        platform: plan.platform.clone(),
+        options: plan.options.iter().map(field).collect(),
+        probe: plan.probe.as_ref().map(wire_probe),
+    }
+}
+
+fn wire_base(base: &TargetBase) -> wire::BaseModel {
+    wire::BaseModel {
+        reference: base.reference.clone(),
+        revision: base.revision.clone(),
+        architecture: base.architecture.clone(),
+        context_length: base.context_length,
+        license: base.license.clone(),
+    }
+}
+
+fn wire_adapter(adapter: &TargetAdapter) -> wire::Adapter {
+    wire::Adapter {
+        name: adapter.name.clone(),
+        version: adapter.version,
+        artifact: adapter.artifact.clone(),
+        weight: adapter.weight,
+    }
+}
+
+fn wire_chat(chat: &TargetChat) -> wire::Chat {
+    wire::Chat {
+        template: chat.template.clone(),
+        family: chat.family.clone(),
+        default_system: chat.default_system.clone(),
+        preamble: chat.preamble.clone(),
+        stop: chat.stop.clone(),
+        written: chat.is_written,
+    }
+}
+
+fn wire_probe(probe: &TargetProbe) -> wire::Probe {
+    wire::Probe {
+        system: probe.system.clone(),
+        user: probe.user.clone(),
+        answer: probe.answer.clone(),
+        prompt_tokens: probe.prompt_tokens.clone(),
+        max_new_tokens: probe.new_tokens_max,
+        exact: probe.is_exact,
+    }
+}

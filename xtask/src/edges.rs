@@ -1,0 +1,93 @@
+//! `cargo xtask edges`: reads the manifests and refuses an edge between crates that the design does not allow.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, bail};
+
+use crate::repository;
+
+/// What each crate may depend on (`dlm-testkit` and `tests` are for tests and may see everything).
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("core", &[]),
+    ("doc", &["core"]),
+    ("plan", &["core", "doc"]),
+    ("store", &["core"]),
+    ("kernels", &[]),
+    ("model", &["core", "kernels"]),
+    ("train", &["core", "plan", "model", "kernels"]),
+    ("export", &["core", "plan", "model", "kernels"]),
+    ("plugins", &["core"]),
+    ("net", &["core"]),
+    ("flow", &["core", "doc", "plan", "store", "model", "train", "export", "kernels"]),
+    (
+        "cli",
+        &["core", "doc", "plan", "store", "model", "train", "export", "plugins", "net", "flow", "kernels"],
+    ),
+];
+
+/// Crates that must stay light: they may not reach these packages, however indirectly.
+const KEPT_OUT: &[(&str, &[&str])] = &[
+    ("core", &["candle-core", "wasmtime", "tokenizers"]),
+    ("doc", &["candle-core", "wasmtime", "tokenizers"]),
+    ("plan", &["candle-core", "wasmtime", "tokenizers"]),
+    ("store", &["candle-core", "wasmtime", "tokenizers"]),
+    ("model", &["wasmtime", "rusqlite"]),
+    ("plugins", &["candle-core", "rusqlite"]),
+];
+
+/// Checks every manifest under `host/`.
+pub fn run(_arguments: &[String]) -> Result<()> {
+    let problems = check(&repository::root())?;
+    if problems.is_empty() {
+        println!("edges: every dependency between crates is allowed");
+        return Ok(());
+    }
+    bail!("{}", problems.join("\n"))
+}
+
+fn check(root: &std::path::Path) -> Result<Vec<String>> {
+    let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (name, _) in ALLOWED {
+        graph.insert((*name).to_owned(), dependencies(root, name)?);
+    }
+    let mut problems = Vec::new();
+    for (name, allowed) in ALLOWED {
+        for dependency in &graph[*name] {
+            if let Some(ours) = dependency.strip_prefix("dlm-")
+                && !allowed.contains(&ours)
+            {
+                problems.push(format!("dlm-{name} may not depend on dlm-{ours}"));
+            }
+        }
+    }
+    for (name, kept_out) in KEPT_OUT {
+        for package in reach(&graph, name) {
+            if kept_out.contains(&package.as_str()) {
+                problems.push(format!("dlm-{name} reaches `{package}`, which its place in the map keeps out"));
+            }
+        }
+    }
+    Ok(problems)
+}
+
+/// Direct, non-development dependencies of one crate.
+fn dependencies(root: &std::path::Path, name: &str) -> Result<BTreeSet<String>> {
+    let path = root.join("host").join(name).join("Cargo.toml");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let manifest: toml::Table = text.parse().with_context(|| format!("parsing {}", path.display()))?;
+    let table = manifest.get("dependencies").and_then(toml::Value::as_table);
+    Ok(table.map(|t| t.keys().cloned().collect()).unwrap_or_default())
+}
+
+fn reach(graph: &BTreeMap<String, BTreeSet<String>>, name: &str) -> BTreeSet<String> {
+    let mut seen = BTreeSet::new();
+    let mut open = vec![name.to_owned()];
+    while let Some(current) = open.pop() {
+        for dependency in graph.get(&current).into_iter().flatten() {
+            if seen.insert(dependency.clone()) {
+                open.push(dependency.strip_prefix("dlm-").unwrap_or(dependency).to_owned());
+            }
+        }
+    }
+    seen
+}

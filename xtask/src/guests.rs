@@ -1,0 +1,235 @@
+//! `cargo xtask guests`: builds every plugin of `components/` into `plugins/<name>/`.
+//!
+//! Per plugin two files are written: `plugin.wasm`, a component with its manifest inside, and `plugin.toml`, the record of
+//! what it was built from. `--check` builds nothing that is up to date: it compares the hash of the sources always, and the
+//! bytes of a rebuild when this machine has the recorded compiler. Nobody who only uses the plugins needs a compiler.
+
+#[cfg(feature = "guests")]
+mod component;
+mod toolchain;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::repository;
+use toolchain::Toolchain;
+
+/// What `plugins/<name>/plugin.toml` says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    name: String,
+    version: String,
+    world: String,
+    capabilities: Vec<String>,
+    size: u64,
+    sha256: String,
+    source_sha256: String,
+    compiler: String,
+}
+
+/// One folder of `components/` that holds a plugin.
+struct Guest {
+    /// Folder name, which is also the crate's name.
+    krate: String,
+    folder: PathBuf,
+    /// `plugin.toml`, parsed.
+    manifest: toml::Table,
+}
+
+/// Runs the command.
+pub fn run(arguments: &[String]) -> anyhow::Result<()> {
+    let is_check = match arguments {
+        [] => false,
+        [flag] if flag == "--check" => true,
+        _ => bail!("usage: cargo xtask guests [--check]"),
+    };
+    // The encoder is a large dependency that no other chore needs, so it is compiled only here.
+    if !cfg!(feature = "guests") && (!is_check || Toolchain::find().is_ok()) {
+        return rerun(arguments);
+    }
+    let root = repository::root();
+    let guests = find(&root)?;
+    if is_check {
+        check(&root, &guests)
+    } else {
+        build(&root, &guests)
+    }
+}
+
+/// Runs this command again in an xtask that holds the encoder.
+fn rerun(arguments: &[String]) -> anyhow::Result<()> {
+    let status = std::process::Command::new("cargo")
+        .current_dir(repository::root())
+        .args([
+            "run",
+            "--quiet",
+            "--package",
+            "xtask",
+            "--features",
+            "guests",
+            "--",
+            "guests",
+        ])
+        .args(arguments)
+        .status()
+        .context("cannot start cargo")?;
+    ensure!(status.success(), "see above");
+    Ok(())
+}
+
+fn build(root: &Path, guests: &[Guest]) -> anyhow::Result<()> {
+    let toolchain = Toolchain::find()?;
+    println!("compiler: {}", toolchain.compiler);
+    for guest in guests {
+        let bytes = make(root, guest, &toolchain)?;
+        let record = record(root, guest, &bytes, &toolchain.compiler)?;
+        let folder = root.join("plugins").join(&record.name);
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        write(&folder.join("plugin.wasm"), &bytes)?;
+        let text = format!(
+            "# Written by `cargo xtask guests`.\n{}",
+            toml::to_string_pretty(&record)?
+        );
+        write(&folder.join("plugin.toml"), text.as_bytes())?;
+        println!(
+            "{} {}: {} bytes, sha256 {}",
+            record.name, record.version, record.size, record.sha256
+        );
+    }
+    Ok(())
+}
+
+fn check(root: &Path, guests: &[Guest]) -> anyhow::Result<()> {
+    let toolchain = Toolchain::find();
+    let mut stale = Vec::new();
+    for guest in guests {
+        let name = guest.name()?;
+        let folder = root.join("plugins").join(name);
+        let text = std::fs::read_to_string(folder.join("plugin.toml"))
+            .with_context(|| format!("plugins/{name}/plugin.toml is missing; run `cargo xtask guests`"))?;
+        let old: Record = toml::from_str(&text).with_context(|| format!("plugins/{name}/plugin.toml"))?;
+        let bytes = std::fs::read(folder.join("plugin.wasm")).with_context(|| format!("plugins/{name}/plugin.wasm"))?;
+        ensure!(
+            old == record(root, guest, &bytes, &old.compiler)?,
+            "plugins/{name} does not match its sources or its record; run `cargo xtask guests`"
+        );
+        match &toolchain {
+            Ok(toolchain) if toolchain.compiler == old.compiler => {
+                if make(root, guest, toolchain)? != bytes {
+                    stale.push(name.to_owned());
+                    continue;
+                }
+                println!("{name}: sources, hash and rebuilt bytes agree");
+            }
+            Ok(toolchain) => println!(
+                "{name}: sources and hash agree; bytes not compared, built by `{}`, here is `{}`",
+                old.compiler, toolchain.compiler
+            ),
+            Err(why) => println!("{name}: sources and hash agree; bytes not compared: {why:#}"),
+        }
+    }
+    ensure!(
+        stale.is_empty(),
+        "a rebuild gives other bytes for: {}",
+        stale.join(", ")
+    );
+    Ok(())
+}
+
+/// Builds one guest into the bytes of its component, manifest inside.
+fn make(root: &Path, guest: &Guest, toolchain: &Toolchain) -> anyhow::Result<Vec<u8>> {
+    let module = toolchain.build(root, &guest.krate)?;
+    let manifest = serde_json::to_vec(&guest.manifest)?;
+    encode(&module, &manifest).with_context(|| format!("{} is no plugin", guest.krate))
+}
+
+#[cfg(feature = "guests")]
+use component::encode;
+
+#[cfg(not(feature = "guests"))]
+fn encode(_module: &[u8], _manifest: &[u8]) -> anyhow::Result<Vec<u8>> {
+    bail!("this xtask was built without the feature `guests`")
+}
+
+fn record(root: &Path, guest: &Guest, bytes: &[u8], compiler: &str) -> anyhow::Result<Record> {
+    let requests = guest.manifest.get("request").and_then(toml::Value::as_array);
+    let capabilities = requests
+        .into_iter()
+        .flatten()
+        .filter_map(|request| request.get("capability")?.as_str().map(str::to_owned))
+        .collect();
+    let kinds = guest.manifest.get("kinds").and_then(toml::Value::as_array);
+    let kind = kinds
+        .and_then(|kinds| kinds.first()?.as_str())
+        .context("`kinds` is missing")?;
+    Ok(Record {
+        name: guest.name()?.to_owned(),
+        version: guest.text("version")?.to_owned(),
+        world: format!("{kind}-plugin"),
+        capabilities,
+        size: bytes.len() as u64,
+        sha256: repository::sha256(bytes),
+        source_sha256: source_sha256(root, guest)?,
+        compiler: compiler.to_owned(),
+    })
+}
+
+/// Hash of everything a guest is built from: its folder, the SDK, the workspace files of `components/`, and `wit/`.
+fn source_sha256(root: &Path, guest: &Guest) -> anyhow::Result<String> {
+    let components = root.join("components");
+    let mut files = repository::files_below(&guest.folder)?;
+    files.extend(repository::files_below(&components.join("sdk"))?);
+    files.extend(repository::files_below(&root.join("wit"))?);
+    files.extend([components.join("Cargo.toml"), components.join("Cargo.lock")]);
+    files.sort();
+    let mut hash = Sha256::new();
+    for file in files {
+        let name = file.strip_prefix(root).expect("listed below the root");
+        let bytes = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let name = name.to_string_lossy().replace('\\', "/");
+        hash.update(format!("{name}\0{}\0{}\n", bytes.len(), repository::sha256(&bytes)));
+    }
+    Ok(repository::hex(&hash.finalize()))
+}
+
+fn find(root: &Path) -> anyhow::Result<Vec<Guest>> {
+    let components = root.join("components");
+    let mut guests = Vec::new();
+    for entry in std::fs::read_dir(&components).with_context(|| format!("cannot list {}", components.display()))? {
+        let folder = entry?.path();
+        let Ok(text) = std::fs::read_to_string(folder.join("plugin.toml")) else {
+            continue;
+        };
+        let krate = folder
+            .file_name()
+            .expect("a listed entry has a name")
+            .to_string_lossy()
+            .into_owned();
+        let manifest = toml::from_str(&text).with_context(|| format!("components/{krate}/plugin.toml"))?;
+        guests.push(Guest {
+            krate,
+            folder,
+            manifest,
+        });
+    }
+    guests.sort_by(|a, b| a.krate.cmp(&b.krate));
+    Ok(guests)
+}
+
+impl Guest {
+    fn name(&self) -> anyhow::Result<&str> {
+        self.text("name")
+    }
+
+    fn text(&self, key: &str) -> anyhow::Result<&str> {
+        let value = self.manifest.get(key).and_then(toml::Value::as_str);
+        value.with_context(|| format!("components/{}/plugin.toml has no `{key}`", self.krate))
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}

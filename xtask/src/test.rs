@@ -1,0 +1,106 @@
+//! `cargo xtask test`: everything that must hold before a change lands, in one command.
+//!
+//! Format, clippy, crate edges, plugin hashes, every test of the workspace, and the golden files against a real base.
+//! Prints one closing line that counts tests, and fails when any part failed.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{base, repository};
+
+/// Runs every part, even after one has failed, so that one run shows all there is to mend.
+pub fn run(arguments: &[String]) -> Result<()> {
+    let quick = arguments.iter().any(|a| a == "--quick");
+    let root = repository::root();
+    std::env::set_current_dir(&root).context("entering the repository")?;
+    let mut failed = Vec::new();
+    let mut part = |name: &str, result: Result<()>| {
+        if let Err(error) = result {
+            eprintln!("xtask test: {name}: {error:#}");
+            failed.push(name.to_owned());
+        }
+    };
+    part("format", cargo(&["fmt", "--all", "--check"]));
+    part("edges", crate::edges::run(&[]));
+    part("plugins", crate::guests::run(&["--check".to_owned()]));
+    part("clippy", cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]));
+    let base = base::find_or_fetch();
+    match &base {
+        Ok(path) => eprintln!("xtask test: real base {}", path.display()),
+        Err(error) => eprintln!("xtask test: WITHOUT a real base ({error:#}); tests that need one are skipped"),
+    }
+    let counts = tests(base.as_deref().ok())?;
+    if counts.failed > 0 {
+        failed.push("tests".to_owned());
+    }
+    if !quick {
+        part("golden", crate::golden::run(&[]));
+    }
+    println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed + failed.len() as u64, counts.skipped);
+    if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    let status = Command::new("cargo").args(arguments).status().context("starting cargo")?;
+    if status.success() { Ok(()) } else { bail!("cargo {} ended with {status}", arguments.join(" ")) }
+}
+
+#[derive(Default)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+/// Runs the workspace's tests, passing their output on and adding up the closing lines.
+fn tests(base: Option<&std::path::Path>) -> Result<Counts> {
+    let mut command = Command::new("cargo");
+    command.args(["test", "--workspace", "--no-fail-fast"]).stdout(Stdio::piped());
+    if let Some(path) = base {
+        command.env("DLM_TEST_BASE", path);
+    }
+    let mut child = command.spawn().context("starting cargo test")?;
+    let stdout = child.stdout.take().context("reading cargo test")?;
+    let mut counts = Counts::default();
+    for line in BufReader::new(stdout).lines() {
+        let line = line.context("reading cargo test")?;
+        println!("{line}");
+        add_closing_line(&mut counts, &line);
+    }
+    let status = child.wait().context("waiting for cargo test")?;
+    if !status.success() && counts.failed == 0 {
+        bail!("cargo test ended with {status} before it ran every test");
+    }
+    Ok(counts)
+}
+
+/// Adds one `test result: ok. 3 passed; 0 failed; 1 ignored; ...` line.
+fn add_closing_line(counts: &mut Counts, line: &str) {
+    let Some(rest) = line.strip_prefix("test result: ") else {
+        return;
+    };
+    let number = |word: &str| {
+        rest.split([';', '.'])
+            .find_map(|part| part.trim().strip_suffix(word)?.trim().parse::<u64>().ok())
+            .unwrap_or(0)
+    };
+    counts.passed += number("passed");
+    counts.failed += number("failed");
+    counts.skipped += number("ignored");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closing_lines_add_up() {
+        let mut counts = Counts::default();
+        add_closing_line(&mut counts, "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out");
+        add_closing_line(&mut counts, "test result: FAILED. 2 passed; 4 failed; 0 ignored; 0 measured");
+        add_closing_line(&mut counts, "test something ... ok");
+        assert_eq!((counts.passed, counts.failed, counts.skipped), (5, 4, 1));
+    }
+}
