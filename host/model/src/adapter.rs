@@ -333,7 +333,15 @@ impl Adapter {
         for part in &model.layers[module.layer].slots[module.slot].parts[module.parts.clone()] {
             let n = part.weight.n();
             let mut product = model.arena.take(rows * n);
-            linear(&model.ctx, Compute::F32, &padded, rows, &part.weight, &mut product, Write::Set);
+            linear(
+                &model.ctx,
+                Compute::F32,
+                &padded,
+                rows,
+                &part.weight,
+                &mut product,
+                Write::Set,
+            );
             for i in 0..n {
                 let b = &self.params[module.b.start + (row + i) * r..][..r];
                 let at = module.rows.start + row + i;

@@ -118,7 +118,14 @@ fn normed(model: &Model, x: &[f32], weight: &[f32]) -> Normed {
     normed
 }
 
-fn turn(model: &Model, rows: Rows<'_>, kind: LayerKind, n_heads: usize, x: &mut [f32], turn: fn(&Ctx, &Rope<'_>, &mut [f32])) {
+fn turn(
+    model: &Model,
+    rows: Rows<'_>,
+    kind: LayerKind,
+    n_heads: usize,
+    x: &mut [f32],
+    turn: fn(&Ctx, &Rope<'_>, &mut [f32]),
+) {
     if kind.rope {
         let rope = Rope {
             n_heads,
@@ -151,7 +158,11 @@ pub(crate) fn forward(
     let mut q = arena.take(t * config.q_width());
     let mut k = arena.take(t * config.kv_width());
     let mut v = arena.take(t * config.kv_width());
-    let before = layer.norms.before_attention.as_ref().map(|weight| normed(model, x, weight));
+    let before = layer
+        .norms
+        .before_attention
+        .as_ref()
+        .map(|weight| normed(model, x, weight));
     let input = before.as_ref().map_or(x, |normed| &normed.y);
     let qkv = slot(QKV).forward(input, t, &mut [&mut q, &mut k, &mut v]);
     drop(before);
@@ -201,13 +212,7 @@ pub(crate) fn forward(
 }
 
 /// Norms (where there are any) and turns q and k in place; returns what they were before the norm.
-fn rotate(
-    model: &Model,
-    layer: &Layer,
-    rows: Rows<'_>,
-    q: &mut Buffer,
-    k: &mut Buffer,
-) -> Option<(Buffer, Buffer)> {
+fn rotate(model: &Model, layer: &Layer, rows: Rows<'_>, q: &mut Buffer, k: &mut Buffer) -> Option<(Buffer, Buffer)> {
     let mut raw = None;
     if let (Some(q_norm), Some(k_norm)) = (&layer.norms.q, &layer.norms.k) {
         let q_raw = std::mem::replace(q, normed(model, q, q_norm).y);
@@ -345,7 +350,14 @@ pub(crate) fn backward(
         grads,
     );
     drop((d_projected, body.x2));
-    let [dq, dk, dv] = attend_backward(model, layer, rows, (segments, positions), attention_arguments, d_attention);
+    let [dq, dk, dv] = attend_backward(
+        model,
+        layer,
+        rows,
+        (segments, positions),
+        attention_arguments,
+        d_attention,
+    );
 
     let norm = layer.norms.before_attention.as_deref();
     let before = norm.map(|weight| normed(model, x, weight));

@@ -4,6 +4,12 @@
 //! file. The readers in `config/` translate `config.json` (both key styles) and GGUF metadata into this value; this
 //! file knows no file format.
 
+pub mod gguf;
+pub mod json;
+
+pub use gguf::{GgufConfigError, GgufConfigFault, config_from_gguf};
+pub use json::{ConfigError, parse_config};
+
 /// The family a model belongs to. Only names and reports use it; numbers depend on the fields of [`DecoderConfig`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Arch {
@@ -55,7 +61,9 @@ pub enum QkNorm {
 pub enum RopeScaling {
     None,
     /// Every frequency divided by `factor`.
-    Linear { factor: f32 },
+    Linear {
+        factor: f32,
+    },
     /// Llama 3.1: long waves divided by `factor`, short ones kept, a ramp between.
     Llama3 {
         factor: f32,
@@ -185,9 +193,7 @@ impl DecoderConfig {
             return Err(ConfigMisfit::Misfit("the rotary dimension is odd"));
         }
         if self.layers.len() != self.n_layers {
-            return Err(ConfigMisfit::Misfit(
-                "there is not one layer kind per layer",
-            ));
+            return Err(ConfigMisfit::Misfit("there is not one layer kind per layer"));
         }
         if self.layers.iter().any(|layer| layer.window == Some(0)) {
             return Err(ConfigMisfit::Misfit("a sliding window of 0 tokens"));
@@ -201,14 +207,8 @@ impl DecoderConfig {
             ("rope.theta", self.rope.theta),
             ("attention_scale", f64::from(self.attention_scale)),
             ("embed_scale", f64::from(self.embed_scale)),
-            (
-                "attention_softcap",
-                f64::from(self.attention_softcap.unwrap_or(1.0)),
-            ),
-            (
-                "final_softcap",
-                f64::from(self.final_softcap.unwrap_or(1.0)),
-            ),
+            ("attention_softcap", f64::from(self.attention_softcap.unwrap_or(1.0))),
+            ("final_softcap", f64::from(self.final_softcap.unwrap_or(1.0))),
         ];
         for (name, value) in positive {
             if !(value.is_finite() && value > 0.0) {
@@ -218,9 +218,7 @@ impl DecoderConfig {
         let divisors: [&[f32]; 2] = match &self.rope.scaling {
             RopeScaling::LongRope { short, long, .. } => [short, long],
             RopeScaling::Divisors(factors) => [factors, factors],
-            RopeScaling::None | RopeScaling::Linear { .. } | RopeScaling::Llama3 { .. } => {
-                [&[], &[]]
-            }
+            RopeScaling::None | RopeScaling::Linear { .. } | RopeScaling::Llama3 { .. } => [&[], &[]],
         };
         for factors in divisors {
             if !factors.is_empty() && factors.len() != self.rope.dim / 2 {
@@ -229,9 +227,7 @@ impl DecoderConfig {
                 ));
             }
             if factors.iter().any(|f| !(f.is_finite() && *f > 0.0)) {
-                return Err(ConfigMisfit::Misfit(
-                    "a rotary factor is not a positive number",
-                ));
+                return Err(ConfigMisfit::Misfit("a rotary factor is not a positive number"));
             }
         }
         if let Some(experts) = self.experts

@@ -17,8 +17,10 @@ use dlm_core::Hints;
 use dlm_kernels::quant::GgmlType;
 use memmap2::Mmap;
 
+pub(crate) use names::Family;
 pub use names::{TensorPlace, hf_name};
 pub use parse::parse_header;
+pub use source::{GgufSourceError, GgufWeights};
 
 /// First four bytes of every GGUF file.
 pub const MAGIC: [u8; 4] = *b"GGUF";
@@ -276,11 +278,7 @@ pub enum GgufError {
         block: usize,
     },
     #[error("tensor `{name}` begins at data offset {offset}, which is not a multiple of {alignment}")]
-    Unaligned {
-        name: String,
-        offset: u64,
-        alignment: u64,
-    },
+    Unaligned { name: String, offset: u64, alignment: u64 },
     #[error("tensor `{name}` takes bytes {start} to {end}, but the file has {file_bytes}")]
     OutOfFile {
         name: String,
@@ -289,9 +287,5 @@ pub enum GgufError {
         file_bytes: usize,
     },
     #[error("tensors `{first}` and `{second}` overlap at byte {at}")]
-    Overlap {
-        first: String,
-        second: String,
-        at: usize,
-    },
+    Overlap { first: String, second: String, at: usize },
 }

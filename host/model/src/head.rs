@@ -63,13 +63,29 @@ impl Model {
                 out.copy_from_slice(&hidden[target.row * d..][..d]);
             }
             let mut logits = self.arena.take(rows * vocab);
-            linear(&self.ctx, self.compute, &gathered, rows, &self.head, &mut logits, Write::Set);
+            linear(
+                &self.ctx,
+                self.compute,
+                &gathered,
+                rows,
+                &self.head,
+                &mut logits,
+                Write::Set,
+            );
             let kinds: Vec<RowTarget<'_>> = targets.iter().map(row_target).collect();
             let weights: Vec<f32> = targets.iter().map(|target| target.weight).collect();
             let mut losses = vec![0.0; rows];
             let softcap = self.config.final_softcap;
             loss_rows(&self.ctx, &mut logits, vocab, softcap, &kinds, &weights, &mut losses);
-            linear_backward_input(&self.ctx, self.compute, &logits, rows, &self.head, &mut gathered, Write::Set);
+            linear_backward_input(
+                &self.ctx,
+                self.compute,
+                &logits,
+                rows,
+                &self.head,
+                &mut gathered,
+                Write::Set,
+            );
             for ((gradient, target), value) in gathered.chunks_exact(d).zip(targets).zip(losses) {
                 let out = &mut d_hidden[target.row * d..][..d];
                 out.iter_mut().zip(gradient).for_each(|(out, g)| *out += g);
@@ -95,7 +111,15 @@ impl Model {
                 to.copy_from_slice(&hidden[row * d..][..d]);
             }
             let mut logits = self.arena.take(pairs.len() * vocab);
-            linear(&self.ctx, self.compute, &gathered, pairs.len(), &self.head, &mut logits, Write::Set);
+            linear(
+                &self.ctx,
+                self.compute,
+                &gathered,
+                pairs.len(),
+                &self.head,
+                &mut logits,
+                Write::Set,
+            );
             let tokens: Vec<u32> = pairs.iter().map(|(_, token)| *token).collect();
             logprob_rows(&self.ctx, &logits, vocab, self.config.final_softcap, &tokens, out);
         }

@@ -25,5 +25,5 @@ pub use batch::{Batch, BatchError, Segment, Target, TargetKind};
 pub use config::DecoderConfig;
 pub use decoder::{Checkpoint, Forward, StepOptions};
 pub use head::HeadLoss;
-pub use session::{Session, SessionError, step_batch};
 pub use model::{LoadError, LoadOptions, Model, ModuleInfo, Prepare};
+pub use session::{Session, SessionError, step_batch};

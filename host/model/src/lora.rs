@@ -113,7 +113,16 @@ impl<'a> SlotAt<'a> {
         let dropped = self.dropped(x, adapter);
         let input = dropped.as_deref().unwrap_or(x);
         let mut h = model.arena.take(t * slot.rank);
-        times_transposed(ctx, 1.0, [t, slot.rank, k], input, k, &adapter.params[slot.a.clone()], 0.0, &mut h);
+        times_transposed(
+            ctx,
+            1.0,
+            [t, slot.rank, k],
+            input,
+            k,
+            &adapter.params[slot.a.clone()],
+            0.0,
+            &mut h,
+        );
         for (index, module) in adapter.modules[slot.modules.clone()].iter().enumerate() {
             for (part, b, rows) in self.module_parts(adapter, module) {
                 let n = b.len() / adapter.spec.r;
@@ -160,7 +169,14 @@ impl<'a> SlotAt<'a> {
             }
             Some(dropped) => {
                 let weight = &self.frozen().parts[part].weight;
-                linear_many(&model.ctx, model.compute, dropped, t, &mut [(weight, &mut u)], Write::Set);
+                linear_many(
+                    &model.ctx,
+                    model.compute,
+                    dropped,
+                    t,
+                    &mut [(weight, &mut u)],
+                    Write::Set,
+                );
                 axpy(&model.ctx, -1.0, &u, out);
                 low_rank(&mut u);
                 scale_columns(&model.ctx, &u, gain, out, Write::Add);
@@ -273,7 +289,10 @@ impl<'a> SlotAt<'a> {
     }
 
     /// Gradients of every `B`, and of `h`.
-    #[expect(clippy::too_many_arguments, reason = "one step of `backward`, split off for its length")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one step of `backward`, split off for its length"
+    )]
     fn low_rank_backward(
         &self,
         adapter: &Adapter,
@@ -368,14 +387,7 @@ fn add_low_rank(ctx: &Ctx, scale: f32, shape: [usize; 3], (h, stride): (&[f32], 
 }
 
 /// `c[m, n] = a[m, k] b[k, n] + beta c`, where rows of `a` lie `stride` apart.
-fn times(
-    ctx: &Ctx,
-    [m, n, k]: [usize; 3],
-    (a, stride): (&[f32], usize),
-    b: &[f32],
-    beta: f32,
-    c: &mut [f32],
-) {
+fn times(ctx: &Ctx, [m, n, k]: [usize; 3], (a, stride): (&[f32], usize), b: &[f32], beta: f32, c: &mut [f32]) {
     let args = GemmArgs {
         m,
         n,
@@ -453,4 +465,3 @@ fn column_dots(ctx: &Ctx, x: &[f32], y: &[f32], factor: &[f32], out: &mut [f32])
         }
     });
 }
-

@@ -37,9 +37,5 @@ pub enum WeightError {
     #[error("tensor `{name}` is not in {place}")]
     Missing { name: String, place: String },
     #[error("tensor `{name}` in {place}: {cause}")]
-    Unreadable {
-        name: String,
-        place: String,
-        cause: String,
-    },
+    Unreadable { name: String, place: String, cause: String },
 }

@@ -64,7 +64,10 @@ impl<'a> MergedSource<'a> {
         };
         if raw.shape != [module.n, module.k] {
             let expected = [module.n, module.k];
-            return Err(unreadable(format!("expected shape {expected:?}, found {:?}", raw.shape)));
+            return Err(unreadable(format!(
+                "expected shape {expected:?}, found {:?}",
+                raw.shape
+            )));
         }
         let row_bytes = raw.bytes.len() / module.n;
         let mut weight = vec![0.0; module.n * module.k];

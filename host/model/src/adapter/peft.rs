@@ -101,7 +101,10 @@ impl Adapter {
         let bytes: BTreeMap<String, (Vec<usize>, Vec<u8>)> = self
             .tensors()
             .map(|(name, shape, range)| {
-                let bytes = self.params[range].iter().flat_map(|value| value.to_le_bytes()).collect();
+                let bytes = self.params[range]
+                    .iter()
+                    .flat_map(|value| value.to_le_bytes())
+                    .collect();
                 (name, (shape, bytes))
             })
             .collect();
@@ -121,7 +124,12 @@ impl Adapter {
         let path = dir.join(CONFIG_FILE);
         let spec = parse_config(&path.display().to_string(), &read(&path, CONFIG_BYTES_MAX)?)?;
         let path = dir.join(TENSORS_FILE);
-        Adapter::from_safetensors(&path.display().to_string(), &read(&path, TENSORS_BYTES_MAX)?, model, &spec)
+        Adapter::from_safetensors(
+            &path.display().to_string(),
+            &read(&path, TENSORS_BYTES_MAX)?,
+            model,
+            &spec,
+        )
     }
 
     /// Fills an adapter of `spec` from the bytes of a safetensors file; `path` names them in errors.

@@ -59,7 +59,11 @@ pub(super) fn choose(model: &Model, targets: &[String]) -> Result<Vec<bool>, Ada
 }
 
 fn components(model: &Model) -> Vec<String> {
-    let names: BTreeSet<&str> = model.modules.iter().map(|module| last_component(&module.path)).collect();
+    let names: BTreeSet<&str> = model
+        .modules
+        .iter()
+        .map(|module| last_component(&module.path))
+        .collect();
     names.into_iter().map(str::to_owned).collect()
 }
 
@@ -72,7 +76,10 @@ pub(super) fn names(modules: &[AdaptedModule], model: &Model) -> Vec<String> {
     }
     let mut adapted: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for module in modules {
-        adapted.entry(last_component(&module.path)).or_default().push(&module.path);
+        adapted
+            .entry(last_component(&module.path))
+            .or_default()
+            .push(&module.path);
     }
     let mut names: Vec<String> = Vec::new();
     for (component, paths) in adapted {

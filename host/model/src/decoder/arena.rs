@@ -28,7 +28,9 @@ impl Arena {
     pub fn take(&self, len: usize) -> Buffer {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let index = free.partition_point(|buffer| buffer.len() < len);
-        let found = free.get(index).is_some_and(|buffer| buffer.len() <= SLACK * len.max(16));
+        let found = free
+            .get(index)
+            .is_some_and(|buffer| buffer.len() <= SLACK * len.max(16));
         let data = if found {
             free.remove(index)
         } else {

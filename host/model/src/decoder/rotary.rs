@@ -128,7 +128,10 @@ fn group(segment: &Segment) -> usize {
 fn group_lengths(segments: &[Segment], positions: &[u32]) -> BTreeMap<usize, usize> {
     let mut lengths = BTreeMap::new();
     for segment in segments {
-        let longest = positions[segment.q.clone()].iter().max().map_or(0, |last| *last as usize + 1);
+        let longest = positions[segment.q.clone()]
+            .iter()
+            .max()
+            .map_or(0, |last| *last as usize + 1);
         let length = lengths.entry(group(segment)).or_insert(0);
         *length = longest.max(*length);
     }

@@ -3,8 +3,8 @@
 //! Invariants: a forward with checkpoints keeps the input of each block and nothing else, and gives the same numbers, bit
 //! for bit; backward stops below the lowest adapted block.
 
-use dlm_kernels::{attention_forward, rmsnorm_backward, rmsnorm_forward};
 use dlm_kernels::{Segment, Write, scale};
+use dlm_kernels::{attention_forward, rmsnorm_backward, rmsnorm_forward};
 
 use super::arena::Buffer;
 use super::rotary::Tables;
@@ -179,7 +179,11 @@ impl Model {
     ///
     /// **Panics:** when the forward kept nothing, or lengths do not fit.
     pub fn backward(&self, mut forward: Forward, adapter: &Adapter, d_hidden: &[f32], grads: &mut [f32]) {
-        assert_eq!(grads.len(), adapter.params.len(), "gradients have the layout of the parameters");
+        assert_eq!(
+            grads.len(),
+            adapter.params.len(),
+            "gradients have the layout of the parameters"
+        );
         assert_eq!(d_hidden.len(), forward.hidden.len(), "one gradient per hidden value");
         let first = adapter.first_layer();
         assert_eq!(
@@ -199,7 +203,10 @@ impl Model {
             Write::Set,
         );
         for index in (first..self.config.n_layers).rev() {
-            let saved = forward.blocks.pop().expect("there is one entry per block from the first adapted on");
+            let saved = forward
+                .blocks
+                .pop()
+                .expect("there is one entry per block from the first adapted on");
             let body = match saved.body {
                 Some(body) => body,
                 None => self.run_block(Some(adapter), &forward, index, &saved.x, true).1,

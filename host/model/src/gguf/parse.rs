@@ -61,12 +61,7 @@ impl<'a> Cursor<'a> {
         Ok(u64::from_le_bytes(self.array(what)?))
     }
 
-    fn count(
-        &mut self,
-        max: u64,
-        bytes_each: u64,
-        what: impl Fn() -> String,
-    ) -> Result<u64, GgufError> {
+    fn count(&mut self, max: u64, bytes_each: u64, what: impl Fn() -> String) -> Result<u64, GgufError> {
         let at = self.at;
         let found = self.u64(&what)?;
         if found > max {
@@ -321,7 +316,9 @@ pub fn parse_header(bytes: &[u8]) -> Result<Header, GgufError> {
             byte_swapped: (1..=3).contains(&version.swap_bytes()),
         });
     }
-    let tensor_count = cursor.count(TENSOR_COUNT_MAX, TENSOR_BYTES_MIN, || "the number of tensors".to_owned())?;
+    let tensor_count = cursor.count(TENSOR_COUNT_MAX, TENSOR_BYTES_MIN, || {
+        "the number of tensors".to_owned()
+    })?;
     let metadata_count = cursor.count(METADATA_COUNT_MAX, METADATA_BYTES_MIN, || {
         "the number of metadata entries".to_owned()
     })?;

@@ -47,7 +47,10 @@ impl Mask {
 ///
 /// **Panics:** when the slices differ in length or hold more than 2^32 elements.
 pub(crate) fn apply(ctx: &Ctx, mask: Mask, x: &[f32], y: &mut [f32], write: Write) {
-    assert!(x.len() == y.len() && u32::try_from(x.len()).is_ok(), "equal lengths of 32 bits");
+    assert!(
+        x.len() == y.len() && u32::try_from(x.len()).is_ok(),
+        "equal lengths of 32 bits"
+    );
     ctx.pool.run_chunks(y, CHUNK, |index, y| {
         let start = index * CHUNK;
         let x = &x[start..start + y.len()];

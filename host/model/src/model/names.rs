@@ -58,7 +58,11 @@ pub(crate) fn slot_plans(config: &DecoderConfig, layer: usize) -> Vec<SlotPlan> 
         },
     ];
     match config.experts {
-        None => plans.extend(feed_forward(config, &format!("{base}.mlp"), ["gate_proj", "up_proj", "down_proj"])),
+        None => plans.extend(feed_forward(
+            config,
+            &format!("{base}.mlp"),
+            ["gate_proj", "up_proj", "down_proj"],
+        )),
         Some(experts) => {
             for expert in 0..experts.count {
                 let place = format!("{base}.block_sparse_moe.experts.{expert}");
@@ -75,7 +79,10 @@ fn feed_forward(config: &DecoderConfig, place: &str, [gate, up, down]: [&str; 3]
     let joined = if config.fused_projections {
         vec![(format!("{place}.gate_up_proj"), vec![ff, ff])]
     } else {
-        vec![(format!("{place}.{gate}"), vec![ff]), (format!("{place}.{up}"), vec![ff])]
+        vec![
+            (format!("{place}.{gate}"), vec![ff]),
+            (format!("{place}.{up}"), vec![ff]),
+        ]
     };
     [
         SlotPlan {

@@ -1,0 +1,270 @@
+//! Chat templates: a base's own Jinja, rendered as the reference renders it.
+//!
+//! Invariants: rendering depends on nothing but its arguments (the clock that a template may ask for stands still); a
+//! template can neither run for ever nor reach anything outside itself; its refusals (`raise_exception`) are errors
+//! with the template's name. Which frame a family uses is `dialect`.
+
+mod dialect;
+mod filters;
+
+use std::sync::Arc;
+
+use dlm_core::Hints;
+use dlm_core::base::TemplateDialect;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Value;
+use minijinja::{Environment, context};
+use serde::{Deserialize, Serialize};
+
+pub use dialect::{DialectFacts, detect_dialect, dialect_facts};
+pub use filters::PINNED_DATE;
+
+/// Bytes of a template's source; the longest published ones have about 30,000.
+const TEMPLATE_BYTES_MAX: usize = 1 << 20;
+/// Steps of the template engine per rendering. A conversation of 1000 turns needs about 100,000.
+const FUEL: u64 = 20_000_000;
+/// Name under which the one template is known to the engine.
+const NAME: &str = "chat_template";
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    System,
+    User,
+    Assistant,
+}
+
+/// One turn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    pub role: Role,
+    pub content: String,
+}
+
+impl Message {
+    fn value(&self) -> Value {
+        let role = match self.role {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        };
+        Value::from_pairs([("role", role), ("content", self.content.as_str())])
+    }
+
+    /// Makes a turn of the system.
+    pub fn system(content: impl Into<String>) -> Self {
+        Self {
+            role: Role::System,
+            content: content.into(),
+        }
+    }
+
+    /// Makes a turn of the user.
+    pub fn user(content: impl Into<String>) -> Self {
+        Self {
+            role: Role::User,
+            content: content.into(),
+        }
+    }
+
+    /// Makes a turn of the assistant.
+    pub fn assistant(content: impl Into<String>) -> Self {
+        Self {
+            role: Role::Assistant,
+            content: content.into(),
+        }
+    }
+}
+
+/// How a rendering ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// After the last turn, as it is.
+    Complete,
+    /// With the opening of the assistant's turn.
+    GenerationPrompt,
+}
+
+/// Whether a reasoning base thinks before it answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Thinking {
+    /// Whatever the template does by itself.
+    #[default]
+    TemplateDefault,
+    On,
+    Off,
+}
+
+/// Texts of the special tokens that templates write.
+#[derive(Clone, Debug, Default)]
+pub struct TokenTexts {
+    pub bos: String,
+    pub eos: String,
+    pub pad: String,
+    pub unk: String,
+}
+
+/// A compiled chat template.
+#[derive(Clone, Debug)]
+pub struct ChatTemplate {
+    environment: Arc<Environment<'static>>,
+    /// Where it came from; errors say so.
+    name: String,
+    source: String,
+    tokens: TokenTexts,
+    dialect: Option<TemplateDialect>,
+}
+
+/// A template that cannot be compiled or refuses a conversation.
+#[derive(Debug, thiserror::Error)]
+pub enum ChatError {
+    #[error("compile the chat template of `{name}`: {bytes} bytes, the limit is {TEMPLATE_BYTES_MAX}")]
+    TooLarge { name: String, bytes: usize },
+    #[error("compile the chat template of `{name}`: {cause}")]
+    Compile { name: String, cause: String },
+    #[error("render a conversation with the chat template of `{name}`: {cause}")]
+    Render { name: String, cause: String },
+    #[error(
+        "find the answer in the conversation rendered by the chat template of `{name}`: the template changes it beyond recognition"
+    )]
+    AnswerNotFound { name: String },
+    #[error("render a training row: the conversation does not end with an answer of the assistant")]
+    NoAnswer,
+}
+
+impl Hints for ChatError {
+    fn subject(&self) -> &str {
+        "base_model"
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            ChatError::NoAnswer => Vec::new(),
+            _ => vec!["choose a registry base: its template is known to work".to_owned()],
+        }
+    }
+}
+
+fn environment(source: &str) -> Result<Environment<'static>, minijinja::Error> {
+    let mut environment = Environment::new();
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_fuel(Some(FUEL));
+    filters::install(&mut environment);
+    environment.add_template_owned(NAME, filters::without_generation_tags(source))?;
+    Ok(environment)
+}
+
+/// The message of an engine error with its line and its cause.
+fn describe(error: &minijinja::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+impl ChatTemplate {
+    /// Compiles a template. `name` says where it came from.
+    ///
+    /// **Errors:** a template that is too long or does not compile.
+    pub fn new(
+        name: impl Into<String>,
+        source: impl Into<String>,
+        tokens: TokenTexts,
+        dialect: Option<TemplateDialect>,
+    ) -> Result<Self, ChatError> {
+        let (name, source) = (name.into(), source.into());
+        if source.len() > TEMPLATE_BYTES_MAX {
+            return Err(ChatError::TooLarge {
+                name,
+                bytes: source.len(),
+            });
+        }
+        let environment = environment(&source).map_err(|error| ChatError::Compile {
+            name: name.clone(),
+            cause: describe(&error),
+        })?;
+        Ok(Self {
+            environment: Arc::new(environment),
+            dialect: dialect.or_else(|| detect_dialect(&source)),
+            name,
+            source,
+            tokens,
+        })
+    }
+
+    /// Returns the template's source.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Returns where the template came from.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the dialect that was given or recognised.
+    pub fn dialect(&self) -> Option<TemplateDialect> {
+        self.dialect
+    }
+
+    /// Renders a conversation.
+    ///
+    /// Gemma-2 has no system turn: its text goes in front of the first user turn, with a blank line between.
+    ///
+    /// **Errors:** the template's own refusal, or one that runs too long.
+    pub fn render(&self, messages: &[Message], ending: Ending, thinking: Thinking) -> Result<String, ChatError> {
+        let folded;
+        let messages = if self.dialect == Some(TemplateDialect::Gemma2) {
+            folded = fold_system(messages);
+            &folded
+        } else {
+            messages
+        };
+        let settings = context! {
+            messages => messages.iter().map(Message::value).collect::<Value>(),
+            add_generation_prompt => ending == Ending::GenerationPrompt,
+            tools => (),
+            documents => (),
+            bos_token => &self.tokens.bos,
+            eos_token => &self.tokens.eos,
+            pad_token => &self.tokens.pad,
+            unk_token => &self.tokens.unk,
+        };
+        let settings = match thinking {
+            Thinking::TemplateDefault => settings,
+            Thinking::On => context! { enable_thinking => true, ..settings },
+            Thinking::Off => context! { enable_thinking => false, ..settings },
+        };
+        let template = self.environment.get_template(NAME);
+        template
+            .and_then(|template| template.render(settings))
+            .map_err(|error| ChatError::Render {
+                name: self.name.clone(),
+                cause: describe(&error),
+            })
+    }
+}
+
+/// Puts the text of all system turns in front of the first user turn.
+fn fold_system(messages: &[Message]) -> Vec<Message> {
+    let system: Vec<&str> = messages
+        .iter()
+        .filter(|m| m.role == Role::System)
+        .map(|m| m.content.as_str())
+        .collect();
+    let mut rest: Vec<Message> = messages.iter().filter(|m| m.role != Role::System).cloned().collect();
+    let preamble = system.join("\n\n");
+    if preamble.is_empty() {
+        return rest;
+    }
+    match rest.iter_mut().find(|message| message.role == Role::User) {
+        Some(first) => first.content = format!("{preamble}\n\n{}", first.content),
+        None => rest.insert(0, Message::user(preamble)),
+    }
+    rest
+}

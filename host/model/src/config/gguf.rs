@@ -1,0 +1,307 @@
+//! GGUF metadata to [`DecoderConfig`].
+//!
+//! Invariants: sizes come from the metadata and are compared with the tensors that must have them; what the format does
+//! not carry (a tied head, biases) follows from which tensors the file holds.
+
+use std::path::PathBuf;
+
+use dlm_kernels::quant::dequantize_row;
+
+use super::json::{long_rope_attention_factor, norm_placement, qk_norm};
+use super::{Activation, Arch, ConfigMisfit, DecoderConfig, Experts, LayerKind, Rope, RopeScaling};
+use crate::gguf::{Family, GgufFile, Value};
+
+/// Layers of Gemma-2 27B, the one member of the family whose scale does not come from the head's width.
+const GEMMA2_27B_LAYERS: usize = 46;
+/// Every fourth layer of SmolLM3 is not rotated; the format has no key for it.
+const SMOLLM3_NO_ROPE_INTERVAL: usize = 4;
+/// Layers, so that a hostile number allocates nothing; the same limit as [`DecoderConfig::check`].
+const LAYERS_MAX: usize = 1 << 10;
+
+/// A GGUF file whose metadata does not describe a model this program runs.
+#[derive(Debug, thiserror::Error)]
+#[error("read the settings of `{path}`: {cause}")]
+pub struct GgufConfigError {
+    pub path: PathBuf,
+    pub cause: GgufConfigFault,
+}
+
+/// What is wrong with the metadata.
+#[derive(Debug, thiserror::Error)]
+pub enum GgufConfigFault {
+    #[error("`general.architecture` is missing")]
+    NoArchitecture,
+    #[error("architecture `{found}` is not supported")]
+    Architecture { found: String },
+    #[error("`{key}` is missing")]
+    Missing { key: String },
+    #[error("`{key}` is {found}, expected {expected}")]
+    Value {
+        key: String,
+        found: String,
+        expected: &'static str,
+    },
+    #[error("tensor `{name}` is missing")]
+    NoTensor { name: &'static str },
+    #[error("tensor `{name}` has the shape {found:?}, expected {expected}")]
+    Shape {
+        name: &'static str,
+        found: Vec<usize>,
+        expected: String,
+    },
+    #[error("the settings contradict each other: {0}")]
+    Misfit(#[from] ConfigMisfit),
+}
+
+impl dlm_core::Hints for GgufConfigError {
+    fn subject(&self) -> &str {
+        "base_model"
+    }
+}
+
+struct Metadata<'a> {
+    file: &'a GgufFile,
+    architecture: &'a str,
+}
+
+impl<'a> Metadata<'a> {
+    fn typed<T>(
+        &self,
+        key: &str,
+        expected: &'static str,
+        read: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, GgufConfigFault> {
+        let key = format!("{}.{key}", self.architecture);
+        let Some(value) = self.file.value(&key) else {
+            return Ok(None);
+        };
+        match read(value) {
+            Some(value) => Ok(Some(value)),
+            None => Err(GgufConfigFault::Value {
+                key,
+                found: format!("{value:?}").chars().take(80).collect(),
+                expected,
+            }),
+        }
+    }
+
+    /// A number, or a list in which every layer has the same number.
+    fn size(&self, key: &str) -> Result<Option<usize>, GgufConfigFault> {
+        self.typed(key, "a whole number, the same for every layer", |value| {
+            let one = match value {
+                Value::Array(values) => {
+                    let first = values.first()?;
+                    values.iter().all(|value| value == first).then_some(first)?
+                }
+                single => single,
+            };
+            usize::try_from(one.as_u64()?).ok()
+        })
+    }
+
+    fn size_needed(&self, key: &str) -> Result<usize, GgufConfigFault> {
+        self.size(key)?.ok_or_else(|| self.missing(key))
+    }
+
+    fn number(&self, key: &str) -> Result<Option<f64>, GgufConfigFault> {
+        self.typed(key, "a floating-point number", Value::as_f64)
+    }
+
+    fn text(&self, key: &str) -> Result<Option<&'a str>, GgufConfigFault> {
+        self.typed(key, "a text", Value::as_str)
+    }
+
+    fn missing(&self, key: &str) -> GgufConfigFault {
+        GgufConfigFault::Missing {
+            key: format!("{}.{key}", self.architecture),
+        }
+    }
+
+    fn has(&self, tensor: &str) -> bool {
+        self.file.header().tensors.contains_key(tensor)
+    }
+
+    /// The values of a small one-dimensional tensor.
+    fn factors(&self, name: &'static str, len: usize) -> Result<Option<Vec<f32>>, GgufConfigFault> {
+        let Some((info, bytes)) = self.file.raw(name) else {
+            return Ok(None);
+        };
+        let shape = || GgufConfigFault::Shape {
+            name,
+            found: info.shape.clone(),
+            expected: format!("[{len}]"),
+        };
+        if info.shape != [len] {
+            return Err(shape());
+        }
+        let mut values = vec![0.0; len];
+        dequantize_row(info.dtype, bytes, &mut values).map_err(|_| shape())?;
+        Ok(Some(values))
+    }
+}
+
+fn rope(meta: &Metadata<'_>, head_dim: usize, context_max: usize) -> Result<Rope, GgufConfigFault> {
+    let dim = meta.size("rope.dimension_count")?.unwrap_or(head_dim);
+    let half = dim.min(head_dim) / 2;
+    let scaling = if let Some(divisors) = meta.factors("rope_freqs.weight", half)? {
+        RopeScaling::Divisors(divisors)
+    } else if let Some(long) = meta.factors("rope_factors_long.weight", half)? {
+        let name = "rope_factors_short.weight";
+        let original_max = meta.size_needed("rope.scaling.original_context_length")?;
+        RopeScaling::LongRope {
+            short: meta.factors(name, half)?.ok_or(GgufConfigFault::NoTensor { name })?,
+            long,
+            original_max,
+            attention_factor: match meta.number("rope.scaling.attn_factor")? {
+                Some(factor) => factor as f32,
+                None => long_rope_attention_factor(context_max, original_max),
+            },
+        }
+    } else {
+        match meta.text("rope.scaling.type")? {
+            None | Some("none") => RopeScaling::None,
+            Some("linear") => RopeScaling::Linear {
+                factor: meta
+                    .number("rope.scaling.factor")?
+                    .ok_or_else(|| meta.missing("rope.scaling.factor"))? as f32,
+            },
+            Some(found) => {
+                return Err(GgufConfigFault::Value {
+                    key: format!("{}.rope.scaling.type", meta.architecture),
+                    found: found.to_owned(),
+                    expected: "none, linear, or longrope with its factor tensors",
+                });
+            }
+        }
+    };
+    Ok(Rope {
+        dim,
+        theta: meta.number("rope.freq_base")?.unwrap_or(10_000.0),
+        scaling,
+    })
+}
+
+fn layers(meta: &Metadata<'_>, arch: Arch, n_layers: usize) -> Result<Vec<LayerKind>, GgufConfigFault> {
+    let window = meta.size("attention.sliding_window")?.filter(|window| *window > 0);
+    let slides = |layer: usize| match arch {
+        Arch::Gemma2 => layer.is_multiple_of(2),
+        Arch::Phi3 | Arch::Llama | Arch::Mistral | Arch::Mixtral => true,
+        Arch::Smollm3 | Arch::Qwen2 | Arch::Qwen3 | Arch::Olmo2 => false,
+    };
+    let rotates = |layer: usize| arch != Arch::Smollm3 || !(layer + 1).is_multiple_of(SMOLLM3_NO_ROPE_INTERVAL);
+    let kind = |layer| LayerKind {
+        rope: rotates(layer),
+        window: window.filter(|_| slides(layer)),
+    };
+    Ok((0..n_layers.min(LAYERS_MAX + 1)).map(kind).collect())
+}
+
+fn arch_of(meta: &Metadata<'_>, family: Family) -> Result<Arch, GgufConfigFault> {
+    let experts = meta.size("expert_count")?.unwrap_or(0);
+    Ok(match family {
+        Family::Llama if experts > 0 => Arch::Mixtral,
+        Family::Llama => Arch::Llama,
+        Family::Smollm3 => Arch::Smollm3,
+        Family::Qwen2 => Arch::Qwen2,
+        Family::Qwen3 => Arch::Qwen3,
+        Family::Gemma2 => Arch::Gemma2,
+        Family::Phi3 => Arch::Phi3,
+        Family::Olmo2 => Arch::Olmo2,
+    })
+}
+
+fn attention_scale(meta: &Metadata<'_>, arch: Arch, head_dim: usize) -> Result<f32, GgufConfigFault> {
+    if let Some(stated) = meta.number("attention.scale")? {
+        return Ok(stated as f32);
+    }
+    let layers = meta.size_needed("block_count")?;
+    let from = if arch == Arch::Gemma2 && layers == GEMMA2_27B_LAYERS {
+        meta.size_needed("embedding_length")? / meta.size_needed("attention.head_count")?.max(1)
+    } else {
+        head_dim
+    };
+    Ok((1.0 / (from as f64).sqrt()) as f32)
+}
+
+fn experts(meta: &Metadata<'_>, arch: Arch) -> Result<Option<Experts>, GgufConfigFault> {
+    if arch != Arch::Mixtral {
+        return Ok(None);
+    }
+    Ok(Some(Experts {
+        count: meta.size_needed("expert_count")?,
+        per_token: meta.size_needed("expert_used_count")?,
+    }))
+}
+
+/// Vocabulary and width as the embedding has them; the width must be the stated one.
+fn vocab(meta: &Metadata<'_>, d_model: usize) -> Result<usize, GgufConfigFault> {
+    let name = "token_embd.weight";
+    let (info, _) = meta.file.raw(name).ok_or(GgufConfigFault::NoTensor { name })?;
+    match *info.shape.as_slice() {
+        [vocab, width] if width == d_model => Ok(vocab),
+        _ => Err(GgufConfigFault::Shape {
+            name,
+            found: info.shape.clone(),
+            expected: format!("[vocabulary, {d_model}]"),
+        }),
+    }
+}
+
+fn read(file: &GgufFile) -> Result<DecoderConfig, GgufConfigFault> {
+    let architecture = file.architecture().ok_or(GgufConfigFault::NoArchitecture)?;
+    let family = Family::of(architecture).ok_or_else(|| GgufConfigFault::Architecture {
+        found: architecture.to_owned(),
+    })?;
+    let meta = Metadata { file, architecture };
+    let arch = arch_of(&meta, family)?;
+    let gemma = arch == Arch::Gemma2;
+    let d_model = meta.size_needed("embedding_length")?;
+    let n_layers = meta.size_needed("block_count")?;
+    let n_heads = meta.size_needed("attention.head_count")?;
+    let head_dim = match meta.size("attention.key_length")? {
+        Some(head_dim) => head_dim,
+        None => d_model / n_heads.max(1),
+    };
+    let context_max = meta.size_needed("context_length")?;
+    let eps = "attention.layer_norm_rms_epsilon";
+    let config = DecoderConfig {
+        arch,
+        vocab: vocab(&meta, d_model)?,
+        d_model,
+        n_layers,
+        n_heads,
+        n_kv_heads: meta.size("attention.head_count_kv")?.unwrap_or(n_heads),
+        head_dim,
+        d_ff: meta.size_needed("feed_forward_length")?,
+        norm_eps: meta.number(eps)?.ok_or_else(|| meta.missing(eps))? as f32,
+        norm_plus_one: gemma,
+        norm_placement: norm_placement(arch),
+        qk_norm: qk_norm(arch),
+        rope: rope(&meta, head_dim, context_max)?,
+        layers: layers(&meta, arch, n_layers)?,
+        qkv_bias: meta.has("blk.0.attn_q.bias") || meta.has("blk.0.attn_qkv.bias"),
+        o_bias: meta.has("blk.0.attn_output.bias"),
+        mlp_bias: meta.has("blk.0.ffn_down.bias"),
+        fused_projections: arch == Arch::Phi3,
+        activation: if gemma { Activation::GeluTanh } else { Activation::Silu },
+        attention_scale: attention_scale(&meta, arch, head_dim)?,
+        attention_softcap: meta.number("attn_logit_softcapping")?.map(|cap| cap as f32),
+        final_softcap: meta.number("final_logit_softcapping")?.map(|cap| cap as f32),
+        embed_scale: if gemma { (d_model as f32).sqrt() } else { 1.0 },
+        tied: !meta.has("output.weight"),
+        experts: experts(&meta, arch)?,
+        context_max,
+    };
+    config.check()?;
+    Ok(config)
+}
+
+/// Reads the settings of a GGUF file.
+///
+/// **Errors:** an unsupported architecture, a missing or unusable value, sizes that do not fit.
+pub fn config_from_gguf(file: &GgufFile) -> Result<DecoderConfig, GgufConfigError> {
+    read(file).map_err(|cause| GgufConfigError {
+        path: file.path().to_owned(),
+        cause,
+    })
+}

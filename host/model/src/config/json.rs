@@ -1,0 +1,436 @@
+//! `config.json` to [`DecoderConfig`]: the key style that is written today and the older one that most published
+//! models use, one result for both.
+//!
+//! Invariants: a setting that would change the numbers and is not understood is an error; keys that only concern
+//! training or the tokenizer are left alone. Sizes come from the file, never from the tensors.
+
+use serde_json::{Map, Value};
+
+use super::{
+    Activation, Arch, ConfigMisfit, DecoderConfig, Experts, LayerKind, NormPlacement, QkNorm, Rope, RopeScaling,
+};
+
+/// Bytes of a `config.json`; real ones have a few thousand.
+pub const CONFIG_BYTES_MAX: usize = 4 << 20;
+/// Layers, so that a hostile number allocates nothing; the same limit as [`DecoderConfig::check`].
+const LAYERS_MAX: usize = 1 << 10;
+
+/// A `config.json` that does not describe a model this program runs.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("it has {bytes} bytes, the limit is {CONFIG_BYTES_MAX}")]
+    TooLarge { bytes: usize },
+    #[error("it is not valid JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("it is not a JSON object")]
+    NotObject,
+    #[error("it names no architecture (`architectures`)")]
+    NoArchitecture,
+    #[error("architecture `{found}` is not supported")]
+    Architecture { found: String },
+    #[error("`{key}` is missing")]
+    Missing { key: String },
+    #[error("`{key}` is {found}, expected {expected}")]
+    Value {
+        key: String,
+        found: String,
+        expected: &'static str,
+    },
+    #[error("the settings contradict each other: {0}")]
+    Misfit(#[from] ConfigMisfit),
+}
+
+impl dlm_core::Hints for ConfigError {
+    fn subject(&self) -> &str {
+        "base_model"
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            ConfigError::Architecture { .. } => vec![
+                "choose a base of the families Llama, SmolLM3, Qwen2, Qwen3, Gemma-2, Phi-3, OLMo-2, Mistral or Mixtral"
+                    .to_owned(),
+            ],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A JSON object whose absent keys and nulls are the same.
+struct Settings<'a>(&'a Map<String, Value>);
+
+impl<'a> Settings<'a> {
+    fn get(&self, key: &str) -> Option<&'a Value> {
+        self.0.get(key).filter(|value| !value.is_null())
+    }
+
+    fn typed<T>(
+        &self,
+        key: &str,
+        expected: &'static str,
+        read: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, ConfigError> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        match read(value) {
+            Some(value) => Ok(Some(value)),
+            None => Err(ConfigError::Value {
+                key: key.to_owned(),
+                found: value.to_string().chars().take(80).collect(),
+                expected,
+            }),
+        }
+    }
+
+    fn size(&self, key: &str) -> Result<Option<usize>, ConfigError> {
+        self.typed(key, "a whole number", |v| {
+            v.as_u64().and_then(|n| usize::try_from(n).ok())
+        })
+    }
+
+    fn size_needed(&self, key: &str) -> Result<usize, ConfigError> {
+        self.size(key)?
+            .ok_or_else(|| ConfigError::Missing { key: key.to_owned() })
+    }
+
+    fn number(&self, key: &str) -> Result<Option<f64>, ConfigError> {
+        self.typed(key, "a number", Value::as_f64)
+    }
+
+    fn flag(&self, key: &str) -> Result<bool, ConfigError> {
+        Ok(self.typed(key, "true or false", Value::as_bool)?.unwrap_or(false))
+    }
+
+    fn text(&self, key: &str) -> Result<Option<&'a str>, ConfigError> {
+        self.typed(key, "a text", Value::as_str)
+    }
+
+    fn list(&self, key: &str) -> Result<Option<&'a [Value]>, ConfigError> {
+        self.typed(key, "a list", |v| v.as_array().map(Vec::as_slice))
+    }
+
+    fn numbers(&self, key: &str) -> Result<Option<Vec<f32>>, ConfigError> {
+        self.typed(key, "a list of numbers", |v| {
+            v.as_array()?.iter().map(|n| n.as_f64().map(|n| n as f32)).collect()
+        })
+    }
+
+    fn object(&self, key: &str) -> Result<Option<Settings<'a>>, ConfigError> {
+        self.typed(key, "an object", |v| v.as_object().map(Settings))
+    }
+
+    fn refuse(&self, key: &str, expected: &'static str) -> ConfigError {
+        ConfigError::Value {
+            key: key.to_owned(),
+            found: self.0.get(key).map_or_else(|| "absent".to_owned(), Value::to_string),
+            expected,
+        }
+    }
+}
+
+fn arch_of(settings: &Settings<'_>) -> Result<Arch, ConfigError> {
+    let class = match settings.list("architectures")? {
+        Some(list) => list.first().and_then(Value::as_str),
+        None => None,
+    };
+    let Some(class) = class else {
+        return Err(ConfigError::NoArchitecture);
+    };
+    Ok(match class {
+        "LlamaForCausalLM" => Arch::Llama,
+        "SmolLM3ForCausalLM" => Arch::Smollm3,
+        "Qwen2ForCausalLM" => Arch::Qwen2,
+        "Qwen3ForCausalLM" => Arch::Qwen3,
+        "Gemma2ForCausalLM" => Arch::Gemma2,
+        "Phi3ForCausalLM" => Arch::Phi3,
+        "Olmo2ForCausalLM" => Arch::Olmo2,
+        "MistralForCausalLM" => Arch::Mistral,
+        "MixtralForCausalLM" => Arch::Mixtral,
+        found => {
+            return Err(ConfigError::Architecture {
+                found: found.to_owned(),
+            });
+        }
+    })
+}
+
+/// The rotary settings: `rope_parameters` today, `rope_theta` and `rope_scaling` before.
+fn rope(settings: &Settings<'_>, head_dim: usize, context_max: usize) -> Result<Rope, ConfigError> {
+    let new = settings.object("rope_parameters")?;
+    let old = settings.object("rope_scaling")?;
+    let inner = new.as_ref().or(old.as_ref());
+    let nested = |key: &str| inner.map_or(Ok(None), |s| s.number(key));
+    let theta = match nested("rope_theta")? {
+        Some(theta) => theta,
+        None => settings.number("rope_theta")?.unwrap_or(10_000.0),
+    };
+    let fraction = match nested("partial_rotary_factor")? {
+        Some(fraction) => fraction,
+        None => settings.number("partial_rotary_factor")?.unwrap_or(1.0),
+    };
+    if !(fraction > 0.0 && fraction <= 1.0) {
+        return Err(ConfigError::Value {
+            key: "partial_rotary_factor".to_owned(),
+            found: fraction.to_string(),
+            expected: "a number above 0 and up to 1",
+        });
+    }
+    let scaling = match inner {
+        None => RopeScaling::None,
+        Some(inner) => rope_scaling(settings, inner, context_max)?,
+    };
+    Ok(Rope {
+        // Truncated, as the reference does.
+        dim: (head_dim as f64 * fraction) as usize,
+        theta,
+        scaling,
+    })
+}
+
+fn rope_scaling(settings: &Settings<'_>, inner: &Settings<'_>, context_max: usize) -> Result<RopeScaling, ConfigError> {
+    let kind = match inner.text("rope_type")? {
+        Some(kind) => Some(kind),
+        None => inner.text("type")?,
+    };
+    let factor = |key: &str| -> Result<f32, ConfigError> {
+        let value = inner.number(key)?.ok_or_else(|| ConfigError::Missing {
+            key: format!("rope_scaling.{key}"),
+        })?;
+        Ok(value as f32)
+    };
+    match kind {
+        None | Some("default") => Ok(RopeScaling::None),
+        Some("linear") => Ok(RopeScaling::Linear {
+            factor: factor("factor")?,
+        }),
+        Some("llama3") => Ok(RopeScaling::Llama3 {
+            factor: factor("factor")?,
+            low_freq_factor: factor("low_freq_factor")?,
+            high_freq_factor: factor("high_freq_factor")?,
+            original_max: inner.size_needed("original_max_position_embeddings")?,
+        }),
+        Some("longrope" | "su") => long_rope(settings, inner, context_max),
+        Some(_) => Err(inner.refuse("rope_type", "default, linear, llama3 or longrope")),
+    }
+}
+
+fn long_rope(settings: &Settings<'_>, inner: &Settings<'_>, context_max: usize) -> Result<RopeScaling, ConfigError> {
+    let factors = |key: &str| -> Result<Vec<f32>, ConfigError> {
+        inner.numbers(key)?.ok_or_else(|| ConfigError::Missing {
+            key: format!("rope_scaling.{key}"),
+        })
+    };
+    let original_max = match inner.size("original_max_position_embeddings")? {
+        Some(length) => length,
+        None => settings.size_needed("original_max_position_embeddings")?,
+    };
+    let attention_factor = match inner.number("attention_factor")? {
+        Some(stated) => stated as f32,
+        None => long_rope_attention_factor(context_max, original_max),
+    };
+    Ok(RopeScaling::LongRope {
+        short: factors("short_factor")?,
+        long: factors("long_factor")?,
+        original_max,
+        attention_factor,
+    })
+}
+
+/// `sqrt(1 + ln(s) / ln(original))` with `s` the factor by which the context grew; 1 when it did not.
+///
+/// **Source:** LongRoPE (Ding et al. 2024) as `transformers` computes it.
+pub(crate) fn long_rope_attention_factor(context_max: usize, original_max: usize) -> f32 {
+    let growth = context_max as f64 / original_max as f64;
+    if original_max <= 1 || growth <= 1.0 {
+        return 1.0;
+    }
+    (1.0 + growth.ln() / (original_max as f64).ln()).sqrt() as f32
+}
+
+/// Which layers see a sliding window, when `layer_types` does not say.
+fn window_by_rule(arch: Arch, settings: &Settings<'_>, layer: usize) -> Result<bool, ConfigError> {
+    Ok(match arch {
+        Arch::Gemma2 => layer.is_multiple_of(2),
+        Arch::Qwen2 | Arch::Qwen3 => {
+            settings.flag("use_sliding_window")? && layer >= settings.size("max_window_layers")?.unwrap_or(0)
+        }
+        Arch::Smollm3 => settings.flag("use_sliding_window")?,
+        Arch::Mistral | Arch::Mixtral | Arch::Phi3 => true,
+        Arch::Llama | Arch::Olmo2 => false,
+    })
+}
+
+fn rotates(arch: Arch, settings: &Settings<'_>, layer: usize) -> Result<bool, ConfigError> {
+    if arch != Arch::Smollm3 {
+        return Ok(true);
+    }
+    match settings.list("no_rope_layers")? {
+        // Despite the name, 1 stands for a layer that does rotate.
+        Some(list) => match list.get(layer).and_then(Value::as_u64) {
+            Some(1) => Ok(true),
+            Some(0) => Ok(false),
+            _ => Err(settings.refuse("no_rope_layers", "a list of 0 or 1, one per layer")),
+        },
+        None => {
+            let interval = settings.size("no_rope_layer_interval")?.unwrap_or(4).max(1);
+            Ok(!(layer + 1).is_multiple_of(interval))
+        }
+    }
+}
+
+fn layers(arch: Arch, settings: &Settings<'_>, n_layers: usize) -> Result<Vec<LayerKind>, ConfigError> {
+    let window = settings.size("sliding_window")?;
+    let types = settings.list("layer_types")?;
+    let n_layers = n_layers.min(LAYERS_MAX + 1);
+    let mut kinds = Vec::with_capacity(n_layers);
+    for layer in 0..n_layers {
+        let slides = match types {
+            Some(types) => match types.get(layer).and_then(Value::as_str) {
+                Some("sliding_attention") => true,
+                Some("full_attention") => false,
+                _ => {
+                    return Err(
+                        settings.refuse("layer_types", "`full_attention` or `sliding_attention` for every layer")
+                    );
+                }
+            },
+            None => window.is_some() && window_by_rule(arch, settings, layer)?,
+        };
+        if slides && window.is_none() {
+            return Err(ConfigError::Missing {
+                key: "sliding_window".to_owned(),
+            });
+        }
+        kinds.push(LayerKind {
+            rope: rotates(arch, settings, layer)?,
+            window: window.filter(|_| slides),
+        });
+    }
+    Ok(kinds)
+}
+
+fn activation(settings: &Settings<'_>) -> Result<Activation, ConfigError> {
+    let (key, name) = match settings.text("hidden_activation")? {
+        Some(name) => ("hidden_activation", name),
+        None => ("hidden_act", settings.text("hidden_act")?.unwrap_or("silu")),
+    };
+    match name {
+        "silu" | "swish" => Ok(Activation::Silu),
+        "gelu_pytorch_tanh" | "gelu_new" => Ok(Activation::GeluTanh),
+        _ => Err(settings.refuse(key, "silu or gelu_pytorch_tanh")),
+    }
+}
+
+fn experts(arch: Arch, settings: &Settings<'_>) -> Result<Option<Experts>, ConfigError> {
+    if arch != Arch::Mixtral {
+        return Ok(None);
+    }
+    Ok(Some(Experts {
+        count: settings.size_needed("num_local_experts")?,
+        per_token: settings.size_needed("num_experts_per_tok")?,
+    }))
+}
+
+/// Refuses settings that change the numbers in ways this program does not compute.
+fn refuse_unknown(settings: &Settings<'_>) -> Result<(), ConfigError> {
+    if settings.get("quantization_config").is_some() {
+        return Err(settings.refuse("quantization_config", "unquantised weights"));
+    }
+    if settings.get("clip_qkv").is_some() {
+        return Err(settings.refuse("clip_qkv", "no clipping"));
+    }
+    if settings.flag("use_bidirectional_attention")? {
+        return Err(settings.refuse("use_bidirectional_attention", "causal attention"));
+    }
+    if settings.size("pretraining_tp")?.unwrap_or(1) != 1 {
+        return Err(settings.refuse("pretraining_tp", "1"));
+    }
+    Ok(())
+}
+
+/// Whether the head is the embedding when the file does not say: what each family's reference defaults to.
+fn tied_by_default(arch: Arch) -> bool {
+    matches!(arch, Arch::Gemma2 | Arch::Smollm3)
+}
+
+/// Reads a `config.json`.
+///
+/// **Errors:** no valid JSON, an unsupported architecture, a missing or unusable setting, sizes that do not fit.
+pub fn parse_config(content: &[u8]) -> Result<DecoderConfig, ConfigError> {
+    if content.len() > CONFIG_BYTES_MAX {
+        return Err(ConfigError::TooLarge { bytes: content.len() });
+    }
+    let value: Value = serde_json::from_slice(content)?;
+    let settings = Settings(value.as_object().ok_or(ConfigError::NotObject)?);
+    let arch = arch_of(&settings)?;
+    refuse_unknown(&settings)?;
+    let n_layers = settings.size_needed("num_hidden_layers")?;
+    let n_heads = settings.size_needed("num_attention_heads")?;
+    let d_model = settings.size_needed("hidden_size")?;
+    let head_dim = match settings.size("head_dim")? {
+        Some(head_dim) => head_dim,
+        None => d_model / n_heads.max(1),
+    };
+    let context_max = settings.size_needed("max_position_embeddings")?;
+    let gemma = arch == Arch::Gemma2;
+    let attention_bias = settings.flag("attention_bias")?;
+    let scale_from = match settings.number("query_pre_attn_scalar")? {
+        Some(scalar) if gemma => scalar,
+        _ => head_dim as f64,
+    };
+    let cap = |key: &str| {
+        settings
+            .number(key)
+            .map(|cap| cap.filter(|_| gemma).map(|cap| cap as f32))
+    };
+    let config = DecoderConfig {
+        arch,
+        vocab: settings.size_needed("vocab_size")?,
+        d_model,
+        n_layers,
+        n_heads,
+        n_kv_heads: settings.size("num_key_value_heads")?.unwrap_or(n_heads),
+        head_dim,
+        d_ff: settings.size_needed("intermediate_size")?,
+        norm_eps: settings.number("rms_norm_eps")?.unwrap_or(1e-6) as f32,
+        norm_plus_one: gemma,
+        norm_placement: norm_placement(arch),
+        qk_norm: qk_norm(arch),
+        rope: rope(&settings, head_dim, context_max)?,
+        layers: layers(arch, &settings, n_layers)?,
+        qkv_bias: arch == Arch::Qwen2 || attention_bias,
+        o_bias: attention_bias && arch != Arch::Qwen2,
+        mlp_bias: settings.flag("mlp_bias")?,
+        fused_projections: arch == Arch::Phi3,
+        activation: activation(&settings)?,
+        attention_scale: (1.0 / scale_from.sqrt()) as f32,
+        attention_softcap: cap("attn_logit_softcapping")?,
+        final_softcap: cap("final_logit_softcapping")?,
+        embed_scale: if gemma { (d_model as f32).sqrt() } else { 1.0 },
+        tied: match settings.get("tie_word_embeddings") {
+            Some(_) => settings.flag("tie_word_embeddings")?,
+            None => tied_by_default(arch),
+        },
+        experts: experts(arch, &settings)?,
+        context_max,
+    };
+    config.check()?;
+    Ok(config)
+}
+
+pub(crate) fn norm_placement(arch: Arch) -> NormPlacement {
+    match arch {
+        Arch::Gemma2 => NormPlacement::Both,
+        Arch::Olmo2 => NormPlacement::Post,
+        _ => NormPlacement::Pre,
+    }
+}
+
+pub(crate) fn qk_norm(arch: Arch) -> QkNorm {
+    match arch {
+        Arch::Qwen3 => QkNorm::PerHead,
+        Arch::Olmo2 => QkNorm::Whole,
+        _ => QkNorm::None,
+    }
+}

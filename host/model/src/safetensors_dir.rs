@@ -1,0 +1,279 @@
+//! A directory of safetensors files as a [`WeightSource`]: one `model.safetensors`, or shards with an index.
+//!
+//! Invariants: a header is checked before anything is allocated for it (length, types, shapes against byte ranges,
+//! order, gaps, overlaps, end of file). Only F32, F16 and BF16 are weights. Pickled weights are never opened.
+
+mod header;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use dlm_core::Hints;
+use memmap2::Mmap;
+use serde::Deserialize;
+
+use crate::weights::{RawTensor, WeightError, WeightSource};
+
+pub use header::{SafetensorsError, TensorEntry, parse_header};
+
+/// Name of the only file of an unsharded model.
+pub const SINGLE_FILE: &str = "model.safetensors";
+/// Name of the index of a sharded model.
+pub const INDEX_FILE: &str = "model.safetensors.index.json";
+/// Bytes of an index; the largest models have some 100,000 tensors of about 100 bytes each.
+const INDEX_BYTES_MAX: u64 = 64 << 20;
+/// Files of one model.
+const SHARDS_MAX: usize = 4096;
+
+struct Shard {
+    path: PathBuf,
+    map: Mmap,
+}
+
+/// The weights of a directory.
+pub struct SafetensorsDir {
+    dir: PathBuf,
+    shards: Vec<Shard>,
+    /// By name: the shard and the entry in it.
+    tensors: BTreeMap<String, (usize, TensorEntry)>,
+}
+
+impl std::fmt::Debug for SafetensorsDir {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SafetensorsDir")
+            .field("dir", &self.dir)
+            .field("shards", &self.shards.len())
+            .field("tensors", &self.tensors.len())
+            .finish()
+    }
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// A directory whose weights cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SafetensorsDirError {
+    #[error("read weights: `{dir}` has neither `{SINGLE_FILE}` nor `{INDEX_FILE}`{}", if *.pickled { "; its pickled weights (`.bin`, `.pt`) run code when opened and are refused" } else { "" })]
+    NoWeights { dir: PathBuf, pickled: bool },
+    #[error("read `{path}`: {cause}")]
+    Io { path: PathBuf, cause: std::io::Error },
+    #[error("read `{path}`: {bytes} bytes, the limit is {max}")]
+    TooLarge { path: PathBuf, bytes: u64, max: u64 },
+    #[error("read `{path}`: {cause}")]
+    Index { path: PathBuf, cause: serde_json::Error },
+    #[error(
+        "read `{path}`: tensor `{tensor}` is said to be in `{file}`, which is not a plain `.safetensors` file name"
+    )]
+    ShardName {
+        path: PathBuf,
+        tensor: String,
+        file: String,
+    },
+    #[error("read `{path}`: it lists {found} files, the limit is {SHARDS_MAX}")]
+    TooManyShards { path: PathBuf, found: usize },
+    #[error("read `{path}`: tensor `{tensor}` is not in it, though `{INDEX_FILE}` says so")]
+    NotInShard { path: PathBuf, tensor: String },
+    #[error("read `{path}`: {cause}")]
+    Format { path: PathBuf, cause: SafetensorsError },
+}
+
+impl Hints for SafetensorsDirError {
+    fn subject(&self) -> &str {
+        "base_model"
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            SafetensorsDirError::NoWeights { .. } => {
+                vec!["give a directory with `config.json`, tokenizer files and `*.safetensors`".to_owned()]
+            }
+            SafetensorsDirError::Format { .. } | SafetensorsDirError::NotInShard { .. } => {
+                vec!["download the file again and compare its SHA-256".to_owned()]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Reads a small file whole.
+///
+/// **Errors:** unreadable, or longer than `max`.
+fn read_limited(path: &Path, max: u64) -> Result<Vec<u8>, SafetensorsDirError> {
+    let io = |cause| SafetensorsDirError::Io {
+        path: path.to_owned(),
+        cause,
+    };
+    let file = File::open(path).map_err(io)?;
+    let bytes = file.metadata().map_err(io)?.len();
+    if bytes > max {
+        return Err(SafetensorsDirError::TooLarge {
+            path: path.to_owned(),
+            bytes,
+            max,
+        });
+    }
+    let mut content = Vec::new();
+    file.take(max).read_to_end(&mut content).map_err(io)?;
+    Ok(content)
+}
+
+fn open_shard(path: PathBuf) -> Result<(Shard, BTreeMap<String, TensorEntry>), SafetensorsDirError> {
+    let io = |cause| SafetensorsDirError::Io {
+        path: path.clone(),
+        cause,
+    };
+    let file = File::open(&path).map_err(io)?;
+    // SAFETY: the map is only read. A file that another process shortens meanwhile ends this process with a bus
+    // error, as it does every program that maps model files; nothing is corrupted by it.
+    let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+    let entries = parse_header(&map).map_err(|cause| SafetensorsDirError::Format {
+        path: path.clone(),
+        cause,
+    })?;
+    Ok((Shard { path, map }, entries))
+}
+
+fn has_pickled_weights(dir: &Path) -> bool {
+    [
+        "pytorch_model.bin",
+        "pytorch_model.bin.index.json",
+        "consolidated.00.pth",
+        "model.pt",
+    ]
+    .iter()
+    .any(|name| dir.join(name).exists())
+}
+
+fn read_index(path: &Path) -> Result<BTreeMap<String, Vec<String>>, SafetensorsDirError> {
+    let content = read_limited(path, INDEX_BYTES_MAX)?;
+    let index: Index = serde_json::from_slice(&content).map_err(|cause| SafetensorsDirError::Index {
+        path: path.to_owned(),
+        cause,
+    })?;
+    let mut files: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (tensor, file) in index.weight_map {
+        let plain =
+            file.ends_with(".safetensors") && Path::new(&file).file_name().is_some_and(|name| name == file.as_str());
+        if !plain {
+            return Err(SafetensorsDirError::ShardName {
+                path: path.to_owned(),
+                tensor,
+                file,
+            });
+        }
+        files.entry(file).or_default().push(tensor);
+    }
+    if files.len() > SHARDS_MAX {
+        return Err(SafetensorsDirError::TooManyShards {
+            path: path.to_owned(),
+            found: files.len(),
+        });
+    }
+    Ok(files)
+}
+
+impl SafetensorsDir {
+    /// Maps the files of a directory and reads their headers.
+    ///
+    /// **Errors:** no weights, an unreadable file, or the first fault of a header.
+    pub fn open(dir: &Path) -> Result<Self, SafetensorsDirError> {
+        let mut source = Self {
+            dir: dir.to_owned(),
+            shards: Vec::new(),
+            tensors: BTreeMap::new(),
+        };
+        let index = dir.join(INDEX_FILE);
+        if index.exists() {
+            for (file, wanted) in read_index(&index)? {
+                source.add_shard(dir.join(file), Some(&wanted))?;
+            }
+        } else if dir.join(SINGLE_FILE).exists() {
+            source.add_shard(dir.join(SINGLE_FILE), None)?;
+        } else {
+            return Err(SafetensorsDirError::NoWeights {
+                dir: dir.to_owned(),
+                pickled: has_pickled_weights(dir),
+            });
+        }
+        Ok(source)
+    }
+
+    /// Maps one file, whatever its name; for adapters and golden vectors.
+    ///
+    /// **Errors:** an unreadable file, or the first fault of its header.
+    pub fn open_file(path: &Path) -> Result<Self, SafetensorsDirError> {
+        let mut source = Self {
+            dir: path.to_owned(),
+            shards: Vec::new(),
+            tensors: BTreeMap::new(),
+        };
+        source.add_shard(path.to_owned(), None)?;
+        Ok(source)
+    }
+
+    fn add_shard(&mut self, path: PathBuf, wanted: Option<&[String]>) -> Result<(), SafetensorsDirError> {
+        let (shard, mut entries) = open_shard(path)?;
+        let number = self.shards.len();
+        match wanted {
+            None => {
+                let numbered = entries.into_iter().map(|(name, entry)| (name, (number, entry)));
+                self.tensors.extend(numbered);
+            }
+            Some(wanted) => {
+                for name in wanted {
+                    let entry = entries.remove(name).ok_or_else(|| SafetensorsDirError::NotInShard {
+                        path: shard.path.clone(),
+                        tensor: name.clone(),
+                    })?;
+                    self.tensors.insert(name.clone(), (number, entry));
+                }
+            }
+        }
+        self.shards.push(shard);
+        Ok(())
+    }
+
+    /// Returns the files that hold the weights, in the order of their names.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.shards.iter().map(|shard| shard.path.as_path())
+    }
+
+    /// Returns shape and stored type of a tensor without touching its bytes.
+    pub fn entry(&self, name: &str) -> Option<&TensorEntry> {
+        self.tensors.get(name).map(|(_, entry)| entry)
+    }
+}
+
+impl WeightSource for SafetensorsDir {
+    fn tensor(&self, name: &str) -> Result<RawTensor<'_>, WeightError> {
+        let (number, entry) = self.tensors.get(name).ok_or_else(|| WeightError::Missing {
+            name: name.to_owned(),
+            place: self.dir.display().to_string(),
+        })?;
+        let shard = &self.shards[*number];
+        let dtype = entry.weight_type().ok_or_else(|| WeightError::Unreadable {
+            name: name.to_owned(),
+            place: shard.path.display().to_string(),
+            cause: format!("it is stored as {}, expected F32, F16 or BF16", entry.dtype),
+        })?;
+        Ok(RawTensor {
+            dtype,
+            shape: entry.shape.clone(),
+            bytes: Cow::Borrowed(&shard.map[entry.bytes.clone()]),
+        })
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.tensors.keys().cloned().collect()
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+}

@@ -1,0 +1,184 @@
+//! Everything textual of a base in one place: tokenizer, chat template, stop rules, rows for training.
+//!
+//! Invariants: text that a template produced is tokenised once and nothing is added to it; the two halves of a row are
+//! never tokenised apart and glued; a row whose answer cannot be found is refused, never trained whole.
+
+mod files;
+mod rows;
+
+use std::path::Path;
+
+use dlm_core::Hints;
+use dlm_core::base::TemplateDialect;
+
+use crate::chat::{ChatError, ChatTemplate, Ending, Message, Thinking, TokenTexts, dialect_facts};
+use crate::gguf::{GgufFile, Value};
+use crate::tokenizer::{Specials, Tokenizer, TokenizerError, read_tokenizer_dir, tokenizer_from_gguf};
+
+pub use rows::{LossRow, PromptMode};
+
+/// What ends a generation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stops {
+    /// Ids, sorted.
+    pub ids: Vec<u32>,
+    /// Texts that are no single token; they end the generation when they appear in the decoded text and are cut off.
+    pub texts: Vec<String>,
+}
+
+/// A base as far as text goes.
+#[derive(Clone, Debug)]
+pub struct TextModel {
+    pub tokenizer: Tokenizer,
+    /// Absent for bases that were never taught to chat; training on conversations refuses them.
+    pub template: Option<ChatTemplate>,
+    pub stops: Stops,
+    /// The token that ends a turn of the assistant.
+    pub end_of_turn: Option<u32>,
+    /// Where it was read from; errors say so.
+    pub name: String,
+}
+
+/// A textual part of a base that cannot be had or used.
+#[derive(Debug, thiserror::Error)]
+pub enum TextError {
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    #[error(transparent)]
+    Chat(#[from] ChatError),
+    #[error("render a conversation: `{name}` has no chat template")]
+    NoTemplate { name: String },
+}
+
+impl Hints for TextError {
+    fn subject(&self) -> &str {
+        "base_model"
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            TextError::Tokenizer(error) => error.hints(),
+            TextError::Chat(error) => error.hints(),
+            TextError::NoTemplate { .. } => vec!["choose a registry base".to_owned()],
+        }
+    }
+}
+
+fn token_texts(tokenizer: &Tokenizer, specials: &Specials) -> TokenTexts {
+    let text = |id: Option<u32>| id.and_then(|id| tokenizer.token(id)).unwrap_or_default();
+    TokenTexts {
+        bos: text(specials.bos),
+        eos: text(specials.eos),
+        pad: text(specials.pad),
+        unk: text(specials.unk),
+    }
+}
+
+fn stops(tokenizer: &Tokenizer, dialect: Option<TemplateDialect>, eos_ids: &[u32]) -> Stops {
+    let mut stops = Stops {
+        ids: eos_ids.to_vec(),
+        texts: Vec::new(),
+    };
+    for text in dialect.map_or(&[][..], |dialect| dialect_facts(dialect).stops) {
+        match tokenizer.id(text) {
+            Some(id) => stops.ids.push(id),
+            None => stops.texts.push((*text).to_owned()),
+        }
+    }
+    stops.ids.sort_unstable();
+    stops.ids.dedup();
+    stops
+}
+
+impl TextModel {
+    fn assemble(
+        name: String,
+        tokenizer: Tokenizer,
+        template: Option<(String, String)>,
+        eos_ids: &[u32],
+        dialect: Option<TemplateDialect>,
+    ) -> Result<Self, TextError> {
+        let tokens = token_texts(&tokenizer, &tokenizer.specials);
+        let template = match template {
+            Some((from, source)) => Some(ChatTemplate::new(from, source, tokens, dialect)?),
+            None => None,
+        };
+        let dialect = template.as_ref().and_then(ChatTemplate::dialect).or(dialect);
+        let end_of_turn = dialect.and_then(|dialect| tokenizer.id(dialect_facts(dialect).end_of_turn));
+        Ok(Self {
+            stops: stops(&tokenizer, dialect, eos_ids),
+            end_of_turn: end_of_turn.or(tokenizer.specials.eos),
+            tokenizer,
+            template,
+            name,
+        })
+    }
+
+    /// Reads the tokenizer files of a model or adapter directory. `dialect` is the registry's word; without it the
+    /// template is looked at.
+    ///
+    /// **Errors:** no tokenizer, or files that contradict themselves.
+    pub fn from_dir(dir: &Path, dialect: Option<TemplateDialect>) -> Result<Self, TextError> {
+        let files = read_tokenizer_dir(dir)?;
+        let template = files
+            .chat_template
+            .map(|(source, path)| (path.display().to_string(), source));
+        let name = dir.display().to_string();
+        Self::assemble(name, files.tokenizer, template, &files.eos_ids, dialect)
+    }
+
+    /// Rebuilds the textual part of a GGUF file.
+    ///
+    /// **Errors:** metadata from which no exact tokenizer follows, or a template that does not compile.
+    pub fn from_gguf(file: &GgufFile, dialect: Option<TemplateDialect>) -> Result<Self, TextError> {
+        let tokenizer = tokenizer_from_gguf(file)?;
+        let name = file.path().display().to_string();
+        let template = file.value("tokenizer.chat_template").and_then(Value::as_str);
+        let template = template.map(|source| (name.clone(), source.to_owned()));
+        let mut eos_ids: Vec<u32> = tokenizer.specials.eos.into_iter().collect();
+        for key in ["tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"] {
+            let id = file
+                .value(key)
+                .and_then(Value::as_u64)
+                .and_then(|id| u32::try_from(id).ok());
+            eos_ids.extend(id.filter(|id| tokenizer.token(*id).is_some()));
+        }
+        Self::assemble(name, tokenizer, template, &eos_ids, dialect)
+    }
+
+    /// Returns the dialect, when one is known.
+    pub fn dialect(&self) -> Option<TemplateDialect> {
+        self.template.as_ref().and_then(ChatTemplate::dialect)
+    }
+
+    /// Renders a conversation as text.
+    ///
+    /// **Errors:** no template, or the template's refusal.
+    pub fn render(&self, messages: &[Message], ending: Ending, thinking: Thinking) -> Result<String, TextError> {
+        let template = self.template.as_ref().ok_or_else(|| TextError::NoTemplate {
+            name: self.name.clone(),
+        })?;
+        Ok(template.render(messages, ending, thinking)?)
+    }
+
+    /// Turns a conversation into the ids that a generation continues. A base without a template gets the raw text of
+    /// the last turn, after its bos if it has one.
+    ///
+    /// **Errors:** the template's refusal, or text that cannot be encoded.
+    pub fn prompt_ids(&self, messages: &[Message], thinking: Thinking) -> Result<Vec<u32>, TextError> {
+        if self.template.is_some() {
+            let text = self.render(messages, Ending::GenerationPrompt, thinking)?;
+            return Ok(self.tokenizer.encode(&text)?);
+        }
+        let text = messages.last().map_or("", |message| message.content.as_str());
+        let mut ids = self.leading_bos();
+        ids.extend(self.tokenizer.encode(text)?);
+        Ok(ids)
+    }
+
+    /// The ids in front of plain text: bos where the tokenizer adds one.
+    pub(crate) fn leading_bos(&self) -> Vec<u32> {
+        let specials = &self.tokenizer.specials;
+        specials.bos.filter(|_| specials.add_bos).into_iter().collect()
+    }
+}

@@ -1,0 +1,216 @@
+//! Text to token ids and back.
+//!
+//! Invariants: encoding never adds tokens of its own (templates write theirs, prose rows are told); text of special
+//! tokens inside the input is recognised as those tokens, as the reference does. A tokenizer is either the
+//! `tokenizer.json` of a directory or rebuilt from GGUF metadata (`gguf`), never guessed.
+
+mod files;
+mod gguf;
+mod pretokenize;
+mod stream;
+
+use std::path::PathBuf;
+
+use dlm_core::Hints;
+use tokenizers::DecoderWrapper;
+
+pub use files::{TokenizerFiles, read_tokenizer_dir};
+pub use gguf::tokenizer_from_gguf;
+pub use pretokenize::known_labels;
+pub use stream::StreamDecoder;
+
+/// The tokens with a role.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Specials {
+    pub bos: Option<u32>,
+    pub eos: Option<u32>,
+    pub pad: Option<u32>,
+    pub unk: Option<u32>,
+    /// Whether plain text begins with `bos`.
+    pub add_bos: bool,
+}
+
+/// What a row would be padded with, were rows padded.
+///
+/// **Source:** `spec/training.md` section 1.6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PadChoice {
+    /// The tokenizer's own, different from eos.
+    Own(u32),
+    /// The unknown token.
+    Unknown(u32),
+    /// A row of the embedding that no token uses.
+    Spare(u32),
+    /// The vocabulary would have to grow.
+    Grow,
+}
+
+/// A span of text that a token came from, in bytes.
+pub type ByteSpan = (usize, usize);
+
+/// Text to token ids and back.
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    /// The tokens with a role.
+    pub specials: Specials,
+    /// Every token is a string of bytes of its own, so bytes can be joined without looking at neighbours.
+    byte_level: bool,
+}
+
+/// A tokenizer that cannot be had, or text it cannot take.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenizerError {
+    #[error("read `{path}`: {cause}")]
+    Io { path: PathBuf, cause: std::io::Error },
+    #[error("read `{path}`: {bytes} bytes, the limit is {max}")]
+    TooLarge { path: PathBuf, bytes: u64, max: u64 },
+    #[error("read `{path}`: {cause}")]
+    Json { path: PathBuf, cause: serde_json::Error },
+    #[error("read tokenizer `{path}`: {cause}")]
+    Invalid { path: PathBuf, cause: String },
+    #[error("`{path}` has no `tokenizer.json`{}", if *.sentencepiece { "; its `tokenizer.model` alone is not enough" } else { "" })]
+    NoTokenizer { path: PathBuf, sentencepiece: bool },
+    #[error("rebuild the tokenizer of `{path}`: `{key}` is missing")]
+    GgufMissing { path: PathBuf, key: &'static str },
+    #[error("rebuild the tokenizer of `{path}`: `{key}` is {found}, expected {expected}")]
+    GgufValue {
+        path: PathBuf,
+        key: &'static str,
+        found: String,
+        expected: String,
+    },
+    #[error("rebuild the tokenizer of `{path}`: tokens {first} and {second} are both `{token}`")]
+    DuplicateToken {
+        path: PathBuf,
+        first: usize,
+        second: usize,
+        token: String,
+    },
+    #[error("rebuild the tokenizer of `{path}`: merge {index} `{merge}` joins tokens that are not in the vocabulary")]
+    Merge { path: PathBuf, index: usize, merge: String },
+    #[error("encode text: {0}")]
+    Encode(String),
+    #[error("decode tokens: {0}")]
+    Decode(String),
+}
+
+impl Hints for TokenizerError {
+    fn subject(&self) -> &str {
+        "base_model"
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            TokenizerError::NoTokenizer {
+                sentencepiece: true, ..
+            } => {
+                vec!["add the `tokenizer.json` that the base's repository ships".to_owned()]
+            }
+            TokenizerError::GgufValue {
+                key: "tokenizer.ggml.model" | "tokenizer.ggml.pre",
+                ..
+            } => vec!["use the safetensors form of this base".to_owned()],
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Tokenizer {
+    /// Wraps a finished pipeline.
+    pub(crate) fn new(inner: tokenizers::Tokenizer, specials: Specials) -> Self {
+        let byte_level = matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_)));
+        Self {
+            inner,
+            specials,
+            byte_level,
+        }
+    }
+
+    /// Turns text into ids; nothing is added at either end.
+    ///
+    /// **Errors:** text that the model cannot express (no byte fallback, no unknown token).
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        let encoding = self.inner.encode_fast(text, false);
+        let encoding = encoding.map_err(|cause| TokenizerError::Encode(cause.to_string()))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Turns text into ids, each with the bytes of the text that it came from.
+    ///
+    /// **Errors:** as [`encode`](Self::encode).
+    pub fn encode_with_spans(&self, text: &str) -> Result<(Vec<u32>, Vec<ByteSpan>), TokenizerError> {
+        let encoding = self.inner.encode(text, false);
+        let encoding = encoding.map_err(|cause| TokenizerError::Encode(cause.to_string()))?;
+        Ok((encoding.get_ids().to_vec(), encoding.get_offsets().to_vec()))
+    }
+
+    /// Turns ids into text with every token written out, special ones too. Bytes that are no UTF-8 become U+FFFD.
+    ///
+    /// **Errors:** a decoder of the pipeline that fails.
+    pub fn decode_all(&self, ids: &[u32]) -> Result<String, TokenizerError> {
+        let text = self.inner.decode(ids, false);
+        text.map_err(|cause| TokenizerError::Decode(cause.to_string()))
+    }
+
+    /// Turns ids into text without special tokens. Bytes that are no UTF-8 become U+FFFD.
+    ///
+    /// **Errors:** a decoder of the pipeline that fails.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, TokenizerError> {
+        let text = self.inner.decode(ids, true);
+        text.map_err(|cause| TokenizerError::Decode(cause.to_string()))
+    }
+
+    /// Returns the id of a token by its text in the vocabulary.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// Returns the text of a token as it stands in the vocabulary.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// Says whether a token is special, so that decoding leaves it out.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.token(id)
+            .is_some_and(|token| self.inner.get_added_vocabulary().is_special_token(&token))
+    }
+
+    /// Returns one more than the highest id.
+    pub fn vocab(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// Returns the pipeline as the content of a `tokenizer.json`.
+    ///
+    /// **Errors:** a pipeline that cannot be written.
+    pub fn to_json(&self) -> Result<String, TokenizerError> {
+        self.inner
+            .to_string(false)
+            .map_err(|cause| TokenizerError::Encode(cause.to_string()))
+    }
+
+    /// Chooses the padding token for a model with `rows` embedding rows.
+    pub fn pad_choice(&self, rows: usize) -> PadChoice {
+        let differs = |id: &u32| Some(*id) != self.specials.eos;
+        if let Some(own) = self.specials.pad.filter(differs) {
+            PadChoice::Own(own)
+        } else if let Some(unk) = self.specials.unk.filter(differs) {
+            PadChoice::Unknown(unk)
+        } else if rows > self.vocab() {
+            PadChoice::Spare(self.vocab() as u32)
+        } else {
+            PadChoice::Grow
+        }
+    }
+
+    /// Begins to decode a stream of ids, special tokens left out.
+    pub fn stream(&self) -> StreamDecoder<'_> {
+        StreamDecoder::new(self)
+    }
+
+    pub(crate) fn is_byte_level(&self) -> bool {
+        self.byte_level
+    }
+}
