@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use ureq::http::Response;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body, Proxy};
 
 /// Time to reach a server; a hub that is out of reach should be known soon.
@@ -22,6 +23,8 @@ pub(crate) enum ClientError {
     Transport(String),
     /// No answer in time: worth another try.
     Timeout,
+    /// Somebody else's certificate: will not get better.
+    Untrusted(String),
     /// Will not get better.
     Fatal(String),
     /// A redirect from https to http.
@@ -31,7 +34,9 @@ pub(crate) enum ClientError {
 impl ClientError {
     pub(crate) fn reason(&self) -> String {
         match self {
-            ClientError::Transport(reason) | ClientError::Fatal(reason) => reason.clone(),
+            ClientError::Transport(reason) | ClientError::Untrusted(reason) | ClientError::Fatal(reason) => {
+                reason.clone()
+            }
             ClientError::Timeout => "no answer in time".into(),
             ClientError::InsecureRedirect(url) => format!("redirected to {url}"),
         }
@@ -46,6 +51,8 @@ impl From<ureq::Error> for ClientError {
     fn from(error: ureq::Error) -> Self {
         match error {
             ureq::Error::Timeout(_) => ClientError::Timeout,
+            // The TLS library reports a refused certificate as invalid data.
+            ureq::Error::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => ClientError::Untrusted(e.to_string()),
             ureq::Error::Io(e) => ClientError::Transport(e.to_string()),
             ureq::Error::HostNotFound => ClientError::Transport("no such host".into()),
             ureq::Error::ConnectionFailed => ClientError::Transport("the connection failed".into()),
@@ -63,23 +70,52 @@ pub(crate) fn read_error(error: std::io::Error) -> ClientError {
     }
 }
 
-/// Makes an agent; a proxy is used only when its address is given.
-pub(crate) fn agent(proxy: Option<&str>) -> Result<Agent, ClientError> {
-    let proxy = proxy
-        .map(Proxy::new)
-        .transpose()
-        .map_err(|_| ClientError::Fatal("the proxy's address is not valid".into()))?;
+/// Makes an agent; a proxy is used only when its address is given, and `ca_pem` replaces the bundled root certificates.
+pub(crate) fn agent(proxy: Option<&str>, ca_pem: Option<&[u8]>) -> Result<Agent, SettingError> {
+    let proxy = proxy.map(Proxy::new).transpose().map_err(|_| SettingError {
+        setting: "proxy",
+        reason: "its address is not valid".into(),
+    })?;
+    let mut tls = TlsConfig::builder();
+    if let Some(pem) = ca_pem {
+        tls = tls.root_certs(roots(pem)?);
+    }
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
         .proxy(proxy)
+        .tls_config(tls.build())
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .timeout_recv_response(Some(IDLE_TIMEOUT))
         .timeout_per_read(Some(IDLE_TIMEOUT))
         .user_agent(concat!("dlm/", env!("CARGO_PKG_VERSION")))
         .build();
     Ok(config.into())
+}
+
+/// A setting that no client can be made with.
+#[derive(Debug)]
+pub(crate) struct SettingError {
+    pub setting: &'static str,
+    pub reason: String,
+}
+
+fn roots(pem: &[u8]) -> Result<RootCerts, SettingError> {
+    let bad = |reason: String| SettingError {
+        setting: "file of root certificates",
+        reason,
+    };
+    let mut certificates = Vec::new();
+    for item in parse_pem(pem) {
+        if let PemItem::Certificate(certificate) = item.map_err(|e| bad(e.to_string()))? {
+            certificates.push(certificate);
+        }
+    }
+    if certificates.is_empty() {
+        return Err(bad("it holds no PEM certificate".into()));
+    }
+    Ok(RootCerts::new_with_certs(&certificates))
 }
 
 /// One GET, redirects followed: the token goes to the first host only, https never turns into http.

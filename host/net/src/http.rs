@@ -60,7 +60,7 @@ pub struct AllowedHttp {
 impl AllowedHttp {
     /// A client that reaches the hosts given and no other, directly.
     pub fn new(allowed: Vec<AllowedHost>) -> Self {
-        let agent = agent(None).expect("a client without a proxy is always valid");
+        let agent = agent(None, None).expect("a client without a proxy is always valid");
         AllowedHttp { agent, allowed }
     }
 

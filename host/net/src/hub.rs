@@ -40,6 +40,8 @@ pub struct HubSettings {
     pub cache_dir: PathBuf,
     /// Address of a proxy.
     pub proxy: Option<String>,
+    /// PEM root certificates that replace the bundled ones (the content of `SSL_CERT_FILE`).
+    pub ca_pem: Option<Vec<u8>>,
     /// Tries of one request, or of one file without progress, before giving up.
     pub attempts: u32,
     /// Pause before the second try; doubles with each further one.
@@ -59,6 +61,7 @@ impl HubSettings {
             offline: None,
             cache_dir,
             proxy: None,
+            ca_pem: None,
             attempts: 4,
             retry_pause: Duration::from_millis(500),
             // Shards of published models stay under 50 GB, the hub's own limit for one file.
@@ -79,7 +82,7 @@ pub struct Hub {
 impl Hub {
     /// Checks the settings; opens no connection.
     ///
-    /// **Errors** on an endpoint that is not https (nor http on this machine) and on a bad proxy address.
+    /// **Errors** on an endpoint that is not https (nor http on this machine), a bad proxy address, bad certificates.
     pub fn new(settings: HubSettings) -> Result<Hub, BaseSourceError> {
         let mut settings = settings;
         settings.endpoint = settings.endpoint.trim_end_matches('/').to_owned();
@@ -92,7 +95,10 @@ impl Hub {
             return Err(bad("plain http is for this machine only".into()));
         }
         let proxy = settings.proxy.as_deref().filter(|_| !origin.is_loopback());
-        let agent = client::agent(proxy).map_err(|e| bad(e.reason()))?;
+        let agent = client::agent(proxy, settings.ca_pem.as_deref()).map_err(|e| BaseSourceError::BadSetting {
+            setting: e.setting,
+            reason: e.reason,
+        })?;
         Ok(Hub { settings, agent })
     }
 

@@ -148,6 +148,10 @@ impl Hub {
         let hf_id = request.hf_id.clone();
         match error {
             ClientError::InsecureRedirect(url) => BaseSourceError::InsecureRedirect { hf_id, url },
+            ClientError::Untrusted(reason) => BaseSourceError::Untrusted {
+                endpoint: self.settings.endpoint.clone(),
+                reason,
+            },
             other => BaseSourceError::Unreachable {
                 endpoint: self.settings.endpoint.clone(),
                 hf_id,

@@ -565,3 +565,23 @@ fn addresses_and_names_that_could_lead_astray_are_refused() {
         assert!(matches!(error, BaseSourceError::BadAnswer { .. }), "{hf_id}: {error}");
     }
 }
+
+#[test]
+fn settings_that_make_no_client_are_named() {
+    let cache = tempfile::tempdir().unwrap();
+    let usual = || HubSettings::new(cache.path().to_owned());
+    let refused = |settings: HubSettings| Hub::new(settings).unwrap_err().to_string();
+    let no_certificates = HubSettings {
+        ca_pem: Some(b"nothing".to_vec()),
+        ..usual()
+    };
+    assert_eq!(
+        refused(no_certificates),
+        "the file of root certificates cannot be used: it holds no PEM certificate"
+    );
+    let bad_proxy = HubSettings {
+        proxy: Some("no such thing".into()),
+        ..usual()
+    };
+    assert!(refused(bad_proxy).starts_with("the proxy cannot be used"));
+}
