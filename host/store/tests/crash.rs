@@ -1,0 +1,316 @@
+//! Kills a run between any two of its writes, then opens the store again.
+//!
+//! The program starts itself as a child that sends itself the kill signal before its n-th operation on the disk, for
+//! every n until a run gets through. After each kill the store must read well, the next writer must mend it, and the
+//! next run must neither lose nor repeat a section.
+#![expect(
+    clippy::print_stdout,
+    reason = "this test has its own main function and reports as the harness does"
+)]
+
+#[path = "store/scenario.rs"]
+mod scenario;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, Result, bail, ensure};
+use dlm_core::manifest::RunStatus;
+use dlm_store::metrics::RunFilter;
+use dlm_store::{AdapterSlot, Disk, Store, verify_version};
+use scenario::{Run, id, train, wait};
+
+const FIRST_MS: i64 = 1_776_623_414_000;
+const SECOND_MS: i64 = FIRST_MS + 60_000;
+const THIRD_MS: i64 = SECOND_MS + 60_000;
+
+/// The document of the first run, and of the second: one section stays, one goes, two are new.
+const KEPT: &str = "the kept section";
+const AFTER: &[&str] = &[KEPT, "a new section", "another new section"];
+
+/// A section that takes more than half of the corpus, so that dropping it makes compaction worth while.
+fn removed() -> String {
+    let numbers = (0u32..400).map(|number| number.wrapping_mul(2_654_435_761).to_string());
+    numbers.collect::<Vec<_>>().join(" ")
+}
+
+/// A run has far fewer operations; more means that the child never gets through.
+const OPERATIONS_MAX: u64 = 2000;
+
+/// The second run of a scenario.
+#[derive(Clone, Copy)]
+struct Scenario {
+    name: &'static str,
+    /// 0 makes eviction drop what is not in the document, and compaction cut it out.
+    budget: u64,
+    /// Whether sections that left the document stay remembered.
+    keeps_removed: bool,
+    /// Whether the store exists before the run that is killed.
+    is_prepared: bool,
+}
+
+const SCENARIOS: [Scenario; 3] = [
+    Scenario {
+        name: "second run",
+        budget: u64::MAX,
+        keeps_removed: true,
+        is_prepared: true,
+    },
+    Scenario {
+        name: "second run with eviction and compaction",
+        budget: 0,
+        keeps_removed: false,
+        is_prepared: true,
+    },
+    Scenario {
+        name: "first run",
+        budget: u64::MAX,
+        keeps_removed: false,
+        is_prepared: false,
+    },
+];
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.as_slice() {
+        [role, root, scenario, stop] if role == "child" => child(Path::new(root), scenario.parse()?, stop.parse()?),
+        // The harness's own options: listing has nothing to list, filters for other tests do not concern this one.
+        [option, ..] if option == "--list" => Ok(()),
+        _ => parent(),
+    }
+}
+
+/// Makes the run and dies before operation `stop`.
+fn child(root: &Path, scenario: usize, stop: u64) -> Result<()> {
+    let count = AtomicU64::new(0);
+    let disk = Disk::with_hook(Arc::new(move |_, _| {
+        if count.fetch_add(1, Ordering::SeqCst) == stop {
+            let me = rustix::process::getpid();
+            rustix::process::kill_process(me, rustix::process::Signal::KILL)?;
+        }
+        Ok(())
+    }));
+    let store = Store::at(root, disk);
+    train(&store, &second_run(SCENARIOS[scenario]))?;
+    Ok(())
+}
+
+fn second_run(scenario: Scenario) -> Run<'static> {
+    Run {
+        now_ms: SECOND_MS,
+        sections: AFTER,
+        replay_budget_bytes: scenario.budget,
+    }
+}
+
+fn parent() -> Result<()> {
+    for (index, scenario) in SCENARIOS.into_iter().enumerate() {
+        let directory = tempfile::Builder::new()
+            .prefix("dlm-crash")
+            .tempdir_in(fast_directory())?;
+        let template = directory.path().join("template");
+        fs::create_dir(&template)?;
+        if scenario.is_prepared {
+            let first = Run {
+                now_ms: FIRST_MS,
+                sections: &[KEPT, &removed()],
+                replay_budget_bytes: u64::MAX,
+            };
+            train(&Store::at(&template, Disk::new()), &first)?;
+        }
+        let stops = kill_at_every_operation(directory.path(), &template, index)?;
+        println!("crash: {} was killed at each of its {stops} operations", scenario.name);
+        // Fewer would mean that the hook is not asked.
+        ensure!(stops > 50, "only {stops} operations were seen");
+    }
+    Ok(())
+}
+
+/// Memory where there is such a file system: the kill does not test the disk's cache, and flushing would take minutes.
+fn fast_directory() -> PathBuf {
+    let shared = PathBuf::from("/dev/shm");
+    if shared.is_dir() { shared } else { std::env::temp_dir() }
+}
+
+fn kill_at_every_operation(directory: &Path, template: &Path, index: usize) -> Result<u64> {
+    for stop in 0..OPERATIONS_MAX {
+        let root = directory.join("store");
+        if root.exists() {
+            fs::remove_dir_all(&root)?;
+        }
+        copy_tree(template, &root)?;
+        let status = Command::new(std::env::current_exe()?)
+            .args(["child", &root.to_string_lossy(), &index.to_string(), &stop.to_string()])
+            .status()?;
+        let scenario = SCENARIOS[index];
+        check(&root, scenario, status.success()).with_context(|| {
+            let kept = directory.join("store");
+            format!(
+                "{}, killed at operation {stop}, store {}",
+                scenario.name,
+                kept.display()
+            )
+        })?;
+        if status.success() {
+            return Ok(stop);
+        }
+        ensure!(
+            status.code().is_none(),
+            "the child failed instead of being killed: {status}"
+        );
+    }
+    bail!("the child was still killed at operation {OPERATIONS_MAX}")
+}
+
+fn check(root: &Path, scenario: Scenario, is_finished: bool) -> Result<()> {
+    let store = Store::at(root, Disk::new());
+    check_reader(&store, scenario)?;
+    let version = check_writer(&store, scenario, is_finished)?;
+    check_next_run(&store, scenario, version)
+}
+
+/// What a command without the lock sees right after the kill.
+fn check_reader(store: &Store, scenario: Scenario) -> Result<()> {
+    let inspection = store.inspect()?;
+    ensure!(inspection.is_some() || !scenario.is_prepared, "the manifest is gone");
+    let current = store.current_version(&AdapterSlot::Flat)?;
+    match &current {
+        Some(current) => verify_version(&current.directory)?,
+        None => ensure!(!scenario.is_prepared, "the pointer is gone"),
+    }
+    let corpus = store.replay()?;
+    for entry in corpus.entries() {
+        corpus.read(entry)?;
+    }
+    let known: BTreeSet<_> = corpus.entries().iter().map(|entry| entry.section_id.clone()).collect();
+    if scenario.is_prepared {
+        ensure!(known.contains(&id(KEPT)), "a section of the document is gone");
+        ensure!(
+            known.contains(&id(&removed())) || !scenario.keeps_removed,
+            "a section is gone"
+        );
+        let first = store.paths().versions(&AdapterSlot::Flat).join("v0001");
+        ensure!(
+            fs::read(first.join("adapter_model.safetensors"))? == scenario::weights(1.0),
+            "v0001 changed"
+        );
+    }
+    // The lock is written last, so the run that it names is recorded.
+    if let (Some(lock), Some(inspection)) = (store.determinism_lock()?, inspection) {
+        let mut runs = inspection.manifest.training_runs.iter();
+        let is_recorded = runs.any(|run| run.run_id == lock.last_run_id && run.status == RunStatus::Completed);
+        ensure!(is_recorded, "the lock is newer than its run");
+    }
+    if let Some(reader) = store.metrics_reader()? {
+        reader.runs(&RunFilter::default())?;
+    }
+    Ok(())
+}
+
+/// What the next writer makes of it.
+fn check_writer(store: &Store, scenario: Scenario, is_finished: bool) -> Result<u32> {
+    let mut guard = store.lock(&wait(THIRD_MS))?;
+    let notices = guard.take_notices();
+    let current = guard.current_version(&AdapterSlot::Flat)?;
+    let version = current.and_then(|current| current.number).unwrap_or(0);
+    if is_finished {
+        ensure!(notices.is_empty(), "a finished run needs no mending: {notices:?}");
+        ensure!(
+            version == if scenario.is_prepared { 2 } else { 1 },
+            "v{version:04} is current"
+        );
+    }
+    match guard.manifest()? {
+        Some(manifest) => {
+            ensure!(manifest.adapter_version == version, "manifest and pointer differ");
+            let unfinished = manifest
+                .training_runs
+                .iter()
+                .find(|run| run.status == RunStatus::Running);
+            ensure!(unfinished.is_none(), "a dead run is still running: {unfinished:?}");
+            let mut runs = manifest.training_runs.iter();
+            let is_told = runs.any(|run| run.adapter_version == version && run.status == RunStatus::Completed);
+            ensure!(version == 0 || is_told, "no run accounts for v{version:04}");
+        }
+        None => ensure!(version == 0, "a pointer without a manifest"),
+    }
+    if is_finished && scenario.budget == 0 {
+        ensure!(guard.replay()?.dead_bytes()? == 0, "the corpus was not compacted");
+    }
+    if let Some(reader) = guard.metrics_reader()? {
+        let runs = reader.runs(&RunFilter::default())?;
+        let running = runs.iter().find(|run| run.status.as_deref() == Some("running"));
+        ensure!(
+            running.is_none(),
+            "a dead run is still running in the metrics: {running:?}"
+        );
+    }
+    let damage = guard.verify()?;
+    ensure!(damage.is_empty(), "{damage:?}");
+    ensure!(guard.release()?, "the lock was not ours");
+    let left = leftovers(store.paths().root())?;
+    ensure!(left.is_empty(), "left behind: {left:?}");
+    Ok(version)
+}
+
+/// The next run on the same document neither loses nor repeats a section.
+fn check_next_run(store: &Store, scenario: Scenario, version: u32) -> Result<()> {
+    let run = Run {
+        now_ms: THIRD_MS,
+        ..second_run(scenario)
+    };
+    let report = train(store, &run)?;
+    ensure!(report.version.number > version, "a version was overwritten");
+    let hashes: BTreeSet<_> = report.manifest.content_hashes.keys().cloned().collect();
+    let expected: BTreeSet<_> = AFTER.iter().map(|content| id(content).to_string()).collect();
+    ensure!(hashes == expected, "content hashes are {hashes:?}");
+    let corpus = store.replay()?;
+    let mut found: Vec<_> = corpus.entries().iter().map(|entry| entry.section_id.clone()).collect();
+    let mut wanted: Vec<_> = AFTER.iter().map(|content| id(content)).collect();
+    if scenario.keeps_removed {
+        wanted.push(id(&removed()));
+    }
+    wanted.sort();
+    found.sort();
+    ensure!(found == wanted, "the corpus holds {found:?}, wanted {wanted:?}");
+    let damage = store.verify()?;
+    ensure!(damage.is_empty(), "{damage:?}");
+    let lock = store.determinism_lock()?.context("a lock after success")?;
+    ensure!(
+        report.manifest.next_run_id() == lock.last_run_id + 1,
+        "the lock names another run"
+    );
+    Ok(())
+}
+
+fn leftovers(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() {
+            found.extend(leftovers(&path)?);
+        } else if name.contains(".tmp.") || name == ".lock" || name.starts_with("compacted") {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_tree(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
