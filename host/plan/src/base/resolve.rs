@@ -122,7 +122,7 @@ impl Hints for BaseError {
                     "remove it with `dlm base remove {name}` and add it under another name"
                 )]
             }
-            BaseError::UnknownShape { key } => vec![format!("download it first: `dlm base pull {key}`")],
+            BaseError::UnknownShape { .. } => vec!["choose a base whose sizes are known: `dlm base list`".into()],
             BaseError::RemoteCode { .. } => vec!["choose another base: `dlm base list`".into()],
             BaseError::BadConfig { .. } => Vec::new(),
         }
