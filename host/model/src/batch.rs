@@ -28,6 +28,9 @@ impl Batch {
 
     /// Appends a sequence that continues after the rows of `prefix` (empty: after nothing) and returns its rows.
     ///
+    /// On a model with LongRope, sequences that share a prefix take the long factors together, as soon as one of them is
+    /// long; copies of the prefix would each decide on their own.
+    ///
     /// **Panics:** when `prefix` is no range of rows of this batch.
     pub fn push(&mut self, tokens: &[u32], prefix: Range<usize>) -> Range<usize> {
         let start = self.tokens.len();

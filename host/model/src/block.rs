@@ -169,7 +169,7 @@ pub(crate) fn forward(
 
     let raw = rotate(model, layer, rows, &mut q, &mut k);
     let mut attention = arena.take(t * config.q_width());
-    let mut lse = arena.take(if pass.is_training { t * config.n_heads } else { 0 });
+    let mut lse = arena.take(t * config.n_heads);
     let out = AttentionOut {
         out: &mut attention,
         lse: &mut lse,

@@ -5,15 +5,24 @@ use std::path::PathBuf;
 use dlm_testkit::golden::{CaseResult, run_arch_case};
 
 fn dir(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/arch").join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/golden/arch")
+        .join(name)
 }
 
 fn check(name: &str) {
     let results = run_arch_case(&dir(name)).unwrap();
     let missed: Vec<&CaseResult> = results.iter().filter(|result| !result.pass).collect();
-    assert!(results.len() >= 10, "{name}: only {} numbers were compared", results.len());
+    assert!(
+        results.len() >= 10,
+        "{name}: only {} numbers were compared",
+        results.len()
+    );
     for result in &results {
-        println!("{name}: {} {:.2e} of {:.0e}", result.name, result.deviation, result.tolerance);
+        println!(
+            "{name}: {} {:.2e} of {:.0e}",
+            result.name, result.deviation, result.tolerance
+        );
     }
     assert!(missed.is_empty(), "{name}: {missed:#?}");
 }

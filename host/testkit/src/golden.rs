@@ -4,13 +4,13 @@
 //! described in `tests/golden/README.md` and `tests/golden/arch/README.md`.
 
 mod arch;
-
+mod real;
 mod tensors;
 
 use std::path::{Path, PathBuf};
 
 pub use arch::{run_arch_case, run_arch_case_with};
-
+pub use real::run_real_cases;
 pub use tensors::Tensors;
 
 /// The comparison of one golden number, or of a group of them.
@@ -79,6 +79,12 @@ pub(crate) fn max_abs(found: &[f32], expected: &[f32]) -> f64 {
     let pairs = found.iter().zip(expected);
     pairs
         .map(|(a, b)| f64::from(*a) - f64::from(*b))
-        .map(|difference| if difference.is_nan() { f64::INFINITY } else { difference.abs() })
+        .map(|difference| {
+            if difference.is_nan() {
+                f64::INFINITY
+            } else {
+                difference.abs()
+            }
+        })
         .fold(0.0, f64::max)
 }

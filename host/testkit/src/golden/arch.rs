@@ -153,7 +153,11 @@ impl<'a> Case<'a> {
         let mean = batch.iter().map(|(sum, _)| sum).sum::<f64>() / batch.iter().map(|(_, n)| *n).sum::<usize>() as f64;
         let golden = |key: &str| self.golden[key].as_f64().unwrap_or(f64::NAN);
         Ok(vec![
-            CaseResult::new("nll", max_abs_wide(rows, &numbers(&self.golden["nll_per_sequence"])), LOSS),
+            CaseResult::new(
+                "nll",
+                max_abs_wide(rows, &numbers(&self.golden["nll_per_sequence"])),
+                LOSS,
+            ),
             CaseResult::new("loss", (mean - golden("loss_token_mean")).abs(), LOSS),
             CaseResult::new("long nll", (long - golden("long_nll")).abs(), LOSS),
         ])
@@ -178,7 +182,11 @@ impl<'a> Case<'a> {
             let found = greedy(&self.model, None, &prompt, expected.len());
             let found = found.map_err(|error| model_failed(self.dir, error))?;
             let misses = found.iter().zip(&expected).filter(|(a, b)| a != b).count();
-            let misses = if expected.is_empty() { f64::INFINITY } else { misses as f64 };
+            let misses = if expected.is_empty() {
+                f64::INFINITY
+            } else {
+                misses as f64
+            };
             results.push(CaseResult::new(format!("greedy {index} (wrong tokens)"), misses, 0.0));
         }
         Ok(results)
@@ -199,7 +207,10 @@ impl<'a> Case<'a> {
         let long = self.long();
         match len > 0 && len <= long.len() {
             true => Ok(long[..len].to_vec()),
-            false => Err(malformed(&self.dir.join("golden.json"), format!("no prompt of {len} tokens"))),
+            false => Err(malformed(
+                &self.dir.join("golden.json"),
+                format!("no prompt of {len} tokens"),
+            )),
         }
     }
 
@@ -228,7 +239,11 @@ impl<'a> Case<'a> {
         let first = max_abs_wide(&losses[..1], &expected[..1.min(expected.len())]);
         results.push(CaseResult::new(format!("{name}: loss"), first, LOSS));
         let all = max_abs_wide(&losses, &expected);
-        results.push(CaseResult::new(format!("{name}: losses of three steps"), all, LOSS_AFTER_STEPS));
+        results.push(CaseResult::new(
+            format!("{name}: losses of three steps"),
+            all,
+            LOSS_AFTER_STEPS,
+        ));
         Ok(results)
     }
 

@@ -32,7 +32,10 @@ impl Tensors {
         let file = safetensors::SafeTensors::deserialize(&self.bytes).map_err(|error| malformed(&self.path, error))?;
         let view = file.tensor(name).map_err(|error| malformed(&self.path, error))?;
         if view.dtype() != safetensors::Dtype::F32 {
-            return Err(malformed(&self.path, format!("`{name}` is {:?}, expected F32", view.dtype())));
+            return Err(malformed(
+                &self.path,
+                format!("`{name}` is {:?}, expected F32", view.dtype()),
+            ));
         }
         let values = view.data().as_chunks::<4>().0;
         let values = values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
