@@ -12,6 +12,7 @@ pub mod lock;
 pub mod manifest;
 pub mod ports;
 pub mod section;
+pub mod split;
 pub mod stamp;
 pub mod ulid;
 

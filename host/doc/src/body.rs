@@ -16,6 +16,8 @@ use crate::text::{quote, trim_blanks};
 #[derive(Debug, Default)]
 pub(crate) struct Scan {
     pub sections: Vec<Section>,
+    /// Line of every fence, also of those whose blank prose section was dropped.
+    pub fence_lines: Vec<usize>,
     pub errors: Vec<ParseError>,
     pub warnings: Vec<Warning>,
 }
@@ -64,6 +66,7 @@ pub(crate) fn scan(body: &str, first_line: usize, limits: &Limits) -> Scan {
             };
             if let Some(fence) = fence {
                 close(&open, body, offset, limits, &mut scan);
+                scan.fence_lines.push(number);
                 open = Open {
                     fence,
                     start_line: number,

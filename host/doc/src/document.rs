@@ -28,6 +28,8 @@ pub struct Parsed {
     pub declared_version: u32,
     /// Line of the file on which the body starts.
     pub body_line: usize,
+    /// Line of every fence, also of those whose blank prose section was dropped.
+    pub fence_lines: Vec<usize>,
     pub warnings: Vec<Warning>,
 }
 
@@ -101,6 +103,7 @@ pub fn parse_with(source: &str, limits: &Limits) -> Result<Parsed, ParseErrors> 
             },
             declared_version,
             body_line: layout.body_line,
+            fence_lines: scan.fence_lines,
             warnings,
         }),
         frontmatter => {

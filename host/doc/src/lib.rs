@@ -5,20 +5,29 @@
 //! nothing, and knows no model, store or plugin.
 
 mod body;
+pub mod check;
 mod code_block;
 mod document;
+pub mod edit;
 mod error;
 pub mod fence;
 mod frontmatter;
+pub mod guard;
 mod limits;
 pub mod marker;
 mod migrate;
+mod probes;
+pub mod render;
 mod rows;
+pub mod scaffold;
 mod text;
+pub mod write;
 mod yaml;
 
+pub use check::{CheckReport, TrainingProblem, check, training_problems};
 pub use dlm_core::{AutoMined, AutoSynth, Media, Section, SectionId, SectionKind, Ulid};
 pub use document::{Document, Parsed, parse, parse_bytes, parse_with};
+pub use edit::{EditError, Migrated, append_sections, migrate_text, remove_sections};
 pub use error::{ErrorClass, ParseError, ParseErrors, Warning, WarningKind};
 pub use frontmatter::{
     AdapterConfig, AdapterKind, AudioConfig, AutoOr, CacheConfig, CptConfig, CptSchedule, ExportConfig, Frontmatter,
@@ -26,7 +35,11 @@ pub use frontmatter::{
     PreferenceMethod, PreferenceReference, Problem, Quant, SCHEMA_VERSION, SourceDirective, SourcesPolicy,
     TargetModules, TrainingConfig, WrittenKeys, WrittenKnobs,
 };
+pub use guard::guard;
 pub use limits::Limits;
 pub use migrate::chain;
+pub use probes::{PROBES_MIN, Probe, explicit_probes, probes};
 pub use rows::{Pair, RowError, RowProblem, Rows, Triple, rows};
+pub use scaffold::{minimal_document, starter_document};
 pub use text::decode;
+pub use write::{WriteError, write, write_frontmatter};

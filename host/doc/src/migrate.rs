@@ -72,7 +72,7 @@ pub(crate) fn migrate(root: &mut Node, version: u32, warnings: &mut Vec<Warning>
     }
 }
 
-fn entry<'n>(node: &'n Node, name: &str) -> Option<&'n (Node, Node)> {
+pub(crate) fn entry<'n>(node: &'n Node, name: &str) -> Option<&'n (Node, Node)> {
     match &node.kind {
         Kind::Map(entries) => entries.iter().find(|(key, _)| key.as_key() == Some(name)),
         _ => None,

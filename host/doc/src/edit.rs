@@ -1,0 +1,130 @@
+//! Edits in place: only the bytes concerned change, everything else stays as the author left it.
+//!
+//! Invariants: line ends, comments, key order and every untouched section stay byte-identical; the result is parsed
+//! again, and an edit that would change anything it should not is refused.
+
+mod lines;
+mod migrate;
+
+use dlm_core::{Hints, Section};
+
+use crate::document::{Parsed, parse};
+use crate::error::ParseErrors;
+use crate::write::{WriteError, is_same, write_section};
+
+pub use migrate::{Migrated, migrate_text};
+
+/// Why a text was not edited.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum EditError {
+    #[error("the document does not parse: {0}")]
+    Source(ParseErrors),
+    #[error("{0}")]
+    Section(WriteError),
+    #[error("no section {index}, the document has {sections}")]
+    NoSuchSection { index: usize, sections: usize },
+    #[error("the edited text would not parse: {0}")]
+    Result(ParseErrors),
+    #[error("the edit would change section {index}, probably because a content holds a fence or marker line")]
+    Changes { index: usize },
+    #[error("`training.dpo` on line {line} uses anchors, aliases or merge keys and cannot be moved by machine")]
+    SharedYaml { line: usize },
+    #[error("the migrated frontmatter would read differently")]
+    FrontmatterChanges,
+}
+
+impl Hints for EditError {
+    fn subject(&self) -> &str {
+        "edit"
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            EditError::Source(errors) | EditError::Result(errors) => errors.hints(),
+            EditError::SharedYaml { .. } | EditError::FrontmatterChanges => {
+                vec!["rename `training.dpo` to `training.preference` by hand and set `dlm_version: 15`".to_owned()]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Appends sections at the end of a text.
+///
+/// No blank line is put before the first new fence, so the last section keeps its content and its id.
+///
+/// **Errors**: the text does not parse; a section cannot be written, or would read back differently.
+pub fn append_sections(source: &str, sections: &[Section]) -> Result<String, EditError> {
+    let before = parse(source).map_err(EditError::Source)?;
+    let mut added = String::new();
+    for (index, section) in sections.iter().enumerate() {
+        // Never as the first section of a document, which alone may go without a fence.
+        write_section(&mut added, index.max(1), section).map_err(EditError::Section)?;
+    }
+    let newline = lines::newline_of(source);
+    let mut text = source.to_owned();
+    if !added.is_empty() && !text.ends_with(['\n', '\r']) {
+        text.push_str(newline);
+    }
+    text.push_str(&added.replace('\n', newline));
+    let expected: Vec<&Section> = before.sections().iter().chain(sections).collect();
+    verify(&before, &expected, &text)?;
+    Ok(text)
+}
+
+/// Removes the sections with these indices, each from its fence to the line before the next fence.
+///
+/// **Errors**: the text does not parse; there is no such section.
+pub fn remove_sections(source: &str, indices: &[usize]) -> Result<String, EditError> {
+    let before = parse(source).map_err(EditError::Source)?;
+    let sections = before.sections();
+    if let Some(index) = indices.iter().copied().find(|index| *index >= sections.len()) {
+        return Err(EditError::NoSuchSection {
+            index,
+            sections: sections.len(),
+        });
+    }
+    let ranges = lines::ranges(source);
+    let mut is_removed = vec![false; ranges.len()];
+    for index in indices {
+        let from = sections[*index].start_line;
+        let to = before
+            .fence_lines
+            .iter()
+            .copied()
+            .find(|line| *line > from)
+            .unwrap_or(ranges.len() + 1);
+        is_removed[from - 1..to - 1].fill(true);
+    }
+    let kept = ranges.iter().zip(&is_removed).filter(|(_, removed)| !**removed);
+    let text: String = kept.map(|(range, _)| &source[range.clone()]).collect();
+    let expected: Vec<&Section> = sections
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| !indices.contains(index))
+        .map(|(_, section)| section)
+        .collect();
+    verify(&before, &expected, &text)?;
+    Ok(text)
+}
+
+fn verify(before: &Parsed, expected: &[&Section], text: &str) -> Result<(), EditError> {
+    let after = parse(text).map_err(EditError::Result)?;
+    if after.frontmatter() != before.frontmatter() {
+        return Err(EditError::FrontmatterChanges);
+    }
+    let found = after.sections();
+    let changed = expected
+        .iter()
+        .zip(found)
+        .position(|(expected, found)| !is_same(expected, found));
+    let index = changed.or_else(|| (expected.len() != found.len()).then(|| expected.len().min(found.len())));
+    match index {
+        Some(index) => Err(EditError::Changes { index }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[path = "edit/tests.rs"]
+mod tests;
