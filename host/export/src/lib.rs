@@ -1,1 +1,29 @@
-//! Skeleton; being written.
+//! Export: a model or an adapter as a GGUF file that other programs load, and the check of what was written.
+//!
+//! Data goes one way: model facts + weights -> [`ModelPlan`] (every tensor, type, size and metadata value, nothing
+//! touched yet) -> [`write_model`] (one tensor in memory at a time, an atomic file) -> [`verify_model`] (reads the file
+//! back through the independent reader of `dlm-model` and compares).
+//!
+//! Must not know: targets, plugins, stores, documents, the network. Nothing here prints or reads the clock; same inputs
+//! give the same bytes whatever the thread count.
+
+mod adapter;
+mod encode;
+mod error;
+mod metadata;
+mod names;
+mod plan;
+mod recipe;
+mod verify;
+mod vocabulary;
+mod writer;
+
+pub use adapter::{AdapterExport, AdapterModule, AdapterPlan, plan_adapter, write_adapter};
+pub use error::ExportError;
+pub use metadata::Identity;
+pub use names::gguf_name;
+pub use plan::{ModelExport, ModelPlan, PlannedTensor, plan_model, write_model};
+pub use recipe::{Quant, tensor_type};
+pub use verify::{LogitsReport, TypeError, VerifyReport, compare_logits, verify_model};
+pub use vocabulary::Vocabulary;
+pub use writer::{GgufWriter, TensorRow, Written};

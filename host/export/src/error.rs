@@ -1,0 +1,91 @@
+//! What can go wrong in an export.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use dlm_core::{FailureKind, Hints};
+use dlm_kernels::quant::{GgmlType, QuantError};
+use dlm_model::weights::WeightError;
+
+/// An export that cannot be planned, written or trusted.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    #[error("unknown quant level `{found}`, expected one of F16, Q8_0, Q6_K, Q5_K_M, Q4_K_M")]
+    Quant { found: String },
+    #[error("tensor `{name}` has no place in a GGUF file of architecture `{architecture}`")]
+    UnknownTensor { name: String, architecture: &'static str },
+    #[error("tensor `{name}` has the shape {found:?}, expected {expected}")]
+    Shape {
+        name: String,
+        found: Vec<usize>,
+        expected: String,
+    },
+    #[error("{what}")]
+    Inexpressible { what: String },
+    #[error("write the tokenizer into the file: {cause}")]
+    Tokenizer { cause: String },
+    #[error("tensor `{name}` holds a value that is {found}; a file of type {ty} cannot carry it")]
+    Value { name: String, found: f32, ty: GgmlType },
+    #[error("adapter module `{module}`: {cause}")]
+    Adapter { module: String, cause: String },
+    #[error("write `{path}`: no space left on the device ({needed} bytes are needed in all)")]
+    DiskFull { path: PathBuf, needed: u64 },
+    #[error("write `{path}`: {source}")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("write tensor `{found}`: the plan expects {expected} next")]
+    Order { expected: String, found: String },
+    #[error("write tensor `{name}`: {found} bytes, the plan expects {expected}")]
+    Length {
+        name: String,
+        found: usize,
+        expected: usize,
+    },
+    #[error("the export was interrupted; nothing was left behind")]
+    Cancelled,
+    #[error(transparent)]
+    Weight(#[from] WeightError),
+    #[error(transparent)]
+    Codec(#[from] QuantError),
+    #[error("check `{path}`: {cause}")]
+    Verify { path: PathBuf, cause: String },
+}
+
+impl ExportError {
+    /// Names the file of a failed write, and tells a full disk from other causes.
+    pub(crate) fn io(path: &Path, needed: u64, source: io::Error) -> ExportError {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ExportError::DiskFull { path, needed },
+            _ => ExportError::Io { path, source },
+        }
+    }
+}
+
+impl Hints for ExportError {
+    fn subject(&self) -> &str {
+        match self {
+            ExportError::Verify { .. } => "preflight",
+            _ => "export",
+        }
+    }
+
+    fn kind(&self) -> FailureKind {
+        match self {
+            ExportError::Quant { .. } => FailureKind::Misuse,
+            ExportError::Cancelled => FailureKind::Interrupted,
+            _ => FailureKind::Runtime,
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            ExportError::Quant { .. } => vec!["pass `--quant Q4_K_M`".to_owned()],
+            ExportError::DiskFull { .. } => {
+                vec!["free space on that device, or choose a smaller level such as `--quant Q4_K_M`".to_owned()]
+            }
+            ExportError::Adapter { .. } => vec!["pass `--merged`".to_owned()],
+            ExportError::Value { .. } => vec!["train again with a smaller learning rate".to_owned()],
+            _ => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Which type each tensor gets.
+//!
+//! Invariants: a pure function of level, name, shape and model facts; a row always is a whole number of blocks.
+//! **Source:** `spec/export.md` section 4, which follows llama.cpp's own choice tensor by tensor.
+
+use dlm_kernels::quant::GgmlType;
+
+use crate::error::ExportError;
+
+/// A quantisation level of the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(non_camel_case_types, reason = "these are the names that users type")]
+pub enum Quant {
+    F16,
+    Q8_0,
+    Q6_K,
+    Q5_K_M,
+    Q4_K_M,
+}
+
+impl Quant {
+    /// Every level, largest file first.
+    pub const ALL: [Quant; 5] = [Quant::F16, Quant::Q8_0, Quant::Q6_K, Quant::Q5_K_M, Quant::Q4_K_M];
+
+    /// Returns the name, as typed and as used in file names.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Quant::F16 => "F16",
+            Quant::Q8_0 => "Q8_0",
+            Quant::Q6_K => "Q6_K",
+            Quant::Q5_K_M => "Q5_K_M",
+            Quant::Q4_K_M => "Q4_K_M",
+        }
+    }
+
+    /// Finds the level of a name; case matters.
+    pub fn parse(name: &str) -> Result<Quant, ExportError> {
+        let found = Quant::ALL.into_iter().find(|quant| quant.name() == name);
+        found.ok_or_else(|| ExportError::Quant { found: name.to_owned() })
+    }
+
+    /// Returns the number of `general.file_type`.
+    pub const fn file_type(self) -> u32 {
+        match self {
+            Quant::F16 => 1,
+            Quant::Q8_0 => 7,
+            Quant::Q6_K => 18,
+            Quant::Q5_K_M => 17,
+            Quant::Q4_K_M => 15,
+        }
+    }
+
+    /// Returns the type of a matrix without a rule of its own.
+    pub const fn main_type(self) -> GgmlType {
+        match self {
+            Quant::F16 => GgmlType::F16,
+            Quant::Q8_0 => GgmlType::Q8_0,
+            Quant::Q6_K => GgmlType::Q6_K,
+            Quant::Q5_K_M => GgmlType::Q5_K,
+            Quant::Q4_K_M => GgmlType::Q4_K,
+        }
+    }
+}
+
+/// What a choice of type hangs on beside the tensor itself.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelFacts {
+    pub layers: usize,
+    /// The head is the embedding matrix.
+    pub tied: bool,
+    /// Experts per layer, 0 without.
+    pub experts: usize,
+}
+
+/// Says whether a layer is among those that get more bits.
+const fn gets_more_bits(layer: usize, layers: usize) -> bool {
+    layer < layers / 8 || layer >= 7 * layers / 8 || (layer - layers / 8) % 3 == 2
+}
+
+/// Says whether a tensor is a matrix that levels apply to; everything else stays F32.
+pub fn is_matrix(name: &str, shape: &[usize]) -> bool {
+    shape.len() >= 2
+        && name.ends_with("weight")
+        && !name.ends_with("_norm.weight")
+        && !name.ends_with("ffn_gate_inp.weight")
+        && !name.starts_with("rope_")
+}
+
+/// Falls back to a type whose blocks divide the row.
+fn fitting(ty: GgmlType, row: usize) -> GgmlType {
+    if row.is_multiple_of(ty.block_size()) {
+        return ty;
+    }
+    let smaller = match ty {
+        GgmlType::Q4_K => GgmlType::Q5_0,
+        GgmlType::Q5_K => GgmlType::Q5_1,
+        GgmlType::Q6_K => GgmlType::Q8_0,
+        other => other,
+    };
+    if row.is_multiple_of(smaller.block_size()) {
+        smaller
+    } else {
+        GgmlType::F16
+    }
+}
+
+fn layer_of(name: &str) -> Option<usize> {
+    name.strip_prefix("blk.")?.split_once('.')?.0.parse().ok()
+}
+
+/// The rule of the mixed levels, before the fallback for short rows.
+fn mixed(quant: Quant, name: &str, row: usize, facts: &ModelFacts) -> GgmlType {
+    let main = quant.main_type();
+    if name == "output.weight" || (facts.tied && name == "token_embd.weight") {
+        let whole = row.is_multiple_of(main.block_size());
+        return if main == GgmlType::Q8_0 || !whole {
+            GgmlType::Q8_0
+        } else {
+            GgmlType::Q6_K
+        };
+    }
+    let is = |part: &str| name.contains(part);
+    let eight = facts.experts == 8;
+    if eight && (is("attn_v.weight") || is("attn_k.weight")) {
+        return GgmlType::Q8_0;
+    }
+    if eight && is("attn_output.weight") && quant == Quant::Q4_K_M {
+        return GgmlType::Q5_K;
+    }
+    let sensitive = is("attn_v.weight") || is("attn_qkv.weight") || is("ffn_down");
+    let more = layer_of(name).is_some_and(|layer| gets_more_bits(layer, facts.layers));
+    match quant {
+        Quant::Q4_K_M | Quant::Q5_K_M if sensitive && more => GgmlType::Q6_K,
+        _ => main,
+    }
+}
+
+/// Returns the type of tensor `name` with the given shape (outermost dimension first).
+pub fn tensor_type(quant: Quant, name: &str, shape: &[usize], facts: &ModelFacts) -> GgmlType {
+    if !is_matrix(name, shape) {
+        return GgmlType::F32;
+    }
+    if quant == Quant::F16 {
+        return GgmlType::F16;
+    }
+    let row = shape.last().copied().unwrap_or(0);
+    fitting(mixed(quant, name, row, facts), row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMOLLM2: ModelFacts = ModelFacts {
+        layers: 30,
+        tied: true,
+        experts: 0,
+    };
+    const UNTIED: ModelFacts = ModelFacts {
+        layers: 32,
+        tied: false,
+        experts: 0,
+    };
+    const EIGHT: ModelFacts = ModelFacts {
+        layers: 32,
+        tied: false,
+        experts: 8,
+    };
+
+    fn check(facts: &ModelFacts, name: &str, shape: &[usize], expected: [GgmlType; 5]) {
+        let found = Quant::ALL.map(|quant| tensor_type(quant, name, shape, facts));
+        assert_eq!(found, expected, "{name} {shape:?} at {:?}", Quant::ALL.map(Quant::name));
+    }
+
+    #[test]
+    fn rows_of_576_fall_back_to_blocks_of_32() {
+        use GgmlType::{F16, F32, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
+        check(
+            &SMOLLM2,
+            "blk.3.attn_q.weight",
+            &[576, 576],
+            [F16, Q8_0, Q8_0, Q5_1, Q5_0],
+        );
+        check(
+            &SMOLLM2,
+            "blk.0.attn_v.weight",
+            &[192, 576],
+            [F16, Q8_0, Q8_0, Q8_0, Q8_0],
+        );
+        check(
+            &SMOLLM2,
+            "blk.3.attn_v.weight",
+            &[192, 576],
+            [F16, Q8_0, Q8_0, Q5_1, Q5_0],
+        );
+        check(
+            &SMOLLM2,
+            "blk.0.ffn_down.weight",
+            &[576, 1536],
+            [F16, Q8_0, Q6_K, Q6_K, Q6_K],
+        );
+        check(
+            &SMOLLM2,
+            "blk.3.ffn_down.weight",
+            &[576, 1536],
+            [F16, Q8_0, Q6_K, Q5_K, Q4_K],
+        );
+        check(
+            &SMOLLM2,
+            "token_embd.weight",
+            &[49152, 576],
+            [F16, Q8_0, Q8_0, Q8_0, Q8_0],
+        );
+        check(&SMOLLM2, "blk.3.attn_norm.weight", &[576], [F32; 5]);
+        check(&SMOLLM2, "blk.3.attn_q.bias", &[576], [F32; 5]);
+    }
+
+    #[test]
+    fn whole_super_blocks_keep_their_type() {
+        use GgmlType::{F16, F32, Q4_K, Q5_K, Q6_K, Q8_0};
+        check(&UNTIED, "output.weight", &[32000, 4096], [F16, Q8_0, Q6_K, Q6_K, Q6_K]);
+        check(
+            &UNTIED,
+            "token_embd.weight",
+            &[32000, 4096],
+            [F16, Q8_0, Q6_K, Q5_K, Q4_K],
+        );
+        check(
+            &UNTIED,
+            "blk.31.attn_qkv.weight",
+            &[9216, 3072],
+            [F16, Q8_0, Q6_K, Q6_K, Q6_K],
+        );
+        check(
+            &UNTIED,
+            "blk.5.ffn_up.weight",
+            &[11008, 4096],
+            [F16, Q8_0, Q6_K, Q5_K, Q4_K],
+        );
+        check(
+            &EIGHT,
+            "blk.5.attn_k.weight",
+            &[1024, 4096],
+            [F16, Q8_0, Q8_0, Q8_0, Q8_0],
+        );
+        check(
+            &EIGHT,
+            "blk.5.attn_output.weight",
+            &[4096, 4096],
+            [F16, Q8_0, Q6_K, Q5_K, Q5_K],
+        );
+        check(
+            &EIGHT,
+            "blk.31.ffn_down_exps.weight",
+            &[8, 4096, 14336],
+            [F16, Q8_0, Q6_K, Q6_K, Q6_K],
+        );
+        check(&EIGHT, "blk.5.ffn_gate_inp.weight", &[8, 4096], [F32; 5]);
+        check(&UNTIED, "rope_freqs.weight", &[64], [F32; 5]);
+    }
+
+    #[test]
+    fn rows_that_no_block_divides_stay_halves() {
+        use GgmlType::F16;
+        check(&UNTIED, "blk.5.ffn_up.weight", &[64, 48], [F16; 5]);
+        check(&UNTIED, "output.weight", &[64, 48], [F16; 5]);
+    }
+
+    #[test]
+    fn layers_with_more_bits_are_the_first_and_last_eighth_and_every_third() {
+        let chosen: Vec<usize> = (0..30).filter(|layer| gets_more_bits(*layer, 30)).collect();
+        assert_eq!(chosen, [0, 1, 2, 5, 8, 11, 14, 17, 20, 23, 26, 27, 28, 29]);
+    }
+
+    #[test]
+    fn only_the_five_names_parse() {
+        assert_eq!(Quant::ALL.map(|quant| Quant::parse(quant.name()).unwrap()), Quant::ALL);
+        assert!(Quant::parse("q4_k_m").is_err() && Quant::parse("Q4_0").is_err());
+    }
+}
