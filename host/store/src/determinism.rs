@@ -68,7 +68,7 @@ pub fn load_lock(path: &Path) -> Result<Option<DlmLock>, DeterminismLockError> {
     };
     let map = record::object(&bytes).map_err(corrupt)?;
     let version = map.get("lock_version").cloned().unwrap_or(Value::Null);
-    if version != Value::from(LOCK_VERSION) {
+    if version.as_u64() != Some(u64::from(LOCK_VERSION)) {
         return Err(DeterminismLockError::Version {
             path: path.to_owned(),
             found: version.to_string(),

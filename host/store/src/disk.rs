@@ -286,15 +286,22 @@ impl Disk {
         }
     }
 
-    /// Gives the file `existing` the second name `name`, which must be free; says whether it was.
-    pub(crate) fn link(&self, existing: &Path, name: &Path) -> Result<bool, DiskError> {
+    /// Gives the temporary file `existing` the name `name`, which must be free; says whether it was.
+    ///
+    /// The temporary name is gone afterwards.
+    pub(crate) fn claim(&self, existing: &Path, name: &Path) -> Result<bool, DiskError> {
         let linked = self
             .ask(Operation::Link, name)
             .and_then(|()| fs::hard_link(existing, name));
         match linked {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(source) => Err(failed(name, "create", 0, source)),
+            Ok(()) => self.remove_file(existing).map(|_| true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.remove_file(existing).map(|_| false),
+            // A file system without hard links: a rename, which is not exclusive, after a look that leaves a tiny gap.
+            Err(error) if is_unsupported(&error) && !name.exists() => self.rename(existing, name).map(|()| true),
+            Err(source) => {
+                let _ = fs::remove_file(existing);
+                Err(failed(name, "create", 0, source))
+            }
         }
     }
 
@@ -352,6 +359,13 @@ impl Disk {
         }
         Ok(removed)
     }
+}
+
+fn is_unsupported(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied | io::ErrorKind::TooManyLinks
+    )
 }
 
 #[cfg(unix)]

@@ -216,9 +216,7 @@ fn create(disk: &Disk, path: &Path, host: &str, now: Stamp) -> Result<Option<Fil
         return Ok(None);
     }
     let (temporary, file) = prepare(disk, path, host, now)?;
-    let linked = disk.link(&temporary, path);
-    disk.remove_file(&temporary)?;
-    Ok(linked?.then_some(file))
+    Ok(disk.claim(&temporary, path)?.then_some(file))
 }
 
 fn prepare(disk: &Disk, path: &Path, host: &str, now: Stamp) -> Result<(PathBuf, File), ExclusiveError> {

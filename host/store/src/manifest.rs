@@ -76,7 +76,7 @@ pub fn load_manifest(path: &Path) -> Result<Option<Manifest>, ManifestError> {
     };
     let map = record::object(&bytes).map_err(corrupt)?;
     let version = map.get("schema_version");
-    let is_ours = version.is_none_or(|found| *found == Value::from(MANIFEST_SCHEMA_VERSION));
+    let is_ours = version.is_none_or(|found| found.as_u64() == Some(u64::from(MANIFEST_SCHEMA_VERSION)));
     if !is_ours {
         return Err(ManifestError::Version {
             path: path.to_owned(),
