@@ -35,7 +35,7 @@ fn softmax_body<const FUSED: bool>(row: &mut [f32]) {
     for x in row.iter_mut() {
         *x = exp::<FUSED>(*x - top);
     }
-    let scale = 1.0 / sum::<FUSED>(row.len(), |i, sum| sum + row[i]);
+    let scale = 1.0 / sum(row, |sum, x| sum + x);
     for x in row {
         *x *= scale;
     }

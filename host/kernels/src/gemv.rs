@@ -6,6 +6,7 @@
 //! nor the threads.
 
 use crate::ctx::{Ctx, Simd, Write};
+use crate::lanes::fold16;
 use crate::pack::Float;
 use crate::pool::Disjoint;
 use crate::product::float_of;
@@ -41,7 +42,7 @@ pub(crate) fn gemv(ctx: &Ctx, x: &[f32], t: usize, outputs: &mut [(&Weight, &mut
     let plain: Vec<(&Weight, Disjoint<'_, f32>)> = outputs
         .iter_mut()
         .filter(|(w, _)| w.decode_panels().is_none())
-        .map(|(w, y)| (*w, Disjoint::new(&mut **y)))
+        .map(|(w, y)| (*w, Disjoint::new(y)))
         .collect();
     let bytes: usize = plain.iter().map(|(w, _)| w.bytes().len()).sum();
     let threads = ctx.pool.threads();
@@ -154,7 +155,7 @@ fn dot_plain<const FUSED: bool>(
             }
         }
         for (out, sums) in out.iter_mut().zip(sums) {
-            out[row] = fold(sums);
+            out[row] = fold16(sums);
         }
     }
     out
@@ -181,24 +182,12 @@ fn widen(float: Float, bytes: &[u8], out: &mut [f32; LANES]) {
     }
 }
 
-/// Adds the lanes pairwise: halves onto halves.
-#[inline(always)]
-fn fold(mut lanes: [f32; LANES]) -> f32 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            lanes[i] += lanes[i + width];
-        }
-        width /= 2;
-    }
-    lanes[0]
-}
-
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Float, GEMV_ROWS, GROUP, dot_plain, fold};
+    use super::{Float, GEMV_ROWS, GROUP, dot_plain};
+    use crate::lanes::fold16;
 
     /// # Safety
     /// AVX2, FMA and F16C are there.
@@ -306,7 +295,7 @@ mod x86 {
         for (row, sums) in sums.iter().enumerate() {
             for (i, sum) in sums.iter().enumerate() {
                 // SAFETY: 512 bits are sixteen floats.
-                out[i][first + row] = fold(unsafe { std::mem::transmute::<__m512, [f32; 16]>(*sum) });
+                out[i][first + row] = fold16(unsafe { std::mem::transmute::<__m512, [f32; 16]>(*sum) });
             }
         }
     }

@@ -45,33 +45,70 @@ pub(crate) fn fma<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// Sums `f(i)` over `0..len` in [`LANES`] lanes, folded pairwise at the end.
+/// Sums `f` over the elements of a slice in [`LANES`] lanes, folded pairwise at the end; `f` gets the running sum.
 #[inline(always)]
-pub(crate) fn sum<const FUSED: bool>(len: usize, f: impl Fn(usize, f32) -> f32) -> f32 {
+pub(crate) fn sum(values: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
-    let whole = len / LANES * LANES;
-    for start in (0..whole).step_by(LANES) {
-        for (i, lane) in lanes.iter_mut().enumerate() {
-            *lane = f(start + i, *lane);
+    let (blocks, rest) = values.as_chunks::<LANES>();
+    for block in blocks {
+        for (lane, &x) in lanes.iter_mut().zip(block) {
+            *lane = f(*lane, x);
         }
     }
-    for (i, lane) in lanes.iter_mut().enumerate().take(len - whole) {
-        *lane = f(whole + i, *lane);
+    for (lane, &x) in lanes.iter_mut().zip(rest) {
+        *lane = f(*lane, x);
     }
     fold(lanes)
 }
 
-/// Adds the lanes pairwise, halves onto halves.
+/// The dot product of two slices of one length.
 #[inline(always)]
-pub(crate) fn fold<const N: usize>(mut lanes: [f32; N]) -> f32 {
-    let mut width = N / 2;
-    while width > 0 {
-        for i in 0..width {
-            lanes[i] += lanes[i + width];
+pub(crate) fn dot<const FUSED: bool>(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (a_blocks, a_rest) = a.as_chunks::<LANES>();
+    let (b_blocks, b_rest) = b.as_chunks::<LANES>();
+    for (a, b) in a_blocks.iter().zip(b_blocks) {
+        for i in 0..LANES {
+            lanes[i] = fma::<FUSED>(a[i], b[i], lanes[i]);
         }
-        width /= 2;
     }
-    lanes[0]
+    for (lane, (a, b)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
+        *lane = fma::<FUSED>(*a, *b, *lane);
+    }
+    fold(lanes)
+}
+
+/// The sum of `a * (b + offset) * c` over three slices of one length.
+#[inline(always)]
+pub(crate) fn dot3<const FUSED: bool>(a: &[f32], (b, offset): (&[f32], f32), c: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (a_blocks, a_rest) = a.as_chunks::<LANES>();
+    let (b_blocks, b_rest) = b.as_chunks::<LANES>();
+    let (c_blocks, c_rest) = c.as_chunks::<LANES>();
+    for ((a, b), c) in a_blocks.iter().zip(b_blocks).zip(c_blocks) {
+        for i in 0..LANES {
+            lanes[i] = fma::<FUSED>(a[i] * (b[i] + offset), c[i], lanes[i]);
+        }
+    }
+    for (lane, ((a, b), c)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest).zip(c_rest)) {
+        *lane = fma::<FUSED>(a * (b + offset), *c, *lane);
+    }
+    fold(lanes)
+}
+
+/// Adds the lanes pairwise, halves onto halves; written out, so that it stays in registers.
+#[inline(always)]
+fn fold(lanes: [f32; LANES]) -> f32 {
+    let sixteen: [f32; 16] = std::array::from_fn(|i| lanes[i] + lanes[i + 16]);
+    fold16(sixteen)
+}
+
+/// Adds sixteen lanes pairwise, halves onto halves.
+#[inline(always)]
+pub(crate) fn fold16(lanes: [f32; 16]) -> f32 {
+    let eight: [f32; 8] = std::array::from_fn(|i| lanes[i] + lanes[i + 8]);
+    let four: [f32; 4] = std::array::from_fn(|i| eight[i] + eight[i + 4]);
+    (four[0] + four[2]) + (four[1] + four[3])
 }
 
 /// The largest value of a slice; minus infinity when it is empty, and NaN is passed over.

@@ -198,7 +198,7 @@ mod tests {
             let w = weight(GgmlType::BF16, 300, 900, 9);
             let t = 77;
             let (x, dy) = (values(t * 900, 10), values(t * 300, 11));
-            let mut expected = None;
+            let mut expected: [Option<[Vec<f32>; 3]>; 2] = [None, None];
             for threads in [1, 2, 3, 5] {
                 let ctx = Ctx::new(threads, simd);
                 for compute in computes(&ctx) {
@@ -210,11 +210,10 @@ mod tests {
                     assert_same_bits(&few, &y[9 * 300..15 * 300], "six rows of many");
                     let mut one = vec![0.0; 300];
                     linear(&ctx, compute, &x[..900], 1, &w, &mut one, Write::Set);
-                    if compute == Compute::F32 {
-                        let (y0, dx0, one0) = expected.get_or_insert((y.clone(), dx.clone(), one.clone()));
-                        assert_same_bits(&y, y0, "y");
-                        assert_same_bits(&dx, dx0, "dx");
-                        assert_same_bits(&one, one0, "one row");
+                    let found = [y, dx, one];
+                    let expected = expected[compute as usize].get_or_insert_with(|| found.clone());
+                    for (found, expected) in found.iter().zip(expected) {
+                        assert_same_bits(found, expected, &format!("{simd:?} {compute:?}, {threads} threads"));
                     }
                 }
             }

@@ -85,9 +85,7 @@ fn cap_row<const FUSED: bool>(logits: &mut [f32], softcap: Option<f32>) {
 fn logprob_body<const FUSED: bool>(logits: &[f32], softcap: Option<f32>, token: usize) -> f32 {
     // The cap is monotonous, so the largest raw logit is the largest capped one.
     let top = cap::<FUSED>(max(logits), softcap);
-    let total = sum::<FUSED>(logits.len(), |i, sum| {
-        sum + exp::<FUSED>(cap::<FUSED>(logits[i], softcap) - top)
-    });
+    let total = sum(logits, |sum, z| sum + exp::<FUSED>(cap::<FUSED>(z, softcap) - top));
     cap::<FUSED>(logits[token], softcap) - top - total.ln()
 }
 
@@ -97,12 +95,12 @@ per_simd!(fn logprob_row(logits: &[f32], softcap: Option<f32>, token: usize) -> 
 #[inline(always)]
 fn exponentials<const FUSED: bool>(logits: &mut [f32], top: f32, keep_logits: bool) -> f32 {
     if keep_logits {
-        return sum::<FUSED>(logits.len(), |i, sum| sum + exp::<FUSED>(logits[i] - top));
+        return sum(logits, |sum, z| sum + exp::<FUSED>(z - top));
     }
     for z in logits.iter_mut() {
         *z = exp::<FUSED>(*z - top);
     }
-    sum::<FUSED>(logits.len(), |i, sum| sum + logits[i])
+    sum(logits, |sum, e| sum + e)
 }
 
 /// Turns what [`exponentials`] left into `factor * e^(z - top)`, times the slope of the cap.

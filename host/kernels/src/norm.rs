@@ -2,14 +2,14 @@
 
 use crate::ctx::{Ctx, Write};
 use crate::elementwise::rows_per_task;
-use crate::lanes::{fma, per_simd, sum};
+use crate::lanes::{dot, dot3, fma, per_simd};
 use crate::pool::Disjoint;
 
 #[inline(always)]
 fn forward_body<const FUSED: bool>(x: &[f32], weight: &[f32], offset: f32, eps: f32, y: &mut [f32]) -> f32 {
     let d = weight.len();
     let (x, y) = (&x[..d], &mut y[..d]);
-    let mean = sum::<FUSED>(d, |i, sum| fma::<FUSED>(x[i], x[i], sum)) / d as f32;
+    let mean = dot::<FUSED>(x, x) / d as f32;
     let r = 1.0 / (mean + eps).sqrt();
     for i in 0..d {
         y[i] = x[i] * r * (weight[i] + offset);
@@ -23,23 +23,19 @@ per_simd!(fn forward_row(x: &[f32], weight: &[f32], offset: f32, eps: f32, y: &m
 fn backward_body<const FUSED: bool>(
     x: &[f32],
     weight: &[f32],
-    offset: f32,
-    r: f32,
+    (offset, r): (f32, f32),
     dy: &[f32],
     dx: &mut [f32],
     write: Write,
 ) {
     let d = weight.len();
     let (x, dy, dx) = (&x[..d], &dy[..d], &mut dx[..d]);
-    let dot = sum::<FUSED>(d, |i, sum| fma::<FUSED>(dy[i] * (weight[i] + offset), x[i], sum));
+    let dot = dot3::<FUSED>(dy, (weight, offset), x);
     let pull = -(r * r * r * (dot / d as f32));
-    let keep = if write == Write::Add { 1.0 } else { 0.0 };
-    if write == Write::Set {
-        dx.fill(0.0);
-    }
-    for i in 0..d {
-        let value = fma::<FUSED>(pull, x[i], r * dy[i] * (weight[i] + offset));
-        dx[i] = fma::<FUSED>(keep, dx[i], value);
+    let value = |i: usize| fma::<FUSED>(pull, x[i], r * dy[i] * (weight[i] + offset));
+    match write {
+        Write::Set => (0..d).for_each(|i| dx[i] = value(i)),
+        Write::Add => (0..d).for_each(|i| dx[i] += value(i)),
     }
 }
 
@@ -47,8 +43,7 @@ per_simd!(
     fn backward_row(
         x: &[f32],
         weight: &[f32],
-        offset: f32,
-        r: f32,
+        offset_and_r: (f32, f32),
         dy: &[f32],
         dx: &mut [f32],
         write: Write,
@@ -110,7 +105,7 @@ pub fn rmsnorm_backward(
         for (i, dx) in dx.chunks_exact_mut(d).enumerate() {
             let row = index * group + i;
             let (x, dy) = (&x[row * d..][..d], &dy[row * d..][..d]);
-            backward_row(ctx.simd, x, weight, offset, inv_rms[row], dy, dx, write);
+            backward_row(ctx.simd, x, weight, (offset, inv_rms[row]), dy, dx, write);
         }
     });
 }

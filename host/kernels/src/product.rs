@@ -278,6 +278,8 @@ struct PackedRows<'a> {
     blocks: usize,
     steps: usize,
     data: &'a [f32],
+    /// Distance between the steps of a transposed factor, which tiles read where it lies.
+    in_place: Option<usize>,
 }
 
 impl PackedRows<'_> {
@@ -285,12 +287,33 @@ impl PackedRows<'_> {
     fn first(&self, index: usize) -> usize {
         index * self.rows / self.blocks
     }
+
+    /// Returns the elements of rows `first..first + height` from step `offset` on, and the distance between steps.
+    fn block(&self, first: usize, height: usize, offset: usize, count: usize) -> (&[f32], usize) {
+        match self.in_place {
+            Some(_) if count == 0 => (&[], 0),
+            Some(step) => (&self.data[first + offset * step..][..(count - 1) * step + height], step),
+            None => (
+                &self.data[first * self.steps + offset * height..][..count * height],
+                height,
+            ),
+        }
+    }
 }
 
 fn pack_rows<R>(ctx: &Ctx, compute: Compute, a: &Dense<'_>, body: impl FnOnce(&PackedRows<'_>) -> R) -> R {
     let (m, k) = (a.rows, a.columns);
     let steps = steps(compute, k);
     let blocks = m.div_ceil(rows_max(ctx.simd)).max(1);
+    if compute == Compute::F32 && a.row_step == 1 {
+        return body(&PackedRows {
+            rows: m,
+            blocks,
+            steps,
+            data: a.values,
+            in_place: Some(a.column_step),
+        });
+    }
     scratch::with(m * steps, |data| {
         let cells = Disjoint::new(data);
         let pack = |index: usize| {
@@ -309,6 +332,7 @@ fn pack_rows<R>(ctx: &Ctx, compute: Compute, a: &Dense<'_>, body: impl FnOnce(&P
             blocks,
             steps,
             data,
+            in_place: None,
         })
     })
 }
@@ -509,14 +533,14 @@ impl Call<'_> {
         for block in blocks.0..blocks.1 {
             let (first, end) = (self.rows.first(block), self.rows.first(block + 1));
             let height = end - first;
-            let a = &self.rows.data[first * self.rows.steps + offset * height..][..count * height];
+            let (a, a_step) = self.rows.block(first, height, offset, count);
             for (index, panel) in panels.clone().enumerate() {
                 let column = panel * PANEL;
                 let width = PANEL.min(n - column);
                 let tile = Tile {
                     k: count,
                     a: a.as_ptr(),
-                    a_step: height,
+                    a_step,
                     b: piece.data[index * piece.panel_step..][..count * PANEL].as_ptr(),
                     b_step: PANEL,
                     c: self.c.pointer(first * self.c_step + column),

@@ -197,6 +197,27 @@ mod x86 {
         ]
     }
 
+    /// Writes the sums of a tile; a macro, because a function would take them through memory.
+    macro_rules! store_avx512 {
+        ($tile:ident, $sums:ident) => {
+            let alpha = _mm512_set1_ps($tile.alpha);
+            for (i, sums) in $sums.into_iter().enumerate() {
+                for (j, sum) in sums.into_iter().enumerate() {
+                    // SAFETY: inside `c` by the contract of `Kernel`.
+                    unsafe {
+                        let c = $tile.c.add(i * $tile.c_step + 16 * j);
+                        let value = if $tile.add {
+                            _mm512_fmadd_ps(sum, alpha, _mm512_loadu_ps(c))
+                        } else {
+                            _mm512_mul_ps(sum, alpha)
+                        };
+                        _mm512_storeu_ps(c, value);
+                    }
+                }
+            }
+        };
+    }
+
     /// # Safety
     /// See [`Kernel`]; needs AVX-512 F.
     #[target_feature(enable = "avx512f")]
@@ -220,8 +241,7 @@ mod x86 {
             a = a.wrapping_add(tile.a_step);
             b = b.wrapping_add(tile.b_step);
         }
-        // SAFETY: the same contract covers `c`.
-        unsafe { store_avx512(tile, &sums) };
+        store_avx512!(tile, sums);
     }
 
     /// # Safety
@@ -247,30 +267,7 @@ mod x86 {
             a = a.wrapping_add(tile.a_step);
             b = b.wrapping_add(tile.b_step);
         }
-        // SAFETY: the same contract covers `c`.
-        unsafe { store_avx512(tile, &sums) };
-    }
-
-    /// # Safety
-    /// See [`Kernel`]; needs AVX-512 F.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    unsafe fn store_avx512<const NV: usize, const MR: usize>(tile: &Tile, sums: &[[__m512; NV]; MR]) {
-        let alpha = _mm512_set1_ps(tile.alpha);
-        for (i, sums) in sums.iter().enumerate() {
-            for (j, sum) in sums.iter().enumerate() {
-                // SAFETY: inside `c` by the contract of `Kernel`.
-                unsafe {
-                    let c = tile.c.add(i * tile.c_step + 16 * j);
-                    let value = if tile.add {
-                        _mm512_fmadd_ps(*sum, alpha, _mm512_loadu_ps(c))
-                    } else {
-                        _mm512_mul_ps(*sum, alpha)
-                    };
-                    _mm512_storeu_ps(c, value);
-                }
-            }
-        }
+        store_avx512!(tile, sums);
     }
 
     /// Walks the panel in strips of 16 columns, because 16 registers hold no wider tile.

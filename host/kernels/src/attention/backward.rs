@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::keys::{Block, Keys, PerQuery, QUERIES, Tiles, cap_scores};
 use super::{AttentionShape, Segment};
 use crate::ctx::Ctx;
-use crate::lanes::{exp, per_simd};
+use crate::lanes::{dot as lane_dot, exp, per_simd};
 use crate::pool::Disjoint;
 use crate::scratch;
 use crate::tile::PANEL;
@@ -206,7 +206,7 @@ impl Call<'_> {
             "the block lies inside q"
         );
         // SAFETY: the block ends inside `dq`, which is as long as `q`; heads and segments do not overlap.
-        unsafe { tiles.unpack(buffers.result, rows.len(), dim, dq.pointer(at), width) };
+        unsafe { tiles.unpack(buffers.result, None, (rows.len(), dim), dq.pointer(at), width) };
         tiles.spread(buffers.scores, buffers.d_rows, self.padded, &block, dv);
         tiles.spread(buffers.slopes, buffers.q_rows, self.padded, &block, dk);
     }
@@ -234,13 +234,7 @@ impl Call<'_> {
     }
 }
 
-#[inline(always)]
-fn dot_body<const FUSED: bool>(a: &[f32], b: &[f32]) -> f32 {
-    let b = &b[..a.len()];
-    crate::lanes::sum::<FUSED>(a.len(), |i, sum| crate::lanes::fma::<FUSED>(a[i], b[i], sum))
-}
-
-per_simd!(fn dot(a: &[f32], b: &[f32]) -> f32 => dot_body);
+per_simd!(fn dot(a: &[f32], b: &[f32]) -> f32 => lane_dot);
 
 #[inline(always)]
 fn differentiate_body<const FUSED: bool>(

@@ -5,7 +5,7 @@
 
 use super::{AttentionShape, KvCache, KvData};
 use crate::ctx::Ctx;
-use crate::lanes::{exp, fma, max, per_simd, sum, tanh};
+use crate::lanes::{dot, exp, fma, max, per_simd, sum, tanh};
 use crate::pool::Disjoint;
 use crate::scratch;
 
@@ -80,7 +80,7 @@ fn group_body<const FUSED: bool>(
     for index in first..end {
         let key = entry(&entries.k, entries, index, wide);
         for (head, q) in q.chunks_exact(dim).enumerate() {
-            let raw = sum::<FUSED>(dim, |i, sum| fma::<FUSED>(q[i], key[i], sum)) * shape.scale;
+            let raw = dot::<FUSED>(q, key) * shape.scale;
             scores[head * count + index - first] = match shape.softcap {
                 Some(cap) => cap * tanh::<FUSED>(raw / cap),
                 None => raw,
@@ -92,7 +92,7 @@ fn group_body<const FUSED: bool>(
         for s in scores.iter_mut() {
             *s = exp::<FUSED>(*s - top);
         }
-        let inverse = 1.0 / sum::<FUSED>(count, |i, sum| sum + scores[i]);
+        let inverse = 1.0 / sum(scores, |sum, s| sum + s);
         for s in scores {
             *s *= inverse;
         }

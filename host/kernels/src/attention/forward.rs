@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::AttentionShape;
-use super::keys::{Block, Keys, QUERIES, Tiles, cap_scores, scale_queries, softmax};
+use super::keys::{Block, Keys, QUERIES, Tiles, cap_scores, softmax};
 use crate::ctx::Ctx;
 use crate::pool::Disjoint;
 use crate::scratch;
@@ -141,11 +141,10 @@ impl Call<'_> {
         let (mut lse, mut inverse) = ([0.0; QUERIES], [0.0; QUERIES]);
         softmax(tiles.simd, seen, &mut lse, &mut inverse);
         tiles.gather(values, scores, &block, result);
-        scale_queries(tiles.simd, &inverse, result);
         let end = at + (rows.len() - 1) * width + dim;
         assert!(end <= self.q.len(), "q and out have one length");
         // SAFETY: the block ends inside `out`; blocks of different tasks, heads and rows do not overlap.
-        unsafe { tiles.unpack(result, rows.len(), dim, self.out.pointer(at), width) };
+        unsafe { tiles.unpack(result, Some(&inverse), (rows.len(), dim), self.out.pointer(at), width) };
         if let Some(all) = &self.lse {
             let total = self.q.len() / width;
             // SAFETY: as above.

@@ -173,20 +173,28 @@ impl Tiles {
         }
     }
 
-    /// Writes the transposed block `[dim, 32]` to `count` rows of `row_step`, `dim` values each.
+    /// Writes the transposed block `[dim, 32]`, each query times its factor, to `count` rows of `row_step`.
     ///
     /// # Safety
     /// `out` is writable at `i * row_step + j` for `i < count`, `j < dim`, and nobody else touches those elements.
-    pub(super) unsafe fn unpack(&self, block: &[f32], count: usize, dim: usize, out: *mut f32, row_step: usize) {
+    pub(super) unsafe fn unpack(
+        &self,
+        block: &[f32],
+        factors: Option<&PerQuery>,
+        (count, dim): (usize, usize),
+        out: *mut f32,
+        row_step: usize,
+    ) {
         for start in (0..dim).step_by(16) {
             let lanes = 16.min(dim - start);
             let from = Rows::of(&block[start * QUERIES..], QUERIES);
-            let len = (count - 1) * row_step + lanes;
-            let mut strip = [0.0f32; 16 * QUERIES];
             // Through a strip on the stack, because slices over interleaved heads would overlap between tasks.
+            let mut strip = [0.0f32; 16 * QUERIES];
             transpose(self.simd, Compute::F32, from, lanes, count, &mut strip, (16, lanes));
-            debug_assert!(len >= lanes, "at least one row");
-            for (i, strip) in strip.chunks_exact(16).take(count).enumerate() {
+            for (i, strip) in strip.as_chunks_mut::<16>().0.iter_mut().enumerate().take(count) {
+                if let Some(factors) = factors {
+                    strip.iter_mut().for_each(|x| *x *= factors[i]);
+                }
                 // SAFETY: promised by the caller; the strip is another object.
                 unsafe { std::ptr::copy_nonoverlapping(strip.as_ptr(), out.add(i * row_step + start), lanes) };
             }
@@ -336,18 +344,4 @@ fn softmax_body<const FUSED: bool>(scores: &mut [f32], lse: &mut PerQuery, inver
 per_simd!(
     /// Replaces scores by their exponentials, less the largest of each query; `inverse` is one over their sums.
     pub(super) fn softmax(scores: &mut [f32], lse: &mut PerQuery, inverse: &mut PerQuery) => softmax_body
-);
-
-#[inline(always)]
-fn scale_body<const FUSED: bool>(factors: &PerQuery, rows: &mut [f32]) {
-    for row in rows.as_chunks_mut::<QUERIES>().0 {
-        for (x, factor) in row.iter_mut().zip(factors) {
-            *x *= factor;
-        }
-    }
-}
-
-per_simd!(
-    /// Multiplies every lane by its query's factor.
-    pub(super) fn scale_queries(factors: &PerQuery, rows: &mut [f32]) => scale_body
 );
