@@ -15,6 +15,12 @@ use dlm_core::{Cancel, FailureKind, Hints};
 
 use crate::disk::{self, Disk, DiskError};
 
+/// How long `train`, a watch cycle and replacing a store wait for another writer.
+pub const WAIT_TRAIN: Duration = Duration::ZERO;
+/// How long recording an export waits: the export itself is done by then, and worth waiting for.
+pub const WAIT_EXPORT: Duration = Duration::from_secs(60);
+/// How long packing, cleaning a cache and staging wait.
+pub const WAIT_HOUSEKEEPING: Duration = Duration::from_secs(5);
 /// Pause between two tries while another holds the lock.
 const POLL: Duration = Duration::from_millis(100);
 /// Largest lock file that is read; ours has about 40 bytes.

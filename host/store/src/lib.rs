@@ -29,7 +29,7 @@ pub use commit::{CommitReport, RunCommit};
 pub use delta::{Delta, delta};
 pub use determinism::DeterminismLockError;
 pub use disk::{Disk, DiskError, Operation};
-pub use exclusive::{ExclusiveError, LockWait};
+pub use exclusive::{ExclusiveError, LockWait, WAIT_EXPORT, WAIT_HOUSEKEEPING, WAIT_TRAIN};
 pub use inspect::{Inspection, LockStatus, NamedAdapter};
 pub use layout::{AdapterSlot, Home, StorePaths};
 pub use manifest::ManifestError;

@@ -24,8 +24,7 @@ fn trace_of_a_run(root: &Path) -> Trace {
         replay_budget_bytes: u64::MAX,
     };
     train(&Store::at(root, disk), &run).unwrap();
-    let trace = trace.lock().unwrap().clone();
-    trace
+    trace.lock().unwrap().clone()
 }
 
 /// The place of an operation on a path in the trace.
