@@ -174,7 +174,7 @@ fn serialize_adapters<S: Serializer>(
     }
 }
 
-/// The keys that the author wrote, as dotted paths (`training.lora_r`, `training.adapters.tone.lora_r`,
+/// The keys that the author wrote (of blocks only the keys inside), as dotted paths (`training.lora_r`, `training.adapters.tone.lora_r`,
 /// `training.sources.0.include`), after migration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WrittenKeys(BTreeSet<String>);

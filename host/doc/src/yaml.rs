@@ -122,7 +122,7 @@ pub(crate) fn parse(yaml: &str) -> Result<Option<Node>, Vec<ParseError>> {
         Ok(node) if builder.errors.is_empty() => Ok(node),
         Ok(_) => Err(builder.errors),
         Err(error) => {
-            builder.errors.push(error);
+            builder.errors.push(at_the_tab(error, yaml));
             Err(builder.errors)
         }
     }
@@ -152,6 +152,32 @@ fn first_forbidden_char(yaml: &str) -> Option<ParseError> {
         }
     }
     None
+}
+
+/// The scanner reports a tab that indents at the start of the text before it; this finds the tab.
+fn at_the_tab(error: ParseError, yaml: &str) -> ParseError {
+    if !error.message.contains("tab") {
+        return error;
+    }
+    let indenting_tab = |line: &str| {
+        line.chars()
+            .take_while(|c| matches!(c, ' ' | '\t'))
+            .position(|c| c == '\t')
+    };
+    let lines = yaml.split('\n').enumerate().skip(error.line - FIRST_LINE);
+    match lines
+        .filter_map(|(index, line)| indenting_tab(line).map(|column| (index, column)))
+        .next()
+    {
+        Some((index, column)) => {
+            let pos = Pos {
+                line: index + FIRST_LINE,
+                col: column + 1,
+            };
+            syntax_error(pos, "a tab cannot indent").with_hint("indent with spaces")
+        }
+        None => error,
+    }
 }
 
 fn place(span: Span) -> Pos {

@@ -266,16 +266,26 @@ fn block_end(lines: &[String], from: usize, indent: usize) -> usize {
 
 fn edit_flow(lines: &mut [String], key: &Node, value: &Node, children: &[(Node, Node)]) -> Result<(), EditError> {
     let from = index_of(value.pos.line);
-    let one_line = children.iter().all(|(_, child)| index_of(child.pos.line) == from) && key.pos.line == value.pos.line;
-    let length = value.chars.len();
-    let line: Vec<char> = lines[from].chars().collect();
-    let (start, end) = (value.pos.col - 1, value.pos.col - 1 + length);
-    if !one_line || end > line.len() || line.get(end - 1) != Some(&'}') {
+    let is_simple = |child: &Node| index_of(child.pos.line) == from && matches!(child.kind, Kind::Scalar { .. });
+    if key.pos.line != value.pos.line || !children.iter().all(|(_, child)| is_simple(child)) {
         return Err(EditError::FrontmatterChanges);
     }
+    let line: Vec<char> = lines[from].chars().collect();
     let source_of = |child: &Node| -> String {
         let text: String = line.iter().skip(child.pos.col - 1).take(child.chars.len()).collect();
         text.trim().to_owned()
+    };
+    let start = value.pos.col - 1;
+    let last = children
+        .last()
+        .map_or(start, |(_, child)| child.pos.col - 1 + source_of(child).chars().count());
+    let Some(length) = line
+        .iter()
+        .skip(last)
+        .position(|c| *c == '}')
+        .map(|at| last + at + 1 - start)
+    else {
+        return Err(EditError::FrontmatterChanges);
     };
     let mut kept = vec!["method: dpo".to_owned()];
     let mut hyper = Vec::new();

@@ -84,23 +84,27 @@ impl<'n> Block<'n> {
         }
     }
 
-    /// Takes a key out.
+    /// Takes a key out and notes that it was written.
     pub fn take(&mut self, key: &'static str, report: &mut Report) -> Option<Entry<'n>> {
+        let entry = self.remove(key)?;
+        report.written.insert(entry.path.clone());
+        Some(entry)
+    }
+
+    fn remove(&mut self, key: &'static str) -> Option<Entry<'n>> {
         self.known.push(key);
         let at = self.entries.iter().position(|(name, ..)| *name == key)?;
         let (name, key, value) = self.entries.remove(at);
-        let path = join(&self.path, name);
-        report.written.insert(path.clone());
         Some(Entry {
-            path,
+            path: join(&self.path, name),
             pos: key.pos,
             value,
         })
     }
 
-    /// Takes a key that is itself a mapping.
+    /// Takes a key that is itself a mapping; only the keys inside count as written.
     pub fn block(&mut self, key: &'static str, report: &mut Report) -> Block<'n> {
-        match self.take(key, report) {
+        match self.remove(key) {
             Some(entry) => Block::open(entry.path, entry.pos, entry.value, report),
             None => Block::empty(join(&self.path, key), self.pos),
         }

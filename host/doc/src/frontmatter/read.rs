@@ -57,7 +57,9 @@ pub(crate) fn read(root: &Node) -> Result<Frontmatter, Problems> {
     let mut block = Block::open(String::new(), top, root, &mut report);
 
     let dlm_id = read_id(&mut block, &mut report);
+    // Migration stamps the version, so it is written whether the file had it or not.
     block.take("dlm_version", &mut report);
+    report.written.insert("dlm_version");
     let base_model = match block.string("base_model", &mut report) {
         Some((text, pos)) if text.is_empty() => {
             report.problems.push(
@@ -299,7 +301,7 @@ fn read_adapters(parent: &mut Block<'_>, flat: &FlatKeys, report: &mut Report) -
         );
     }
     let changed = flat.changed();
-    if let Some((_, first)) = changed.first() {
+    if let Some(first) = changed.iter().map(|(_, pos)| *pos).min() {
         let keys = changed
             .iter()
             .map(|(key, _)| format!("`{key}`"))
@@ -307,7 +309,7 @@ fn read_adapters(parent: &mut Block<'_>, flat: &FlatKeys, report: &mut Report) -
             .join(", ");
         let message = format!("{keys} must keep the default when `adapters` is given; set it per adapter instead");
         let hint = Some(format!("move {keys} into the entries of `training.adapters`"));
-        report.problems.push_with_hint("training", *first, message, hint);
+        report.problems.push_with_hint("training", first, message, hint);
     }
     Some(adapters)
 }

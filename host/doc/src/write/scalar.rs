@@ -34,8 +34,7 @@ pub(crate) fn flow_string(text: &str) -> String {
 
 fn is_plain_safe(text: &str) -> bool {
     let first = text.chars().next();
-    let starts_well =
-        first.is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | '/' | '.' | '(' | '<' | '~' | '$'));
+    let starts_well = first.is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | '/' | '.' | '(' | '~'));
     let shape = starts_well
         && text.trim() == text
         && !text.contains([':', '#', '"', '\'', '\\', '\t', '`', '{', '}', '[', ']', ','])

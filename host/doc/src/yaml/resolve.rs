@@ -189,7 +189,7 @@ fn is_date(text: &str) -> bool {
     full && match bytes.get(10) {
         None => true,
         Some(b't' | b'T' | b' ' | b'\t') => {
-            bytes[11..].iter().any(|b| *b == b':') && bytes[11..].iter().all(|b| b"0123456789:.+-Zz \t".contains(b))
+            bytes[11..].contains(&b':') && bytes[11..].iter().all(|b| b"0123456789:.+-Zz \t".contains(b))
         }
         Some(_) => false,
     }
