@@ -4,26 +4,34 @@
 //! Must not know: optimisers, stores, plugins, documents. Nothing here prints, reads the environment or the clock.
 
 pub mod adapter;
+pub mod base;
 pub mod batch;
 mod block;
 pub mod chat;
 pub mod config;
 pub mod decoder;
+pub mod device;
+pub mod generate;
 pub mod gguf;
 mod head;
 mod lora;
 pub mod model;
 mod moe;
 pub mod safetensors_dir;
+pub mod sampling;
 pub mod session;
 pub mod text;
 pub mod tokenizer;
 pub mod weights;
 
 pub use adapter::{Adapter, AdapterError, AdapterKind, AdapterSpec, MergedSource, PeftMeta};
+pub use base::{OpenedBase, open_base};
 pub use batch::{Batch, BatchError, Segment, Target, TargetKind};
 pub use config::DecoderConfig;
 pub use decoder::{Checkpoint, Forward, StepOptions};
+pub use generate::{GenerateOptions, Generated, StopReason, generate};
 pub use head::HeadLoss;
 pub use model::{LoadError, LoadOptions, Model, ModuleInfo, Prepare};
+pub use sampling::Sampling;
 pub use session::{Session, SessionError, step_batch};
+pub use text::TextModel;

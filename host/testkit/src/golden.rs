@@ -6,12 +6,14 @@
 mod arch;
 mod real;
 mod tensors;
+mod text;
 
 use std::path::{Path, PathBuf};
 
 pub use arch::{run_arch_case, run_arch_case_with};
 pub use real::run_real_cases;
 pub use tensors::Tensors;
+pub use text::{run_chat_template_case, run_rows_case, run_text_cases, run_tokenizer_case, run_tokenizer_dir};
 
 /// The comparison of one golden number, or of a group of them.
 #[derive(Clone, Debug, PartialEq)]
