@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::sync::Mutex;
 
 use dlm_kernels::Ctx;
-use dlm_kernels::quant::{GgmlType, dequantize_row, quantize_row};
+use dlm_kernels::quant::{GgmlType, Level, dequantize_row, quantize_row_at};
 use dlm_model::weights::{RawTensor, WeightSource};
 
 use crate::error::ExportError;
@@ -41,6 +41,7 @@ fn rows_of(shape: &[usize], change: Change) -> (usize, usize) {
 }
 
 struct Job<'a> {
+    level: Level,
     raw: &'a RawTensor<'a>,
     change: Change,
     ty: GgmlType,
@@ -72,7 +73,7 @@ impl Job<'_> {
             return Err(RowFault::Value(bad.unwrap_or(f32::NAN)));
         }
         let importance = self.importance.filter(|importance| importance.len() == values.len());
-        quantize_row(self.ty, values, importance, out).map_err(|cause| RowFault::Codec(Box::new(cause)))
+        quantize_row_at(self.level, self.ty, values, importance, out).map_err(|cause| RowFault::Codec(Box::new(cause)))
     }
 }
 
@@ -170,6 +171,7 @@ pub(crate) fn tensor_bytes<'a>(
             });
         }
         let job = Job {
+            level: Level::of(ctx.simd),
             raw: &raw,
             change,
             ty: planned.row.ty,

@@ -4,6 +4,8 @@
 //! search written once over [`Lanes`] gives the same bits for every width. Wide types are private to this module's
 //! users and only reached through functions compiled for their instructions, after the machine was asked.
 
+use crate::ctx::Simd;
+
 /// The widest vector that the quantisers use.
 pub(super) const WIDEST: usize = 16;
 
@@ -33,6 +35,15 @@ impl Level {
             }
         }
         Level::Scalar
+    }
+
+    /// Returns the level of an instruction set.
+    pub fn of(simd: Simd) -> Level {
+        match simd {
+            Simd::Scalar => Level::Scalar,
+            Simd::Avx2 => Level::Avx2,
+            Simd::Avx512 | Simd::Avx512Bf16 => Level::Avx512,
+        }
     }
 
     /// Returns this level, or the widest one that the machine has if that is lower.

@@ -14,7 +14,7 @@ use super::groups::{is_known, unpack, zero_point};
 use super::kernels::{self, Job};
 use super::lanes::Level;
 use super::{BLOCK, GgmlType, QuantError, check_row};
-use crate::ctx::{Ctx, Simd, Write};
+use crate::ctx::{Ctx, Write};
 use crate::pool::Disjoint;
 
 /// Rows of a panel.
@@ -179,7 +179,7 @@ impl Panels {
         } else {
             (threads * PARTS_PER_THREAD).min(panels)
         };
-        let level = level_of(ctx.simd);
+        let level = Level::of(ctx.simd);
         let out = Disjoint::new(y);
         ctx.pool.run(parts, |part| {
             for panel in part * panels / parts..(part + 1) * panels / parts {
@@ -221,14 +221,6 @@ impl Panels {
                 }
             }
         }
-    }
-}
-
-fn level_of(simd: Simd) -> Level {
-    match simd {
-        Simd::Scalar => Level::Scalar,
-        Simd::Avx2 => Level::Avx2,
-        Simd::Avx512 | Simd::Avx512Bf16 => Level::Avx512,
     }
 }
 

@@ -116,6 +116,23 @@ fn signed_code<V: Lanes>(value: V, half: f32) -> V {
     value.round().min(V::splat(half - 1.0)).max(V::splat(-half))
 }
 
+/// The sums that tell the best scale for the codes that `inverse` gives: weight times value times code, and times code
+/// squared.
+///
+/// A function, not a closure: only what is inlined is compiled for the wide instructions of its caller.
+#[inline(always)]
+fn scale_sums<V: Lanes>(size: usize, half: f32, values: &Turned, weights: Option<&Turned>, inverse: V) -> (V, V) {
+    let (mut sum_lx, mut sum_l2) = (V::splat(0.0), V::splat(0.0));
+    for i in 0..size {
+        let x: V = values.at(i);
+        let code = signed_code(inverse.mul(x), half);
+        let weight = weight_at(weights, x, i);
+        sum_lx = sum_lx.add(weight.mul(x).mul(code));
+        sum_l2 = sum_l2.add(weight.mul(code).mul(code));
+    }
+    (sum_lx, sum_l2)
+}
+
 #[inline(always)]
 fn fit_scale_lanes<V: Lanes>(
     size: usize,
@@ -126,25 +143,14 @@ fn fit_scale_lanes<V: Lanes>(
 ) -> V {
     let zero = V::splat(0.0);
     let (peak, magnitude) = peak::<V>(size, values);
-    let sums = |inverse: V| {
-        let (mut sum_lx, mut sum_l2) = (zero, zero);
-        for i in 0..size {
-            let x: V = values.at(i);
-            let code = signed_code(inverse.mul(x), half);
-            let weight = weight_at(weights, x, i);
-            sum_lx = sum_lx.add(weight.mul(x).mul(code));
-            sum_l2 = sum_l2.add(weight.mul(code).mul(code));
-        }
-        (sum_lx, sum_l2)
-    };
     let mut inverse = V::splat(-half).div(peak);
-    let (sum_lx, sum_l2) = sums(inverse);
+    let (sum_lx, sum_l2) = scale_sums(size, half, values, weights, inverse);
     // A weight may be zero everywhere in a block; the quotient then has no meaning and the scale is zero.
     let mut scale = V::select(sum_l2.abs().greater(zero), sum_lx.div(sum_l2), zero);
     let mut best = scale.mul(sum_lx);
     for step in (-9i8..=9).filter(|step| *step != 0) {
         let candidate = V::splat(-(half + 0.1 * f32::from(step))).div(peak);
-        let (sum_lx, sum_l2) = sums(candidate);
+        let (sum_lx, sum_l2) = scale_sums(size, half, values, weights, candidate);
         let positive = sum_l2.greater(zero);
         let better = V::and(positive, sum_lx.mul(sum_lx).greater(best.mul(sum_l2)));
         inverse = V::select(better, candidate, inverse);
@@ -304,6 +310,34 @@ fn block_sums<V: Lanes>(size: usize, values: &Turned, weights: &Turned) -> (V, V
     (sum_w, sum_x, V::select(min.greater(zero), zero, min), max)
 }
 
+/// A scale and a minimum, and what gave the codes that they belong to.
+#[derive(Clone, Copy)]
+struct Fit<V> {
+    scale: V,
+    min: V,
+    inverse: V,
+    code_min: V,
+}
+
+/// The weighted error of a fit.
+#[inline(always)]
+fn fit_error<V: Lanes>(search: &MinSearch, values: &Turned, weights: &Turned, fit: Fit<V>) -> V {
+    let code_max = V::splat(search.code_max);
+    let mut error = V::splat(0.0);
+    for i in 0..search.size {
+        let x: V = values.at(i);
+        let code = plain_code(fit.inverse.mul(x.sub(fit.code_min)), code_max);
+        let difference = fit.scale.mul(code).add(fit.min).sub(x);
+        let cost = if search.absolute {
+            difference.abs()
+        } else {
+            difference.mul(difference)
+        };
+        error = error.add(weights.at::<V>(i).mul(cost));
+    }
+    error
+}
+
 #[inline(always)]
 fn fit_scale_min_lanes<V: Lanes>(search: &MinSearch, values: &Turned, weights: &Turned, codes: &mut [f32]) -> (V, V) {
     let size = search.size;
@@ -313,22 +347,17 @@ fn fit_scale_min_lanes<V: Lanes>(search: &MinSearch, values: &Turned, weights: &
     let mut inverse = code_max.div(max.sub(min));
     let mut scale = V::splat(1.0).div(inverse);
     let mut code_min = min;
-    let error_of = |scale: V, min: V, inverse: V, code_min: V| {
-        let mut error = zero;
-        for i in 0..size {
-            let x: V = values.at(i);
-            let code = plain_code(inverse.mul(x.sub(code_min)), code_max);
-            let difference = scale.mul(code).add(min).sub(x);
-            let cost = if search.absolute {
-                difference.abs()
-            } else {
-                difference.mul(difference)
-            };
-            error = error.add(weights.at::<V>(i).mul(cost));
-        }
-        error
-    };
-    let mut best = error_of(scale, min, inverse, min);
+    let mut best = fit_error(
+        search,
+        values,
+        weights,
+        Fit {
+            scale,
+            min,
+            inverse,
+            code_min: min,
+        },
+    );
     for step in 0..=search.last {
         let width = search.start + search.step * step as f32 + search.code_max;
         let candidate = V::splat(width).div(max.sub(min));
@@ -347,7 +376,13 @@ fn fit_scale_min_lanes<V: Lanes>(search: &MinSearch, values: &Turned, weights: &
         let above = new_min.greater(zero);
         let new_scale = V::select(above, sum_xl.div(sum_l2), new_scale);
         let new_min = V::select(above, zero, new_min);
-        let error = error_of(new_scale, new_min, candidate, min);
+        let fit = Fit {
+            scale: new_scale,
+            min: new_min,
+            inverse: candidate,
+            code_min: min,
+        };
+        let error = fit_error(search, values, weights, fit);
         let better = V::and(determinant.greater(zero), best.greater(error));
         inverse = V::select(better, candidate, inverse);
         code_min = V::select(better, min, code_min);
