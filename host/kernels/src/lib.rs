@@ -16,6 +16,7 @@ mod adamw;
 mod attention;
 mod bytes;
 mod ctx;
+mod dropout;
 mod elementwise;
 mod gated;
 mod gemm;
@@ -40,6 +41,7 @@ pub use attention::{
 };
 pub use bytes::Bytes;
 pub use ctx::{Compute, Ctx, Simd, Write};
+pub use dropout::{DropoutMask, dropout};
 pub use elementwise::{add, axpy, scale, softmax_rows};
 pub use gated::{Activation, gated_backward, gated_forward};
 pub use gemm::{GemmArgs, gemm};

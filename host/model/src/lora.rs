@@ -8,9 +8,7 @@
 //! Invariants: the frozen weight gets no gradient, there is no place to put one; dropout is a function of seed, layer, slot
 //! and element, so a block that runs twice sees the same mask.
 
-pub(crate) mod dropout;
-
-use dlm_kernels::{Ctx, GemmArgs, Write, axpy, gemm, linear_backward_input, linear_many};
+use dlm_kernels::{Ctx, DropoutMask, GemmArgs, Write, axpy, dropout, gemm, linear_backward_input, linear_many};
 
 use crate::adapter::{AdaptedModule, AdaptedSlot, Adapter, Gains};
 use crate::decoder::arena::Buffer;
@@ -65,13 +63,14 @@ impl<'a> SlotAt<'a> {
     fn dropped(&self, x: &[f32], adapter: &Adapter) -> Option<Buffer> {
         let mask = self.mask(adapter)?;
         let mut out = self.pass.model.arena.take(x.len());
-        dropout::apply(&self.pass.model.ctx, mask, x, &mut out, Write::Set);
+        dropout(&self.pass.model.ctx, mask, x, &mut out, Write::Set);
         Some(out)
     }
 
-    fn mask(&self, adapter: &Adapter) -> Option<dropout::Mask> {
+    fn mask(&self, adapter: &Adapter) -> Option<DropoutMask> {
         let seed = self.pass.dropout_seed?;
-        (adapter.spec.dropout > 0.0).then(|| dropout::Mask::new(seed, self.layer, self.slot, adapter.spec.dropout))
+        let key = seed ^ mix(((self.layer as u64) << 32) | (self.slot as u64 + 1));
+        (adapter.spec.dropout > 0.0).then(|| DropoutMask::new(mix(key), adapter.spec.dropout))
     }
 
     /// Computes every part of the slot: `outs[i][t, n_i]` from `x[t, k]`.
@@ -253,7 +252,7 @@ impl<'a> SlotAt<'a> {
                 let mut inner = model.arena.take(t * k);
                 times(ctx, [t, k, slot.rank], (&dh, slot.rank), a, 0.0, &mut inner);
                 self.dropped_frozen_backward(t, &scaled, d_outs, &mut inner);
-                dropout::apply(ctx, mask, &inner, dx, Write::Add);
+                dropout(ctx, mask, &inner, dx, Write::Add);
             }
         }
     }
@@ -349,6 +348,13 @@ impl<'a> SlotAt<'a> {
             linear_backward_input(&model.ctx, model.compute, &less, t, weight, inner, Write::Add);
         }
     }
+}
+
+/// The output function of SplitMix64: spreads every bit of `z` over all bits of the result.
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 /// `c[m, n] = alpha a[m, k] b[n, k]^T + beta c`.
