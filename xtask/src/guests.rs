@@ -1,4 +1,5 @@
-//! `cargo xtask guests`: builds every plugin of `components/` into `plugins/<name>/`.
+//! `cargo xtask guests`: builds every plugin of `components/` into `plugins/<name>/`, those for tests (their folder's name
+//! begins with `test-`) into `tests/guests/<name>/`.
 //!
 //! Per plugin two files are written: `plugin.wasm`, a component with its manifest inside, and `plugin.toml`, the record of
 //! what it was built from. `--check` builds nothing that is up to date: it compares the hash of the sources always, and the
@@ -86,7 +87,7 @@ fn build(root: &Path, guests: &[Guest]) -> anyhow::Result<()> {
     for guest in guests {
         let bytes = make(root, guest, &toolchain)?;
         let record = record(root, guest, &bytes, &toolchain.compiler)?;
-        let folder = root.join("plugins").join(&record.name);
+        let folder = root.join(guest.place()?);
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         write(&folder.join("plugin.wasm"), &bytes)?;
         let text = format!(
@@ -107,14 +108,15 @@ fn check(root: &Path, guests: &[Guest]) -> anyhow::Result<()> {
     let mut stale = Vec::new();
     for guest in guests {
         let name = guest.name()?;
-        let folder = root.join("plugins").join(name);
+        let place = guest.place()?;
+        let folder = root.join(&place);
         let text = std::fs::read_to_string(folder.join("plugin.toml"))
-            .with_context(|| format!("plugins/{name}/plugin.toml is missing; run `cargo xtask guests`"))?;
-        let old: Record = toml::from_str(&text).with_context(|| format!("plugins/{name}/plugin.toml"))?;
-        let bytes = std::fs::read(folder.join("plugin.wasm")).with_context(|| format!("plugins/{name}/plugin.wasm"))?;
+            .with_context(|| format!("{place}/plugin.toml is missing; run `cargo xtask guests`"))?;
+        let old: Record = toml::from_str(&text).with_context(|| format!("{place}/plugin.toml"))?;
+        let bytes = std::fs::read(folder.join("plugin.wasm")).with_context(|| format!("{place}/plugin.wasm"))?;
         ensure!(
             old == record(root, guest, &bytes, &old.compiler)?,
-            "plugins/{name} does not match its sources or its record; run `cargo xtask guests`"
+            "{place} does not match its sources or its record; run `cargo xtask guests`"
         );
         match &toolchain {
             Ok(toolchain) if toolchain.compiler == old.compiler => {
@@ -222,6 +224,16 @@ fn find(root: &Path) -> anyhow::Result<Vec<Guest>> {
 impl Guest {
     fn name(&self) -> anyhow::Result<&str> {
         self.text("name")
+    }
+
+    /// The folder of what is built, relative to the repository.
+    fn place(&self) -> anyhow::Result<String> {
+        let folder = if self.krate.starts_with("test-") {
+            "tests/guests"
+        } else {
+            "plugins"
+        };
+        Ok(format!("{folder}/{}", self.name()?))
     }
 
     fn text(&self, key: &str) -> anyhow::Result<&str> {

@@ -33,7 +33,9 @@ fn staged(name: &str) -> Result<artifacts::Info, Error> {
     let found = artifacts::list_inputs().into_iter().find(|input| input.name == name);
     match found {
         Some(input) if input.staged_path.is_some() => Ok(input),
-        Some(_) => Err(Error::NotFound(format!("artefact `{name}` is not in the export directory"))),
+        Some(_) => Err(Error::NotFound(format!(
+            "artefact `{name}` is not in the export directory"
+        ))),
         None => Err(Error::NotFound(format!("the export has no artefact `{name}`"))),
     }
 }

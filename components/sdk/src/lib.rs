@@ -34,5 +34,7 @@ pub fn no_argument(target: &str, argument: &str) -> Result<(), Error> {
     if argument.is_empty() {
         return Ok(());
     }
-    Err(Error::InvalidInput(format!("target `{target}` takes no argument, found `{argument}`")))
+    Err(Error::InvalidInput(format!(
+        "target `{target}` takes no argument, found `{argument}`"
+    )))
 }

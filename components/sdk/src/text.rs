@@ -127,7 +127,10 @@ mod tests {
         assert_eq!(shell_word("a b"), "'a b'");
         assert_eq!(shell_word("it's"), "'it'\\''s'");
         assert_eq!(shell_word(""), "''");
-        assert_eq!(script_word("$SCRIPT_DIR/a $b\".gguf"), "\"$SCRIPT_DIR/a \\$b\\\".gguf\"");
+        assert_eq!(
+            script_word("$SCRIPT_DIR/a $b\".gguf"),
+            "\"$SCRIPT_DIR/a \\$b\\\".gguf\""
+        );
     }
 
     #[test]

@@ -50,7 +50,10 @@ impl Target for LlamaServer {
             launch: Some(launch(&plan, &weights, template.is_some())),
             smoke: SmokePlan::Custom,
             install_preview: Vec::new(),
-            usage: vec![format!("./{SCRIPT_FILE}"), "curl http://127.0.0.1:8000/v1/models".to_owned()],
+            usage: vec![
+                format!("./{SCRIPT_FILE}"),
+                "curl http://127.0.0.1:8000/v1/models".to_owned(),
+            ],
         })
     }
 
@@ -59,7 +62,8 @@ impl Target for LlamaServer {
     }
 
     fn smoke(plan: Plan, endpoint: Option<Endpoint>) -> Result<SmokeReport, Error> {
-        let endpoint = endpoint.ok_or_else(|| Error::InvalidInput("the smoke test needs a started server".to_owned()))?;
+        let endpoint =
+            endpoint.ok_or_else(|| Error::InvalidInput("the smoke test needs a started server".to_owned()))?;
         smoke::run(&plan, &endpoint.url)
     }
 }
@@ -75,7 +79,11 @@ fn script_words(plan: &Plan, weights: &inputs::Weights, has_template: bool) -> V
         plan.context_length.to_string(),
     ];
     if has_template {
-        words.extend(["--jinja".to_owned(), "--chat-template-file".to_owned(), staged(TEMPLATE_FILE)]);
+        words.extend([
+            "--jinja".to_owned(),
+            "--chat-template-file".to_owned(),
+            staged(TEMPLATE_FILE),
+        ]);
     }
     words.extend(["--host", "127.0.0.1", "--port", "8000"].map(str::to_owned));
     if let Some(adapter) = &weights.adapter {
@@ -94,7 +102,11 @@ fn launch(plan: &Plan, weights: &inputs::Weights, has_template: bool) -> Launch 
         Argument::Text(plan.context_length.to_string()),
     ];
     if has_template {
-        arguments.extend([word("--jinja"), word("--chat-template-file"), Argument::OutputPath(TEMPLATE_FILE.to_owned())]);
+        arguments.extend([
+            word("--jinja"),
+            word("--chat-template-file"),
+            Argument::OutputPath(TEMPLATE_FILE.to_owned()),
+        ]);
     }
     arguments.extend([word("--host"), word("{host}"), word("--port"), word("{port}")]);
     if let Some(adapter) = &weights.adapter {

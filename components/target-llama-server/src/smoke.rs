@@ -15,7 +15,11 @@ const GREETING_NEW_TOKENS: u32 = 32;
 /// Asks the server at `url` and judges the answer.
 pub fn run(plan: &Plan, url: &str) -> Result<SmokeReport, Error> {
     let Some(probe) = &plan.probe else {
-        let answer = ask(url, &messages(plan.system_prompt.as_deref(), GREETING), GREETING_NEW_TOKENS)?;
+        let answer = ask(
+            url,
+            &messages(plan.system_prompt.as_deref(), GREETING),
+            GREETING_NEW_TOKENS,
+        )?;
         return Ok(not_blank(&answer));
     };
     let messages = messages(probe.system.as_deref(), &probe.user);
@@ -108,7 +112,11 @@ fn drift(url: &str, messages: &Value, probe: &Probe) -> Result<Option<String>, E
     let body = json!({"messages": messages});
     let (status, rendered) = http::post_json(&format!("{url}/apply-template"), &body, ANSWER_TIMEOUT_MS)?;
     if status == 404 || status == 501 {
-        log::write(log::Level::Warn, "this llama-server cannot show its prompt; token ids were not compared", &[]);
+        log::write(
+            log::Level::Warn,
+            "this llama-server cannot show its prompt; token ids were not compared",
+            &[],
+        );
         return Ok(None);
     }
     let Some(prompt) = rendered.get("prompt").and_then(Value::as_str) else {

@@ -25,10 +25,21 @@ pub fn write(plan: &Plan, weights: &Weights, made: &Made) -> Result<String, Erro
         groups.push(format!("TEMPLATE {}", literal("the template", &body)?));
     }
     groups.push(parameters(plan)?);
-    if let Some(system) = plan.system_prompt.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
+    if let Some(system) = plan
+        .system_prompt
+        .as_deref()
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
+    {
         groups.push(format!("SYSTEM {}", quoted("the system prompt", system)?));
     }
-    if let Some(license) = plan.base.license.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
+    if let Some(license) = plan
+        .base
+        .license
+        .as_deref()
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
+    {
         groups.push(format!("LICENSE {}", quoted("the licence", license)?));
     }
     groups.retain(|group| !group.is_empty());
@@ -92,7 +103,9 @@ fn parameters(plan: &Plan) -> Result<String, Error> {
     if let Some(draft) = &plan.draft {
         let draft = one_line(draft);
         lines.push(format!("# draft model for speculative decoding: {draft}"));
-        lines.push(format!("# fetch it with `ollama pull {draft}` and give it to a runtime that decodes speculatively"));
+        lines.push(format!(
+            "# fetch it with `ollama pull {draft}` and give it to a runtime that decodes speculatively"
+        ));
     }
     Ok(lines.join("\n"))
 }
@@ -101,7 +114,9 @@ fn number(what: &str, value: f32) -> Result<String, Error> {
     if value.is_finite() {
         return Ok(value.to_string());
     }
-    Err(Error::InvalidInput(format!("{what} is {value}, a finite number was expected")))
+    Err(Error::InvalidInput(format!(
+        "{what} is {value}, a finite number was expected"
+    )))
 }
 
 /// One pair of quotes where the value needs no escape, triple quotes otherwise.

@@ -74,13 +74,15 @@ pub fn ask(name: &str) -> Result<SmokeReport, Error> {
             ),
         });
     }
-    Ok(match text::first_line(&String::from_utf8_lossy(&finished.stdout), SHOWN_CHARS) {
-        Some(line) => SmokeReport { ok: true, detail: line },
-        None => SmokeReport {
-            ok: false,
-            detail: "the answer is blank".to_owned(),
+    Ok(
+        match text::first_line(&String::from_utf8_lossy(&finished.stdout), SHOWN_CHARS) {
+            Some(line) => SmokeReport { ok: true, detail: line },
+            None => SmokeReport {
+                ok: false,
+                detail: "the answer is blank".to_owned(),
+            },
         },
-    })
+    )
 }
 
 fn text_argument(text: &str) -> Argument {

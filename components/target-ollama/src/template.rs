@@ -120,7 +120,9 @@ pub fn body(chat: &Chat) -> Result<String, Error> {
         "phi4mini" => Ok(framed(&PHI4MINI, chat)),
         "gemma2" => Ok(folded(&GEMMA2)),
         "mistral" => Ok(folded(&MISTRAL)),
-        other => Err(unknown(&format!("no ollama template is known for the dialect `{other}`"))),
+        other => Err(unknown(&format!(
+            "no ollama template is known for the dialect `{other}`"
+        ))),
     }
 }
 
@@ -146,7 +148,12 @@ fn framed(frame: &Frame, chat: &Chat) -> String {
         format!("{{{{ if .System }}}}{before}{{{{ .System }}}}{after}{{{{ end }}}}")
     };
     let user = format!("{}{{{{ .Content }}}}{}", frame.user.0, frame.user.1);
-    format!("{}{system}{}{}", frame.head, turns(&user, frame.assistant), frame.prompt)
+    format!(
+        "{}{system}{}{}",
+        frame.head,
+        turns(&user, frame.assistant),
+        frame.prompt
+    )
 }
 
 fn folded(frame: &Folded) -> String {

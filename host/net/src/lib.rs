@@ -7,8 +7,10 @@
 mod client;
 pub mod http;
 pub mod hub;
+pub mod local;
 pub mod loopback;
 
 pub use http::{AllowedHost, AllowedHttp};
 pub use hub::{Hub, HubSettings};
+pub use local::{LocalHttp, free_loopback_port};
 pub use loopback::{JsonClient, JsonError};

@@ -5,8 +5,8 @@ use wasmtime::{Engine, Store, Trap, UpdateDeadline};
 
 use crate::engine::Ticker;
 use crate::error::{GuestFailure, PluginError, Who};
-use crate::host::bindings::TargetHost;
 use crate::host::bindings::exports::dlm::plugin::target::Guest;
+use crate::host::bindings::{TargetHost, TargetHostPre};
 use crate::host::{CallClock, OFFERED, Phase, State, Stop, WitError};
 use crate::limits::{HANDLES_MAX, LimitName, Passed, STACK_BYTES_MAX, TEXT_BYTES_MAX, size};
 use crate::terminal::{cut, inert};
@@ -37,6 +37,9 @@ impl Loaded {
         check_type(&plugin, engine, &component)?;
         let mut linker: Linker<State> = Linker::new(engine);
         TargetHost::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state).map_err(malformed)?;
+        // Exports and imports are matched by type here, before anything of the guest runs.
+        let ready = linker.instantiate_pre(&component).and_then(TargetHostPre::new);
+        let ready = ready.map_err(malformed)?;
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.memory);
         store.set_max_component_handles(HANDLES_MAX);
@@ -48,7 +51,7 @@ impl Loaded {
         let world = {
             let _ticker = Ticker::start(engine);
             begin(&mut store, Phase::Open);
-            TargetHost::instantiate(&mut store, &component, &linker)
+            ready.instantiate(&mut store)
         };
         let world = world.map_err(|error| ended(&mut store, error))?;
         Ok(Loaded {

@@ -96,6 +96,14 @@ impl Phase {
     }
 }
 
+/// What an instance is given from outside.
+pub(crate) struct NewState {
+    pub facts: RunFacts,
+    pub grants: Grants,
+    pub limits: Limits,
+    pub ports: Ports,
+}
+
 /// The state of one plugin instance.
 pub(crate) struct State {
     pub plugin: String,
@@ -119,7 +127,13 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub fn new(plugin: &str, version: &str, facts: RunFacts, grants: Grants, limits: Limits, ports: Ports) -> State {
+    pub fn new(plugin: &str, version: &str, new: NewState) -> State {
+        let NewState {
+            facts,
+            grants,
+            limits,
+            ports,
+        } = new;
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES_MAX);
         State {

@@ -15,7 +15,9 @@ use crate::builtin::{Builtin, builtins};
 use crate::capability::{Capability, Grants};
 use crate::engine::engine;
 use crate::error::PluginError;
-use crate::target::PluginTarget;
+use crate::host::NewState;
+use crate::limits::{Limits, TARGET_LIMITS};
+use crate::target::{Candidate, PluginTarget};
 
 /// Targets of the specification that this version has not.
 const NOT_BUILT: [&str; 2] = ["vllm", "mlx-serve"];
@@ -74,6 +76,7 @@ pub struct Targets {
     granted: Vec<(String, Capability)>,
     denied: Vec<(String, Capability)>,
     is_sandboxed: bool,
+    limits: Limits,
     engine: OnceCell<Engine>,
 }
 
@@ -88,8 +91,15 @@ impl Targets {
             granted: parse_all(&flags.granted)?,
             denied: parse_all(&flags.denied)?,
             is_sandboxed: flags.is_sandboxed,
+            limits: TARGET_LIMITS,
             engine: OnceCell::new(),
         })
+    }
+
+    /// Replaces the default limits, which grants raise.
+    pub fn with_limits(mut self, limits: Limits) -> Targets {
+        self.limits = limits;
+        self
     }
 
     fn find(&self, selector: &str) -> Result<&'static Builtin, PluginError> {
@@ -161,15 +171,22 @@ impl Targets {
             seed: seed(self.facts.seed, name, &sha256),
             ..self.facts.clone()
         };
-        PluginTarget::open(
-            self.engine()?,
-            name,
-            component,
-            sha256,
-            argument,
+        let limits = self.limits.raised(grants.limits());
+        let state = NewState {
             facts,
             grants,
-            self.ports.clone(),
+            limits,
+            ports: self.ports.clone(),
+        };
+        PluginTarget::open(
+            self.engine()?,
+            &Candidate {
+                name,
+                component,
+                sha256,
+            },
+            argument,
+            state,
         )
     }
 }

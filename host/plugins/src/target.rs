@@ -7,16 +7,21 @@ use dlm_core::ports::target::{
 use wasmtime::Engine;
 
 use crate::call::Loaded;
-use crate::capability::Grants;
 use crate::error::PluginError;
 use crate::host::bindings::exports::dlm::plugin::target as wire;
 use crate::host::wit::artifacts::Kind;
 use crate::host::wit::types::Field;
-use crate::host::{Phase, State};
-use crate::limits::{TARGET_LIMITS, TEXT_BYTES_MAX};
+use crate::host::{NewState, Phase, State};
+use crate::limits::TEXT_BYTES_MAX;
 use crate::manifest::Manifest;
-use crate::source::{Ports, RunFacts};
 use crate::terminal::{cut, inert, inert_line};
+
+/// A component that is about to be opened.
+pub(crate) struct Candidate<'a> {
+    pub name: &'a str,
+    pub component: &'a [u8],
+    pub sha256: String,
+}
 
 /// An opened plugin target.
 pub struct PluginTarget {
@@ -28,25 +33,16 @@ pub struct PluginTarget {
 }
 
 impl PluginTarget {
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one call site, which holds all of them as values of its own"
-    )]
     pub(crate) fn open(
         engine: &Engine,
-        name: &str,
-        component: &[u8],
-        sha256: String,
+        candidate: &Candidate<'_>,
         argument: &str,
-        facts: RunFacts,
-        grants: Grants,
-        ports: Ports,
+        state: NewState,
     ) -> Result<PluginTarget, PluginError> {
-        let manifest = Manifest::read(name, component)?;
-        let limits = TARGET_LIMITS.raised(grants.limits());
-        let granted = grants.texts();
-        let state = State::new(&manifest.name, &manifest.version, facts, grants, limits, ports);
-        let mut loaded = Loaded::new(engine, component, state)?;
+        let manifest = Manifest::read(candidate.name, candidate.component)?;
+        let granted = state.grants.texts();
+        let state = State::new(&manifest.name, &manifest.version, state);
+        let mut loaded = Loaded::new(engine, candidate.component, state)?;
         let info = loaded.call(Phase::Open, |guest, store| guest.call_open(store, argument))?;
         Ok(PluginTarget {
             loaded,
@@ -58,7 +54,7 @@ impl PluginTarget {
                 platforms: info.platforms.iter().map(|text| short(text)).collect(),
                 programs: info.programs.iter().map(|text| short(text)).collect(),
                 granted,
-                sha256,
+                sha256: candidate.sha256.clone(),
             },
             launch: None,
             smoke: None,

@@ -1,0 +1,234 @@
+//! Ports that record what they were asked, and the test guest.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use dlm_core::event::Progress;
+use dlm_core::ports::http::{Http, HttpError, HttpRequest, HttpResponse};
+use dlm_core::ports::process::{Command, Finished, Process, ProcessError, Running};
+use dlm_core::ports::target::{Artifact, ArtifactKind, Stage};
+use dlm_core::{Cancel, Event};
+use dlm_plugins::{GrantFlags, Limits, LogLevel, Ports, RunFacts, TARGET_LIMITS, Targets};
+
+/// The port that every fake server gets.
+pub const PORT: u16 = 4711;
+
+pub const TEST_TARGET: &[u8] = include_bytes!("../../../../tests/guests/test-target/plugin.wasm");
+
+type Answer<I, O> = Box<dyn Fn(&I) -> O>;
+
+/// Programs that are there, what they answer, and what was run.
+pub struct FakeProcess {
+    pub programs: RefCell<Vec<&'static str>>,
+    pub ran: RefCell<Vec<Vec<String>>>,
+    pub answer: RefCell<Answer<Vec<String>, Finished>>,
+    /// Exit status of every started server; nothing for one that stays.
+    pub server_status: RefCell<Option<i32>>,
+}
+
+impl Process for FakeProcess {
+    fn find(&self, program: &str) -> Option<PathBuf> {
+        let is_there = self.programs.borrow().contains(&program);
+        is_there.then(|| Path::new("/fake/bin").join(program))
+    }
+
+    fn run(&self, command: &Command, _timeout: Duration, _cancel: &Cancel) -> Result<Finished, ProcessError> {
+        let words = words(command);
+        self.ran.borrow_mut().push(words.clone());
+        Ok((self.answer.borrow())(&words))
+    }
+
+    fn start(&self, command: &Command) -> Result<Box<dyn Running>, ProcessError> {
+        self.ran.borrow_mut().push(words(command));
+        Ok(Box::new(FakeServer {
+            program: command.program.clone(),
+            status: *self.server_status.borrow(),
+        }))
+    }
+}
+
+fn words(command: &Command) -> Vec<String> {
+    let mut words = vec![command.program.to_string_lossy().into_owned()];
+    words.extend(command.arguments.iter().cloned());
+    words
+}
+
+struct FakeServer {
+    program: PathBuf,
+    status: Option<i32>,
+}
+
+impl Running for FakeServer {
+    fn ended(&mut self) -> Result<Option<i32>, ProcessError> {
+        Ok(self.status)
+    }
+
+    fn tail(&mut self, _lines: usize) -> Vec<String> {
+        vec!["line of the server".to_owned()]
+    }
+
+    fn stop(&mut self, _grace: Duration) {
+        self.status = self.status.or(Some(0));
+    }
+
+    fn wait(&mut self, _pause: Duration) {}
+
+    fn program(&self) -> &Path {
+        &self.program
+    }
+}
+
+type HttpAnswer = Box<dyn Fn(&HttpRequest) -> (u16, String) + Send>;
+
+/// Answers by a function, and keeps the requests.
+pub struct FakeHttp {
+    pub sent: Mutex<Vec<HttpRequest>>,
+    pub answer: Mutex<HttpAnswer>,
+}
+
+impl Http for FakeHttp {
+    fn send(&self, request: &HttpRequest) -> Result<HttpResponse, HttpError> {
+        self.sent.lock().unwrap().push(request.clone());
+        let (status, body) = (self.answer.lock().unwrap())(request);
+        Ok(HttpResponse {
+            status,
+            headers: Vec::new(),
+            body: body.into_bytes(),
+        })
+    }
+}
+
+/// Keeps every event.
+#[derive(Default)]
+pub struct Recorder(pub RefCell<Vec<Event>>);
+
+impl Progress for Recorder {
+    fn event(&self, event: Event) {
+        self.0.borrow_mut().push(event);
+    }
+}
+
+/// All the fakes of one test.
+pub struct World {
+    pub process: Rc<FakeProcess>,
+    pub http: Rc<FakeHttp>,
+    pub events: Rc<Recorder>,
+    pub cancel: Cancel,
+    pub folder: tempfile::TempDir,
+}
+
+impl World {
+    pub fn new() -> World {
+        World {
+            process: Rc::new(FakeProcess {
+                programs: RefCell::new(vec!["ollama", "llama-server", "server"]),
+                ran: RefCell::default(),
+                answer: RefCell::new(Box::new(|_| finished(0, "", ""))),
+                server_status: RefCell::new(None),
+            }),
+            http: Rc::new(FakeHttp {
+                sent: Mutex::default(),
+                answer: Mutex::new(Box::new(|_| (200, "{}".to_owned()))),
+            }),
+            events: Rc::default(),
+            cancel: Cancel::new(),
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub fn targets(&self, flags: &GrantFlags) -> Targets {
+        let ports = Ports {
+            process: self.process.clone(),
+            http: self.http.clone(),
+            free_port: || Ok(PORT),
+            progress: self.events.clone(),
+            cancel: self.cancel.clone(),
+        };
+        Targets::new(facts(), ports, flags).unwrap()
+    }
+
+    pub fn answer_http(&self, answer: impl Fn(&HttpRequest) -> (u16, String) + Send + 'static) {
+        *self.http.answer.lock().unwrap() = Box::new(answer);
+    }
+
+    pub fn answer_process(&self, answer: impl Fn(&Vec<String>) -> Finished + 'static) {
+        *self.process.answer.borrow_mut() = Box::new(answer);
+    }
+
+    /// The export directory with a base and an adapter in it.
+    pub fn stage(&self) -> Stage {
+        let directory = self.folder.path().to_owned();
+        let artifact = |name: &str, kind, file: &str| {
+            let path = directory.join(file);
+            std::fs::write(&path, name).unwrap();
+            Artifact {
+                name: name.to_owned(),
+                kind,
+                path,
+                size: name.len() as u64,
+                sha256: "00".repeat(32),
+                staged_path: Some(file.to_owned()),
+            }
+        };
+        Stage {
+            artifacts: vec![
+                artifact("base.gguf", ArtifactKind::Gguf, "base.Q4_K_M.gguf"),
+                artifact("adapter.gguf", ArtifactKind::Adapter, "adapter.gguf"),
+            ],
+            reserved: vec!["export_manifest.json".to_owned()],
+            directory,
+        }
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder.path().join(name)).unwrap()
+    }
+
+    pub fn warnings(&self) -> Vec<String> {
+        let events = self.events.0.borrow();
+        let texts = events.iter().filter_map(|event| match event {
+            Event::Warning(text) => Some(text.clone()),
+            _ => None,
+        });
+        texts.collect()
+    }
+}
+
+pub fn facts() -> RunFacts {
+    RunFacts {
+        host_version: "1.2.3".to_owned(),
+        seed: 7,
+        unix_ms: 951_782_400_000,
+        is_dry_run: false,
+        log_level: LogLevel::Warn,
+    }
+}
+
+/// Limits that a test reaches quickly.
+pub const SMALL: Limits = Limits {
+    memory_bytes: 32 << 20,
+    open_time: Duration::from_millis(300),
+    call_time: Duration::from_millis(300),
+    output_bytes: 4 << 20,
+    transfer_bytes: 8 << 20,
+    requests: 10,
+    ..TARGET_LIMITS
+};
+
+pub fn finished(status: i32, stdout: &str, stderr: &str) -> Finished {
+    Finished {
+        status,
+        stdout: stdout.as_bytes().to_vec(),
+        stderr: stderr.as_bytes().to_vec(),
+    }
+}
+
+pub fn grant(capability: &str) -> GrantFlags {
+    GrantFlags {
+        granted: vec![format!("test-target={capability}")],
+        ..GrantFlags::default()
+    }
+}

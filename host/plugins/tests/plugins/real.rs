@@ -1,0 +1,127 @@
+//! The llama-server target against a real server and a real model.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use dlm_core::ports::http::{Http, HttpError, HttpRequest, HttpResponse};
+use dlm_core::ports::target::{Artifact, ArtifactKind, Stage, TargetProbe, TargetSmoke, TargetSource, run_target};
+use dlm_plugins::{GrantFlags, NativeProcess, Ports, Targets};
+
+use crate::fakes::{World, facts};
+use crate::targets::{WHOLE, plan};
+
+/// HTTP/1.1 with `connection: close`, enough for one answer.
+struct PlainHttp;
+
+impl Http for PlainHttp {
+    fn send(&self, request: &HttpRequest) -> Result<HttpResponse, HttpError> {
+        let unreachable = |error: std::io::Error| HttpError::Unreachable {
+            url: request.url.clone(),
+            reason: error.to_string(),
+        };
+        let rest = request.url.strip_prefix("http://").unwrap();
+        let (host, path) = rest.split_once('/').unwrap();
+        let exchange = || -> std::io::Result<Vec<u8>> {
+            let mut stream = TcpStream::connect(host)?;
+            stream.set_read_timeout(Some(request.timeout))?;
+            let method = format!("{:?}", request.method).to_uppercase();
+            let head = format!(
+                "{method} /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-type: application/json\r\n\
+                 content-length: {}\r\n\r\n",
+                request.body.len()
+            );
+            stream.write_all(head.as_bytes())?;
+            stream.write_all(&request.body)?;
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer)?;
+            Ok(answer)
+        };
+        let answer = exchange().map_err(unreachable)?;
+        let text = String::from_utf8_lossy(&answer);
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .unwrap_or(0);
+        Ok(HttpResponse {
+            status,
+            headers: Vec::new(),
+            body: body.as_bytes().to_vec(),
+        })
+    }
+}
+
+/// Reads a variable that names what the test needs; says loudly when it is not there.
+fn needed(name: &str) -> Option<PathBuf> {
+    let found = std::env::var_os(name).map(PathBuf::from);
+    if found.is_none() {
+        eprintln!("SKIPPED: {name} is not set");
+    }
+    found
+}
+
+/// Serves the base that `DLM_TEST_BASE` names with the program that `DLM_TEST_LLAMA_SERVER` names.
+#[test]
+fn a_real_server_answers() {
+    let (Some(base), Some(server)) = (needed("DLM_TEST_BASE"), needed("DLM_TEST_LLAMA_SERVER")) else {
+        return;
+    };
+    let world = World::new();
+    let search = vec![server.parent().unwrap().to_owned()];
+    let ports = Ports {
+        process: Rc::new(NativeProcess::new(search, Vec::new())),
+        http: Rc::new(PlainHttp),
+        free_port: || {
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+                .local_addr()
+                .map(|address| address.port())
+        },
+        progress: world.events.clone(),
+        cancel: world.cancel.clone(),
+    };
+    let targets = Targets::new(facts(), ports, &GrantFlags::default()).unwrap();
+    let mut target = targets.open("llama-server").unwrap();
+    let stage = Stage {
+        directory: world.folder.path().to_owned(),
+        artifacts: vec![Artifact {
+            name: "base.gguf".to_owned(),
+            kind: ArtifactKind::Gguf,
+            size: std::fs::metadata(&base).unwrap().len(),
+            path: base,
+            sha256: String::new(),
+            staged_path: Some("base.gguf".to_owned()),
+        }],
+        reserved: Vec::new(),
+    };
+    let mut served = plan();
+    served.adapters.clear();
+    served.chat.as_mut().unwrap().template =
+        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}\
+         {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+            .to_owned();
+    served.probe = Some(TargetProbe {
+        system: Some("You are a helpful assistant.".to_owned()),
+        user: "What is 2 + 2?".to_owned(),
+        answer: String::new(),
+        prompt_tokens: Vec::new(),
+        new_tokens_max: 16,
+        is_exact: false,
+    });
+    let report = run_target(&mut *target, &served, &stage, WHOLE).unwrap();
+    let TargetSmoke::Passed { detail } = &report.smoke else {
+        panic!("the smoke test did not run: {:?}", report.smoke);
+    };
+    assert!(!detail.is_empty());
+    // The reference count of this conversation on this tokenizer is 28; three wrong ids must be called drift.
+    served.probe.as_mut().unwrap().prompt_tokens = vec![1, 2, 3];
+    let error = run_target(&mut *target, &served, &stage, WHOLE).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("the server's prompt has 28 tokens, dlm's has 3"),
+        "{error}"
+    );
+}
