@@ -7,6 +7,7 @@
 use std::path::Path;
 
 use dlm_kernels::quant::{GgmlType, quantize_row};
+use dlm_model::adapter::Adapter;
 use dlm_model::config::DecoderConfig;
 use dlm_model::gguf::Value;
 
@@ -40,6 +41,27 @@ pub struct AdapterModule<'a> {
     pub b: &'a [f32],
     /// The module has a magnitude vector (DoRA).
     pub has_magnitude: bool,
+}
+
+impl<'a> AdapterModule<'a> {
+    /// Returns the modules of a trained adapter.
+    pub fn of(adapter: &'a Adapter) -> Vec<AdapterModule<'a>> {
+        let rank = adapter.spec.r;
+        let modules = adapter.modules.iter().map(|module| {
+            let (a, b) = (&adapter.params[module.a.clone()], &adapter.params[module.b.clone()]);
+            AdapterModule {
+                path: &module.path,
+                n: b.len() / rank,
+                k: a.len() / rank,
+                rank,
+                scale: adapter.spec.scale(),
+                a,
+                b,
+                has_magnitude: module.magnitude.is_some(),
+            }
+        });
+        modules.collect()
+    }
 }
 
 /// An adapter to write.

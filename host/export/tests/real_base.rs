@@ -4,11 +4,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dlm_core::{Cancel, Quiet};
-use dlm_export::{Identity, ModelExport, Quant, Vocabulary, plan_model, verify_model, write_model};
+use dlm_export::{
+    AdapterExport, AdapterModule, Identity, ModelExport, Quant, Vocabulary, plan_adapter, plan_model, verify_model,
+    write_adapter, write_model,
+};
 use dlm_kernels::{Ctx, Simd};
 use dlm_model::config::config_from_gguf;
 use dlm_model::gguf::{GgufFile, GgufWeights, Value};
+use dlm_model::safetensors_dir::SafetensorsDir;
 use dlm_model::tokenizer::tokenizer_from_gguf;
+use dlm_model::weights::WeightSource;
 
 #[test]
 fn the_real_base_survives_every_level() {
@@ -71,4 +76,77 @@ fn the_real_base_survives_every_level() {
         }
         assert_eq!(report.tensors, 272);
     }
+}
+
+/// The values of an F32 tensor of PEFT's file.
+fn values(weights: &SafetensorsDir, name: &str) -> Vec<f32> {
+    let raw = weights.tensor(name).unwrap();
+    raw.bytes
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|bytes| f32::from_le_bytes(*bytes))
+        .collect()
+}
+
+#[test]
+fn the_golden_adapter_of_the_real_base_is_written() {
+    let Some(base) = std::env::var_os("DLM_TEST_BASE") else {
+        eprintln!("SKIPPED: DLM_TEST_BASE is not set, so no real adapter was exported");
+        return;
+    };
+    let config = config_from_gguf(&GgufFile::open(Path::new(&base)).unwrap()).unwrap();
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/adapter_init");
+    let peft = SafetensorsDir::open_file(&golden.join("adapter_model.safetensors")).unwrap();
+    let names: Vec<String> = peft
+        .names()
+        .into_iter()
+        .filter(|name| name.ends_with("lora_A.weight"))
+        .collect();
+    let tensors: Vec<(String, Vec<f32>, Vec<f32>)> = names
+        .iter()
+        .map(|a| {
+            let path = a
+                .strip_prefix("base_model.model.")
+                .unwrap()
+                .strip_suffix(".lora_A.weight")
+                .unwrap();
+            (
+                path.to_owned(),
+                values(&peft, a),
+                values(&peft, &a.replace("lora_A", "lora_B")),
+            )
+        })
+        .collect();
+    let modules: Vec<AdapterModule<'_>> = tensors
+        .iter()
+        .map(|(path, a, b)| AdapterModule {
+            path,
+            n: b.len() / 4,
+            k: a.len() / 4,
+            rank: 4,
+            scale: 2.0,
+            a,
+            b,
+            has_magnitude: false,
+        })
+        .collect();
+    assert_eq!(modules.len(), 60);
+    let identity = Identity {
+        name: "Golden adapter".to_owned(),
+        ..Identity::default()
+    };
+    let plan = plan_adapter(&AdapterExport {
+        config: &config,
+        modules: &modules,
+        identity: &identity,
+    })
+    .unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let keep = std::env::var_os("DLM_TEST_KEEP");
+    let path = keep.as_deref().map_or(dir.path(), Path::new).join("adapter.gguf");
+    write_adapter(&plan, &path).unwrap();
+    let file = GgufFile::open(&path).unwrap();
+    assert_eq!(file.header().tensors.len(), 120);
+    assert_eq!(file.header().tensors["blk.29.attn_v.weight.lora_b"].shape, [192, 4]);
 }
