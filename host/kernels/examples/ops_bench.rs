@@ -7,9 +7,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use dlm_kernels::{
-    Activation, AdamW, AttentionShape, Ctx, GemmArgs, KvCache, KvData, RowTarget, Segment, Simd, Write, adamw_step,
-    add, attention_backward, attention_decode, attention_forward, gated_backward, gated_forward, gemm, loss_rows,
-    rmsnorm_backward, rmsnorm_forward,
+    Activation, AdamW, AttentionShape, Compute, Ctx, GemmArgs, KvCache, KvData, RowTarget, Segment, Simd, Weight,
+    Write, adamw_step, add, attention_backward, attention_decode, attention_forward, gated_backward, gated_forward,
+    gemm, linear, loss_rows, rmsnorm_backward, rmsnorm_forward,
 };
 
 const SHAPE: AttentionShape = AttentionShape {
@@ -157,6 +157,51 @@ fn rows(ctx: &Ctx) {
     );
 }
 
+fn single_tokens(ctx: &Ctx) {
+    let bits: Vec<u16> = (0..VOCAB * D).map(|i| 0x3c00 + (i % 512) as u16).collect();
+    let x = values(4 * D, 1);
+    let mut y = vec![0.0; 4 * VOCAB];
+    let bf16 = Weight::from_bf16(VOCAB, D, &bits).expect("the shape fits");
+    let f16 = Weight::from_f16(VOCAB, D, &bits).expect("the shape fits");
+    let ceiling = bf16.bytes();
+    report(
+        "reading the head's bytes, rows of memory",
+        ceiling.len() as f64,
+        "B",
+        || {
+            let part = ceiling.len().div_ceil(64 * ctx.pool.threads()) * 64;
+            ctx.pool.run(ctx.pool.threads(), |index| {
+                let mut lanes = [0u64; 8];
+                for line in ceiling[index * part..ceiling.len().min((index + 1) * part)]
+                    .as_chunks::<64>()
+                    .0
+                {
+                    for (lane, word) in lanes.iter_mut().zip(line.as_chunks::<8>().0) {
+                        *lane ^= u64::from_le_bytes(*word);
+                    }
+                }
+                black_box(lanes);
+            });
+        },
+    );
+    for (name, w) in [("bf16", &bf16), ("f16", &f16)] {
+        for t in [1, 4] {
+            report(
+                &format!("head in {name}, {t} rows"),
+                (VOCAB * D * 2) as f64,
+                "B",
+                || {
+                    linear(ctx, Compute::F32, &x[..t * D], t, w, &mut y[..t * VOCAB], Write::Set);
+                },
+            );
+        }
+    }
+    let w = Weight::from_bf16(D, D, &bits[..D * D]).expect("the shape fits");
+    report("576 x 576 in bf16, 1 row", (D * D * 2) as f64, "B", || {
+        linear(ctx, Compute::F32, &x[..D], 1, &w, &mut y[..D], Write::Set);
+    });
+}
+
 fn adapters(ctx: &Ctx) {
     for r in [8, 16] {
         let (x, a, b) = (values(T * D, 1), values(r * D, 2), values(D * r, 3));
@@ -214,5 +259,6 @@ fn main() {
     report("a region of two empty tasks", 0.0, "", || ctx.pool.run(2, |_| {}));
     attentions(&ctx);
     rows(&ctx);
+    single_tokens(&ctx);
     adapters(&ctx);
 }

@@ -1,9 +1,9 @@
 //! Products of one to four rows: stream the stored weight once, as fast as memory gives it.
 //!
 //! **Sketch:** one row against `bf16` reads 2 bytes per multiply-add, so memory (20 to 28 GB/s per core here) is the
-//! limit by a factor of three over the arithmetic. Rows of the weight are dotted four at a time; every sum is sixteen
-//! lanes that run over `k` in order and are added pairwise at the end, so a result depends on neither the neighbours
-//! nor the threads.
+//! limit by a factor of three over the arithmetic. Rows of the weight are read one after the other, as they
+//! lie in memory (four interleaved streams reached a third of the speed); every sum runs over `k` in fixed lanes that
+//! are added pairwise at the end, so a result depends on neither the neighbours nor the threads.
 
 use crate::ctx::{Ctx, Simd, Write};
 use crate::lanes::fold16;
@@ -16,7 +16,7 @@ use crate::weight::Weight;
 
 /// Most rows that take this road; from five on, packing pays.
 pub(crate) const GEMV_ROWS: usize = 4;
-/// Rows of the weight that are dotted together.
+/// Rows of the weight whose sums are finished together.
 const GROUP: usize = 4;
 /// Lanes of a sum; the same in every instruction set.
 const LANES: usize = 16;
@@ -187,7 +187,7 @@ mod x86 {
     use std::arch::x86_64::*;
 
     use super::{Float, GEMV_ROWS, GROUP, dot_plain};
-    use crate::lanes::fold16;
+    use crate::lanes::x86::sum4;
 
     /// # Safety
     /// AVX2, FMA and F16C are there.
@@ -203,6 +203,11 @@ mod x86 {
         dot_plain::<true>(float, bytes, rows, x, t, k)
     }
 
+    /// Independent chains of a sum, to cover the latency of the multiply-add.
+    const CHAINS: usize = 4;
+    /// Bytes ahead of the reader that are asked for: about 100 ns at the speed of memory.
+    const AHEAD: usize = 4096;
+
     /// # Safety
     /// AVX-512 is there; `bytes` is `rows` rows and `x` is `t` rows of `k` values.
     pub(super) unsafe fn pick<const FLOAT: u8>(
@@ -212,90 +217,91 @@ mod x86 {
         t: usize,
         k: usize,
     ) -> [[f32; GROUP]; GEMV_ROWS] {
-        let mut out = [[0.0; GROUP]; GEMV_ROWS];
-        let row_bytes = bytes.len() / rows;
-        // SAFETY: handed on; single rows are slices of the group.
+        // SAFETY: handed on.
         unsafe {
-            if rows == GROUP {
-                match t {
-                    1 => dot::<FLOAT, GROUP, 1>(bytes, x, k, &mut out, 0),
-                    2 => dot::<FLOAT, GROUP, 2>(bytes, x, k, &mut out, 0),
-                    3 => dot::<FLOAT, GROUP, 3>(bytes, x, k, &mut out, 0),
-                    _ => dot::<FLOAT, GROUP, 4>(bytes, x, k, &mut out, 0),
-                }
-                return out;
+            match t {
+                1 => group::<FLOAT, 1>(bytes, rows, x, k),
+                2 => group::<FLOAT, 2>(bytes, rows, x, k),
+                3 => group::<FLOAT, 3>(bytes, rows, x, k),
+                _ => group::<FLOAT, 4>(bytes, rows, x, k),
             }
-            for row in 0..rows {
-                let bytes = &bytes[row * row_bytes..][..row_bytes];
-                match t {
-                    1 => dot::<FLOAT, 1, 1>(bytes, x, k, &mut out, row),
-                    2 => dot::<FLOAT, 1, 2>(bytes, x, k, &mut out, row),
-                    3 => dot::<FLOAT, 1, 3>(bytes, x, k, &mut out, row),
-                    _ => dot::<FLOAT, 1, 4>(bytes, x, k, &mut out, row),
-                }
+        }
+    }
+
+    /// Walks the rows one after the other, as they lie in memory: the processor's prefetcher follows one stream.
+    ///
+    /// # Safety
+    /// AVX-512 is there; `bytes` is `rows` rows and `x` is `T` rows of `k` values.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn group<const FLOAT: u8, const T: usize>(
+        bytes: &[u8],
+        rows: usize,
+        x: &[f32],
+        k: usize,
+    ) -> [[f32; GROUP]; GEMV_ROWS] {
+        let mut sums = [[_mm512_setzero_ps(); GROUP]; T];
+        for (row, bytes) in bytes.chunks_exact(bytes.len() / rows).enumerate().take(GROUP) {
+            // SAFETY: handed on.
+            let row_sums = unsafe { dot::<FLOAT, T>(bytes.as_ptr(), x.as_ptr(), k) };
+            for (sums, sum) in sums.iter_mut().zip(row_sums) {
+                sums[row] = sum;
             }
+        }
+        let mut out = [[0.0; GROUP]; GEMV_ROWS];
+        for (out, sums) in out.iter_mut().zip(sums) {
+            *out = sum4(sums);
         }
         out
     }
 
     /// # Safety
-    /// AVX-512 is there; `bytes` is `R` rows and `x` is `T` rows of `k` values.
+    /// AVX-512 is there; `k` values are readable at `row`, and `T` rows of `k` values at `x`.
+    #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    unsafe fn dot<const FLOAT: u8, const R: usize, const T: usize>(
-        bytes: &[u8],
-        x: &[f32],
-        k: usize,
-        out: &mut [[f32; GROUP]; GEMV_ROWS],
-        first: usize,
-    ) {
+    unsafe fn dot<const FLOAT: u8, const T: usize>(row: *const u8, x: *const f32, k: usize) -> [__m512; T] {
         let size = if FLOAT == 0 { 4 } else { 2 };
-        let mut sums = [[_mm512_setzero_ps(); T]; R];
-        let whole = k / 16 * 16;
-        // SAFETY: every load lies inside the rows; the last one is masked.
+        let mut sums = [[_mm512_setzero_ps(); CHAINS]; T];
+        let block = 16 * CHAINS;
+        let whole = k / block * block;
+        // SAFETY: whole blocks lie inside the rows, the rest is masked; prefetching reads nothing.
         unsafe {
-            for p in (0..whole).step_by(16) {
-                let mut inputs = [_mm512_setzero_ps(); T];
-                for (i, input) in inputs.iter_mut().enumerate() {
-                    *input = _mm512_loadu_ps(x.as_ptr().add(i * k + p));
-                }
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    let at = bytes.as_ptr().add((row * k + p) * size);
-                    let w = match FLOAT {
-                        0 => _mm512_loadu_ps(at.cast()),
-                        1 => {
-                            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(at.cast()));
-                            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
-                        }
-                        _ => _mm512_cvtph_ps(_mm256_loadu_si256(at.cast())),
-                    };
-                    for (sum, input) in sums.iter_mut().zip(inputs) {
-                        *sum = _mm512_fmadd_ps(w, input, *sum);
+            for p in (0..whole).step_by(block) {
+                _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(p * size + AHEAD).cast());
+                _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(p * size + AHEAD + 64).cast());
+                for chain in 0..CHAINS {
+                    let at = p + 16 * chain;
+                    let w = load::<FLOAT>(row.add(at * size), 0xffff);
+                    for (i, sums) in sums.iter_mut().enumerate() {
+                        sums[chain] = _mm512_fmadd_ps(w, _mm512_loadu_ps(x.add(i * k + at)), sums[chain]);
                     }
                 }
             }
-            if whole < k {
-                let mask = (1u16 << (k - whole)) - 1;
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    let at = bytes.as_ptr().add((row * k + whole) * size);
-                    let w = match FLOAT {
-                        0 => _mm512_maskz_loadu_ps(mask, at.cast()),
-                        1 => {
-                            let wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, at.cast()));
-                            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
-                        }
-                        _ => _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, at.cast())),
-                    };
-                    for (i, sum) in sums.iter_mut().enumerate() {
-                        let input = _mm512_maskz_loadu_ps(mask, x.as_ptr().add(i * k + whole));
-                        *sum = _mm512_fmadd_ps(w, input, *sum);
-                    }
+            for (chain, at) in (whole..k).step_by(16).enumerate() {
+                let mask = if k - at >= 16 { 0xffff } else { (1 << (k - at)) - 1 };
+                let w = load::<FLOAT>(row.add(at * size), mask);
+                for (i, sums) in sums.iter_mut().enumerate() {
+                    let input = _mm512_maskz_loadu_ps(mask, x.add(i * k + at));
+                    sums[chain] = _mm512_fmadd_ps(w, input, sums[chain]);
                 }
             }
         }
-        for (row, sums) in sums.iter().enumerate() {
-            for (i, sum) in sums.iter().enumerate() {
-                // SAFETY: 512 bits are sixteen floats.
-                out[i][first + row] = fold16(unsafe { std::mem::transmute::<__m512, [f32; 16]>(*sum) });
+        sums.map(|c| _mm512_add_ps(_mm512_add_ps(c[0], c[1]), _mm512_add_ps(c[2], c[3])))
+    }
+
+    /// # Safety
+    /// AVX-512 is there; the masked elements are readable at `at`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn load<const FLOAT: u8>(at: *const u8, mask: __mmask16) -> __m512 {
+        // SAFETY: promised by the caller.
+        unsafe {
+            match FLOAT {
+                0 => _mm512_maskz_loadu_ps(mask, at.cast()),
+                1 => {
+                    let wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, at.cast()));
+                    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+                }
+                _ => _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, at.cast())),
             }
         }
     }

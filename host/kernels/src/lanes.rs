@@ -111,6 +111,30 @@ pub(crate) fn fold16(lanes: [f32; 16]) -> f32 {
     (four[0] + four[2]) + (four[1] + four[3])
 }
 
+/// Horizontal sums of vectors.
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod x86 {
+    use std::arch::x86_64::*;
+
+    /// Sums each of four vectors; a vector's sum is the same bits whatever the other three are.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(crate) fn sum4(v: [__m512; 4]) -> [f32; 4] {
+        let low = _mm512_add_ps(_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
+        let high = _mm512_add_ps(_mm512_unpacklo_ps(v[2], v[3]), _mm512_unpackhi_ps(v[2], v[3]));
+        let (low, high) = (_mm512_castps_pd(low), _mm512_castps_pd(high));
+        let even = _mm512_castpd_ps(_mm512_unpacklo_pd(low, high));
+        let odd = _mm512_castpd_ps(_mm512_unpackhi_pd(low, high));
+        // Every 128-bit lane now holds one partial sum per vector.
+        let lanes = _mm512_add_ps(even, odd);
+        let upper = _mm512_castps512_ps256(_mm512_shuffle_f32x4::<0b11_10_11_10>(lanes, lanes));
+        let half = _mm256_add_ps(_mm512_castps512_ps256(lanes), upper);
+        let sums = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half));
+        // SAFETY: 128 bits are four floats.
+        unsafe { std::mem::transmute::<__m128, [f32; 4]>(sums) }
+    }
+}
+
 /// The largest value of a slice; minus infinity when it is empty, and NaN is passed over.
 #[inline(always)]
 pub(crate) fn max(values: &[f32]) -> f32 {

@@ -4,7 +4,7 @@
 //! in the cache and is small beside the weights.
 
 use super::{AttentionShape, KvCache, KvData};
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, Simd};
 use crate::lanes::{dot, exp, fma, max, per_simd, sum, tanh};
 use crate::pool::Disjoint;
 use crate::scratch;
@@ -44,7 +44,8 @@ pub(super) fn decode(ctx: &Ctx, shape: &AttentionShape, q: &[f32], caches: &[KvC
         let count = entries.range.1 - entries.range.0;
         scratch::with(group * count + shape.head_dim, |buffer| {
             let (scores, wide) = buffer.split_at_mut(group * count);
-            group_attention(ctx.simd, shape, &entries, q, scores, wide, out);
+            scores_of(ctx.simd, &entries, q, scores, wide);
+            group_attention(ctx.simd, shape, &entries, scores, wide, out);
         });
     });
 }
@@ -65,11 +66,35 @@ fn entry<'a>(data: &KvData<'a>, entries: &Entries<'_>, index: usize, wide: &'a m
     }
 }
 
+/// Writes the dot products of every head of the group with every key, `[heads, keys]`.
+fn scores_of(simd: Simd, entries: &Entries<'_>, q: &[f32], scores: &mut [f32], wide: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if simd >= Simd::Avx512 {
+        // SAFETY: `Ctx::new` lowers the set to what this machine has.
+        unsafe { x86::scores(entries, q, scores) };
+        return;
+    }
+    plain_scores(simd, entries, q, scores, wide);
+}
+
+#[inline(always)]
+fn plain_body<const FUSED: bool>(entries: &Entries<'_>, q: &[f32], scores: &mut [f32], wide: &mut [f32]) {
+    let (first, end) = entries.range;
+    for index in first..end {
+        let key = entry(&entries.k, entries, index, wide);
+        for (head, q) in q.chunks_exact(entries.dim).enumerate() {
+            scores[head * (end - first) + index - first] = dot::<FUSED>(q, key);
+        }
+    }
+}
+
+per_simd!(fn plain_scores(entries: &Entries<'_>, q: &[f32], scores: &mut [f32], wide: &mut [f32]) => plain_body);
+
+/// Turns scores into weights and sums the values.
 #[inline(always)]
 fn group_body<const FUSED: bool>(
     shape: &AttentionShape,
     entries: &Entries<'_>,
-    q: &[f32],
     scores: &mut [f32],
     wide: &mut [f32],
     out: &mut [f32],
@@ -77,14 +102,10 @@ fn group_body<const FUSED: bool>(
     let dim = entries.dim;
     let (first, end) = entries.range;
     let count = end - first;
-    for index in first..end {
-        let key = entry(&entries.k, entries, index, wide);
-        for (head, q) in q.chunks_exact(dim).enumerate() {
-            let raw = dot::<FUSED>(q, key) * shape.scale;
-            scores[head * count + index - first] = match shape.softcap {
-                Some(cap) => cap * tanh::<FUSED>(raw / cap),
-                None => raw,
-            };
+    for s in scores.iter_mut() {
+        *s *= shape.scale;
+        if let Some(cap) = shape.softcap {
+            *s = cap * tanh::<FUSED>(*s / cap);
         }
     }
     for scores in scores.chunks_exact_mut(count) {
@@ -113,9 +134,87 @@ per_simd!(
     fn group_attention(
         shape: &AttentionShape,
         entries: &Entries<'_>,
-        q: &[f32],
         scores: &mut [f32],
         wide: &mut [f32],
         out: &mut [f32],
     ) => group_body
 );
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{Entries, KvData};
+    use crate::lanes::x86::sum4;
+
+    /// Keys that are dotted together: one horizontal sum serves them all.
+    const KEYS: usize = 4;
+
+    /// # Safety
+    /// AVX-512 F, BW and VL are there.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    pub(super) unsafe fn scores(entries: &Entries<'_>, q: &[f32], scores: &mut [f32]) {
+        let (first, end) = entries.range;
+        let count = end - first;
+        for start in (first..end).step_by(KEYS) {
+            let here = KEYS.min(end - start);
+            // The last group repeats its last key instead of reading past it.
+            let at: [usize; KEYS] = std::array::from_fn(|i| (start + i.min(here - 1)) * entries.step + entries.offset);
+            for (head, q) in q.chunks_exact(entries.dim).enumerate() {
+                let out = &mut scores[head * count + start - first..][..here];
+                // SAFETY: handed on.
+                let sums = unsafe {
+                    match entries.k {
+                        KvData::F32(data) => dot4(q, at.map(|at| &data[at..at + q.len()])),
+                        KvData::F16(data) => dot4_half(q, at.map(|at| &data[at..at + q.len()])),
+                    }
+                };
+                out.copy_from_slice(&sums[..here]);
+            }
+        }
+    }
+
+    /// # Safety
+    /// AVX-512 F is there; all slices have the length of `q`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn dot4(q: &[f32], keys: [&[f32]; KEYS]) -> [f32; KEYS] {
+        let mut sums = [_mm512_setzero_ps(); KEYS];
+        for p in (0..q.len()).step_by(16) {
+            let mask = mask(q.len() - p);
+            // SAFETY: masked lanes are not read.
+            unsafe {
+                let q = _mm512_maskz_loadu_ps(mask, q.as_ptr().add(p));
+                for (sum, key) in sums.iter_mut().zip(keys) {
+                    *sum = _mm512_fmadd_ps(q, _mm512_maskz_loadu_ps(mask, key.as_ptr().add(p)), *sum);
+                }
+            }
+        }
+        sum4(sums)
+    }
+
+    /// # Safety
+    /// AVX-512 F, BW and VL are there; all slices have the length of `q`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn dot4_half(q: &[f32], keys: [&[u16]; KEYS]) -> [f32; KEYS] {
+        let mut sums = [_mm512_setzero_ps(); KEYS];
+        for p in (0..q.len()).step_by(16) {
+            let mask = mask(q.len() - p);
+            // SAFETY: masked lanes are not read.
+            unsafe {
+                let q = _mm512_maskz_loadu_ps(mask, q.as_ptr().add(p));
+                for (sum, key) in sums.iter_mut().zip(keys) {
+                    let key = _mm256_maskz_loadu_epi16(mask, key.as_ptr().add(p).cast());
+                    *sum = _mm512_fmadd_ps(q, _mm512_cvtph_ps(key), *sum);
+                }
+            }
+        }
+        sum4(sums)
+    }
+
+    #[inline(always)]
+    fn mask(left: usize) -> __mmask16 {
+        if left >= 16 { 0xffff } else { (1 << left) - 1 }
+    }
+}
