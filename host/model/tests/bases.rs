@@ -1,0 +1,131 @@
+//! Opening bases: what is known of them before any weight is loaded, fingerprints, refusals.
+
+use std::path::{Path, PathBuf};
+
+use dlm_core::base::TemplateDialect;
+use dlm_kernels::{Ctx, Simd};
+use dlm_model::{LoadOptions, device, open_base};
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/golden/arch")
+        .join(name)
+}
+
+#[test]
+fn a_directory_shows_its_facts() {
+    let base = open_base(&golden("llama")).unwrap();
+    let facts = base.facts();
+    assert_eq!(
+        (facts.architecture.as_str(), facts.storage.as_str()),
+        ("LlamaForCausalLM", "F32")
+    );
+    assert_eq!(facts.bytes, 4 * facts.params);
+    assert_eq!((facts.template, facts.context_length), (TemplateDialect::ChatMl, 512));
+    assert_eq!(
+        (
+            facts.shape.d_model,
+            facts.shape.n_kv_heads,
+            facts.shape.vocab,
+            facts.shape.tied
+        ),
+        (64, 2, 320, true)
+    );
+    assert_eq!((facts.gguf_arch.as_deref(), facts.tokenizer_pre), (Some("llama"), None));
+    assert_eq!(base.weights_memory_bytes(true), facts.bytes);
+    let mixtral = open_base(&golden("mixtral")).unwrap().facts();
+    assert_eq!((mixtral.shape.n_experts, mixtral.shape.n_experts_used), (4, 2));
+}
+
+#[test]
+fn the_memory_figure_is_what_loading_takes() {
+    let base = open_base(&golden("llama")).unwrap();
+    let model = base.load(LoadOptions::exact(Ctx::new(1, Simd::Scalar))).unwrap();
+    let (weights, _) = model.weight_bytes();
+    let expected = base.weights_memory_bytes(false);
+    // Norms are counted by the file and not by the model's matrices.
+    assert!(
+        weights as u64 <= expected && weights as u64 > expected * 9 / 10,
+        "{weights} for {expected}"
+    );
+}
+
+#[test]
+fn the_fingerprint_follows_the_files_that_matter() {
+    let dir = tempfile::tempdir().unwrap();
+    let copy = dir.path().join("base");
+    std::fs::create_dir(&copy).unwrap();
+    for name in [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ] {
+        std::fs::copy(golden("llama").join(name), copy.join(name)).unwrap();
+    }
+    let digest = || open_base(&copy).unwrap().sha256().unwrap();
+    let first = digest();
+    assert_eq!(first.len(), 64);
+    std::fs::write(copy.join("README.md"), "notes").unwrap();
+    assert_eq!(digest(), first);
+    let mut weights = std::fs::read(copy.join("model.safetensors")).unwrap();
+    *weights.last_mut().unwrap() ^= 1;
+    std::fs::write(copy.join("model.safetensors"), weights).unwrap();
+    assert_ne!(digest(), first);
+}
+
+#[test]
+fn what_cannot_be_used_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let refusal = |path: &Path| open_base(path).unwrap_err().to_string();
+    assert!(refusal(&dir.path().join("none")).contains("neither a directory nor a `.gguf` file"));
+    assert!(refusal(dir.path()).contains("config.json"));
+    std::fs::write(dir.path().join("x.gguf"), b"GGUF").unwrap();
+    assert!(refusal(&dir.path().join("x.gguf")).contains("inside the version"));
+    let copy = |name: &str| std::fs::copy(golden("llama").join(name), dir.path().join(name)).unwrap();
+    copy("config.json");
+    assert!(refusal(dir.path()).contains("has neither"));
+    copy("model.safetensors");
+    assert!(refusal(dir.path()).contains("has no `tokenizer.json`"));
+    copy("tokenizer.json");
+    assert!(refusal(dir.path()).contains("no chat template"));
+    std::fs::write(dir.path().join("chat_template.jinja"), "{{ messages }}").unwrap();
+    assert!(refusal(dir.path()).contains("no known dialect"));
+    copy("tokenizer_config.json");
+    std::fs::remove_file(dir.path().join("chat_template.jinja")).unwrap();
+    assert!(open_base(dir.path()).is_ok());
+    let small = std::fs::read_to_string(golden("llama").join("config.json")).unwrap();
+    std::fs::write(
+        dir.path().join("config.json"),
+        small.replace("\"vocab_size\": 320", "\"vocab_size\": 300"),
+    )
+    .unwrap();
+    assert!(refusal(dir.path()).contains("tokenizer has 320 tokens, its embedding 300 rows"));
+}
+
+#[test]
+fn the_real_base_shows_its_facts() {
+    let Some(path) = std::env::var_os("DLM_TEST_BASE") else {
+        eprintln!("SKIPPED: DLM_TEST_BASE is not set, nothing was checked against the real base");
+        return;
+    };
+    let base = open_base(Path::new(&path)).unwrap();
+    let facts = base.facts();
+    assert_eq!((facts.params, facts.storage.as_str()), (134_515_008, "Q4_1"));
+    assert_eq!(facts.tokenizer_pre.as_deref(), Some("smollm"));
+    assert_eq!(
+        (facts.template, facts.license_spdx.as_deref()),
+        (TemplateDialect::ChatMl, Some("apache-2.0"))
+    );
+    assert_eq!(base.weights_memory_bytes(true), facts.bytes);
+    assert_eq!(base.weights_memory_bytes(false), 4 * facts.params);
+    let sha256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
+    assert_eq!(base.sha256().unwrap(), sha256);
+}
+
+#[test]
+fn this_machine_can_be_probed() {
+    let hardware = device::probe(Vec::new()).unwrap();
+    assert!(hardware.cpu_cores >= 1 && hardware.memory_available_bytes <= hardware.memory_total_bytes);
+    assert!(!hardware.device_name.is_empty());
+}
