@@ -7,6 +7,7 @@ pub mod adapter;
 pub mod base;
 pub mod batch;
 mod block;
+pub mod candle_twin;
 pub mod chat;
 pub mod config;
 pub mod decoder;

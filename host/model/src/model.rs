@@ -5,7 +5,7 @@
 //! named tensor of a slot, which is what adapters are put on.
 
 mod load;
-mod names;
+pub(crate) mod names;
 
 use std::ops::Range;
 
