@@ -1,6 +1,8 @@
 //! Frames of the dialects, through templates written for these tests in the manner of each family, and what templates
 //! expect of their environment. The expected texts are those of `spec/bases.md` section 8.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use dlm_core::base::TemplateDialect;
 use dlm_model::chat::{ChatTemplate, Ending, Message, Thinking, TokenTexts, detect_dialect, dialect_facts};
 

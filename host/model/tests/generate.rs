@@ -1,5 +1,7 @@
 //! The loop that generates, on a scripted model and on the tiny golden ones.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use std::path::{Path, PathBuf};
 
 use dlm_core::Cancel;

@@ -1,6 +1,8 @@
 //! Damaged and hostile GGUF and safetensors files: refused with the field and the place, never a panic, never a large
 //! allocation.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use dlm_model::config::config_from_gguf;
 use dlm_model::gguf::{self, GgufFile, GgufWeights};
 use dlm_model::safetensors_dir::{self, SafetensorsDir};

@@ -1,5 +1,7 @@
 //! The readers against the golden model directories: settings in both key styles, weights, tokenizer.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use std::path::{Path, PathBuf};
 
 use dlm_model::config::{Arch, QkNorm, RopeScaling, parse_config};
