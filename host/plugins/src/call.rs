@@ -154,7 +154,7 @@ fn ended(store: &mut Store<State>, error: wasmtime::Error) -> PluginError {
     let transfer = store.data().limits.transfer_bytes;
     let state = store.data_mut();
     let (who, last_log) = (state.who(), state.log.last.take());
-    let limit = |who: Who, passed: Passed, last_log| PluginError::Limit {
+    let limit = |who: Box<Who>, passed: Passed, last_log| PluginError::Limit {
         who,
         limit: passed.name,
         allowed: passed.allowed,

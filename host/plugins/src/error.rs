@@ -54,7 +54,7 @@ pub enum PluginError {
     Grant { text: String, cause: String },
     #[error("{who} used more than {allowed}{}{}", at(who), after(last_log))]
     Limit {
-        who: Who,
+        who: Box<Who>,
         limit: &'static str,
         /// The limit in words, such as `256 MiB of memory`.
         allowed: String,
@@ -64,15 +64,15 @@ pub enum PluginError {
     },
     #[error("{who} crashed{}: {cause}{}", at(who), after(last_log))]
     Crashed {
-        who: Who,
+        who: Box<Who>,
         cause: String,
         last_log: Option<String>,
     },
     #[error("{who} gave a result that is not allowed{}: {rule}", at(who))]
-    BadResult { who: Who, rule: String },
+    BadResult { who: Box<Who>, rule: String },
     #[error("{who} wanted `{capability}`{}: {message}", at(who))]
     Denied {
-        who: Who,
+        who: Box<Who>,
         capability: String,
         message: String,
         /// What is granted, in grant syntax.
@@ -82,12 +82,12 @@ pub enum PluginError {
     },
     #[error("{message}")]
     Guest {
-        who: Who,
+        who: Box<Who>,
         failure: GuestFailure,
         message: String,
     },
     #[error("the smoke test of {who} failed: {message}")]
-    Smoke { who: Who, message: String },
+    Smoke { who: Box<Who>, message: String },
     #[error("cannot {action} `{}`: {source}", path.display())]
     Files {
         action: &'static str,
@@ -97,7 +97,7 @@ pub enum PluginError {
     #[error("`{name}` is in the way: {cause}")]
     InTheWay { name: String, cause: &'static str },
     #[error("{who} was cancelled")]
-    Cancelled { who: Who },
+    Cancelled { who: Box<Who> },
 }
 
 /// The case of `types.error` that a guest returned, as far as the caller's exit code or subject depends on it.

@@ -157,12 +157,12 @@ impl State {
         }
     }
 
-    pub fn who(&self) -> Who {
-        Who {
+    pub fn who(&self) -> Box<Who> {
+        Box::new(Who {
             plugin: self.plugin.clone(),
             version: self.version.clone(),
             function: Some(self.phase.function()),
-        }
+        })
     }
 
     /// Says why the guest must stop now, if it must.

@@ -9,7 +9,7 @@ use dlm_core::ports::process::{Command, Running};
 use dlm_core::ports::target::TargetSmoke;
 
 use crate::call::returned_error;
-use crate::error::{PluginError, Who};
+use crate::error::PluginError;
 use crate::host::bindings::exports::dlm::plugin::target as wire;
 use crate::host::{Phase, WitError, checked_env, expand};
 use crate::target::{PluginTarget, short};
@@ -94,7 +94,7 @@ fn attempted(
             message: error.to_string(),
         })
     })?;
-    let ready = wait_ready(target, &mut *server, launch, port, &who);
+    let ready = wait_ready(target, &mut *server, launch, port);
     let result = match ready {
         Err(error @ PluginError::Cancelled { .. }) => Err(Attempt::Failed(error)),
         Err(error) => Err(Attempt::NotReady(error)),
@@ -138,9 +138,9 @@ fn wait_ready(
     server: &mut dyn Running,
     launch: &wire::Launch,
     port: u16,
-    who: &Who,
 ) -> Result<(), PluginError> {
-    let ports = &target.loaded.store.data().ports;
+    let state = target.loaded.store.data();
+    let (ports, who) = (&state.ports, state.who());
     let request = HttpRequest {
         method: HttpMethod::Get,
         url: format!("http://127.0.0.1:{port}{}", launch.ready_path),

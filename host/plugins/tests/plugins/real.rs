@@ -54,6 +54,7 @@ impl Http for PlainHttp {
     }
 }
 
+#[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
 /// Reads a variable that names what the test needs; says loudly when it is not there.
 fn needed(name: &str) -> Option<PathBuf> {
     let found = std::env::var_os(name).map(PathBuf::from);

@@ -6,12 +6,13 @@ use dlm_core::FailureKind;
 use dlm_core::ports::target::{ExportTarget, TargetError, TargetReport, TargetRun, TargetSmoke, run_target};
 use dlm_plugins::GrantFlags;
 
-use crate::fakes::{PORT, SMALL, TEST_TARGET, World, finished, grant};
+use crate::fakes::{HASTY, PORT, SMALL, TEST_TARGET, World, finished, grant};
 use crate::targets::plan;
 
-/// Takes the test guest through a whole export under small limits.
+/// Takes the test guest through a whole export under small limits, little time where the deed is an endless loop.
 fn tell(world: &World, flags: &GrantFlags, told: &str) -> Result<TargetReport, TargetError> {
-    let targets = world.targets(flags).with_limits(SMALL);
+    let is_endless = told.contains(" loop");
+    let targets = world.targets(flags).with_limits(if is_endless { HASTY } else { SMALL });
     let mut target = targets.open_bytes("test-target", TEST_TARGET, told)?;
     let run = TargetRun {
         is_installed: true,
@@ -344,7 +345,7 @@ fn the_seed_is_stable_and_the_plugins_own() {
 fn after_a_limit_the_instance_is_not_used_again() {
     let world = World::new();
     let targets = world.targets(&GrantFlags::default()).with_limits(SMALL);
-    let mut target = targets.open_bytes("test-target", TEST_TARGET, "prepare loop").unwrap();
+    let mut target = targets.open_bytes("test-target", TEST_TARGET, "prepare panic").unwrap();
     target.prepare(&plan(), &world.stage()).unwrap_err();
     let error = target.install(&plan(), &world.stage()).unwrap_err();
     assert!(error.to_string().contains("stopped in an earlier call"), "{error}");
@@ -381,13 +382,13 @@ fn target_component(more: &str) -> Vec<u8> {
     let (package, _) = resolve.push_dir(wit).unwrap();
     let world = resolve.select_world(&[package], Some("target-plugin")).unwrap();
     wit_component::embed_component_metadata(&mut module, &resolve, world, wit_component::StringEncoding::UTF8).unwrap();
-    let encoder = wit_component::ComponentEncoder::default().module(&module).unwrap();
+    let mut encoder = wit_component::ComponentEncoder::default().module(&module).unwrap();
     encoder.encode().unwrap()
 }
 
 #[track_caller]
 fn not_loaded(component: Vec<u8>, code: &str, part: &str) {
-    let targets = World::new().targets(&GrantFlags::default()).with_limits(SMALL);
+    let targets = World::new().targets(&GrantFlags::default()).with_limits(HASTY);
     let opened = targets.open_bytes("small", &with_manifest(component), "");
     let error = opened.map(|_| ()).unwrap_err();
     assert_eq!(error.code(), code, "{error}");
