@@ -73,7 +73,7 @@ fn modelfile(change: impl FnOnce(&mut TargetPlan)) -> Result<String, TargetError
 }
 
 /// The body of the template of a dialect.
-fn template(family: &str, default_system: Option<&str>, preamble: Option<&str>) -> String {
+pub fn template(family: &str, default_system: Option<&str>, preamble: Option<&str>) -> String {
     let written = modelfile(|plan| {
         let chat = plan.chat.as_mut().unwrap();
         chat.family = Some(family.to_owned());
