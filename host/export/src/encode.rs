@@ -171,7 +171,7 @@ pub(crate) fn tensor_bytes<'a>(
             });
         }
         let job = Job {
-            level: Level::of(ctx.simd),
+            level: Level::of(ctx.simd()),
             raw: &raw,
             change,
             ty: planned.row.ty,

@@ -37,7 +37,7 @@ fn best(limit: Duration, mut body: impl FnMut()) -> f64 {
 fn main() {
     let threads = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(2);
     let ctx = Ctx::new(threads, Simd::detect());
-    println!("{} threads, {}", ctx.pool.threads(), ctx.simd.name());
+    println!("{} threads, {}", ctx.pool.threads(), ctx.simd().name());
     for (n, k) in SHAPES {
         let bits: Vec<u16> = values(n * k, 1).iter().map(|x| (x.to_bits() >> 16) as u16).collect();
         let plain = Weight::from_bf16(n, k, &bits).expect("the shape fits");

@@ -255,7 +255,7 @@ fn adapters(ctx: &Ctx) {
 fn main() {
     let threads = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(2);
     let ctx = Ctx::new(threads, Simd::detect());
-    println!("{} threads, {}", ctx.pool.threads(), ctx.simd.name());
+    println!("{} threads, {}", ctx.pool.threads(), ctx.simd().name());
     report("a region of two empty tasks", 0.0, "", || ctx.pool.run(2, |_| {}));
     attentions(&ctx);
     rows(&ctx);

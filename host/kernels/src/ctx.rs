@@ -75,8 +75,8 @@ pub enum Write {
 pub struct Ctx {
     /// The team that shares the work.
     pub pool: Arc<Pool>,
-    /// The instruction set in use.
-    pub simd: Simd,
+    /// The instruction set in use. Private, because kernels run its instructions unchecked.
+    pub(crate) simd: Simd,
 }
 
 impl Ctx {
@@ -86,6 +86,11 @@ impl Ctx {
             pool: Arc::new(Pool::new(threads)),
             simd: simd.min(Simd::detect()),
         }
+    }
+
+    /// Returns the instruction set in use.
+    pub fn simd(&self) -> Simd {
+        self.simd
     }
 
     /// Says whether products in this precision have a kernel here; [`Compute::F32`] always has.

@@ -10,7 +10,7 @@ use crate::lanes::fold16;
 use crate::pack::Float;
 use crate::pool::Disjoint;
 use crate::product::float_of;
-use crate::quant::Activation;
+use crate::quant::{Activation, GgmlType};
 use crate::scratch;
 use crate::weight::Weight;
 
@@ -62,12 +62,56 @@ pub(crate) fn gemv(ctx: &Ctx, x: &[f32], t: usize, outputs: &mut [(&Weight, &mut
             tasks.push((index, part * groups / parts * GROUP..end));
         }
     }
+    let has_pairs = ctx.simd >= Simd::Avx512 && plain.iter().any(|(w, _)| w.ggml_type() == GgmlType::BF16);
+    let k = x.len() / t;
+    scratch::with(if has_pairs { x.len() } else { 0 }, |pairs| {
+        if has_pairs {
+            split_pairs(x, k, pairs);
+        }
+        let input = Input { x, pairs, t, k };
+        run_tasks(ctx, &plain, &tasks, &input, write);
+    });
+}
+
+/// The rows of `x`, and the same with neighbours separated (empty when no weight needs them).
+struct Input<'a> {
+    x: &'a [f32],
+    pairs: &'a [f32],
+    t: usize,
+    k: usize,
+}
+
+/// Elements whose even and odd members are separated together; the rest of a row stays in order.
+const PAIRED: usize = 64;
+
+/// Puts the even elements of every 32 before the odd ones: a vector of `bf16` pairs then widens with one shift and one
+/// mask instead of a shuffle.
+fn split_pairs(x: &[f32], k: usize, out: &mut [f32]) {
+    for (x, out) in x.chunks_exact(k).zip(out.chunks_exact_mut(k)) {
+        out.copy_from_slice(x);
+        let whole = k / PAIRED * PAIRED;
+        for (x, out) in x[..whole].as_chunks::<32>().0.iter().zip(out.as_chunks_mut::<32>().0) {
+            for i in 0..16 {
+                out[i] = x[2 * i];
+                out[16 + i] = x[2 * i + 1];
+            }
+        }
+    }
+}
+
+fn run_tasks(
+    ctx: &Ctx,
+    plain: &[(&Weight, Disjoint<'_, f32>)],
+    tasks: &[(usize, std::ops::Range<usize>)],
+    input: &Input<'_>,
+    write: Write,
+) {
     ctx.pool.run(tasks.len(), |index| {
         let (output, rows) = &tasks[index];
         let (w, y) = &plain[*output];
         for start in rows.clone().step_by(GROUP) {
-            let sums = dot_rows(ctx.simd, w, start..rows.end.min(start + GROUP), x, t);
-            for (i, sums) in sums.iter().enumerate().take(t) {
+            let sums = dot_rows(ctx.simd, w, start..rows.end.min(start + GROUP), input);
+            for (i, sums) in sums.iter().enumerate().take(input.t) {
                 let count = (rows.end - start).min(GROUP);
                 // SAFETY: rows of the weight, and so columns of `y`, belong to one task.
                 let y = unsafe { y.range(i * w.n() + start, count) };
@@ -80,12 +124,12 @@ pub(crate) fn gemv(ctx: &Ctx, x: &[f32], t: usize, outputs: &mut [(&Weight, &mut
 }
 
 /// Dots up to [`GROUP`] rows of the weight with `t` rows of `x`; the result is `[t][row]`.
-fn dot_rows(simd: Simd, w: &Weight, rows: std::ops::Range<usize>, x: &[f32], t: usize) -> [[f32; GROUP]; GEMV_ROWS] {
-    let k = w.k();
+fn dot_rows(simd: Simd, w: &Weight, rows: std::ops::Range<usize>, input: &Input<'_>) -> [[f32; GROUP]; GEMV_ROWS] {
+    let k = input.k;
     if let Some(float) = float_of(w.ggml_type()) {
         let row_bytes = k * float.size();
         let bytes = &w.bytes()[rows.start * row_bytes..rows.end * row_bytes];
-        return dot_floats(simd, float, bytes, rows.len(), x, t, k);
+        return dot_floats(simd, float, bytes, rows.len(), input);
     }
     scratch::with(rows.len() * k, |decoded| {
         for (row, decoded) in rows.clone().zip(decoded.chunks_exact_mut(k)) {
@@ -93,19 +137,12 @@ fn dot_rows(simd: Simd, w: &Weight, rows: std::ops::Range<usize>, x: &[f32], t: 
         }
         // SAFETY: any float is four bytes.
         let bytes = unsafe { std::slice::from_raw_parts(decoded.as_ptr().cast(), decoded.len() * 4) };
-        dot_floats(simd, Float::F32, bytes, rows.len(), x, t, k)
+        dot_floats(simd, Float::F32, bytes, rows.len(), input)
     })
 }
 
-fn dot_floats(
-    simd: Simd,
-    float: Float,
-    bytes: &[u8],
-    rows: usize,
-    x: &[f32],
-    t: usize,
-    k: usize,
-) -> [[f32; GROUP]; GEMV_ROWS] {
+fn dot_floats(simd: Simd, float: Float, bytes: &[u8], rows: usize, input: &Input<'_>) -> [[f32; GROUP]; GEMV_ROWS] {
+    let Input { x, pairs, t, k } = *input;
     assert!(bytes.len() == rows * k * float.size() && x.len() == t * k, "whole rows");
     assert!(
         rows <= GROUP && t <= GEMV_ROWS,
@@ -117,7 +154,7 @@ fn dot_floats(
         unsafe {
             match (simd, float) {
                 (Simd::Avx512 | Simd::Avx512Bf16, Float::F32) => return x86::pick::<0>(bytes, rows, x, t, k),
-                (Simd::Avx512 | Simd::Avx512Bf16, Float::Bf16) => return x86::pick::<1>(bytes, rows, x, t, k),
+                (Simd::Avx512 | Simd::Avx512Bf16, Float::Bf16) => return x86::pick::<1>(bytes, rows, pairs, t, k),
                 (Simd::Avx512 | Simd::Avx512Bf16, Float::F16) => return x86::pick::<2>(bytes, rows, x, t, k),
                 (Simd::Avx2, _) => return x86::dot_avx2(float, bytes, rows, x, t, k),
                 (Simd::Scalar, _) => {}
@@ -203,13 +240,13 @@ mod x86 {
         dot_plain::<true>(float, bytes, rows, x, t, k)
     }
 
-    /// Independent chains of a sum, to cover the latency of the multiply-add.
-    const CHAINS: usize = 4;
+    /// Independent chains of a sum, to cover the latency of the multiply-add: 16 lanes of each 64 elements.
+    const CHAINS: usize = super::PAIRED / 16;
     /// Bytes ahead of the reader that are asked for: about 100 ns at the speed of memory.
     const AHEAD: usize = 4096;
 
     /// # Safety
-    /// AVX-512 is there; `bytes` is `rows` rows and `x` is `t` rows of `k` values.
+    /// AVX-512 is there; `bytes` is `rows` rows and `x` is `t` rows of `k` values (for `bf16`, with separated pairs).
     pub(super) unsafe fn pick<const FLOAT: u8>(
         bytes: &[u8],
         rows: usize,
@@ -261,18 +298,18 @@ mod x86 {
     unsafe fn dot<const FLOAT: u8, const T: usize>(row: *const u8, x: *const f32, k: usize) -> [__m512; T] {
         let size = if FLOAT == 0 { 4 } else { 2 };
         let mut sums = [[_mm512_setzero_ps(); CHAINS]; T];
-        let block = 16 * CHAINS;
+        let block = super::PAIRED;
         let whole = k / block * block;
         // SAFETY: whole blocks lie inside the rows, the rest is masked; prefetching reads nothing.
         unsafe {
             for p in (0..whole).step_by(block) {
-                _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(p * size + AHEAD).cast());
-                _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(p * size + AHEAD + 64).cast());
-                for chain in 0..CHAINS {
-                    let at = p + 16 * chain;
-                    let w = load::<FLOAT>(row.add(at * size), 0xffff);
+                _mm_prefetch::<_MM_HINT_T1>(row.wrapping_add(p * size + AHEAD).cast());
+                _mm_prefetch::<_MM_HINT_T1>(row.wrapping_add(p * size + AHEAD + 64).cast());
+                let values = load_block::<FLOAT>(row.add(p * size));
+                for (chain, w) in values.into_iter().enumerate() {
                     for (i, sums) in sums.iter_mut().enumerate() {
-                        sums[chain] = _mm512_fmadd_ps(w, _mm512_loadu_ps(x.add(i * k + at)), sums[chain]);
+                        let input = _mm512_loadu_ps(x.add(i * k + p + 16 * chain));
+                        sums[chain] = _mm512_fmadd_ps(w, input, sums[chain]);
                     }
                 }
             }
@@ -286,6 +323,27 @@ mod x86 {
             }
         }
         sums.map(|c| _mm512_add_ps(_mm512_add_ps(c[0], c[1]), _mm512_add_ps(c[2], c[3])))
+    }
+
+    /// Loads 64 elements; of `bf16`, the even ones of each half before the odd ones.
+    ///
+    /// # Safety
+    /// AVX-512 is there; the elements are readable at `at`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    unsafe fn load_block<const FLOAT: u8>(at: *const u8) -> [__m512; CHAINS] {
+        let size = if FLOAT == 0 { 4 } else { 2 };
+        // SAFETY: promised by the caller.
+        unsafe {
+            if FLOAT != 1 {
+                return std::array::from_fn(|chain| load::<FLOAT>(at.add(16 * chain * size), 0xffff));
+            }
+            let upper = _mm512_set1_epi32(0xffff_0000_u32.cast_signed());
+            let halves = [_mm512_loadu_epi32(at.cast()), _mm512_loadu_epi32(at.add(64).cast())];
+            let even = halves.map(|raw| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(raw)));
+            let odd = halves.map(|raw| _mm512_castsi512_ps(_mm512_and_si512(raw, upper)));
+            [even[0], odd[0], even[1], odd[1]]
+        }
     }
 
     /// # Safety

@@ -242,7 +242,7 @@ fn caches_serve_prompts_and_single_tokens() {
                 softcap,
                 ..PLAIN
             };
-            let (len, capacity, width) = (70, 80, 6 * 48);
+            let (len, capacity) = (70, 80);
             let mut batch = Batch {
                 segments: Vec::new(),
                 positions: Vec::new(),
@@ -267,42 +267,35 @@ fn caches_serve_prompts_and_single_tokens() {
                 (KvData::F32(&k), KvData::F32(&v)),
                 (KvData::F16(&k_half), KvData::F16(&v_half)),
             ] {
-                for rows in [1, 2, 17, 40, len] {
-                    let cache = KvCache {
-                        k,
-                        v,
-                        len,
-                        row_stride: 48,
-                        head_stride: capacity * 48,
-                    };
-                    let at = (len - rows) * width;
-                    let mut out = vec![f32::NAN; rows * width];
-                    attention_cached(&ctx, &shape, &x.q[at..], rows, &cache, &mut out);
-                    assert_near(&out, &expected[at..], ATTENTION, "newest rows of a cache");
-                }
-                let caches = [20, 1, 70].map(|len| KvCache {
+                let cache = KvCache {
                     k,
                     v,
                     len,
                     row_stride: 48,
                     head_stride: capacity * 48,
-                });
-                let rows: Vec<f32> = caches
-                    .iter()
-                    .flat_map(|c| x.q[(c.len - 1) * width..][..width].to_vec())
-                    .collect();
-                let mut out = vec![f32::NAN; rows.len()];
-                attention_decode(&ctx, &shape, &rows, &caches, &mut out);
-                for (cache, out) in caches.iter().zip(out.chunks(width)) {
-                    assert_near(
-                        out,
-                        &expected[(cache.len - 1) * width..][..width],
-                        ATTENTION,
-                        "one token of many",
-                    );
-                }
+                };
+                check_cached(&ctx, &shape, cache, &x.q, &expected);
             }
         }
+    }
+}
+
+/// Compares the newest rows of a full cache, and single tokens of shorter ones, with the rows of a whole pass.
+fn check_cached(ctx: &Ctx, shape: &AttentionShape, cache: KvCache<'_>, q: &[f32], expected: &[f64]) {
+    let (len, width) = (cache.len, shape.n_heads * shape.head_dim);
+    for rows in [1, 2, 17, 40, len] {
+        let at = (len - rows) * width;
+        let mut out = vec![f32::NAN; rows * width];
+        attention_cached(ctx, shape, &q[at..], rows, &cache, &mut out);
+        assert_near(&out, &expected[at..], ATTENTION, "newest rows of a cache");
+    }
+    let caches = [20, 1, len].map(|len| KvCache { len, ..cache });
+    let newest = |cache: &KvCache<'_>| (cache.len - 1) * width..cache.len * width;
+    let rows: Vec<f32> = caches.iter().flat_map(|cache| q[newest(cache)].to_vec()).collect();
+    let mut out = vec![f32::NAN; rows.len()];
+    attention_decode(ctx, shape, &rows, &caches, &mut out);
+    for (cache, out) in caches.iter().zip(out.chunks(width)) {
+        assert_near(out, &expected[newest(cache)], ATTENTION, "one token of many");
     }
 }
 
