@@ -1,1 +1,24 @@
-//! Skeleton; being written.
+//! The use cases of `dlm`: one module each, from a plan and ports to a typed report.
+//!
+//! Invariants: nothing here prints, asks, or reads flags, the environment, the clock or the home directory; all of
+//! those come in through [`Surroundings`]. A use case either comes to its end or leaves everything as it was.
+
+pub mod base;
+pub mod check;
+pub mod doctor;
+pub mod document;
+pub mod export;
+mod failure;
+pub mod inference;
+pub mod init;
+pub mod metrics;
+pub mod migrate;
+pub mod prompt;
+pub mod rows;
+pub mod score;
+pub mod show;
+mod surroundings;
+pub mod train;
+
+pub use failure::Failure;
+pub use surroundings::{Clock, Surroundings};

@@ -143,18 +143,16 @@ pub struct HoldPlan {
     pub greedy_share: f64,
 }
 
-/// Variations of the questions, made anew every epoch.
+/// Variations of the questions, made anew at every visit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AugmentPlan {
     pub is_on: bool,
-    /// Share of rows whose question is wrapped in a phrase.
-    pub wrap_share: f64,
-    /// Share of rows whose question loses words, function words first, never one with a digit.
-    pub drop_share: f64,
-    /// Share of the words of such a question that are dropped.
-    pub drop_words: f64,
-    /// Share of the epochs, at the start, in which the question stays as written.
-    pub clean_head: f64,
+    /// Share of the visits in which the question is reworded: put into a frame, with words dropped.
+    pub share: f64,
+    /// Chance that a function word is dropped from such a question.
+    pub drop_function: f64,
+    /// Chance that another word is dropped; never a name or a word with a digit.
+    pub drop_content: f64,
 }
 
 /// Noise on the answer's input tokens; the labels stay.
@@ -163,10 +161,8 @@ pub struct NoisePlan {
     pub is_on: bool,
     /// Share of the answer's input tokens that are replaced.
     pub share: f64,
-    /// Share of the epochs, at the end, without noise.
+    /// Share of the steps, at the end, without noise and rewording.
     pub clean_tail: f64,
-    /// Tokens with a digit are never replaced.
-    pub spares_digits: bool,
 }
 
 /// Which copies of the frozen weights are laid out for the product kernels beside the stored ones.

@@ -92,10 +92,9 @@ pub const HOLD: HoldPlan = HoldPlan {
 /// Question augmentation. Measured: paraphrases 0.40 -> 0.55.
 pub const AUGMENT: AugmentPlan = AugmentPlan {
     is_on: true,
-    wrap_share: 0.4,
-    drop_share: 0.4,
-    drop_words: 0.25,
-    clean_head: 0.1,
+    share: 0.7,
+    drop_function: 0.3,
+    drop_content: 0.08,
 };
 
 /// Noise on the answer's input tokens. Measured: paraphrases 0.55 -> 0.70. Digits are spared: a wrong number is what
@@ -104,7 +103,6 @@ pub const NOISE: NoisePlan = NoisePlan {
     is_on: true,
     share: 0.2,
     clean_tail: 0.2,
-    spares_digits: true,
 };
 
 /// Parameters above which a CPU run is refused unless forced (`training.md` 5.4; exactly this many passes).

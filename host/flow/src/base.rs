@@ -1,0 +1,185 @@
+//! Bases: adding, listing and removing local ones, and finding and opening the files that a document's base stands for.
+//!
+//! Invariants: a base that cannot be opened is never added; a base that is being added gets its name when it is whole;
+//! the hub is asked only for a base that is named `hf:org/name` or whose files are not on this machine.
+
+mod add;
+mod list;
+mod wheel;
+
+use std::path::PathBuf;
+
+use dlm_core::base::LocalBase;
+use dlm_core::ports::base_source::{ADD_LOCAL_BASE, BaseRequest, Snapshot};
+use dlm_model::base::{OpenedBase, open_base};
+use dlm_plan::base::{BaseFacts, BaseLocation, HubAnswer, Registry, Resolution, ResolvedBase, resolve_base, synthesise};
+use dlm_store::{BaseStore, Disk, Home, disk};
+
+use crate::failure::Failure;
+use crate::surroundings::Surroundings;
+
+pub use add::add;
+pub use list::{BaseDetail, BaseList, BaseRow, detail, list};
+
+/// The record beside a local base's files.
+const RECORD: &str = "base.json";
+/// A record is small; a larger file is not one.
+const RECORD_BYTES_MAX: u64 = 1 << 20;
+
+/// Reads the records of all local bases, sorted by name.
+///
+/// **Errors** name the first record that cannot be read: a base is never silently missing.
+pub fn local_bases(home: &Home) -> Result<Vec<LocalBase>, Failure> {
+    let store = BaseStore::new(home, Disk::new());
+    let names = store.names()?;
+    names.iter().map(|name| read_record(&store, name)).collect()
+}
+
+/// Reads a record; its `location` comes back as an absolute path.
+fn read_record(store: &BaseStore, name: &str) -> Result<LocalBase, Failure> {
+    let folder = store.directory(name)?;
+    let path = folder.join(RECORD);
+    let damaged = |reason: String| {
+        Failure::new("base", format!("{}: {reason}", path.display())).hint(format!(
+            "remove the base and add it again: `dlm base remove {name}`, `dlm base add {name} --from <path>`"
+        ))
+    };
+    let bytes = disk::read(&path, RECORD_BYTES_MAX)?.ok_or_else(|| damaged("the base has no record".into()))?;
+    let mut record: LocalBase = serde_json::from_slice(&bytes).map_err(|e| damaged(format!("is damaged: {e}")))?;
+    // The record holds a name inside the folder, so that a home that is moved keeps its bases.
+    record.location = match record.location.as_str() {
+        "" => folder.display().to_string(),
+        file => folder.join(file).display().to_string(),
+    };
+    record.name = name.to_owned();
+    Ok(record)
+}
+
+/// Deletes a local base and returns its name.
+///
+/// **Errors** when there is none of that name, with those that there are.
+pub fn remove(home: &Home, name: &str) -> Result<String, Failure> {
+    let name = name.strip_prefix("local:").unwrap_or(name);
+    BaseStore::new(home, Disk::new()).remove(name)?;
+    Ok(name.to_owned())
+}
+
+/// Finds the base that a document names, asking the hub only for a base that is named as `hf:org/name`.
+pub fn resolve(around: &Surroundings<'_>, word: &str) -> Result<ResolvedBase, Failure> {
+    let locals = local_bases(&around.home)?;
+    match resolve_base(word, Registry::builtin(), &locals)? {
+        Resolution::Ready(base) => Ok(*base),
+        Resolution::AskHub { hf_id } => {
+            let remote = around.hub.inspect(&request(&hf_id, None, None))?;
+            Ok(synthesise(&HubAnswer::from_remote(&hf_id, &remote))?)
+        }
+    }
+}
+
+/// As [`resolve`], at the commit that the store recorded at init, so that a moved branch changes nothing.
+pub fn resolve_pinned(around: &Surroundings<'_>, word: &str, pinned: Option<&str>) -> Result<ResolvedBase, Failure> {
+    let locals = local_bases(&around.home)?;
+    match resolve_base(word, Registry::builtin(), &locals)? {
+        Resolution::Ready(base) => Ok(*base),
+        Resolution::AskHub { hf_id } => {
+            let wanted = request(&hf_id, pinned.map(str::to_owned), None);
+            if let (Some(_), Some(snapshot)) = (pinned, around.hub.cached(&wanted)?) {
+                return from_snapshot(&hf_id, &snapshot);
+            }
+            let remote = around.hub.inspect(&wanted)?;
+            Ok(synthesise(&HubAnswer::from_remote(&hf_id, &remote))?)
+        }
+    }
+}
+
+/// Makes the record of a hub base from its files on this machine; no connection is opened.
+fn from_snapshot(hf_id: &str, snapshot: &Snapshot) -> Result<ResolvedBase, Failure> {
+    /// Largest `config.json` that is read.
+    const CONFIG_BYTES_MAX: u64 = 4 << 20;
+    let path = snapshot.dir.join("config.json");
+    let bytes = disk::read(&path, CONFIG_BYTES_MAX)?.unwrap_or_default();
+    let answer = HubAnswer {
+        hf_id,
+        commit: &snapshot.commit,
+        config_json: &String::from_utf8_lossy(&bytes),
+        weights_bytes: None,
+    };
+    Ok(synthesise(&answer)?)
+}
+
+fn request(hf_id: &str, revision: Option<String>, license_url: Option<String>) -> BaseRequest {
+    BaseRequest {
+        hf_id: hf_id.to_owned(),
+        revision,
+        license_url,
+    }
+}
+
+/// Returns the folder or file of a base's weights, downloading them when `may_fetch`.
+pub fn locate(around: &Surroundings<'_>, base: &ResolvedBase, may_fetch: bool) -> Result<PathBuf, Failure> {
+    match &base.location {
+        BaseLocation::Local(local) => {
+            let path = PathBuf::from(&local.location);
+            if path.exists() {
+                return Ok(path);
+            }
+            let what = format!("the files of the local base `{}` are gone: {}", local.name, local.location);
+            Err(Failure::new("base_model", what).hint(format!(
+                "`dlm base remove {0}`, then `dlm base add {0} --from <path>`",
+                local.name
+            )))
+        }
+        BaseLocation::Hub { hf_id, revision } => {
+            let wanted = request(hf_id, Some(revision.clone()), base.record.license_url.clone());
+            if let Some(snapshot) = around.hub.cached(&wanted)? {
+                return Ok(snapshot.dir);
+            }
+            if !may_fetch {
+                let what = format!("`{}` is not on this machine", base.record.key);
+                return Err(Failure::new("base_model", what)
+                    .hint("train the document first, which downloads it")
+                    .hint(ADD_LOCAL_BASE));
+            }
+            Ok(around.hub.fetch(&wanted, around.progress, around.cancel)?.dir)
+        }
+    }
+}
+
+/// A base that was found and opened: its record, its facts for planning, and its files.
+pub struct ReadyBase {
+    pub resolved: ResolvedBase,
+    pub facts: BaseFacts,
+    pub opened: OpenedBase,
+    pub path: PathBuf,
+}
+
+/// Finds and opens the base that a document names; no weight is loaded.
+///
+/// **Errors** when the base is unknown, its model code cannot run here, or its files are missing or damaged.
+pub fn open(around: &Surroundings<'_>, word: &str, may_fetch: bool) -> Result<ReadyBase, Failure> {
+    open_resolved(around, resolve(around, word)?, may_fetch)
+}
+
+/// Opens a base that was found.
+///
+/// **Errors** as [`open`].
+pub fn open_resolved(around: &Surroundings<'_>, resolved: ResolvedBase, may_fetch: bool) -> Result<ReadyBase, Failure> {
+    let record = &resolved.record;
+    if record.trust_remote_code {
+        let key = record.key.clone();
+        return Err(dlm_plan::BaseError::RemoteCode { key }.into());
+    }
+    let path = locate(around, &resolved, may_fetch)?;
+    let opened = open_base(&path)?;
+    let read = opened.facts();
+    let mut record = record.clone();
+    record.shape = Some(read.shape);
+    record.params = read.params;
+    let facts = BaseFacts::from_record(&record, read.bytes, read.storage)?;
+    Ok(ReadyBase {
+        resolved,
+        facts,
+        opened,
+        path,
+    })
+}

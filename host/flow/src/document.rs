@@ -1,0 +1,104 @@
+//! Reads a document from disk; what is wrong with it comes back in one failure, with excerpts.
+
+use std::path::{Path, PathBuf};
+
+use dlm_doc::{Limits, ParseErrors, Parsed, render};
+use dlm_store::disk;
+
+use crate::failure::Failure;
+
+/// A parsed document with its place.
+#[derive(Debug)]
+pub struct Document {
+    pub path: PathBuf,
+    /// The file's text as it is.
+    pub text: String,
+    pub parsed: Parsed,
+}
+
+/// Reads and parses a document; all of its mistakes come back in one failure.
+///
+/// **Errors** name the file; mistakes of the text have line, column and excerpt.
+pub fn load(path: &Path) -> Result<Document, Failure> {
+    let bytes = read_bytes(path)?;
+    match dlm_doc::parse_bytes(&bytes, &Limits::default()) {
+        Ok(parsed) => Ok(Document {
+            path: path.to_path_buf(),
+            text: String::from_utf8(bytes).expect("what parses is UTF-8"),
+            parsed,
+        }),
+        Err(errors) => Err(unparsable(path, &bytes, &errors)),
+    }
+}
+
+/// Reads the bytes of a document.
+///
+/// **Errors** name the file and say how to make one that is missing.
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
+    let shown = path.display();
+    if path.is_dir() {
+        return Err(Failure::new("doc", format!("{shown} is a folder, expected a .dlm file")));
+    }
+    let limit = Limits::default().document_bytes_max as u64;
+    match disk::read(path, limit).map_err(|e| Failure::from(e).under("doc"))? {
+        Some(bytes) => Ok(bytes),
+        None => Err(
+            Failure::new("doc", format!("{shown} does not exist")).hint(format!("make a document: `dlm init {shown}`"))
+        ),
+    }
+}
+
+/// Makes the failure of a text that does not parse: every error as `file:line:col: message` with its excerpt.
+pub fn unparsable(path: &Path, bytes: &[u8], errors: &ParseErrors) -> Failure {
+    let source = String::from_utf8_lossy(bytes);
+    let text = render::render_errors(Some(&path.display().to_string()), &source, errors);
+    Failure::new("parse", text.trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fail(text: &[u8]) -> Failure {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.dlm");
+        std::fs::write(&path, text).unwrap();
+        load(&path).unwrap_err()
+    }
+
+    #[test]
+    fn all_mistakes_are_in_one_failure_with_their_places() {
+        let failure = fail(b"---\ndlm_id: nope\nbase_modle: x\n---\n\n::teach::\n");
+        assert_eq!((failure.subject.as_str(), failure.kind.exit_code()), ("parse", 1));
+        for part in ["a.dlm:2:", "a.dlm:3:", "a.dlm:6:1: FenceError", "| ::teach::", "^"] {
+            assert!(
+                failure.message.contains(part),
+                "{part} is missing in:\n{}",
+                failure.message
+            );
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_have_a_place() {
+        let failure = fail(b"---\ndlm_id: \xff\n---\n");
+        assert!(
+            failure.message.contains("a.dlm:2:9: EncodingError"),
+            "{}",
+            failure.message
+        );
+    }
+
+    #[test]
+    fn a_missing_file_says_how_to_make_one() {
+        let failure = load(Path::new("/nowhere/a.dlm")).unwrap_err();
+        assert_eq!(failure.message, "/nowhere/a.dlm does not exist");
+        assert_eq!(failure.hints, ["make a document: `dlm init /nowhere/a.dlm`"]);
+        assert!(
+            load(&std::env::temp_dir())
+                .unwrap_err()
+                .message
+                .contains("is a folder")
+        );
+    }
+}

@@ -1,0 +1,232 @@
+//! `dlm export`: GGUF files of a trained model, checked after writing, handed to a target component.
+//!
+//! Order: everything that can refuse without weights, then the base (cached between exports) or the merged model, the
+//! adapter, the check of what was written, the target's files and smoke test, and the records last.
+
+mod write;
+
+use std::path::{Path, PathBuf};
+
+use dlm_core::manifest::ExportRecord;
+use dlm_core::ports::target::{TargetReport, TargetRegistration, TargetRun, TargetSmoke, TargetSource, run_target};
+use dlm_export::Quant;
+use dlm_plan::export::ExportOptions;
+use dlm_plan::{ExportPlan, plan_export};
+use dlm_store::metrics::{ExportMetrics, Strictness};
+use dlm_store::{Disk, LockWait, Store};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::failure::Failure;
+use crate::inference::{self, Located, Weights};
+use crate::surroundings::Surroundings;
+use crate::train::now;
+
+/// Seconds that the record waits for another command to leave the store.
+const LOCK_WAIT_SECONDS: u64 = 60;
+/// The record of an export, beside its files.
+const MANIFEST_FILE: &str = "export_manifest.json";
+
+/// What is asked for.
+pub struct ExportCommand {
+    pub path: PathBuf,
+    pub options: ExportOptions,
+    pub is_smoked: bool,
+    pub is_registered: bool,
+    pub threads: Option<u32>,
+    pub hub_root: String,
+}
+
+/// One file of the export.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExportedFile {
+    pub path: PathBuf,
+    pub bytes: u64,
+    pub sha256: String,
+}
+
+/// What the check of one written model found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verified {
+    pub file: String,
+    pub tensors: usize,
+    pub metadata_keys: usize,
+    pub tokens_equal: Option<usize>,
+    /// Worst relative error of each tensor type, with its bound.
+    pub errors: Vec<(String, f64, f64)>,
+    /// Mean divergence of the next-token distributions from those in memory, with its bound.
+    pub logits_kl: f64,
+    pub logits_kl_bound: f64,
+    pub argmax_equal: usize,
+    pub positions: usize,
+}
+
+/// What was exported.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExportReport {
+    pub target: String,
+    pub quant: &'static str,
+    pub is_merged: bool,
+    pub directory: PathBuf,
+    pub files: Vec<ExportedFile>,
+    pub verified: Vec<Verified>,
+    pub registered: Option<String>,
+    /// First line of the smoke test's answer, or why there was none.
+    pub smoke: String,
+    pub has_answered: bool,
+    pub usage: Vec<String>,
+    pub notes: Vec<String>,
+    pub seconds: f64,
+}
+
+/// Exports a trained document.
+pub fn export(
+    around: &Surroundings<'_>,
+    targets: &dyn TargetSource,
+    command: &ExportCommand,
+) -> Result<ExportReport, Failure> {
+    let started = around.clock.seconds();
+    if let Some(selector) = &command.options.target {
+        targets.check(selector)?;
+    }
+    let located = inference::locate(around, &command.path, false, &command.hub_root, "export")?;
+    let front = located.document.parsed.frontmatter();
+    let mut options = command.options.clone();
+    options.default_quant = dlm_plan::export::Quant::parse(front.export.default_quant.as_str());
+    let plan = plan_export(&located.base.facts, &options)?;
+    let quant = Quant::parse(plan.quant.value.name()).map_err(|e| Failure::of("export", &e))?;
+    let mut target = targets.open(&plan.target.value)?;
+    let store = Store::new(&around.home, &front.dlm_id);
+    let directory = store.paths().export(quant.name()).map_err(|e| Failure::of("export", &e))?;
+    Disk::new().create_directories(&directory)?;
+    let loaded = inference::load(around, &located, Weights::Exact, command.threads)?;
+    let made = write::artifacts(around, &located, &loaded, &plan, quant, &directory)?;
+    let target_plan = write::target_plan(around, &located, &loaded, &plan, &made)?;
+    let stage = write::stage(&directory, &made);
+    let run = TargetRun { is_installed: command.is_registered || plan.target.value != "ollama", is_smoked: command.is_smoked };
+    let report = run_target(target.as_mut(), &target_plan, &stage, run)?;
+    let files = files_of(&directory, &made, &report);
+    write_manifest(around, &directory, &plan, &located, &files, &report)?;
+    record(around, &store, &plan, &located, &files, &report, started)?;
+    let (smoke, has_answered) = match &report.smoke {
+        TargetSmoke::Passed { detail } => (detail.clone(), true),
+        TargetSmoke::Skipped { reason } => (reason.clone(), false),
+    };
+    Ok(ExportReport {
+        target: plan.target.value.clone(),
+        quant: quant.name(),
+        is_merged: plan.merged.value,
+        directory,
+        files,
+        verified: made.verified,
+        registered: report.registration.map(|r| r.name),
+        smoke,
+        has_answered,
+        usage: report.prepared.usage,
+        notes: made.notes,
+        seconds: around.clock.seconds() - started,
+    })
+}
+
+fn files_of(directory: &Path, made: &write::Made, report: &TargetReport) -> Vec<ExportedFile> {
+    let own = made.artifacts.iter().map(|a| ExportedFile { path: a.path.clone(), bytes: a.size, sha256: a.sha256.clone() });
+    let theirs = report.prepared.files.iter().map(|f| ExportedFile {
+        path: directory.join(&f.name),
+        bytes: f.size,
+        sha256: f.sha256.clone(),
+    });
+    own.chain(theirs).collect()
+}
+
+fn write_manifest(
+    around: &Surroundings<'_>,
+    directory: &Path,
+    plan: &ExportPlan,
+    located: &Located,
+    files: &[ExportedFile],
+    report: &TargetReport,
+) -> Result<(), Failure> {
+    let artifacts: Vec<_> = files
+        .iter()
+        .map(|f| {
+            let name = f.path.strip_prefix(directory).unwrap_or(&f.path).display().to_string();
+            json!({ "path": name, "sha256": f.sha256, "size_bytes": f.bytes })
+        })
+        .collect();
+    let value = json!({
+        "target": plan.target.value,
+        "quant": plan.quant.value.name(),
+        "merged": plan.merged.value,
+        "dequantized": false,
+        "ollama_name": report.registration.as_ref().map(|r| r.name.clone()),
+        "created_at": now(around).naive(),
+        "created_by": format!("dlm-{}", around.version),
+        "llama_cpp_tag": null,
+        "base_model_hf_id": located.base.resolved.record.hf_id,
+        "base_model_revision": located.base.resolved.record.revision,
+        "adapter_version": located.adapter.as_ref().map(|(_, version)| version),
+        "target_plugin": { "name": report.info.name, "version": report.info.version, "sha256": report.info.sha256 },
+        "artifacts": artifacts,
+    });
+    let text = serde_json::to_string_pretty(&value).expect("a manifest is plain data") + "\n";
+    Ok(Disk::new().write(&directory.join(MANIFEST_FILE), text.as_bytes())?)
+}
+
+/// Appends the export to the store's manifest and the metrics database.
+fn record(
+    around: &Surroundings<'_>,
+    store: &Store,
+    plan: &ExportPlan,
+    located: &Located,
+    files: &[ExportedFile],
+    report: &TargetReport,
+    started: f64,
+) -> Result<(), Failure> {
+    let guard = store.lock(&LockWait {
+        timeout: std::time::Duration::from_secs(LOCK_WAIT_SECONDS),
+        cancel: around.cancel.clone(),
+        now: now(around),
+    })?;
+    let digest = |suffix: &str| {
+        let is_it = |f: &&ExportedFile| f.path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(suffix));
+        files.iter().find(is_it).map(|f| f.sha256.clone())
+    };
+    let (name, version): (Option<String>, Option<String>) = match &report.registration {
+        Some(TargetRegistration { name, runtime_version }) => (Some(name.clone()), runtime_version.clone()),
+        None => (None, None),
+    };
+    guard.record_export(
+        now(around),
+        ExportRecord {
+            exported_at: now(around),
+            target: plan.target.value.clone(),
+            quant: plan.quant.value.name().to_owned(),
+            merged: plan.merged.value,
+            ollama_name: name.clone(),
+            ollama_version: version,
+            llama_cpp_tag: None,
+            base_gguf_sha256: digest(if plan.merged.value { "merged." } else { "base." }),
+            adapter_gguf_sha256: digest("adapter."),
+            smoke_output_first_line: match &report.smoke {
+                TargetSmoke::Passed { detail } => Some(detail.clone()),
+                TargetSmoke::Skipped { .. } => None,
+            },
+            adapter_name: None,
+            adapter_mix: None,
+        },
+    )?;
+    debug_assert!(located.adapter.is_some());
+    let mut metrics = store.metrics_recorder(Strictness::Lenient)?;
+    let lost = metrics.export(&ExportMetrics {
+        exported_at: now(around),
+        quant: plan.quant.value.name().to_owned(),
+        merged: plan.merged.value,
+        ollama_name: name,
+        size_bytes: files.iter().map(|f| f.bytes).sum(),
+        duration_s: around.clock.seconds() - started,
+    })?;
+    if let Some(lost) = lost {
+        around.progress.event(dlm_core::Event::Warning(format!("metrics: {lost}")));
+    }
+    Ok(())
+}

@@ -1,0 +1,297 @@
+//! Writes the model files of an export, checks them, and describes them to a target.
+
+use std::path::{Path, PathBuf};
+
+use dlm_core::Event;
+use dlm_core::ports::target::{
+    Artifact, ArtifactKind, Stage, TargetAdapter, TargetBase, TargetChat, TargetPlan, TargetProbe,
+};
+use dlm_export::{
+    AdapterExport, AdapterModule, Identity, ModelExport, Quant, VerifyAgainst, Vocabulary, WriteOptions, compare_logits, plan_adapter, plan_model,
+    verify_model, write_adapter, write_model,
+};
+use dlm_model::base::open_base;
+use dlm_model::chat::Thinking;
+use dlm_model::generate::{GenerateOptions, generate};
+use dlm_model::sampling::Sampling;
+use dlm_model::weights::WeightSource;
+use dlm_model::{Adapter, Batch, LoadOptions, MergedSource, Model, Session};
+use dlm_plan::ExportPlan;
+use dlm_train::rows::question_messages;
+use sha2::{Digest, Sha256};
+
+use super::{MANIFEST_FILE, Verified};
+use crate::failure::Failure;
+use crate::inference::{Loaded, Located};
+use crate::surroundings::Surroundings;
+
+/// Tokens of the text on which written and loaded model are compared.
+const CHECK_TEXT: &str = "The quick brown fox jumps over the lazy dog, and in 1969 two people walked on the Moon.";
+/// Tokens of the answer that the smoke test compares.
+const PROBE_TOKENS: u32 = 24;
+/// What the smoke test asks when the document has no question of its own.
+const PROBE_QUESTION: &str = "What is the capital of Japan?";
+
+/// The files that were made, and what their check found.
+pub(super) struct Made {
+    pub artifacts: Vec<Artifact>,
+    pub verified: Vec<Verified>,
+    pub notes: Vec<String>,
+}
+
+/// Writes base and adapter, or the merged model, into `directory`.
+pub(super) fn artifacts(
+    around: &Surroundings<'_>,
+    located: &Located,
+    loaded: &Loaded,
+    plan: &ExportPlan,
+    quant: Quant,
+    directory: &Path,
+) -> Result<Made, Failure> {
+    let adapter = loaded.adapter.as_ref().ok_or_else(|| Failure::new("export", "there is no adapter to export"))?;
+    let opened = &located.base.opened;
+    let merged = MergedSource::new(opened.weights(), adapter);
+    let (name, weights): (String, &dyn WeightSource) = match plan.merged.value {
+        true => (format!("merged.{}.gguf", quant.name()), &merged),
+        false => (format!("base.{}.gguf", quant.name()), opened.weights()),
+    };
+    let path = directory.join(&name);
+    let in_memory = plan.merged.value.then_some(adapter);
+    let (verified, notes) = model_file(around, located, loaded, weights, in_memory, quant, &path)?;
+    let mut artifacts = vec![artifact(&name, ArtifactKind::Gguf, &path)?];
+    if !plan.merged.value {
+        let path = directory.join("adapter.gguf");
+        adapter_file(located, adapter, &path)?;
+        artifacts.push(artifact("adapter.gguf", ArtifactKind::Adapter, &path)?);
+    }
+    Ok(Made { artifacts, verified: vec![verified], notes })
+}
+
+/// Writes one model file, reads it back and compares it with the model in memory.
+fn model_file(
+    around: &Surroundings<'_>,
+    located: &Located,
+    loaded: &Loaded,
+    weights: &dyn WeightSource,
+    adapter: Option<&Adapter>,
+    quant: Quant,
+    path: &Path,
+) -> Result<(Verified, Vec<String>), Failure> {
+    let config = located.base.opened.config();
+    let vocabulary = Vocabulary::new(&located.text.tokenizer, config.vocab).map_err(|e| Failure::of("export", &e))?;
+    let identity = identity(located);
+    let plan = plan_model(&ModelExport {
+        config,
+        weights,
+        vocabulary: &vocabulary,
+        chat_template: located.text.template.as_ref().map(|t| t.source()),
+        identity: &identity,
+        quant,
+    })
+    .map_err(|e| Failure::of("export", &e))?;
+    let ctx = &loaded.model.ctx;
+    let options = WriteOptions { importance: None, progress: around.progress, cancel: around.cancel };
+    write_model(ctx, &plan, weights, path, &options).map_err(|e| Failure::of("export", &e))?;
+    around.progress.event(Event::Note(format!("checking {}", path.display())));
+    let report = verify_model(ctx, path, &plan, &VerifyAgainst { config, weights, tokenizer: Some(&located.text.tokenizer) })
+        .map_err(|e| Failure::of("export", &e))?;
+    let expected = check_logits(&loaded.model, adapter, located)?;
+    let written = open_base(path)?.load(LoadOptions::exact(ctx.clone())).map_err(|e| Failure::of("export", &e))?;
+    let found = check_logits(&written, None, located)?;
+    let logits = compare_logits(quant, &expected, &found, config.vocab);
+    if !logits.is_within() {
+        return Err(Failure::new(
+            "export",
+            format!(
+                "{} does not say what the model in memory says: mean divergence {:.2e}, the bound of {} is {:.0e}",
+                path.display(),
+                logits.kl_mean,
+                quant.name(),
+                logits.kl_bound
+            ),
+        )
+        .hint("export with a wider type, such as `--quant Q8_0`"));
+    }
+    let verified = Verified {
+        file: path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+        tensors: report.tensors,
+        metadata_keys: report.metadata_keys,
+        tokens_equal: report.tokens_equal,
+        errors: report.errors.iter().map(|e| (e.ty.name().to_owned(), e.relative, e.bound)).collect(),
+        logits_kl: logits.kl_mean,
+        logits_kl_bound: logits.kl_bound,
+        argmax_equal: logits.argmax_equal,
+        positions: logits.rows,
+    };
+    Ok((verified, plan.notes))
+}
+
+/// Logits at every position of the check text.
+fn check_logits(model: &Model, adapter: Option<&Adapter>, located: &Located) -> Result<Vec<f32>, Failure> {
+    let ids = located.text.tokenizer.encode(CHECK_TEXT).map_err(|e| Failure::of("export", &e))?;
+    let forward = model.forward_eval(adapter, &Batch::packed(&[ids])).map_err(|e| Failure::of("export", &e))?;
+    Ok(model.logits(forward.hidden()))
+}
+
+fn adapter_file(located: &Located, adapter: &Adapter, path: &Path) -> Result<(), Failure> {
+    let modules = AdapterModule::of(adapter);
+    let identity = identity(located);
+    let plan = plan_adapter(&AdapterExport { config: located.base.opened.config(), modules: &modules, identity: &identity })
+        .map_err(|e| Failure::of("export", &e).hint("export with `--merged`"))?;
+    write_adapter(&plan, path).map(drop).map_err(|e| Failure::of("export", &e))
+}
+
+fn identity(located: &Located) -> Identity {
+    let record = &located.base.resolved.record;
+    Identity {
+        name: document_name(&located.document.path),
+        basename: Some(record.key.clone()),
+        size_label: None,
+        license: Some(record.license_spdx.clone()),
+        base_model: Some((record.key.clone(), record.hf_id.clone())),
+        provenance: Vec::new(),
+    }
+}
+
+fn document_name(path: &Path) -> String {
+    path.file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "model".to_owned())
+}
+
+fn artifact(name: &str, kind: ArtifactKind, path: &PathBuf) -> Result<Artifact, Failure> {
+    let fail = |e: std::io::Error| Failure::new("export", format!("{} cannot be read back: {e}", path.display()));
+    let mut file = std::fs::File::open(path).map_err(fail)?;
+    let mut hash = Sha256::new();
+    let size = std::io::copy(&mut file, &mut HashWriter(&mut hash)).map_err(fail)?;
+    Ok(Artifact {
+        // Targets know artefacts by fixed names; the file on disk says its type too.
+        name: match name.split('.').next() {
+            Some("base") => "base.gguf".to_owned(),
+            Some("merged") => "merged.gguf".to_owned(),
+            _ => name.to_owned(),
+        },
+        kind,
+        path: path.clone(),
+        size,
+        sha256: hash.finalize().iter().map(|b| format!("{b:02x}")).collect(),
+        staged_path: Some(name.to_owned()),
+    })
+}
+
+struct HashWriter<'a>(&'a mut Sha256);
+
+impl std::io::Write for HashWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The directory and files that the target works with.
+pub(super) fn stage(directory: &Path, made: &Made) -> Stage {
+    Stage {
+        directory: directory.to_path_buf(),
+        artifacts: made.artifacts.clone(),
+        reserved: vec![MANIFEST_FILE.to_owned()],
+    }
+}
+
+/// Describes the export to its target, with a question whose greedy answer is known.
+pub(super) fn target_plan(
+    around: &Surroundings<'_>,
+    located: &Located,
+    loaded: &Loaded,
+    plan: &ExportPlan,
+    made: &Made,
+) -> Result<TargetPlan, Failure> {
+    let front = located.document.parsed.frontmatter();
+    let record = &located.base.resolved.record;
+    let version = located.adapter.as_ref().map_or(0, |(_, version)| *version);
+    let artifact = made.artifacts.last().map(|a| a.name.clone()).unwrap_or_default();
+    Ok(TargetPlan {
+        name: plan.ollama_name.clone().unwrap_or_else(|| format!("dlm-{}", front.dlm_id.as_str().to_lowercase())),
+        document_id: front.dlm_id.as_str().to_owned(),
+        source: located.document.path.file_name().map(|n| n.to_string_lossy().into_owned()),
+        base: TargetBase {
+            reference: record.key.clone(),
+            revision: Some(record.revision.clone()),
+            architecture: record.architecture.clone(),
+            context_length: record.context_usable(),
+            license: Some(record.license_spdx.clone()),
+        },
+        adapters: vec![TargetAdapter { name: "default".to_owned(), version, artifact, weight: 1.0 }],
+        quant: plan.quant.value.name().to_owned(),
+        is_merged: plan.merged.value,
+        context_length: front.training.sequence_len.min(record.context_usable()),
+        chat: chat(located, plan),
+        system_prompt: front.system_prompt.clone(),
+        temperature: None,
+        top_p: None,
+        draft: None,
+        platform: around.hardware.platform.replace('-', "/"),
+        options: Vec::new(),
+        probe: Some(probe(around, located, loaded, plan)?),
+    })
+}
+
+fn chat(located: &Located, plan: &ExportPlan) -> Option<TargetChat> {
+    let template = located.text.template.as_ref()?;
+    let token = |id: &u32| located.text.tokenizer.token(*id);
+    let mut stop: Vec<String> = located.text.stops.ids.iter().filter_map(token).collect();
+    stop.extend(located.text.stops.texts.iter().cloned());
+    Some(TargetChat {
+        template: template.source().to_owned(),
+        family: located.text.dialect().map(|d| d.name().to_owned()),
+        default_system: default_system(located),
+        preamble: None,
+        stop,
+        is_written: plan.include_template.value,
+    })
+}
+
+/// What the template says as system text by itself: what it renders between the system turn's frame and its end.
+fn default_system(located: &Located) -> Option<String> {
+    let marker = "\u{1}dlm\u{1}";
+    let plain = located.text.render(&question_messages(None, "q"), dlm_model::chat::Ending::Complete, Thinking::default()).ok()?;
+    let framed = located.text.render(&question_messages(Some(marker), "q"), dlm_model::chat::Ending::Complete, Thinking::default()).ok()?;
+    let (head, tail) = framed.split_once(marker)?;
+    let inner = plain.strip_prefix(head)?.strip_suffix(tail)?;
+    (!inner.is_empty()).then(|| inner.to_owned())
+}
+
+/// The document's first question with the model's own greedy answer.
+fn probe(
+    around: &Surroundings<'_>,
+    located: &Located,
+    loaded: &Loaded,
+    plan: &ExportPlan,
+) -> Result<TargetProbe, Failure> {
+    let front = located.document.parsed.frontmatter();
+    let first = located.document.parsed.sections().iter().find_map(|s| match dlm_doc::rows(s) {
+        Ok(dlm_doc::Rows::Pairs(pairs)) => pairs.into_iter().next().map(|p| p.question),
+        _ => None,
+    });
+    let user = first.unwrap_or_else(|| PROBE_QUESTION.to_owned());
+    let messages = question_messages(front.system_prompt.as_deref(), &user);
+    let ids = located.text.prompt_ids(&messages, Thinking::default())?;
+    let mut session = Session::new(&loaded.model, loaded.adapter.as_ref(), ids.len() + PROBE_TOKENS as usize);
+    let options = GenerateOptions {
+        sampling: Sampling::greedy(),
+        tokens_max: PROBE_TOKENS as usize,
+        stops: located.text.stops.clone(),
+        cancel: around.cancel.clone(),
+    };
+    let answer = generate(&mut session, &located.text.tokenizer, &ids, &options, |_| {})
+        .map_err(|e| Failure::of("export", &e))?;
+    Ok(TargetProbe {
+        system: front.system_prompt.clone(),
+        user,
+        answer: answer.text,
+        prompt_tokens: ids,
+        new_tokens_max: PROBE_TOKENS,
+        is_exact: plan.quant.value == dlm_plan::export::Quant::F16,
+    })
+}

@@ -1,0 +1,139 @@
+//! Loads what answers for a document: its base, and the adapter that its store currently points at.
+
+use std::path::PathBuf;
+
+use dlm_core::hardware::SimdLevel;
+use dlm_kernels::{Compute, Ctx, Simd};
+use dlm_model::text::TextModel;
+use dlm_model::{Adapter, LoadOptions, Model, Prepare};
+use dlm_plan::base::licence::{self, LicenceInput, LicenceMoment};
+use dlm_store::{AdapterSlot, Store};
+
+use crate::base::{self, ReadyBase};
+use crate::document::{self, Document};
+use crate::failure::Failure;
+use crate::surroundings::Surroundings;
+
+/// Which weights answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weights {
+    /// As they are stored, quantised ones multiplied as such: what a person talks to.
+    AsStored,
+    /// Dequantised to f32, so that every product is exact.
+    Exact,
+}
+
+/// A document with its base opened and its adapter located; nothing heavy is loaded.
+pub struct Located {
+    pub document: Document,
+    pub base: ReadyBase,
+    pub text: TextModel,
+    /// Directory and number of the current adapter version; `None` when the base alone is asked for.
+    pub adapter: Option<(PathBuf, u32)>,
+}
+
+/// A model ready to answer.
+pub struct Loaded {
+    pub model: Model,
+    pub adapter: Option<Adapter>,
+}
+
+/// Finds base and adapter of a document, refusing what cannot work before any weight is read.
+pub fn locate(
+    around: &Surroundings<'_>,
+    path: &std::path::Path,
+    is_base_only: bool,
+    hub_root: &str,
+    subject: &str,
+) -> Result<Located, Failure> {
+    let document = document::load(path)?;
+    let front = document.parsed.frontmatter();
+    let store = Store::new(&around.home, &front.dlm_id);
+    if front.training.adapters.is_some() {
+        return Err(Failure::misuse(subject, "documents with several named adapters are not built yet in this version"));
+    }
+    let manifest = store.manifest()?;
+    let resolved = base::resolve(around, &front.base_model)?;
+    licence::decide(
+        &resolved.record,
+        &LicenceInput {
+            moment: LicenceMoment::Use,
+            stored: manifest.as_ref().and_then(|m| m.license_acceptance.as_ref()),
+            is_flag_given: false,
+            has_terminal: false,
+            hub_root,
+        },
+    )?;
+    let adapter = match is_base_only {
+        true => None,
+        false => Some(current_adapter(&store, path, subject)?),
+    };
+    let base = base::open(around, &front.base_model, is_base_only)?;
+    let text = match &adapter {
+        Some((directory, _)) => TextModel::from_dir(directory, Some(base.resolved.record.template))?,
+        None => base.opened.text_as(base.resolved.record.template)?,
+    };
+    Ok(Located { document, base, text, adapter })
+}
+
+fn current_adapter(store: &Store, path: &std::path::Path, subject: &str) -> Result<(PathBuf, u32), Failure> {
+    let slot = AdapterSlot::Flat;
+    match store.current_version(&slot)? {
+        Some(current) => Ok((current.directory, current.number.unwrap_or(0))),
+        None => Err(Failure::new(
+            subject,
+            format!("no adapter was trained yet: {} names none", store.paths().pointer(&slot).display()),
+        )
+        .hint(format!("dlm train {}", path.display()))),
+    }
+}
+
+/// Loads base and adapter.
+///
+/// **Errors:** no room for the weights (refused before loading, with the numbers), unreadable weights, an adapter that
+/// does not fit the base.
+pub fn load(
+    around: &Surroundings<'_>,
+    located: &Located,
+    weights: Weights,
+    threads: Option<u32>,
+) -> Result<Loaded, Failure> {
+    let keep_quantised = weights == Weights::AsStored;
+    let need = located.base.opened.weights_memory_bytes(keep_quantised);
+    let free = around.hardware.memory_available_bytes;
+    if need > free && !around.is_forced {
+        return Err(Failure::new(
+            "inference",
+            format!(
+                "the weights of `{}` need {} and {} are free",
+                located.base.resolved.record.key,
+                dlm_plan::memory::gib(need),
+                dlm_plan::memory::gib(free)
+            ),
+        )
+        .hint("free some memory, choose a smaller base, or set DLM_FORCE=1 to try all the same"));
+    }
+    let threads = threads.unwrap_or(around.hardware.cpu_cores).max(1) as usize;
+    let options = LoadOptions {
+        ctx: Ctx::new(threads, simd(around.hardware.simd)),
+        compute: Compute::F32,
+        keep_quantised,
+        prepare: Prepare::Nothing,
+    };
+    let model = located.base.opened.load(options).map_err(|e| Failure::of("inference", &e))?;
+    let adapter = match &located.adapter {
+        Some((directory, _)) => Some(Adapter::load_peft(directory, &model).map_err(|e| Failure::of("inference", &e))?),
+        None => None,
+    };
+    Ok(Loaded { model, adapter })
+}
+
+/// Translates the plan's instruction-set level into the kernels'.
+pub(crate) fn simd(level: SimdLevel) -> Simd {
+    match level {
+        SimdLevel::Scalar => Simd::Scalar,
+        SimdLevel::Avx2 => Simd::Avx2,
+        SimdLevel::Avx512 => Simd::Avx512,
+        SimdLevel::Avx512Bf16 => Simd::Avx512Bf16,
+    }
+}

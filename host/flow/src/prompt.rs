@@ -1,0 +1,129 @@
+//! `dlm prompt`: one question to the trained model, answered as it comes.
+
+use std::path::PathBuf;
+
+use dlm_core::FailureKind;
+use dlm_model::Session;
+use dlm_model::chat::Thinking;
+use dlm_model::generate::{GenerateOptions, Step, StopReason, generate};
+use dlm_model::sampling::Sampling;
+use dlm_plan::prompt::PromptOptions;
+use dlm_plan::{PromptPlan, plan_prompt};
+use dlm_train::rows::question_messages;
+use serde::Serialize;
+
+use crate::failure::Failure;
+use crate::inference::{self, Loaded, Located, Weights};
+use crate::surroundings::Surroundings;
+
+/// Said when an adapter cannot change an answer.
+const NO_EFFECT_WARNING: &str = "the adapter has no effect: every lora_B of it is zero";
+
+/// What is asked.
+pub struct PromptCommand {
+    pub path: PathBuf,
+    pub query: String,
+    pub options: PromptOptions,
+    pub is_base_only: bool,
+    pub hub_root: String,
+}
+
+/// A question whose plan is made; nothing heavy is loaded yet.
+pub struct Asked {
+    located: Located,
+    ids: Vec<u32>,
+    pub plan: PromptPlan,
+    /// The adapter's directory.
+    pub adapter: Option<PathBuf>,
+}
+
+/// How an answer came about.
+#[derive(Clone, Debug, Serialize)]
+pub struct PromptReport {
+    pub text: String,
+    pub reason: &'static str,
+    pub prompt_tokens: usize,
+    pub answer_tokens: usize,
+    /// Seconds until the prompt was read, and from then to the last token.
+    pub seconds_prompt: f64,
+    pub seconds_answer: f64,
+}
+
+/// Does everything that needs no weight: parse, resolve, render the question, plan, refuse.
+pub fn ask(around: &Surroundings<'_>, command: &PromptCommand) -> Result<Asked, Failure> {
+    if command.query.trim().is_empty() {
+        return Err(Failure::misuse("prompt", "the query is empty")
+            .hint("give it as an argument, or on standard input: echo \"a question\" | dlm prompt <path>"));
+    }
+    let located = inference::locate(around, &command.path, command.is_base_only, &command.hub_root, "prompt")?;
+    let system = located.document.parsed.frontmatter().system_prompt.as_deref();
+    let ids = located.text.prompt_ids(&question_messages(system, command.query.trim()), Thinking::default())?;
+    let plan = plan_prompt(ids.len() as u64, &located.base.facts, &around.hardware, &command.options)?;
+    let adapter = located.adapter.as_ref().map(|(directory, _)| directory.clone());
+    Ok(Asked { located, ids, plan, adapter })
+}
+
+/// Loads the model and answers; `on_text` hears every piece of text as it becomes certain.
+pub fn answer(
+    around: &Surroundings<'_>,
+    asked: &Asked,
+    on_text: &mut dyn FnMut(&str),
+) -> Result<PromptReport, Failure> {
+    let plan = &asked.plan;
+    let temperature = plan.temperature.value as f32;
+    // A greedy answer is a promise of exactness, so its weights are widened; a sampled one takes the faster products.
+    let weights = if temperature == 0.0 { Weights::Exact } else { Weights::AsStored };
+    let loaded = inference::load(around, &asked.located, weights, Some(plan.threads.value))?;
+    warn_if_idle(around, &loaded);
+    let mut session = Session::new(&loaded.model, loaded.adapter.as_ref(), asked.ids.len() + plan.max_tokens.value as usize);
+    let options = GenerateOptions {
+        sampling: Sampling {
+            temperature,
+            top_k: plan.top_k.value.map(|k| k as usize),
+            top_p: plan.top_p.value.map(|p| p as f32),
+            repetition_penalty: plan.repetition_penalty.value.map(|p| p as f32),
+            seed: plan.seed.value.unwrap_or_else(|| random_seed(around)),
+        },
+        tokens_max: plan.max_tokens.value as usize,
+        stops: asked.located.text.stops.clone(),
+        cancel: around.cancel.clone(),
+    };
+    let started = around.clock.seconds();
+    let mut read = started;
+    let tokenizer = &asked.located.text.tokenizer;
+    let result = generate(&mut session, tokenizer, &asked.ids, &options, |step| match step {
+        Step::PromptRead { .. } => read = around.clock.seconds(),
+        Step::Token { text, .. } | Step::Rest { text } => {
+            if !text.is_empty() {
+                on_text(text);
+            }
+        }
+    })
+    .map_err(|e| Failure::of("inference", &e))?;
+    let ended = around.clock.seconds();
+    if result.reason == StopReason::Cancelled {
+        return Err(Failure { kind: FailureKind::Interrupted, ..Failure::interrupted("") });
+    }
+    Ok(PromptReport {
+        reason: result.reason.name(),
+        prompt_tokens: result.prompt_tokens,
+        answer_tokens: result.tokens.len(),
+        text: result.text,
+        seconds_prompt: read - started,
+        seconds_answer: ended - read,
+    })
+}
+
+fn warn_if_idle(around: &Surroundings<'_>, loaded: &Loaded) {
+    let is_idle = |a: &dlm_model::Adapter| a.modules.iter().all(|m| a.params[m.b.clone()].iter().all(|v| *v == 0.0));
+    if loaded.adapter.as_ref().is_some_and(is_idle) {
+        around.progress.event(dlm_core::Event::Warning(NO_EFFECT_WARNING.to_owned()));
+    }
+}
+
+fn random_seed(around: &Surroundings<'_>) -> u64 {
+    let mut bytes = [0; 8];
+    (around.random)(&mut bytes);
+    u64::from_le_bytes(bytes)
+}
+

@@ -1,0 +1,188 @@
+//! `dlm score`: what the model of a document answers to a file of questions, and its loss on a text.
+//!
+//! A question counts when one of its accepted phrases is in the answer, case and punctuation aside.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use dlm_train::probe::{answer_all, normalise};
+use dlm_train::rows::{RowOptions, plain};
+use dlm_train::run::row_losses;
+use dlm_train::{SourceBody, SourceRow};
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+use crate::inference::{self, Loaded, Located, Weights};
+use crate::surroundings::Surroundings;
+
+/// Longest answer that is waited for.
+const ANSWER_TOKENS: usize = 40;
+/// Largest file of questions or text that is read.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// What is asked for.
+pub struct ScoreCommand {
+    pub path: PathBuf,
+    pub questions: Option<PathBuf>,
+    pub text: Option<PathBuf>,
+    pub is_base_only: bool,
+    pub threads: Option<u32>,
+    pub hub_root: String,
+}
+
+/// A file of questions.
+#[derive(Debug, Deserialize)]
+struct Questions {
+    #[serde(default)]
+    pairs: Vec<Question>,
+    #[serde(default)]
+    general: Vec<Question>,
+}
+
+/// One question with the phrases that its answer may contain.
+#[derive(Debug, Deserialize)]
+struct Question {
+    question: String,
+    accept: Vec<String>,
+    #[serde(default)]
+    paraphrases: Vec<String>,
+}
+
+/// One answer.
+#[derive(Clone, Debug, Serialize)]
+pub struct Answer {
+    /// `question`, `paraphrases` or `general`.
+    pub group: &'static str,
+    pub question: String,
+    pub answer: String,
+    pub is_accepted: bool,
+}
+
+/// Counts of one group.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Count {
+    pub asked: usize,
+    pub accepted: usize,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Serialize)]
+pub struct ScoreReport {
+    pub groups: BTreeMap<&'static str, Count>,
+    pub answers: Vec<Answer>,
+    /// Mean loss on the text, nats per token.
+    pub text_loss: Option<f64>,
+}
+
+/// Asks the questions and reads the text.
+pub fn score(around: &Surroundings<'_>, command: &ScoreCommand) -> Result<ScoreReport, Failure> {
+    if command.questions.is_none() && command.text.is_none() {
+        return Err(Failure::misuse("score", "there is nothing to score").hint("give `--questions FILE`, `--text FILE`, or both"));
+    }
+    let questions = command.questions.as_deref().map(read_questions).transpose()?;
+    let text = command.text.as_deref().map(read).transpose()?;
+    let located = inference::locate(around, &command.path, command.is_base_only, &command.hub_root, "score")?;
+    let loaded = inference::load(around, &located, Weights::Exact, command.threads)?;
+    let answers = match &questions {
+        Some(questions) => ask(around, &located, &loaded, questions)?,
+        None => Vec::new(),
+    };
+    let mut groups: BTreeMap<&'static str, Count> = BTreeMap::new();
+    for answer in &answers {
+        let count = groups.entry(answer.group).or_default();
+        count.asked += 1;
+        count.accepted += usize::from(answer.is_accepted);
+    }
+    let text_loss = text.map(|text| text_loss(&located, &loaded, &text)).transpose()?;
+    Ok(ScoreReport { groups, answers, text_loss })
+}
+
+fn ask(
+    around: &Surroundings<'_>,
+    located: &Located,
+    loaded: &Loaded,
+    questions: &Questions,
+) -> Result<Vec<Answer>, Failure> {
+    let mut asked: Vec<(&'static str, &str, &[String])> = Vec::new();
+    for pair in &questions.pairs {
+        asked.push(("question", &pair.question, &pair.accept));
+        asked.extend(pair.paraphrases.iter().map(|q| ("paraphrases", q.as_str(), pair.accept.as_slice())));
+    }
+    asked.extend(questions.general.iter().map(|q| ("general", q.question.as_str(), q.accept.as_slice())));
+    let prompts: Vec<(&str, usize)> = asked.iter().map(|(_, q, _)| (*q, ANSWER_TOKENS)).collect();
+    let system = located.document.parsed.frontmatter().system_prompt.as_deref();
+    let answers = answer_all(&loaded.model, loaded.adapter.as_ref(), &located.text, system, &prompts, around.cancel)
+        .map_err(|e| Failure::of("score", &e))?;
+    if around.cancel.is_cancelled() {
+        return Err(Failure::interrupted(""));
+    }
+    Ok(asked
+        .into_iter()
+        .zip(answers)
+        .map(|((group, question, accept), answer)| Answer {
+            group,
+            question: question.to_owned(),
+            is_accepted: accept.iter().any(|phrase| contains_phrase(&answer, phrase)),
+            answer,
+        })
+        .collect())
+}
+
+/// Says whether the phrase stands in the answer, beginning at a word; its last word may be continued ("whistl" in
+/// "whistling").
+fn contains_phrase(answer: &str, phrase: &str) -> bool {
+    format!(" {}", normalise(answer)).contains(&format!(" {}", normalise(phrase)))
+}
+
+fn text_loss(located: &Located, loaded: &Loaded, text: &str) -> Result<f64, Failure> {
+    let options = RowOptions { system_prompt: None, sequence_len_max: usize::MAX, prose_weight: 1.0 };
+    let (mut sum, mut count) = (0.0, 0);
+    for paragraph in text.split("\n\n").filter(|p| !p.trim().is_empty()) {
+        let source = SourceRow {
+            section_id: String::new(),
+            sub_index: 0,
+            line: 0,
+            body: SourceBody::Prose { text: paragraph.split_whitespace().collect::<Vec<_>>().join(" ") },
+            is_validation: false,
+        };
+        let row = plain(&source, &located.text, &options)?;
+        let losses = row_losses(&loaded.model, loaded.adapter.as_ref(), &row).map_err(|e| Failure::of("score", &e))?;
+        sum += losses.iter().map(|l| f64::from(*l)).sum::<f64>();
+        count += losses.len();
+    }
+    if count == 0 {
+        return Err(Failure::new("score", "the text has no words to score"));
+    }
+    Ok(sum / count as f64)
+}
+
+fn read_questions(path: &Path) -> Result<Questions, Failure> {
+    let text = read(path)?;
+    serde_json::from_str(&text).map_err(|e| {
+        Failure::new("score", format!("{}:{}:{}: {e}", path.display(), e.line(), e.column())).hint(
+            "expected {\"pairs\": [{\"question\", \"accept\": [..], \"paraphrases\": [..]}], \"general\": [{\"question\", \"accept\": [..]}]}",
+        )
+    })
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    let fail = |what: String| Failure::new("score", format!("{}: {what}", path.display()));
+    let size = std::fs::metadata(path).map_err(|e| fail(e.to_string()))?.len();
+    if size > FILE_BYTES_MAX {
+        return Err(fail(format!("has {size} bytes, at most {FILE_BYTES_MAX} are read")));
+    }
+    std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::contains_phrase;
+
+    #[test]
+    fn phrases_begin_at_a_word() {
+        assert!(contains_phrase("Whistling is forbidden.", "whistl"));
+        assert!(contains_phrase("It costs THREE  florins!", "three florins"));
+        assert!(!contains_phrase("It was 1640.", "64"));
+        assert!(!contains_phrase("a doorbell", "bell"));
+    }
+}

@@ -1,0 +1,468 @@
+//! `dlm train`: from a document to a committed adapter.
+//!
+//! The order is that of `spec/training.md` section 6: everything that can refuse comes before a weight is loaded, the
+//! store is locked before it is read, and the adapter's pointer flips before anything is recorded about it.
+
+mod commit;
+mod observe;
+mod resume;
+
+use std::path::PathBuf;
+
+use dlm_core::Event;
+use dlm_core::manifest::{Manifest, RunRecord, RunStatus};
+use dlm_core::stamp::Stamp;
+use dlm_kernels::{Compute, Ctx};
+use dlm_model::text::TextModel;
+use dlm_model::{Adapter, AdapterKind, AdapterSpec, LoadOptions, Model, Prepare};
+use dlm_plan::base::licence::{self, LicenceDecision, LicenceInput, LicenceMoment};
+use dlm_plan::lock::{LockFlags, LockMode, decide};
+use dlm_plan::train::{self as plan, TrainOptions, TrainPlan, TrainRequest, WeightPacking};
+use dlm_plan::plan_train;
+use dlm_store::{AdapterSlot, LockWait, Store, StoreGuard};
+use dlm_train::augment::Augment;
+use dlm_train::hold::HoldSet;
+use dlm_train::run::{Ending, Recipe, run_digest};
+use dlm_train::schedule::{Schedule, ScheduleKind, WarmupStart};
+use dlm_train::{PairRecall, SourceRow, TrainInput, recall_pairs};
+use serde::Serialize;
+
+use crate::base::{self, ReadyBase};
+use crate::document::{self, Document};
+use crate::failure::Failure;
+use crate::rows;
+use crate::surroundings::Surroundings;
+
+/// Steps between two states kept on disk; at most this many are lost when the power fails.
+const SNAPSHOT_STEPS: u64 = 25;
+/// Bytes that the replay corpus may take (`spec/training.md` section 10).
+pub(crate) const REPLAY_BYTES_MAX: u64 = 256 << 20;
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct TrainCommand {
+    pub path: PathBuf,
+    /// Continue an interrupted run, or train the current adapter further.
+    pub is_resume: bool,
+    pub seed: Option<i64>,
+    pub max_steps: Option<u64>,
+    pub threads: Option<u32>,
+    pub lock: LockFlags,
+    pub is_strict_about_metrics: bool,
+    pub accepts_licence: bool,
+    /// Web root that the licence's address stands under.
+    pub hub_root: String,
+}
+
+/// What a run did.
+#[derive(Clone, Debug, Serialize)]
+pub struct TrainReport {
+    pub phase: &'static str,
+    pub version: u32,
+    pub adapter: PathBuf,
+    pub log: PathBuf,
+    pub run_id: u64,
+    pub seed: i64,
+    pub determinism: String,
+    pub steps: u64,
+    pub steps_max: u64,
+    pub ending: Ending,
+    /// Nats per token, over the last step.
+    pub loss: f64,
+    pub eval_loss: Option<f64>,
+    pub tokens: u64,
+    pub tokens_per_s: f64,
+    pub seconds_training: f64,
+    /// From the start of the command to the commit.
+    pub seconds_total: f64,
+    pub recalled: usize,
+    pub recall: Vec<PairRecall>,
+    pub plan: TrainPlan,
+}
+
+/// A document that is ready to train: opened base, rows, and the plan for them.
+pub struct Prepared {
+    pub document: Document,
+    pub base: ReadyBase,
+    pub text: TextModel,
+    pub rows: Vec<SourceRow>,
+    pub plan: TrainPlan,
+    licence: LicenceDecision,
+}
+
+/// Does everything that needs no weight: parse, resolve the base, count rows, plan, refuse.
+pub fn prepare(around: &Surroundings<'_>, command: &TrainCommand) -> Result<Prepared, Failure> {
+    let document = document::load(&command.path)?;
+    rows::check_trainable(&document)?;
+    let front = document.parsed.frontmatter();
+    let store = Store::new(&around.home, &front.dlm_id);
+    let resolved = base::resolve(around, &front.base_model)?;
+    let stored = store.manifest()?.and_then(|m| m.license_acceptance);
+    let licence = licence::decide(
+        &resolved.record,
+        &LicenceInput {
+            moment: LicenceMoment::Train,
+            stored: stored.as_ref(),
+            is_flag_given: command.accepts_licence,
+            has_terminal: false,
+            hub_root: &command.hub_root,
+        },
+    )?;
+    let base = base::open(around, &front.base_model, true)?;
+    let text = base.opened.text_as(base.resolved.record.template)?;
+    let seed = command.seed.unwrap_or(front.training.seed);
+    let options = TrainOptions {
+        seed: command.seed,
+        max_steps: command.max_steps,
+        threads: command.threads,
+        is_forced: around.is_forced,
+        is_resume: command.is_resume,
+        ..TrainOptions::default()
+    };
+    // The plan decides how long a window of prose is, so rows are made for a first count and made again if it differs.
+    let make = |window: usize| rows::source_rows(&document.parsed, &text, seed as u64, window);
+    let plan_for = |source: &[SourceRow]| -> Result<TrainPlan, Failure> {
+        let facts = rows::document_facts(&document.parsed, source, &text)?;
+        let request = TrainRequest { document: &facts, base: &base.facts, hardware: &around.hardware, options: &options };
+        Ok(plan_train(&request)?)
+    };
+    let mut source = make(plan::recipe::PROSE_WINDOW as usize)?;
+    let mut plan = plan_for(&source)?;
+    let window = plan.prose.window_tokens.value as usize;
+    if window != plan::recipe::PROSE_WINDOW as usize {
+        source = make(window)?;
+        plan = plan_for(&source)?;
+    }
+    Ok(Prepared { document, base, text, rows: source, plan, licence })
+}
+
+/// Trains a prepared document and commits what it learned.
+pub fn run(around: &Surroundings<'_>, command: &TrainCommand, prepared: &Prepared) -> Result<TrainReport, Failure> {
+    let started = around.clock.seconds();
+    let mode = command.lock.mode()?;
+    let front = prepared.document.parsed.frontmatter();
+    let store = Store::new(&around.home, &front.dlm_id);
+    let mut guard = store.lock(&LockWait {
+        timeout: std::time::Duration::ZERO,
+        cancel: around.cancel.clone(),
+        now: now(around),
+    })?;
+    for notice in guard.take_notices() {
+        around.progress.event(Event::Note(format!("store: {notice}")));
+    }
+    let manifest = ensure_manifest(around, &store, &guard, prepared)?;
+    let lock = commit::current_lock(around, prepared, &manifest)?;
+    check_lock(around, &store, &lock, mode)?;
+    warn_about_the_untrained(around, prepared);
+    let model = load_model(around, prepared)?;
+    let hold = hold_set(around, prepared, &model)?;
+    let adapter = init_adapter(prepared, &model)?;
+    let recipe = recipe(prepared);
+    let digest = run_digest(&recipe, &prepared.rows, &adapter, &prepared.base.resolved.record.revision);
+    let resume = match command.is_resume {
+        true => Some(resume::find(&store, &model, &adapter, &digest)?),
+        false => None,
+    };
+    let (adapter, state) = match resume {
+        Some(found) => {
+            around.progress.event(Event::Note(found.note));
+            (found.adapter, Some(found.state))
+        }
+        None => (adapter, None),
+    };
+    let job = Job { around, command, prepared, store: &store, guard: &guard, manifest, lock, mode, started };
+    job.train(&model, hold.as_ref(), &recipe, adapter, &digest, state)
+}
+
+/// One run under the store's lock.
+struct Job<'a> {
+    around: &'a Surroundings<'a>,
+    command: &'a TrainCommand,
+    prepared: &'a Prepared,
+    store: &'a Store,
+    guard: &'a StoreGuard,
+    manifest: Manifest,
+    lock: dlm_core::lock::DlmLock,
+    mode: LockMode,
+    started: f64,
+}
+
+impl Job<'_> {
+    fn train(
+        self,
+        model: &Model,
+        hold: Option<&HoldSet>,
+        recipe: &Recipe,
+        adapter: Adapter,
+        digest: &str,
+        state: Option<dlm_train::TrainState>,
+    ) -> Result<TrainReport, Failure> {
+        let pending = self.guard.begin_version(AdapterSlot::Flat)?;
+        let observer = observe::Observer::start(&self, pending.number())?;
+        let run_id = observer.run_id();
+        let clock = || self.around.clock.seconds();
+        let snapshot = |state: &dlm_train::TrainState, _: &Adapter| {
+            pending.write_state(&resume::to_stored(state)).map_err(|e| e.to_string())
+        };
+        let input = TrainInput {
+            model,
+            text: &self.prepared.text,
+            rows: &self.prepared.rows,
+            hold,
+            recipe,
+            progress: &observer,
+            cancel: self.around.cancel,
+            clock: &clock,
+            snapshot_every: SNAPSHOT_STEPS,
+            snapshot: &snapshot,
+        };
+        let outcome = match dlm_train::train(&input, adapter, digest, state) {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                observer.failed()?;
+                let error = Failure::from(error);
+                self.guard.end_run(now(self.around), run_id, RunStatus::Failed)?;
+                return Err(error);
+            }
+        };
+        pending.write_state(&resume::to_stored(&outcome.state))?;
+        if outcome.ending == Ending::Cancelled {
+            observer.cancelled()?;
+            self.guard.end_run(now(self.around), run_id, RunStatus::Cancelled)?;
+            return Err(Failure::interrupted(format!(
+                "stopped after step {} of {}; the state is kept",
+                outcome.state.header.step, recipe.schedule.steps
+            ))
+            .hint(format!("go on: `dlm train {} --resume`", self.command.path.display())));
+        }
+        let recall = self.recall(model, &outcome.adapter)?;
+        let seconds_total = self.around.clock.seconds() - self.started;
+        let summary = commit::summary(&self, run_id, &outcome, &recall);
+        let committed = commit::commit(&self, pending, &outcome, summary, run_id, &observer)?;
+        let log = observer.finished(&committed, &outcome)?;
+        Ok(TrainReport {
+            phase: "sft",
+            version: committed.version.number,
+            adapter: committed.version.directory.clone(),
+            log,
+            run_id,
+            seed: self.prepared.plan.seed.value,
+            determinism: self.prepared.plan.determinism.clone(),
+            steps: outcome.state.header.step,
+            steps_max: recipe.schedule.steps,
+            ending: outcome.ending,
+            loss: outcome.loss,
+            eval_loss: outcome.eval.map(|e| e.loss),
+            tokens: outcome.state.header.tokens,
+            tokens_per_s: outcome.state.header.tokens as f64 / outcome.seconds.max(1e-9),
+            seconds_training: outcome.seconds,
+            seconds_total,
+            recalled: recall.iter().filter(|r| r.recalled).count(),
+            recall,
+            plan: self.prepared.plan.clone(),
+        })
+    }
+
+    fn recall(&self, model: &Model, adapter: &Adapter) -> Result<Vec<PairRecall>, Failure> {
+        self.around.progress.event(Event::Note("asking every question of the document".into()));
+        let system = self.prepared.document.parsed.frontmatter().system_prompt.as_deref();
+        recall_pairs(model, Some(adapter), &self.prepared.text, system, &self.prepared.rows, self.around.cancel)
+            .map_err(|e| Failure::of("training", &e))
+    }
+}
+
+/// The present as a stamp.
+pub(crate) fn now(around: &Surroundings<'_>) -> Stamp {
+    Stamp::from_unix_ms(around.clock.unix_ms() as i64)
+}
+
+/// Returns the manifest, making the store when `dlm init` did not, and records a licence accepted by flag.
+fn ensure_manifest(
+    around: &Surroundings<'_>,
+    store: &Store,
+    guard: &StoreGuard,
+    prepared: &Prepared,
+) -> Result<Manifest, Failure> {
+    let front = prepared.document.parsed.frontmatter();
+    if store.manifest()?.is_none() {
+        guard.initialize(&Manifest::new(front.dlm_id.as_str(), &front.base_model, now(around)))?;
+    }
+    if let LicenceDecision::Record { url, spdx, via } = &prepared.licence {
+        guard.update_manifest(now(around), |manifest| {
+            manifest.license_acceptance = Some(dlm_core::base::LicenseAcceptance {
+                accepted_at: now(around).naive(),
+                license_url: url.clone(),
+                license_spdx: spdx.clone(),
+                via: *via,
+            });
+        })?;
+    }
+    store.manifest()?.ok_or_else(|| Failure::new("store", "the manifest vanished while the store was locked"))
+}
+
+fn check_lock(
+    around: &Surroundings<'_>,
+    store: &Store,
+    current: &dlm_core::lock::DlmLock,
+    mode: LockMode,
+) -> Result<(), Failure> {
+    let recorded = match store.determinism_lock() {
+        Ok(recorded) => recorded,
+        Err(_) if mode.replaces_unreadable() => None,
+        Err(error) => return Err(error.into()),
+    };
+    let decision = decide(recorded.as_ref(), current, mode, &store.paths().determinism_lock())?;
+    for warning in decision.warnings() {
+        around.progress.event(Event::Warning(format!("lock: {warning}")));
+    }
+    Ok(())
+}
+
+/// Says what the document holds that this run does not teach.
+fn warn_about_the_untrained(around: &Surroundings<'_>, prepared: &Prepared) {
+    if prepared.plan.rows.preference_rows > 0 {
+        around.progress.event(Event::Warning(
+            "the preference sections are not trained: the preference phase is not built yet in this version".into(),
+        ));
+    }
+    for warning in &prepared.plan.warnings {
+        around.progress.event(Event::Warning(warning.clone()));
+    }
+    for note in &prepared.base.resolved.notes {
+        around.progress.event(Event::Note(note.clone()));
+    }
+}
+
+fn load_model(around: &Surroundings<'_>, prepared: &Prepared) -> Result<Model, Failure> {
+    let plan = &prepared.plan;
+    let ctx = Ctx::new(plan.threads.value as usize, crate::inference::simd(plan.simd.value));
+    let options = LoadOptions {
+        ctx,
+        compute: match plan.precision.value {
+            plan::Precision::Bf16 => Compute::Bf16,
+            plan::Precision::Fp32 | plan::Precision::Fp16 => Compute::F32,
+        },
+        // The packed copies are what a step multiplies with; the weights themselves stay as small as they are stored.
+        keep_quantised: true,
+        prepare: match plan.packing.value {
+            WeightPacking::None => Prepare::Nothing,
+            WeightPacking::Forward => Prepare::Forward,
+            WeightPacking::Both => Prepare::Both,
+        },
+    };
+    around.progress.event(Event::Note(format!("loading {}", prepared.base.resolved.record.key)));
+    prepared.base.opened.load(options).map_err(|e| Failure::of("base_model", &e))
+}
+
+/// Reads the cached hold set of the base, or prepares and caches it.
+fn hold_set(around: &Surroundings<'_>, prepared: &Prepared, model: &Model) -> Result<Option<HoldSet>, Failure> {
+    let hold = &prepared.plan.hold.value;
+    if !hold.is_on || hold.rows_per_step == 0 {
+        return Ok(None);
+    }
+    let options = dlm_train::hold::HoldOptions {
+        rows: hold.set_rows as usize,
+        greedy_share: hold.greedy_share,
+        tokens_max: hold.row_tokens_max as usize,
+        top: hold.top_k as usize,
+    };
+    let name = format!("{}-{}.hold", &prepared.base.resolved.record.revision, options.tag(prepared.plan.precision.value.name()));
+    let path = around.home.bases().join(".hold").join(name);
+    if let Ok(bytes) = std::fs::read(&path) {
+        match HoldSet::from_bytes(&bytes) {
+            Ok(set) => return Ok(Some(set)),
+            Err(error) => around.progress.event(Event::Warning(format!("{}: {error}; it is made again", path.display()))),
+        }
+    }
+    let set = HoldSet::prepare(model, &prepared.text, &options, around.progress, around.cancel).map_err(|e| match e {
+        dlm_train::hold::HoldError::Cancelled => Failure::interrupted(""),
+        other => Failure::of("training", &other),
+    })?;
+    let disk = dlm_store::Disk::new();
+    let folder = path.parent().expect("the path has a folder");
+    disk.create_directories(folder)?;
+    disk.write(&path, &set.to_bytes())?;
+    Ok(Some(set))
+}
+
+fn init_adapter(prepared: &Prepared, model: &Model) -> Result<Adapter, Failure> {
+    let plan = &prepared.plan;
+    let spec = AdapterSpec {
+        kind: match plan.adapter.value {
+            plan::AdapterKind::Lora | plan::AdapterKind::Qlora => AdapterKind::Lora,
+            plan::AdapterKind::Dora => AdapterKind::Dora,
+        },
+        r: plan.lora_r.value as usize,
+        alpha: plan.lora_alpha.value as f32,
+        dropout: plan.lora_dropout.value as f32,
+        targets: plan.target_modules.value.clone(),
+    };
+    Adapter::init(model, &spec, plan.seed.value as u64).map_err(|e| Failure::of("training", &e))
+}
+
+/// The loop's numbers, from the plan's.
+pub(crate) fn recipe(prepared: &Prepared) -> Recipe {
+    let plan = &prepared.plan;
+    let kind = match plan.schedule.kind.value {
+        plan::Schedule::Cosine if plan.schedule.floor.value > 0.0 => {
+            ScheduleKind::CosineWithFloor { floor: plan.schedule.floor.value }
+        }
+        plan::Schedule::Cosine => ScheduleKind::Cosine,
+        plan::Schedule::Linear => ScheduleKind::Linear,
+        plan::Schedule::Constant => ScheduleKind::Constant,
+    };
+    let (augment, noise, hold) = (&plan.augment.value, &plan.noise.value, &plan.hold.value);
+    let has_pairs = plan.rows.instruction_rows > 0;
+    Recipe {
+        seed: plan.seed.value as u64,
+        lr: plan.learning_rate.value,
+        schedule: Schedule {
+            kind,
+            steps: plan.steps.total.value,
+            warmup: plan.schedule.warmup_steps.value,
+            start: WarmupStart::First,
+        },
+        rows_per_step: plan.batch.effective_rows as usize,
+        batch_tokens_max: plan.batch.tokens_max as usize,
+        clip: Some(plan.clip_norm.value),
+        weight_decay: 0.0,
+        augment: augment.is_on.then_some(Augment {
+            share: augment.share,
+            drop_function: augment.drop_function,
+            drop_content: augment.drop_content,
+        }),
+        noise_share: if noise.is_on { noise.share } else { 0.0 },
+        clean_share: noise.clean_tail,
+        hold_rows_per_step: if hold.is_on { hold.rows_per_step as usize } else { 0 },
+        hold_weight: hold.strength,
+        loss_stop: plan.stop.answer_loss.value,
+        eval_every: plan.steps.eval_every.max(1),
+        eval_patience: plan.steps.eval_patience,
+        // Held-out prose says nothing about whether the facts are learned: beside pairs it is reported, not obeyed.
+        obeys_eval: !has_pairs || prepared.rows.iter().any(|r| r.is_validation && matches!(r.body, dlm_train::SourceBody::Pair { .. })),
+        checkpoint: plan.checkpointing.value,
+        system_prompt: prepared.document.parsed.frontmatter().system_prompt.clone(),
+        sequence_len_max: plan.sequence_len.value as usize,
+        prose_weight: plan.prose.weight.value as f32,
+    }
+}
+
+/// The record of a run that begins.
+pub(crate) fn run_record(prepared: &Prepared, run_id: u64, version: u32, started_at: Stamp) -> RunRecord {
+    RunRecord {
+        run_id,
+        started_at,
+        ended_at: None,
+        adapter_version: version,
+        base_model_revision: Some(prepared.base.resolved.record.revision.clone()),
+        seed: prepared.plan.seed.value,
+        steps: 0,
+        final_train_loss: None,
+        final_val_loss: None,
+        status: RunStatus::Running,
+        pinned_versions: commit::pinned_versions(),
+        summary_path: None,
+        adapter_name: None,
+        weight_distribution: None,
+    }
+}

@@ -1,0 +1,199 @@
+//! What a finished run leaves behind: the adapter's files, the summary, the manifest, the replay corpus and `dlm.lock`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dlm_core::SectionId;
+use dlm_core::lock::{DeterminismClass, DlmLock, HardwareTier, LOCK_VERSION};
+use dlm_core::manifest::{Manifest, RunRecord};
+use dlm_doc::{Section, SectionKind};
+use dlm_model::PeftMeta;
+use dlm_store::log::{ProbeRecord, RunSummary};
+use dlm_store::replay::{Remember, Snapshot};
+use dlm_store::{CommitReport, PendingVersion, RunCommit};
+use dlm_train::PairRecall;
+use dlm_train::run::{Ending, Outcome};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::observe::Observer;
+use super::{Job, Prepared, REPLAY_BYTES_MAX, now, run_record};
+use crate::failure::Failure;
+use crate::surroundings::Surroundings;
+
+/// File beside the adapter with the recall of every pair.
+const RECALL_FILE: &str = "recall.json";
+
+/// Versions of what influences the numbers of a run.
+pub(crate) fn pinned_versions() -> BTreeMap<String, String> {
+    BTreeMap::from([("dlm".to_owned(), env!("CARGO_PKG_VERSION").to_owned())])
+}
+
+/// The determinism contract of the run that is about to start.
+pub(crate) fn current_lock(
+    around: &Surroundings<'_>,
+    prepared: &Prepared,
+    manifest: &Manifest,
+) -> Result<DlmLock, Failure> {
+    let front = prepared.document.parsed.frontmatter();
+    let plan = &prepared.plan;
+    let flags = BTreeMap::from([
+        ("precision".to_owned(), json!(plan.precision.value.name())),
+        ("simd".to_owned(), json!(plan.simd.value.name())),
+    ]);
+    Ok(DlmLock {
+        lock_version: LOCK_VERSION,
+        created_at: now(around).zoned(),
+        dlm_id: front.dlm_id.as_str().to_owned(),
+        dlm_sha256: hex(&Sha256::digest(prepared.document.text.as_bytes())),
+        base_model_revision: prepared.base.resolved.record.revision.clone(),
+        base_model_sha256: base_sha256(prepared),
+        pinned_versions: pinned_versions(),
+        cuda_version: None,
+        rocm_version: None,
+        hardware_tier: HardwareTier::Cpu,
+        seed: plan.seed.value,
+        determinism_flags: flags,
+        determinism_class: DeterminismClass::BestEffort,
+        license_acceptance: manifest.license_acceptance.clone(),
+        last_run_id: manifest.next_run_id(),
+        world_size: plan.world_size,
+    })
+}
+
+fn base_sha256(prepared: &Prepared) -> Option<String> {
+    match &prepared.base.resolved.location {
+        dlm_plan::base::BaseLocation::Local(local) => Some(local.sha256.clone()),
+        dlm_plan::base::BaseLocation::Hub { .. } => None,
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// The summary of a finished run; run and version numbers are filled in by the commit.
+pub(crate) fn summary(job: &Job<'_>, run_id: u64, outcome: &Outcome, recall: &[PairRecall]) -> RunSummary {
+    let is_prose_only = job.prepared.plan.rows.instruction_rows == 0;
+    RunSummary {
+        steps: outcome.state.header.step,
+        final_train_loss: Some(outcome.loss),
+        final_val_loss: outcome.eval.map(|e| e.loss),
+        final_val_perplexity: outcome.eval.map(|e| e.loss.exp()),
+        train_loss_cpt: is_prose_only.then_some(outcome.loss),
+        train_loss_sft: (!is_prose_only).then_some(outcome.loss),
+        val_loss_cpt: outcome.eval.and_then(|e| e.cpt),
+        val_loss_sft: outcome.eval.and_then(|e| e.sft),
+        probes: recall
+            .iter()
+            .map(|r| ProbeRecord {
+                prompt: r.question.clone(),
+                response: r.response.clone(),
+                reference: Some(r.reference.clone()),
+                section_id: r.section_id.clone(),
+            })
+            .collect(),
+        early_stopped: outcome.ending == Ending::EarlyStop,
+        duration_seconds: outcome.seconds,
+        ..RunSummary::new(run_id, 0, job.prepared.plan.seed.value)
+    }
+}
+
+/// Writes the adapter into its pending version and commits the run.
+pub(crate) fn commit(
+    job: &Job<'_>,
+    pending: PendingVersion<'_>,
+    outcome: &Outcome,
+    summary: RunSummary,
+    run_id: u64,
+    observer: &Observer<'_>,
+) -> Result<CommitReport, Failure> {
+    observer.check()?;
+    if let Err(error) = outcome.adapter.check_finite() {
+        let place = pending.reject()?;
+        return Err(Failure::of("training", &error)
+            .hint(format!("the weights are set aside in {}; the last good version stays current", place.display())));
+    }
+    write_files(job, &pending, outcome, &summary)?;
+    let front = job.prepared.document.parsed.frontmatter();
+    let sections = job.prepared.document.parsed.sections();
+    let run = RunRecord {
+        steps: outcome.state.header.step,
+        final_train_loss: Some(outcome.loss),
+        final_val_loss: outcome.eval.map(|e| e.loss),
+        ..run_record(job.prepared, run_id, pending.number(), observer.started_at())
+    };
+    let content_hashes: BTreeMap<String, String> =
+        sections.iter().map(|s| (s.id().as_str().to_owned(), s.kind.as_str().to_owned())).collect();
+    let lock = job.mode.writes().then(|| DlmLock { last_run_id: run_id, ..job.lock.clone() });
+    let path = std::path::absolute(&job.prepared.document.path).unwrap_or_else(|_| job.prepared.document.path.clone());
+    let report = job.guard.commit_run(
+        pending,
+        RunCommit {
+            run,
+            summary,
+            remember: remember(job, run_id),
+            superseded: Vec::new(),
+            current_sections: sections.iter().map(|s| s.id().clone()).collect::<BTreeSet<SectionId>>(),
+            replay_budget_bytes: REPLAY_BYTES_MAX,
+            content_hashes: Some(content_hashes),
+            base_model_revision: Some(job.lock.base_model_revision.clone()),
+            base_model_sha256: job.lock.base_model_sha256.clone(),
+            source_path: Some(path.display().to_string()),
+            lock,
+            now: now(job.around),
+        },
+    )?;
+    debug_assert_eq!(report.manifest.dlm_id, front.dlm_id.as_str());
+    Ok(report)
+}
+
+/// The sections that the replay corpus keeps.
+fn remember(job: &Job<'_>, run_id: u64) -> Vec<Remember> {
+    let at = now(job.around);
+    let kept = |s: &&Section| matches!(s.kind, SectionKind::Prose | SectionKind::Instruction | SectionKind::Preference);
+    job.prepared
+        .document
+        .parsed
+        .sections()
+        .iter()
+        .filter(kept)
+        .filter(|s| !s.content.trim().is_empty())
+        .map(|s| Remember {
+            snapshot: Snapshot {
+                section_id: s.id().clone(),
+                section_type: s.kind,
+                content: s.content.clone(),
+                auto_mined: s.mined.is_some(),
+                first_seen_at: at,
+                last_seen_at: at,
+                training_runs_seen: vec![run_id],
+            },
+            adapter: s.adapter.clone(),
+        })
+        .collect()
+}
+
+fn write_files(
+    job: &Job<'_>,
+    pending: &PendingVersion<'_>,
+    outcome: &Outcome,
+    summary: &RunSummary,
+) -> Result<(), Failure> {
+    let meta = PeftMeta {
+        base: job.prepared.base.resolved.record.hf_id.clone(),
+        revision: Some(job.lock.base_model_revision.clone()),
+    };
+    for (name, bytes) in outcome.adapter.peft_files(&meta) {
+        pending.write(name, &bytes)?;
+    }
+    for (name, text) in job.prepared.text.files()? {
+        pending.write(name, text.as_bytes())?;
+    }
+    pending.write_json("pinned_versions.json", &json!(pinned_versions()))?;
+    pending.write_json(
+        "training_run.json",
+        &json!({ "use_qlora": false, "precision": job.prepared.plan.precision.value.name(), "run_id": summary.run_id }),
+    )?;
+    pending.write_json(RECALL_FILE, &json!(summary.probes))?;
+    Ok(())
+}

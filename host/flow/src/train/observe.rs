@@ -1,0 +1,170 @@
+//! Writes down what happens during a run: run log, metrics database, and the progress that the caller draws.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+
+use dlm_core::stamp::Stamp;
+use dlm_core::{Event, Progress};
+use dlm_store::CommitReport;
+use dlm_store::log::{Banner, CompleteLine, RunLog, StepLine};
+use dlm_store::metrics::{EvalMetrics, MetricsError, MetricsRecorder, MetricsRunStatus, RunStart, StepMetrics, Strictness};
+use dlm_train::run::{Ending, Outcome};
+
+use super::{Job, now, run_record};
+use crate::failure::Failure;
+use crate::surroundings::Surroundings;
+
+/// Share of prose rows above which the run counts as continued pretraining.
+const PROSE_PHASE_SHARE: f64 = 0.7;
+
+/// Receives the run's events; the first write that fails under `--strict-metrics` is kept and ends the run at its close.
+pub(crate) struct Observer<'a> {
+    around: &'a Surroundings<'a>,
+    run_id: u64,
+    started_at: Stamp,
+    log: RefCell<RunLog>,
+    metrics: RefCell<MetricsRecorder>,
+    failure: RefCell<Option<Failure>>,
+}
+
+impl<'a> Observer<'a> {
+    /// Opens log and database and writes their first lines; run start is recorded in the manifest too.
+    pub(crate) fn start(job: &Job<'a>, version: u32) -> Result<Self, Failure> {
+        let around = job.around;
+        let strictness = if job.command.is_strict_about_metrics { Strictness::Strict } else { Strictness::Lenient };
+        let metrics = job.store.metrics_recorder(strictness)?;
+        // A run that died between database and manifest keeps its number.
+        let run_id = job.manifest.next_run_id().max(metrics.last_run_id()? + 1);
+        let started_at = now(around);
+        let is_prose = job.prepared.plan.schedule.prose_share > PROSE_PHASE_SHARE;
+        metrics.run_started(&RunStart {
+            run_id,
+            started_at,
+            adapter_version: version,
+            phase: if is_prose { "cpt" } else { "sft" },
+            seed: job.prepared.plan.seed.value,
+        })?;
+        job.guard.record_run(started_at, run_record(job.prepared, run_id, version, started_at))?;
+        let mut log = job.guard.open_run_log(run_id, started_at)?;
+        log.banner(&Banner {
+            run_id,
+            seed: job.prepared.plan.seed.value,
+            determinism_class: job.prepared.plan.determinism.replace('-', "_"),
+            determinism_notes: Vec::new(),
+            pinned_versions: super::commit::pinned_versions().into_iter().collect(),
+            plan: serde_json::to_value(&job.prepared.plan).expect("a plan is plain data"),
+        })?;
+        let ids: Vec<_> = job.prepared.document.parsed.sections().iter().map(|s| s.id().clone()).collect();
+        log.delta(&dlm_store::delta(&ids, &job.manifest.content_hashes))?;
+        Ok(Self {
+            around,
+            run_id,
+            started_at,
+            log: RefCell::new(log),
+            metrics: RefCell::new(metrics),
+            failure: RefCell::new(None),
+        })
+    }
+
+    pub(crate) fn run_id(&self) -> u64 {
+        self.run_id
+    }
+
+    pub(crate) fn started_at(&self) -> Stamp {
+        self.started_at
+    }
+
+    /// Settles a run that ended with an error.
+    pub(crate) fn failed(&self) -> Result<(), Failure> {
+        Ok(self.metrics.borrow().run_ended(self.run_id, now(self.around), MetricsRunStatus::Failed)?)
+    }
+
+    /// Settles a run that the user stopped.
+    pub(crate) fn cancelled(&self) -> Result<(), Failure> {
+        Ok(self.metrics.borrow().run_ended(self.run_id, now(self.around), MetricsRunStatus::Cancelled)?)
+    }
+
+    /// Fails when a metrics row was lost although the user asked that none be.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        match self.failure.borrow_mut().take() {
+            Some(failure) => Err(failure),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the last line and settles the run; returns the log's path.
+    pub(crate) fn finished(&self, committed: &CommitReport, outcome: &Outcome) -> Result<PathBuf, Failure> {
+        let mut log = self.log.borrow_mut();
+        log.complete(&CompleteLine {
+            run_id: self.run_id,
+            adapter_version: committed.version.number,
+            steps: outcome.state.header.step,
+            elapsed_seconds: outcome.seconds,
+            early_stopped: outcome.ending == Ending::EarlyStop,
+            summary_path: committed.summary_path.clone(),
+            timestamp: now(self.around),
+        })?;
+        self.metrics.borrow().run_ended(self.run_id, now(self.around), MetricsRunStatus::Ok)?;
+        Ok(log.path().to_path_buf())
+    }
+
+    /// Takes the outcome of a metrics write: lost rows are told once a stream, or kept as the run's failure.
+    fn settle(&self, result: Result<Option<MetricsError>, MetricsError>) {
+        match result {
+            Ok(None) => {}
+            Ok(Some(lost)) => self.around.progress.event(Event::Warning(format!("metrics: {lost}"))),
+            Err(error) => {
+                self.failure.borrow_mut().get_or_insert(error.into());
+                self.around.cancel.cancel();
+            }
+        }
+    }
+
+    fn write_step(&self, step: &dlm_core::event::StepEvent) {
+        let at = now(self.around);
+        let line = StepLine {
+            step: step.step,
+            loss: step.loss,
+            lr: step.lr,
+            grad_norm: Some(step.grad_norm),
+            tokens_per_sec: Some(step.tokens_per_s),
+            val_loss: None,
+            timestamp: at,
+        };
+        if let Err(error) = self.log.borrow_mut().step(&line) {
+            self.around.progress.event(Event::Warning(format!("log: {error}")));
+        }
+        let result = self.metrics.borrow_mut().step(&StepMetrics {
+            run_id: self.run_id,
+            step: step.step,
+            loss: step.loss,
+            lr: step.lr,
+            grad_norm: Some(step.grad_norm),
+            tokens_per_sec: Some(step.tokens_per_s),
+            peak_vram_mb: None,
+            at,
+        });
+        self.settle(result);
+    }
+}
+
+impl Progress for Observer<'_> {
+    fn event(&self, event: Event) {
+        match &event {
+            Event::Step(step) => self.write_step(step),
+            Event::Eval { step, loss } => {
+                let result = self.metrics.borrow_mut().eval(&EvalMetrics {
+                    run_id: self.run_id,
+                    step: *step,
+                    val_loss: Some(*loss),
+                    perplexity: Some(loss.exp()),
+                    retention: None,
+                    at: now(self.around),
+                });
+                self.settle(result);
+            }
+            _ => {}
+        }
+        self.around.progress.event(event);
+    }
+}

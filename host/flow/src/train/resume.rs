@@ -1,0 +1,150 @@
+//! Finds what a run can go on from, and puts a run's state into the store's container.
+
+use std::collections::BTreeMap;
+
+use dlm_model::{Adapter, Model};
+use dlm_store::{AdapterSlot, ResumeIntegrityError, StateData, StateTensor, Store, TrainingState, read_state};
+use dlm_train::TrainState;
+use dlm_train::state::StateHeader;
+use serde_json::{Map, Value};
+
+use crate::failure::Failure;
+
+/// Where a run goes on.
+pub(crate) struct Found {
+    pub adapter: Adapter,
+    pub state: TrainState,
+    pub note: String,
+}
+
+/// Finds the newest state: of an interrupted run of exactly this document and plan, else of the current version.
+///
+/// **Errors:** nothing was trained yet, a state that is damaged, or one of another document or plan.
+pub(crate) fn find(store: &Store, model: &Model, fresh: &Adapter, digest: &str) -> Result<Found, Failure> {
+    let slot = AdapterSlot::Flat;
+    let versions = store.versions(&slot)?;
+    let current = store.current_version(&slot)?;
+    let newest = versions.iter().filter(|v| !v.is_rejected).max_by_key(|v| v.number);
+    let interrupted = newest.filter(|v| !v.is_current && current.as_ref().is_none_or(|c| v.number > c.number.unwrap_or(0)));
+    if let Some(version) = interrupted {
+        let directory = store.paths().versions(&slot).join(&version.name);
+        match read_state(&directory) {
+            Ok(stored) => {
+                let state = from_stored(&stored).ok_or_else(|| damaged(&version.name))?;
+                if state.header.run_digest != digest {
+                    return Err(Failure::new(
+                        "resume",
+                        format!("`{}` was interrupted, but the document, the settings or the base have changed since", version.name),
+                    )
+                    .hint("run `dlm train --fresh` to begin again from the base; earlier versions are kept"));
+                }
+                let note = format!("resuming {} after step {}", version.name, state.header.step);
+                return Ok(Found { adapter: fresh.clone(), state, note });
+            }
+            // A run that died before its first snapshot left an empty directory: the current version is newer.
+            Err(ResumeIntegrityError::Missing { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let current = current.ok_or_else(|| {
+        Failure::new("resume", "there is nothing to resume: the document was never trained")
+            .hint("run `dlm train` without `--resume`")
+    })?;
+    further(&current.directory, current.number.unwrap_or(0), model, fresh, digest)
+}
+
+/// Trains the current adapter for another run: its moments are kept, its schedule begins anew.
+fn further(
+    directory: &std::path::Path,
+    number: u32,
+    model: &Model,
+    fresh: &Adapter,
+    digest: &str,
+) -> Result<Found, Failure> {
+    let stored = from_stored(&read_state(directory)?).ok_or_else(|| damaged(&format!("v{number:04}")))?;
+    let adapter = Adapter::load_peft(directory, model).map_err(|e| Failure::of("resume", &e))?;
+    if adapter.spec.r != fresh.spec.r || adapter.params.len() != fresh.params.len() {
+        return Err(Failure::new("resume", "the current adapter has another shape than the plan asks for")
+            .hint("run `dlm train --fresh` to begin again from the base; earlier versions are kept"));
+    }
+    let header = StateHeader {
+        step: 0,
+        updates: stored.header.updates,
+        run_digest: digest.to_owned(),
+        best_loss: None,
+        best_step: None,
+        evals_since_best: 0,
+        last_loss: stored.header.last_loss,
+        // The document may have changed, so nothing is known about its rows yet.
+        row_losses: Vec::new(),
+        tokens: 0,
+    };
+    let state = TrainState { header, params: adapter.params.clone(), m: stored.m, v: stored.v, best: None };
+    Ok(Found { adapter, state, note: format!("training v{number:04} further") })
+}
+
+fn damaged(name: &str) -> Failure {
+    Failure::new("resume", format!("the training state of `{name}` lacks a part"))
+        .hint("run `dlm train --fresh` to begin again from the base; earlier versions are kept")
+}
+
+/// Puts a state into the store's container.
+pub(crate) fn to_stored(state: &TrainState) -> TrainingState {
+    let vector = |values: &[f32]| StateTensor { shape: vec![values.len()], data: StateData::F32(values.to_vec()) };
+    let mut tensors = BTreeMap::from([
+        ("params".to_owned(), vector(&state.params)),
+        ("adamw.m".to_owned(), vector(&state.m)),
+        ("adamw.v".to_owned(), vector(&state.v)),
+    ]);
+    if let Some(best) = &state.best {
+        tensors.insert("best".to_owned(), vector(best));
+    }
+    let header = serde_json::to_value(&state.header).expect("a header is plain data");
+    let mut rng = Map::new();
+    rng.insert("kind".into(), "functions of seed and position".into());
+    rng.insert("step".into(), state.header.step.into());
+    TrainingState { tensors, fields: Map::from_iter([("run".to_owned(), header)]), rng }
+}
+
+fn from_stored(stored: &TrainingState) -> Option<TrainState> {
+    let vector = |name: &str| match &stored.tensors.get(name)?.data {
+        StateData::F32(values) => Some(values.clone()),
+        StateData::U8(_) => None,
+    };
+    let header: StateHeader = serde_json::from_value(stored.fields.get("run").cloned().unwrap_or(Value::Null)).ok()?;
+    let state = TrainState {
+        header,
+        params: vector("params")?,
+        m: vector("adamw.m")?,
+        v: vector("adamw.v")?,
+        best: vector("best"),
+    };
+    (state.m.len() == state.params.len() && state.v.len() == state.params.len()).then_some(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_survives_the_container() {
+        let state = TrainState {
+            header: StateHeader {
+                step: 7,
+                updates: 9,
+                run_digest: "d".into(),
+                best_loss: Some(0.1 + 0.2),
+                best_step: Some(3),
+                evals_since_best: 1,
+                last_loss: 1.0 / 3.0,
+                row_losses: vec![None, Some(0.1)],
+                tokens: 12,
+            },
+            params: vec![1.0, -2.5],
+            m: vec![0.1, 0.2],
+            v: vec![0.3, 0.4],
+            best: Some(vec![5.0, 6.0]),
+        };
+        assert_eq!(from_stored(&to_stored(&state)), Some(state));
+    }
+}

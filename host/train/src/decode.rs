@@ -1,0 +1,107 @@
+//! Generates many answers at once: one pass over the weights serves a token of every sequence.
+//!
+//! Invariants: what a sequence says does not depend on which others it is generated with (rows of a product are
+//! independent); finished sequences leave the batch.
+
+use dlm_core::Cancel;
+use dlm_model::{Adapter, Model, Session, SessionError, step_batch};
+
+/// Sequences generated side by side; bounds the memory of their caches.
+const BATCH: usize = 24;
+
+/// One prompt to continue.
+pub struct Prompt {
+    pub ids: Vec<u32>,
+    /// Most tokens to add.
+    pub tokens_max: usize,
+}
+
+/// Continues every prompt and returns the added tokens, without the stop token.
+///
+/// `choose(prompt, place, logits)` picks the next token of a prompt; `stops` end a sequence.
+///
+/// **Errors:** a prompt longer than the model's context.
+pub fn continue_all<'m>(
+    model: &'m Model,
+    adapter: Option<&'m Adapter>,
+    prompts: &[Prompt],
+    stops: &[u32],
+    cancel: &Cancel,
+    choose: &mut dyn FnMut(usize, usize, &[f32]) -> u32,
+) -> Result<Vec<Vec<u32>>, SessionError> {
+    let mut out = vec![Vec::new(); prompts.len()];
+    for start in (0..prompts.len()).step_by(BATCH) {
+        let end = prompts.len().min(start + BATCH);
+        continue_group(model, adapter, &prompts[start..end], stops, cancel, &mut |i, place, logits| {
+            choose(start + i, place, logits)
+        })?
+        .into_iter()
+        .enumerate()
+        .for_each(|(i, tokens)| out[start + i] = tokens);
+    }
+    Ok(out)
+}
+
+struct Running<'m> {
+    index: usize,
+    session: Session<'m>,
+    next: u32,
+}
+
+fn continue_group<'m>(
+    model: &'m Model,
+    adapter: Option<&'m Adapter>,
+    prompts: &[Prompt],
+    stops: &[u32],
+    cancel: &Cancel,
+    choose: &mut dyn FnMut(usize, usize, &[f32]) -> u32,
+) -> Result<Vec<Vec<u32>>, SessionError> {
+    let mut out = vec![Vec::new(); prompts.len()];
+    let mut running: Vec<Running<'m>> = Vec::new();
+    let mut logits = Vec::new();
+    for (index, prompt) in prompts.iter().enumerate() {
+        let mut session = Session::new(model, adapter, prompt.ids.len() + prompt.tokens_max);
+        let next = choose(index, 0, session.prefill(&prompt.ids)?);
+        running.push(Running { index, session, next });
+    }
+    while !running.is_empty() && !cancel.is_cancelled() {
+        running.retain(|r| {
+            let tokens = &mut out[r.index];
+            let ends = stops.contains(&r.next);
+            if !ends {
+                tokens.push(r.next);
+            }
+            !ends && tokens.len() < prompts[r.index].tokens_max
+        });
+        if running.is_empty() {
+            break;
+        }
+        let tokens: Vec<u32> = running.iter().map(|r| r.next).collect();
+        let mut sessions: Vec<&mut Session<'m>> = running.iter_mut().map(|r| &mut r.session).collect();
+        step_batch(&mut sessions, &tokens, &mut logits)?;
+        let vocab = logits.len() / tokens.len();
+        for (r, row) in running.iter_mut().zip(logits.chunks_exact(vocab)) {
+            r.next = choose(r.index, out[r.index].len(), row);
+        }
+    }
+    Ok(out)
+}
+
+/// Returns the index of the largest logit, the lowest index among equals.
+pub fn argmax(logits: &[f32]) -> u32 {
+    let mut best = 0;
+    for (i, value) in logits.iter().enumerate() {
+        if *value > logits[best] {
+            best = i;
+        }
+    }
+    best as u32
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn argmax_takes_the_first_of_equals() {
+        assert_eq!(super::argmax(&[0.0, 3.0, 1.0, 3.0]), 1);
+    }
+}
