@@ -1,5 +1,7 @@
 //! Adapters on disk: what PEFT wrote loads, what is written loads again, and nothing is half applied.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests; clippy excuses the tests alone")]
+
 use std::path::PathBuf;
 
 use dlm_core::Hints;

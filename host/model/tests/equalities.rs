@@ -1,5 +1,7 @@
 //! Equalities that hold whatever the reference says: threads, packing, shared prefixes, checkpoints, caches, precision.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests; clippy excuses the tests alone")]
+
 use std::path::PathBuf;
 
 use dlm_kernels::{Compute, Ctx, Simd};
@@ -316,8 +318,8 @@ fn a_session_says_what_a_whole_pass_says() {
         let close = |a: &[f32], b: &[f32], what: &str| assert!(max_abs(a, b) < 2e-4, "{name}: {what}");
         let mut session = Session::new(&model, Some(&adapter), tokens.len());
         close(session.prefill(&tokens[..10]).unwrap(), &expected(10), "prefill");
-        for i in 10..36 {
-            close(session.step(tokens[i]).unwrap(), &expected(i + 1), "step");
+        for (i, token) in tokens.iter().enumerate().take(36).skip(10) {
+            close(session.step(*token).unwrap(), &expected(i + 1), "step");
         }
         session.truncate(20);
         close(

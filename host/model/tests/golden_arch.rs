@@ -1,5 +1,7 @@
 //! Every text architecture against the numbers of the reference implementation.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests; clippy excuses the tests alone")]
+
 use std::path::PathBuf;
 
 use dlm_testkit::golden::{CaseResult, run_arch_case};

@@ -1,5 +1,7 @@
 //! The fast path against the slow twin: logits, losses and gradients on every text architecture, all modules adapted.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests; clippy excuses the tests alone")]
+
 use std::path::PathBuf;
 
 use candle_core::Device;
