@@ -11,11 +11,9 @@ pub struct StreamDecoder<'t> {
     tokenizer: &'t Tokenizer,
     /// Byte-level tokenizers: bytes that do not form a whole character yet.
     bytes: Vec<u8>,
-    /// Other tokenizers: all ids, and how much of their text is handed out.
+    /// Other tokenizers: the ids from the last settled one on, decoded again with every new one.
     ids: Vec<u32>,
-    /// First id of the window that is decoded again; text before it is settled.
-    window: usize,
-    /// Bytes of the window's text that are handed out.
+    /// Bytes of their text that are handed out.
     given: usize,
 }
 
@@ -47,7 +45,6 @@ impl<'t> StreamDecoder<'t> {
             tokenizer,
             bytes: Vec::new(),
             ids: Vec::new(),
-            window: 0,
             given: 0,
         }
     }
@@ -70,8 +67,8 @@ impl<'t> StreamDecoder<'t> {
         if self.tokenizer.is_byte_level() {
             return Ok(String::from_utf8_lossy(&std::mem::take(&mut self.bytes)).into_owned());
         }
-        let text = self.tokenizer.decode(&self.ids[self.window..])?;
-        Ok(text.get(self.given..).unwrap_or_default().to_owned())
+        let text = self.tokenizer.decode(&self.ids)?;
+        self.beyond_given(&text)
     }
 
     fn push_bytes(&mut self, id: u32) -> String {
@@ -123,35 +120,39 @@ impl<'t> StreamDecoder<'t> {
 
     fn push_window(&mut self, id: u32) -> Result<String, TokenizerError> {
         self.ids.push(id);
-        let text = self.tokenizer.decode(&self.ids[self.window..])?;
-        // A replacement character at the end may be a character that the next byte completes.
-        if text.ends_with(char::REPLACEMENT_CHARACTER) {
+        // A run of byte tokens is decoded as a whole: one bad byte spoils all of it, so none is certain before its end.
+        if self.tokenizer.token(id).is_some_and(|token| is_byte_token(&token)) {
             return Ok(String::new());
         }
-        let fresh = text.get(self.given..).unwrap_or_default().to_owned();
+        let text = self.tokenizer.decode(&self.ids)?;
+        let fresh = self.beyond_given(&text)?;
         self.given = text.len();
-        if !fresh.is_empty() {
-            self.shrink_window()?;
+        // From here on this token alone gives the next ones their neighbour, if it shows at all.
+        let last = self.ids.len() - 1;
+        let alone = self.tokenizer.decode(&self.ids[last..])?;
+        if !alone.is_empty() {
+            self.ids.drain(..last);
+            self.given = alone.len();
         }
         Ok(fresh)
     }
 
-    /// Moves the window so that its first id is already handed out and gives the next ones their neighbour.
-    fn shrink_window(&mut self) -> Result<(), TokenizerError> {
-        let last = self.ids.len() - 1;
-        let alone = self.tokenizer.decode(&self.ids[last..])?;
-        if alone.is_empty() || alone.contains(char::REPLACEMENT_CHARACTER) {
-            return Ok(());
-        }
-        self.window = last;
-        self.given = alone.len();
-        Ok(())
+    /// The part of the window's text that was not handed out.
+    fn beyond_given(&self, text: &str) -> Result<String, TokenizerError> {
+        let rest = text.get(self.given..).map(str::to_owned);
+        rest.ok_or_else(|| TokenizerError::Decode("a later token changed the text of earlier ones".to_owned()))
     }
+}
+
+/// Says whether a token stands for one byte, as SentencePiece writes it: `<0x0A>`.
+fn is_byte_token(token: &str) -> bool {
+    let digits = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+    digits.is_some_and(|digits| digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{alphabet_byte, token_bytes};
+    use super::{alphabet_byte, is_byte_token, token_bytes};
 
     #[test]
     fn the_alphabet_covers_every_byte_once() {
@@ -166,5 +167,11 @@ mod tests {
         assert_eq!(token_bytes("Ġthe"), Some(b" the".to_vec()));
         assert_eq!(token_bytes("Ċ"), Some(b"\n".to_vec()));
         assert_eq!(token_bytes("日"), None);
+    }
+
+    #[test]
+    fn byte_tokens_are_recognised() {
+        assert!(is_byte_token("<0x0A>") && is_byte_token("<0xff>"));
+        assert!(!is_byte_token("<0x0>") && !is_byte_token("<0xGG>") && !is_byte_token("0x0A"));
     }
 }
