@@ -121,7 +121,12 @@ fn module_tensors(
     if factor != 1.0 {
         b.iter_mut().for_each(|value| *value *= factor);
     }
-    if let Some(bad) = module.a.iter().chain(&b).find(|value| !(value.abs() <= HALF_MAX)) {
+    if let Some(bad) = module
+        .a
+        .iter()
+        .chain(&b)
+        .find(|value| value.is_nan() || value.abs() > HALF_MAX)
+    {
         return Err(ExportError::Value {
             name: module.path.to_owned(),
             found: *bad,

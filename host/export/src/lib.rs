@@ -22,8 +22,8 @@ pub use adapter::{AdapterExport, AdapterModule, AdapterPlan, plan_adapter, write
 pub use error::ExportError;
 pub use metadata::Identity;
 pub use names::gguf_name;
-pub use plan::{ModelExport, ModelPlan, PlannedTensor, plan_model, write_model};
+pub use plan::{ModelExport, ModelPlan, PlannedTensor, WriteOptions, plan_model, write_model};
 pub use recipe::{Quant, tensor_type};
-pub use verify::{LogitsReport, TypeError, VerifyReport, compare_logits, verify_model};
+pub use verify::{LogitsReport, TypeError, VerifyAgainst, VerifyReport, compare_logits, verify_model};
 pub use vocabulary::Vocabulary;
-pub use writer::{GgufWriter, TensorRow, Written};
+pub use writer::{GgufWriter, Metadata, TensorRow, Written};

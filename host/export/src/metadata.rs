@@ -9,6 +9,7 @@ use dlm_model::gguf::Value;
 use crate::error::ExportError;
 use crate::names::architecture;
 use crate::recipe::Quant;
+use crate::writer::Metadata;
 
 /// Version of the quantisation formats, written into every quantised file.
 const QUANTIZATION_VERSION: u32 = 2;
@@ -116,7 +117,7 @@ fn size_label(parameters: u64) -> String {
 }
 
 /// The numbers of the architecture, and remarks on what other programs do otherwise.
-pub(crate) fn hyperparameters(config: &DecoderConfig) -> Result<(Vec<(String, Value)>, Vec<String>), ExportError> {
+pub(crate) fn hyperparameters(config: &DecoderConfig) -> Result<(Metadata, Vec<String>), ExportError> {
     let mut keys = Keys::new(architecture(config.arch));
     let mut notes = Vec::new();
     keys.size("vocab_size", config.vocab)?;

@@ -60,8 +60,14 @@ pub struct ModelPlan {
     pub notes: Vec<String>,
 }
 
-/// Weights of input columns by tensor name in the file, from an importance matrix.
-pub(crate) type Importance<'a> = Option<&'a BTreeMap<String, Vec<f32>>>;
+/// What accompanies the writing of a model.
+#[derive(Clone, Copy)]
+pub struct WriteOptions<'a> {
+    /// Weights of input columns by tensor name in the file; a tensor without an entry is quantised evenly.
+    pub importance: Option<&'a BTreeMap<String, Vec<f32>>>,
+    pub progress: &'a dyn Progress,
+    pub cancel: &'a Cancel,
+}
 
 /// Finds the checkpoint tensors of every tensor of the file, with their shapes.
 fn sources(export: &ModelExport<'_>) -> Result<BTreeMap<String, (Source, Vec<usize>)>, ExportError> {
@@ -157,7 +163,7 @@ pub fn plan_model(export: &ModelExport<'_>) -> Result<ModelPlan, ExportError> {
     })
 }
 
-/// Writes a planned model. `importance` weighs columns by tensor name; tensors without an entry are quantised evenly.
+/// Writes a planned model.
 ///
 /// **Errors:** an unreadable weight, a value that its type cannot carry, a failed write, a raised `cancel`. A failed
 /// export leaves nothing behind and an earlier file as it was.
@@ -166,12 +172,14 @@ pub fn write_model(
     ctx: &Ctx,
     plan: &ModelPlan,
     weights: &dyn WeightSource,
-    importance: Option<&BTreeMap<String, Vec<f32>>>,
     path: &Path,
-    progress: &dyn Progress,
-    cancel: &Cancel,
+    options: &WriteOptions<'_>,
 ) -> Result<Written, ExportError> {
-    let importance: Importance<'_> = importance;
+    let WriteOptions {
+        importance,
+        progress,
+        cancel,
+    } = *options;
     let phase = || "export".to_owned();
     let rows: Vec<TensorRow> = plan.tensors.iter().map(|tensor| tensor.row.clone()).collect();
     let mut writer = GgufWriter::create(path, &plan.metadata, &rows)?;

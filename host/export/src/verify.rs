@@ -260,19 +260,31 @@ fn check_tokens(path: &Path, file: &GgufFile, tokenizer: &Tokenizer) -> Result<O
     Ok(Some(equal))
 }
 
+/// What a written model was made from.
+#[derive(Clone, Copy)]
+pub struct VerifyAgainst<'a> {
+    pub config: &'a DecoderConfig,
+    /// The source that was written (merged, if it was merged).
+    pub weights: &'a dyn WeightSource,
+    pub tokenizer: Option<&'a Tokenizer>,
+}
+
 /// Reads a written model back and compares everything with what it was made from.
 ///
-/// `weights` is the source that was written (merged, if it was merged). Logits are the caller's to compare, with
+/// Logits are the caller's to compare, with
 /// [`compare_logits`], because running a model is not this crate's work.
 /// **Errors:** the first thing that is not as it was written, named. **Cost:** decodes both copies of every weight once.
 pub fn verify_model(
     ctx: &Ctx,
     path: &Path,
     plan: &ModelPlan,
-    config: &DecoderConfig,
-    weights: &dyn WeightSource,
-    tokenizer: Option<&Tokenizer>,
+    against: &VerifyAgainst<'_>,
 ) -> Result<VerifyReport, ExportError> {
+    let VerifyAgainst {
+        config,
+        weights,
+        tokenizer,
+    } = *against;
     let file = Arc::new(GgufFile::open(path).map_err(|cause| wrong(path, cause.to_string()))?);
     check_tables(path, &file, plan)?;
     check_settings(path, &file, config)?;
@@ -301,7 +313,7 @@ pub fn verify_model(
             relative_error(ctx, &expected, &found).ok_or_else(|| wrong(path, format!("`{name}` cannot be decoded")))?;
         // Norms that were stored plus one lose the last bits of small values.
         let bound = relative_bound(ty).max(if config.norm_plus_one { 1e-5 } else { 0.0 });
-        if !(relative <= bound) {
+        if relative.is_nan() || relative > bound {
             return Err(wrong(
                 path,
                 format!("`{name}` ({ty}) is off by {relative:.4}, its type allows {bound}"),

@@ -21,6 +21,9 @@ const ALIGNMENT: usize = 32;
 /// Bytes gathered before a call to the system.
 const BUFFER: usize = 1 << 20;
 
+/// Keys and values in the order of the file.
+pub type Metadata = Vec<(String, Value)>;
+
 /// One row of the tensor table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorRow {

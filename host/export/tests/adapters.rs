@@ -1,5 +1,7 @@
 //! Adapter files, read back with the model reader.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 use std::path::{Path, PathBuf};
 
 use dlm_export::{AdapterExport, AdapterModule, ExportError, Identity, plan_adapter, write_adapter};

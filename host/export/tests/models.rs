@@ -1,12 +1,15 @@
 //! The tiny models of `tests/golden/arch`, exported at every level and read back.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dlm_core::{Cancel, Quiet};
 use dlm_export::{
-    ExportError, Identity, ModelExport, ModelPlan, Quant, Vocabulary, plan_model, verify_model, write_model,
+    ExportError, Identity, ModelExport, ModelPlan, Quant, VerifyAgainst, Vocabulary, WriteOptions, plan_model,
+    verify_model, write_model,
 };
 use dlm_kernels::quant::GgmlType;
 use dlm_kernels::{Ctx, Simd};
@@ -78,7 +81,18 @@ fn plan(tiny: &Tiny, quant: Quant) -> ModelPlan {
 }
 
 fn write(ctx: &Ctx, tiny: &Tiny, plan: &ModelPlan, path: &Path) -> dlm_export::Written {
-    write_model(ctx, plan, &tiny.weights, None, path, &Quiet, &Cancel::new()).unwrap()
+    write_model(
+        ctx,
+        plan,
+        &tiny.weights,
+        path,
+        &WriteOptions {
+            importance: None,
+            progress: &Quiet,
+            cancel: &Cancel::new(),
+        },
+    )
+    .unwrap()
 }
 
 #[test]
@@ -97,9 +111,11 @@ fn every_model_survives_every_level() {
                 &ctx,
                 &path,
                 &plan,
-                &tiny.config,
-                &tiny.weights,
-                Some(&tiny.text.tokenizer),
+                &VerifyAgainst {
+                    config: &tiny.config,
+                    weights: &tiny.weights,
+                    tokenizer: Some(&tiny.text.tokenizer),
+                },
             );
             let report = report.unwrap_or_else(|error| panic!("{name} {quant:?}: {error}"));
             assert!(report.tokens_equal.unwrap() > 50, "{name} {quant:?}: {report:?}");
@@ -147,7 +163,18 @@ fn a_model_read_from_gguf_is_written_the_same_again() {
         })
         .unwrap();
         let second = dir.path().join("second.gguf");
-        write_model(&ctx, &again, &weights, None, &second, &Quiet, &Cancel::new()).unwrap();
+        write_model(
+            &ctx,
+            &again,
+            &weights,
+            &second,
+            &WriteOptions {
+                importance: None,
+                progress: &Quiet,
+                cancel: &Cancel::new(),
+            },
+        )
+        .unwrap();
         let (left, right) = (GgufFile::open(&first).unwrap(), GgufFile::open(&second).unwrap());
         assert_eq!(left.header().metadata, right.header().metadata, "{name}");
         for tensor in left.header().tensors.keys() {
@@ -208,7 +235,17 @@ fn a_changed_byte_is_found() {
     // The scale of a block: its values become something else altogether.
     bytes[place.start + 1] ^= 0x40;
     std::fs::write(&path, &bytes).unwrap();
-    let error = verify_model(&ctx, &path, &plan, &tiny.config, &tiny.weights, None).unwrap_err();
+    let error = verify_model(
+        &ctx,
+        &path,
+        &plan,
+        &VerifyAgainst {
+            config: &tiny.config,
+            weights: &tiny.weights,
+            tokenizer: None,
+        },
+    )
+    .unwrap_err();
     assert!(
         error.to_string().contains("model.layers.1.self_attn.k_proj.weight"),
         "{error}"
@@ -216,7 +253,16 @@ fn a_changed_byte_is_found() {
     bytes.truncate(bytes.len() - 64);
     std::fs::write(&path, &bytes).unwrap();
     assert!(matches!(
-        verify_model(&ctx, &path, &plan, &tiny.config, &tiny.weights, None),
+        verify_model(
+            &ctx,
+            &path,
+            &plan,
+            &VerifyAgainst {
+                config: &tiny.config,
+                weights: &tiny.weights,
+                tokenizer: None
+            }
+        ),
         Err(ExportError::Verify { .. })
     ));
 }
@@ -231,7 +277,17 @@ fn an_interrupted_export_leaves_the_earlier_file() {
     std::fs::write(&path, b"earlier").unwrap();
     let cancel = Cancel::new();
     cancel.cancel();
-    let outcome = write_model(&ctx, &plan, &tiny.weights, None, &path, &Quiet, &cancel);
+    let outcome = write_model(
+        &ctx,
+        &plan,
+        &tiny.weights,
+        &path,
+        &WriteOptions {
+            importance: None,
+            progress: &Quiet,
+            cancel: &cancel,
+        },
+    );
     assert!(matches!(outcome, Err(ExportError::Cancelled)));
     assert_eq!(std::fs::read(&path).unwrap(), b"earlier");
     assert_eq!(
@@ -247,13 +303,22 @@ fn a_full_disk_is_named() {
     let ctx = Ctx::new(1, Simd::detect());
     let tiny = tiny("llama");
     let plan = plan(&tiny, Quant::F16);
-    let mut writer_rows = Vec::new();
-    writer_rows.extend(plan.tensors.iter().map(|tensor| tensor.row.clone()));
     let dir = tempfile::tempdir().unwrap();
     // A partial name that leads to the device on which every write fails for lack of space.
     std::os::unix::fs::symlink("/dev/full", dir.path().join("model.gguf.partial")).unwrap();
     let path = dir.path().join("model.gguf");
-    let error = write_model(&ctx, &plan, &tiny.weights, None, &path, &Quiet, &Cancel::new()).unwrap_err();
+    let error = write_model(
+        &ctx,
+        &plan,
+        &tiny.weights,
+        &path,
+        &WriteOptions {
+            importance: None,
+            progress: &Quiet,
+            cancel: &Cancel::new(),
+        },
+    )
+    .unwrap_err();
     assert!(matches!(error, ExportError::DiskFull { .. }), "{error}");
     assert!(!path.exists() && !dir.path().join("model.gguf.partial").exists());
 }
@@ -285,10 +350,12 @@ fn values_that_a_type_cannot_carry_are_refused() {
         &ctx,
         &plan,
         &Infinite(&tiny.weights),
-        None,
         &path,
-        &Quiet,
-        &Cancel::new(),
+        &WriteOptions {
+            importance: None,
+            progress: &Quiet,
+            cancel: &Cancel::new(),
+        },
     )
     .unwrap_err();
     assert!(

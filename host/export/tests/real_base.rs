@@ -1,12 +1,14 @@
 //! The real base of `DLM_TEST_BASE` (a GGUF file), exported at every level and read back.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 use std::path::Path;
 use std::sync::Arc;
 
 use dlm_core::{Cancel, Quiet};
 use dlm_export::{
-    AdapterExport, AdapterModule, Identity, ModelExport, Quant, Vocabulary, plan_adapter, plan_model, verify_model,
-    write_adapter, write_model,
+    AdapterExport, AdapterModule, Identity, ModelExport, Quant, VerifyAgainst, Vocabulary, WriteOptions, plan_adapter,
+    plan_model, verify_model, write_adapter, write_model,
 };
 use dlm_kernels::{Ctx, Simd};
 use dlm_model::config::config_from_gguf;
@@ -59,9 +61,30 @@ fn the_real_base_survives_every_level() {
         let plan = plan_model(&export).unwrap();
         let path = dir.join(format!("base.{}.gguf", quant.name()));
         let start = std::time::Instant::now();
-        let written = write_model(&ctx, &plan, &weights, None, &path, &Quiet, &Cancel::new()).unwrap();
+        let written = write_model(
+            &ctx,
+            &plan,
+            &weights,
+            &path,
+            &WriteOptions {
+                importance: None,
+                progress: &Quiet,
+                cancel: &Cancel::new(),
+            },
+        )
+        .unwrap();
         let wrote = start.elapsed();
-        let report = verify_model(&ctx, &path, &plan, &config, &weights, Some(&tokenizer)).unwrap();
+        let report = verify_model(
+            &ctx,
+            &path,
+            &plan,
+            &VerifyAgainst {
+                config: &config,
+                weights: &weights,
+                tokenizer: Some(&tokenizer),
+            },
+        )
+        .unwrap();
         eprintln!(
             "{}: {} bytes, written in {wrote:?}, checked in {:?}",
             quant.name(),

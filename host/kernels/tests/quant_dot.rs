@@ -1,5 +1,7 @@
 //! Integer products of quantised weights: panels against the plain version, and both against decoded values.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 use dlm_kernels::quant::{Activation, GgmlType, Panels, dequantize_row, dot_row, quantize_row};
 use dlm_kernels::{Ctx, Simd, Write};
 

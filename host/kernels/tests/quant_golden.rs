@@ -1,5 +1,7 @@
 //! Block codecs against `tests/golden/quant`: the bytes and values that ggml and the Python package wrote.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 use std::path::{Path, PathBuf};
 
 use dlm_kernels::quant::{GgmlType, Level, dequantize_row, quantize_row_at};

@@ -1,5 +1,7 @@
 //! NF4 against `tests/golden/quant/nf4.safetensors`.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 use std::path::Path;
 
 use dlm_kernels::quant::nf4::{NF4_LEVELS, Nf4, Nf4Scales, dynamic_levels};

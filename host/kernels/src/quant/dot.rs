@@ -30,8 +30,8 @@ pub fn dot_row(ty: GgmlType, bytes: &[u8], activation: &Activation, row: usize) 
         }
         let scale = activation.scales[at];
         if has_halves(ty) {
-            for half in 0..2 {
-                sum = (group.scales[half] * scale).mul_add(dots[half] as f32, sum);
+            for (half, dot) in dots.iter().enumerate() {
+                sum = (group.scales[half] * scale).mul_add(*dot as f32, sum);
                 sum = group.offsets[half].mul_add(activation.half_sums[2 * at + half], sum);
             }
         } else {

@@ -142,7 +142,7 @@ pub(super) fn encode_iq4_xs(x: &[f32], importance: Option<&[f32]>, out: &mut [u8
         put_half(out, 0, d);
         let mut high = 0u16;
         for (sub, scale) in scales.iter().enumerate() {
-            let code = round(inverse * scale).min(31.0).max(-32.0);
+            let code = round(inverse * scale).clamp(-32.0, 31.0);
             pack_levels(&x[BLOCK * sub..][..BLOCK], d * code, &mut out[8 + 16 * sub..][..16]);
             let code = (code + 32.0) as u8;
             out[4 + sub / 2] |= (code & 15) << (4 * (sub % 2));

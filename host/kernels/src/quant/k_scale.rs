@@ -156,7 +156,7 @@ fn plain_q3_scales(scales: &[f32; 16], codes: &mut [u8; 16]) -> f32 {
     }
     let inverse = -32.0 / peak;
     for (code, scale) in codes.iter_mut().zip(scales) {
-        *code = (round(inverse * scale).min(31.0).max(-32.0) + 32.0) as u8;
+        *code = (round(inverse * scale).clamp(-32.0, 31.0) + 32.0) as u8;
     }
     1.0 / inverse
 }

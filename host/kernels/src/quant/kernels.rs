@@ -116,8 +116,8 @@ fn multiply_scalar(ty: GgmlType, job: &Job<'_>, token: usize, sums: &mut [f32; R
                 dots[j / 16] += i32::from(code_at(codes, lines, j / 4, 4 * lane + j % 4)) * i32::from(*x);
             }
             if heads == Heads::SuperHalves {
-                for half in 0..2 {
-                    *sum = (head.scales[half][lane] * scale).mul_add(dots[half] as f32, *sum);
+                for (half, dot) in dots.iter().enumerate() {
+                    *sum = (head.scales[half][lane] * scale).mul_add(*dot as f32, *sum);
                     *sum = head.offsets[half][lane].mul_add(job.activation.half_sums[2 * at + half], *sum);
                 }
             } else {
