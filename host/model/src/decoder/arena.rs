@@ -26,10 +26,7 @@ impl Arena {
     pub fn take(&self, len: usize) -> Buffer {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let index = free.partition_point(|buffer| buffer.len() < len);
-        let found = free
-            .get(index)
-            .is_some_and(|buffer| buffer.len() <= SLACK * len.max(16));
-        let data = if found {
+        let data = if index < free.len() {
             free.remove(index)
         } else {
             if index > 0 {
