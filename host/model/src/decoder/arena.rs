@@ -1,11 +1,16 @@
 //! Buffers that outlive a step, so that the next one allocates nothing.
 //!
-//! Invariants: a buffer goes back when it is dropped. A request takes the smallest free buffer that fits, so a step that
-//! is smaller than an earlier one in every size allocates nothing; a miss frees the largest free buffer that was too
-//! small, so growing steps do not leave the buffers of smaller ones behind.
+//! Invariants: a buffer goes back when it is dropped; the arena never holds more than the largest step needed plus one
+//! buffer per size that no longer fits (a miss frees the largest free buffer that was too small).
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// A buffer may be up to this many times larger than asked for; beyond that a new one is made.
+///
+/// Without this bound a small request late in a step takes the buffer that the next step needs for a large one: measured
+/// on a 512-token step, 485 MB are kept instead of 379 MB. With it, steps of very different sizes keep a set each.
+const SLACK: usize = 2;
 
 /// Free buffers, sorted by length.
 #[derive(Debug, Default, Clone)]
@@ -26,7 +31,10 @@ impl Arena {
     pub fn take(&self, len: usize) -> Buffer {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let index = free.partition_point(|buffer| buffer.len() < len);
-        let data = if index < free.len() {
+        let found = free
+            .get(index)
+            .is_some_and(|buffer| buffer.len() <= SLACK * len.max(16));
+        let data = if found {
             free.remove(index)
         } else {
             if index > 0 {
@@ -107,18 +115,9 @@ mod tests {
     }
 
     #[test]
-    fn a_smaller_step_after_a_larger_one_allocates_nothing() {
+    fn a_much_larger_buffer_is_not_wasted_on_a_small_request() {
         let arena = Arena::default();
-        let step = |t: usize| {
-            let first = [arena.take(t * 8), arena.take(t), arena.take(t * 24), arena.take(t * 8)];
-            drop(first);
-            let _second = [arena.take(t * 24), arena.take(t * 8)];
-        };
-        step(1000);
-        let bytes = arena.bytes();
-        for t in [100, 1, 999, 500, 1000, 37] {
-            step(t);
-            assert_eq!(arena.bytes(), bytes, "{t}");
-        }
+        drop(arena.take(1000));
+        assert_eq!(arena.take(100).data.len(), 100);
     }
 }
