@@ -13,8 +13,9 @@ use crate::decoder::rotary::Tables;
 use crate::lora::Pass;
 use crate::model::Model;
 
-/// Rows that a prompt is read in at once: enough for the products' peak, small enough for the buffers to stay in cache.
-const CHUNK: usize = 256;
+/// Rows that a prompt is read in at once: enough for the products' peak and for decoding quantised blocks once per many
+/// rows, few enough for small buffers (10 MB for a width of 576).
+const CHUNK: usize = 512;
 
 /// A sequence on a model, with or without an adapter.
 #[derive(Debug)]

@@ -15,8 +15,13 @@ use crate::weights::{GgmlType, RawTensor, WeightError, WeightSource};
 pub enum Prepare {
     /// None: least memory; every product packs again.
     Nothing,
-    /// Forward only: reading prompts.
+    /// Single tokens only, of quantised weights: they are multiplied as integers, inputs rounded to eight bits per block.
+    /// Memory of about the stored size. Prompts decode the stored blocks at every chunk.
+    Decode,
+    /// Forward in the precision of the products: reading prompts. Two (bf16) or four (f32) bytes per weight.
     Forward,
+    /// [`Prepare::Decode`] and [`Prepare::Forward`].
+    Inference,
     /// Forward and backward: training.
     Both,
 }
@@ -203,11 +208,16 @@ impl Loader<'_> {
 
     fn prepare(&self, weight: &mut Weight) {
         let (ctx, compute) = (&self.options.ctx, self.options.compute);
-        if self.options.prepare != Prepare::Nothing {
+        let prepare = self.options.prepare;
+        if matches!(prepare, Prepare::Forward | Prepare::Inference | Prepare::Both) {
             weight.prepare(ctx, compute, Direction::Forward);
         }
-        if self.options.prepare == Prepare::Both {
+        if prepare == Prepare::Both {
             weight.prepare(ctx, compute, Direction::Backward);
+        }
+        if matches!(prepare, Prepare::Decode | Prepare::Inference) {
+            // Plain floats have no integer product and read their stored values.
+            let _ = weight.prepare_decode(ctx);
         }
     }
 
