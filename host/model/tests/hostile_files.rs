@@ -8,79 +8,15 @@ use dlm_model::gguf::{self, GgufFile, GgufWeights};
 use dlm_model::safetensors_dir::{self, SafetensorsDir};
 use dlm_model::tokenizer::tokenizer_from_gguf;
 use dlm_model::weights::{GgmlType, WeightSource};
+use dlm_testkit::gguf::GgufBytes as Gguf;
 
-/// Writes GGUF bytes without minding whether they make sense.
-#[derive(Clone, Default)]
-struct Gguf {
-    metadata: Vec<Vec<u8>>,
-    tensors: Vec<Vec<u8>>,
-    data: Vec<u8>,
-}
-
-fn text(value: &str) -> Vec<u8> {
-    let mut bytes = (value.len() as u64).to_le_bytes().to_vec();
-    bytes.extend(value.as_bytes());
-    bytes
-}
-
-impl Gguf {
-    fn value(mut self, key: &str, kind: u32, value: &[u8]) -> Self {
-        let mut entry = text(key);
-        entry.extend(kind.to_le_bytes());
-        entry.extend(value);
-        self.metadata.push(entry);
-        self
-    }
-
-    fn string(self, key: &str, value: &str) -> Self {
-        self.value(key, 8, &text(value))
-    }
-
-    fn u32(self, key: &str, value: u32) -> Self {
-        self.value(key, 4, &value.to_le_bytes())
-    }
-
-    fn strings(self, key: &str, values: &[&str]) -> Self {
-        let mut bytes = 8u32.to_le_bytes().to_vec();
-        bytes.extend((values.len() as u64).to_le_bytes());
-        values.iter().for_each(|value| bytes.extend(text(value)));
-        self.value(key, 9, &bytes)
-    }
-
-    fn tensor(mut self, name: &str, dims: &[u64], kind: u32, offset: u64) -> Self {
-        let mut row = text(name);
-        row.extend((dims.len() as u32).to_le_bytes());
-        dims.iter().for_each(|dim| row.extend(dim.to_le_bytes()));
-        row.extend(kind.to_le_bytes());
-        row.extend(offset.to_le_bytes());
-        self.tensors.push(row);
-        self
-    }
-
-    fn data(mut self, bytes: usize) -> Self {
-        self.data = vec![0; bytes];
-        self
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let mut bytes = b"GGUF".to_vec();
-        bytes.extend(3u32.to_le_bytes());
-        bytes.extend((self.tensors.len() as u64).to_le_bytes());
-        bytes.extend((self.metadata.len() as u64).to_le_bytes());
-        bytes.extend(self.metadata.concat());
-        bytes.extend(self.tensors.concat());
-        bytes.resize(bytes.len().next_multiple_of(32), 0);
-        bytes.extend(&self.data);
-        bytes
-    }
-
-    fn file(&self) -> (tempfile::TempDir, GgufFile) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("model.gguf");
-        std::fs::write(&path, self.bytes()).unwrap();
-        let file = GgufFile::open(&path).unwrap();
-        (dir, file)
-    }
+/// Writes the file and opens it.
+fn opened(gguf: &Gguf) -> (tempfile::TempDir, GgufFile) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    std::fs::write(&path, gguf.bytes()).unwrap();
+    let file = GgufFile::open(&path).unwrap();
+    (dir, file)
 }
 
 #[track_caller]
@@ -255,7 +191,7 @@ fn no_flipped_byte_panics() {
 #[test]
 fn tensors_without_a_place_in_the_family_are_refused() {
     let weights = |gguf: Gguf| {
-        let (_dir, file) = gguf.file();
+        let (_dir, file) = opened(&gguf);
         GgufWeights::new(std::sync::Arc::new(file)).map(|weights| weights.names())
     };
     let llama = || Gguf::default().string("general.architecture", "llama");
@@ -284,7 +220,7 @@ fn tensors_without_a_place_in_the_family_are_refused() {
         .data(1 << 22);
     assert!(weights(flat).unwrap_err().to_string().contains("stacks experts"));
     // No head count: the rows of q cannot be put back, and the tensor says so.
-    let (_dir, file) = llama().tensor("blk.0.attn_q.weight", &[32, 4], 0, 0).data(512).file();
+    let (_dir, file) = opened(&llama().tensor("blk.0.attn_q.weight", &[32, 4], 0, 0).data(512));
     let weights = GgufWeights::new(std::sync::Arc::new(file)).unwrap();
     let error = weights
         .tensor("model.layers.0.self_attn.q_proj.weight")
@@ -295,7 +231,7 @@ fn tensors_without_a_place_in_the_family_are_refused() {
 
 #[test]
 fn gguf_settings_are_checked() {
-    let refusal = |gguf: &Gguf| config_from_gguf(&gguf.file().1).unwrap_err().to_string();
+    let refusal = |gguf: &Gguf| config_from_gguf(&opened(gguf).1).unwrap_err().to_string();
     assert!(refusal(&tensor_of_32()).contains("`general.architecture` is missing"));
     let llama = Gguf::default().string("general.architecture", "llama");
     assert!(refusal(&llama).contains("`llama.embedding_length` is missing"));
@@ -317,7 +253,7 @@ fn gguf_settings_are_checked() {
 
 #[test]
 fn gguf_tokenizers_are_checked() {
-    let refusal = |gguf: &Gguf| tokenizer_from_gguf(&gguf.file().1).unwrap_err().to_string();
+    let refusal = |gguf: &Gguf| tokenizer_from_gguf(&opened(gguf).1).unwrap_err().to_string();
     let kinds = |count: usize| {
         let mut bytes = 5u32.to_le_bytes().to_vec();
         bytes.extend((count as u64).to_le_bytes());
@@ -345,7 +281,7 @@ fn gguf_tokenizers_are_checked() {
     assert!(refusal(&merges.clone().value("tokenizer.ggml.token_type", 9, &kinds(2))).contains("one per token"));
     let whole = merges.value("tokenizer.ggml.token_type", 9, &kinds(3));
     assert!(refusal(&whole.clone().u32("tokenizer.ggml.eos_token_id", 3)).contains("an id below 3"));
-    let (_dir, file) = whole.u32("tokenizer.ggml.eos_token_id", 1).file();
+    let (_dir, file) = opened(&whole.u32("tokenizer.ggml.eos_token_id", 1));
     assert_eq!(tokenizer_from_gguf(&file).unwrap().encode("abb").unwrap(), [2, 1]);
 }
 

@@ -2,4 +2,5 @@
 //!
 //! Dev only: no crate that ships depends on this one.
 
+pub mod gguf;
 pub mod golden;

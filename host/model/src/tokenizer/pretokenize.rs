@@ -130,3 +130,73 @@ impl Label {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
+
+    use super::{find_label, known_labels};
+
+    fn check(label: &str, text: &str, expected: &[&str]) {
+        let mut cut = PreTokenizedString::from(text);
+        find_label(label)
+            .unwrap()
+            .pre_tokenizer()
+            .unwrap()
+            .pre_tokenize(&mut cut)
+            .unwrap();
+        let pieces = cut.get_splits(OffsetReferential::Original, OffsetType::Byte);
+        let pieces: Vec<&str> = pieces
+            .into_iter()
+            .map(|(_, (start, end), _)| &text[start..end])
+            .collect();
+        assert_eq!(pieces, expected, "{label}");
+    }
+
+    #[test]
+    fn families_cut_digits_words_and_blanks_their_own_way() {
+        let text = "I'LL add 1234  MiXed\n\n x";
+        check(
+            "gpt-2",
+            text,
+            &["I", "'", "LL", " add", " 1234", " ", " MiXed", "\n\n", " x"],
+        );
+        check(
+            "smollm",
+            text,
+            &[
+                "I", "'", "LL", " add", " ", "1", "2", "3", "4", " ", " MiXed", "\n\n", " x",
+            ],
+        );
+        check(
+            "llama-bpe",
+            text,
+            &["I", "'LL", " add", " ", "123", "4", " ", " MiXed", "\n\n", " x"],
+        );
+        check(
+            "qwen2",
+            text,
+            &["I", "'LL", " add", " ", "1", "2", "3", "4", " ", " MiXed", "\n\n", " x"],
+        );
+        check(
+            "gpt-4o",
+            text,
+            &["I'LL", " add", " ", "123", "4", " ", " Mi", "Xed", "\n\n", " x"],
+        );
+        check(
+            "tekken",
+            text,
+            &[
+                "I", "'LL", " add", " ", "1", "2", "3", "4", " ", " Mi", "Xed", "\n\n", " x",
+            ],
+        );
+    }
+
+    #[test]
+    fn every_label_has_a_pipeline() {
+        for name in known_labels() {
+            assert!(find_label(name).unwrap().pre_tokenizer().is_ok(), "{name}");
+        }
+        assert!(find_label("default").is_none());
+    }
+}
