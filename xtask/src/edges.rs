@@ -18,10 +18,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("export", &["core", "plan", "model", "kernels"]),
     ("plugins", &["core"]),
     ("net", &["core"]),
-    ("flow", &["core", "doc", "plan", "store", "model", "train", "export", "kernels"]),
+    (
+        "flow",
+        &["core", "doc", "plan", "store", "model", "train", "export", "kernels"],
+    ),
     (
         "cli",
-        &["core", "doc", "plan", "store", "model", "train", "export", "plugins", "net", "flow", "kernels"],
+        &[
+            "core", "doc", "plan", "store", "model", "train", "export", "plugins", "net", "flow", "kernels",
+        ],
     ),
 ];
 
@@ -63,7 +68,9 @@ fn check(root: &std::path::Path) -> Result<Vec<String>> {
     for (name, kept_out) in KEPT_OUT {
         for package in reach(&graph, name) {
             if kept_out.contains(&package.as_str()) {
-                problems.push(format!("dlm-{name} reaches `{package}`, which its place in the map keeps out"));
+                problems.push(format!(
+                    "dlm-{name} reaches `{package}`, which its place in the map keeps out"
+                ));
             }
         }
     }

@@ -1,7 +1,15 @@
 //! `cargo xtask <command>`: the chores of the repository, one file each.
 
+mod base;
+mod bench;
+mod demo;
+mod edges;
+mod golden;
 mod guests;
+mod program;
 mod repository;
+mod teach;
+mod test;
 
 use std::process::ExitCode;
 
@@ -12,11 +20,43 @@ struct Chore {
     run: fn(&[String]) -> anyhow::Result<()>,
 }
 
-const CHORES: &[Chore] = &[Chore {
-    name: "guests",
-    about: "build the plugins of components/ into plugins/; --check compares what is there",
-    run: guests::run,
-}];
+const CHORES: &[Chore] = &[
+    Chore {
+        name: "demo",
+        about: "train the example on a real model and export it; ends with a page to read",
+        run: demo::run,
+    },
+    Chore {
+        name: "test",
+        about: "everything that must hold: format, clippy, edges, plugins, tests, golden numbers",
+        run: test::run,
+    },
+    Chore {
+        name: "teach",
+        about: "what the default recipe teaches; --seeds 42,43",
+        run: teach::run,
+    },
+    Chore {
+        name: "bench",
+        about: "speed and memory beside the peers that are installed; writes docs/benchmarks.md",
+        run: bench::run,
+    },
+    Chore {
+        name: "golden",
+        about: "golden numbers, a line a case; --dir DIR",
+        run: golden::run,
+    },
+    Chore {
+        name: "guests",
+        about: "build the plugins of components/ into plugins/; --check compares what is there",
+        run: guests::run,
+    },
+    Chore {
+        name: "edges",
+        about: "refuse dependencies between crates that the design does not allow",
+        run: edges::run,
+    },
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

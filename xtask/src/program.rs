@@ -48,7 +48,10 @@ impl Program {
     pub fn run<S: AsRef<OsStr>>(&self, arguments: &[S], is_shown: bool) -> Result<Call> {
         let call = self.try_run(arguments, is_shown)?;
         call.map_err(|(status, stderr)| {
-            let words: Vec<String> = arguments.iter().map(|a| a.as_ref().to_string_lossy().into_owned()).collect();
+            let words: Vec<String> = arguments
+                .iter()
+                .map(|a| a.as_ref().to_string_lossy().into_owned())
+                .collect();
             anyhow::anyhow!("dlm {} ended with {status}\n{stderr}", words.join(" "))
         })
     }
@@ -74,7 +77,11 @@ impl Program {
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
             seconds: start.elapsed().as_secs_f64(),
         };
-        Ok(if output.status.success() { Ok(call) } else { Err((output.status.to_string(), call.stderr)) })
+        Ok(if output.status.success() {
+            Ok(call)
+        } else {
+            Err((output.status.to_string(), call.stderr))
+        })
     }
 
     /// Runs `dlm` and reads its stdout as JSON.
@@ -85,7 +92,13 @@ impl Program {
 
     /// Adds the real base under its registry key, unless the hub can be reached.
     pub fn add_base(&self, base: &Path) -> Result<()> {
-        let arguments = [OsStr::new("base"), OsStr::new("add"), OsStr::new("smollm2-135m"), OsStr::new("--from"), base.as_os_str()];
+        let arguments = [
+            OsStr::new("base"),
+            OsStr::new("add"),
+            OsStr::new("smollm2-135m"),
+            OsStr::new("--from"),
+            base.as_os_str(),
+        ];
         self.run(&arguments, false).map(drop)
     }
 }

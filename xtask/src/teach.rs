@@ -29,8 +29,15 @@ struct Figures {
 
 /// Trains and scores with every seed, and prints a table.
 pub fn run(arguments: &[String]) -> Result<()> {
-    let seeds = match arguments.iter().position(|a| a == "--seeds").and_then(|i| arguments.get(i + 1)) {
-        Some(list) => list.split(',').map(|s| s.parse().context("--seeds takes numbers")).collect::<Result<_>>()?,
+    let seeds = match arguments
+        .iter()
+        .position(|a| a == "--seeds")
+        .and_then(|i| arguments.get(i + 1))
+    {
+        Some(list) => list
+            .split(',')
+            .map(|s| s.parse().context("--seeds takes numbers"))
+            .collect::<Result<_>>()?,
         None => SEEDS.to_vec(),
     };
     let program = Program::build("teach-home")?;
@@ -43,7 +50,9 @@ pub fn run(arguments: &[String]) -> Result<()> {
         print_row(&figures);
         all.push(figures);
     }
-    println!("\n| seed | document | paraphrases | general | loss | steps | seconds | peak MiB |\n|---|---|---|---|---|---|---|---|");
+    println!(
+        "\n| seed | document | paraphrases | general | loss | steps | seconds | peak MiB |\n|---|---|---|---|---|---|---|---|"
+    );
     all.iter().for_each(print_row);
     Ok(())
 }
@@ -61,7 +70,10 @@ fn one_run(program: &Program, example: &Example, before: &Value, seed: u64) -> R
     let report = program.json(&arguments, true)?;
     let after = example.score(program, false)?;
     let pair = |pointer: &str| -> Result<(f64, f64)> {
-        Ok((number(&after, &format!("{pointer}/accepted"))?, number(&after, &format!("{pointer}/asked"))?))
+        Ok((
+            number(&after, &format!("{pointer}/accepted"))?,
+            number(&after, &format!("{pointer}/asked"))?,
+        ))
     };
     Ok(Figures {
         seed,

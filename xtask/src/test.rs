@@ -25,7 +25,10 @@ pub fn run(arguments: &[String]) -> Result<()> {
     part("format", cargo(&["fmt", "--all", "--check"]));
     part("edges", crate::edges::run(&[]));
     part("plugins", crate::guests::run(&["--check".to_owned()]));
-    part("clippy", cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]));
+    part(
+        "clippy",
+        cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    );
     let base = base::find_or_fetch();
     match &base {
         Ok(path) => eprintln!("xtask test: real base {}", path.display()),
@@ -38,13 +41,29 @@ pub fn run(arguments: &[String]) -> Result<()> {
     if !quick {
         part("golden", crate::golden::run(&[]));
     }
-    println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed + failed.len() as u64, counts.skipped);
-    if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
+    println!(
+        "{} passed, {} failed, {} skipped",
+        counts.passed,
+        counts.failed + failed.len() as u64,
+        counts.skipped
+    );
+    if failed.is_empty() {
+        Ok(())
+    } else {
+        bail!("failed: {}", failed.join(", "))
+    }
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {
-    let status = Command::new("cargo").args(arguments).status().context("starting cargo")?;
-    if status.success() { Ok(()) } else { bail!("cargo {} ended with {status}", arguments.join(" ")) }
+    let status = Command::new("cargo")
+        .args(arguments)
+        .status()
+        .context("starting cargo")?;
+    if status.success() {
+        Ok(())
+    } else {
+        bail!("cargo {} ended with {status}", arguments.join(" "))
+    }
 }
 
 #[derive(Default)]
@@ -57,7 +76,9 @@ struct Counts {
 /// Runs the workspace's tests, passing their output on and adding up the closing lines.
 fn tests(base: Option<&std::path::Path>) -> Result<Counts> {
     let mut command = Command::new("cargo");
-    command.args(["test", "--workspace", "--no-fail-fast"]).stdout(Stdio::piped());
+    command
+        .args(["test", "--workspace", "--no-fail-fast"])
+        .stdout(Stdio::piped());
     if let Some(path) = base {
         command.env("DLM_TEST_BASE", path);
     }
@@ -98,8 +119,14 @@ mod tests {
     #[test]
     fn closing_lines_add_up() {
         let mut counts = Counts::default();
-        add_closing_line(&mut counts, "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out");
-        add_closing_line(&mut counts, "test result: FAILED. 2 passed; 4 failed; 0 ignored; 0 measured");
+        add_closing_line(
+            &mut counts,
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out",
+        );
+        add_closing_line(
+            &mut counts,
+            "test result: FAILED. 2 passed; 4 failed; 0 ignored; 0 measured",
+        );
         add_closing_line(&mut counts, "test something ... ok");
         assert_eq!((counts.passed, counts.failed, counts.skipped), (5, 4, 1));
     }

@@ -12,7 +12,9 @@ use std::path::PathBuf;
 use dlm_core::base::LocalBase;
 use dlm_core::ports::base_source::{ADD_LOCAL_BASE, BaseRequest, Snapshot};
 use dlm_model::base::{OpenedBase, open_base};
-use dlm_plan::base::{BaseFacts, BaseLocation, HubAnswer, Registry, Resolution, ResolvedBase, resolve_base, synthesise};
+use dlm_plan::base::{
+    BaseFacts, BaseLocation, HubAnswer, Registry, Resolution, ResolvedBase, resolve_base, synthesise,
+};
 use dlm_store::{BaseStore, Disk, Home, disk};
 
 use crate::failure::Failure;
@@ -123,7 +125,10 @@ pub fn locate(around: &Surroundings<'_>, base: &ResolvedBase, may_fetch: bool) -
             if path.exists() {
                 return Ok(path);
             }
-            let what = format!("the files of the local base `{}` are gone: {}", local.name, local.location);
+            let what = format!(
+                "the files of the local base `{}` are gone: {}",
+                local.name, local.location
+            );
             Err(Failure::new("base_model", what).hint(format!(
                 "`dlm base remove {0}`, then `dlm base add {0} --from <path>`",
                 local.name

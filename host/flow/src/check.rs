@@ -23,7 +23,11 @@ pub struct Check {
 pub fn check(path: &Path) -> Result<(Check, Option<Failure>), Failure> {
     let bytes = read_bytes(path)?;
     let report = dlm_doc::check(&bytes, &Limits::default());
-    let failure = report.outcome.as_ref().err().map(|errors| unparsable(path, &bytes, errors));
+    let failure = report
+        .outcome
+        .as_ref()
+        .err()
+        .map(|errors| unparsable(path, &bytes, errors));
     let remarks = match &failure {
         Some(_) => String::new(),
         None => {
@@ -63,7 +67,11 @@ mod tests {
 
         std::fs::write(&path, good.replace("### A\n", "### B\n")).unwrap();
         let (check, failure) = super::check(&path).unwrap();
-        assert!(failure.is_none() && check.remarks.contains("InstructionGrammarError"), "{}", check.remarks);
+        assert!(
+            failure.is_none() && check.remarks.contains("InstructionGrammarError"),
+            "{}",
+            check.remarks
+        );
 
         std::fs::write(&path, good.replace("::instruction::", "::teach::")).unwrap();
         let (check, failure) = super::check(&path).unwrap();

@@ -4,8 +4,8 @@
 
 use std::path::PathBuf;
 
-use dlm_plan::doctor::{DoctorReport, EngineFacts, doctor as examine};
 use dlm_plan::TrainOptions;
+use dlm_plan::doctor::{DoctorReport, EngineFacts, doctor as examine};
 use serde::Serialize;
 
 use crate::base::local_bases;

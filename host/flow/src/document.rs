@@ -37,14 +37,18 @@ pub fn load(path: &Path) -> Result<Document, Failure> {
 pub fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
     let shown = path.display();
     if path.is_dir() {
-        return Err(Failure::new("doc", format!("{shown} is a folder, expected a .dlm file")));
+        return Err(Failure::new(
+            "doc",
+            format!("{shown} is a folder, expected a .dlm file"),
+        ));
     }
     let limit = Limits::default().document_bytes_max as u64;
     match disk::read(path, limit).map_err(|e| Failure::from(e).under("doc"))? {
         Some(bytes) => Ok(bytes),
-        None => Err(
-            Failure::new("doc", format!("{shown} does not exist")).hint(format!("make a document: `dlm init {shown}`"))
-        ),
+        None => {
+            Err(Failure::new("doc", format!("{shown} does not exist"))
+                .hint(format!("make a document: `dlm init {shown}`")))
+        }
     }
 }
 
@@ -94,11 +98,6 @@ mod tests {
         let failure = load(Path::new("/nowhere/a.dlm")).unwrap_err();
         assert_eq!(failure.message, "/nowhere/a.dlm does not exist");
         assert_eq!(failure.hints, ["make a document: `dlm init /nowhere/a.dlm`"]);
-        assert!(
-            load(&std::env::temp_dir())
-                .unwrap_err()
-                .message
-                .contains("is a folder")
-        );
+        assert!(load(&std::env::temp_dir()).unwrap_err().message.contains("is a folder"));
     }
 }

@@ -8,7 +8,7 @@ mod write;
 use std::path::{Path, PathBuf};
 
 use dlm_core::manifest::ExportRecord;
-use dlm_core::ports::target::{TargetReport, TargetRegistration, TargetRun, TargetSmoke, TargetSource, run_target};
+use dlm_core::ports::target::{TargetRegistration, TargetReport, TargetRun, TargetSmoke, TargetSource, run_target};
 use dlm_export::Quant;
 use dlm_plan::export::ExportOptions;
 use dlm_plan::{ExportPlan, plan_export};
@@ -97,13 +97,19 @@ pub fn export(
     let quant = Quant::parse(plan.quant.value.name()).map_err(|e| Failure::of("export", &e))?;
     let mut target = targets.open(&plan.target.value)?;
     let store = Store::new(&around.home, &front.dlm_id);
-    let directory = store.paths().export(quant.name()).map_err(|e| Failure::of("export", &e))?;
+    let directory = store
+        .paths()
+        .export(quant.name())
+        .map_err(|e| Failure::of("export", &e))?;
     Disk::new().create_directories(&directory)?;
     let loaded = inference::load(around, &located, Weights::Exact, command.threads)?;
     let made = write::artifacts(around, &located, &loaded, &plan, quant, &directory)?;
     let target_plan = write::target_plan(around, &located, &loaded, &plan, &made)?;
     let stage = write::stage(&directory, &made);
-    let run = TargetRun { is_installed: command.is_registered || plan.target.value != "ollama", is_smoked: command.is_smoked };
+    let run = TargetRun {
+        is_installed: command.is_registered || plan.target.value != "ollama",
+        is_smoked: command.is_smoked,
+    };
     let report = run_target(target.as_mut(), &target_plan, &stage, run)?;
     let files = files_of(&directory, &made, &report);
     write_manifest(around, &directory, &plan, &located, &files, &report)?;
@@ -129,7 +135,11 @@ pub fn export(
 }
 
 fn files_of(directory: &Path, made: &write::Made, report: &TargetReport) -> Vec<ExportedFile> {
-    let own = made.artifacts.iter().map(|a| ExportedFile { path: a.path.clone(), bytes: a.size, sha256: a.sha256.clone() });
+    let own = made.artifacts.iter().map(|a| ExportedFile {
+        path: a.path.clone(),
+        bytes: a.size,
+        sha256: a.sha256.clone(),
+    });
     let theirs = report.prepared.files.iter().map(|f| ExportedFile {
         path: directory.join(&f.name),
         bytes: f.size,
@@ -188,7 +198,11 @@ fn record(
         now: now(around),
     })?;
     let digest = |suffix: &str| {
-        let is_it = |f: &&ExportedFile| f.path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(suffix));
+        let is_it = |f: &&ExportedFile| {
+            f.path
+                .file_name()
+                .is_some_and(|n| n.to_string_lossy().starts_with(suffix))
+        };
         files.iter().find(is_it).map(|f| f.sha256.clone())
     };
     let (name, version): (Option<String>, Option<String>) = match &report.registration {
@@ -226,7 +240,9 @@ fn record(
         duration_s: around.clock.seconds() - started,
     })?;
     if let Some(lost) = lost {
-        around.progress.event(dlm_core::Event::Warning(format!("metrics: {lost}")));
+        around
+            .progress
+            .event(dlm_core::Event::Warning(format!("metrics: {lost}")));
     }
     Ok(())
 }

@@ -50,7 +50,10 @@ pub fn locate(
     let front = document.parsed.frontmatter();
     let store = Store::new(&around.home, &front.dlm_id);
     if front.training.adapters.is_some() {
-        return Err(Failure::misuse(subject, "documents with several named adapters are not built yet in this version"));
+        return Err(Failure::misuse(
+            subject,
+            "documents with several named adapters are not built yet in this version",
+        ));
     }
     let manifest = store.manifest()?;
     let resolved = base::resolve(around, &front.base_model)?;
@@ -73,7 +76,12 @@ pub fn locate(
         Some((directory, _)) => TextModel::from_dir(directory, Some(base.resolved.record.template))?,
         None => base.opened.text_as(base.resolved.record.template)?,
     };
-    Ok(Located { document, base, text, adapter })
+    Ok(Located {
+        document,
+        base,
+        text,
+        adapter,
+    })
 }
 
 fn current_adapter(store: &Store, path: &std::path::Path, subject: &str) -> Result<(PathBuf, u32), Failure> {
@@ -82,7 +90,10 @@ fn current_adapter(store: &Store, path: &std::path::Path, subject: &str) -> Resu
         Some(current) => Ok((current.directory, current.number.unwrap_or(0))),
         None => Err(Failure::new(
             subject,
-            format!("no adapter was trained yet: {} names none", store.paths().pointer(&slot).display()),
+            format!(
+                "no adapter was trained yet: {} names none",
+                store.paths().pointer(&slot).display()
+            ),
         )
         .hint(format!("dlm train {}", path.display()))),
     }
@@ -120,7 +131,11 @@ pub fn load(
         keep_quantised,
         prepare: Prepare::Nothing,
     };
-    let model = located.base.opened.load(options).map_err(|e| Failure::of("inference", &e))?;
+    let model = located
+        .base
+        .opened
+        .load(options)
+        .map_err(|e| Failure::of("inference", &e))?;
     let adapter = match &located.adapter {
         Some((directory, _)) => Some(Adapter::load_peft(directory, &model).map_err(|e| Failure::of("inference", &e))?),
         None => None,

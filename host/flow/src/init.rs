@@ -125,8 +125,11 @@ pub fn init(
         license_acceptance: licence.clone(),
         ..Manifest::new(dlm_id.as_str(), word, now)
     };
-    let made = provision(around, options, &store, &manifest, now)
-        .and_then(|()| Disk::new().write(&path, text.as_bytes()).map_err(|e| Failure::from(e).under("init")));
+    let made = provision(around, options, &store, &manifest, now).and_then(|()| {
+        Disk::new()
+            .write(&path, text.as_bytes())
+            .map_err(|e| Failure::from(e).under("init"))
+    });
     if let Err(failure) = made {
         // The id is a moment old, so nobody else's work can be in there.
         let _ = std::fs::remove_dir_all(store.paths().root());
@@ -150,13 +153,18 @@ fn check_place(around: &Surroundings<'_>, options: &InitOptions) -> Result<Optio
     let path = &options.path;
     let shown = path.display();
     if path.is_dir() {
-        return Err(Failure::new("init", format!("{shown} is a folder, expected a file to write")));
+        return Err(Failure::new(
+            "init",
+            format!("{shown} is a folder, expected a file to write"),
+        ));
     }
     let folder = absolute(path)?;
     let folder = folder.parent().unwrap_or(Path::new("/"));
     if !folder.is_dir() {
-        return Err(Failure::new("init", format!("the folder {} does not exist", folder.display()))
-            .hint(format!("make it first: `mkdir -p {}`", folder.display())));
+        return Err(
+            Failure::new("init", format!("the folder {} does not exist", folder.display()))
+                .hint(format!("make it first: `mkdir -p {}`", folder.display())),
+        );
     }
     if path.symlink_metadata().is_err() {
         return Ok(None);
@@ -165,8 +173,13 @@ fn check_place(around: &Surroundings<'_>, options: &InitOptions) -> Result<Optio
         return Err(Failure::new("init", format!("{shown} exists already"))
             .hint("choose another name, or pass `--force` to replace it by a new document with a new id"));
     }
-    let old = crate::document::load(path).ok().map(|old| old.parsed.frontmatter().dlm_id.clone());
-    let store = old.as_ref().map(|id| around.home.store_root(id)).filter(|root| root.is_dir());
+    let old = crate::document::load(path)
+        .ok()
+        .map(|old| old.parsed.frontmatter().dlm_id.clone());
+    let store = old
+        .as_ref()
+        .map(|id| around.home.store_root(id))
+        .filter(|root| root.is_dir());
     Ok(Some(Replaced { dlm_id: old, store }))
 }
 
@@ -226,7 +239,9 @@ fn run_probes(around: &Surroundings<'_>, options: &InitOptions, resolved: &Resol
         return Ok(());
     }
     let key = &resolved.record.key;
-    around.progress.event(Event::Note(format!("{key} is not in the registry: getting it to probe it")));
+    around.progress.event(Event::Note(format!(
+        "{key} is not in the registry: getting it to probe it"
+    )));
     let path = base::locate(around, resolved, true)?;
     let opened = open_base(&path)?;
     let facts = opened.facts();
@@ -259,7 +274,9 @@ fn provision(
             skip_export_probes: true,
         };
         let text = serde_json::to_string_pretty(&choices).expect("choices are plain data") + "\n";
-        guard.disk().write(&store.paths().root().join(CHOICES), text.as_bytes())?;
+        guard
+            .disk()
+            .write(&store.paths().root().join(CHOICES), text.as_bytes())?;
     }
     guard.initialize(manifest)?;
     guard.release()?;

@@ -137,7 +137,10 @@ mod tests {
                 cancel.cancel();
             }
         };
-        watch(&home, &path, &cancel, &pause, &mut |event| panic!("nothing to tell: {event}")).unwrap();
+        watch(&home, &path, &cancel, &pause, &mut |event| {
+            panic!("nothing to tell: {event}")
+        })
+        .unwrap();
         assert_eq!(looks.get(), 3);
     }
 }

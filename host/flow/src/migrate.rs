@@ -43,8 +43,12 @@ pub enum Migration {
     /// Nothing had to change.
     Current,
     /// `--dry-run`: the frontmatter as it would be.
-    Planned { frontmatter: String },
-    Written { backup: Option<PathBuf> },
+    Planned {
+        frontmatter: String,
+    },
+    Written {
+        backup: Option<PathBuf>,
+    },
 }
 
 /// Migrates a document.
@@ -86,7 +90,10 @@ pub fn migrate(options: &MigrateOptions) -> Result<MigrateReport, Failure> {
 
 /// Writes the bytes to `<name>.dlm.bak`, or the next free `<name>.dlm.bak.N`.
 fn back_up(path: &Path, bytes: &[u8]) -> Result<PathBuf, Failure> {
-    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = path
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
     for number in 0..BACKUPS_MAX {
         let candidate = match number {
             0 => path.with_file_name(format!("{name}.bak")),
@@ -117,7 +124,9 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     if permissions.readonly() {
         return Err(Failure::new("migrate", format!("{} is read-only", real.display())));
     }
-    Disk::new().write(&real, bytes).map_err(|e| Failure::from(e).under("migrate"))?;
+    Disk::new()
+        .write(&real, bytes)
+        .map_err(|e| Failure::from(e).under("migrate"))?;
     fs::set_permissions(&real, permissions).map_err(|e| unwritable(&real, &e))
 }
 
@@ -153,7 +162,12 @@ mod tests {
             fs::write(&path, OLD).unwrap();
             let report = migrate(&options(&path)).unwrap();
             let backup = folder.path().join(expected);
-            assert_eq!(report.outcome, Migration::Written { backup: Some(backup.clone()) });
+            assert_eq!(
+                report.outcome,
+                Migration::Written {
+                    backup: Some(backup.clone())
+                }
+            );
             assert_eq!(fs::read_to_string(backup).unwrap(), OLD);
             assert!(fs::read_to_string(&path).unwrap().contains("# mine\n"));
             assert_eq!((report.from, report.to), (1, SCHEMA_VERSION));
@@ -188,7 +202,11 @@ mod tests {
         fs::write(&path, OLD.replace("base_model", "dlm_version: 99\nbase_model")).unwrap();
         let failure = migrate(&options(&path)).unwrap_err();
         assert_eq!((failure.subject.as_str(), failure.kind.exit_code()), ("migrate", 1));
-        assert!(failure.message.contains("a.dlm:4:1: VersionError"), "{}", failure.message);
+        assert!(
+            failure.message.contains("a.dlm:4:1: VersionError"),
+            "{}",
+            failure.message
+        );
     }
 
     #[cfg(unix)]

@@ -57,10 +57,22 @@ pub fn ask(around: &Surroundings<'_>, command: &PromptCommand) -> Result<Asked, 
     }
     let located = inference::locate(around, &command.path, command.is_base_only, &command.hub_root, "prompt")?;
     let system = located.document.parsed.frontmatter().system_prompt.as_deref();
-    let ids = located.text.prompt_ids(&question_messages(system, command.query.trim()), Thinking::default())?;
-    let plan = plan_prompt(ids.len() as u64, &located.base.facts, &around.hardware, &command.options)?;
+    let ids = located
+        .text
+        .prompt_ids(&question_messages(system, command.query.trim()), Thinking::default())?;
+    let plan = plan_prompt(
+        ids.len() as u64,
+        &located.base.facts,
+        &around.hardware,
+        &command.options,
+    )?;
     let adapter = located.adapter.as_ref().map(|(directory, _)| directory.clone());
-    Ok(Asked { located, ids, plan, adapter })
+    Ok(Asked {
+        located,
+        ids,
+        plan,
+        adapter,
+    })
 }
 
 /// Loads the model and answers; `on_text` hears every piece of text as it becomes certain.
@@ -72,10 +84,18 @@ pub fn answer(
     let plan = &asked.plan;
     let temperature = plan.temperature.value as f32;
     // A greedy answer is a promise of exactness, so its weights are widened; a sampled one takes the faster products.
-    let weights = if temperature == 0.0 { Weights::Exact } else { Weights::AsStored };
+    let weights = if temperature == 0.0 {
+        Weights::Exact
+    } else {
+        Weights::AsStored
+    };
     let loaded = inference::load(around, &asked.located, weights, Some(plan.threads.value))?;
     warn_if_idle(around, &loaded);
-    let mut session = Session::new(&loaded.model, loaded.adapter.as_ref(), asked.ids.len() + plan.max_tokens.value as usize);
+    let mut session = Session::new(
+        &loaded.model,
+        loaded.adapter.as_ref(),
+        asked.ids.len() + plan.max_tokens.value as usize,
+    );
     let options = GenerateOptions {
         sampling: Sampling {
             temperature,
@@ -102,7 +122,10 @@ pub fn answer(
     .map_err(|e| Failure::of("inference", &e))?;
     let ended = around.clock.seconds();
     if result.reason == StopReason::Cancelled {
-        return Err(Failure { kind: FailureKind::Interrupted, ..Failure::interrupted("") });
+        return Err(Failure {
+            kind: FailureKind::Interrupted,
+            ..Failure::interrupted("")
+        });
     }
     Ok(PromptReport {
         reason: result.reason.name(),
@@ -115,9 +138,15 @@ pub fn answer(
 }
 
 fn warn_if_idle(around: &Surroundings<'_>, loaded: &Loaded) {
-    let is_idle = |a: &dlm_model::Adapter| a.modules.iter().all(|m| a.params[m.b.clone()].iter().all(|v| *v == 0.0));
+    let is_idle = |a: &dlm_model::Adapter| {
+        a.modules
+            .iter()
+            .all(|m| a.params[m.b.clone()].iter().all(|v| *v == 0.0))
+    };
     if loaded.adapter.as_ref().is_some_and(is_idle) {
-        around.progress.event(dlm_core::Event::Warning(NO_EFFECT_WARNING.to_owned()));
+        around
+            .progress
+            .event(dlm_core::Event::Warning(NO_EFFECT_WARNING.to_owned()));
     }
 }
 
@@ -126,4 +155,3 @@ fn random_seed(around: &Surroundings<'_>) -> u64 {
     (around.random)(&mut bytes);
     u64::from_le_bytes(bytes)
 }
-

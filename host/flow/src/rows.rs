@@ -20,8 +20,10 @@ pub fn check_trainable(document: &Document) -> Result<(), Failure> {
     let problems = dlm_doc::training_problems(parsed);
     if !problems.is_empty() {
         let place = document.path.display();
-        let lines: Vec<String> =
-            problems.iter().map(|p| format!("{place}:{}: {}", p.line, p.message)).collect();
+        let lines: Vec<String> = problems
+            .iter()
+            .map(|p| format!("{place}:{}: {}", p.line, p.message))
+            .collect();
         return Err(Failure::new("parse", lines.join("\nparse: ")).hint(format!("dlm check {place}")));
     }
     let front = parsed.frontmatter();
@@ -38,12 +40,19 @@ pub fn check_trainable(document: &Document) -> Result<(), Failure> {
     if let Some(section) = parsed.sections().iter().find(|s| s.kind.is_media()) {
         return Err(Failure::new(
             "training",
-            format!("{}:{}: a text base cannot learn an {} section", document.path.display(), section.start_line, section.kind),
+            format!(
+                "{}:{}: a text base cannot learn an {} section",
+                document.path.display(),
+                section.start_line,
+                section.kind
+            ),
         )
         .hint("remove the section; pictures and sound come in a later version"));
     }
     if front.training.cpt.embed_warmup_steps > 0 {
-        return Err(not_built("training the embedding first (`training.cpt.embed_warmup_steps`)"));
+        return Err(not_built(
+            "training the embedding first (`training.cpt.embed_warmup_steps`)",
+        ));
     }
     Ok(())
 }
@@ -81,7 +90,15 @@ pub fn section_rows(section: &Section, text: &TextModel, window: usize) -> Resul
             Rows::Pairs(pairs) => pairs
                 .into_iter()
                 .enumerate()
-                .map(|(i, pair)| row(i, SourceBody::Pair { question: pair.question, answer: pair.answer }))
+                .map(|(i, pair)| {
+                    row(
+                        i,
+                        SourceBody::Pair {
+                            question: pair.question,
+                            answer: pair.answer,
+                        },
+                    )
+                })
                 .collect(),
             Rows::Triples(_) | Rows::None => Vec::new(),
         },
@@ -91,8 +108,16 @@ pub fn section_rows(section: &Section, text: &TextModel, window: usize) -> Resul
 
 /// Marks the rows that follow the hash: prose, synthesised pairs, and all pairs of an author who asked for it.
 fn hold_out(front: &Frontmatter, parsed: &Parsed, seed: u64, rows: &mut [SourceRow]) {
-    let pairs = rows.iter().filter(|r| matches!(r.body, SourceBody::Pair { .. })).count();
-    let synthesised = |id: &str| parsed.sections().iter().any(|s| s.synth.is_some() && s.id().as_str() == id);
+    let pairs = rows
+        .iter()
+        .filter(|r| matches!(r.body, SourceBody::Pair { .. }))
+        .count();
+    let synthesised = |id: &str| {
+        parsed
+            .sections()
+            .iter()
+            .any(|s| s.synth.is_some() && s.id().as_str() == id)
+    };
     for row in rows.iter_mut() {
         let follows_hash = match row.body {
             SourceBody::Prose { .. } => true,
@@ -116,7 +141,10 @@ pub fn document_facts(parsed: &Parsed, rows: &[SourceRow], text: &TextModel) -> 
         sequence_len_max: usize::MAX,
         prose_weight: 1.0,
     };
-    let mut facts = RowFacts { sections: parsed.sections().len() as u64, ..RowFacts::default() };
+    let mut facts = RowFacts {
+        sections: parsed.sections().len() as u64,
+        ..RowFacts::default()
+    };
     let mut shared: Option<Vec<u32>> = None;
     for source in rows {
         if source.is_validation {
@@ -146,8 +174,16 @@ pub fn document_facts(parsed: &Parsed, rows: &[SourceRow], text: &TextModel) -> 
         facts.instruction_tokens -= facts.shared_prefix_tokens * facts.instruction_rows;
         facts.instruction_tokens_max -= facts.shared_prefix_tokens;
     }
-    facts.preference_rows = parsed.sections().iter().filter(|s| s.kind == SectionKind::Preference).count() as u64;
-    Ok(DocumentFacts { knobs: knobs(front), rows: facts, adapter_name: None })
+    facts.preference_rows = parsed
+        .sections()
+        .iter()
+        .filter(|s| s.kind == SectionKind::Preference)
+        .count() as u64;
+    Ok(DocumentFacts {
+        knobs: knobs(front),
+        rows: facts,
+        adapter_name: None,
+    })
 }
 
 /// The training keys that the author wrote, in the plan's words.
@@ -169,7 +205,9 @@ fn knobs(front: &Frontmatter) -> TrainingKnobs {
         warmup_ratio: written.warmup_ratio,
         seed: written.seed,
         precision: written.precision.map(same_word),
-        cpt_schedule: front.wrote("training.cpt.schedule").then(|| same_word(front.training.cpt.schedule)),
+        cpt_schedule: front
+            .wrote("training.cpt.schedule")
+            .then(|| same_word(front.training.cpt.schedule)),
         embed_warmup_steps: None,
     }
 }

@@ -77,7 +77,8 @@ pub struct ScoreReport {
 /// Asks the questions and reads the text.
 pub fn score(around: &Surroundings<'_>, command: &ScoreCommand) -> Result<ScoreReport, Failure> {
     if command.questions.is_none() && command.text.is_none() {
-        return Err(Failure::misuse("score", "there is nothing to score").hint("give `--questions FILE`, `--text FILE`, or both"));
+        return Err(Failure::misuse("score", "there is nothing to score")
+            .hint("give `--questions FILE`, `--text FILE`, or both"));
     }
     let questions = command.questions.as_deref().map(read_questions).transpose()?;
     let text = command.text.as_deref().map(read).transpose()?;
@@ -94,7 +95,11 @@ pub fn score(around: &Surroundings<'_>, command: &ScoreCommand) -> Result<ScoreR
         count.accepted += usize::from(answer.is_accepted);
     }
     let text_loss = text.map(|text| text_loss(&located, &loaded, &text)).transpose()?;
-    Ok(ScoreReport { groups, answers, text_loss })
+    Ok(ScoreReport {
+        groups,
+        answers,
+        text_loss,
+    })
 }
 
 fn ask(
@@ -106,13 +111,29 @@ fn ask(
     let mut asked: Vec<(&'static str, &str, &[String])> = Vec::new();
     for pair in &questions.pairs {
         asked.push(("question", &pair.question, &pair.accept));
-        asked.extend(pair.paraphrases.iter().map(|q| ("paraphrases", q.as_str(), pair.accept.as_slice())));
+        asked.extend(
+            pair.paraphrases
+                .iter()
+                .map(|q| ("paraphrases", q.as_str(), pair.accept.as_slice())),
+        );
     }
-    asked.extend(questions.general.iter().map(|q| ("general", q.question.as_str(), q.accept.as_slice())));
+    asked.extend(
+        questions
+            .general
+            .iter()
+            .map(|q| ("general", q.question.as_str(), q.accept.as_slice())),
+    );
     let prompts: Vec<(&str, usize)> = asked.iter().map(|(_, q, _)| (*q, ANSWER_TOKENS)).collect();
     let system = located.document.parsed.frontmatter().system_prompt.as_deref();
-    let answers = answer_all(&loaded.model, loaded.adapter.as_ref(), &located.text, system, &prompts, around.cancel)
-        .map_err(|e| Failure::of("score", &e))?;
+    let answers = answer_all(
+        &loaded.model,
+        loaded.adapter.as_ref(),
+        &located.text,
+        system,
+        &prompts,
+        around.cancel,
+    )
+    .map_err(|e| Failure::of("score", &e))?;
     if around.cancel.is_cancelled() {
         return Err(Failure::interrupted(""));
     }
@@ -135,14 +156,20 @@ fn contains_phrase(answer: &str, phrase: &str) -> bool {
 }
 
 fn text_loss(located: &Located, loaded: &Loaded, text: &str) -> Result<f64, Failure> {
-    let options = RowOptions { system_prompt: None, sequence_len_max: usize::MAX, prose_weight: 1.0 };
+    let options = RowOptions {
+        system_prompt: None,
+        sequence_len_max: usize::MAX,
+        prose_weight: 1.0,
+    };
     let (mut sum, mut count) = (0.0, 0);
     for paragraph in text.split("\n\n").filter(|p| !p.trim().is_empty()) {
         let source = SourceRow {
             section_id: String::new(),
             sub_index: 0,
             line: 0,
-            body: SourceBody::Prose { text: paragraph.split_whitespace().collect::<Vec<_>>().join(" ") },
+            body: SourceBody::Prose {
+                text: paragraph.split_whitespace().collect::<Vec<_>>().join(" "),
+            },
             is_validation: false,
         };
         let row = plain(&source, &located.text, &options)?;

@@ -17,8 +17,8 @@ use dlm_model::text::TextModel;
 use dlm_model::{Adapter, AdapterKind, AdapterSpec, LoadOptions, Model, Prepare};
 use dlm_plan::base::licence::{self, LicenceDecision, LicenceInput, LicenceMoment};
 use dlm_plan::lock::{LockFlags, LockMode, decide};
-use dlm_plan::train::{self as plan, TrainOptions, TrainPlan, TrainRequest, WeightPacking};
 use dlm_plan::plan_train;
+use dlm_plan::train::{self as plan, TrainOptions, TrainPlan, TrainRequest, WeightPacking};
 use dlm_store::{AdapterSlot, LockWait, Store, StoreGuard};
 use dlm_train::augment::Augment;
 use dlm_train::hold::HoldSet;
@@ -123,7 +123,12 @@ pub fn prepare(around: &Surroundings<'_>, command: &TrainCommand) -> Result<Prep
     let make = |window: usize| rows::source_rows(&document.parsed, &text, seed as u64, window);
     let plan_for = |source: &[SourceRow]| -> Result<TrainPlan, Failure> {
         let facts = rows::document_facts(&document.parsed, source, &text)?;
-        let request = TrainRequest { document: &facts, base: &base.facts, hardware: &around.hardware, options: &options };
+        let request = TrainRequest {
+            document: &facts,
+            base: &base.facts,
+            hardware: &around.hardware,
+            options: &options,
+        };
         Ok(plan_train(&request)?)
     };
     let mut source = make(plan::recipe::PROSE_WINDOW as usize)?;
@@ -133,7 +138,14 @@ pub fn prepare(around: &Surroundings<'_>, command: &TrainCommand) -> Result<Prep
         source = make(window)?;
         plan = plan_for(&source)?;
     }
-    Ok(Prepared { document, base, text, rows: source, plan, licence })
+    Ok(Prepared {
+        document,
+        base,
+        text,
+        rows: source,
+        plan,
+        licence,
+    })
 }
 
 /// Trains a prepared document and commits what it learned.
@@ -158,7 +170,12 @@ pub fn run(around: &Surroundings<'_>, command: &TrainCommand, prepared: &Prepare
     let hold = hold_set(around, prepared, &model)?;
     let adapter = init_adapter(prepared, &model)?;
     let recipe = recipe(prepared);
-    let digest = run_digest(&recipe, &prepared.rows, &adapter, &prepared.base.resolved.record.revision);
+    let digest = run_digest(
+        &recipe,
+        &prepared.rows,
+        &adapter,
+        &prepared.base.resolved.record.revision,
+    );
     let resume = match command.is_resume {
         true => Some(resume::find(&store, &model, &adapter, &digest)?),
         false => None,
@@ -170,7 +187,17 @@ pub fn run(around: &Surroundings<'_>, command: &TrainCommand, prepared: &Prepare
         }
         None => (adapter, None),
     };
-    let job = Job { around, command, prepared, store: &store, guard: &guard, manifest, lock, mode, started };
+    let job = Job {
+        around,
+        command,
+        prepared,
+        store: &store,
+        guard: &guard,
+        manifest,
+        lock,
+        mode,
+        started,
+    };
     job.train(&model, hold.as_ref(), &recipe, adapter, &digest, state)
 }
 
@@ -202,7 +229,9 @@ impl Job<'_> {
         let run_id = observer.run_id();
         let clock = || self.around.clock.seconds();
         let snapshot = |state: &dlm_train::TrainState, _: &Adapter| {
-            pending.write_state(&resume::to_stored(state)).map_err(|e| e.to_string())
+            pending
+                .write_state(&resume::to_stored(state))
+                .map_err(|e| e.to_string())
         };
         let input = TrainInput {
             model,
@@ -264,10 +293,19 @@ impl Job<'_> {
     }
 
     fn recall(&self, model: &Model, adapter: &Adapter) -> Result<Vec<PairRecall>, Failure> {
-        self.around.progress.event(Event::Note("asking every question of the document".into()));
+        self.around
+            .progress
+            .event(Event::Note("asking every question of the document".into()));
         let system = self.prepared.document.parsed.frontmatter().system_prompt.as_deref();
-        recall_pairs(model, Some(adapter), &self.prepared.text, system, &self.prepared.rows, self.around.cancel)
-            .map_err(|e| Failure::of("training", &e))
+        recall_pairs(
+            model,
+            Some(adapter),
+            &self.prepared.text,
+            system,
+            &self.prepared.rows,
+            self.around.cancel,
+        )
+        .map_err(|e| Failure::of("training", &e))
     }
 }
 
@@ -297,7 +335,9 @@ fn ensure_manifest(
             });
         })?;
     }
-    store.manifest()?.ok_or_else(|| Failure::new("store", "the manifest vanished while the store was locked"))
+    store
+        .manifest()?
+        .ok_or_else(|| Failure::new("store", "the manifest vanished while the store was locked"))
 }
 
 fn check_lock(
@@ -350,8 +390,14 @@ fn load_model(around: &Surroundings<'_>, prepared: &Prepared) -> Result<Model, F
             WeightPacking::Both => Prepare::Both,
         },
     };
-    around.progress.event(Event::Note(format!("loading {}", prepared.base.resolved.record.key)));
-    prepared.base.opened.load(options).map_err(|e| Failure::of("base_model", &e))
+    around
+        .progress
+        .event(Event::Note(format!("loading {}", prepared.base.resolved.record.key)));
+    prepared
+        .base
+        .opened
+        .load(options)
+        .map_err(|e| Failure::of("base_model", &e))
 }
 
 /// Reads the cached hold set of the base, or prepares and caches it.
@@ -366,18 +412,25 @@ fn hold_set(around: &Surroundings<'_>, prepared: &Prepared, model: &Model) -> Re
         tokens_max: hold.row_tokens_max as usize,
         top: hold.top_k as usize,
     };
-    let name = format!("{}-{}.hold", &prepared.base.resolved.record.revision, options.tag(prepared.plan.precision.value.name()));
+    let name = format!(
+        "{}-{}.hold",
+        &prepared.base.resolved.record.revision,
+        options.tag(prepared.plan.precision.value.name())
+    );
     let path = around.home.bases().join(".hold").join(name);
     if let Ok(bytes) = std::fs::read(&path) {
         match HoldSet::from_bytes(&bytes) {
             Ok(set) => return Ok(Some(set)),
-            Err(error) => around.progress.event(Event::Warning(format!("{}: {error}; it is made again", path.display()))),
+            Err(error) => around
+                .progress
+                .event(Event::Warning(format!("{}: {error}; it is made again", path.display()))),
         }
     }
-    let set = HoldSet::prepare(model, &prepared.text, &options, around.progress, around.cancel).map_err(|e| match e {
-        dlm_train::hold::HoldError::Cancelled => Failure::interrupted(""),
-        other => Failure::of("training", &other),
-    })?;
+    let set =
+        HoldSet::prepare(model, &prepared.text, &options, around.progress, around.cancel).map_err(|e| match e {
+            dlm_train::hold::HoldError::Cancelled => Failure::interrupted(""),
+            other => Failure::of("training", &other),
+        })?;
     let disk = dlm_store::Disk::new();
     let folder = path.parent().expect("the path has a folder");
     disk.create_directories(folder)?;
@@ -404,9 +457,9 @@ fn init_adapter(prepared: &Prepared, model: &Model) -> Result<Adapter, Failure> 
 pub(crate) fn recipe(prepared: &Prepared) -> Recipe {
     let plan = &prepared.plan;
     let kind = match plan.schedule.kind.value {
-        plan::Schedule::Cosine if plan.schedule.floor.value > 0.0 => {
-            ScheduleKind::CosineWithFloor { floor: plan.schedule.floor.value }
-        }
+        plan::Schedule::Cosine if plan.schedule.floor.value > 0.0 => ScheduleKind::CosineWithFloor {
+            floor: plan.schedule.floor.value,
+        },
         plan::Schedule::Cosine => ScheduleKind::Cosine,
         plan::Schedule::Linear => ScheduleKind::Linear,
         plan::Schedule::Constant => ScheduleKind::Constant,
@@ -439,7 +492,11 @@ pub(crate) fn recipe(prepared: &Prepared) -> Recipe {
         eval_every: plan.steps.eval_every.max(1),
         eval_patience: plan.steps.eval_patience,
         // Held-out prose says nothing about whether the facts are learned: beside pairs it is reported, not obeyed.
-        obeys_eval: !has_pairs || prepared.rows.iter().any(|r| r.is_validation && matches!(r.body, dlm_train::SourceBody::Pair { .. })),
+        obeys_eval: !has_pairs
+            || prepared
+                .rows
+                .iter()
+                .any(|r| r.is_validation && matches!(r.body, dlm_train::SourceBody::Pair { .. })),
         checkpoint: plan.checkpointing.value,
         system_prompt: prepared.document.parsed.frontmatter().system_prompt.clone(),
         sequence_len_max: plan.sequence_len.value as usize,

@@ -75,7 +75,8 @@ fn drop_chance(word: &str, is_first: bool, augment: &Augment) -> f64 {
     if FUNCTION_WORDS.contains(&lower.as_str()) {
         return augment.drop_function;
     }
-    let names_something = bare.chars().any(|c| c.is_ascii_digit()) || (!is_first && bare.chars().any(char::is_uppercase));
+    let names_something =
+        bare.chars().any(|c| c.is_ascii_digit()) || (!is_first && bare.chars().any(char::is_uppercase));
     if names_something { 0.0 } else { augment.drop_content }
 }
 

@@ -23,16 +23,28 @@ pub fn pack(rows: &[Row], scale: f32) -> Packed {
     let shared = shared_prefix(rows);
     let prefix: &[u32] = shared.map_or(&[], |i| &rows[i].ids[..prefix_len(rows, i)]);
     let mut batch = Batch::default();
-    let head = if prefix.is_empty() { 0..0 } else { batch.push(prefix, 0..0) };
+    let head = if prefix.is_empty() {
+        0..0
+    } else {
+        batch.push(prefix, 0..0)
+    };
     let (mut targets, mut owners) = (Vec::new(), Vec::new());
     for (owner, row) in rows.iter().enumerate() {
-        let (used, after) = if row.ids.starts_with(prefix) { (prefix.len(), head.clone()) } else { (0, 0..0) };
+        let (used, after) = if row.ids.starts_with(prefix) {
+            (prefix.len(), head.clone())
+        } else {
+            (0, 0..0)
+        };
         let start = batch.len();
         if row.ids.len() > used {
             batch.push(&row.ids[used..], after);
         }
         for target in &row.targets {
-            let at = if target.position < used { target.position } else { start + target.position - used };
+            let at = if target.position < used {
+                target.position
+            } else {
+                start + target.position - used
+            };
             targets.push(Target {
                 row: at,
                 kind: target.kind.clone(),
@@ -41,11 +53,7 @@ pub fn pack(rows: &[Row], scale: f32) -> Packed {
             owners.push(owner);
         }
     }
-    Packed {
-        batch,
-        targets,
-        owners,
-    }
+    Packed { batch, targets, owners }
 }
 
 /// Splits rows into groups of at most `limit` tokens each (a longer row stands alone), keeping their order.
@@ -138,8 +146,11 @@ mod tests {
     fn every_target_follows_its_input() {
         let rows = [row(&[1, 2, 3]), row(&[4, 5])];
         let packed = pack(&rows, 0.5);
-        let got: Vec<(u32, f32)> =
-            packed.targets.iter().map(|t| (packed.batch.tokens[t.row], t.weight)).collect();
+        let got: Vec<(u32, f32)> = packed
+            .targets
+            .iter()
+            .map(|t| (packed.batch.tokens[t.row], t.weight))
+            .collect();
         assert_eq!(got, vec![(1, 0.5), (2, 0.5), (4, 0.5)]);
         assert_eq!(packed.owners, vec![0, 0, 1]);
     }

@@ -32,9 +32,14 @@ pub fn continue_all<'m>(
     let mut out = vec![Vec::new(); prompts.len()];
     for start in (0..prompts.len()).step_by(BATCH) {
         let end = prompts.len().min(start + BATCH);
-        continue_group(model, adapter, &prompts[start..end], stops, cancel, &mut |i, place, logits| {
-            choose(start + i, place, logits)
-        })?
+        continue_group(
+            model,
+            adapter,
+            &prompts[start..end],
+            stops,
+            cancel,
+            &mut |i, place, logits| choose(start + i, place, logits),
+        )?
         .into_iter()
         .enumerate()
         .for_each(|(i, tokens)| out[start + i] = tokens);

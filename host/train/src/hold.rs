@@ -153,11 +153,17 @@ impl HoldSet {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, HoldError> {
         let mut reader = Reader { bytes };
         if reader.take(MAGIC.len())? != MAGIC {
-            return Err(HoldError::Damaged { cause: "its first bytes are not those of a hold set" });
+            return Err(HoldError::Damaged {
+                cause: "its first bytes are not those of a hold set",
+            });
         }
-        let rows = (0..reader.count(ROWS_MAX)?).map(|_| reader.row()).collect::<Result<Vec<_>, _>>()?;
+        let rows = (0..reader.count(ROWS_MAX)?)
+            .map(|_| reader.row())
+            .collect::<Result<Vec<_>, _>>()?;
         if !reader.bytes.is_empty() {
-            return Err(HoldError::Damaged { cause: "bytes are left over" });
+            return Err(HoldError::Damaged {
+                cause: "bytes are left over",
+            });
         }
         Ok(Self { rows })
     }
@@ -174,7 +180,10 @@ fn sample_rows(
     let stops = text.stops.ids.clone();
     let plain: Vec<Prompt> = prompts
         .iter()
-        .map(|(p, _)| Prompt { ids: p.ids.clone(), tokens_max: p.tokens_max })
+        .map(|(p, _)| Prompt {
+            ids: p.ids.clone(),
+            tokens_max: p.tokens_max,
+        })
         .collect();
     let mut kept: Vec<Vec<TargetKind>> = vec![Vec::new(); prompts.len()];
     let mut choose = |i: usize, place: usize, logits: &[f32]| {
@@ -200,7 +209,11 @@ fn sample_rows(
             let last = ids.len() - 1;
             let targets = (first..=last)
                 .zip(kinds)
-                .map(|(position, kind)| RowTarget { position, kind, weight: 1.0 })
+                .map(|(position, kind)| RowTarget {
+                    position,
+                    kind,
+                    weight: 1.0,
+                })
                 .collect();
             Row { ids, targets }
         })
@@ -220,10 +233,15 @@ fn top_probabilities(logits: &[f32], top: usize) -> TargetKind {
     let total: f64 = logits.iter().map(|l| f64::from(l - max).exp()).sum();
     let mut order: Vec<u32> = (0..logits.len() as u32).collect();
     let top = top.min(order.len()).max(1);
-    order.select_nth_unstable_by(top - 1, |a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
+    order.select_nth_unstable_by(top - 1, |a, b| {
+        logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b))
+    });
     order.truncate(top);
     order.sort_unstable();
-    let probs = order.iter().map(|&i| (f64::from(logits[i as usize] - max).exp() / total) as f32).collect();
+    let probs = order
+        .iter()
+        .map(|&i| (f64::from(logits[i as usize] - max).exp() / total) as f32)
+        .collect();
     TargetKind::TopK { ids: order, probs }
 }
 
@@ -253,7 +271,9 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn take(&mut self, len: usize) -> Result<&'a [u8], HoldError> {
         if len > self.bytes.len() {
-            return Err(HoldError::Damaged { cause: "it ends too early" });
+            return Err(HoldError::Damaged {
+                cause: "it ends too early",
+            });
         }
         let (head, tail) = self.bytes.split_at(len);
         self.bytes = tail;
@@ -269,7 +289,9 @@ impl<'a> Reader<'a> {
     fn count(&mut self, max: usize) -> Result<usize, HoldError> {
         let count = u32::from_le_bytes(self.word()?) as usize;
         if count > max {
-            return Err(HoldError::Damaged { cause: "a length is out of bounds" });
+            return Err(HoldError::Damaged {
+                cause: "a length is out of bounds",
+            });
         }
         Ok(count)
     }
@@ -286,7 +308,9 @@ impl<'a> Reader<'a> {
                 let position = self.count(len.saturating_sub(1))?;
                 let top = self.count(TOP_MAX)?;
                 let top_ids = self.ids(top)?;
-                let probs = (0..top).map(|_| Ok(f32::from_le_bytes(self.word()?))).collect::<Result<_, HoldError>>()?;
+                let probs = (0..top)
+                    .map(|_| Ok(f32::from_le_bytes(self.word()?)))
+                    .collect::<Result<_, HoldError>>()?;
                 Ok(RowTarget {
                     position,
                     kind: TargetKind::TopK { ids: top_ids, probs },
@@ -307,11 +331,16 @@ mod tests {
             ids: vec![n, n + 1, n + 2],
             targets: vec![RowTarget {
                 position: 1,
-                kind: TargetKind::TopK { ids: vec![n, 7], probs: vec![0.5, 0.25] },
+                kind: TargetKind::TopK {
+                    ids: vec![n, 7],
+                    probs: vec![0.5, 0.25],
+                },
                 weight: 1.0,
             }],
         };
-        HoldSet { rows: (0..5).map(row).collect() }
+        HoldSet {
+            rows: (0..5).map(row).collect(),
+        }
     }
 
     #[test]
@@ -327,7 +356,10 @@ mod tests {
     #[test]
     fn steps_visit_every_row_once_an_epoch() {
         let set = set();
-        let mut first: Vec<u32> = (0..5).flat_map(|step| set.rows_of_step(9, step, 1)).map(|r| r.ids[0]).collect();
+        let mut first: Vec<u32> = (0..5)
+            .flat_map(|step| set.rows_of_step(9, step, 1))
+            .map(|r| r.ids[0])
+            .collect();
         first.sort_unstable();
         assert_eq!(first, vec![0, 1, 2, 3, 4]);
     }
@@ -335,7 +367,9 @@ mod tests {
     #[test]
     fn top_probabilities_are_a_part_of_the_softmax() {
         let logits: Vec<f32> = (0..100).map(|i| (i as f32 * 0.37).sin()).collect();
-        let TargetKind::TopK { ids, probs } = top_probabilities(&logits, 64) else { panic!("distribution") };
+        let TargetKind::TopK { ids, probs } = top_probabilities(&logits, 64) else {
+            panic!("distribution")
+        };
         assert_eq!(ids.len(), 64);
         assert!(ids.contains(&argmax(&logits)));
         let sum: f32 = probs.iter().sum();

@@ -37,7 +37,16 @@ impl Optimiser {
         let scale = self.clip.map_or(1.0, |clip| (clip / (norm + CLIP_EPS)).min(1.0));
         self.step += 1;
         let settings = AdamW { lr, ..self.settings };
-        adamw_step(ctx, &settings, self.step, scale as f32, params, grads, &mut self.m, &mut self.v);
+        adamw_step(
+            ctx,
+            &settings,
+            self.step,
+            scale as f32,
+            params,
+            grads,
+            &mut self.m,
+            &mut self.v,
+        );
         norm
     }
 }

@@ -69,7 +69,10 @@ pub fn recall_pairs(
         .into_iter()
         .zip(responses)
         .map(|((row, question, reference), response)| {
-            let (exact, f1) = (normalise(&response) == normalise(reference), token_f1(&response, reference));
+            let (exact, f1) = (
+                normalise(&response) == normalise(reference),
+                token_f1(&response, reference),
+            );
             PairRecall {
                 section_id: row.section_id.clone(),
                 sub_index: row.sub_index,
@@ -104,8 +107,13 @@ pub fn answer_all(
         })
         .collect::<Result<Vec<_>, TextError>>()?;
     let stops = text.stops.ids.clone();
-    let answers = continue_all(model, adapter, &prompts, &stops, cancel, &mut |_, _, logits| argmax(logits))?;
-    answers.iter().map(|ids| Ok(text.tokenizer.decode(ids).map_err(TextError::from)?.trim().to_owned())).collect()
+    let answers = continue_all(model, adapter, &prompts, &stops, cancel, &mut |_, _, logits| {
+        argmax(logits)
+    })?;
+    answers
+        .iter()
+        .map(|ids| Ok(text.tokenizer.decode(ids).map_err(TextError::from)?.trim().to_owned()))
+        .collect()
 }
 
 /// Lower case, words only, single spaces.
@@ -130,14 +138,22 @@ pub fn token_f1(response: &str, reference: &str) -> f64 {
     }
     let common = right
         .iter()
-        .filter(|word| left.iter().position(|w| w == *word).map(|i| left.swap_remove(i)).is_some())
+        .filter(|word| {
+            left.iter()
+                .position(|w| w == *word)
+                .map(|i| left.swap_remove(i))
+                .is_some()
+        })
         .count();
     2.0 * common as f64 / (n_response + n_reference) as f64
 }
 
 fn has_numbers_of(response: &str, reference: &str) -> bool {
     let said = words(response);
-    words(reference).iter().filter(|w| w.chars().any(|c| c.is_ascii_digit())).all(|w| said.contains(w))
+    words(reference)
+        .iter()
+        .filter(|w| w.chars().any(|c| c.is_ascii_digit()))
+        .all(|w| said.contains(w))
 }
 
 #[cfg(test)]

@@ -105,7 +105,9 @@ impl Hints for RowError {
     fn hints(&self) -> Vec<String> {
         match self {
             RowError::TooLong { tokens, .. } => {
-                vec![format!("raise `training.sequence_len` to at least {tokens}, or split the pair")]
+                vec![format!(
+                    "raise `training.sequence_len` to at least {tokens}, or split the pair"
+                )]
             }
             RowError::EmptyAnswer { .. } => vec!["write an answer under its `### A`".to_owned()],
             RowError::Text(error) => error.hints(),
@@ -229,7 +231,11 @@ pub fn add_noise(row: &mut Row, share: f64, text: &TextModel, rng: &mut Rng) {
 
 /// Says whether a token is plain text without a digit.
 fn may_change(text: &TextModel, id: u32) -> bool {
-    let has_digit = || text.tokenizer.token(id).is_none_or(|t| t.chars().any(|c| c.is_ascii_digit()));
+    let has_digit = || {
+        text.tokenizer
+            .token(id)
+            .is_none_or(|t| t.chars().any(|c| c.is_ascii_digit()))
+    };
     !text.tokenizer.is_special(id) && !has_digit()
 }
 
@@ -240,7 +246,11 @@ pub fn windows(text: &str, limit: usize, count: &dyn Fn(&str) -> usize) -> Vec<S
     let mut out: Vec<String> = Vec::new();
     let mut current = String::new();
     for piece in pieces(text, limit, count) {
-        let joined = if current.is_empty() { piece.clone() } else { format!("{current}{piece}") };
+        let joined = if current.is_empty() {
+            piece.clone()
+        } else {
+            format!("{current}{piece}")
+        };
         if !current.is_empty() && count(joined.trim()) > limit {
             out.push(current.trim().to_owned());
             current = piece;

@@ -303,7 +303,9 @@ impl<'a> Run<'a> {
         let losses = self.accumulate(index, document, hold)?;
         self.check_gradients(index)?;
         let lr = self.input.recipe.lr * self.input.recipe.schedule.multiplier(index);
-        let norm = self.optimiser.update(&self.input.model.ctx, &mut self.adapter.params, &self.grads, lr);
+        let norm = self
+            .optimiser
+            .update(&self.input.model.ctx, &mut self.adapter.params, &self.grads, lr);
         self.grad_norm_max = self.grad_norm_max.max(norm);
         self.header.step += 1;
         self.header.updates = self.optimiser.step;
@@ -401,11 +403,18 @@ impl<'a> Run<'a> {
         let mut row_sums = vec![(0.0f64, 0usize); all.len()];
         let mut mean = 0.0;
         let mut first_row = 0;
-        for (part, group) in split_by_tokens(all, self.input.recipe.batch_tokens_max).into_iter().enumerate() {
+        for (part, group) in split_by_tokens(all, self.input.recipe.batch_tokens_max)
+            .into_iter()
+            .enumerate()
+        {
             let packed = pack(&group, 1.0);
             let options = StepOptions {
                 dropout_seed: Some(Rng::stream(self.input.recipe.seed, "dropout", &[index, part as u64]).next_u64()),
-                checkpoint: if self.input.recipe.checkpoint { Checkpoint::EveryBlock } else { Checkpoint::None },
+                checkpoint: if self.input.recipe.checkpoint {
+                    Checkpoint::EveryBlock
+                } else {
+                    Checkpoint::None
+                },
             };
             let forward = self
                 .input
@@ -413,7 +422,10 @@ impl<'a> Run<'a> {
                 .forward_train(Some(&self.adapter), &packed.batch, &options)
                 .map_err(|cause| RunError::Batch { step: index + 1, cause })?;
             let mut d_hidden = vec![0.0; forward.hidden().len()];
-            let loss = self.input.model.head_loss(forward.hidden(), &packed.targets, &mut d_hidden);
+            let loss = self
+                .input
+                .model
+                .head_loss(forward.hidden(), &packed.targets, &mut d_hidden);
             let values = in_target_order(&packed.targets, &loss);
             for ((target, owner), value) in packed.targets.iter().zip(&packed.owners).zip(&values) {
                 let row = first_row + owner;
@@ -429,10 +441,15 @@ impl<'a> Run<'a> {
                     value: f64::from(*value),
                 });
             }
-            self.input.model.backward(forward, &self.adapter, &d_hidden, &mut self.grads);
+            self.input
+                .model
+                .backward(forward, &self.adapter, &d_hidden, &mut self.grads);
             first_row += group.len();
         }
-        let rows = row_sums[..document_count].iter().map(|(sum, n)| (sum / (*n).max(1) as f64) as f32).collect();
+        let rows = row_sums[..document_count]
+            .iter()
+            .map(|(sum, n)| (sum / (*n).max(1) as f64) as f32)
+            .collect();
         Ok(StepLoss { mean, rows })
     }
 
@@ -610,5 +627,9 @@ pub fn row_losses(model: &Model, adapter: Option<&Adapter>, row: &Row) -> Result
             TargetKind::TopK { .. } => None,
         })
         .collect();
-    Ok(model.logprobs(forward.hidden(), &pairs).into_iter().map(|p| -p).collect())
+    Ok(model
+        .logprobs(forward.hidden(), &pairs)
+        .into_iter()
+        .map(|p| -p)
+        .collect())
 }

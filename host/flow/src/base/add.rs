@@ -149,7 +149,10 @@ fn model_files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
-        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default();
         let is_wanted =
             SETTINGS.contains(&name.as_str()) || name.starts_with("tokenizer") || name.ends_with(".safetensors");
         if is_wanted && path.is_file() {
@@ -162,7 +165,11 @@ fn model_files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
             .hint("pickled weights (.bin, .pt) are never loaded; convert them to safetensors first"));
     }
     if files.len() > FILES_MAX {
-        let what = format!("{} has {} model files, at most {FILES_MAX} are taken", folder.display(), files.len());
+        let what = format!(
+            "{} has {} model files, at most {FILES_MAX} are taken",
+            folder.display(),
+            files.len()
+        );
         return Err(Failure::new("base", what));
     }
     files.sort();
@@ -222,7 +229,9 @@ fn copy_bytes(
         };
         done += read as u64;
         if done > size {
-            return Err(io::Error::other(format!("the source has more than the {size} bytes it announced")));
+            return Err(io::Error::other(format!(
+                "the source has more than the {size} bytes it announced"
+            )));
         }
         to.write_all(&chunk[..read])?;
         progress.event(Event::PhaseAdvanced {
@@ -231,7 +240,9 @@ fn copy_bytes(
         });
     }
     if done < size {
-        return Err(io::Error::other(format!("the source ends after {done} of {size} bytes")));
+        return Err(io::Error::other(format!(
+            "the source ends after {done} of {size} bytes"
+        )));
     }
     Ok(())
 }

@@ -118,8 +118,11 @@ pub fn detail(around: &Surroundings<'_>, name: &str, hub_root: &str) -> Result<B
     let base = match ready(name, &locals) {
         Some(base) => base.map_err(|failure| failure.under("base"))?,
         None => {
-            return Err(Failure::misuse("base", format!("`{name}` is known to the hub only, not to this machine"))
-                .hint("name a registry key or a local base: `dlm base list`"));
+            return Err(Failure::misuse(
+                "base",
+                format!("`{name}` is known to the hub only, not to this machine"),
+            )
+            .hint("name a registry key or a local base: `dlm base list`"));
         }
     };
     let options = TrainOptions {

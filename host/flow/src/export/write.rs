@@ -7,8 +7,8 @@ use dlm_core::ports::target::{
     Artifact, ArtifactKind, Stage, TargetAdapter, TargetBase, TargetChat, TargetPlan, TargetProbe,
 };
 use dlm_export::{
-    AdapterExport, AdapterModule, Identity, ModelExport, Quant, VerifyAgainst, Vocabulary, WriteOptions, compare_logits, plan_adapter, plan_model,
-    verify_model, write_adapter, write_model,
+    AdapterExport, AdapterModule, Identity, ModelExport, Quant, VerifyAgainst, Vocabulary, WriteOptions,
+    compare_logits, plan_adapter, plan_model, verify_model, write_adapter, write_model,
 };
 use dlm_model::base::open_base;
 use dlm_model::chat::Thinking;
@@ -48,7 +48,10 @@ pub(super) fn artifacts(
     quant: Quant,
     directory: &Path,
 ) -> Result<Made, Failure> {
-    let adapter = loaded.adapter.as_ref().ok_or_else(|| Failure::new("export", "there is no adapter to export"))?;
+    let adapter = loaded
+        .adapter
+        .as_ref()
+        .ok_or_else(|| Failure::new("export", "there is no adapter to export"))?;
     let opened = &located.base.opened;
     let merged = MergedSource::new(opened.weights(), adapter);
     let (name, weights): (String, &dyn WeightSource) = match plan.merged.value {
@@ -64,7 +67,11 @@ pub(super) fn artifacts(
         adapter_file(located, adapter, &path)?;
         artifacts.push(artifact("adapter.gguf", ArtifactKind::Adapter, &path)?);
     }
-    Ok(Made { artifacts, verified: vec![verified], notes })
+    Ok(Made {
+        artifacts,
+        verified: vec![verified],
+        notes,
+    })
 }
 
 /// Writes one model file, reads it back and compares it with the model in memory.
@@ -90,13 +97,30 @@ fn model_file(
     })
     .map_err(|e| Failure::of("export", &e))?;
     let ctx = &loaded.model.ctx;
-    let options = WriteOptions { importance: None, progress: around.progress, cancel: around.cancel };
+    let options = WriteOptions {
+        importance: None,
+        progress: around.progress,
+        cancel: around.cancel,
+    };
     write_model(ctx, &plan, weights, path, &options).map_err(|e| Failure::of("export", &e))?;
-    around.progress.event(Event::Note(format!("checking {}", path.display())));
-    let report = verify_model(ctx, path, &plan, &VerifyAgainst { config, weights, tokenizer: Some(&located.text.tokenizer) })
-        .map_err(|e| Failure::of("export", &e))?;
+    around
+        .progress
+        .event(Event::Note(format!("checking {}", path.display())));
+    let report = verify_model(
+        ctx,
+        path,
+        &plan,
+        &VerifyAgainst {
+            config,
+            weights,
+            tokenizer: Some(&located.text.tokenizer),
+        },
+    )
+    .map_err(|e| Failure::of("export", &e))?;
     let expected = check_logits(&loaded.model, adapter, located)?;
-    let written = open_base(path)?.load(LoadOptions::exact(ctx.clone())).map_err(|e| Failure::of("export", &e))?;
+    let written = open_base(path)?
+        .load(LoadOptions::exact(ctx.clone()))
+        .map_err(|e| Failure::of("export", &e))?;
     let found = check_logits(&written, None, located)?;
     let logits = compare_logits(quant, &expected, &found, config.vocab);
     if !logits.is_within() {
@@ -113,11 +137,18 @@ fn model_file(
         .hint("export with a wider type, such as `--quant Q8_0`"));
     }
     let verified = Verified {
-        file: path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+        file: path
+            .file_name()
+            .map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default(),
         tensors: report.tensors,
         metadata_keys: report.metadata_keys,
         tokens_equal: report.tokens_equal,
-        errors: report.errors.iter().map(|e| (e.ty.name().to_owned(), e.relative, e.bound)).collect(),
+        errors: report
+            .errors
+            .iter()
+            .map(|e| (e.ty.name().to_owned(), e.relative, e.bound))
+            .collect(),
         logits_kl: logits.kl_mean,
         logits_kl_bound: logits.kl_bound,
         argmax_equal: logits.argmax_equal,
@@ -128,17 +159,29 @@ fn model_file(
 
 /// Logits at every position of the check text.
 fn check_logits(model: &Model, adapter: Option<&Adapter>, located: &Located) -> Result<Vec<f32>, Failure> {
-    let ids = located.text.tokenizer.encode(CHECK_TEXT).map_err(|e| Failure::of("export", &e))?;
-    let forward = model.forward_eval(adapter, &Batch::packed(&[ids])).map_err(|e| Failure::of("export", &e))?;
+    let ids = located
+        .text
+        .tokenizer
+        .encode(CHECK_TEXT)
+        .map_err(|e| Failure::of("export", &e))?;
+    let forward = model
+        .forward_eval(adapter, &Batch::packed(&[ids]))
+        .map_err(|e| Failure::of("export", &e))?;
     Ok(model.logits(forward.hidden()))
 }
 
 fn adapter_file(located: &Located, adapter: &Adapter, path: &Path) -> Result<(), Failure> {
     let modules = AdapterModule::of(adapter);
     let identity = identity(located);
-    let plan = plan_adapter(&AdapterExport { config: located.base.opened.config(), modules: &modules, identity: &identity })
-        .map_err(|e| Failure::of("export", &e).hint("export with `--merged`"))?;
-    write_adapter(&plan, path).map(drop).map_err(|e| Failure::of("export", &e))
+    let plan = plan_adapter(&AdapterExport {
+        config: located.base.opened.config(),
+        modules: &modules,
+        identity: &identity,
+    })
+    .map_err(|e| Failure::of("export", &e).hint("export with `--merged`"))?;
+    write_adapter(&plan, path)
+        .map(drop)
+        .map_err(|e| Failure::of("export", &e))
 }
 
 fn identity(located: &Located) -> Identity {
@@ -154,7 +197,9 @@ fn identity(located: &Located) -> Identity {
 }
 
 fn document_name(path: &Path) -> String {
-    path.file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|| "model".to_owned())
+    path.file_stem()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_else(|| "model".to_owned())
 }
 
 fn artifact(name: &str, kind: ArtifactKind, path: &PathBuf) -> Result<Artifact, Failure> {
@@ -212,9 +257,16 @@ pub(super) fn target_plan(
     let version = located.adapter.as_ref().map_or(0, |(_, version)| *version);
     let artifact = made.artifacts.last().map(|a| a.name.clone()).unwrap_or_default();
     Ok(TargetPlan {
-        name: plan.ollama_name.clone().unwrap_or_else(|| format!("dlm-{}", front.dlm_id.as_str().to_lowercase())),
+        name: plan
+            .ollama_name
+            .clone()
+            .unwrap_or_else(|| format!("dlm-{}", front.dlm_id.as_str().to_lowercase())),
         document_id: front.dlm_id.as_str().to_owned(),
-        source: located.document.path.file_name().map(|n| n.to_string_lossy().into_owned()),
+        source: located
+            .document
+            .path
+            .file_name()
+            .map(|n| n.to_string_lossy().into_owned()),
         base: TargetBase {
             reference: record.key.clone(),
             revision: Some(record.revision.clone()),
@@ -222,7 +274,12 @@ pub(super) fn target_plan(
             context_length: record.context_usable(),
             license: Some(record.license_spdx.clone()),
         },
-        adapters: vec![TargetAdapter { name: "default".to_owned(), version, artifact, weight: 1.0 }],
+        adapters: vec![TargetAdapter {
+            name: "default".to_owned(),
+            version,
+            artifact,
+            weight: 1.0,
+        }],
         quant: plan.quant.value.name().to_owned(),
         is_merged: plan.merged.value,
         context_length: front.training.sequence_len.min(record.context_usable()),
@@ -255,8 +312,22 @@ fn chat(located: &Located, plan: &ExportPlan) -> Option<TargetChat> {
 /// What the template says as system text by itself: what it renders between the system turn's frame and its end.
 fn default_system(located: &Located) -> Option<String> {
     let marker = "\u{1}dlm\u{1}";
-    let plain = located.text.render(&question_messages(None, "q"), dlm_model::chat::Ending::Complete, Thinking::default()).ok()?;
-    let framed = located.text.render(&question_messages(Some(marker), "q"), dlm_model::chat::Ending::Complete, Thinking::default()).ok()?;
+    let plain = located
+        .text
+        .render(
+            &question_messages(None, "q"),
+            dlm_model::chat::Ending::Complete,
+            Thinking::default(),
+        )
+        .ok()?;
+    let framed = located
+        .text
+        .render(
+            &question_messages(Some(marker), "q"),
+            dlm_model::chat::Ending::Complete,
+            Thinking::default(),
+        )
+        .ok()?;
     let (head, tail) = framed.split_once(marker)?;
     let inner = plain.strip_prefix(head)?.strip_suffix(tail)?;
     (!inner.is_empty()).then(|| inner.to_owned())
@@ -270,14 +341,23 @@ fn probe(
     plan: &ExportPlan,
 ) -> Result<TargetProbe, Failure> {
     let front = located.document.parsed.frontmatter();
-    let first = located.document.parsed.sections().iter().find_map(|s| match dlm_doc::rows(s) {
-        Ok(dlm_doc::Rows::Pairs(pairs)) => pairs.into_iter().next().map(|p| p.question),
-        _ => None,
-    });
+    let first = located
+        .document
+        .parsed
+        .sections()
+        .iter()
+        .find_map(|s| match dlm_doc::rows(s) {
+            Ok(dlm_doc::Rows::Pairs(pairs)) => pairs.into_iter().next().map(|p| p.question),
+            _ => None,
+        });
     let user = first.unwrap_or_else(|| PROBE_QUESTION.to_owned());
     let messages = question_messages(front.system_prompt.as_deref(), &user);
     let ids = located.text.prompt_ids(&messages, Thinking::default())?;
-    let mut session = Session::new(&loaded.model, loaded.adapter.as_ref(), ids.len() + PROBE_TOKENS as usize);
+    let mut session = Session::new(
+        &loaded.model,
+        loaded.adapter.as_ref(),
+        ids.len() + PROBE_TOKENS as usize,
+    );
     let options = GenerateOptions {
         sampling: Sampling::greedy(),
         tokens_max: PROBE_TOKENS as usize,

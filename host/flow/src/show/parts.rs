@@ -77,7 +77,11 @@ pub struct Security {
 pub(super) fn sections(parsed: &Parsed, delta: &Delta) -> Vec<ShownSection> {
     let shown = |section: &dlm_core::Section| {
         let id = section.id();
-        let status = if delta.unchanged.contains(&id) { "unchanged" } else { "new" };
+        let status = if delta.unchanged.contains(&id) {
+            "unchanged"
+        } else {
+            "new"
+        };
         ShownSection {
             id: id.to_string(),
             kind: section.kind.as_str(),

@@ -110,8 +110,10 @@ pub(crate) fn commit(
     observer.check()?;
     if let Err(error) = outcome.adapter.check_finite() {
         let place = pending.reject()?;
-        return Err(Failure::of("training", &error)
-            .hint(format!("the weights are set aside in {}; the last good version stays current", place.display())));
+        return Err(Failure::of("training", &error).hint(format!(
+            "the weights are set aside in {}; the last good version stays current",
+            place.display()
+        )));
     }
     write_files(job, &pending, outcome, &summary)?;
     let front = job.prepared.document.parsed.frontmatter();
@@ -122,9 +124,14 @@ pub(crate) fn commit(
         final_val_loss: outcome.eval.map(|e| e.loss),
         ..run_record(job.prepared, run_id, pending.number(), observer.started_at())
     };
-    let content_hashes: BTreeMap<String, String> =
-        sections.iter().map(|s| (s.id().as_str().to_owned(), s.kind.as_str().to_owned())).collect();
-    let lock = job.mode.writes().then(|| DlmLock { last_run_id: run_id, ..job.lock.clone() });
+    let content_hashes: BTreeMap<String, String> = sections
+        .iter()
+        .map(|s| (s.id().as_str().to_owned(), s.kind.as_str().to_owned()))
+        .collect();
+    let lock = job.mode.writes().then(|| DlmLock {
+        last_run_id: run_id,
+        ..job.lock.clone()
+    });
     let path = std::path::absolute(&job.prepared.document.path).unwrap_or_else(|_| job.prepared.document.path.clone());
     let report = job.guard.commit_run(
         pending,
@@ -150,7 +157,12 @@ pub(crate) fn commit(
 /// The sections that the replay corpus keeps.
 fn remember(job: &Job<'_>, run_id: u64) -> Vec<Remember> {
     let at = now(job.around);
-    let kept = |s: &&Section| matches!(s.kind, SectionKind::Prose | SectionKind::Instruction | SectionKind::Preference);
+    let kept = |s: &&Section| {
+        matches!(
+            s.kind,
+            SectionKind::Prose | SectionKind::Instruction | SectionKind::Preference
+        )
+    };
     job.prepared
         .document
         .parsed

@@ -7,7 +7,9 @@ use dlm_core::stamp::Stamp;
 use dlm_core::{Event, Progress};
 use dlm_store::CommitReport;
 use dlm_store::log::{Banner, CompleteLine, RunLog, StepLine};
-use dlm_store::metrics::{EvalMetrics, MetricsError, MetricsRecorder, MetricsRunStatus, RunStart, StepMetrics, Strictness};
+use dlm_store::metrics::{
+    EvalMetrics, MetricsError, MetricsRecorder, MetricsRunStatus, RunStart, StepMetrics, Strictness,
+};
 use dlm_train::run::{Ending, Outcome};
 
 use super::{Job, now, run_record};
@@ -31,7 +33,11 @@ impl<'a> Observer<'a> {
     /// Opens log and database and writes their first lines; run start is recorded in the manifest too.
     pub(crate) fn start(job: &Job<'a>, version: u32) -> Result<Self, Failure> {
         let around = job.around;
-        let strictness = if job.command.is_strict_about_metrics { Strictness::Strict } else { Strictness::Lenient };
+        let strictness = if job.command.is_strict_about_metrics {
+            Strictness::Strict
+        } else {
+            Strictness::Lenient
+        };
         let metrics = job.store.metrics_recorder(strictness)?;
         // A run that died between database and manifest keeps its number.
         let run_id = job.manifest.next_run_id().max(metrics.last_run_id()? + 1);
@@ -44,7 +50,8 @@ impl<'a> Observer<'a> {
             phase: if is_prose { "cpt" } else { "sft" },
             seed: job.prepared.plan.seed.value,
         })?;
-        job.guard.record_run(started_at, run_record(job.prepared, run_id, version, started_at))?;
+        job.guard
+            .record_run(started_at, run_record(job.prepared, run_id, version, started_at))?;
         let mut log = job.guard.open_run_log(run_id, started_at)?;
         log.banner(&Banner {
             run_id,
@@ -54,7 +61,14 @@ impl<'a> Observer<'a> {
             pinned_versions: super::commit::pinned_versions().into_iter().collect(),
             plan: serde_json::to_value(&job.prepared.plan).expect("a plan is plain data"),
         })?;
-        let ids: Vec<_> = job.prepared.document.parsed.sections().iter().map(|s| s.id().clone()).collect();
+        let ids: Vec<_> = job
+            .prepared
+            .document
+            .parsed
+            .sections()
+            .iter()
+            .map(|s| s.id().clone())
+            .collect();
         log.delta(&dlm_store::delta(&ids, &job.manifest.content_hashes))?;
         Ok(Self {
             around,
@@ -76,12 +90,18 @@ impl<'a> Observer<'a> {
 
     /// Settles a run that ended with an error.
     pub(crate) fn failed(&self) -> Result<(), Failure> {
-        Ok(self.metrics.borrow().run_ended(self.run_id, now(self.around), MetricsRunStatus::Failed)?)
+        Ok(self
+            .metrics
+            .borrow()
+            .run_ended(self.run_id, now(self.around), MetricsRunStatus::Failed)?)
     }
 
     /// Settles a run that the user stopped.
     pub(crate) fn cancelled(&self) -> Result<(), Failure> {
-        Ok(self.metrics.borrow().run_ended(self.run_id, now(self.around), MetricsRunStatus::Cancelled)?)
+        Ok(self
+            .metrics
+            .borrow()
+            .run_ended(self.run_id, now(self.around), MetricsRunStatus::Cancelled)?)
     }
 
     /// Fails when a metrics row was lost although the user asked that none be.
@@ -104,7 +124,9 @@ impl<'a> Observer<'a> {
             summary_path: committed.summary_path.clone(),
             timestamp: now(self.around),
         })?;
-        self.metrics.borrow().run_ended(self.run_id, now(self.around), MetricsRunStatus::Ok)?;
+        self.metrics
+            .borrow()
+            .run_ended(self.run_id, now(self.around), MetricsRunStatus::Ok)?;
         Ok(log.path().to_path_buf())
     }
 

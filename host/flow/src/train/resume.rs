@@ -25,7 +25,8 @@ pub(crate) fn find(store: &Store, model: &Model, fresh: &Adapter, digest: &str) 
     let versions = store.versions(&slot)?;
     let current = store.current_version(&slot)?;
     let newest = versions.iter().filter(|v| !v.is_rejected).max_by_key(|v| v.number);
-    let interrupted = newest.filter(|v| !v.is_current && current.as_ref().is_none_or(|c| v.number > c.number.unwrap_or(0)));
+    let interrupted =
+        newest.filter(|v| !v.is_current && current.as_ref().is_none_or(|c| v.number > c.number.unwrap_or(0)));
     if let Some(version) = interrupted {
         let directory = store.paths().versions(&slot).join(&version.name);
         match read_state(&directory) {
@@ -34,12 +35,19 @@ pub(crate) fn find(store: &Store, model: &Model, fresh: &Adapter, digest: &str) 
                 if state.header.run_digest != digest {
                     return Err(Failure::new(
                         "resume",
-                        format!("`{}` was interrupted, but the document, the settings or the base have changed since", version.name),
+                        format!(
+                            "`{}` was interrupted, but the document, the settings or the base have changed since",
+                            version.name
+                        ),
                     )
                     .hint("run `dlm train --fresh` to begin again from the base; earlier versions are kept"));
                 }
                 let note = format!("resuming {} after step {}", version.name, state.header.step);
-                return Ok(Found { adapter: fresh.clone(), state, note });
+                return Ok(Found {
+                    adapter: fresh.clone(),
+                    state,
+                    note,
+                });
             }
             // A run that died before its first snapshot left an empty directory: the current version is newer.
             Err(ResumeIntegrityError::Missing { .. }) => {}
@@ -64,8 +72,10 @@ fn further(
     let stored = from_stored(&read_state(directory)?).ok_or_else(|| damaged(&format!("v{number:04}")))?;
     let adapter = Adapter::load_peft(directory, model).map_err(|e| Failure::of("resume", &e))?;
     if adapter.spec.r != fresh.spec.r || adapter.params.len() != fresh.params.len() {
-        return Err(Failure::new("resume", "the current adapter has another shape than the plan asks for")
-            .hint("run `dlm train --fresh` to begin again from the base; earlier versions are kept"));
+        return Err(
+            Failure::new("resume", "the current adapter has another shape than the plan asks for")
+                .hint("run `dlm train --fresh` to begin again from the base; earlier versions are kept"),
+        );
     }
     let header = StateHeader {
         step: 0,
@@ -79,8 +89,18 @@ fn further(
         row_losses: Vec::new(),
         tokens: 0,
     };
-    let state = TrainState { header, params: adapter.params.clone(), m: stored.m, v: stored.v, best: None };
-    Ok(Found { adapter, state, note: format!("training v{number:04} further") })
+    let state = TrainState {
+        header,
+        params: adapter.params.clone(),
+        m: stored.m,
+        v: stored.v,
+        best: None,
+    };
+    Ok(Found {
+        adapter,
+        state,
+        note: format!("training v{number:04} further"),
+    })
 }
 
 fn damaged(name: &str) -> Failure {
@@ -90,7 +110,10 @@ fn damaged(name: &str) -> Failure {
 
 /// Puts a state into the store's container.
 pub(crate) fn to_stored(state: &TrainState) -> TrainingState {
-    let vector = |values: &[f32]| StateTensor { shape: vec![values.len()], data: StateData::F32(values.to_vec()) };
+    let vector = |values: &[f32]| StateTensor {
+        shape: vec![values.len()],
+        data: StateData::F32(values.to_vec()),
+    };
     let mut tensors = BTreeMap::from([
         ("params".to_owned(), vector(&state.params)),
         ("adamw.m".to_owned(), vector(&state.m)),
@@ -103,7 +126,11 @@ pub(crate) fn to_stored(state: &TrainState) -> TrainingState {
     let mut rng = Map::new();
     rng.insert("kind".into(), "functions of seed and position".into());
     rng.insert("step".into(), state.header.step.into());
-    TrainingState { tensors, fields: Map::from_iter([("run".to_owned(), header)]), rng }
+    TrainingState {
+        tensors,
+        fields: Map::from_iter([("run".to_owned(), header)]),
+        rng,
+    }
 }
 
 fn from_stored(stored: &TrainingState) -> Option<TrainState> {

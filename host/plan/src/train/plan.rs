@@ -115,10 +115,8 @@ pub struct StopPlan {
 /// How prose becomes rows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProsePlan {
-    /// Tokens of one window; longer prose is cut on paragraph, sentence, then token borders.
+    /// Tokens of one window; longer prose is cut on paragraph, sentence, then word borders.
     pub window_tokens: Knob<u32>,
-    /// Share of a window that repeats the end of the one before, without loss.
-    pub overlap: f64,
     /// Rows that the document's prose is cut into, as estimated from its tokens.
     pub windows: u64,
     /// Weight of a prose token's loss against an answer token's.

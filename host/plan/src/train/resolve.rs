@@ -329,7 +329,7 @@ fn sequence_len(knobs: &TrainingKnobs, base: &BaseFacts) -> Knob<u32> {
 }
 
 fn windows(tokens: u64, window: u32) -> u64 {
-    let advance = (f64::from(window) * (1.0 - recipe::PROSE_OVERLAP)).max(1.0) as u64;
+    let advance = u64::from(window).max(1);
     tokens.div_ceil(advance)
 }
 
@@ -337,7 +337,6 @@ fn prose_plan(rows: &RowFacts, sequence_len: &Knob<u32>) -> ProsePlan {
     let window = recipe::PROSE_WINDOW.min(sequence_len.value);
     ProsePlan {
         window_tokens: Knob::chosen(window, "short windows beside questions keep an update short"),
-        overlap: recipe::PROSE_OVERLAP,
         windows: windows(rows.prose_tokens, window),
         weight: Knob::chosen(
             recipe::PROSE_WEIGHT,

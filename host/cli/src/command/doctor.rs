@@ -1,0 +1,41 @@
+//! `dlm doctor`.
+
+use std::process::ExitCode;
+
+use dlm_flow::Failure;
+use dlm_flow::doctor::PluginState;
+
+use crate::args::Global;
+use crate::args::build::Doctor;
+use crate::console::Console;
+use crate::render;
+use crate::wiring::World;
+
+/// Prints the report; a plan that is refused is part of it.
+pub fn run(args: &Doctor, global: &Global, console: &Console) -> Result<ExitCode, Failure> {
+    let world = World::new(global, console)?;
+    let report = dlm_flow::doctor::doctor(&world.around(), global.threads, plugins());
+    if args.json {
+        console.json(&report);
+    } else {
+        console.result(&render::doctor::text(&report));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The plugins that come with the program, their bytes checked against the recorded hash; none is loaded.
+fn plugins() -> Vec<PluginState> {
+    let state = |plugin: &dlm_plugins::Builtin| {
+        let (state, sha256) = match plugin.checked_sha256() {
+            Ok(sha256) => ("ready".to_owned(), Some(sha256)),
+            Err(error) => (error.to_string(), None),
+        };
+        PluginState {
+            name: plugin.name.to_owned(),
+            state,
+            sha256,
+            grants: plugin.grants.iter().map(|grant| (*grant).to_owned()).collect(),
+        }
+    };
+    dlm_plugins::builtins().iter().map(state).collect()
+}

@@ -1,0 +1,61 @@
+//! `dlm init`.
+
+use std::process::ExitCode;
+
+use dlm_flow::Failure;
+use dlm_flow::init::{InitOptions, InitReport};
+
+use crate::args::Global;
+use crate::args::build::Init;
+use crate::console::Console;
+use crate::unbuilt;
+use crate::wiring::{self, World};
+
+/// Makes a document and its store.
+pub fn run(args: &Init, global: &Global, console: &Console) -> Result<ExitCode, Failure> {
+    unbuilt::init(args)?;
+    let world = World::new(global, console)?;
+    let options = InitOptions {
+        path: args.path.clone(),
+        base: args.base.clone(),
+        skips_export_probes: args.skip_export_probes || wiring::is_set("DLM_SKIP_EXPORT_PROBES"),
+        accepts_licence: args.i_accept_license,
+        overwrites: args.force,
+        hub_root: world.hub_root().to_owned(),
+    };
+    let report = dlm_flow::init::init(&world.around(), &options, &|question| world.ask(question))?;
+    tell(&report, console);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell(report: &InitReport, console: &Console) {
+    let path = report.path.display();
+    console.info(&format!("init: wrote {path}"));
+    console.info(&format!("  id:    {}", report.dlm_id));
+    console.info(&format!("  base:  {}", report.base));
+    console.info(&format!("  store: {}", report.store.display()));
+    if let Some(licence) = &report.licence {
+        console.info(&format!(
+            "  licence accepted: {} ({})",
+            licence.license_spdx, licence.license_url
+        ));
+    }
+    if let Some(old) = &report.replaced {
+        let id = old
+            .dlm_id
+            .as_ref()
+            .map_or("an id that could not be read".to_owned(), |id| format!("id {id}"));
+        console.info(&format!(
+            "  the document that was replaced had {id}; the new one starts afresh"
+        ));
+        if let Some(store) = &old.store {
+            console.info(&format!("  its store is kept: {}", store.display()));
+        }
+    }
+    report
+        .notes
+        .iter()
+        .for_each(|note| console.info(&format!("  note: {note}")));
+    report.warnings.iter().for_each(|warning| console.warning(warning));
+    console.info(&format!("next: write your text into {path}, then `dlm train {path}`"));
+}

@@ -1,0 +1,105 @@
+//! `dlm prompt`.
+
+use std::io::{IsTerminal, Read, Write};
+use std::process::ExitCode;
+
+use dlm_flow::Failure;
+use dlm_flow::prompt::{PromptCommand, answer, ask};
+use dlm_plan::prompt::PromptOptions;
+use serde_json::json;
+
+use crate::args::Global;
+use crate::args::build::{Backend, Gate, Prompt};
+use crate::console::Console;
+use crate::{unbuilt, wiring};
+
+/// Largest query that is read from standard input.
+const QUERY_BYTES_MAX: u64 = 4 << 20;
+
+/// Asks the model and prints the answer as it comes.
+pub fn run(args: &Prompt, global: &Global, console: &Console) -> Result<ExitCode, Failure> {
+    unbuilt::prompt(args)?;
+    check_choices(args)?;
+    let query = match &args.query {
+        Some(query) => query.clone(),
+        None => read_query()?,
+    };
+    let world = wiring::World::new(global, console)?;
+    let around = world.around();
+    let command = PromptCommand {
+        path: args.path.clone(),
+        query,
+        options: PromptOptions {
+            max_tokens: Some(args.max_tokens),
+            temperature: args.temp.map(f64::from),
+            top_p: args.top_p.map(f64::from),
+            seed: args.seed,
+            threads: global.threads,
+            ..PromptOptions::default()
+        },
+        is_base_only: args.base_only,
+        hub_root: world.hub_root().to_owned(),
+    };
+    let asked = ask(&around, &command)?;
+    console.detail(&format!("plan: {}", json!(asked.plan)));
+    if let Some(adapter) = &asked.adapter {
+        console.detail(&format!("adapter: {}", adapter.display()));
+    }
+    let mut out = std::io::stdout();
+    let mut ends_with_newline = false;
+    let report = answer(&around, &asked, &mut |text| {
+        ends_with_newline = text.ends_with('\n');
+        // A reader that went away ends the program through SIGPIPE; nothing is left to do here.
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    });
+    if !ends_with_newline {
+        println!();
+    }
+    let report = report?;
+    console.detail(&format!(
+        "read {} tokens in {:.2} s, wrote {} in {:.2} s ({})",
+        report.prompt_tokens, report.seconds_prompt, report.answer_tokens, report.seconds_answer, report.reason
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check_choices(args: &Prompt) -> Result<(), Failure> {
+    if args.backend == Backend::Mlx {
+        return Err(Failure::misuse(
+            "prompt",
+            format!(
+                "the MLX back end needs Apple Silicon; this machine is {}/{}",
+                std::env::consts::OS,
+                std::env::consts::ARCH
+            ),
+        )
+        .hint("leave out `--backend`, or give `auto` or `pytorch` (the native back end)"));
+    }
+    if args.adapter.is_some() {
+        return Err(Failure::misuse(
+            "prompt",
+            "`--adapter` is only valid on documents with several adapters",
+        ));
+    }
+    if args.gate == Gate::Off {
+        return Err(Failure::misuse(
+            "prompt",
+            "`--gate off` is only valid on documents with several adapters",
+        ));
+    }
+    Ok(())
+}
+
+fn read_query() -> Result<String, Failure> {
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        eprintln!("reading the question from standard input; end it with Ctrl-D");
+    }
+    let mut text = String::new();
+    stdin
+        .lock()
+        .take(QUERY_BYTES_MAX)
+        .read_to_string(&mut text)
+        .map_err(|e| Failure::new("prompt", format!("standard input cannot be read as text: {e}")))?;
+    Ok(text.trim().to_owned())
+}

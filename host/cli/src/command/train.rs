@@ -1,0 +1,162 @@
+//! `dlm train`.
+
+use std::process::ExitCode;
+
+use dlm_core::FailureKind;
+use dlm_flow::Failure;
+use dlm_flow::train::{self, Prepared, TrainCommand, TrainReport};
+use dlm_plan::lock::LockFlags;
+use serde_json::json;
+
+use crate::args::Global;
+use crate::args::build::{Phase, Train};
+use crate::console::Console;
+use crate::{memory, unbuilt, wiring};
+
+/// Trains, or with `--dry-run` shows what would be done.
+pub fn run(args: &Train, global: &Global, console: &Console) -> Result<ExitCode, Failure> {
+    unbuilt::train(&args.unbuilt)?;
+    if args.phase == Phase::Preference {
+        return Err(
+            Failure::misuse("error", "`--phase preference` is not built yet in this version")
+                .hint("see docs/status.md for what works and what comes next"),
+        );
+    }
+    let world = wiring::World::new(global, console)?;
+    let around = world.around();
+    let command = TrainCommand {
+        path: args.path.clone(),
+        is_resume: args.resume,
+        seed: args.seed,
+        max_steps: args.max_steps,
+        threads: global.threads,
+        lock: LockFlags {
+            strict: args.strict_lock,
+            update: args.update_lock,
+            ignore: args.ignore_lock,
+        },
+        is_strict_about_metrics: args.strict_metrics,
+        accepts_licence: args.i_accept_license,
+        hub_root: world.hub_root().to_owned(),
+    };
+    command.lock.mode()?;
+    let prepared = match train::prepare(&around, &command) {
+        Err(failure) if is_nothing_to_train(&failure) => {
+            console.info(&format!("no-op: {}", failure.message));
+            return Ok(ExitCode::SUCCESS);
+        }
+        other => other?,
+    };
+    if args.dry_run {
+        return Ok(show_plan(&prepared, args.json, console));
+    }
+    if let Some(warning) = &prepared.base.facts.capability_warning {
+        console.warning(warning);
+    }
+    show_details(&prepared, console);
+    let report = train::run(&around, &command, &prepared)?;
+    show(&report, args.json, console);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A document without a row is no failure: there is nothing to do.
+fn is_nothing_to_train(failure: &Failure) -> bool {
+    failure.kind == FailureKind::Runtime && failure.message == dlm_plan::PlanError::NoRows.to_string()
+}
+
+fn show_plan(prepared: &Prepared, is_json: bool, console: &Console) -> ExitCode {
+    if is_json {
+        console.json(&prepared.plan);
+    } else {
+        console.result(&plan_text(prepared));
+    }
+    ExitCode::SUCCESS
+}
+
+fn plan_text(prepared: &Prepared) -> String {
+    let lines = prepared.plan.lines();
+    let width = lines.iter().map(|line| line.name.chars().count()).max().unwrap_or(0);
+    let mut out = String::new();
+    for line in lines {
+        out.push_str(&format!("{:<width$}  {}  ({})\n", line.name, line.value, line.why));
+    }
+    for row in prepared.rows.iter().filter(|row| row.is_validation) {
+        out.push_str(&format!(
+            "held out: section {} (line {}), row {}\n",
+            row.section_id,
+            row.line,
+            row.sub_index + 1
+        ));
+    }
+    out
+}
+
+fn show_details(prepared: &Prepared, console: &Console) {
+    if console.is_verbose {
+        plan_text(prepared).lines().for_each(|line| console.detail(line));
+    }
+}
+
+fn show(report: &TrainReport, is_json: bool, console: &Console) {
+    for line in recall_lines(report) {
+        console.info(&line);
+    }
+    console.info(&format!(
+        "{}: v{:04} ({} steps, seed={}, determinism={})",
+        report.phase,
+        report.version,
+        report.steps,
+        report.seed,
+        report.determinism.replace('-', "_")
+    ));
+    console.info(&format!("adapter: {}", report.adapter.display()));
+    console.info(&format!("log:     {}", report.log.display()));
+    let peak = memory::peak_bytes();
+    let peak_text = peak
+        .map(|b| format!(", peak memory {}", crate::render::size(b)))
+        .unwrap_or_default();
+    console.info(&format!(
+        "time:    {:.0} s in all, {:.0} s of training at {:.0} tokens/s{peak_text}",
+        report.seconds_total, report.seconds_training, report.tokens_per_s
+    ));
+    if is_json {
+        let mut value = json!(report);
+        value["peak_memory_bytes"] = json!(peak);
+        console.json(&value);
+    } else {
+        console.result(&format!("{}", report.loss));
+    }
+}
+
+/// Recall per section, and every pair that was not learned.
+fn recall_lines(report: &TrainReport) -> Vec<String> {
+    if report.recall.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = Vec::new();
+    let mut sections: Vec<(&str, usize)> = report.recall.iter().map(|r| (r.section_id.as_str(), r.line)).collect();
+    sections.dedup();
+    for (id, line) in sections {
+        let pairs: Vec<_> = report
+            .recall
+            .iter()
+            .filter(|r| r.section_id == id && r.line == line)
+            .collect();
+        let known = pairs.iter().filter(|r| r.recalled).count();
+        lines.push(format!(
+            "recall: section {id} (line {line}): {known}/{} answers",
+            pairs.len()
+        ));
+        for missed in pairs.iter().filter(|r| !r.recalled) {
+            lines.push(format!("  not learned: {}", missed.question.replace('\n', " ")));
+            lines.push(format!("    answers:  {}", missed.response.replace('\n', " ")));
+            lines.push(format!("    expected: {}", missed.reference.replace('\n', " ")));
+        }
+    }
+    lines.push(format!(
+        "recall: {}/{} answers of the document",
+        report.recalled,
+        report.recall.len()
+    ));
+    lines
+}

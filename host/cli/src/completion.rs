@@ -1,0 +1,115 @@
+//! Completion scripts: printed, or installed where the shell looks for them.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap_complete::Shell;
+
+/// Prints the script for `shell`, or for the shell of the user.
+pub fn show(shell: Option<&str>) -> ExitCode {
+    match choose(shell) {
+        Ok(shell) => {
+            print!("{}", script(shell));
+            ExitCode::SUCCESS
+        }
+        Err(code) => code,
+    }
+}
+
+/// Writes the script into the user's completion folder and says how to load it.
+pub fn install(shell: Option<&str>) -> ExitCode {
+    let shell = match choose(shell) {
+        Ok(shell) => shell,
+        Err(code) => return code,
+    };
+    let Some(home) = folder("HOME") else {
+        eprintln!("error: HOME is not set, so there is no place to install to");
+        eprintln!("  print the script instead: dlm --show-completion");
+        return ExitCode::FAILURE;
+    };
+    let Some((path, reload)) = place(shell, &home) else {
+        eprintln!("error: no place to install to is known for {shell}");
+        eprintln!("  dlm --show-completion {shell} > <file>, and load it from your profile");
+        return ExitCode::from(2);
+    };
+    let parent = path.parent().expect("the path has a folder");
+    let written = std::fs::create_dir_all(parent).and_then(|()| std::fs::write(&path, script(shell)));
+    match written {
+        Ok(()) => {
+            eprintln!("completion: wrote {}\n  {reload}", path.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {} cannot be written: {error}", path.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn folder(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+}
+
+/// Where a shell looks for the script, and how it is loaded.
+fn place(shell: Shell, home: &Path) -> Option<(PathBuf, &'static str)> {
+    let data = folder("XDG_DATA_HOME").unwrap_or_else(|| home.join(".local/share"));
+    let config = folder("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
+    match shell {
+        Shell::Bash => Some((data.join("bash-completion/completions/dlm"), "start a new shell")),
+        Shell::Zsh => Some((
+            home.join(".zfunc/_dlm"),
+            "add `fpath+=~/.zfunc; autoload -Uz compinit; compinit` to ~/.zshrc and start a new shell",
+        )),
+        Shell::Fish => Some((config.join("fish/completions/dlm.fish"), "start a new shell")),
+        Shell::PowerShell => Some((
+            config.join("powershell/dlm.completion.ps1"),
+            "add `. ~/.config/powershell/dlm.completion.ps1` to $PROFILE and start a new shell",
+        )),
+        Shell::Elvish => Some((
+            config.join("elvish/lib/dlm.elv"),
+            "add `use dlm` to rc.elv and start a new shell",
+        )),
+        _ => None,
+    }
+}
+
+/// The shell that started this program, as far as the system shows it.
+fn parent_shell() -> Option<Shell> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim();
+    let name = std::fs::read_to_string(format!("/proc/{parent}/comm")).ok()?;
+    match name.trim() {
+        "pwsh" => Some(Shell::PowerShell),
+        other => other.parse().ok(),
+    }
+}
+
+/// Takes the shell that was named, or the one that started this program, or the one of `SHELL`.
+fn choose(shell: Option<&str>) -> Result<Shell, ExitCode> {
+    if shell.is_none()
+        && let Some(parent) = parent_shell()
+    {
+        return Ok(parent);
+    }
+    let named = shell.map(str::to_owned).or_else(|| {
+        let path = folder("SHELL")?;
+        Some(path.file_name()?.to_string_lossy().into_owned())
+    });
+    let known = "bash, zsh, fish, powershell, elvish";
+    match named.as_deref().map(<Shell as std::str::FromStr>::from_str) {
+        Some(Ok(shell)) => Ok(shell),
+        _ => {
+            let found = named.map_or("SHELL is not set".to_owned(), |n| format!("`{n}` is not known"));
+            eprintln!("error: which shell? {found}; known: {known}\n  dlm --show-completion bash");
+            Err(ExitCode::from(2))
+        }
+    }
+}
+
+fn script(shell: Shell) -> String {
+    let mut out = Vec::new();
+    clap_complete::generate(shell, &mut crate::definition(), "dlm", &mut out);
+    String::from_utf8(out).expect("completion scripts are text")
+}

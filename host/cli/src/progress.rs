@@ -1,0 +1,140 @@
+//! Draws events: a bar on a terminal, plain lines elsewhere.
+
+use std::cell::RefCell;
+use std::io::IsTerminal;
+
+use dlm_core::event::StepEvent;
+use dlm_core::{Event, Progress};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Lines between two printed steps when there is no terminal.
+const STEPS_PER_LINE: u64 = 10;
+
+/// Shows progress on stderr.
+pub struct Screen {
+    is_quiet: bool,
+    is_terminal: bool,
+    bar: RefCell<Option<ProgressBar>>,
+}
+
+impl Screen {
+    /// Makes a screen that is silent when `is_quiet`, except for warnings.
+    pub fn new(is_quiet: bool) -> Self {
+        Self {
+            is_quiet,
+            is_terminal: std::io::stderr().is_terminal(),
+            bar: RefCell::new(None),
+        }
+    }
+
+    fn start(&self, phase: &str, total: Option<u64>, unit: &str) {
+        if !self.is_terminal {
+            let amount = total.map(|n| format!(" ({n} {unit})")).unwrap_or_default();
+            self.line(&format!("{phase}{amount}"));
+            return;
+        }
+        let bar = match total {
+            Some(total) => ProgressBar::new(total),
+            None => ProgressBar::new_spinner(),
+        };
+        bar.set_style(style("{prefix:>18} {wide_bar} {pos}/{len} {msg}"));
+        bar.set_prefix(phase.to_owned());
+        self.end();
+        *self.bar.borrow_mut() = Some(bar);
+    }
+
+    fn end(&self) {
+        if let Some(bar) = self.bar.borrow_mut().take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn line(&self, text: &str) {
+        match self.bar.borrow().as_ref() {
+            Some(bar) => bar.suspend(|| eprintln!("{text}")),
+            None => eprintln!("{text}"),
+        }
+    }
+
+    fn step(&self, step: &StepEvent) {
+        let figures = format!(
+            "loss {:.4}  {:.0} tokens/s  {} left",
+            step.loss,
+            step.tokens_per_s,
+            duration(step.seconds_left)
+        );
+        if !self.is_terminal {
+            let is_last = step.step == step.steps_max;
+            if step.step == 1 || step.step.is_multiple_of(STEPS_PER_LINE) || is_last {
+                self.line(&format!("step {}/{}  {figures}", step.step, step.steps_max));
+            }
+            return;
+        }
+        if self.bar.borrow().as_ref().is_none_or(|bar| bar.prefix() != "training") {
+            self.start("training", Some(step.steps_max), "steps");
+        }
+        if let Some(bar) = self.bar.borrow().as_ref() {
+            bar.set_position(step.step);
+            bar.set_message(figures);
+        }
+        if step.step == step.steps_max {
+            self.end();
+        }
+    }
+}
+
+impl Progress for Screen {
+    fn event(&self, event: Event) {
+        if let Event::Warning(text) = &event {
+            return self.line(&format!("warning: {text}"));
+        }
+        if self.is_quiet {
+            return;
+        }
+        match event {
+            Event::PhaseStarted { phase, total, unit } => self.start(&phase, total, unit),
+            Event::PhaseAdvanced { done, .. } => {
+                if let Some(bar) = self.bar.borrow().as_ref() {
+                    bar.set_position(done);
+                }
+            }
+            Event::PhaseEnded { .. } => self.end(),
+            Event::Step(step) => self.step(&step),
+            Event::Eval { step, loss } => self.line(&format!("step {step}  held-out loss {loss:.4}")),
+            Event::Note(text) => self.line(&text),
+            Event::Warning(_) => {}
+        }
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template)
+        .expect("the template is a constant")
+        .progress_chars("━╸─")
+}
+
+/// `1:05`, or `2:01:05`.
+fn duration(seconds: f64) -> String {
+    let total = seconds.max(0.0).round() as u64;
+    let (hours, minutes, seconds) = (total / 3600, total / 60 % 60, total % 60);
+    if hours > 0 {
+        format!("{hours}:{minutes:02}:{seconds:02}")
+    } else {
+        format!("{minutes}:{seconds:02}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn durations_read_like_a_clock() {
+        assert_eq!(super::duration(65.2), "1:05");
+        assert_eq!(super::duration(7265.0), "2:01:05");
+    }
+}

@@ -1,0 +1,105 @@
+//! `dlm base` as text.
+
+use dlm_core::base::LocalBase;
+use dlm_flow::base::{BaseDetail, BaseList, BaseRow};
+
+use super::{parameters, size, table};
+
+/// One line about a base that was added.
+pub fn summary(base: &LocalBase) -> String {
+    format!(
+        "  {} {} parameters, {} in {}, sha256 {}",
+        base.architecture,
+        parameters(base.params),
+        size(base.bytes),
+        base.storage,
+        &base.sha256.get(..12).unwrap_or(&base.sha256)
+    )
+}
+
+/// All bases in one table.
+pub fn list(list: &BaseList) -> String {
+    let rows: Vec<Vec<String>> = list.local.iter().chain(&list.registry).map(row).collect();
+    table(
+        &[
+            "base",
+            "parameters",
+            "kind",
+            "context",
+            "licence",
+            "here",
+            "training takes",
+        ],
+        &rows,
+    )
+}
+
+fn row(base: &BaseRow) -> Vec<String> {
+    let licence = match base.requires_acceptance {
+        true => format!("{} (gated)", base.license_spdx),
+        false => base.license_spdx.clone(),
+    };
+    vec![
+        base.key.clone(),
+        parameters(base.params),
+        base.modality.to_owned(),
+        base.context_length.to_string(),
+        licence,
+        if base.is_here { "yes" } else { "-" }.to_owned(),
+        base.train_memory_bytes.map_or("not on this machine".to_owned(), size),
+    ]
+}
+
+/// Everything about one base.
+pub fn detail(base: &BaseDetail) -> String {
+    let record = &base.record;
+    let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
+    let mut lines = vec![
+        ("hub", record.hf_id.clone()),
+        ("revision", record.revision.clone()),
+        ("architecture", record.architecture.clone()),
+        ("parameters", parameters(record.params)),
+        ("kind", record.modality.name().to_owned()),
+        ("template", record.template.name().to_owned()),
+        ("context", record.context_usable().to_string()),
+        ("licence", licence(base)),
+        ("gated", yes(record.requires_acceptance)),
+        ("may be shared", yes(record.redistributable)),
+        ("here", yes(base.is_here)),
+    ];
+    if let Some(local) = &base.local {
+        lines.push((
+            "files",
+            format!("{} ({}, {})", local.location, local.storage, size(local.bytes)),
+        ));
+        lines.push(("added from", local.added_from.clone()));
+        lines.push(("sha256", local.sha256.clone()));
+    }
+    match (&base.train_refusal, base.train_memory_bytes) {
+        (Some(refusal), _) => lines.push(("training", format!("not on this machine: {refusal}"))),
+        (None, Some(bytes)) => lines.push(("training", format!("takes {}", size(bytes)))),
+        (None, None) => {}
+    }
+    if record.trust_remote_code {
+        lines.push((
+            "security",
+            "needs model code of its own, which never runs here".to_owned(),
+        ));
+    }
+    if let Some(warning) = &record.capability_warning {
+        lines.push(("warning", warning.clone()));
+    }
+    lines.extend(base.notes.iter().map(|note| ("note", note.clone())));
+    let mut out = format!("{}\n", record.key);
+    for (name, value) in lines {
+        out.push_str(&format!("  {name:<14} {value}\n"));
+    }
+    out
+}
+
+fn licence(base: &BaseDetail) -> String {
+    match &base.license_link {
+        Some(link) => format!("{} ({link})", base.record.license_spdx),
+        None => base.record.license_spdx.clone(),
+    }
+}

@@ -1,0 +1,63 @@
+//! `dlm check` as text.
+
+use std::fmt::Write as _;
+
+use dlm_doc::{Parsed, Rows, Section, rows};
+use dlm_flow::check::Check;
+
+/// Renders what was parsed; empty for a file that does not parse.
+pub fn text(check: &Check) -> String {
+    let Ok(parsed) = &check.report.outcome else {
+        return String::new();
+    };
+    let front = parsed.frontmatter();
+    let mut out = format!("{}\n", check.path.display());
+    let mut line = |name: &str, value: String| writeln!(out, "  {name:<9} {value}").expect("strings take all");
+    line("id", front.dlm_id.to_string());
+    line("base", front.base_model.clone());
+    line("version", version(parsed));
+    if let Some(prompt) = &front.system_prompt {
+        line("system", format!("{} characters", prompt.chars().count()));
+    }
+    line("sections", parsed.sections().len().to_string());
+    let rows: Vec<Vec<String>> = parsed.sections().iter().map(section).collect();
+    if !rows.is_empty() {
+        let table = super::table(&["line", "type", "id", "adapter", "holds"], &rows);
+        table
+            .lines()
+            .for_each(|row| writeln!(out, "    {row}").expect("strings take all"));
+    }
+    let (problems, warnings) = (check.report.problems.len(), parsed.warnings.len());
+    match (problems, warnings) {
+        (0, 0) => out.push_str("  no problems\n"),
+        _ => writeln!(out, "  {problems} problem(s), {warnings} warning(s)").expect("strings take all"),
+    }
+    out
+}
+
+fn version(parsed: &Parsed) -> String {
+    let current = dlm_doc::SCHEMA_VERSION;
+    match parsed.declared_version {
+        version if version == current => format!("{current} (current)"),
+        old => format!("{old}, read as {current}; `dlm migrate` rewrites it"),
+    }
+}
+
+fn section(section: &Section) -> Vec<String> {
+    let holds = match rows(section) {
+        Ok(Rows::Pairs(pairs)) => format!("{} pair(s)", pairs.len()),
+        Ok(Rows::Triples(triples)) => format!("{} triple(s)", triples.len()),
+        Ok(Rows::None) => match &section.media {
+            Some(media) => media.path.clone(),
+            None => format!("{} characters", section.content.chars().count()),
+        },
+        Err(_) => "rows with a mistake".to_owned(),
+    };
+    vec![
+        section.start_line.to_string(),
+        section.kind.as_str().to_owned(),
+        section.id().to_string(),
+        section.adapter.clone().unwrap_or_else(|| "-".to_owned()),
+        holds,
+    ]
+}

@@ -1,0 +1,68 @@
+//! `dlm doctor` as text.
+
+use dlm_flow::doctor::Doctor;
+
+use super::{parameters, size};
+
+/// Renders the report.
+pub fn text(doctor: &Doctor) -> String {
+    let machine = &doctor.report.capabilities;
+    let mut lines: Vec<(&str, String)> = vec![
+        (
+            "backend",
+            format!("{} ({})", machine.backend.name(), machine.device_name),
+        ),
+        ("engine", format!("{} {}", machine.engine.name, machine.engine.version)),
+        ("instructions", machine.engine.device_features.join(", ")),
+        ("platform", machine.platform.clone()),
+        ("cores", machine.cpu_cores.to_string()),
+        (
+            "memory",
+            format!("{} GB, {} GB free", machine.ram_gb, machine.ram_available_gb),
+        ),
+        ("determinism", machine.determinism_class.clone()),
+        ("telemetry", machine.telemetry_posture.clone()),
+        ("home", doctor.home.display().to_string()),
+    ];
+    if let Some(free) = doctor.disk_free_bytes {
+        lines.push(("disk free", size(free)));
+    }
+    match &doctor.local_bases_problem {
+        Some(problem) => lines.push(("local bases", problem.clone())),
+        None if doctor.local_bases.is_empty() => lines.push(("local bases", "none".to_owned())),
+        None => lines.push(("local bases", doctor.local_bases.join(", "))),
+    }
+    for plugin in &doctor.plugins {
+        lines.push(("plugin", format!("{}: {}", plugin.name, plugin.state)));
+    }
+    plan(doctor, &mut lines);
+    let mut out = String::new();
+    for (name, value) in lines {
+        out.push_str(&format!("{name:<13} {value}\n"));
+    }
+    out
+}
+
+fn plan(doctor: &Doctor, lines: &mut Vec<(&'static str, String)>) {
+    match (&doctor.report.plan, &doctor.report.plan_error) {
+        (Some(plan), _) => {
+            lines.push(("plan", format!("{}: {}", plan.base, plan.reason)));
+            lines.push((
+                "",
+                format!(
+                    "batch {} x {}, peak {} GB, {} s a step",
+                    plan.micro_batch_size, plan.grad_accum, plan.est_peak_vram_gb, plan.est_step_seconds
+                ),
+            ));
+        }
+        (None, Some(refusal)) => lines.push(("plan", format!("none: {refusal}"))),
+        (None, None) => lines.push(("plan", "none".to_owned())),
+    }
+    match doctor.report.largest_fitting() {
+        Some(base) => lines.push((
+            "trains here",
+            format!("up to {} ({})", base.key, parameters(base.params)),
+        )),
+        None => lines.push(("trains here", "no base of the registry".to_owned())),
+    }
+}

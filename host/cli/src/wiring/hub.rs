@@ -1,0 +1,119 @@
+//! The hub as the environment describes it, made at its first use.
+
+use std::cell::OnceCell;
+use std::path::PathBuf;
+
+use dlm_core::ports::{BaseRequest, BaseSource, BaseSourceError, RemoteBase, Snapshot};
+use dlm_core::{Cancel, Progress};
+use dlm_net::hub::{DEFAULT_ENDPOINT, Hub, HubSettings};
+use dlm_store::disk;
+
+use super::is_set;
+
+/// Largest file of root certificates; all public ones together have a quarter of a megabyte.
+const CERTIFICATES_BYTES_MAX: u64 = 16 << 20;
+
+/// A hub whose client, certificates and cache are only touched when a base is asked for.
+pub struct LazyHub {
+    root: String,
+    hub: OnceCell<Hub>,
+}
+
+impl LazyHub {
+    /// Reads `HF_ENDPOINT`; everything else is read at the first use.
+    pub fn from_environment() -> Self {
+        let root = text("HF_ENDPOINT").unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned());
+        Self {
+            root: root.trim_end_matches('/').to_owned(),
+            hub: OnceCell::new(),
+        }
+    }
+
+    /// The hub's web root.
+    pub fn root(&self) -> &str {
+        &self.root
+    }
+
+    fn hub(&self) -> Result<&Hub, BaseSourceError> {
+        if let Some(hub) = self.hub.get() {
+            return Ok(hub);
+        }
+        let hub = Hub::new(self.settings()?)?;
+        Ok(self.hub.get_or_init(|| hub))
+    }
+
+    fn settings(&self) -> Result<HubSettings, BaseSourceError> {
+        Ok(HubSettings {
+            endpoint: self.root.clone(),
+            token: text("HF_TOKEN"),
+            offline: is_set("HF_HUB_OFFLINE").then(|| "HF_HUB_OFFLINE".to_owned()),
+            proxy: ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
+                .into_iter()
+                .find_map(text),
+            ca_pem: certificates()?,
+            ..HubSettings::new(cache()?)
+        })
+    }
+}
+
+/// `HF_HUB_CACHE`, else `hub` in `HF_HOME`, else the common place in the user's cache folder.
+fn cache() -> Result<PathBuf, BaseSourceError> {
+    if let Some(cache) = path("HF_HUB_CACHE") {
+        return Ok(cache);
+    }
+    let home = path("HF_HOME")
+        .or_else(|| Some(path("XDG_CACHE_HOME")?.join("huggingface")))
+        .or_else(|| Some(path("HOME")?.join(".cache/huggingface")));
+    match home {
+        Some(home) => Ok(home.join("hub")),
+        None => Err(BaseSourceError::BadSetting {
+            setting: "hub cache",
+            reason: "neither HF_HOME nor HOME is set".to_owned(),
+        }),
+    }
+}
+
+fn certificates() -> Result<Option<Vec<u8>>, BaseSourceError> {
+    let Some(file) = path("SSL_CERT_FILE") else {
+        return Ok(None);
+    };
+    let bad = |reason: String| BaseSourceError::BadSetting {
+        setting: "certificate file SSL_CERT_FILE",
+        reason: format!("{}: {reason}", file.display()),
+    };
+    match disk::read(&file, CERTIFICATES_BYTES_MAX) {
+        Ok(Some(bytes)) => Ok(Some(bytes)),
+        Ok(None) => Err(bad("there is no such file".to_owned())),
+        Err(error) => Err(bad(error.to_string())),
+    }
+}
+
+fn text(name: &str) -> Option<String> {
+    std::env::var(name)
+        .ok()
+        .map(|v| v.trim().to_owned())
+        .filter(|v| !v.is_empty())
+}
+
+fn path(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from)
+}
+
+impl BaseSource for LazyHub {
+    fn inspect(&self, request: &BaseRequest) -> Result<RemoteBase, BaseSourceError> {
+        self.hub()?.inspect(request)
+    }
+
+    fn cached(&self, request: &BaseRequest) -> Result<Option<Snapshot>, BaseSourceError> {
+        self.hub()?.cached(request)
+    }
+
+    fn fetch(
+        &self,
+        request: &BaseRequest,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<Snapshot, BaseSourceError> {
+        self.hub()?.fetch(request, progress, cancel)
+    }
+}

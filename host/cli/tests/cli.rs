@@ -1,0 +1,22 @@
+//! The commands through the binary: exit codes, both streams, refusals, and the whole help tree.
+
+#[path = "cli/base.rs"]
+mod base;
+#[path = "cli/check.rs"]
+mod check;
+#[path = "cli/doctor.rs"]
+mod doctor;
+#[path = "cli/help.rs"]
+mod help;
+#[path = "cli/init.rs"]
+mod init;
+#[path = "cli/lab.rs"]
+mod lab;
+#[path = "cli/metrics.rs"]
+mod metrics;
+#[path = "cli/migrate.rs"]
+mod migrate;
+#[path = "cli/show.rs"]
+mod show;
+#[path = "cli/surface.rs"]
+mod surface;

@@ -1,0 +1,142 @@
+//! A folder with a home of its own, and the program run inside it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// Id of [`Lab::document`].
+pub const ID: &str = "01HF7YAT0004106R0430MG2000";
+
+/// A temporary folder; `home` and `user` in it stand for the store and the user's home.
+pub struct Lab {
+    folder: TempDir,
+}
+
+/// What a run of the program left.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Lab {
+    pub fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    /// Writes a small document with a known id.
+    pub fn document(&self) -> PathBuf {
+        let text = format!(
+            "---\ndlm_id: {ID}\ndlm_version: 15\nbase_model: smollm2-135m\n---\n\nSome prose.\n\n::instruction::\n### Q\nWhat?\n\n### A\nThat.\n"
+        );
+        self.write("a.dlm", text)
+    }
+
+    /// The store of [`Lab::document`].
+    pub fn store(&self) -> PathBuf {
+        self.path("home/store").join(ID)
+    }
+
+    /// The program with an environment of its own: nothing of the machine's settings reaches it.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dlm"));
+        command
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("HOME", self.path("user"))
+            .env("DLM_HOME", self.path("home"))
+            .env("HF_HUB_OFFLINE", "1")
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        self.finish(self.command().args(arguments))
+    }
+
+    /// Runs a command and puts `[DIR]` in the place of the folder.
+    pub fn finish(&self, command: &mut Command) -> Ran {
+        let Output { status, stdout, stderr } = command.output().unwrap();
+        let folder = self.folder.path().display().to_string();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().replace(&folder, "[DIR]");
+        Ran {
+            code: status.code().expect("the program ends by itself"),
+            out: text(stdout),
+            err: text(stderr),
+        }
+    }
+
+    /// Runs the program and reads its output as JSON.
+    pub fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        let ran = self.run(arguments).ok();
+        assert!(ran.out.ends_with("}\n") || ran.out.ends_with("]\n"), "{}", ran.out);
+        serde_json::from_str(&ran.out).unwrap()
+    }
+
+    /// Every file below a folder, with its content.
+    pub fn files(&self, name: &str) -> Vec<(String, Vec<u8>)> {
+        let root = self.path(name);
+        let mut found = Vec::new();
+        collect(&root, &root, &mut found);
+        found.sort();
+        found
+    }
+}
+
+fn collect(root: &Path, folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(root, &path, found);
+        } else {
+            let name = path.strip_prefix(root).unwrap().display().to_string();
+            found.push((name, std::fs::read(&path).unwrap()));
+        }
+    }
+}
+
+impl Ran {
+    /// Panics with both streams unless the exit code is `code`.
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.out, self.err);
+        self
+    }
+
+    pub fn ok(self) -> Self {
+        self.exits(0)
+    }
+
+    /// Panics unless stderr holds every part.
+    pub fn says(self, parts: &[&str]) -> Self {
+        for part in parts {
+            assert!(self.err.contains(part), "`{part}` is missing in:\n{}", self.err);
+        }
+        self
+    }
+}
+
+/// A tiny model with weights, tokenizer and chat template.
+pub fn tiny_base() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/arch/llama")
+}

@@ -1,0 +1,247 @@
+//! What holds for every command: global options, misuse, what is not built, completion, streams.
+
+use crate::lab::Lab;
+
+/// Every command that is not built yet.
+const UNBUILT: [&str; 12] = [
+    "repl",
+    "preference",
+    "synth",
+    "templates",
+    "harvest",
+    "cache",
+    "pack",
+    "unpack",
+    "verify",
+    "push",
+    "pull",
+    "serve",
+];
+
+#[test]
+fn the_version_comes_before_everything() {
+    let lab = Lab::new();
+    for line in [&["--version"][..], &["show", "--version"], &["--nonsense", "--version"]] {
+        assert_eq!(lab.run(line).ok().out, format!("dlm {}\n", env!("CARGO_PKG_VERSION")));
+    }
+}
+
+#[test]
+fn bare_groups_print_their_help_and_exit_2() {
+    let lab = Lab::new();
+    for line in [&[][..], &["metrics"], &["base"]] {
+        let ran = lab.run(line).exits(2);
+        assert!(
+            ran.err.contains("Usage: dlm") && ran.err.contains("Commands:"),
+            "{line:?}: {}",
+            ran.err
+        );
+        assert_eq!(ran.out, "");
+    }
+}
+
+#[test]
+fn what_is_not_built_says_so_with_any_arguments() {
+    let lab = Lab::new();
+    for command in UNBUILT {
+        for rest in [&[][..], &["a.dlm", "--any", "flag"]] {
+            let ran = lab.run(&[&[command], rest].concat()).exits(2);
+            assert!(
+                ran.err.starts_with(&format!("error: `dlm {command}` is not built yet")),
+                "{}",
+                ran.err
+            );
+        }
+    }
+}
+
+#[test]
+fn unknown_words_suggest_the_nearest() {
+    let lab = Lab::new();
+    lab.run(&["shwo", "a.dlm"]).exits(2).says(&["'show'"]);
+    lab.run(&["show", "a.dlm", "--jsno"]).exits(2).says(&["'--json'"]);
+    lab.run(&["show"]).exits(2).says(&["<PATH>"]);
+}
+
+#[test]
+fn global_options_stand_anywhere() {
+    let lab = Lab::new();
+    lab.document();
+    for line in [
+        ["--home", "h1", "init", "b.dlm"],
+        ["init", "--home", "h2", "c.dlm"],
+        ["init", "d.dlm", "--home", "h3"],
+    ] {
+        lab.run(&[&line[..], &["--base", "smollm2-135m"]].concat()).ok();
+    }
+    assert!(["h1", "h2", "h3"].iter().all(|home| lab.path(home).is_dir()) && !lab.path("home").exists());
+}
+
+#[test]
+fn the_flag_beats_the_variable_and_a_tilde_is_the_user() {
+    let lab = Lab::new();
+    std::fs::create_dir(lab.path("user")).unwrap();
+    lab.run(&["init", "a.dlm", "--base", "smollm2-135m", "--home", "~/mine"])
+        .ok();
+    assert!(lab.path("user/mine/store").is_dir());
+    let mut bare = lab.command();
+    bare.env_remove("DLM_HOME")
+        .args(["init", "b.dlm", "--base", "smollm2-135m"]);
+    lab.finish(&mut bare).ok();
+    assert!(lab.path("user/.dlm/store").is_dir());
+    let mut homeless = lab.command();
+    homeless
+        .env_remove("DLM_HOME")
+        .env_remove("HOME")
+        .args(["show", "a.dlm"]);
+    lab.finish(&mut homeless).exits(1).says(&["HOME is not set", "--home"]);
+    lab.write("file", "");
+    lab.run(&["show", "a.dlm", "--home", "file"])
+        .exits(2)
+        .says(&["is a file"]);
+}
+
+#[test]
+fn verbose_and_quiet_exclude_each_other_on_both_sides() {
+    let lab = Lab::new();
+    lab.document();
+    for line in [
+        &["-v", "-q", "show", "a.dlm"][..],
+        &["-v", "show", "a.dlm", "-q"],
+        &["show", "-q", "a.dlm", "-v"],
+    ] {
+        lab.run(line).exits(2);
+    }
+}
+
+#[test]
+fn verbose_adds_the_causes_of_a_failure() {
+    let lab = Lab::new();
+    lab.document();
+    std::fs::create_dir_all(lab.store()).unwrap();
+    std::fs::write(lab.store().join("manifest.json"), "{").unwrap();
+    assert!(!lab.run(&["show", "a.dlm"]).exits(1).err.contains("because:"));
+    lab.run(&["show", "a.dlm", "-v"]).exits(1).says(&["  because: "]);
+    let mut with_variable = lab.command();
+    with_variable.env("DLM_VERBOSE", "1").args(["show", "a.dlm"]);
+    lab.finish(&mut with_variable).exits(1).says(&["  because: "]);
+}
+
+#[test]
+fn quiet_keeps_results_and_refusals() {
+    let lab = Lab::new();
+    lab.document();
+    assert_eq!(
+        lab.run(&["show", "a.dlm", "-q"]).ok().out,
+        lab.run(&["show", "a.dlm"]).ok().out
+    );
+    lab.run(&["show", "none.dlm", "-q"])
+        .exits(1)
+        .says(&["show: none.dlm does not exist"]);
+    assert_eq!(lab.run(&["migrate", "a.dlm", "-q"]).ok().err, "");
+}
+
+#[test]
+fn json_is_raw_with_two_blanks_and_one_line_end() {
+    let lab = Lab::new();
+    lab.document();
+    for line in [
+        &["show", "a.dlm", "--json"][..],
+        &["check", "a.dlm", "--json"],
+        &["metrics", "show", "a.dlm", "--json"],
+    ] {
+        let ran = lab.run(line).ok();
+        assert!(
+            ran.out.starts_with("{\n  \"") && ran.out.ends_with("\n}\n"),
+            "{}",
+            ran.out
+        );
+        assert_eq!(ran.err, "");
+    }
+}
+
+#[test]
+fn nothing_is_coloured_without_a_terminal() {
+    let lab = Lab::new();
+    assert!(!lab.run(&["show", "none.dlm"]).exits(1).err.contains('\x1b'));
+}
+
+#[test]
+fn a_closed_pipe_ends_quietly() {
+    let lab = Lab::new();
+    let mut child = lab
+        .command()
+        .args(["base", "list"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn completion_is_printed_for_every_shell() {
+    let lab = Lab::new();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let ran = lab.run(&["--show-completion", shell]).ok();
+        assert!(ran.out.contains("dlm") && ran.out.contains("migrate"), "{shell}");
+        assert!(!lab.path("user").exists(), "printing installs nothing");
+    }
+    lab.run(&["--show-completion", "tcsh"])
+        .exits(2)
+        .says(&["`tcsh` is not known; known: bash, zsh"]);
+}
+
+#[test]
+fn completion_is_installed_where_the_shell_looks_and_twice_is_once() {
+    let lab = Lab::new();
+    let places = [
+        ("bash", "user/.local/share/bash-completion/completions/dlm"),
+        ("zsh", "user/.zfunc/_dlm"),
+        ("fish", "user/.config/fish/completions/dlm.fish"),
+        ("powershell", "user/.config/powershell/dlm.completion.ps1"),
+        ("elvish", "user/.config/elvish/lib/dlm.elv"),
+    ];
+    for (shell, place) in places {
+        lab.run(&["--install-completion", shell])
+            .ok()
+            .says(&["completion: wrote [DIR]/user/"]);
+        let first = lab.read(place);
+        lab.run(&["--install-completion", shell]).ok();
+        assert_eq!(lab.read(place), first, "{shell}");
+        assert_eq!(lab.run(&["--show-completion", shell]).ok().out, first, "{shell}");
+    }
+}
+
+#[test]
+fn variables_of_the_reference_are_ignored_aloud() {
+    let lab = Lab::new();
+    lab.document();
+    let mut quiet = lab.command();
+    quiet.env("DLM_LLAMA_CPP_ROOT", "/x").args(["show", "a.dlm"]);
+    assert_eq!(lab.finish(&mut quiet).ok().err, "");
+    let mut verbose = lab.command();
+    verbose.env("DLM_LLAMA_CPP_ROOT", "/x").args(["show", "a.dlm", "-v"]);
+    lab.finish(&mut verbose).ok().says(&["DLM_LLAMA_CPP_ROOT is ignored"]);
+}
+
+#[test]
+fn flags_that_are_not_built_are_refused_before_anything_is_read() {
+    let lab = Lab::new();
+    let lines = [
+        &["train", "none.dlm", "--watch"][..],
+        &["train", "none.dlm", "--gpus", "all"],
+        &["train", "none.dlm", "--no-cache"],
+        &["train", "none.dlm", "--max-cycles", "2"],
+        &["train", "none.dlm", "--include", "*.md"],
+        &["prompt", "none.dlm", "hi", "--image", "a.png"],
+        &["export", "none.dlm", "--no-imatrix"],
+        &["export", "none.dlm", "--emit-sway-json"],
+    ];
+    for line in lines {
+        let ran = lab.run(line).exits(2);
+        assert!(ran.err.contains("is not built yet"), "{line:?}: {}", ran.err);
+    }
+}

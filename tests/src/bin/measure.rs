@@ -1,0 +1,215 @@
+//! The measurements that `cargo xtask bench` puts beside its peers.
+//!
+//! `measure step < job.json`: one LoRA training step, the job and the answer being those of `xtask/peers/peft_step.py`.
+//! `measure generate FILE.gguf PROMPT NEW THREADS`: seconds to read a prompt and to write new tokens, three times.
+//! `measure rows FILE.gguf DOCUMENT`: the first eight questions of a document as a job's `rows` and `answers`.
+//! `measure quantise IN.gguf OUT.gguf TYPE THREADS`: seconds to write a model in another type.
+
+#![expect(clippy::print_stdout, reason = "the figures are the program's result")]
+
+use std::path::Path;
+use std::time::Instant;
+
+use dlm_core::{Cancel, Quiet};
+use dlm_export::{Identity, ModelExport, Quant, Vocabulary, WriteOptions, plan_model, write_model};
+use dlm_kernels::{AdamW, Compute, Ctx, Simd};
+use dlm_model::base::{OpenedBase, open_base};
+use dlm_model::chat::{Message, Thinking};
+use dlm_model::{Adapter, AdapterKind, AdapterSpec, LoadOptions, Model, Prepare, Session, StepOptions, TargetKind};
+use dlm_tests::Failed;
+use dlm_train::Optimiser;
+use dlm_train::batch::pack;
+use dlm_train::rows::{Row, RowTarget};
+use serde_json::{Value, json};
+
+/// Runs of a generation measurement.
+const GENERATIONS: usize = 3;
+
+fn main() -> Result<(), Failed> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["step"] => step(&serde_json::from_reader(std::io::stdin())?)?,
+        ["generate", file, prompt, new, threads] => generate(file, prompt.parse()?, new.parse()?, threads.parse()?)?,
+        ["rows", file, document] => rows(file, document)?,
+        ["quantise", from, to, quant, threads] => quantise(from, to, quant, threads.parse()?)?,
+        _ => return Err("usage: measure step | rows FILE DOCUMENT | generate FILE PROMPT NEW THREADS | quantise IN OUT TYPE THREADS".into()),
+    };
+    println!("{result}");
+    Ok(())
+}
+
+fn field<'a>(job: &'a Value, name: &str) -> Result<&'a Value, Failed> {
+    job.get(name).ok_or_else(|| format!("the job has no `{name}`").into())
+}
+
+fn open(path: &str) -> Result<OpenedBase, Failed> {
+    Ok(open_base(Path::new(path))?)
+}
+
+fn step(job: &Value) -> Result<Value, Failed> {
+    let compute = if field(job, "dtype")? == "bfloat16" {
+        Compute::Bf16
+    } else {
+        Compute::F32
+    };
+    let threads = field(job, "threads")?.as_u64().ok_or("`threads` is no number")? as usize;
+    let options = LoadOptions {
+        ctx: Ctx::new(threads, Simd::detect()),
+        compute,
+        keep_quantised: true,
+        prepare: Prepare::Both,
+    };
+    let model = open(field(job, "gguf")?.as_str().ok_or("`gguf` is no path")?)?.load(options)?;
+    let targets: Vec<String> = serde_json::from_value(field(job, "targets")?.clone())?;
+    let spec = AdapterSpec {
+        kind: AdapterKind::Lora,
+        r: 8,
+        alpha: 16.0,
+        dropout: 0.0,
+        targets,
+    };
+    let mut adapter = Adapter::init(&model, &spec, 0)?;
+    let rows = job_rows(job)?;
+    let settings = AdamW {
+        lr: 1e-4,
+        beta1: 0.9,
+        beta2: 0.999,
+        eps: 1e-8,
+        weight_decay: 0.0,
+    };
+    let mut optimiser = Optimiser::new(adapter.params.len(), settings, None);
+    let mut grads = vec![0.0; adapter.params.len()];
+    let (mut times, mut loss) = (Vec::new(), 0.0);
+    for _ in 0..field(job, "steps")?.as_u64().ok_or("`steps` is no number")? {
+        let start = Instant::now();
+        loss = one_step(&model, &mut adapter, &mut optimiser, &mut grads, &rows)?;
+        times.push(start.elapsed().as_secs_f64() * 1000.0);
+    }
+    Ok(json!({ "ms": times, "peak_mib": peak_mib(), "loss": loss }))
+}
+
+fn job_rows(job: &Value) -> Result<Vec<Row>, Failed> {
+    let rows: Vec<Vec<u32>> = serde_json::from_value(field(job, "rows")?.clone())?;
+    let answers: Vec<(usize, usize)> = serde_json::from_value(field(job, "answers")?.clone())?;
+    let targets = |ids: &[u32], (first, end): (usize, usize)| {
+        (first.max(1)..end)
+            .map(|t| RowTarget {
+                position: t - 1,
+                kind: TargetKind::Token(ids[t]),
+                weight: 1.0,
+            })
+            .collect()
+    };
+    Ok(rows
+        .into_iter()
+        .zip(answers)
+        .map(|(ids, answer)| Row {
+            targets: targets(&ids, answer),
+            ids,
+        })
+        .collect())
+}
+
+/// Pairs of a document that one step of the measurement takes.
+const ROWS: usize = 8;
+
+fn rows(file: &str, document: &str) -> Result<Value, Failed> {
+    let base = open(file)?;
+    let text = std::fs::read_to_string(document)?;
+    let parsed = dlm_doc::parse(&text).map_err(|e| e.first().message.clone())?;
+    let (mut rows, mut answers) = (Vec::new(), Vec::new());
+    for section in parsed.sections() {
+        let Ok(dlm_doc::Rows::Pairs(pairs)) = dlm_doc::rows(section) else {
+            continue;
+        };
+        for pair in pairs.into_iter().take(ROWS - rows.len()) {
+            let messages = [Message::user(pair.question), Message::assistant(pair.answer)];
+            let row = base.text().answer_row(&messages, Thinking::default())?;
+            answers.push((row.loss.start, row.loss.end));
+            rows.push(row.ids[..row.loss.end].to_vec());
+        }
+    }
+    Ok(json!({ "rows": rows, "answers": answers }))
+}
+
+fn one_step(
+    model: &Model,
+    adapter: &mut Adapter,
+    optimiser: &mut Optimiser,
+    grads: &mut [f32],
+    rows: &[Row],
+) -> Result<f64, Failed> {
+    let count: usize = rows.iter().map(|r| r.targets.len()).sum();
+    let packed = pack(rows, 1.0 / count as f32);
+    let forward = model.forward_train(Some(adapter), &packed.batch, &StepOptions::default())?;
+    let mut d_hidden = vec![0.0; forward.hidden().len()];
+    let loss = model.head_loss(forward.hidden(), &packed.targets, &mut d_hidden);
+    grads.fill(0.0);
+    model.backward(forward, adapter, &d_hidden, grads);
+    optimiser.update(&model.ctx, &mut adapter.params, grads, 1e-4);
+    Ok(loss.nll.iter().map(|v| f64::from(*v)).sum::<f64>() / count as f64)
+}
+
+fn generate(file: &str, prompt: usize, new: usize, threads: usize) -> Result<Value, Failed> {
+    let options = LoadOptions {
+        ctx: Ctx::new(threads, Simd::detect()),
+        compute: Compute::F32,
+        keep_quantised: true,
+        prepare: Prepare::Nothing,
+    };
+    let model = open(file)?.load(options)?;
+    let ids: Vec<u32> = (0..prompt as u32).map(|i| 100 + i * 37 % 20000).collect();
+    let (mut read, mut written) = (Vec::new(), Vec::new());
+    for _ in 0..GENERATIONS {
+        let mut session = Session::new(&model, None, prompt + new);
+        let start = Instant::now();
+        let mut next = dlm_model::sampling::argmax(session.prefill(&ids)?);
+        read.push(prompt as f64 / start.elapsed().as_secs_f64());
+        let mut session = Session::new(&model, None, new + 1);
+        session.prefill(&[next])?;
+        let start = Instant::now();
+        for _ in 0..new {
+            next = dlm_model::sampling::argmax(session.step(next)?);
+        }
+        written.push(new as f64 / start.elapsed().as_secs_f64());
+    }
+    Ok(json!({ "prompt_tokens_per_s": read, "new_tokens_per_s": written, "peak_mib": peak_mib() }))
+}
+
+fn quantise(from: &str, to: &str, quant: &str, threads: usize) -> Result<Value, Failed> {
+    let base = open(from)?;
+    let start = Instant::now();
+    let vocabulary = Vocabulary::new(&base.text().tokenizer, base.config().vocab)?;
+    let identity = Identity {
+        name: "measure".to_owned(),
+        basename: None,
+        size_label: None,
+        license: None,
+        base_model: None,
+        provenance: Vec::new(),
+    };
+    let plan = plan_model(&ModelExport {
+        config: base.config(),
+        weights: base.weights(),
+        vocabulary: &vocabulary,
+        chat_template: base.text().template.as_ref().map(|t| t.source()),
+        identity: &identity,
+        quant: Quant::parse(quant)?,
+    })?;
+    let ctx = Ctx::new(threads, Simd::detect());
+    let (progress, cancel) = (Quiet, Cancel::new());
+    let options = WriteOptions {
+        importance: None,
+        progress: &progress,
+        cancel: &cancel,
+    };
+    let written = write_model(&ctx, &plan, base.weights(), Path::new(to), &options)?;
+    Ok(json!({ "seconds": start.elapsed().as_secs_f64(), "bytes": written.bytes }))
+}
+
+fn peak_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
+}
