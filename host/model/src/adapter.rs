@@ -281,6 +281,25 @@ impl Adapter {
         self.modules.iter().map(|module| module.layer).min().unwrap_or(0)
     }
 
+    /// Returns the parameters with every factor turned, in the same places: the `A` of a slot together as `[k, rank]`,
+    /// the rows of `B` of each part as `[r, n]`.
+    pub(crate) fn turned(&self, model: &Model) -> Vec<f32> {
+        let mut turned = self.params.clone();
+        let r = self.spec.r;
+        for slot in self.slots.iter().flatten().flatten() {
+            turn(&self.params[slot.a.clone()], slot.rank, &mut turned[slot.a.clone()]);
+            for module in &self.modules[slot.modules.clone()] {
+                let mut start = module.b.start;
+                for part in &model.layers[module.layer].slots[module.slot].parts[module.parts.clone()] {
+                    let range = start..start + part.weight.n() * r;
+                    start = range.end;
+                    turn(&self.params[range.clone()], part.weight.n(), &mut turned[range]);
+                }
+            }
+        }
+        turned
+    }
+
     /// Lists every tensor: PEFT name, shape, and where it lies in [`Adapter::params`] (and in gradients).
     pub fn tensors(&self) -> impl Iterator<Item = (String, Vec<usize>, Range<usize>)> + '_ {
         let r = self.spec.r;
@@ -374,6 +393,16 @@ fn frozen_squares(model: &Model, modules: &[AdaptedModule], rows: usize) -> Vec<
         }
     }
     squares
+}
+
+/// Writes the transpose of `from`, a matrix of `rows` rows.
+fn turn(from: &[f32], rows: usize, to: &mut [f32]) {
+    let columns = from.len() / rows;
+    for (row, values) in from.chunks_exact(columns).enumerate() {
+        for (column, value) in values.iter().enumerate() {
+            to[column * rows + row] = *value;
+        }
+    }
 }
 
 fn stream_key(seed: u64, path: &str) -> u64 {

@@ -34,5 +34,5 @@ pub use generate::{GenerateOptions, Generated, StopReason, generate};
 pub use head::HeadLoss;
 pub use model::{LoadError, LoadOptions, Model, ModuleInfo, Prepare};
 pub use sampling::Sampling;
-pub use session::{Session, SessionError, step_batch};
+pub use session::{Session, SessionError, prefill_batch, step_batch};
 pub use text::TextModel;

@@ -23,6 +23,8 @@ pub(crate) struct Pass<'a> {
     pub gains: Option<&'a Gains>,
     /// Seed of the dropout masks; `None` where nothing is dropped.
     pub dropout_seed: Option<u64>,
+    /// The adapter's factors turned ([`Adapter::turned`]), for passes of few rows: products then read them as they lie.
+    pub turned: Option<&'a [f32]>,
     /// A backward will follow.
     pub is_training: bool,
 }
@@ -112,29 +114,45 @@ impl<'a> SlotAt<'a> {
         let dropped = self.dropped(x, adapter);
         let input = dropped.as_deref().unwrap_or(x);
         let mut h = model.arena.take(t * slot.rank);
-        times_transposed(
-            ctx,
-            1.0,
-            [t, slot.rank, k],
-            input,
-            k,
-            &adapter.params[slot.a.clone()],
-            0.0,
-            &mut h,
-        );
+        match self.pass.turned {
+            None => {
+                let a = &adapter.params[slot.a.clone()];
+                times_transposed(ctx, 1.0, [t, slot.rank, k], input, k, a, 0.0, &mut h);
+            }
+            Some(turned) => times(
+                ctx,
+                [t, slot.rank, k],
+                (input, k),
+                &turned[slot.a.clone()],
+                [1.0, 0.0],
+                &mut h,
+            ),
+        }
         for (index, module) in adapter.modules[slot.modules.clone()].iter().enumerate() {
             for (part, b, rows) in self.module_parts(adapter, module) {
                 let n = b.len() / adapter.spec.r;
                 let h = &h[index * adapter.spec.r..];
                 let (scale, out) = (adapter.spec.scale(), &mut *outs[part]);
+                let shape = [t, n, adapter.spec.r];
+                let low_rank = |y: &mut [f32]| match self.pass.turned {
+                    None => times_transposed(ctx, scale, shape, h, slot.rank, b, 1.0, y),
+                    Some(turned) => {
+                        let first = module.b.start + (rows.start - module.rows.start) * adapter.spec.r;
+                        times(
+                            ctx,
+                            shape,
+                            (h, slot.rank),
+                            &turned[first..first + b.len()],
+                            [scale, 1.0],
+                            y,
+                        );
+                    }
+                };
                 match self.pass.gains {
-                    None => add_low_rank(ctx, scale, [t, n, adapter.spec.r], (h, slot.rank), b, out),
+                    None => low_rank(out),
                     Some(gains) => {
                         let u = model.arena.take(t * n);
-                        let low_rank = |y: &mut [f32]| {
-                            add_low_rank(ctx, scale, [t, n, adapter.spec.r], (h, slot.rank), b, y);
-                        };
-                        let u = self.dora(&gains.gain[rows], dropped.as_deref(), t, part, u, out, low_rank);
+                        let u = self.dora(&gains.gain[rows.clone()], dropped.as_deref(), t, part, u, out, low_rank);
                         if self.pass.is_training {
                             saved.u.push(u);
                         }
@@ -247,10 +265,10 @@ impl<'a> SlotAt<'a> {
         };
         let a = &adapter.params[slot.a.clone()];
         match self.mask(adapter) {
-            None => times(ctx, [t, k, slot.rank], (&dh, slot.rank), a, 1.0, dx),
+            None => times(ctx, [t, k, slot.rank], (&dh, slot.rank), a, [1.0, 1.0], dx),
             Some(mask) => {
                 let mut inner = model.arena.take(t * k);
-                times(ctx, [t, k, slot.rank], (&dh, slot.rank), a, 0.0, &mut inner);
+                times(ctx, [t, k, slot.rank], (&dh, slot.rank), a, [1.0, 0.0], &mut inner);
                 self.dropped_frozen_backward(t, &scaled, d_outs, &mut inner);
                 dropout(ctx, mask, &inner, dx, Write::Add);
             }
@@ -387,13 +405,15 @@ fn times_transposed(
     gemm(ctx, args);
 }
 
-/// `y[t, n] += scale h[t, r] b[n, r]^T`, where rows of `h` lie `stride` apart.
-fn add_low_rank(ctx: &Ctx, scale: f32, shape: [usize; 3], (h, stride): (&[f32], usize), b: &[f32], y: &mut [f32]) {
-    times_transposed(ctx, scale, shape, h, stride, b, 1.0, y);
-}
-
-/// `c[m, n] = a[m, k] b[k, n] + beta c`, where rows of `a` lie `stride` apart.
-fn times(ctx: &Ctx, [m, n, k]: [usize; 3], (a, stride): (&[f32], usize), b: &[f32], beta: f32, c: &mut [f32]) {
+/// `c[m, n] = alpha a[m, k] b[k, n] + beta c`, where rows of `a` lie `stride` apart.
+fn times(
+    ctx: &Ctx,
+    [m, n, k]: [usize; 3],
+    (a, stride): (&[f32], usize),
+    b: &[f32],
+    [alpha, beta]: [f32; 2],
+    c: &mut [f32],
+) {
     let args = GemmArgs {
         m,
         n,
@@ -406,7 +426,7 @@ fn times(ctx: &Ctx, [m, n, k]: [usize; 3], (a, stride): (&[f32], usize), b: &[f3
         csb: 1,
         c,
         rsc: n,
-        alpha: 1.0,
+        alpha,
         beta,
     };
     gemm(ctx, args);

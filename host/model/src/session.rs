@@ -4,9 +4,12 @@
 //! session says after any order of prefill, step and truncate equals a pass over its tokens from the start (with LongRope
 //! the cache is computed again when the length crosses the border between the two sets of factors).
 
-use dlm_kernels::{KvCache, KvData, attention_cached, attention_decode, rmsnorm_forward};
+use std::sync::{Arc, OnceLock};
+
+use dlm_kernels::{KvCache, KvData, attention_cached, attention_decode, attention_forward, rmsnorm_forward};
 
 use crate::adapter::{Adapter, Gains};
+use crate::batch::Batch;
 use crate::block::{self, AttentionOut, Qkv, Rows};
 use crate::decoder::arena::Buffer;
 use crate::decoder::rotary::Tables;
@@ -22,7 +25,7 @@ const CHUNK: usize = 512;
 pub struct Session<'m> {
     model: &'m Model,
     adapter: Option<&'m Adapter>,
-    gains: Option<Gains>,
+    prepared: Arc<Prepared>,
     context: usize,
     tokens: Vec<u32>,
     is_long: bool,
@@ -30,6 +33,16 @@ pub struct Session<'m> {
     k: Vec<Vec<f32>>,
     v: Vec<Vec<f32>>,
     logits: Vec<f32>,
+}
+
+/// Rows up to which products read the adapter's factors turned.
+const FEW_ROWS: usize = 4;
+
+/// What is computed from the adapter once, for all sessions that start from one another.
+#[derive(Debug)]
+struct Prepared {
+    gains: Option<Gains>,
+    turned: OnceLock<Vec<f32>>,
 }
 
 /// A token that cannot be taken in.
@@ -50,12 +63,25 @@ impl<'m> Session<'m> {
     ///
     /// **Cost:** memory of `2 * layers * context * kv_width` values of 4 bytes, touched as the sequence grows.
     pub fn new(model: &'m Model, adapter: Option<&'m Adapter>, context: usize) -> Session<'m> {
+        let prepared = Prepared {
+            gains: adapter.and_then(|adapter| adapter.gains(model)),
+            turned: OnceLock::new(),
+        };
+        Session::with(model, adapter, context, Arc::new(prepared))
+    }
+
+    /// Starts an empty sequence on the same model and adapter; what depends on the adapter alone is shared.
+    pub fn sibling(&self, context: usize) -> Session<'m> {
+        Session::with(self.model, self.adapter, context, Arc::clone(&self.prepared))
+    }
+
+    fn with(model: &'m Model, adapter: Option<&'m Adapter>, context: usize, prepared: Arc<Prepared>) -> Session<'m> {
         let width = model.config.kv_width();
         let cache = || (0..model.config.n_layers).map(|_| vec![0.0; context * width]).collect();
         Session {
             model,
             adapter,
-            gains: adapter.and_then(|adapter| adapter.gains(model)),
+            prepared,
             context,
             tokens: Vec::with_capacity(context),
             is_long: false,
@@ -107,7 +133,7 @@ impl<'m> Session<'m> {
             });
         }
         let used = self.len() * self.model.config.kv_width();
-        let mut fork = Session::new(self.model, self.adapter, context);
+        let mut fork = self.sibling(context);
         for (to, from) in fork.k.iter_mut().zip(&self.k).chain(fork.v.iter_mut().zip(&self.v)) {
             to[..used].copy_from_slice(&from[..used]);
         }
@@ -171,11 +197,14 @@ impl<'m> Session<'m> {
         0
     }
 
-    fn pass(&self) -> Pass<'_> {
+    fn pass(&self, rows: usize) -> Pass<'_> {
+        let adapter = self.adapter.filter(|_| rows <= FEW_ROWS);
+        let turned = adapter.map(|adapter| self.prepared.turned.get_or_init(|| adapter.turned(self.model)));
         Pass {
             model: self.model,
             adapter: self.adapter,
-            gains: self.gains.as_ref(),
+            gains: self.prepared.gains.as_ref(),
+            turned: turned.map(Vec::as_slice),
             dropout_seed: None,
             is_training: false,
         }
@@ -196,7 +225,7 @@ impl<'m> Session<'m> {
             attention_cached(&model.ctx, &shape, qkv.q, rows, &cache, out.out);
         };
         let x = model.embed_tokens(&self.tokens[done..done + rows]);
-        let x = run_blocks(self.pass(), x, rows, &tables, &mut attend);
+        let x = run_blocks(self.pass(rows), x, rows, &tables, &mut attend);
         (self.k, self.v) = (keys, values);
         x
     }
@@ -273,19 +302,11 @@ pub fn step_batch(
     tokens: &[u32],
     logits: &mut Vec<f32>,
 ) -> Result<(), SessionError> {
-    if sessions.len() != tokens.len() {
-        return Err(SessionError::Mixed);
-    }
-    let Some(first) = sessions.first() else {
+    let Some(model) = belonging(sessions, tokens.len())? else {
         logits.clear();
         return Ok(());
     };
-    let model = first.model;
-    let adapter = first.adapter.map(std::ptr::from_ref);
     for (session, token) in sessions.iter().zip(tokens) {
-        if !std::ptr::eq(session.model, model) || session.adapter.map(std::ptr::from_ref) != adapter {
-            return Err(SessionError::Mixed);
-        }
         session.check(&[*token])?;
     }
     let mut starts = Vec::with_capacity(sessions.len());
@@ -306,14 +327,98 @@ pub fn step_batch(
     Ok(())
 }
 
+/// Takes a prompt into each of several empty sessions in one pass and writes the logits after them: `[sessions, vocab]`.
+///
+/// **Cost:** the products see the rows of all prompts at once, so short prompts are read as fast as one long one; memory
+/// of that many rows.
+/// **Errors:** sessions that are not empty or do not belong together, an empty prompt, one that does not fit; nothing has
+/// changed then.
+pub fn prefill_batch<T: AsRef<[u32]>>(
+    sessions: &mut [&mut Session<'_>],
+    prompts: &[T],
+    logits: &mut Vec<f32>,
+) -> Result<(), SessionError> {
+    let model = belonging(sessions, prompts.len())?;
+    let Some(model) = model else {
+        logits.clear();
+        return Ok(());
+    };
+    for (session, prompt) in sessions.iter().zip(prompts) {
+        match prompt.as_ref() {
+            [] => return Err(SessionError::Empty),
+            _ if !session.is_empty() => return Err(SessionError::Mixed),
+            prompt => session.check(prompt)?,
+        }
+    }
+    let batch = Batch::packed(prompts);
+    let rotary = model.rotary.tables(&model.arena, &batch.segments, &batch.positions);
+    let width = model.config.kv_width();
+    let mut caches = take_caches(sessions);
+    let mut attend = |index: usize, qkv: Qkv<'_>, out: AttentionOut<'_>| {
+        for ((k, v), segment) in caches.iter_mut().zip(&batch.segments) {
+            let rows = segment.q.start * width..segment.q.end * width;
+            k[index][..rows.len()].copy_from_slice(&qkv.k[rows.clone()]);
+            v[index][..rows.len()].copy_from_slice(&qkv.v[rows]);
+        }
+        let shape = block::attention_shape(&model.config, model.layers[index].kind);
+        let (segments, positions) = (&batch.segments, &batch.positions);
+        attention_forward(
+            &model.ctx, &shape, segments, positions, qkv.q, qkv.k, qkv.v, out.out, out.lse,
+        );
+    };
+    let x = model.embed_tokens(&batch.tokens);
+    let x = run_blocks(sessions[0].pass(batch.len()), x, batch.len(), &rotary, &mut attend);
+    give_caches(sessions, caches);
+    let d = model.config.d_model;
+    let mut last = model.arena.take(sessions.len() * d);
+    for ((session, segment), to) in sessions.iter_mut().zip(&batch.segments).zip(last.chunks_exact_mut(d)) {
+        to.copy_from_slice(&x[(segment.q.end - 1) * d..segment.q.end * d]);
+        let _ = session.begin(segment.q.len());
+        session.tokens.extend_from_slice(&batch.tokens[segment.q.clone()]);
+    }
+    logits.resize(sessions.len() * model.config.vocab, 0.0);
+    let normed = final_norm(model, &last);
+    model.logits_into(&normed, logits);
+    Ok(())
+}
+
+/// The model of sessions that share it and their adapter, one input each; `None` when there are none.
+fn belonging<'m>(sessions: &[&mut Session<'m>], inputs: usize) -> Result<Option<&'m Model>, SessionError> {
+    if sessions.len() != inputs {
+        return Err(SessionError::Mixed);
+    }
+    let Some(first) = sessions.first() else {
+        return Ok(None);
+    };
+    let adapter = first.adapter.map(std::ptr::from_ref);
+    let is_same = |session: &&mut Session<'m>| {
+        std::ptr::eq(session.model, first.model) && session.adapter.map(std::ptr::from_ref) == adapter
+    };
+    match sessions.iter().all(is_same) {
+        true => Ok(Some(first.model)),
+        false => Err(SessionError::Mixed),
+    }
+}
+
+/// Keys and values of every layer of one session.
+type Caches = (Vec<Vec<f32>>, Vec<Vec<f32>>);
+
+fn take_caches(sessions: &mut [&mut Session<'_>]) -> Vec<Caches> {
+    let take = |session: &mut &mut Session<'_>| (std::mem::take(&mut session.k), std::mem::take(&mut session.v));
+    sessions.iter_mut().map(take).collect()
+}
+
+fn give_caches(sessions: &mut [&mut Session<'_>], caches: Vec<Caches>) {
+    for (session, (k, v)) in sessions.iter_mut().zip(caches) {
+        (session.k, session.v) = (k, v);
+    }
+}
+
 fn run_batch(sessions: &mut [&mut Session<'_>], tokens: &[u32], starts: &[(u32, bool)]) -> Buffer {
     let model = sessions[0].model;
     let tables = tables(model, starts, 1);
     let width = model.config.kv_width();
-    let mut caches: Vec<_> = sessions
-        .iter_mut()
-        .map(|session| (std::mem::take(&mut session.k), std::mem::take(&mut session.v)))
-        .collect();
+    let mut caches = take_caches(sessions);
     let mut attend = |index: usize, qkv: Qkv<'_>, out: AttentionOut<'_>| {
         for (row, ((k, v), (at, _))) in caches.iter_mut().zip(starts).enumerate() {
             let new = *at as usize * width..(*at as usize + 1) * width;
@@ -329,9 +434,7 @@ fn run_batch(sessions: &mut [&mut Session<'_>], tokens: &[u32], starts: &[(u32, 
         attention_decode(&model.ctx, &shape, qkv.q, &views, out.out);
     };
     let x = model.embed_tokens(tokens);
-    let x = run_blocks(sessions[0].pass(), x, tokens.len(), &tables, &mut attend);
-    for (session, (k, v)) in sessions.iter_mut().zip(caches) {
-        (session.k, session.v) = (k, v);
-    }
+    let x = run_blocks(sessions[0].pass(tokens.len()), x, tokens.len(), &tables, &mut attend);
+    give_caches(sessions, caches);
     x
 }

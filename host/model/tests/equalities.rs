@@ -9,7 +9,7 @@ use dlm_model::config::json::parse_config;
 use dlm_model::safetensors_dir::SafetensorsDir;
 use dlm_model::{
     Adapter, AdapterKind, AdapterSpec, Batch, Checkpoint, LoadOptions, MergedSource, Model, Prepare, Session,
-    StepOptions, Target, TargetKind, step_batch,
+    SessionError, StepOptions, Target, TargetKind, prefill_batch, step_batch,
 };
 
 /// Different order of sums in `f32`, relative to values of order one.
@@ -338,14 +338,24 @@ fn a_session_says_what_a_whole_pass_says() {
 fn a_batch_of_sessions_equals_each_alone() {
     for name in ALL {
         let model = load(name);
+        let adapter = adapter(&model, AdapterKind::Lora, 0.0);
         let all = sequences();
-        let mut batched: Vec<Session<'_>> = all.iter().map(|_| Session::new(&model, None, 64)).collect();
-        let mut alone: Vec<Session<'_>> = all.iter().map(|_| Session::new(&model, None, 64)).collect();
-        for ((tokens, a), b) in all.iter().zip(&mut batched).zip(&mut alone) {
-            a.prefill(tokens).unwrap();
-            b.prefill(tokens).unwrap();
-        }
+        let mut batched: Vec<Session<'_>> = all.iter().map(|_| Session::new(&model, Some(&adapter), 64)).collect();
+        let mut alone: Vec<Session<'_>> = all.iter().map(|_| Session::new(&model, Some(&adapter), 64)).collect();
         let mut logits = Vec::new();
+        let mut refs: Vec<&mut Session<'_>> = batched.iter_mut().collect();
+        prefill_batch(&mut refs, &all, &mut logits).unwrap();
+        assert_eq!(
+            prefill_batch(&mut refs, &all, &mut logits),
+            Err(SessionError::Mixed),
+            "only empty sessions"
+        );
+        for ((session, tokens), found) in alone.iter_mut().zip(&all).zip(logits.chunks(model.config.vocab)) {
+            assert!(
+                max_abs(session.prefill(tokens).unwrap(), found) < 2e-4,
+                "{name}: prompts"
+            );
+        }
         // Long enough that one sequence crosses LongRope's border on the way.
         for round in 0..14u32 {
             let tokens = [30 + round, 60 + round, 90 + round];
