@@ -154,7 +154,6 @@ pub(crate) fn forward(
         layer: index,
         slot,
     };
-
     let mut q = arena.take(t * config.q_width());
     let mut k = arena.take(t * config.kv_width());
     let mut v = arena.take(t * config.kv_width());

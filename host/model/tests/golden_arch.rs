@@ -12,6 +12,7 @@ fn dir(name: &str) -> PathBuf {
         .join(name)
 }
 
+#[expect(clippy::print_stdout, reason = "the deviations are what a reader of a failure wants")]
 fn check(name: &str) {
     let results = run_arch_case(&dir(name)).unwrap();
     let missed: Vec<&CaseResult> = results.iter().filter(|result| !result.pass).collect();
