@@ -47,7 +47,9 @@ fn main() -> ExitCode {
 
 /// What is handled before everything else: the version, and completion scripts.
 fn before_parsing(arguments: &[std::ffi::OsString]) -> Option<ExitCode> {
-    let is = |word: &str| move |argument: &std::ffi::OsString| argument == word;
+    fn is(word: &'static str) -> impl Fn(&std::ffi::OsString) -> bool {
+        move |argument| argument == word
+    }
     let before_separator: Vec<_> = arguments.iter().skip(1).take_while(|a| *a != "--").cloned().collect();
     if before_separator.iter().any(is("--version")) {
         println!("dlm {}", env!("CARGO_PKG_VERSION"));
