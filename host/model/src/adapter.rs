@@ -11,9 +11,10 @@ mod targets;
 use std::ops::Range;
 
 use dlm_core::Hints;
-use dlm_kernels::{Compute, Write, linear};
+use dlm_kernels::{Compute, Weight, Write, linear};
 use sha2::{Digest, Sha256};
 
+use crate::lora::FewRows;
 use crate::model::Model;
 
 pub use merge::{MergedSource, merged_weight};
@@ -281,23 +282,31 @@ impl Adapter {
         self.modules.iter().map(|module| module.layer).min().unwrap_or(0)
     }
 
-    /// Returns the parameters with every factor turned, in the same places: the `A` of a slot together as `[k, rank]`,
-    /// the rows of `B` of each part as `[r, n]`.
-    pub(crate) fn turned(&self, model: &Model) -> Vec<f32> {
-        let mut turned = self.params.clone();
+    /// Lays the factors out for passes of few rows.
+    pub(crate) fn few_rows(&self, model: &Model) -> FewRows {
         let r = self.spec.r;
-        for slot in self.slots.iter().flatten().flatten() {
-            turn(&self.params[slot.a.clone()], slot.rank, &mut turned[slot.a.clone()]);
-            for module in &self.modules[slot.modules.clone()] {
-                let mut start = module.b.start;
-                for part in &model.layers[module.layer].slots[module.slot].parts[module.parts.clone()] {
-                    let range = start..start + part.weight.n() * r;
-                    start = range.end;
-                    turn(&self.params[range.clone()], part.weight.n(), &mut turned[range]);
-                }
+        let weight = |slot: &Option<AdaptedSlot>| {
+            let slot = slot.as_ref()?;
+            let a = &self.params[slot.a.clone()];
+            Some(Weight::from_f32(slot.rank, a.len() / slot.rank, a).expect("`A` is [rank, k]"))
+        };
+        let mut b = Vec::with_capacity(self.modules.iter().map(|module| module.b.len()).sum());
+        for module in &self.modules {
+            let mut start = module.b.start;
+            for part in &model.layers[module.layer].slots[module.slot].parts[module.parts.clone()] {
+                let rows = &self.params[start..start + part.weight.n() * r];
+                start += rows.len();
+                b.extend((0..r).flat_map(|column| rows.iter().skip(column).step_by(r)));
             }
         }
-        turned
+        FewRows {
+            a: self
+                .slots
+                .iter()
+                .map(|slots| slots.iter().map(weight).collect())
+                .collect(),
+            b,
+        }
     }
 
     /// Lists every tensor: PEFT name, shape, and where it lies in [`Adapter::params`] (and in gradients).
@@ -393,16 +402,6 @@ fn frozen_squares(model: &Model, modules: &[AdaptedModule], rows: usize) -> Vec<
         }
     }
     squares
-}
-
-/// Writes the transpose of `from`, a matrix of `rows` rows.
-fn turn(from: &[f32], rows: usize, to: &mut [f32]) {
-    let columns = from.len() / rows;
-    for (row, values) in from.chunks_exact(columns).enumerate() {
-        for (column, value) in values.iter().enumerate() {
-            to[column * rows + row] = *value;
-        }
-    }
 }
 
 fn stream_key(seed: u64, path: &str) -> u64 {

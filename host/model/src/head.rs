@@ -2,7 +2,7 @@
 //!
 //! Invariants: logits exist for one chunk at once, never for a whole batch; rows without a target cost nothing.
 
-use dlm_kernels::{RowTarget, Write, linear, linear_backward_input, logprob_rows, loss_rows};
+use dlm_kernels::{RowTarget, Write, linear_backward_input, logprob_rows, loss_rows};
 
 use crate::batch::{Target, TargetKind};
 use crate::model::Model;
@@ -31,7 +31,7 @@ impl Model {
     /// **Panics:** when lengths do not fit.
     pub fn logits_into(&self, hidden: &[f32], logits: &mut [f32]) {
         let rows = hidden.len() / self.config.d_model;
-        linear(&self.ctx, self.compute, hidden, rows, &self.head, logits, Write::Set);
+        self.products(hidden, rows, &mut [(&self.head, logits)]);
         if let Some(cap) = self.config.final_softcap {
             let chunk = self.config.vocab;
             self.ctx.pool.run_chunks(logits, chunk, |_, logits| {
@@ -63,15 +63,7 @@ impl Model {
                 out.copy_from_slice(&hidden[target.row * d..][..d]);
             }
             let mut logits = self.arena.take(rows * vocab);
-            linear(
-                &self.ctx,
-                self.compute,
-                &gathered,
-                rows,
-                &self.head,
-                &mut logits,
-                Write::Set,
-            );
+            self.products(&gathered, rows, &mut [(&self.head, &mut logits)]);
             let kinds: Vec<RowTarget<'_>> = targets.iter().map(row_target).collect();
             let weights: Vec<f32> = targets.iter().map(|target| target.weight).collect();
             let mut losses = vec![0.0; rows];
@@ -111,15 +103,7 @@ impl Model {
                 to.copy_from_slice(&hidden[row * d..][..d]);
             }
             let mut logits = self.arena.take(pairs.len() * vocab);
-            linear(
-                &self.ctx,
-                self.compute,
-                &gathered,
-                pairs.len(),
-                &self.head,
-                &mut logits,
-                Write::Set,
-            );
+            self.products(&gathered, pairs.len(), &mut [(&self.head, &mut logits)]);
             let tokens: Vec<u32> = pairs.iter().map(|(_, token)| *token).collect();
             logprob_rows(&self.ctx, &logits, vocab, self.config.final_softcap, &tokens, out);
         }

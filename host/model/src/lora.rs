@@ -8,7 +8,9 @@
 //! Invariants: the frozen weight gets no gradient, there is no place to put one; dropout is a function of seed, layer, slot
 //! and element, so a block that runs twice sees the same mask.
 
-use dlm_kernels::{Ctx, DropoutMask, GemmArgs, Write, axpy, dropout, gemm, linear_backward_input, linear_many};
+use dlm_kernels::{
+    Compute, Ctx, DropoutMask, GemmArgs, Weight, Write, axpy, dropout, gemm, linear, linear_backward_input,
+};
 
 use crate::adapter::{AdaptedModule, AdaptedSlot, Adapter, Gains};
 use crate::decoder::arena::Buffer;
@@ -23,10 +25,19 @@ pub(crate) struct Pass<'a> {
     pub gains: Option<&'a Gains>,
     /// Seed of the dropout masks; `None` where nothing is dropped.
     pub dropout_seed: Option<u64>,
-    /// The adapter's factors turned ([`Adapter::turned`]), for passes of few rows: products then read them as they lie.
-    pub turned: Option<&'a [f32]>,
+    /// The adapter's factors as passes of few rows read them.
+    pub few: Option<&'a FewRows>,
     /// A backward will follow.
     pub is_training: bool,
+}
+
+/// The factors of an adapter for passes of few rows, which read them as streams instead of packing them.
+#[derive(Debug)]
+pub(crate) struct FewRows {
+    /// Per layer and slot, the `A` of its modules: `[rank, k]`.
+    pub a: Vec<Vec<Option<Weight>>>,
+    /// The `B` of every part turned to `[r, n]`, in the order of the row tables.
+    pub b: Vec<f32>,
 }
 
 /// What the backward of a slot needs besides its input.
@@ -81,10 +92,10 @@ impl<'a> SlotAt<'a> {
         let weights = frozen.parts.iter().map(|part| &part.weight);
         if let [out] = outs {
             let mut only = [(&frozen.parts[0].weight, &mut **out)];
-            linear_many(&model.ctx, model.compute, x, t, &mut only, Write::Set);
+            model.products(x, t, &mut only);
         } else {
             let mut pairs: Vec<_> = weights.zip(outs.iter_mut().map(|out| &mut **out)).collect();
-            linear_many(&model.ctx, model.compute, x, t, &mut pairs, Write::Set);
+            model.products(x, t, &mut pairs);
         }
         let mut saved = SlotSaved::default();
         if let Some((adapter, slot)) = self.adapted() {
@@ -114,19 +125,12 @@ impl<'a> SlotAt<'a> {
         let dropped = self.dropped(x, adapter);
         let input = dropped.as_deref().unwrap_or(x);
         let mut h = model.arena.take(t * slot.rank);
-        match self.pass.turned {
+        match self.pass.few.and_then(|few| few.a[self.layer][self.slot].as_ref()) {
             None => {
                 let a = &adapter.params[slot.a.clone()];
                 times_transposed(ctx, 1.0, [t, slot.rank, k], input, k, a, 0.0, &mut h);
             }
-            Some(turned) => times(
-                ctx,
-                [t, slot.rank, k],
-                (input, k),
-                &turned[slot.a.clone()],
-                [1.0, 0.0],
-                &mut h,
-            ),
+            Some(a) => linear(ctx, Compute::F32, input, t, a, &mut h, Write::Set),
         }
         for (index, module) in adapter.modules[slot.modules.clone()].iter().enumerate() {
             for (part, b, rows) in self.module_parts(adapter, module) {
@@ -134,18 +138,11 @@ impl<'a> SlotAt<'a> {
                 let h = &h[index * adapter.spec.r..];
                 let (scale, out) = (adapter.spec.scale(), &mut *outs[part]);
                 let shape = [t, n, adapter.spec.r];
-                let low_rank = |y: &mut [f32]| match self.pass.turned {
+                let low_rank = |y: &mut [f32]| match self.pass.few {
                     None => times_transposed(ctx, scale, shape, h, slot.rank, b, 1.0, y),
-                    Some(turned) => {
-                        let first = module.b.start + (rows.start - module.rows.start) * adapter.spec.r;
-                        times(
-                            ctx,
-                            shape,
-                            (h, slot.rank),
-                            &turned[first..first + b.len()],
-                            [scale, 1.0],
-                            y,
-                        );
+                    Some(few) => {
+                        let first = rows.start * adapter.spec.r;
+                        few_rows(ctx, scale, shape, (h, slot.rank), &few.b[first..first + b.len()], y);
                     }
                 };
                 match self.pass.gains {
@@ -186,14 +183,7 @@ impl<'a> SlotAt<'a> {
             }
             Some(dropped) => {
                 let weight = &self.frozen().parts[part].weight;
-                linear_many(
-                    &model.ctx,
-                    model.compute,
-                    dropped,
-                    t,
-                    &mut [(weight, &mut u)],
-                    Write::Set,
-                );
+                model.products(dropped, t, &mut [(weight, &mut u)]);
                 axpy(&model.ctx, -1.0, &u, out);
                 low_rank(&mut u);
                 scale_columns(&model.ctx, &u, gain, out, Write::Add);
@@ -364,6 +354,15 @@ impl<'a> SlotAt<'a> {
             axpy(&model.ctx, -1.0, d_outs[index], &mut less);
             let weight = &self.frozen().parts[index].weight;
             linear_backward_input(&model.ctx, model.compute, &less, t, weight, inner, Write::Add);
+        }
+    }
+}
+
+/// `y[t, n] += scale h[t, r] b[r, n]`, row by row; rows of `h` lie `stride` apart.
+fn few_rows(ctx: &Ctx, scale: f32, [t, n, r]: [usize; 3], (h, stride): (&[f32], usize), b: &[f32], y: &mut [f32]) {
+    for (row, y) in y.chunks_exact_mut(n).enumerate().take(t) {
+        for (h, b) in h[row * stride..][..r].iter().zip(b.chunks_exact(n)) {
+            axpy(ctx, scale * h, b, y);
         }
     }
 }

@@ -9,7 +9,7 @@ pub(crate) mod names;
 
 use std::ops::Range;
 
-use dlm_kernels::{Compute, Ctx, Weight};
+use dlm_kernels::{Compute, Ctx, Weight, Write, linear, linear_many};
 
 use crate::config::{DecoderConfig, LayerKind};
 use crate::decoder::arena::Arena;
@@ -89,12 +89,44 @@ pub struct Model {
     pub(crate) modules: Vec<ModuleInfo>,
     pub(crate) rotary: Rotary,
     pub(crate) arena: Arena,
+    /// Products of few rows are done as products of [`ROWS_PACKED`] rows.
+    pub(crate) pads_few_rows: bool,
 }
+
+/// Fewest rows whose products read the packed copies.
+const ROWS_PACKED: usize = 5;
 
 impl Model {
     /// Returns every module that an adapter can be put on, in layer order.
     pub fn modules(&self) -> &[ModuleInfo] {
         &self.modules
+    }
+
+    /// `y_i[t, n_i] = x[t, k] W_i^T` for weights of equal `k`.
+    ///
+    /// Products of less than five rows stream the stored weight. Where that is quantised and only the packed copies are
+    /// ready, decoding it would take longer than the product itself, so such rows are padded and take the packed copies.
+    pub(crate) fn products(&self, x: &[f32], t: usize, outputs: &mut [(&Weight, &mut [f32])]) {
+        if !self.pads_few_rows || t >= ROWS_PACKED {
+            linear_many(&self.ctx, self.compute, x, t, outputs, Write::Set);
+            return;
+        }
+        let k = x.len() / t.max(1);
+        let mut wide = self.arena.take_zeroed(ROWS_PACKED * k);
+        wide[..x.len()].copy_from_slice(x);
+        for (weight, y) in outputs {
+            let mut out = self.arena.take(ROWS_PACKED * weight.n());
+            linear(
+                &self.ctx,
+                self.compute,
+                &wide,
+                ROWS_PACKED,
+                weight,
+                &mut out,
+                Write::Set,
+            );
+            y.copy_from_slice(&out[..y.len()]);
+        }
     }
 
     /// Returns the bytes that the weights take: as stored, and the packed copies beside them.

@@ -13,7 +13,7 @@ use crate::batch::Batch;
 use crate::block::{self, AttentionOut, Qkv, Rows};
 use crate::decoder::arena::Buffer;
 use crate::decoder::rotary::Tables;
-use crate::lora::Pass;
+use crate::lora::{FewRows, Pass};
 use crate::model::Model;
 
 /// Rows that a prompt is read in at once: enough for the products' peak and for decoding quantised blocks once per many
@@ -35,14 +35,14 @@ pub struct Session<'m> {
     logits: Vec<f32>,
 }
 
-/// Rows up to which products read the adapter's factors turned.
+/// Rows up to which the adapter's factors are read as streams.
 const FEW_ROWS: usize = 4;
 
 /// What is computed from the adapter once, for all sessions that start from one another.
 #[derive(Debug)]
 struct Prepared {
     gains: Option<Gains>,
-    turned: OnceLock<Vec<f32>>,
+    few: OnceLock<FewRows>,
 }
 
 /// A token that cannot be taken in.
@@ -65,7 +65,7 @@ impl<'m> Session<'m> {
     pub fn new(model: &'m Model, adapter: Option<&'m Adapter>, context: usize) -> Session<'m> {
         let prepared = Prepared {
             gains: adapter.and_then(|adapter| adapter.gains(model)),
-            turned: OnceLock::new(),
+            few: OnceLock::new(),
         };
         Session::with(model, adapter, context, Arc::new(prepared))
     }
@@ -199,12 +199,12 @@ impl<'m> Session<'m> {
 
     fn pass(&self, rows: usize) -> Pass<'_> {
         let adapter = self.adapter.filter(|_| rows <= FEW_ROWS);
-        let turned = adapter.map(|adapter| self.prepared.turned.get_or_init(|| adapter.turned(self.model)));
+        let few = adapter.map(|adapter| self.prepared.few.get_or_init(|| adapter.few_rows(self.model)));
         Pass {
             model: self.model,
             adapter: self.adapter,
             gains: self.prepared.gains.as_ref(),
-            turned: turned.map(Vec::as_slice),
+            few,
             dropout_seed: None,
             is_training: false,
         }

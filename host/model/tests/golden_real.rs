@@ -1,8 +1,14 @@
 //! The real base against the numbers of the reference implementation; needs the GGUF file that they were computed from.
 
-use std::path::PathBuf;
+#![expect(clippy::unwrap_used, reason = "helpers of tests; clippy excuses the tests alone")]
 
-use dlm_kernels::{Ctx, Simd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dlm_kernels::{Compute, Ctx, Simd};
+use dlm_model::config::config_from_gguf;
+use dlm_model::gguf::{GgufFile, GgufWeights};
+use dlm_model::{LoadOptions, Model, Prepare, Session, prefill_batch, step_batch};
 use dlm_testkit::golden::{CaseResult, run_real_cases};
 
 #[test]
@@ -19,4 +25,48 @@ fn the_real_base_computes_the_golden_numbers() {
     assert!(results.len() >= 40, "only {} numbers were compared", results.len());
     let missed: Vec<&CaseResult> = results.iter().filter(|result| !result.pass).collect();
     assert!(missed.is_empty(), "{missed:#?}");
+}
+
+/// What a quantised model in the given form says after a prompt and two more tokens, alone and in a batch of six.
+fn alone_and_batched(base: &Path, prepare: Prepare) -> (Vec<f32>, Vec<f32>) {
+    let file = GgufFile::open(base).unwrap();
+    let config = config_from_gguf(&file).unwrap();
+    let source = GgufWeights::new(Arc::new(file)).unwrap();
+    let options = LoadOptions {
+        ctx: Ctx::new(2, Simd::detect()),
+        compute: Compute::F32,
+        keep_quantised: true,
+        prepare,
+    };
+    let model = Model::load(config, &source, options).unwrap();
+    let prompt = [504, 3575, 282, 4649, 314];
+    let mut alone = Session::new(&model, None, 16);
+    alone.prefill(&prompt).unwrap();
+    alone.step(7042).unwrap();
+    let one = alone.step(30).unwrap().to_vec();
+    let mut sessions: Vec<Session<'_>> = (0..6).map(|_| alone.sibling(16)).collect();
+    let mut refs: Vec<&mut Session<'_>> = sessions.iter_mut().collect();
+    let mut logits = Vec::new();
+    prefill_batch(&mut refs, &[prompt; 6], &mut logits).unwrap();
+    step_batch(&mut refs, &[7042; 6], &mut logits).unwrap();
+    step_batch(&mut refs, &[30; 6], &mut logits).unwrap();
+    (one, logits[..model.config.vocab].to_vec())
+}
+
+#[test]
+fn a_quantised_model_prepared_for_training_says_the_same_alone_and_in_a_batch() {
+    let Some(base) = std::env::var_os("DLM_TEST_BASE").map(PathBuf::from) else {
+        println!("SKIPPED: set DLM_TEST_BASE to SmolLM2-135M-Instruct.Q4_1.gguf");
+        return;
+    };
+    let largest = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let (alone, batched) = alone_and_batched(&base, Prepare::Both);
+    assert!(
+        largest(&alone, &batched) < 2e-3,
+        "same products, attention in another order"
+    );
+    // Integers with inputs rounded to eight bits: near, but not equal.
+    let (rounded, _) = alone_and_batched(&base, Prepare::Decode);
+    let distance = largest(&alone, &rounded);
+    assert!(distance > 1e-3 && distance < 1.5, "{distance}");
 }

@@ -139,7 +139,7 @@ impl Model {
             adapter,
             gains: forward.gains.as_ref(),
             dropout_seed: forward.dropout_seed,
-            turned: None,
+            few: None,
             is_training,
         }
     }

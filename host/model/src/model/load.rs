@@ -123,7 +123,10 @@ impl Model {
             layers.push(loader.layer(index, &mut modules)?);
         }
         let rotary = Rotary::new(&config.rope);
+        let is_packed = matches!(options.prepare, Prepare::Forward | Prepare::Both);
+        let pads_few_rows = is_packed && has_quantised(&layers, &head);
         Ok(Model {
+            pads_few_rows,
             ctx: options.ctx,
             compute: options.compute,
             embed,
@@ -136,6 +139,15 @@ impl Model {
             config,
         })
     }
+}
+
+fn has_quantised(layers: &[Layer], head: &Weight) -> bool {
+    let slots = layers.iter().flat_map(|layer| &layer.slots);
+    let mut weights = slots
+        .flat_map(|slot| &slot.parts)
+        .map(|part| &part.weight)
+        .chain([head]);
+    weights.any(|weight| !matches!(weight.ggml_type(), GgmlType::F32 | GgmlType::F16 | GgmlType::BF16))
 }
 
 struct Loader<'a> {
