@@ -50,9 +50,6 @@ pub fn run(args: &Train, global: &Global, console: &Console) -> Result<ExitCode,
     if args.dry_run {
         return Ok(show_plan(&prepared, args.json, console));
     }
-    if let Some(warning) = &prepared.base.facts.capability_warning {
-        console.warning(warning);
-    }
     show_details(&prepared, console);
     let report = train::run(&around, &command, &prepared)?;
     show(&report, args.json, console);
