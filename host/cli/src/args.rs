@@ -9,6 +9,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
+/// Keeps the options of every command apart from its own.
+const GLOBAL_HEADING: &str = "Global options";
+
 /// Turns a text file into a local language model.
 #[derive(Debug, Parser)]
 #[command(
@@ -45,16 +48,16 @@ pub struct Completion {
 pub struct Global {
     /// Folder of all stores and local bases [env: DLM_HOME] [default: ~/.dlm]
     // Not read by clap: a variable must not count as an argument where a bare command prints its help.
-    #[arg(long, value_name = "PATH", global = true, value_hint = ValueHint::DirPath)]
+    #[arg(long, value_name = "PATH", global = true, help_heading = GLOBAL_HEADING, value_hint = ValueHint::DirPath)]
     pub home: Option<PathBuf>,
     /// Print plan and resolver diagnostics on stderr
-    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    #[arg(short, long, global = true, help_heading = GLOBAL_HEADING, conflicts_with = "quiet")]
     pub verbose: bool,
     /// Print no informational lines
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = GLOBAL_HEADING)]
     pub quiet: bool,
     /// Use this many threads (default: every core); results do not depend on it
-    #[arg(long, value_name = "N", global = true, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_name = "N", global = true, help_heading = GLOBAL_HEADING, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
 }
 

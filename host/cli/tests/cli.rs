@@ -1,5 +1,7 @@
 //! The commands through the binary: exit codes, both streams, refusals, and the whole help tree.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 #[path = "cli/base.rs"]
 mod base;
 #[path = "cli/check.rs"]

@@ -7,7 +7,17 @@ fn a_good_document_is_described_and_no_home_is_made() {
     let lab = Lab::new();
     lab.document();
     let ran = lab.run(&["check", "a.dlm"]).ok();
-    insta::assert_snapshot!(ran.out, @"");
+    insta::assert_snapshot!(ran.out, @r#"
+    a.dlm
+      id        01HF7YAT0004106R0430MG2000
+      base      smollm2-135m
+      version   15 (current)
+      sections  2
+        line  type         id                adapter  holds
+        7     prose        dd2f4e53501d4a34  -        12 characters
+        9     instruction  e2fec986a6b78873  -        1 pair(s)
+      no problems
+    "#);
     assert_eq!(ran.err, "");
     assert!(!lab.path("home").exists());
 }
@@ -31,7 +41,7 @@ fn broken() -> Vec<(&'static str, Vec<u8>, &'static str, &'static str)> {
     vec![
         ("no frontmatter", b"just text\n".to_vec(), "FrontmatterError", "1:1"),
         ("not closed", with("\ntext\n"), "FrontmatterError", "1:1"),
-        ("not yaml", with("training: [\n---\n"), "FrontmatterError", "5:"),
+        ("not yaml", with("training: [\n---\n"), "FrontmatterError", "6:"),
         (
             "unknown key",
             with("trainnig: {}\n---\n"),
@@ -89,7 +99,27 @@ fn all_mistakes_come_at_once() {
         "---\ndlm_id: short\nbase_modle: x\n---\n\n::teach::\n\n::also::\n",
     );
     let ran = lab.run(&["check", "a.dlm"]).exits(1);
-    insta::assert_snapshot!(ran.err, @"");
+    insta::assert_snapshot!(ran.err, @r#"
+    parse: a.dlm:2:1: SchemaValidationError: dlm_id: expected a ULID (26 characters): `short` has `s` at position 1, expected upper-case Crockford base 32 (no I, L, O, U)
+      2 | dlm_id: short
+        | ^
+    a.dlm:2:1: SchemaValidationError: base_model: required key is missing
+      2 | dlm_id: short
+        | ^
+      hint: add `base_model: smollm2-135m`
+    a.dlm:3:1: SchemaValidationError: base_modle: unknown key, did you mean `base_model`?
+      3 | base_modle: x
+        | ^
+      hint: write `base_model` instead of `base_modle`
+    a.dlm:6:1: FenceError: unknown section type in `::teach::`, expected one of `prose`, `instruction`, `preference`, `image`, `audio`
+      6 | ::teach::
+        | ^
+      hint: put the line inside a code block if it is text
+    a.dlm:8:1: FenceError: unknown section type in `::also::`, expected one of `prose`, `instruction`, `preference`, `image`, `audio`
+      8 | ::also::
+        | ^
+      hint: put the line inside a code block if it is text
+    "#);
 }
 
 #[test]
@@ -101,7 +131,7 @@ fn rows_that_training_would_refuse_are_told_with_their_line() {
     let ran = lab
         .run(&["check", "a.dlm"])
         .ok()
-        .says(&["a.dlm:10: InstructionGrammarError"]);
+        .says(&["a.dlm:14: InstructionGrammarError"]);
     assert!(ran.out.contains("1 problem(s)"), "{}", ran.out);
 }
 

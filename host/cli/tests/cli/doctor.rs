@@ -8,11 +8,11 @@ fn the_report_is_complete_and_makes_nothing() {
     let report = lab.json(&["doctor", "--json"]);
     assert_eq!(report["capabilities"]["telemetry_posture"], "none");
     assert!(report["capabilities"]["cpu_cores"].as_u64().unwrap() >= 1);
-    assert_eq!(
-        report["bases"].as_array().unwrap().len(),
-        report["bases"].as_array().unwrap().len().max(20)
+    assert!(
+        report["bases"].as_array().unwrap().len() >= 20,
+        "the text bases of the registry"
     );
-    assert_eq!(report["home"], lab.path("home").display().to_string());
+    assert_eq!(report["home"], "[DIR]/home");
     let states: Vec<&str> = report["plugins"]
         .as_array()
         .unwrap()

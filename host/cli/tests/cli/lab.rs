@@ -64,6 +64,7 @@ impl Lab {
             .env("HOME", self.path("user"))
             .env("DLM_HOME", self.path("home"))
             .env("HF_HUB_OFFLINE", "1")
+            .env("COLUMNS", "100")
             .stdin(Stdio::null());
         command
     }
@@ -113,6 +114,17 @@ fn collect(root: &Path, folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
             let name = path.strip_prefix(root).unwrap().display().to_string();
             found.push((name, std::fs::read(&path).unwrap()));
         }
+    }
+}
+
+/// A child that does not outlive the test that started it, also when that test fails.
+pub struct Guarded(pub std::process::Child);
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // A child that has ended already is what the test wanted.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use crate::lab::Lab;
+use crate::lab::{Guarded, Lab};
 
 fn database(lab: &Lab) -> rusqlite::Connection {
     std::fs::create_dir_all(lab.store()).unwrap();
@@ -34,7 +34,11 @@ fn lab() -> Lab {
 #[test]
 fn runs_as_text_json_and_csv() {
     let lab = lab();
-    insta::assert_snapshot!(lab.run(&["metrics", "show", "a.dlm"]).ok().out, @"");
+    insta::assert_snapshot!(lab.run(&["metrics", "show", "a.dlm"]).ok().out, @r#"
+    Runs: 2
+      run_id=2 phase=cpt seed=7 status=running started=2999-01-01T00:00:00Z
+      run_id=1 phase=sft seed=42 status=ok started=2020-01-01T00:00:00Z
+    "#);
     let runs = lab.json(&["metrics", "show", "a.dlm", "--json"]);
     assert_eq!(runs["runs"][0]["run_id"], 2);
     assert_eq!(
@@ -117,16 +121,17 @@ fn a_damaged_database_is_told() {
 #[test]
 fn watching_follows_the_newest_run_and_ends_with_the_interrupt() {
     let lab = lab();
-    let mut child = lab
+    let child = lab
         .command()
         .args(["metrics", "watch", "a.dlm", "--poll-seconds", "0.05"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut child = Guarded(child);
+    let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
     let mut next = || lines.next().unwrap().unwrap();
     assert_eq!(next(), "→ following run_id=2");
-    assert_eq!(next(), "  step     1  loss=2.5000 lr=1.00e-04 grad_norm=0.2500");
+    assert_eq!(next(), "  step     1  loss=2.5000 lr=1.00e-4 grad_norm=0.2500");
     let connection = rusqlite::Connection::open(lab.store().join("metrics.sqlite")).unwrap();
     connection
         .execute(
@@ -136,7 +141,7 @@ fn watching_follows_the_newest_run_and_ends_with_the_interrupt() {
         .unwrap();
     assert!(next().starts_with("  step     2  loss=2.0000"));
     // SAFETY: the child is ours and has not been waited for, so the id is its own.
-    let sent = unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
+    let sent = unsafe { libc::kill(child.0.id() as i32, libc::SIGINT) };
     assert_eq!(sent, 0);
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(child.0.wait().unwrap().code(), Some(0));
 }

@@ -57,10 +57,18 @@ fn a_document_without_a_store() {
     let lab = Lab::new();
     lab.document();
     let ran = lab.run(&["show", "a.dlm"]).ok();
-    insta::assert_snapshot!(ran.out, @"");
+    insta::assert_snapshot!(ran.out, @r#"
+    a.dlm
+      dlm_id         01HF7YAT0004106R0430MG2000
+      base_model     smollm2-135m
+      store          not yet initialized (run dlm train)
+      sections       2 (2 new, 0 unchanged, 0 removed since the last run)
+                     dd2f4e53501d4a34  prose, line 7, new
+                     e2fec986a6b78873  instruction, line 9, new
+    "#);
     let report = lab.json(&["show", "a.dlm", "--json"]);
     assert_eq!(report["store_initialized"], false);
-    assert_eq!(report["source_path"], lab.path("a.dlm").display().to_string());
+    assert_eq!(report["source_path"], "[DIR]/a.dlm");
     assert_eq!(report["training_cache_config"]["prune_older_than_days"], 90);
     assert_eq!(report["base_security"]["trust_remote_code"], false);
     assert!(!lab.path("home").exists(), "reading makes nothing");
@@ -80,7 +88,23 @@ fn a_trained_document_as_text() {
         .next_back()
         .unwrap()
         .to_owned();
-    insta::assert_snapshot!(ran.out.replace(&size, "SIZE)"), @"");
+    insta::assert_snapshot!(ran.out.replace(&size, "SIZE)"), @r#"
+    a.dlm
+      dlm_id         01HF7YAT0004106R0430MG2000
+      base_model     smollm2-135m (revision 12fd25f)
+      store          [DIR]/home/store/01HF7YAT0004106R0430MG2000 (SIZE)
+      adapter        v0001
+                     adapter/versions/v0002 was left by a run that did not end
+      training runs  1 — last 2026-04-19T18:31:00
+                     run 1 completed, v0001, 150 steps, seed 42, loss 0.2500
+      exports        1
+                     2026-04-20T10:00:00  ollama Q4_K_M (base + adapter)
+      dlm.lock       absent
+      sections       2 (1 new, 1 unchanged, 1 removed since the last run)
+                     dd2f4e53501d4a34  prose, line 7, unchanged
+                     e2fec986a6b78873  instruction, line 9, new
+                     0123456789abcdef  removed
+    "#);
 }
 
 #[test]

