@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -20,7 +19,6 @@ pub struct Program {
 pub struct Call {
     pub stdout: String,
     pub stderr: String,
-    pub seconds: f64,
 }
 
 impl Program {
@@ -62,7 +60,6 @@ impl Program {
         arguments: &[S],
         is_shown: bool,
     ) -> Result<std::result::Result<Call, (String, String)>> {
-        let start = Instant::now();
         let output = Command::new(&self.path)
             .args(arguments)
             .env("DLM_HOME", &self.home)
@@ -75,7 +72,6 @@ impl Program {
         let call = Call {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            seconds: start.elapsed().as_secs_f64(),
         };
         Ok(if output.status.success() {
             Ok(call)

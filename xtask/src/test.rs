@@ -15,17 +15,11 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let quick = arguments.iter().any(|a| a == "--quick");
     let root = repository::root();
     std::env::set_current_dir(&root).context("entering the repository")?;
-    let mut failed = Vec::new();
-    let mut part = |name: &str, result: Result<()>| {
-        if let Err(error) = result {
-            eprintln!("xtask test: {name}: {error:#}");
-            failed.push(name.to_owned());
-        }
-    };
-    part("format", cargo(&["fmt", "--all", "--check"]));
-    part("edges", crate::edges::run(&[]));
-    part("plugins", crate::guests::run(&["--check".to_owned()]));
-    part(
+    let mut parts = Parts::default();
+    parts.add("format", cargo(&["fmt", "--all", "--check"]));
+    parts.add("edges", crate::edges::run(&[]));
+    parts.add("plugins", crate::guests::run(&["--check".to_owned()]));
+    parts.add(
         "clippy",
         cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     );
@@ -35,22 +29,38 @@ pub fn run(arguments: &[String]) -> Result<()> {
         Err(error) => eprintln!("xtask test: WITHOUT a real base ({error:#}); tests that need one are skipped"),
     }
     let counts = tests(base.as_deref().ok())?;
-    if counts.failed > 0 {
-        failed.push("tests".to_owned());
-    }
     if !quick {
-        part("golden", crate::golden::run(&[]));
+        parts.add("golden", crate::golden::run(&[]));
     }
+    let failed = counts.failed + parts.failed.len() as u64;
     println!(
-        "{} passed, {} failed, {} skipped",
-        counts.passed,
-        counts.failed + failed.len() as u64,
+        "{} passed, {failed} failed, {} skipped",
+        counts.passed + parts.passed,
         counts.skipped
     );
-    if failed.is_empty() {
+    if failed == 0 {
         Ok(())
     } else {
-        bail!("failed: {}", failed.join(", "))
+        bail!("failed: {} tests, and {:?}", counts.failed, parts.failed)
+    }
+}
+
+/// The parts beside the tests, each counted as one.
+#[derive(Default)]
+struct Parts {
+    passed: u64,
+    failed: Vec<String>,
+}
+
+impl Parts {
+    fn add(&mut self, name: &str, result: Result<()>) {
+        match result {
+            Ok(()) => self.passed += 1,
+            Err(error) => {
+                eprintln!("xtask test: {name}: {error:#}");
+                self.failed.push(name.to_owned());
+            }
+        }
     }
 }
 

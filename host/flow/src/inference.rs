@@ -129,7 +129,12 @@ pub fn load(
         ctx: Ctx::new(threads, simd(around.hardware.simd)),
         compute: Compute::F32,
         keep_quantised,
-        prepare: Prepare::Nothing,
+        // Single tokens of quantised weights are multiplied as integers; without this each token decodes every block.
+        prepare: if keep_quantised {
+            Prepare::Decode
+        } else {
+            Prepare::Nothing
+        },
     };
     let model = located
         .base

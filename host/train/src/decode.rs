@@ -4,7 +4,7 @@
 //! independent); finished sequences leave the batch.
 
 use dlm_core::Cancel;
-use dlm_model::{Adapter, Model, Session, SessionError, step_batch};
+use dlm_model::{Adapter, Model, Session, SessionError, prefill_batch, step_batch};
 
 /// Sequences generated side by side; bounds the memory of their caches.
 const BATCH: usize = 24;
@@ -62,13 +62,9 @@ fn continue_group<'m>(
     choose: &mut dyn FnMut(usize, usize, &[f32]) -> u32,
 ) -> Result<Vec<Vec<u32>>, SessionError> {
     let mut out = vec![Vec::new(); prompts.len()];
-    let mut running: Vec<Running<'m>> = Vec::new();
     let mut logits = Vec::new();
-    for (index, prompt) in prompts.iter().enumerate() {
-        let mut session = Session::new(model, adapter, prompt.ids.len() + prompt.tokens_max);
-        let next = choose(index, 0, session.prefill(&prompt.ids)?);
-        running.push(Running { index, session, next });
-    }
+    let mut running = read_prompts(model, adapter, prompts, &mut logits)?;
+    choose_next(&mut running, &out, &logits, choose);
     while !running.is_empty() && !cancel.is_cancelled() {
         running.retain(|r| {
             let tokens = &mut out[r.index];
@@ -84,12 +80,47 @@ fn continue_group<'m>(
         let tokens: Vec<u32> = running.iter().map(|r| r.next).collect();
         let mut sessions: Vec<&mut Session<'m>> = running.iter_mut().map(|r| &mut r.session).collect();
         step_batch(&mut sessions, &tokens, &mut logits)?;
-        let vocab = logits.len() / tokens.len();
-        for (r, row) in running.iter_mut().zip(logits.chunks_exact(vocab)) {
-            r.next = choose(r.index, out[r.index].len(), row);
-        }
+        choose_next(&mut running, &out, &logits, choose);
     }
     Ok(out)
+}
+
+/// Reads all prompts in one pass; the sessions share what depends on the adapter alone.
+fn read_prompts<'m>(
+    model: &'m Model,
+    adapter: Option<&'m Adapter>,
+    prompts: &[Prompt],
+    logits: &mut Vec<f32>,
+) -> Result<Vec<Running<'m>>, SessionError> {
+    let mut running: Vec<Running<'m>> = Vec::with_capacity(prompts.len());
+    for (index, prompt) in prompts.iter().enumerate() {
+        let context = prompt.ids.len() + prompt.tokens_max;
+        let session = match running.first() {
+            Some(first) => first.session.sibling(context),
+            None => Session::new(model, adapter, context),
+        };
+        running.push(Running {
+            index,
+            session,
+            next: 0,
+        });
+    }
+    let ids: Vec<&[u32]> = prompts.iter().map(|p| p.ids.as_slice()).collect();
+    let mut sessions: Vec<&mut Session<'m>> = running.iter_mut().map(|r| &mut r.session).collect();
+    prefill_batch(&mut sessions, &ids, logits)?;
+    Ok(running)
+}
+
+fn choose_next(
+    running: &mut [Running<'_>],
+    out: &[Vec<u32>],
+    logits: &[f32],
+    choose: &mut dyn FnMut(usize, usize, &[f32]) -> u32,
+) {
+    let vocab = logits.len() / running.len().max(1);
+    for (r, row) in running.iter_mut().zip(logits.chunks_exact(vocab.max(1))) {
+        r.next = choose(r.index, out[r.index].len(), row);
+    }
 }
 
 /// Returns the index of the largest logit, the lowest index among equals.

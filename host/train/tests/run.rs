@@ -22,7 +22,8 @@ fn base() -> OpenedBase {
 }
 
 fn load(base: &OpenedBase, threads: usize) -> Model {
-    base.load(LoadOptions::exact(Ctx::new(threads, Simd::detect()))).unwrap()
+    base.load(LoadOptions::exact(Ctx::new(threads, Simd::detect())))
+        .unwrap()
 }
 
 fn rows() -> Vec<SourceRow> {
@@ -33,12 +34,25 @@ fn rows() -> Vec<SourceRow> {
         body,
         is_validation: false,
     };
-    let pair = |i: u32, q: &str, a: &str| row(i, SourceBody::Pair { question: q.into(), answer: a.into() });
+    let pair = |i: u32, q: &str, a: &str| {
+        row(
+            i,
+            SourceBody::Pair {
+                question: q.into(),
+                answer: a.into(),
+            },
+        )
+    };
     vec![
         pair(0, "Who is it?", "It is Ann."),
         pair(1, "What is the sum of 3 and 4?", "7"),
         pair(2, "Where is the boat?", "At sea."),
-        row(3, SourceBody::Prose { text: "The boat is at sea.".into() }),
+        row(
+            3,
+            SourceBody::Prose {
+                text: "The boat is at sea.".into(),
+            },
+        ),
     ]
 }
 
@@ -51,7 +65,11 @@ fn recipe(steps: u64) -> Recipe {
         batch_tokens_max: 4096,
         clip: Some(1.0),
         weight_decay: 0.0,
-        augment: Some(Augment { share: 0.7, drop_function: 0.3, drop_content: 0.1 }),
+        augment: Some(Augment {
+            share: 0.7,
+            drop_function: 0.3,
+            drop_content: 0.1,
+        }),
         noise_share: 0.2,
         clean_share: 0.2,
         hold_rows_per_step: 0,
@@ -68,7 +86,13 @@ fn recipe(steps: u64) -> Recipe {
 }
 
 fn spec() -> AdapterSpec {
-    AdapterSpec { kind: AdapterKind::Lora, r: 4, alpha: 8.0, dropout: 0.1, targets: vec!["all-linear".into()] }
+    AdapterSpec {
+        kind: AdapterKind::Lora,
+        r: 4,
+        alpha: 8.0,
+        dropout: 0.1,
+        targets: vec!["all-linear".into()],
+    }
 }
 
 /// Everything of a run that a test may change.
@@ -107,7 +131,15 @@ fn run_with(model: &Model, base: &OpenedBase, setup: Setup<'_>) -> Result<Outcom
 fn run(model: &Model, base: &OpenedBase, recipe: &Recipe, resume: Option<TrainState>) -> (Outcome, Vec<TrainState>) {
     let kept = RefCell::new(Vec::new());
     let rows = rows();
-    let setup = Setup { rows: &rows, recipe, hold: None, resume, progress: &Quiet, cancel: &Cancel::new(), kept: &kept };
+    let setup = Setup {
+        rows: &rows,
+        recipe,
+        hold: None,
+        resume,
+        progress: &Quiet,
+        cancel: &Cancel::new(),
+        kept: &kept,
+    };
     let outcome = run_with(model, base, setup).unwrap();
     (outcome, kept.into_inner())
 }
@@ -119,7 +151,12 @@ fn a_run_lowers_the_loss_and_repeats_itself() {
     let (first, states) = run(&model, &base, &recipe(60), None);
     let (second, _) = run(&model, &base, &recipe(60), None);
     assert_eq!(first.adapter.params, second.adapter.params);
-    assert!(first.loss < 0.7 * states[0].header.last_loss, "{} after {}", first.loss, states[0].header.last_loss);
+    assert!(
+        first.loss < 0.7 * states[0].header.last_loss,
+        "{} after {}",
+        first.loss,
+        states[0].header.last_loss
+    );
     assert_eq!(first.ending, Ending::Complete);
 }
 
@@ -131,7 +168,11 @@ fn resumed_equals_uninterrupted_from_every_step() {
     assert_eq!(states.len() as u64, STEPS - 1);
     for state in states {
         let (resumed, _) = run(&model, &base, &recipe(STEPS), Some(state.clone()));
-        assert_eq!(resumed.adapter.params, whole.adapter.params, "from step {}", state.header.step);
+        assert_eq!(
+            resumed.adapter.params, whole.adapter.params,
+            "from step {}",
+            state.header.step
+        );
         assert_eq!(resumed.state, whole.state);
     }
 }
@@ -152,7 +193,10 @@ fn accumulation_over_single_rows_is_one_batch() {
     let model = load(&base, 1);
     // Dropout masks hang on the place of a row in its batch, so they are off where batches differ.
     let without_dropout = |limit: usize| {
-        let recipe = Recipe { batch_tokens_max: limit, ..recipe(3) };
+        let recipe = Recipe {
+            batch_tokens_max: limit,
+            ..recipe(3)
+        };
         let adapter = Adapter::init(&model, &AdapterSpec { dropout: 0.0, ..spec() }, 5).unwrap();
         let rows = rows();
         let digest = run_digest(&recipe, &rows, &adapter, "base");
@@ -171,7 +215,12 @@ fn accumulation_over_single_rows_is_one_batch() {
         train(&input, adapter, &digest, None).unwrap()
     };
     let (whole, split) = (without_dropout(4096), without_dropout(1));
-    assert!((whole.loss - split.loss).abs() < 1e-5 * whole.loss, "{} and {}", whole.loss, split.loss);
+    assert!(
+        (whole.loss - split.loss).abs() < 1e-5 * whole.loss,
+        "{} and {}",
+        whole.loss,
+        split.loss
+    );
 }
 
 #[test]
@@ -190,8 +239,15 @@ fn ctrl_c_keeps_the_state_and_resuming_ends_alike() {
     let (rows, recipe) = (rows(), recipe(STEPS));
     let (cancel, kept) = (Cancel::new(), RefCell::new(Vec::new()));
     let interrupter = Interrupter(&cancel, 5);
-    let setup =
-        Setup { rows: &rows, recipe: &recipe, hold: None, resume: None, progress: &interrupter, cancel: &cancel, kept: &kept };
+    let setup = Setup {
+        rows: &rows,
+        recipe: &recipe,
+        hold: None,
+        resume: None,
+        progress: &interrupter,
+        cancel: &cancel,
+        kept: &kept,
+    };
     let stopped = run_with(&model, &base, setup).unwrap();
     assert_eq!((stopped.ending, stopped.state.header.step), (Ending::Cancelled, 5));
     let (resumed, _) = run(&model, &base, &recipe, Some(stopped.state));
@@ -204,7 +260,10 @@ fn a_state_of_another_run_is_refused() {
     let base = base();
     let model = load(&base, 1);
     let (_, states) = run(&model, &base, &recipe(STEPS), None);
-    let other = Recipe { lr: 1e-3, ..recipe(STEPS) };
+    let other = Recipe {
+        lr: 1e-3,
+        ..recipe(STEPS)
+    };
     let (rows, kept) = (rows(), RefCell::new(Vec::new()));
     let setup = Setup {
         rows: &rows,
@@ -222,7 +281,11 @@ fn a_state_of_another_run_is_refused() {
 fn infinity_stops_the_run_and_names_the_step() {
     let base = base();
     let model = load(&base, 1);
-    let wild = Recipe { lr: 1e30, clip: None, ..recipe(STEPS) };
+    let wild = Recipe {
+        lr: 1e30,
+        clip: None,
+        ..recipe(STEPS)
+    };
     let (rows, kept) = (rows(), RefCell::new(Vec::new()));
     let setup = Setup {
         rows: &rows,
@@ -244,7 +307,13 @@ fn infinity_stops_the_run_and_names_the_step() {
 fn rows_without_training_side_are_refused() {
     let base = base();
     let model = load(&base, 1);
-    let held: Vec<SourceRow> = rows().into_iter().map(|row| SourceRow { is_validation: true, ..row }).collect();
+    let held: Vec<SourceRow> = rows()
+        .into_iter()
+        .map(|row| SourceRow {
+            is_validation: true,
+            ..row
+        })
+        .collect();
     let (recipe, kept) = (recipe(STEPS), RefCell::new(Vec::new()));
     let setup = Setup {
         rows: &held,
@@ -265,7 +334,13 @@ fn obeying_the_held_out_loss_keeps_the_best_weights() {
     let mut rows = rows();
     rows[2].is_validation = true;
     // A rate that overshoots: the last weights are worse on the held-out row than some before.
-    let recipe = Recipe { lr: 0.05, obeys_eval: true, eval_every: 1, eval_patience: 100, ..recipe(30) };
+    let recipe = Recipe {
+        lr: 0.05,
+        obeys_eval: true,
+        eval_every: 1,
+        eval_patience: 100,
+        ..recipe(30)
+    };
     let kept = RefCell::new(Vec::new());
     let setup = Setup {
         rows: &rows,
@@ -279,7 +354,11 @@ fn obeying_the_held_out_loss_keeps_the_best_weights() {
     let outcome = run_with(&model, &base, setup).unwrap();
     let header = &outcome.state.header;
     assert_eq!(Some(outcome.eval.unwrap().loss), header.best_loss);
-    assert!(header.best_step.unwrap() < 30, "the best step was {:?}", header.best_step);
+    assert!(
+        header.best_step.unwrap() < 30,
+        "the best step was {:?}",
+        header.best_step
+    );
     assert_ne!(outcome.adapter.params, outcome.state.params);
 }
 
@@ -287,13 +366,22 @@ fn obeying_the_held_out_loss_keeps_the_best_weights() {
 fn the_hold_keeps_the_base_nearer() {
     let base = base();
     let model = load(&base, 2);
-    let options = HoldOptions { rows: 10, greedy_share: 0.5, tokens_max: 8, top: 16 };
+    let options = HoldOptions {
+        rows: 10,
+        greedy_share: 0.5,
+        tokens_max: 8,
+        top: 16,
+    };
     let hold = HoldSet::prepare(&model, base.text(), &options, &Quiet, &Cancel::new()).unwrap();
     assert_eq!(hold.len(), 10);
     assert_eq!(HoldSet::from_bytes(&hold.to_bytes()).unwrap(), hold);
     let rows = rows();
     let moved = |hold_rows: usize| {
-        let recipe = Recipe { hold_rows_per_step: hold_rows, hold_weight: 5.0, ..recipe(40) };
+        let recipe = Recipe {
+            hold_rows_per_step: hold_rows,
+            hold_weight: 5.0,
+            ..recipe(40)
+        };
         let kept = RefCell::new(Vec::new());
         let setup = Setup {
             rows: &rows,
@@ -322,7 +410,13 @@ fn recall_counts_what_was_learned() {
     let base = base();
     let model = load(&base, 2);
     let rows = rows();
-    let learn = Recipe { lr: 0.02, augment: None, noise_share: 0.0, rows_per_step: 4, ..recipe(150) };
+    let learn = Recipe {
+        lr: 0.02,
+        augment: None,
+        noise_share: 0.0,
+        rows_per_step: 4,
+        ..recipe(150)
+    };
     let kept = RefCell::new(Vec::new());
     let setup = Setup {
         rows: &rows,

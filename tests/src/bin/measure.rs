@@ -156,7 +156,7 @@ fn generate(file: &str, prompt: usize, new: usize, threads: usize) -> Result<Val
         ctx: Ctx::new(threads, Simd::detect()),
         compute: Compute::F32,
         keep_quantised: true,
-        prepare: Prepare::Nothing,
+        prepare: Prepare::Decode,
     };
     let model = open(file)?.load(options)?;
     let ids: Vec<u32> = (0..prompt as u32).map(|i| 100 + i * 37 % 20000).collect();

@@ -382,7 +382,6 @@ impl Regime {
             window_tokens: Knob::chosen(window, "prose is the point of this document"),
             windows: windows(rows.prose_tokens, window),
             weight: Knob::chosen(1.0, "prose is the point of this document"),
-            ..prose
         }
     }
 
