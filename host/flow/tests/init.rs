@@ -1,5 +1,7 @@
 //! `init` with a person at the terminal and with a base that only a hub knows; the command line tests the rest.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
