@@ -56,7 +56,8 @@ pub fn locate(
         ));
     }
     let manifest = store.manifest()?;
-    let resolved = base::resolve(around, &front.base_model)?;
+    let pinned = manifest.as_ref().and_then(|m| m.base_model_revision.as_deref());
+    let resolved = base::resolve_pinned(around, &front.base_model, pinned)?;
     licence::decide(
         &resolved.record,
         &LicenceInput {
@@ -71,7 +72,7 @@ pub fn locate(
         true => None,
         false => Some(current_adapter(&store, path, subject)?),
     };
-    let base = base::open(around, &front.base_model, is_base_only)?;
+    let base = base::open_resolved(around, resolved, is_base_only)?;
     let text = match &adapter {
         Some((directory, _)) => TextModel::from_dir(directory, Some(base.resolved.record.template))?,
         None => base.opened.text_as(base.resolved.record.template)?,

@@ -96,8 +96,10 @@ pub fn prepare(around: &Surroundings<'_>, command: &TrainCommand) -> Result<Prep
     rows::check_trainable(&document)?;
     let front = document.parsed.frontmatter();
     let store = Store::new(&around.home, &front.dlm_id);
-    let resolved = base::resolve(around, &front.base_model)?;
-    let stored = store.manifest()?.and_then(|m| m.license_acceptance);
+    let manifest = store.manifest()?;
+    let pinned = manifest.as_ref().and_then(|m| m.base_model_revision.clone());
+    let resolved = base::resolve_pinned(around, &front.base_model, pinned.as_deref())?;
+    let stored = manifest.and_then(|m| m.license_acceptance);
     let licence = licence::decide(
         &resolved.record,
         &LicenceInput {
@@ -108,7 +110,7 @@ pub fn prepare(around: &Surroundings<'_>, command: &TrainCommand) -> Result<Prep
             hub_root: &command.hub_root,
         },
     )?;
-    let base = base::open(around, &front.base_model, true)?;
+    let base = base::open_resolved(around, resolved, true)?;
     let text = base.opened.text_as(base.resolved.record.template)?;
     let seed = command.seed.unwrap_or(front.training.seed);
     let options = TrainOptions {

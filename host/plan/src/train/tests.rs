@@ -533,7 +533,7 @@ fn a_plan_survives_json() {
     let text = serde_json::to_string(&plan).unwrap();
     assert_eq!(serde_json::from_str::<TrainPlan>(&text).unwrap(), plan);
     assert!(
-        text.contains(r#""lora_r":{"value":32,"origin":"chosen","reason":"#),
+        text.contains(r#""lora_r":{"value":16,"origin":"chosen","reason":"#),
         "{text}"
     );
 }
