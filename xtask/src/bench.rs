@@ -305,8 +305,9 @@ fn startup() -> Result<String> {
     for arguments in [vec!["--version".into()], vec!["show".into(), path(&document)]] {
         let mut times = Vec::new();
         for _ in 0..5 {
-            let script = "import resource,subprocess,sys\nsubprocess.run(sys.argv[1:],stdout=subprocess.DEVNULL,stderr=subprocess.DEVNULL)\n\
-                u=resource.getrusage(resource.RUSAGE_CHILDREN)\nprint((u.ru_utime+u.ru_stime)*1000)";
+            let script = "import resource,subprocess,sys\n\
+                b=resource.getrusage(resource.RUSAGE_CHILDREN)\nsubprocess.run(sys.argv[1:],stdout=subprocess.DEVNULL,stderr=subprocess.DEVNULL)\n\
+                u=resource.getrusage(resource.RUSAGE_CHILDREN)\nprint((u.ru_utime+u.ru_stime-b.ru_utime-b.ru_stime)*1000)";
             let output = Command::new("python3")
                 .args(["-c", script])
                 .arg(&program)

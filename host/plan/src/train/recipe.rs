@@ -31,7 +31,7 @@ pub const PROSE_RATE_SHARE: f64 = 0.5;
 /// Document rows in one update. Measured: 8 short rows; larger batches give too few updates on small documents.
 pub const ROWS_PER_STEP: u32 = 8;
 /// Updates aimed at. Measured: 90 answer 33 of 34 pairs of the example and 48 of 68 paraphrases.
-pub const STEPS_TARGET: u64 = 90;
+pub const STEPS_TARGET: u64 = 100;
 /// Updates at most for documents so large that even [`EPOCHS_MIN`] passes would take longer.
 pub const STEPS_MAX: u64 = 1500;
 /// Passes over every pair at least: a fact seen less often does not stick.
@@ -79,7 +79,7 @@ pub const HOLD: HoldPlan = HoldPlan {
     is_on: true,
     // Measured with three or four.
     rows_per_step: 4,
-    strength: 1.0,
+    strength: 1.5,
     // The base's 64 likeliest tokens carry nearly all of its mass.
     top_k: 64,
     // Made once per base and cached; enough that a row comes back only every 24 updates.
@@ -101,7 +101,7 @@ pub const AUGMENT: AugmentPlan = AugmentPlan {
 pub const NOISE: NoisePlan = NoisePlan {
     is_on: true,
     share: 0.2,
-    clean_tail: 0.2,
+    clean_tail: 0.25,
 };
 
 /// Parameters above which a CPU run is refused unless forced (`training.md` 5.4; exactly this many passes).
