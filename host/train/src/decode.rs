@@ -4,6 +4,7 @@
 //! independent); finished sequences leave the batch.
 
 use dlm_core::Cancel;
+pub use dlm_model::sampling::argmax;
 use dlm_model::{Adapter, Model, Session, SessionError, prefill_batch, step_batch};
 
 /// Sequences generated side by side; bounds the memory of their caches.
@@ -121,17 +122,6 @@ fn choose_next(
     for (r, row) in running.iter_mut().zip(logits.chunks_exact(vocab.max(1))) {
         r.next = choose(r.index, out[r.index].len(), row);
     }
-}
-
-/// Returns the index of the largest logit, the lowest index among equals.
-pub fn argmax(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (i, value) in logits.iter().enumerate() {
-        if *value > logits[best] {
-            best = i;
-        }
-    }
-    best as u32
 }
 
 #[cfg(test)]
