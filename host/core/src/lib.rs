@@ -8,6 +8,7 @@ pub mod cancel;
 pub mod event;
 pub mod failure;
 pub mod hardware;
+pub mod http_rule;
 pub mod lock;
 pub mod manifest;
 pub mod ports;

@@ -1,9 +1,17 @@
 //! The ports: traits through which a use case reaches the world, each implemented in one edge crate and faked in tests.
 
 pub mod base_source;
+pub mod destination;
+pub mod guest_http;
 pub mod http;
+pub mod judge;
+pub mod model;
+pub mod plugin;
 pub mod process;
+pub mod secrets;
 pub mod target;
+pub mod teacher;
+pub mod templates;
 
 pub use base_source::{BaseRequest, BaseSource, BaseSourceError, RemoteBase, Snapshot};
 pub use http::{Http, HttpError, HttpMethod, HttpRequest, HttpResponse};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use dlm_core::FailureKind;
-use dlm_core::ports::target::{TargetError, TargetErrorDetail};
+use dlm_core::ports::target::{PluginFailure, PluginFailureDetail};
 
 /// World of every plugin that this crate runs so far.
 const WORLD: &str = "target-plugin";
@@ -255,10 +255,10 @@ impl PluginError {
     }
 }
 
-impl From<PluginError> for TargetError {
-    fn from(error: PluginError) -> TargetError {
+impl From<PluginError> for PluginFailure {
+    fn from(error: PluginError) -> PluginFailure {
         let detail = error.who().map(|who| {
-            Box::new(TargetErrorDetail {
+            Box::new(PluginFailureDetail {
                 plugin: who.plugin.clone(),
                 version: who.version.clone(),
                 world: WORLD,
@@ -273,7 +273,7 @@ impl From<PluginError> for TargetError {
                 },
             })
         });
-        TargetError {
+        PluginFailure {
             code: error.code(),
             subject: error.subject(),
             kind: error.kind(),

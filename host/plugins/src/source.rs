@@ -7,7 +7,7 @@ use dlm_core::Cancel;
 use dlm_core::event::Progress;
 use dlm_core::ports::http::Http;
 use dlm_core::ports::process::Process;
-use dlm_core::ports::target::{ExportTarget, TargetError, TargetSource};
+use dlm_core::ports::target::{ExportTarget, PluginFailure, TargetSource};
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 
@@ -84,7 +84,7 @@ impl Targets {
     /// Reads the grant flags; makes no engine.
     ///
     /// **Errors**: a grant that cannot be read or names no known plugin.
-    pub fn new(facts: RunFacts, ports: Ports, flags: &GrantFlags) -> Result<Targets, TargetError> {
+    pub fn new(facts: RunFacts, ports: Ports, flags: &GrantFlags) -> Result<Targets, PluginFailure> {
         Ok(Targets {
             facts,
             ports,
@@ -196,12 +196,12 @@ impl TargetSource for Targets {
         builtins().iter().map(|builtin| builtin.name.to_owned()).collect()
     }
 
-    fn check(&self, selector: &str) -> Result<(), TargetError> {
+    fn check(&self, selector: &str) -> Result<(), PluginFailure> {
         self.find(selector)?;
         Ok(())
     }
 
-    fn open(&self, selector: &str) -> Result<Box<dyn ExportTarget>, TargetError> {
+    fn open(&self, selector: &str) -> Result<Box<dyn ExportTarget>, PluginFailure> {
         let builtin = self.find(selector)?;
         builtin.checked_sha256()?;
         let argument = selector.split_once(':').map_or("", |(_, argument)| argument);

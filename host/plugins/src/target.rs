@@ -1,7 +1,7 @@
 //! A plugin as an export target: the port of `dlm-core` on one side, the contract's types on the other.
 
 use dlm_core::ports::target::{
-    ArtifactKind, ExportTarget, Stage, TargetAdapter, TargetBase, TargetChat, TargetError, TargetInfo, TargetPlan,
+    ArtifactKind, ExportTarget, Stage, TargetAdapter, TargetBase, TargetChat, PluginFailure, TargetInfo, TargetPlan,
     TargetPrepared, TargetProbe, TargetRegistration, TargetSmoke,
 };
 use wasmtime::Engine;
@@ -145,15 +145,15 @@ impl ExportTarget for PluginTarget {
         &self.info
     }
 
-    fn prepare(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<TargetPrepared, TargetError> {
+    fn prepare(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<TargetPrepared, PluginFailure> {
         Ok(self.prepare_files(plan, stage)?)
     }
 
-    fn install(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<Option<TargetRegistration>, TargetError> {
+    fn install(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<Option<TargetRegistration>, PluginFailure> {
         Ok(self.install_result(plan, stage)?)
     }
 
-    fn smoke(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<TargetSmoke, TargetError> {
+    fn smoke(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<TargetSmoke, PluginFailure> {
         self.loaded.store.data_mut().stage = Some(stage.clone());
         Ok(crate::smoke::run(self, &wire_plan(plan))?)
     }

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use crate::failure::{FailureKind, Hints};
+use super::plugin::PluginFailure;
 
 /// The artefact kinds a target can ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,49 +197,6 @@ pub struct TargetReport {
     pub smoke: TargetSmoke,
 }
 
-/// A target failed or was stopped. It carries everything the command line shows, because the caller cannot know the
-/// error types of the plugin host.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct TargetError {
-    /// Machine-readable, such as `plugin::limit`.
-    pub code: &'static str,
-    /// The word in front of the message: `export`, `smoke`, `ollama`, …
-    pub subject: String,
-    pub kind: FailureKind,
-    pub message: String,
-    pub hints: Vec<String>,
-    /// Who was running and what was missing, for `--json`.
-    pub detail: Option<Box<TargetErrorDetail>>,
-}
-
-/// Who was running when a target failed, and what it lacked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TargetErrorDetail {
-    pub plugin: String,
-    pub version: String,
-    pub world: &'static str,
-    pub function: Option<&'static str>,
-    /// The capability that is missing, in grant syntax.
-    pub capability: Option<String>,
-    /// The limit that was passed, such as `memory`.
-    pub limit: Option<String>,
-}
-
-impl Hints for TargetError {
-    fn subject(&self) -> &str {
-        &self.subject
-    }
-
-    fn kind(&self) -> FailureKind {
-        self.kind
-    }
-
-    fn hints(&self) -> Vec<String> {
-        self.hints.clone()
-    }
-}
-
 /// Finds targets by name.
 pub trait TargetSource {
     /// The known names, in the order in which messages list them. Starts nothing.
@@ -248,12 +205,12 @@ pub trait TargetSource {
     /// Checks that `selector` (`name` or `name:argument`) names a target, without starting it.
     ///
     /// **Errors**: code `plugin::unknown`, a misuse that lists the known names.
-    fn check(&self, selector: &str) -> Result<(), TargetError>;
+    fn check(&self, selector: &str) -> Result<(), PluginFailure>;
 
     /// Opens the target that `selector` names.
     ///
     /// **Errors**: as [`TargetSource::check`]; and when the plugin cannot be loaded or refuses.
-    fn open(&self, selector: &str) -> Result<Box<dyn ExportTarget>, TargetError>;
+    fn open(&self, selector: &str) -> Result<Box<dyn ExportTarget>, PluginFailure>;
 }
 
 /// One opened target.
@@ -262,15 +219,15 @@ pub trait ExportTarget {
     fn info(&self) -> &TargetInfo;
 
     /// Writes the target's files into the stage's directory, all of them or none.
-    fn prepare(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<TargetPrepared, TargetError>;
+    fn prepare(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<TargetPrepared, PluginFailure>;
 
     /// Registers the result with the runtime, where it has a notion of that.
-    fn install(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<Option<TargetRegistration>, TargetError>;
+    fn install(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<Option<TargetRegistration>, PluginFailure>;
 
     /// Serves the result once and asks it a question.
     ///
     /// **Errors**: an answer that is missing, empty or other than the probe's is an error with subject `smoke`.
-    fn smoke(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<TargetSmoke, TargetError>;
+    fn smoke(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<TargetSmoke, PluginFailure>;
 }
 
 /// How far [`run_target`] goes.
@@ -290,7 +247,7 @@ pub fn run_target(
     plan: &TargetPlan,
     stage: &Stage,
     run: TargetRun,
-) -> Result<TargetReport, TargetError> {
+) -> Result<TargetReport, PluginFailure> {
     let prepared = target.prepare(plan, stage)?;
     let registration = if run.is_installed {
         target.install(plan, stage)?

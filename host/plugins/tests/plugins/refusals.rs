@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use dlm_core::FailureKind;
-use dlm_core::ports::target::{ExportTarget, TargetError, TargetReport, TargetRun, TargetSmoke, run_target};
+use dlm_core::ports::target::{ExportTarget, PluginFailure, TargetReport, TargetRun, TargetSmoke, run_target};
 use dlm_plugins::GrantFlags;
 
 use crate::fakes::{HASTY, PORT, SMALL, TEST_TARGET, World, finished, grant};
 use crate::targets::plan;
 
 /// Takes the test guest through a whole export under small limits, little time where the deed is an endless loop.
-fn tell(world: &World, flags: &GrantFlags, told: &str) -> Result<TargetReport, TargetError> {
+fn tell(world: &World, flags: &GrantFlags, told: &str) -> Result<TargetReport, PluginFailure> {
     let is_endless = told.contains(" loop");
     let targets = world.targets(flags).with_limits(if is_endless { HASTY } else { SMALL });
     let mut target = targets.open_bytes("test-target", TEST_TARGET, told)?;
@@ -23,7 +23,7 @@ fn tell(world: &World, flags: &GrantFlags, told: &str) -> Result<TargetReport, T
 
 /// Tells the guest to do something without any grant; it must be refused with `code`.
 #[track_caller]
-fn refused(told: &str, code: &str) -> TargetError {
+fn refused(told: &str, code: &str) -> PluginFailure {
     let world = World::new();
     let error = tell(&world, &GrantFlags::default(), told).unwrap_err();
     assert_eq!(error.code, code, "{told}: {error}");
@@ -41,7 +41,7 @@ fn refused(told: &str, code: &str) -> TargetError {
 }
 
 #[track_caller]
-fn limited(told: &str, limit: &str, raised: Option<&str>) -> TargetError {
+fn limited(told: &str, limit: &str, raised: Option<&str>) -> PluginFailure {
     let error = refused(told, "plugin::limit");
     assert_eq!(error.detail.as_ref().unwrap().limit.as_deref(), Some(limit));
     match raised {

@@ -1,7 +1,7 @@
 //! The llama-server target: its files, and its smoke test against a server that is played.
 
 use dlm_core::ports::http::{HttpMethod, HttpRequest};
-use dlm_core::ports::target::{TargetError, TargetPlan, TargetProbe, TargetRun, TargetSmoke, TargetSource, run_target};
+use dlm_core::ports::target::{PluginFailure, TargetPlan, TargetProbe, TargetRun, TargetSmoke, TargetSource, run_target};
 use dlm_plugins::GrantFlags;
 
 use crate::fakes::{PORT, TEST_TARGET, World, grant};
@@ -36,7 +36,7 @@ fn serve(world: &World, tokens: &'static str, answer: &'static str) {
     });
 }
 
-fn smoke(world: &World, plan: &TargetPlan) -> Result<TargetSmoke, TargetError> {
+fn smoke(world: &World, plan: &TargetPlan) -> Result<TargetSmoke, PluginFailure> {
     export(world, "llama-server", plan, WHOLE).map(|report| report.smoke)
 }
 

@@ -2,7 +2,7 @@
 
 use dlm_core::FailureKind;
 use dlm_core::ports::target::{
-    TargetAdapter, TargetBase, TargetChat, TargetError, TargetPlan, TargetReport, TargetRun, TargetSource, run_target,
+    TargetAdapter, TargetBase, TargetChat, PluginFailure, TargetPlan, TargetReport, TargetRun, TargetSource, run_target,
 };
 use dlm_plugins::GrantFlags;
 
@@ -48,7 +48,7 @@ pub fn plan() -> TargetPlan {
     }
 }
 
-pub fn export(world: &World, target: &str, plan: &TargetPlan, run: TargetRun) -> Result<TargetReport, TargetError> {
+pub fn export(world: &World, target: &str, plan: &TargetPlan, run: TargetRun) -> Result<TargetReport, PluginFailure> {
     let mut target = world.targets(&GrantFlags::default()).open(target)?;
     run_target(&mut *target, plan, &world.stage(), run)
 }
@@ -64,7 +64,7 @@ pub const WHOLE: TargetRun = TargetRun {
 };
 
 /// Writes the Modelfile of a changed plan.
-fn modelfile(change: impl FnOnce(&mut TargetPlan)) -> Result<String, TargetError> {
+fn modelfile(change: impl FnOnce(&mut TargetPlan)) -> Result<String, PluginFailure> {
     let world = World::new();
     let mut plan = plan();
     change(&mut plan);
