@@ -271,6 +271,8 @@ impl From<PluginError> for PluginFailure {
                     PluginError::Limit { limit, .. } => Some((*limit).to_owned()),
                     _ => None,
                 },
+                after_ms: None,
+                status: None,
             })
         });
         PluginFailure {

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use super::plugin::PluginFailure;
+pub use super::plugin::{PluginFailure, PluginFailureDetail};
 
 /// The artefact kinds a target can ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
