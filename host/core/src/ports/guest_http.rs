@@ -97,6 +97,10 @@ pub enum GuestHttpError {
 /// Sends requests for guests.
 pub trait GuestHttp: Send + Sync {
     /// Sends one request under `rules`; no packet leaves before every check of its hop has passed.
-    fn send(&self, request: &GuestRequest, rules: &[HttpRule], cancel: &Cancel)
-    -> Result<GuestResponse, GuestHttpError>;
+    fn send(
+        &self,
+        request: &GuestRequest,
+        rules: &[HttpRule],
+        cancel: &Cancel,
+    ) -> Result<GuestResponse, GuestHttpError>;
 }
