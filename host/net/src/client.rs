@@ -10,7 +10,7 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body, Proxy};
 
 /// Time to reach a server; a hub that is out of reach should be known soon.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time without a byte after which a connection counts as dead.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Redirects in one request; the hub needs two.
@@ -76,16 +76,13 @@ pub(crate) fn agent(proxy: Option<&str>, ca_pem: Option<&[u8]>) -> Result<Agent,
         setting: "proxy",
         reason: "its address is not valid".into(),
     })?;
-    let mut tls = TlsConfig::builder();
-    if let Some(pem) = ca_pem {
-        tls = tls.root_certs(roots(pem)?);
-    }
+    let tls = tls(ca_pem)?;
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
         .proxy(proxy)
-        .tls_config(tls.build())
+        .tls_config(tls)
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .timeout_recv_response(Some(IDLE_TIMEOUT))
         .timeout_per_read(Some(IDLE_TIMEOUT))
@@ -94,9 +91,19 @@ pub(crate) fn agent(proxy: Option<&str>, ca_pem: Option<&[u8]>) -> Result<Agent,
     Ok(config.into())
 }
 
+/// How servers are known: by the bundled root certificates or by those of `ca_pem`, never by none.
+pub(crate) fn tls(ca_pem: Option<&[u8]>) -> Result<TlsConfig, SettingError> {
+    let mut tls = TlsConfig::builder();
+    if let Some(pem) = ca_pem {
+        tls = tls.root_certs(roots(pem)?);
+    }
+    Ok(tls.build())
+}
+
 /// A setting that no client can be made with.
-#[derive(Debug)]
-pub(crate) struct SettingError {
+#[derive(Debug, thiserror::Error)]
+#[error("the {setting} cannot be used: {reason}")]
+pub struct SettingError {
     pub setting: &'static str,
     pub reason: String,
 }

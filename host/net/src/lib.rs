@@ -5,11 +5,14 @@
 //! credentials never leave the host they were given for, and nothing knows what a model or a document is.
 
 mod client;
+pub mod guest;
 pub mod http;
 pub mod hub;
 pub mod local;
 pub mod loopback;
 
+pub use client::SettingError;
+pub use guest::{GuestClient, GuestSettings, Resolve, SystemResolver};
 pub use http::{AllowedHost, AllowedHttp};
 pub use hub::{Hub, HubSettings};
 pub use local::{LocalHttp, free_loopback_port};

@@ -171,9 +171,10 @@ impl ParsedUrl {
     }
 }
 
+/// As messages and logs carry it: short, and without the query, which may hold what is nobody else's business.
 impl fmt::Display for ParsedUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&shown(self.as_str()))
+        f.write_str(&shown(&format!("{}{}", self.origin(), self.url.path())))
     }
 }
 

@@ -263,6 +263,10 @@ fn hosts_of_secrets_are_read_alone() {
 fn messages_hold_no_control_characters() {
     let error = ParsedUrl::parse("https://a.example/\u{1b}[31m\n").unwrap_err();
     assert!(!error.to_string().contains(char::is_control), "{error}");
+    assert_eq!(
+        url("https://a.example/v1?key=hunter2").to_string(),
+        "https://a.example/v1"
+    );
 }
 
 fn hosts() -> impl Strategy<Value = String> {

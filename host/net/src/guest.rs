@@ -1,0 +1,186 @@
+//! The HTTP of plugins: every hop checked against the rules, every address checked before it is connected to.
+//!
+//! Invariants (`plugins.md` section 16): no packet leaves before the checks of its hop; a name is resolved once a hop, and
+//! the connection goes to an address of that answer; redirects are followed here and nowhere else; certificates are always
+//! checked; a secret reaches hosts of its own grant by https or on this machine; at most 8 exchanges are under way; a
+//! cancelled caller has its answer within a poll. With a proxy the last step of resolving is the proxy's: names and
+//! addresses are checked, the address behind a name cannot be.
+
+mod address;
+mod authorise;
+mod exchange;
+mod headers;
+mod proxies;
+
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use dlm_core::Cancel;
+use dlm_core::http_rule::HttpRule;
+use dlm_core::ports::guest_http::{GuestHttp, GuestHttpError, GuestRequest, GuestResponse};
+use ureq::tls::TlsConfig;
+
+use crate::client::{SettingError, tls};
+pub use authorise::{Resolve, SystemResolver};
+use exchange::Stop;
+use proxies::Proxies;
+
+/// Exchanges under way at one moment; further ones wait.
+const IN_FLIGHT_MAX: usize = 8;
+/// How often a waiting caller looks at its cancel flag.
+const POLL: Duration = Duration::from_millis(20);
+
+/// How guests reach the network; the default is directly, with the bundled root certificates.
+#[derive(Clone, Debug, Default)]
+pub struct GuestSettings {
+    /// Proxy for https addresses (`HTTPS_PROXY`).
+    pub https_proxy: Option<String>,
+    /// Proxy for http addresses (`HTTP_PROXY`); it must let `CONNECT` through.
+    pub http_proxy: Option<String>,
+    /// Hosts that are asked directly (`NO_PROXY`). This machine always is.
+    pub no_proxy: Option<String>,
+    /// PEM root certificates that replace the bundled ones (the content of `SSL_CERT_FILE`).
+    pub ca_pem: Option<Vec<u8>>,
+    /// The switch that forbids connections, as the user set it (`--offline`); none when online.
+    pub offline: Option<String>,
+}
+
+/// The `GuestHttp` port over real sockets.
+#[derive(Clone, Debug)]
+pub struct GuestClient(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    tls: TlsConfig,
+    proxies: Proxies,
+    offline: Option<String>,
+    resolver: Box<dyn Resolve>,
+    slots: Arc<Slots>,
+}
+
+impl GuestClient {
+    /// A client with the machine's own resolver; opens no connection.
+    ///
+    /// **Errors** on a bad proxy address, bad certificates.
+    pub fn new(settings: &GuestSettings) -> Result<GuestClient, SettingError> {
+        GuestClient::with_resolver(settings, Box::new(SystemResolver))
+    }
+
+    /// A client that asks `resolver` for the addresses of names.
+    pub fn with_resolver(settings: &GuestSettings, resolver: Box<dyn Resolve>) -> Result<GuestClient, SettingError> {
+        let proxies = Proxies::new(
+            settings.https_proxy.as_deref(),
+            settings.http_proxy.as_deref(),
+            settings.no_proxy.as_deref(),
+        )?;
+        Ok(GuestClient(Arc::new(Inner {
+            tls: tls(settings.ca_pem.as_deref())?,
+            proxies,
+            offline: settings.offline.clone(),
+            resolver,
+            slots: Arc::new(Slots::default()),
+        })))
+    }
+}
+
+impl GuestHttp for GuestClient {
+    fn send(
+        &self,
+        request: &GuestRequest,
+        rules: &[HttpRule],
+        cancel: &Cancel,
+    ) -> Result<GuestResponse, GuestHttpError> {
+        if let Some(switch) = &self.0.offline {
+            return Err(GuestHttpError::Denied {
+                capability: String::new(),
+                message: format!("{switch} forbids connections"),
+            });
+        }
+        let slot = self.0.slots.take(cancel).ok_or(GuestHttpError::Cancelled)?;
+        let stop = Arc::new(Stop::at(Instant::now() + request.timeout.min(TIMEOUT_MAX)));
+        let (done, result) = mpsc::sync_channel(1);
+        let (inner, asked, allowed, stopped) = (self.0.clone(), request.clone(), rules.to_vec(), stop.clone());
+        let work = move || {
+            // A caller that has left no longer listens.
+            let _unheard = done.send(exchange::run(&inner, &asked, &allowed, &stopped));
+            drop(slot);
+        };
+        let thread = std::thread::Builder::new().name("guest-http".into()).spawn(work);
+        thread.map_err(|e| GuestHttpError::Unreachable {
+            url: shown(request),
+            reason: format!("no thread for the request: {e}"),
+        })?;
+        loop {
+            let left = stop.deadline.saturating_duration_since(Instant::now());
+            match result.recv_timeout(POLL.min(left)) {
+                Ok(result) => return result,
+                Err(RecvTimeoutError::Timeout) if cancel.is_cancelled() => {
+                    stop.stop();
+                    return Err(GuestHttpError::Cancelled);
+                }
+                Err(RecvTimeoutError::Timeout) if left.is_zero() => {
+                    stop.stop();
+                    return Err(exchange::timed_out(&shown(request), request));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(GuestHttpError::Unreachable {
+                        url: shown(request),
+                        reason: "the request's thread has failed".into(),
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Longer times are this long; it is above every ceiling of the limits, and an instant can hold it.
+const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The request's address for messages.
+fn shown(request: &GuestRequest) -> String {
+    match dlm_core::http_rule::ParsedUrl::parse(&request.url) {
+        Ok(url) => url.to_string(),
+        Err(error) => error.url,
+    }
+}
+
+/// How many exchanges are under way.
+#[derive(Debug, Default)]
+struct Slots {
+    taken: Mutex<usize>,
+    freed: Condvar,
+}
+
+/// One of the slots, until it is dropped.
+struct Slot(Arc<Slots>);
+
+impl Slots {
+    /// Waits for a free slot; none when the caller is cancelled.
+    fn take(self: &Arc<Slots>, cancel: &Cancel) -> Option<Slot> {
+        let mut taken = self.lock();
+        loop {
+            if cancel.is_cancelled() {
+                return None;
+            }
+            if *taken < IN_FLIGHT_MAX {
+                *taken += 1;
+                return Some(Slot(self.clone()));
+            }
+            let woken = self.freed.wait_timeout(taken, POLL);
+            taken = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, usize> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        *self.0.lock() -= 1;
+        self.0.freed.notify_one();
+    }
+}
