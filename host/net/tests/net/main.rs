@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in test support a failed step is a failed test")]
 
+mod guest;
 mod hub;
 mod loopback;
 mod server;
