@@ -1,4 +1,4 @@
-//! `cargo xtask guests`: builds every plugin of `components/` into `plugins/<name>/`, those for tests (their folder's name
+//! `cargo xtask guests [--check] [NAME…]`: builds every plugin of `components/` into `plugins/<name>/`, those for tests (their folder's name
 //! begins with `test-`) into `tests/guests/<name>/`.
 //!
 //! Per plugin two files are written: `plugin.wasm`, a component with its manifest inside, and `plugin.toml`, the record of
@@ -23,7 +23,7 @@ use toolchain::Toolchain;
 struct Record {
     name: String,
     version: String,
-    world: String,
+    worlds: Vec<String>,
     capabilities: Vec<String>,
     size: u64,
     sha256: String,
@@ -42,17 +42,16 @@ struct Guest {
 
 /// Runs the command.
 pub fn run(arguments: &[String]) -> anyhow::Result<()> {
-    let is_check = match arguments {
-        [] => false,
-        [flag] if flag == "--check" => true,
-        _ => bail!("usage: cargo xtask guests [--check]"),
+    let (is_check, names) = match arguments {
+        [flag, names @ ..] if flag == "--check" => (true, names),
+        names => (false, names),
     };
     // The encoder is a large dependency that no other chore needs, so it is compiled only here.
     if !cfg!(feature = "guests") && (!is_check || Toolchain::find().is_ok()) {
         return rerun(arguments);
     }
     let root = repository::root();
-    let guests = find(&root)?;
+    let guests = find(&root, names)?;
     if is_check {
         check(&root, &guests)
     } else {
@@ -96,8 +95,12 @@ fn build(root: &Path, guests: &[Guest]) -> anyhow::Result<()> {
         );
         write(&folder.join("plugin.toml"), text.as_bytes())?;
         println!(
-            "{} {}: {} bytes, sha256 {}",
-            record.name, record.version, record.size, record.sha256
+            "{} {}: {} bytes, sha256 {}, imports {}",
+            record.name,
+            record.version,
+            record.size,
+            record.sha256,
+            imports(&bytes)?.join(" ")
         );
     }
     Ok(())
@@ -149,10 +152,15 @@ fn make(root: &Path, guest: &Guest, toolchain: &Toolchain) -> anyhow::Result<Vec
 }
 
 #[cfg(feature = "guests")]
-use component::encode;
+use component::{encode, imports};
 
 #[cfg(not(feature = "guests"))]
 fn encode(_module: &[u8], _manifest: &[u8]) -> anyhow::Result<Vec<u8>> {
+    bail!("this xtask was built without the feature `guests`")
+}
+
+#[cfg(not(feature = "guests"))]
+fn imports(_component: &[u8]) -> anyhow::Result<Vec<String>> {
     bail!("this xtask was built without the feature `guests`")
 }
 
@@ -164,19 +172,29 @@ fn record(root: &Path, guest: &Guest, bytes: &[u8], compiler: &str) -> anyhow::R
         .filter_map(|request| request.get("capability")?.as_str().map(str::to_owned))
         .collect();
     let kinds = guest.manifest.get("kinds").and_then(toml::Value::as_array);
-    let kind = kinds
-        .and_then(|kinds| kinds.first()?.as_str())
-        .context("`kinds` is missing")?;
+    let kinds = kinds
+        .context("`kinds` is missing")?
+        .iter()
+        .filter_map(toml::Value::as_str);
     Ok(Record {
         name: guest.name()?.to_owned(),
         version: guest.text("version")?.to_owned(),
-        world: format!("{kind}-plugin"),
+        worlds: kinds.map(world).collect(),
         capabilities,
         size: bytes.len() as u64,
         sha256: repository::sha256(bytes),
         source_sha256: source_sha256(root, guest)?,
         compiler: compiler.to_owned(),
     })
+}
+
+/// The world of a kind.
+fn world(kind: &str) -> String {
+    match kind {
+        "destination" => "push-plugin".to_owned(),
+        "templates" => "template-plugin".to_owned(),
+        other => format!("{other}-plugin"),
+    }
 }
 
 /// Hash of everything a guest is built from: its folder, the SDK, the workspace files of `components/`, and `wit/`.
@@ -197,7 +215,8 @@ fn source_sha256(root: &Path, guest: &Guest) -> anyhow::Result<String> {
     Ok(repository::hex(&hash.finalize()))
 }
 
-fn find(root: &Path) -> anyhow::Result<Vec<Guest>> {
+/// The guests of these folder or plugin names, or all.
+fn find(root: &Path, names: &[String]) -> anyhow::Result<Vec<Guest>> {
     let components = root.join("components");
     let mut guests = Vec::new();
     for entry in std::fs::read_dir(&components).with_context(|| format!("cannot list {}", components.display()))? {
@@ -218,6 +237,15 @@ fn find(root: &Path) -> anyhow::Result<Vec<Guest>> {
         });
     }
     guests.sort_by(|a, b| a.krate.cmp(&b.krate));
+    let is_called = |guest: &Guest, name: &String| guest.krate == *name || guest.name().is_ok_and(|own| own == name);
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| !guests.iter().any(|guest| is_called(guest, name)))
+    {
+        let known: Vec<&str> = guests.iter().map(|guest| guest.krate.as_str()).collect();
+        bail!("no guest `{unknown}`; the guests are {}", known.join(", "));
+    }
+    guests.retain(|guest| names.is_empty() || names.iter().any(|name| is_called(guest, name)));
     Ok(guests)
 }
 

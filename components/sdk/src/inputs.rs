@@ -1,8 +1,8 @@
 //! Finding the artefacts that a plan speaks of.
 
+use crate::Error;
 use crate::artifacts;
 use crate::target::Plan;
-use crate::types::Error;
 
 /// The staged paths of an export's model and, unless merged, its adapter.
 pub struct Weights {

@@ -6,9 +6,8 @@
 mod smoke;
 
 use dlm_plugin::process::Argument;
-use dlm_plugin::target::{Endpoint, Info, Launch, Plan, Prepared, Registration, SmokePlan, SmokeReport};
-use dlm_plugin::types::Identity;
-use dlm_plugin::{Error, Target, artifacts, inputs, output, text};
+use dlm_plugin::target::{Endpoint, Info, Launch, Plan, Prepared, SmokePlan, SmokeReport, Target};
+use dlm_plugin::{Error, artifacts, inputs, output, text};
 
 const TEMPLATE_FILE: &str = "chat-template.jinja";
 const SCRIPT_FILE: &str = "llama-server_launch.sh";
@@ -19,35 +18,35 @@ const READY_TIMEOUT_MS: u32 = 180_000;
 struct LlamaServer;
 
 impl Target for LlamaServer {
-    fn open(arg: String) -> Result<Info, Error> {
-        dlm_plugin::explain_panics();
-        dlm_plugin::no_argument("llama-server", &arg)?;
-        Ok(Info {
-            identity: Identity {
-                name: "llama-server".to_owned(),
-                detail: Some("launch script for the server of llama.cpp".to_owned()),
-            },
+    fn open(argument: &str) -> Result<Self, Error> {
+        dlm_plugin::no_argument("target", "llama-server", argument)?;
+        Ok(LlamaServer)
+    }
+
+    fn info(&self) -> Info {
+        Info {
+            identity: dlm_plugin::identity("llama-server", "launch script for the server of llama.cpp"),
             accepts: vec![artifacts::Kind::Gguf],
             platforms: Vec::new(),
             programs: vec!["llama-server".to_owned()],
-        })
+        }
     }
 
-    fn prepare(plan: Plan) -> Result<Prepared, Error> {
-        let weights = inputs::weights(&plan)?;
+    fn prepare(&mut self, plan: &Plan) -> Result<Prepared, Error> {
+        let weights = inputs::weights(plan)?;
         let mut files = Vec::new();
         let template = plan.chat.as_ref().map(|chat| chat.template.trim_end());
         if let Some(template) = template {
             output::write(TEMPLATE_FILE, format!("{template}\n").as_bytes(), false)?;
             files.push(TEMPLATE_FILE.to_owned());
         }
-        let script = text::launch_script(&[], &script_words(&plan, &weights, template.is_some()));
+        let script = text::launch_script(&[], &script_words(plan, &weights, template.is_some()));
         output::write(SCRIPT_FILE, script.as_bytes(), true)?;
         files.push(SCRIPT_FILE.to_owned());
         Ok(Prepared {
             files,
             entry: Some(SCRIPT_FILE.to_owned()),
-            launch: Some(launch(&plan, &weights, template.is_some())),
+            launch: Some(launch(plan, &weights, template.is_some())),
             smoke: SmokePlan::Custom,
             install_preview: Vec::new(),
             usage: vec![
@@ -57,14 +56,10 @@ impl Target for LlamaServer {
         })
     }
 
-    fn install(_plan: Plan) -> Result<Option<Registration>, Error> {
-        Ok(None)
-    }
-
-    fn smoke(plan: Plan, endpoint: Option<Endpoint>) -> Result<SmokeReport, Error> {
+    fn smoke(&mut self, plan: &Plan, endpoint: Option<&Endpoint>) -> Result<SmokeReport, Error> {
         let endpoint =
             endpoint.ok_or_else(|| Error::InvalidInput("the smoke test needs a started server".to_owned()))?;
-        smoke::run(&plan, &endpoint.url)
+        smoke::run(plan, &endpoint.url)
     }
 }
 
@@ -121,4 +116,4 @@ fn launch(plan: &Plan, weights: &inputs::Weights, has_template: bool) -> Launch 
     }
 }
 
-dlm_plugin::bindings::export!(LlamaServer);
+dlm_plugin::export_target!(LlamaServer);

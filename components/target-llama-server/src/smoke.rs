@@ -1,8 +1,9 @@
 //! The smoke test: the server's prompt has our token ids, and its greedy answer is our greedy answer.
 
+use dlm_plugin::http::Request;
 use dlm_plugin::serde_json::{Value, json};
 use dlm_plugin::target::{Plan, Probe, SmokeReport};
-use dlm_plugin::{Error, http, log, text};
+use dlm_plugin::{Error, log, openai, text};
 
 /// Reading a prompt of a few hundred tokens on a slow machine.
 const ANSWER_TIMEOUT_MS: u32 = 300_000;
@@ -85,45 +86,39 @@ fn ask(url: &str, messages: &Value, new_tokens_max: u32) -> Result<String, Error
         "cache_prompt": false,
         "stream": false,
     });
-    let (status, answer) = http::post_json(&format!("{url}/v1/chat/completions"), &request, ANSWER_TIMEOUT_MS)?;
+    let (status, answer) = post_json(&format!("{url}/v1/chat/completions"), &request)?;
     if status != 200 {
         return Err(rejected("chat", status, &answer));
     }
     content(&answer).ok_or_else(|| Error::Corrupt("the server's answer has no `choices[0].message.content`".to_owned()))
 }
 
-/// The text of an answer: a string, or a list whose `text` parts are joined by newlines.
+/// The text of an answer.
 fn content(answer: &Value) -> Option<String> {
-    let content = answer.get("choices")?.get(0)?.get("message")?.get("content")?;
-    match content {
-        Value::String(text) => Some(text.clone()),
-        Value::Array(parts) => {
-            let texts: Vec<&str> = parts.iter().filter_map(|part| part.get("text")?.as_str()).collect();
-            Some(texts.join("\n"))
-        }
-        Value::Null => Some(String::new()),
-        _ => None,
-    }
+    openai::text_of(answer.pointer("/choices/0/message/content")?)
+}
+
+/// Posts JSON; gives the status and the answer, `Null` when it is not JSON.
+fn post_json(url: &str, body: &Value) -> Result<(u16, Value), Error> {
+    let answer = Request::post(url).json(body).timeout_ms(ANSWER_TIMEOUT_MS).send()?;
+    let json = dlm_plugin::serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+    Ok((answer.status, json))
 }
 
 /// Says where the server's prompt tokens differ from the host's, if they do. A server without these two endpoints is
 /// not asked.
 fn drift(url: &str, messages: &Value, probe: &Probe) -> Result<Option<String>, Error> {
     let body = json!({"messages": messages});
-    let (status, rendered) = http::post_json(&format!("{url}/apply-template"), &body, ANSWER_TIMEOUT_MS)?;
+    let (status, rendered) = post_json(&format!("{url}/apply-template"), &body)?;
     if status == 404 || status == 501 {
-        log::write(
-            log::Level::Warn,
-            "this llama-server cannot show its prompt; token ids were not compared",
-            &[],
-        );
+        log::warn("this llama-server cannot show its prompt; token ids were not compared");
         return Ok(None);
     }
     let Some(prompt) = rendered.get("prompt").and_then(Value::as_str) else {
         return Err(rejected("template", status, &rendered));
     };
     let body = json!({"content": prompt, "add_special": true, "parse_special": true});
-    let (status, tokenized) = http::post_json(&format!("{url}/tokenize"), &body, ANSWER_TIMEOUT_MS)?;
+    let (status, tokenized) = post_json(&format!("{url}/tokenize"), &body)?;
     let Some(tokens) = tokenized.get("tokens").and_then(Value::as_array) else {
         return Err(rejected("tokenize", status, &tokenized));
     };
@@ -152,8 +147,6 @@ fn rejected(what: &str, status: u16, answer: &Value) -> Error {
         .and_then(|error| error.get("message"))
         .and_then(Value::as_str)
         .unwrap_or("no message");
-    Error::Rejected(dlm_plugin::types::Rejection {
-        message: format!("the server refused the {what} request with status {status}: {message}"),
-        status: Some(i32::from(status)),
-    })
+    let message = format!("the server refused the {what} request with status {status}: {message}");
+    Error::rejected(i32::from(status), message)
 }

@@ -7,38 +7,37 @@ mod name;
 mod runtime;
 mod template;
 
-use dlm_plugin::target::{Endpoint, Info, Plan, Prepared, Registration, SmokePlan, SmokeReport};
-use dlm_plugin::types::Identity;
-use dlm_plugin::{Error, Target, artifacts, inputs, output, run, text};
+use dlm_plugin::target::{Endpoint, Info, Plan, Prepared, Registration, SmokePlan, SmokeReport, Target};
+use dlm_plugin::{Error, artifacts, inputs, output, run, text};
 
 const MODELFILE: &str = "Modelfile";
 
 struct Ollama;
 
 impl Target for Ollama {
-    fn open(arg: String) -> Result<Info, Error> {
-        dlm_plugin::explain_panics();
-        dlm_plugin::no_argument("ollama", &arg)?;
-        Ok(Info {
-            identity: Identity {
-                name: "ollama".to_owned(),
-                detail: Some("Modelfile, registered with `ollama create`".to_owned()),
-            },
+    fn open(argument: &str) -> Result<Self, Error> {
+        dlm_plugin::no_argument("target", "ollama", argument)?;
+        Ok(Ollama)
+    }
+
+    fn info(&self) -> Info {
+        Info {
+            identity: dlm_plugin::identity("ollama", "Modelfile, registered with `ollama create`"),
             accepts: vec![artifacts::Kind::Gguf],
             platforms: Vec::new(),
             programs: vec!["ollama".to_owned()],
-        })
+        }
     }
 
-    fn prepare(plan: Plan) -> Result<Prepared, Error> {
+    fn prepare(&mut self, plan: &Plan) -> Result<Prepared, Error> {
         name::check(&plan.name)?;
-        let weights = inputs::weights(&plan)?;
+        let weights = inputs::weights(plan)?;
         let facts = run::get();
         let made = modelfile::Made {
             by: format!("dlm {}", facts.host_version),
             at: text::utc(facts.unix_ms),
         };
-        let body = modelfile::write(&plan, &weights, &made)?;
+        let body = modelfile::write(plan, &weights, &made)?;
         output::write(MODELFILE, body.as_bytes(), false)?;
         Ok(Prepared {
             files: vec![MODELFILE.to_owned()],
@@ -53,19 +52,19 @@ impl Target for Ollama {
         })
     }
 
-    fn install(plan: Plan) -> Result<Option<Registration>, Error> {
+    fn install(&mut self, plan: &Plan) -> Result<Option<Registration>, Error> {
         name::check(&plan.name)?;
         let version = runtime::version()?;
         runtime::create(&plan.name, MODELFILE)?;
         Ok(Some(Registration {
-            name: plan.name,
+            name: plan.name.clone(),
             runtime_version: Some(version),
         }))
     }
 
-    fn smoke(plan: Plan, _endpoint: Option<Endpoint>) -> Result<SmokeReport, Error> {
+    fn smoke(&mut self, plan: &Plan, _endpoint: Option<&Endpoint>) -> Result<SmokeReport, Error> {
         runtime::ask(&plan.name)
     }
 }
 
-dlm_plugin::bindings::export!(Ollama);
+dlm_plugin::export_target!(Ollama);

@@ -2,7 +2,6 @@
 
 use dlm_plugin::process::{self, Argument, Command, Finished};
 use dlm_plugin::target::SmokeReport;
-use dlm_plugin::types::Rejection;
 use dlm_plugin::{Error, text};
 
 const PROGRAM: &str = "ollama";
@@ -50,14 +49,9 @@ pub fn create(name: &str, modelfile: &str) -> Result<(), Error> {
     if finished.status == 0 {
         return Ok(());
     }
-    Err(Error::Rejected(Rejection {
-        message: format!(
-            "exit status {}: {}",
-            finished.status,
-            text::last_lines(&String::from_utf8_lossy(&finished.stderr), 5)
-        ),
-        status: Some(finished.status),
-    }))
+    let said = text::last_lines(&String::from_utf8_lossy(&finished.stderr), 5);
+    let message = format!("exit status {}: {said}", finished.status);
+    Err(Error::rejected(finished.status, message))
 }
 
 /// Asks the created model one question.

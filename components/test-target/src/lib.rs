@@ -1,40 +1,37 @@
 //! A target that does what a test tells it: one deed a run, named by the argument of `open`, in the form
 //! `<phase> <deed> [<detail>]`; the same guest with the deed `nothing` is the well-behaved twin.
 
-use dlm_plugin::bindings::dlm::plugin::{http, secrets};
+use dlm_plugin::http::Request;
 use dlm_plugin::process::{Argument, Command};
-use dlm_plugin::target::{Endpoint, Info, Launch, Plan, Prepared, Registration, SmokePlan, SmokeReport};
-use dlm_plugin::types::Identity;
-use dlm_plugin::{Error, Target, artifacts, log, output, process, progress, run};
-use std::cell::RefCell;
+use dlm_plugin::target::{Endpoint, Info, Launch, Plan, Prepared, Registration, SmokePlan, SmokeReport, Target};
+use dlm_plugin::{Error, artifacts, log, output, process, progress, run, secrets};
 use std::hint::black_box;
 
-thread_local! {
-    static TOLD: RefCell<String> = const { RefCell::new(String::new()) };
+struct TestTarget {
+    told: String,
 }
 
-struct TestTarget;
-
 impl Target for TestTarget {
-    fn open(arg: String) -> Result<Info, Error> {
-        dlm_plugin::explain_panics();
-        TOLD.with_borrow_mut(|told| *told = arg);
-        act("open")?;
-        Ok(Info {
-            identity: Identity {
-                name: "test-target".to_owned(),
-                detail: Some("escape \u{1b}[31m".to_owned()),
-            },
-            accepts: vec![artifacts::Kind::Gguf],
-            platforms: Vec::new(),
-            programs: vec!["server".to_owned()],
+    fn open(argument: &str) -> Result<Self, Error> {
+        act(argument, "open")?;
+        Ok(TestTarget {
+            told: argument.to_owned(),
         })
     }
 
-    fn prepare(_plan: Plan) -> Result<Prepared, Error> {
+    fn info(&self) -> Info {
+        Info {
+            identity: dlm_plugin::identity("test-target", "escape \u{1b}[31m"),
+            accepts: vec![artifacts::Kind::Gguf],
+            platforms: Vec::new(),
+            programs: vec!["server".to_owned()],
+        }
+    }
+
+    fn prepare(&mut self, _plan: &Plan) -> Result<Prepared, Error> {
         output::write("note.txt", b"written by prepare", false)?;
-        act("prepare")?;
-        let told = TOLD.with_borrow(String::clone);
+        let told = self.told.as_str();
+        act(told, "prepare")?;
         let launch = Launch {
             program: if told == "prepare launch-other" { "sh" } else { "server" }.to_owned(),
             arguments: vec![Argument::Text("--port".to_owned()), Argument::Text("{port}".to_owned())],
@@ -54,7 +51,7 @@ impl Target for TestTarget {
             ],
             entry: None,
             launch: is_served.then_some(launch),
-            smoke: match told.as_str() {
+            smoke: match told {
                 "smoke server-chat" => SmokePlan::OpenaiChat,
                 _ if is_served => SmokePlan::Custom,
                 _ => SmokePlan::NoServer,
@@ -64,13 +61,13 @@ impl Target for TestTarget {
         })
     }
 
-    fn install(_plan: Plan) -> Result<Option<Registration>, Error> {
-        act("install")?;
+    fn install(&mut self, _plan: &Plan) -> Result<Option<Registration>, Error> {
+        act(&self.told, "install")?;
         Ok(None)
     }
 
-    fn smoke(_plan: Plan, endpoint: Option<Endpoint>) -> Result<SmokeReport, Error> {
-        act("smoke")?;
+    fn smoke(&mut self, _plan: &Plan, endpoint: Option<&Endpoint>) -> Result<SmokeReport, Error> {
+        act(&self.told, "smoke")?;
         if let Some(endpoint) = endpoint {
             let status = get(&format!("{}/answer", endpoint.url))?;
             return Ok(SmokeReport {
@@ -85,8 +82,7 @@ impl Target for TestTarget {
     }
 }
 
-fn act(phase: &str) -> Result<(), Error> {
-    let told = TOLD.with_borrow(String::clone);
+fn act(told: &str, phase: &str) -> Result<(), Error> {
     let mut words = told.splitn(3, ' ');
     if words.next() != Some(phase) {
         return Ok(());
@@ -158,16 +154,7 @@ fn deep(depth: u64) -> u64 {
 }
 
 fn get(url: &str) -> Result<u16, Error> {
-    let response = http::send(&http::Request {
-        method: http::Method::Get,
-        url: url.to_owned(),
-        headers: Vec::new(),
-        secret_headers: Vec::new(),
-        body: Vec::new(),
-        timeout_ms: None,
-        follow_redirects: 0,
-    })?;
-    Ok(response.status())
+    Ok(Request::get(url).send()?.status)
 }
 
-dlm_plugin::bindings::export!(TestTarget);
+dlm_plugin::export_target!(TestTarget);

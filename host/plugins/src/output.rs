@@ -53,6 +53,12 @@ impl Output {
         self.files.contains_key(name)
     }
 
+    /// True for a kept file, and for a folder that holds one.
+    pub fn holds(&self, name: &str) -> bool {
+        let is_below = |file: &String| file.strip_prefix(name).is_some_and(|rest| rest.starts_with('/'));
+        self.contains(name) || self.files.keys().any(is_below)
+    }
+
     pub fn names(&self) -> Vec<String> {
         self.files.keys().cloned().collect()
     }

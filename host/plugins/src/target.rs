@@ -1,7 +1,7 @@
 //! A plugin as an export target: the port of `dlm-core` on one side, the contract's types on the other.
 
 use dlm_core::ports::target::{
-    ArtifactKind, ExportTarget, Stage, TargetAdapter, TargetBase, TargetChat, PluginFailure, TargetInfo, TargetPlan,
+    ArtifactKind, ExportTarget, PluginFailure, Stage, TargetAdapter, TargetBase, TargetChat, TargetInfo, TargetPlan,
     TargetPrepared, TargetProbe, TargetRegistration, TargetSmoke,
 };
 use wasmtime::Engine;
@@ -205,8 +205,10 @@ fn wire_plan(plan: &TargetPlan) -> wire::Plan {
 fn wire_base(base: &TargetBase) -> wire::BaseModel {
     wire::BaseModel {
         reference: base.reference.clone(),
+        hub_id: base.hub_id.clone(),
         revision: base.revision.clone(),
         architecture: base.architecture.clone(),
+        layers: base.layers,
         context_length: base.context_length,
         license: base.license.clone(),
     }

@@ -1,7 +1,7 @@
 //! From a core module to a component with its manifest.
 
 use anyhow::Context;
-use wit_component::ComponentEncoder;
+use wit_component::{ComponentEncoder, DecodedWasm};
 
 /// Name of the custom section that holds the manifest, JSON.
 const MANIFEST_SECTION: &str = "dlm:plugin-manifest";
@@ -16,6 +16,21 @@ pub fn encode(module: &[u8], manifest: &[u8]) -> anyhow::Result<Vec<u8>> {
         .context("cannot make a component")?;
     append_section(&mut bytes, MANIFEST_SECTION, manifest);
     Ok(bytes)
+}
+
+/// The interfaces that a component imports, without the package's name.
+pub fn imports(component: &[u8]) -> anyhow::Result<Vec<String>> {
+    let decoded = wit_component::decode(component).context("cannot read the component's world")?;
+    let DecodedWasm::Component(resolve, world) = decoded else {
+        anyhow::bail!("a package of WIT, a component was expected");
+    };
+    let names = resolve.worlds[world]
+        .imports
+        .keys()
+        .map(|key| resolve.name_world_key(key));
+    Ok(names
+        .map(|name| name.strip_prefix("dlm:plugin/").unwrap_or(&name).to_owned())
+        .collect())
 }
 
 /// Appends a custom section: id 0, size, name with its length, contents.

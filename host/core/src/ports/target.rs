@@ -50,8 +50,12 @@ pub struct Stage {
 pub struct TargetBase {
     /// Registry key or `hf:org/name`.
     pub reference: String,
+    /// `org/name` on the hub, for runtimes that fetch the base themselves.
+    pub hub_id: Option<String>,
     pub revision: Option<String>,
     pub architecture: String,
+    /// Transformer blocks.
+    pub layers: u32,
     pub context_length: u32,
     /// SPDX id or label.
     pub license: Option<String>,
@@ -63,7 +67,9 @@ pub struct TargetAdapter {
     /// `default` for the single adapter of a document.
     pub name: String,
     pub version: u32,
-    /// Name of its [`Artifact`]; when merged, the name of the merged model.
+    /// Name of its [`Artifact`]; when merged, the name of the merged model. For a target whose `accepts` begins with
+    /// [`ArtifactKind::Adapter`] it is the prefix of two, in PEFT's form: `<artifact>/adapter_config.json` and
+    /// `<artifact>/adapter_model.safetensors`.
     pub artifact: String,
     pub weight: f64,
 }

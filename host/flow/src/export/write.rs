@@ -269,8 +269,10 @@ pub(super) fn target_plan(
             .map(|n| n.to_string_lossy().into_owned()),
         base: TargetBase {
             reference: record.key.clone(),
+            hub_id: Some(record.hf_id.clone()),
             revision: Some(record.revision.clone()),
             architecture: record.architecture.clone(),
+            layers: located.base.facts.shape.n_layers,
             context_length: record.context_usable(),
             license: Some(record.license_spdx.clone()),
         },

@@ -100,7 +100,7 @@ pub(crate) fn expand(
 /// One argument as the program gets it.
 fn spelled(state: &State, argument: &process::Argument) -> Result<String, WitError> {
     let output = |name: &str| {
-        let is_known = state.output.contains(name);
+        let is_known = state.output.holds(name);
         let stage = state.stage.as_ref().filter(|_| is_known);
         stage
             .map(|stage| stage.directory.join(name).to_string_lossy().into_owned())

@@ -2,7 +2,7 @@
 
 use dlm_core::FailureKind;
 use dlm_core::ports::target::{
-    TargetAdapter, TargetBase, TargetChat, PluginFailure, TargetPlan, TargetReport, TargetRun, TargetSource, run_target,
+    PluginFailure, TargetAdapter, TargetBase, TargetChat, TargetPlan, TargetReport, TargetRun, TargetSource, run_target,
 };
 use dlm_plugins::GrantFlags;
 
@@ -16,8 +16,10 @@ pub fn plan() -> TargetPlan {
         source: Some("tone.dlm".to_owned()),
         base: TargetBase {
             reference: "smollm2-135m".to_owned(),
+            hub_id: Some("HuggingFaceTB/SmolLM2-135M-Instruct".to_owned()),
             revision: Some("12fd25f".to_owned()),
             architecture: "llama".to_owned(),
+            layers: 30,
             context_length: 8192,
             license: Some("Apache-2.0".to_owned()),
         },
