@@ -1,8 +1,8 @@
 //! Finding the artefacts that a plan speaks of.
 
-use crate::Error;
 use crate::artifacts;
 use crate::target::Plan;
+use crate::{Error, error};
 
 /// The staged paths of an export's model and, unless merged, its adapter.
 pub struct Weights {
@@ -37,6 +37,29 @@ fn staged(name: &str) -> Result<artifacts::Info, Error> {
             "artefact `{name}` is not in the export directory"
         ))),
         None => Err(Error::NotFound(format!("the export has no artefact `{name}`"))),
+    }
+}
+
+/// Bytes of an artefact, whole.
+///
+/// **Errors**: one that is larger than `bytes_max` is refused before it is read.
+pub fn read(name: &str, bytes_max: u64) -> Result<Vec<u8>, Error> {
+    const CHUNK_BYTES: u32 = 1 << 20;
+    let input = artifacts::open_input(name)?;
+    let size = input.info().size;
+    if size > bytes_max {
+        return Err(error!(
+            Unsupported,
+            "the artefact `{name}` has {size} bytes, at most {bytes_max} are read"
+        ));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+    loop {
+        let chunk = input.read(bytes.len() as u64, CHUNK_BYTES)?;
+        if chunk.is_empty() {
+            return Ok(bytes);
+        }
+        bytes.extend_from_slice(&chunk);
     }
 }
 

@@ -39,8 +39,10 @@ pub mod judge;
 pub mod log;
 pub mod model;
 pub mod openai;
+pub mod peft;
 #[doc(hidden)]
 pub mod slot;
+pub mod smoke;
 pub mod target;
 pub mod teacher;
 pub mod templates;

@@ -17,10 +17,13 @@ pub fn launch_script(exports: &[(String, String)], words: &[String]) -> String {
     out
 }
 
-/// Quotes one word of a script; a word that begins with `$SCRIPT_DIR/` stays expandable.
+/// Quotes one word of a script; a word that begins with `$SCRIPT_DIR/`, or has it after an `=`, stays expandable.
 pub fn script_word(word: &str) -> String {
-    match word.strip_prefix("$SCRIPT_DIR/") {
-        Some(rest) => format!("\"$SCRIPT_DIR/{}\"", in_double_quotes(rest)),
+    if let Some(rest) = word.strip_prefix("$SCRIPT_DIR/") {
+        return format!("\"$SCRIPT_DIR/{}\"", in_double_quotes(rest));
+    }
+    match word.split_once("=$SCRIPT_DIR/") {
+        Some((name, rest)) => format!("{}=\"$SCRIPT_DIR/{}\"", shell_word(name), in_double_quotes(rest)),
         None => shell_word(word),
     }
 }
@@ -131,6 +134,8 @@ mod tests {
             script_word("$SCRIPT_DIR/a $b\".gguf"),
             "\"$SCRIPT_DIR/a \\$b\\\".gguf\""
         );
+        assert_eq!(script_word("tone=$SCRIPT_DIR/a b"), "tone=\"$SCRIPT_DIR/a b\"");
+        assert_eq!(script_word("t o=$SCRIPT_DIR/a"), "'t o'=\"$SCRIPT_DIR/a\"");
     }
 
     #[test]
