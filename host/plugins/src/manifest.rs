@@ -1,44 +1,206 @@
-//! The manifest inside a plugin: a custom section at the top level of the component, JSON.
+//! What a plugin says about itself: a custom section at the top level of the component, JSON; authors write TOML.
 //!
-//! Invariants: reading it runs nothing; the section is there exactly once; sizes are bounded before anything is parsed.
+//! Invariants: reading it runs nothing; the section is there exactly once; sizes are bounded before anything is parsed;
+//! every value has passed [`Manifest::check`] before anybody else sees it. Nothing in it grants anything.
 
-use serde::Deserialize;
+mod config;
+mod section;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use crate::error::PluginError;
+use crate::terminal::inert_line;
+
+pub use config::{BadConfig, ConfigKey, ConfigKind, ConfigValue, GivenValue};
+pub(crate) use section::{MODULE_HEAD, append, without};
 
 /// Name of the custom section.
-const SECTION: &str = "dlm:plugin-manifest";
+pub(crate) const SECTION: &str = "dlm:plugin-manifest";
 /// Largest manifest.
 const MANIFEST_BYTES_MAX: usize = 64 * 1024;
-/// Largest component file.
-const COMPONENT_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Magic, version 13 and layer 1 of a component.
-const COMPONENT_HEAD: [u8; 8] = [0, b'a', b's', b'm', 0x0d, 0, 1, 0];
-const MODULE_HEAD: [u8; 8] = [0, b'a', b's', b'm', 1, 0, 0, 0];
+/// Most requests, authors or config keys: far more than a screen of consent can show.
+const LIST_MAX: usize = 100;
+/// Longest text that is shown on one line.
+const LINE_BYTES_MAX: usize = 1024;
+/// The one schema so far.
+const SCHEMA: u32 = 1;
+/// Keys of the top level; `build` is the author's own and never travels.
+const KEYS: [&str; 11] = [
+    "schema",
+    "name",
+    "version",
+    "kinds",
+    "description",
+    "authors",
+    "license",
+    "homepage",
+    "deterministic",
+    "request",
+    "config",
+];
+/// Names that only the plugins inside dlm may have.
+const RESERVED: [&str; 18] = [
+    "sway",
+    "cli",
+    "hf",
+    "self",
+    "openai",
+    "anthropic",
+    "vllm-server",
+    "ollama",
+    "llama-server",
+    "vllm",
+    "mlx-serve",
+    "local",
+    "http",
+    "https",
+    "peer",
+    "file",
+    "git",
+    "bundled",
+];
+
+/// The five extension points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    Judge,
+    Teacher,
+    Target,
+    Destination,
+    Templates,
+}
+
+impl Kind {
+    /// Every kind, in the order in which messages list them.
+    pub const ALL: [Kind; 5] = [
+        Kind::Judge,
+        Kind::Teacher,
+        Kind::Target,
+        Kind::Destination,
+        Kind::Templates,
+    ];
+
+    /// The word of the manifest, which is also the name of the exported interface.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Judge => "judge",
+            Kind::Teacher => "teacher",
+            Kind::Target => "target",
+            Kind::Destination => "destination",
+            Kind::Templates => "templates",
+        }
+    }
+
+    /// The world of the contract.
+    pub fn world(self) -> &'static str {
+        match self {
+            Kind::Judge => "judge-plugin",
+            Kind::Teacher => "teacher-plugin",
+            Kind::Target => "target-plugin",
+            Kind::Destination => "push-plugin",
+            Kind::Templates => "template-plugin",
+        }
+    }
+
+    /// Finds a kind by its word.
+    pub fn parse(name: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
 
 /// What a plugin says about itself.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     pub schema: u32,
     pub name: String,
     pub version: String,
-    pub kinds: Vec<String>,
-    #[serde(default)]
+    pub kinds: Vec<Kind>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub authors: Vec<String>,
+    /// SPDX.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub homepage: Option<String>,
+    /// The author's promise that the same input gives the same answer.
+    #[serde(default)]
+    pub deterministic: bool,
     /// The capabilities it asks for.
-    #[serde(default, rename = "request")]
+    #[serde(default, rename = "request", skip_serializing_if = "Vec::is_empty")]
     pub requests: Vec<Request>,
+    /// Its settings.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub config: BTreeMap<String, ConfigKey>,
+    /// Keys that this version does not know, such as those of a newer author tool: a warning at install.
+    #[serde(skip)]
+    pub unknown_keys: Vec<String>,
 }
 
 /// One capability that a plugin asks for.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// In grant syntax.
     pub capability: String,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub optional: bool,
+}
+
+/// Why there is no usable manifest.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadManifest {
+    /// The file is no component.
+    #[error("{0}")]
+    Malformed(String),
+    /// The file is a core module.
+    #[error("it is a core module, not a component")]
+    NotAComponent,
+    /// A component without the section.
+    #[error("it is missing")]
+    Missing,
+    /// The section breaks a rule.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+impl BadManifest {
+    fn of(self, plugin: &str) -> PluginError {
+        let plugin = plugin.to_owned();
+        match self {
+            BadManifest::Malformed(cause) => PluginError::Malformed { plugin, cause },
+            BadManifest::NotAComponent => PluginError::Malformed {
+                plugin,
+                cause: BadManifest::NotAComponent.to_string(),
+            },
+            wrong => PluginError::Manifest {
+                plugin,
+                cause: wrong.to_string(),
+            },
+        }
+    }
+}
+
+/// The author's file: the manifest, and how the plugin is built.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuthorManifest {
+    pub manifest: Manifest,
+    /// `[build] command`, run by the author's own shell.
+    pub build_command: Option<String>,
+    /// `[build] wasm`: where the build leaves the component or core module, relative to the file.
+    pub build_wasm: Option<String>,
 }
 
 impl Manifest {
@@ -46,176 +208,237 @@ impl Manifest {
     ///
     /// **Errors**: not a component, no manifest or more than one, too large, or a wrong field.
     pub fn read(plugin: &str, component: &[u8]) -> Result<Manifest, PluginError> {
-        let wrong = |cause: String| PluginError::Manifest {
-            plugin: plugin.to_owned(),
-            cause,
-        };
-        let section = find(plugin, component)?;
-        let manifest: Manifest = serde_json::from_slice(section).map_err(|error| wrong(error.to_string()))?;
-        if manifest.schema != 1 {
-            return Err(wrong(format!("schema is {}, 1 was expected", manifest.schema)));
+        Manifest::of_component(component).map_err(|bad| bad.of(plugin))
+    }
+
+    /// Reads the manifest of a component whose name is not known yet.
+    ///
+    /// **Errors**: as [`Manifest::read`].
+    pub fn of_component(component: &[u8]) -> Result<Manifest, BadManifest> {
+        let section = section::find(component)?.ok_or(BadManifest::Missing)?;
+        Manifest::from_json(section)
+    }
+
+    /// Reads the JSON form.
+    ///
+    /// **Errors**: a field that is missing, of another type, or breaks a rule.
+    pub fn from_json(json: &[u8]) -> Result<Manifest, BadManifest> {
+        if json.len() > MANIFEST_BYTES_MAX {
+            return Err(BadManifest::Wrong("it is larger than 64 KiB".to_owned()));
         }
-        if !is_name(&manifest.name) {
-            return Err(wrong(format!(
-                "`{}` is not a plugin name: a lower-case letter, then up to 39 lower-case letters, digits and `-`",
-                crate::terminal::inert(&manifest.name)
-            )));
-        }
-        if let Err(error) = semver::Version::parse(&manifest.version) {
-            return Err(wrong(format!(
-                "version `{}`: {error}",
-                crate::terminal::inert(&manifest.version)
-            )));
-        }
-        if manifest.kinds != ["target"] {
-            return Err(wrong(format!(
-                "kinds is [{}], [target] was expected",
-                crate::terminal::inert(&manifest.kinds.join(", "))
-            )));
-        }
+        let text = std::str::from_utf8(json).map_err(|_| BadManifest::Wrong("it is not UTF-8".to_owned()))?;
+        let wrong = |error: serde_json::Error| BadManifest::Wrong(inert_line(&error.to_string()));
+        // The typed read goes first: it is the one that refuses a key that stands twice.
+        let mut manifest: Manifest = serde_json::from_str(text).map_err(wrong)?;
+        let whole: serde_json::Value = serde_json::from_str(text).map_err(wrong)?;
+        manifest.unknown_keys = unknown_keys(&whole);
+        manifest.check().map_err(BadManifest::Wrong)?;
         Ok(manifest)
+    }
+
+    /// The JSON form, as it stands in the section.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a manifest is plain data with text keys")
+    }
+
+    /// The manifest of a file that has none: it runs only by path, with the name of its file.
+    pub fn absent(file_stem: &str, kinds: Vec<Kind>) -> Manifest {
+        let mut name: String = file_stem
+            .to_ascii_lowercase()
+            .chars()
+            .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' })
+            .take(39)
+            .collect();
+        if !is_name(&name) {
+            name.insert(0, 'x');
+        }
+        if !is_name(&name) {
+            name = "unnamed".to_owned();
+        }
+        Manifest {
+            schema: SCHEMA,
+            name,
+            version: "0.0.0".to_owned(),
+            kinds,
+            description: String::new(),
+            authors: Vec::new(),
+            license: None,
+            homepage: None,
+            deterministic: false,
+            requests: Vec::new(),
+            config: BTreeMap::new(),
+            unknown_keys: Vec::new(),
+        }
+    }
+
+    /// Says why this name is not free for a plugin that is not inside dlm.
+    pub fn reserved(&self) -> Option<String> {
+        is_reserved(&self.name).then(|| format!("`{}` is the name of a plugin inside dlm", self.name))
+    }
+
+    /// True where the plugin asks for exactly this text.
+    pub fn requests_text(&self, capability: &str) -> bool {
+        self.requests.iter().any(|request| request.capability == capability)
+    }
+
+    /// Holds the fields against the rules of `plugins.md` section 7; the first broken one is named.
+    fn check(&self) -> Result<(), String> {
+        if self.schema != SCHEMA {
+            return Err(format!("schema is {}, {SCHEMA} was expected", self.schema));
+        }
+        if !is_name(&self.name) {
+            return Err(format!(
+                "`{}` is not a plugin name: a lower-case letter, then 1 to 39 lower-case letters, digits and `-`",
+                short(&self.name)
+            ));
+        }
+        semver::Version::parse(&self.version)
+            .map_err(|error| format!("version `{}` is no semantic version: {error}", short(&self.version)))?;
+        if self.kinds.is_empty() {
+            return Err(format!("kinds is empty; the kinds are {}", Kind::ALL.map(Kind::name).join(", ")));
+        }
+        let mut kinds = self.kinds.clone();
+        kinds.sort();
+        kinds.dedup();
+        if kinds.len() != self.kinds.len() {
+            return Err("kinds names one kind twice".to_owned());
+        }
+        for (what, text) in [("description", &self.description)]
+            .into_iter()
+            .chain(self.license.iter().map(|text| ("license", text)))
+            .chain(self.homepage.iter().map(|text| ("homepage", text)))
+            .chain(self.authors.iter().map(|text| ("an author", text)))
+        {
+            one_line(what, text)?;
+        }
+        if let Some(homepage) = &self.homepage
+            && !(homepage.starts_with("https://") || homepage.starts_with("http://"))
+        {
+            return Err(format!("homepage `{}` is no https: or http: address", short(homepage)));
+        }
+        for (what, count) in [
+            ("authors", self.authors.len()),
+            ("requests", self.requests.len()),
+            ("config keys", self.config.len()),
+        ] {
+            if count > LIST_MAX {
+                return Err(format!("it has {count} {what}, at most {LIST_MAX} are allowed"));
+            }
+        }
+        self.check_requests()?;
+        self.config.iter().try_for_each(|(name, key)| key.check(name))
+    }
+
+    fn check_requests(&self) -> Result<(), String> {
+        for (index, request) in self.requests.iter().enumerate() {
+            one_line("a requested capability", &request.capability)?;
+            one_line("a reason", &request.reason)?;
+            if request.capability.is_empty() {
+                return Err("a request has an empty capability".to_owned());
+            }
+            let earlier = self.requests.iter().take(index);
+            if earlier.into_iter().any(|other| other.capability == request.capability) {
+                return Err(format!("`{}` is requested twice", short(&request.capability)));
+            }
+        }
+        Ok(())
     }
 }
 
-fn is_name(name: &str) -> bool {
+impl AuthorManifest {
+    /// Reads `plugin.toml`, where an unknown key is a mistake.
+    ///
+    /// **Errors**: not TOML, an unknown key, or a broken rule; the text names the key.
+    pub fn parse(text: &str) -> Result<AuthorManifest, BadManifest> {
+        let wrong = BadManifest::Wrong;
+        if text.len() > MANIFEST_BYTES_MAX {
+            return Err(wrong("it is larger than 64 KiB".to_owned()));
+        }
+        let mut table: toml::Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| wrong(error.to_string().trim_end().to_owned()))?;
+        let build = table.remove("build");
+        let json = serde_json::to_vec(&table).map_err(|error| wrong(error.to_string()))?;
+        let manifest = Manifest::from_json(&json)?;
+        if let Some(key) = manifest.unknown_keys.first() {
+            return Err(wrong(format!("the key `{key}` is not known; the keys are {}", KEYS.join(", "))));
+        }
+        if let Some(reserved) = manifest.reserved() {
+            return Err(wrong(reserved));
+        }
+        let mut author = AuthorManifest {
+            manifest,
+            build_command: None,
+            build_wasm: None,
+        };
+        match build {
+            None => {}
+            Some(toml::Value::Table(build)) => {
+                for (key, value) in build {
+                    let slot = match key.as_str() {
+                        "command" => &mut author.build_command,
+                        "wasm" => &mut author.build_wasm,
+                        _ => return Err(wrong(format!("the key `build.{key}` is not known; the keys are command, wasm"))),
+                    };
+                    match value {
+                        toml::Value::String(text) => *slot = Some(text),
+                        other => return Err(wrong(format!("`build.{key}` is a {}, a text was expected", other.type_str()))),
+                    }
+                }
+            }
+            Some(other) => return Err(wrong(format!("`build` is a {}, a table was expected", other.type_str()))),
+        }
+        Ok(author)
+    }
+}
+
+/// Says whether this can be the name of a plugin.
+pub fn is_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes.next().is_some_and(|byte| byte.is_ascii_lowercase())
         && (2..=40).contains(&name.len())
         && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
 
-/// Finds the one manifest section among the top-level sections.
-fn find<'a>(plugin: &str, component: &'a [u8]) -> Result<&'a [u8], PluginError> {
-    let malformed = |cause: &str| PluginError::Malformed {
-        plugin: plugin.to_owned(),
-        cause: cause.to_owned(),
-    };
-    let wrong = |cause: &str| PluginError::Manifest {
-        plugin: plugin.to_owned(),
-        cause: cause.to_owned(),
-    };
-    if component.len() > COMPONENT_BYTES_MAX {
-        return Err(malformed("it is larger than 64 MiB"));
-    }
-    let Some(mut rest) = component.strip_prefix(&COMPONENT_HEAD) else {
-        let is_module = component.starts_with(&MODULE_HEAD);
-        return Err(malformed(if is_module {
-            "it is a core module, not a component"
-        } else {
-            "it does not begin like a component"
-        }));
-    };
-    let mut found = None;
-    while let Some((id, after_id)) = rest.split_first() {
-        let (contents, after) = sized(after_id).ok_or_else(|| malformed("a section ends after the file"))?;
-        rest = after;
-        if *id != 0 {
-            continue;
-        }
-        let (name, payload) = sized(contents).ok_or_else(|| malformed("a custom section has no name"))?;
-        if name != SECTION.as_bytes() {
-            continue;
-        }
-        if payload.len() > MANIFEST_BYTES_MAX {
-            return Err(wrong("it is larger than 64 KiB"));
-        }
-        if found.replace(payload).is_some() {
-            return Err(wrong("it is there twice"));
-        }
-    }
-    found.ok_or_else(|| wrong("it is missing"))
+/// Says whether only a plugin inside dlm may have this name.
+pub fn is_reserved(name: &str) -> bool {
+    name == "dlm" || name.len() == 1 || RESERVED.contains(&name)
 }
 
-/// Splits off a part that is preceded by its length in LEB128.
-fn sized(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut length = 0usize;
-    for (index, byte) in bytes.iter().take(5).enumerate() {
-        length |= usize::from(byte & 0x7f).checked_shl(7 * u32::try_from(index).ok()?)?;
-        if byte & 0x80 == 0 {
-            return bytes.get(index + 1..)?.split_at_checked(length);
+/// Keys that no version so far knows, with the place of those inside a request or a setting.
+fn unknown_keys(whole: &serde_json::Value) -> Vec<String> {
+    let mut unknown = Vec::new();
+    let mut look = |place: &str, value: &serde_json::Value, known: &[&str]| {
+        for key in value.as_object().into_iter().flat_map(serde_json::Map::keys) {
+            if !known.contains(&key.as_str()) {
+                unknown.push(short(&format!("{place}{key}")));
+            }
         }
+    };
+    look("", whole, &KEYS);
+    for request in whole.get("request").and_then(serde_json::Value::as_array).into_iter().flatten() {
+        look("request.", request, &["capability", "reason", "optional"]);
     }
-    None
+    for (name, key) in whole.get("config").and_then(serde_json::Value::as_object).into_iter().flatten() {
+        look(&format!("config.{name}."), key, &config::KEYS);
+    }
+    unknown
+}
+
+fn one_line(what: &str, text: &str) -> Result<(), String> {
+    if text.len() > LINE_BYTES_MAX {
+        return Err(format!("{what} is longer than {LINE_BYTES_MAX} bytes"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(format!("{what} `{}` holds a control character", short(text)));
+    }
+    Ok(())
+}
+
+/// A foreign text inside a message.
+fn short(text: &str) -> String {
+    inert_line(&crate::terminal::cut(text, 80))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn section(name: &str, contents: &[u8]) -> Vec<u8> {
-        let mut body = vec![u8::try_from(name.len()).unwrap()];
-        body.extend_from_slice(name.as_bytes());
-        body.extend_from_slice(contents);
-        let mut out = vec![0];
-        let length = body.len();
-        out.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
-        out.push(u8::try_from(length >> 7).unwrap());
-        out.extend(body);
-        out
-    }
-
-    fn component(sections: &[Vec<u8>]) -> Vec<u8> {
-        let mut out = COMPONENT_HEAD.to_vec();
-        out.extend(sections.concat());
-        out
-    }
-
-    fn manifest(json: &str) -> Vec<u8> {
-        section(SECTION, json.as_bytes())
-    }
-
-    const GOOD: &str = r#"{"schema":1,"name":"good","version":"1.0.0","kinds":["target"]}"#;
-
-    #[test]
-    fn a_good_manifest_is_read() {
-        let read = Manifest::read("x", &component(&[section("name", b"??"), manifest(GOOD)])).unwrap();
-        assert_eq!((read.name.as_str(), read.version.as_str()), ("good", "1.0.0"));
-        assert!(read.requests.is_empty());
-    }
-
-    #[track_caller]
-    fn refused(bytes: &[u8], code: &str, part: &str) {
-        let error = Manifest::read("x", bytes).unwrap_err();
-        assert_eq!(error.code(), code, "{error}");
-        assert!(error.to_string().contains(part), "{error}");
-    }
-
-    #[test]
-    fn each_wrong_file_is_refused() {
-        refused(b"", "plugin::malformed", "does not begin");
-        refused(&MODULE_HEAD, "plugin::malformed", "core module");
-        refused(&component(&[]), "plugin::manifest", "missing");
-        refused(
-            &component(&[manifest(GOOD), manifest(GOOD)]),
-            "plugin::manifest",
-            "twice",
-        );
-        refused(&component(&[manifest("{")]), "plugin::manifest", "EOF");
-        refused(
-            &component(&[vec![0, 0x80, 0x80, 0x80, 0x80, 0x80]]),
-            "plugin::malformed",
-            "ends after",
-        );
-        refused(&component(&[vec![0, 9, 1]]), "plugin::malformed", "ends after");
-        for (from, to, part) in [
-            ("\"good\"", "\"../x\"", "not a plugin name"),
-            ("\"1.0.0\"", "\"one\"", "version"),
-            ("[\"target\"]", "[\"judge\"]", "kinds"),
-            ("\"schema\":1", "\"schema\":2", "schema is 2"),
-        ] {
-            refused(
-                &component(&[manifest(&GOOD.replace(from, to))]),
-                "plugin::manifest",
-                part,
-            );
-        }
-    }
-
-    #[test]
-    fn every_truncation_is_refused() {
-        let whole = component(&[manifest(GOOD)]);
-        for end in 0..whole.len() {
-            assert!(Manifest::read("x", &whole[..end]).is_err(), "{end}");
-        }
-    }
-}
+mod tests;

@@ -1,0 +1,115 @@
+//! Everything that must hold of a plugin file before it is installed, trusted or packed.
+//!
+//! Invariant: the manifest's kinds are exactly those that the component exports; what a manifest claims is never believed
+//! where the component itself can be asked.
+
+use std::path::{Path, PathBuf};
+
+use semver::Version;
+
+use super::component::Shape;
+use super::discover::outside;
+use super::error::ManageError;
+use super::imports::{self, Wasi};
+use crate::builtin::sha256;
+use crate::manifest::{Kind, Manifest};
+use crate::terminal::inert_line;
+
+/// Major version of the contract that this dlm has.
+const API_MAJOR: u64 = 1;
+/// The versions in words.
+pub const API_SUPPORTED: &str = "1.0";
+
+/// A plugin file that may be installed.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    pub manifest: Manifest,
+    pub shape: Shape,
+    pub sha256: String,
+    pub bytes: u64,
+    pub wasi: Wasi,
+    /// Version of the contract that it was built for.
+    pub api: String,
+}
+
+/// Checks a whole plugin file; `path` is where messages say it is.
+///
+/// **Errors**: no component, no valid manifest, a name of dlm's own, kinds that are not those of the component, an
+/// unsupported version of the contract, or an import that its kinds may not have.
+pub fn check(path: &Path, bytes: &[u8]) -> Result<Checked, ManageError> {
+    let manifest = Manifest::of_component(bytes).map_err(|bad| ManageError::manifest(path, bad))?;
+    let manifest = outside(path, manifest)?;
+    let shape = Shape::read(path, bytes)?;
+    let api = check_shape(path, &manifest.name, &manifest.version, &shape)?;
+    let exported = shape.kinds();
+    let mut claimed = manifest.kinds.clone();
+    claimed.sort();
+    if claimed != exported {
+        let words = |kinds: &[Kind]| kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
+        return Err(ManageError::Manifest {
+            path: path.to_owned(),
+            cause: format!("its kinds are [{}], the component exports [{}]", words(&claimed), words(&exported)),
+        });
+    }
+    for request in &manifest.requests {
+        super::ask::power(&request.capability)?;
+    }
+    Ok(Checked {
+        wasi: Wasi::of(&shape.imports),
+        sha256: sha256(bytes),
+        bytes: bytes.len() as u64,
+        api,
+        shape,
+        manifest,
+    })
+}
+
+/// Checks exports, versions and imports; returns the version of the contract.
+pub(crate) fn check_shape(path: &Path, name: &str, version: &str, shape: &Shape) -> Result<String, ManageError> {
+    let kinds = shape.kinds();
+    if kinds.is_empty() {
+        return Err(ManageError::NoKind { path: path.to_owned() });
+    }
+    let versions = shape.versions();
+    let refused = |found: &str| ManageError::Api {
+        plugin: name.to_owned(),
+        version: version.to_owned(),
+        found: inert_line(found),
+    };
+    let mut highest: Option<Version> = None;
+    for text in &versions {
+        let version = Version::parse(text).map_err(|_| refused(text))?;
+        if version.major != API_MAJOR {
+            return Err(refused(&versions.join(" and ")));
+        }
+        highest = highest.max(Some(version));
+    }
+    imports::check(&kinds, &shape.imports).map_err(|bad| ManageError::Import {
+        plugin: name.to_owned(),
+        import: inert_line(&bad.import),
+        cause: bad.cause,
+    })?;
+    Ok(highest.map(|version| version.to_string()).unwrap_or_default())
+}
+
+/// What is worth knowing beside what is refused: unknown keys, imports that no request covers, requests that nothing uses.
+pub fn remarks(checked: &Checked) -> Vec<String> {
+    let manifest = &checked.manifest;
+    let mut remarks: Vec<String> = manifest
+        .unknown_keys
+        .iter()
+        .map(|key| format!("its manifest has the key `{key}`, which this dlm does not know"))
+        .collect();
+    for (import, start) in super::ask::imports_unasked(&checked.shape.imports, &manifest.requests) {
+        remarks.push(format!("it imports `{}` and requests no `{start}`: every use will be denied", inert_line(&import)));
+    }
+    for unused in super::ask::requests_unused(&checked.shape.imports, &manifest.requests) {
+        remarks.push(format!("it requests `{}` and imports nothing that could use it", inert_line(unused)));
+    }
+    remarks
+}
+
+/// The name of a plugin file for messages before it is installed.
+pub(crate) fn place(source: &str) -> PathBuf {
+    PathBuf::from(inert_line(source))
+}

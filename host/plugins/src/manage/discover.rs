@@ -1,0 +1,472 @@
+//! Finds the plugin that a selector names, and checks that it is the file which was trusted.
+//!
+//! Invariants: the first place that has the name decides, and a file there that was not trusted is an error, never a
+//! reason to look further; nothing is read from the environment, the caller passes every place in; finding runs nothing.
+
+use std::borrow::Cow;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use semver::{Version, VersionReq};
+
+use super::error::ManageError;
+use super::lockfile::{Lock, LockEntry};
+use super::seen::Seen;
+use super::selector::{Choice, Selector};
+use super::{COMPONENT_BYTES_MAX, disk, plugins_folder};
+use crate::builtin::{Builtin, builtins, sha256};
+use crate::manifest::{BadManifest, Kind, Manifest};
+use crate::terminal::inert_line;
+
+/// Folders of the system, after those of `DLM_PLUGIN_PATH`.
+pub const SYSTEM_FOLDERS: [&str; 2] = ["/usr/local/share/dlm/plugins", "/usr/share/dlm/plugins"];
+/// Most entries of one folder that are looked at.
+const ENTRIES_MAX: usize = 1000;
+/// Most suggestions, and the most edits between what was typed and one.
+const SUGGESTIONS_MAX: usize = 3;
+const EDITS_MAX: usize = 2;
+
+/// Where plugins may lie.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// dlm's home, usually `~/.dlm`.
+    pub home: PathBuf,
+    /// What `~/` stands for.
+    pub user: Option<PathBuf>,
+    /// The folder of the document; `.dlm/plugins` in it is looked at.
+    pub project: Option<PathBuf>,
+    /// `DLM_PLUGIN_PATH`, then the system's own folders.
+    pub system: Vec<PathBuf>,
+    /// `[plugins] verify = "always"`: every file is hashed at every use.
+    pub is_always_hashed: bool,
+}
+
+/// How a plugin came here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Inside dlm.
+    Builtin,
+    /// Named by its file on the command line: no grant but the flags of the same command.
+    Path,
+    /// In `.dlm/plugins` beside the document.
+    Project,
+    /// Installed by the user.
+    User,
+    /// In a folder of the system.
+    System,
+}
+
+impl Origin {
+    /// The word for lists.
+    pub fn name(self) -> &'static str {
+        match self {
+            Origin::Builtin => "built in",
+            Origin::Path => "path",
+            Origin::Project => "project",
+            Origin::User => "installed",
+            Origin::System => "system",
+        }
+    }
+}
+
+/// A plugin that may be opened.
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub manifest: Manifest,
+    /// Of the component, lower-case hex; checked against the pin.
+    pub sha256: String,
+    pub origin: Origin,
+    /// The file; nothing for a plugin inside dlm.
+    pub path: Option<PathBuf>,
+    /// What the lock or dlm itself grants, in grant syntax.
+    pub granted: Vec<String>,
+    /// For the plugin's `open`.
+    pub argument: String,
+    /// False where the file has no manifest: its kinds are then not known before it is read.
+    pub has_manifest: bool,
+    code: Code,
+}
+
+/// Where the bytes are.
+#[derive(Clone, Debug)]
+enum Code {
+    Embedded(&'static [u8]),
+    /// Read while looking.
+    Held(Vec<u8>),
+    /// Known by its place and time, not read.
+    OnDisk,
+}
+
+impl Found {
+    /// The component's bytes; read from disk at the first need, and then compared with the pinned hash.
+    ///
+    /// **Errors**: the file is gone, or no longer the one that was found.
+    pub fn read(&self) -> Result<Cow<'_, [u8]>, ManageError> {
+        match (&self.code, &self.path) {
+            (Code::Embedded(bytes), _) => Ok(Cow::Borrowed(bytes)),
+            (Code::Held(bytes), _) => Ok(Cow::Borrowed(bytes)),
+            (Code::OnDisk, path) => {
+                let path = path.clone().unwrap_or_default();
+                let bytes = read_file(&path)?;
+                same(&self.manifest.name, &path, &self.sha256, &sha256(&bytes))?;
+                Ok(Cow::Owned(bytes))
+            }
+        }
+    }
+}
+
+/// Finds plugins; reads the lock at the first name that is not inside dlm.
+#[derive(Debug)]
+pub struct Finder {
+    places: Places,
+    lock: std::cell::OnceCell<Lock>,
+}
+
+impl Finder {
+    /// Reads nothing yet.
+    pub fn new(places: Places) -> Finder {
+        Finder {
+            places,
+            lock: std::cell::OnceCell::new(),
+        }
+    }
+
+    /// Where plugins may lie.
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// The user's lock.
+    ///
+    /// **Errors**: it is damaged.
+    pub fn lock(&self) -> Result<&Lock, ManageError> {
+        if let Some(lock) = self.lock.get() {
+            return Ok(lock);
+        }
+        let read = Lock::read(&self.places.home)?;
+        Ok(self.lock.get_or_init(|| read))
+    }
+
+    /// Finds what `selector` names, as a plugin of the kind `wanted`.
+    ///
+    /// **Errors**: no such plugin, another version, another kind, a file that was not trusted or changed since, or one that
+    /// is no component with a valid manifest.
+    pub fn find(&self, selector: &Selector, wanted: Option<Kind>) -> Result<Found, ManageError> {
+        let mut found = match &selector.choice {
+            Choice::Path(path) => self.by_path(path)?,
+            Choice::Name { name, version } => {
+                let found = self.by_name(name)?;
+                if let Some(asked) = version {
+                    check_version(&found.manifest, asked)?;
+                }
+                found
+            }
+        };
+        found.argument.clone_from(&selector.argument);
+        if let Some(wanted) = wanted
+            && found.has_manifest
+            && !found.manifest.kinds.contains(&wanted)
+        {
+            return Err(ManageError::WrongKind {
+                plugin: found.manifest.name,
+                wanted,
+                kinds: found.manifest.kinds,
+            });
+        }
+        Ok(found)
+    }
+
+    /// The file that a path selector or an argument of a command names.
+    pub fn resolve(&self, typed: &str) -> PathBuf {
+        match (typed.strip_prefix("~/"), &self.places.user) {
+            (Some(rest), Some(user)) => user.join(rest),
+            _ => PathBuf::from(typed),
+        }
+    }
+
+    fn by_path(&self, typed: &str) -> Result<Found, ManageError> {
+        let path = self.resolve(typed);
+        let bytes = read_file(&path)?;
+        let (manifest, has_manifest) = match Manifest::of_component(&bytes) {
+            Ok(manifest) => (outside(&path, manifest)?, true),
+            Err(BadManifest::Missing) => {
+                let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+                (outside(&path, Manifest::absent(&stem, Vec::new()))?, false)
+            }
+            Err(bad) => return Err(ManageError::manifest(&path, bad)),
+        };
+        Ok(Found {
+            manifest,
+            sha256: sha256(&bytes),
+            origin: Origin::Path,
+            path: Some(path),
+            granted: Vec::new(),
+            argument: String::new(),
+            has_manifest,
+            code: Code::Held(bytes),
+        })
+    }
+
+    fn by_name(&self, name: &str) -> Result<Found, ManageError> {
+        if let Some(builtin) = builtins().iter().find(|builtin| builtin.name == name) {
+            return inside(builtin);
+        }
+        if let Some(folder) = self.project_folder()
+            && let Some(path) = file_in(&folder, name)
+        {
+            return self.in_place(name, &path, Origin::Project);
+        }
+        if let Some(entry) = self.lock()?.installed(name) {
+            return self.installed(entry);
+        }
+        for folder in &self.places.system {
+            if let Some(path) = file_in(folder, name) {
+                return self.in_place(name, &path, Origin::System);
+            }
+        }
+        Err(self.unknown(name)?)
+    }
+
+    /// A plugin of the user's own folder. Its hash is taken from an earlier look where the file is untouched since.
+    fn installed(&self, entry: &LockEntry) -> Result<Found, ManageError> {
+        let path = installed_path(&self.places.home, entry);
+        let seen = (!self.places.is_always_hashed).then(|| Seen::read(&self.places.home));
+        let known = seen.as_ref().and_then(|seen| seen.known(&path, &entry.sha256));
+        if let Some(manifest) = known {
+            return Ok(pinned(manifest, entry, Origin::User, path, Code::OnDisk));
+        }
+        let Some(bytes) = disk::read(&path, COMPONENT_BYTES_MAX)? else {
+            return Err(ManageError::Gone {
+                plugin: entry.name.clone(),
+                path,
+                source_text: entry.source.clone(),
+            });
+        };
+        same(&entry.name, &path, &entry.sha256, &sha256(&bytes))?;
+        let manifest = named(&entry.name, &path, &bytes)?;
+        if let Some(mut seen) = seen {
+            seen.put(&path, &entry.sha256, &manifest);
+            seen.write(&self.places.home);
+        }
+        Ok(pinned(manifest, entry, Origin::User, path, Code::Held(bytes)))
+    }
+
+    /// A plugin of a folder that is not the user's own: it runs if the lock holds its hash.
+    fn in_place(&self, name: &str, path: &Path, origin: Origin) -> Result<Found, ManageError> {
+        let bytes = read_file(path)?;
+        let found = sha256(&bytes);
+        let lock = self.lock()?;
+        let entry = match lock.at(&real(path)) {
+            Some(entry) => {
+                same(&entry.name, path, &entry.sha256, &found)?;
+                entry
+            }
+            None => lock.of_hash(&found).ok_or_else(|| ManageError::Untrusted {
+                path: path.to_owned(),
+                found: found.clone(),
+            })?,
+        };
+        let manifest = named(name, path, &bytes)?;
+        Ok(pinned(manifest, entry, origin, path.to_owned(), Code::Held(bytes)))
+    }
+
+    /// `.dlm/plugins` beside the document.
+    pub fn project_folder(&self) -> Option<PathBuf> {
+        let project = self.places.project.as_ref()?;
+        Some(project.join(".dlm").join("plugins"))
+    }
+
+    fn unknown(&self, name: &str) -> Result<ManageError, ManageError> {
+        let lock = self.lock()?;
+        let mut names: Vec<String> = builtins().iter().map(|builtin| builtin.name.to_owned()).collect();
+        let mut looked = vec![format!("inside dlm: {}", names.join(", "))];
+        if let Some(folder) = self.project_folder() {
+            looked.push(look(&folder, &mut names));
+        }
+        let own: Vec<String> = lock.plugins.iter().map(|entry| entry.name.clone()).collect();
+        looked.push(match own.len() {
+            0 => format!("{}: nothing installed", plugins_folder(&self.places.home).display()),
+            _ => format!("{}: {}", plugins_folder(&self.places.home).display(), own.join(", ")),
+        });
+        names.extend(own);
+        for folder in &self.places.system {
+            looked.push(look(folder, &mut names));
+        }
+        Ok(ManageError::Unknown {
+            name: name.to_owned(),
+            suggestions: suggestions(name, names),
+            looked,
+        })
+    }
+}
+
+/// The file of an installed plugin.
+pub fn installed_path(home: &Path, entry: &LockEntry) -> PathBuf {
+    plugins_folder(home)
+        .join(&entry.name)
+        .join(&entry.version)
+        .join("plugin.wasm")
+}
+
+/// The plugin files of a folder, as name and path, sorted by name.
+pub(crate) fn files_of(folder: &Path) -> Option<Vec<(String, PathBuf)>> {
+    let entries = fs::read_dir(folder).ok()?;
+    let mut files: Vec<(String, PathBuf)> = entries
+        .take(ENTRIES_MAX)
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let stem = path.file_stem()?.to_str()?.to_owned();
+            let file = file_in(folder, &stem)?;
+            (path == file || path.is_dir()).then_some((stem, file))
+        })
+        .collect();
+    files.sort();
+    Some(files)
+}
+
+/// `<name>.wasm` or `<name>/plugin.wasm`.
+fn file_in(folder: &Path, name: &str) -> Option<PathBuf> {
+    let forms = [folder.join(format!("{name}.wasm")), folder.join(name).join("plugin.wasm")];
+    forms.into_iter().find(|path| path.is_file())
+}
+
+fn look(folder: &Path, names: &mut Vec<String>) -> String {
+    let place = folder.display();
+    match files_of(folder) {
+        None => format!("{place}: no such folder"),
+        Some(files) if files.is_empty() => format!("{place}: no plugin"),
+        Some(files) => {
+            let own: Vec<String> = files.into_iter().map(|(name, _)| inert_line(&name)).collect();
+            let line = format!("{place}: {}", own.join(", "));
+            names.extend(own);
+            line
+        }
+    }
+}
+
+fn inside(builtin: &Builtin) -> Result<Found, ManageError> {
+    let path = Path::new(builtin.name);
+    let found = builtin.checked_sha256().map_err(|_| ManageError::Damaged {
+        plugin: builtin.name.to_owned(),
+    })?;
+    let manifest = Manifest::of_component(builtin.wasm).map_err(|bad| ManageError::manifest(path, bad))?;
+    Ok(Found {
+        manifest,
+        sha256: found,
+        origin: Origin::Builtin,
+        path: None,
+        granted: builtin.grants.iter().map(|text| (*text).to_owned()).collect(),
+        argument: String::new(),
+        has_manifest: true,
+        code: Code::Embedded(builtin.wasm),
+    })
+}
+
+fn pinned(manifest: Manifest, entry: &LockEntry, origin: Origin, path: PathBuf, code: Code) -> Found {
+    // A grant that the manifest does not ask for is one that somebody wrote into the lock for another version.
+    let granted = entry.granted().into_iter().filter(|text| manifest.requests_text(text)).collect();
+    Found {
+        granted,
+        manifest,
+        sha256: entry.sha256.clone(),
+        origin,
+        path: Some(path),
+        argument: String::new(),
+        has_manifest: true,
+        code,
+    }
+}
+
+fn same(plugin: &str, path: &Path, expected: &str, found: &str) -> Result<(), ManageError> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(ManageError::Tampered {
+        plugin: plugin.to_owned(),
+        path: path.to_owned(),
+        expected: expected.to_owned(),
+        found: found.to_owned(),
+    })
+}
+
+/// The manifest of a file that must be called `name`.
+fn named(name: &str, path: &Path, bytes: &[u8]) -> Result<Manifest, ManageError> {
+    let manifest = Manifest::of_component(bytes).map_err(|bad| ManageError::manifest(path, bad))?;
+    if manifest.name != name {
+        return Err(ManageError::Manifest {
+            path: path.to_owned(),
+            cause: format!("its name is `{}`, its file is that of `{name}`", manifest.name),
+        });
+    }
+    outside(path, manifest)
+}
+
+/// Refuses the names of the plugins inside dlm.
+pub(crate) fn outside(path: &Path, manifest: Manifest) -> Result<Manifest, ManageError> {
+    match manifest.reserved() {
+        None => Ok(manifest),
+        Some(cause) => Err(ManageError::Manifest {
+            path: path.to_owned(),
+            cause,
+        }),
+    }
+}
+
+fn check_version(manifest: &Manifest, asked: &VersionReq) -> Result<(), ManageError> {
+    let is_fit = Version::parse(&manifest.version).is_ok_and(|version| asked.matches(&version));
+    if is_fit {
+        return Ok(());
+    }
+    Err(ManageError::Version {
+        name: manifest.name.clone(),
+        found: manifest.version.clone(),
+        asked: asked.to_string(),
+    })
+}
+
+/// Reads a file that must be there.
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, ManageError> {
+    let missing = || std::io::Error::new(std::io::ErrorKind::NotFound, "there is no such file");
+    disk::read(path, COMPONENT_BYTES_MAX)?.ok_or_else(|| ManageError::files("read", path)(missing()))
+}
+
+/// The path that the lock holds for a file.
+pub(crate) fn real(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// The names that are closest to what was typed.
+fn suggestions(typed: &str, mut names: Vec<String>) -> Vec<String> {
+    names.sort();
+    names.dedup();
+    let mut near: Vec<(usize, String)> = names
+        .into_iter()
+        .map(|name| (edits(typed, &name), name))
+        .filter(|(edits, _)| *edits <= EDITS_MAX)
+        .collect();
+    near.sort();
+    near.into_iter().map(|(_, name)| name).take(SUGGESTIONS_MAX).collect()
+}
+
+/// Edit distance: insertions, removals, replacements and swaps of neighbours.
+fn edits(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
+    let mut table: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    for (i, x) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, y) in b.iter().enumerate() {
+            let above = table[i][j + 1] + 1;
+            let left = row[j] + 1;
+            let mut least = above.min(left).min(table[i][j] + usize::from(x != y));
+            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
+                least = least.min(table[i - 1][j - 1] + 1);
+            }
+            row.push(least);
+        }
+        table.push(row);
+    }
+    table[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,45 @@
+//! Removing an installed plugin: lock entry and grants first, then its folder.
+//!
+//! Invariant: once the lock no longer names it, it cannot run, whatever happens to the files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::error::ManageError;
+use super::lockfile::{Lock, LockEntry};
+use super::plugins_folder;
+
+/// What was removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removed {
+    /// The installed entry, and those that trusted files in place.
+    pub entries: Vec<LockEntry>,
+    pub folder: Option<PathBuf>,
+}
+
+/// Removes every entry of this name; files that were trusted in place stay where they are and no longer run.
+///
+/// **Errors**: there is no such entry, or a file cannot be removed.
+pub fn remove(home: &Path, name: &str) -> Result<Removed, ManageError> {
+    let is_inside = crate::builtin::builtins().iter().any(|builtin| builtin.name == name);
+    let entries = Lock::change(home, |lock| {
+        let (gone, kept) = lock.plugins.drain(..).partition(|entry| entry.name == name);
+        lock.plugins = kept;
+        let gone: Vec<LockEntry> = gone;
+        if gone.is_empty() {
+            return Err(ManageError::NotInstalled {
+                name: crate::terminal::inert_line(name),
+                is_inside,
+            });
+        }
+        Ok(gone)
+    })?;
+    // The name is that of a lock entry, so that it is a plain folder name.
+    let folder = plugins_folder(home).join(name);
+    let folder = match fs::remove_dir_all(&folder) {
+        Ok(()) => Some(folder),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(ManageError::files("remove", &folder)(error)),
+    };
+    Ok(Removed { entries, folder })
+}
