@@ -20,6 +20,8 @@ pub mod remove;
 mod seen;
 pub mod selector;
 pub mod signature;
+#[cfg(test)]
+mod testing;
 pub mod trust;
 pub mod verify;
 

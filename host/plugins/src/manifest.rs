@@ -246,7 +246,13 @@ impl Manifest {
         let mut name: String = file_stem
             .to_ascii_lowercase()
             .chars()
-            .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' })
+            .map(|c| {
+                if c.is_ascii_lowercase() || c.is_ascii_digit() {
+                    c
+                } else {
+                    '-'
+                }
+            })
             .take(39)
             .collect();
         if !is_name(&name) {
@@ -295,7 +301,10 @@ impl Manifest {
         semver::Version::parse(&self.version)
             .map_err(|error| format!("version `{}` is no semantic version: {error}", short(&self.version)))?;
         if self.kinds.is_empty() {
-            return Err(format!("kinds is empty; the kinds are {}", Kind::ALL.map(Kind::name).join(", ")));
+            return Err(format!(
+                "kinds is empty; the kinds are {}",
+                Kind::ALL.map(Kind::name).join(", ")
+            ));
         }
         let mut kinds = self.kinds.clone();
         kinds.sort();
@@ -361,7 +370,10 @@ impl AuthorManifest {
         let json = serde_json::to_vec(&table).map_err(|error| wrong(error.to_string()))?;
         let manifest = Manifest::from_json(&json)?;
         if let Some(key) = manifest.unknown_keys.first() {
-            return Err(wrong(format!("the key `{key}` is not known; the keys are {}", KEYS.join(", "))));
+            return Err(wrong(format!(
+                "the key `{key}` is not known; the keys are {}",
+                KEYS.join(", ")
+            )));
         }
         if let Some(reserved) = manifest.reserved() {
             return Err(wrong(reserved));
@@ -378,15 +390,29 @@ impl AuthorManifest {
                     let slot = match key.as_str() {
                         "command" => &mut author.build_command,
                         "wasm" => &mut author.build_wasm,
-                        _ => return Err(wrong(format!("the key `build.{key}` is not known; the keys are command, wasm"))),
+                        _ => {
+                            return Err(wrong(format!(
+                                "the key `build.{key}` is not known; the keys are command, wasm"
+                            )));
+                        }
                     };
                     match value {
                         toml::Value::String(text) => *slot = Some(text),
-                        other => return Err(wrong(format!("`build.{key}` is a {}, a text was expected", other.type_str()))),
+                        other => {
+                            return Err(wrong(format!(
+                                "`build.{key}` is a {}, a text was expected",
+                                other.type_str()
+                            )));
+                        }
                     }
                 }
             }
-            Some(other) => return Err(wrong(format!("`build` is a {}, a table was expected", other.type_str()))),
+            Some(other) => {
+                return Err(wrong(format!(
+                    "`build` is a {}, a table was expected",
+                    other.type_str()
+                )));
+            }
         }
         Ok(author)
     }
@@ -416,10 +442,20 @@ fn unknown_keys(whole: &serde_json::Value) -> Vec<String> {
         }
     };
     look("", whole, &KEYS);
-    for request in whole.get("request").and_then(serde_json::Value::as_array).into_iter().flatten() {
+    for request in whole
+        .get("request")
+        .and_then(serde_json::Value::as_array)
+        .into_iter()
+        .flatten()
+    {
         look("request.", request, &["capability", "reason", "optional"]);
     }
-    for (name, key) in whole.get("config").and_then(serde_json::Value::as_object).into_iter().flatten() {
+    for (name, key) in whole
+        .get("config")
+        .and_then(serde_json::Value::as_object)
+        .into_iter()
+        .flatten()
+    {
         look(&format!("config.{name}."), key, &config::KEYS);
     }
     unknown

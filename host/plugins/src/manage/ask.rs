@@ -54,9 +54,10 @@ fn wrong(capability: &str, cause: &str) -> ManageError {
 ///
 /// **Errors**: a request of no known kind.
 pub fn most(requests: &[Request]) -> Result<Power, ManageError> {
-    requests
-        .iter()
-        .try_fold(Power::Compute, |most, request| Ok(most.max(power(&request.capability)?)))
+    requests.iter().try_fold(
+        Power::Compute,
+        |most, request| Ok(most.max(power(&request.capability)?)),
+    )
 }
 
 /// The interfaces of the contract through which a capability is used; empty where it needs none of its own.
@@ -91,7 +92,9 @@ pub fn imports_unasked(imports: &[Item], requests: &[Request]) -> Vec<(String, &
             None => continue,
         };
         let Some(start) = needed_by(interface) else { continue };
-        let is_asked = requests.iter().any(|request| needs(&request.capability).contains(&interface));
+        let is_asked = requests
+            .iter()
+            .any(|request| needs(&request.capability).contains(&interface));
         if !is_asked {
             unasked.push((import.name.clone(), start));
         }
@@ -128,7 +131,11 @@ pub fn cannot(kinds: &[Kind], requests: &[Request]) -> Vec<&'static str> {
     if !asks("reveal:") {
         words.push("see secrets");
     }
-    words.push(if asks("http:") { "reach other hosts" } else { "reach any host" });
+    words.push(if asks("http:") {
+        "reach other hosts"
+    } else {
+        "reach any host"
+    });
     words
 }
 
@@ -181,7 +188,16 @@ mod tests {
         ] {
             assert_eq!(power(text).unwrap(), expected, "{text}");
         }
-        for text in ["", "everything", "exec:", "secret:KEY", "secret:@host", "clock:x", "http:", "model"] {
+        for text in [
+            "",
+            "everything",
+            "exec:",
+            "secret:KEY",
+            "secret:@host",
+            "clock:x",
+            "http:",
+            "model",
+        ] {
             assert_eq!(power(text).unwrap_err().code(), "plugin::invalid-input", "{text}");
         }
         assert_eq!(most(&[]).unwrap(), Power::Compute);
@@ -190,7 +206,11 @@ mod tests {
 
     #[test]
     fn imports_and_requests_are_compared() {
-        let imports = [import("dlm:plugin/model@1.0.0"), import("dlm:plugin/log@1.0.0"), import("dlm:plugin/upload@1.0.0")];
+        let imports = [
+            import("dlm:plugin/model@1.0.0"),
+            import("dlm:plugin/log@1.0.0"),
+            import("dlm:plugin/upload@1.0.0"),
+        ];
         let requests = [request("exec:git"), request("http:https://a.example"), request("clock")];
         assert_eq!(
             imports_unasked(&imports, &requests),
@@ -206,7 +226,12 @@ mod tests {
     fn what_it_cannot_do() {
         assert_eq!(
             cannot(&[Kind::Judge], &[request("http:https://a.example")]),
-            ["read or write files", "run programs", "see secrets", "reach other hosts"]
+            [
+                "read or write files",
+                "run programs",
+                "see secrets",
+                "reach other hosts"
+            ]
         );
         assert_eq!(
             cannot(&[Kind::Target], &[request("exec:a"), request("reveal:K")]),

@@ -48,7 +48,11 @@ pub fn check(path: &Path, bytes: &[u8]) -> Result<Checked, ManageError> {
         let words = |kinds: &[Kind]| kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
         return Err(ManageError::Manifest {
             path: path.to_owned(),
-            cause: format!("its kinds are [{}], the component exports [{}]", words(&claimed), words(&exported)),
+            cause: format!(
+                "its kinds are [{}], the component exports [{}]",
+                words(&claimed),
+                words(&exported)
+            ),
         });
     }
     for request in &manifest.requests {
@@ -101,10 +105,16 @@ pub fn remarks(checked: &Checked) -> Vec<String> {
         .map(|key| format!("its manifest has the key `{key}`, which this dlm does not know"))
         .collect();
     for (import, start) in super::ask::imports_unasked(&checked.shape.imports, &manifest.requests) {
-        remarks.push(format!("it imports `{}` and requests no `{start}`: every use will be denied", inert_line(&import)));
+        remarks.push(format!(
+            "it imports `{}` and requests no `{start}`: every use will be denied",
+            inert_line(&import)
+        ));
     }
     for unused in super::ask::requests_unused(&checked.shape.imports, &manifest.requests) {
-        remarks.push(format!("it requests `{}` and imports nothing that could use it", inert_line(unused)));
+        remarks.push(format!(
+            "it requests `{}` and imports nothing that could use it",
+            inert_line(unused)
+        ));
     }
     remarks
 }

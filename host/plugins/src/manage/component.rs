@@ -63,7 +63,9 @@ impl Shape {
             return Err(ManageError::NotAComponent { path: path.to_owned() });
         }
         let wrong = |error: wasmparser::BinaryReaderError| malformed(error.to_string());
-        let types = Validator::new_with_features(features()).validate_all(bytes).map_err(wrong)?;
+        let types = Validator::new_with_features(features())
+            .validate_all(bytes)
+            .map_err(wrong)?;
         let mut shape = Shape {
             imports: Vec::new(),
             exports: Vec::new(),
@@ -89,14 +91,18 @@ impl Shape {
                 Payload::ComponentImportSection(section) if depth == 0 => {
                     for import in section {
                         let name = import.map_err(wrong)?.name.name;
-                        let functions = types.component_item_for_import(name).map(|item| functions(&types, &item.ty));
+                        let functions = types
+                            .component_item_for_import(name)
+                            .map(|item| functions(&types, &item.ty));
                         shape.imports.push(item(name, functions));
                     }
                 }
                 Payload::ComponentExportSection(section) if depth == 0 => {
                     for export in section {
                         let name = export.map_err(wrong)?.name.name;
-                        let functions = types.component_item_for_export(name).map(|item| functions(&types, &item.ty));
+                        let functions = types
+                            .component_item_for_export(name)
+                            .map(|item| functions(&types, &item.ty));
                         shape.exports.push(item(name, functions));
                     }
                 }
@@ -110,7 +116,9 @@ impl Shape {
         let rest = (bytes.len() as u64).saturating_sub(counted);
         sizes.insert("types and links".to_owned(), rest);
         shape.parts = sizes.into_iter().map(|(name, bytes)| Part { name, bytes }).collect();
-        shape.parts.sort_by(|a, b| b.bytes.cmp(&a.bytes).then(a.name.cmp(&b.name)));
+        shape
+            .parts
+            .sort_by(|a, b| b.bytes.cmp(&a.bytes).then(a.name.cmp(&b.name)));
         Ok(shape)
     }
 
@@ -182,7 +190,9 @@ fn part(payload: &Payload<'_>) -> Option<(String, u64)> {
 }
 
 fn producers(section: &KnownCustom<'_>, out: &mut Vec<String>) {
-    let KnownCustom::Producers(fields) = section else { return };
+    let KnownCustom::Producers(fields) = section else {
+        return;
+    };
     for field in fields.clone().into_iter().flatten() {
         for value in field.values.into_iter().flatten() {
             let text = format!("{} {}", value.name, value.version);

@@ -243,7 +243,9 @@ impl Finder {
             });
         };
         same(&entry.name, &path, &entry.sha256, &sha256(&bytes))?;
-        let manifest = named(&entry.name, &path, &bytes)?;
+        // The name in the lock is the one it was installed under, which the user may have chosen.
+        let mut manifest = Manifest::of_component(&bytes).map_err(|bad| ManageError::manifest(&path, bad))?;
+        manifest.name.clone_from(&entry.name);
         if let Some(mut seen) = seen {
             seen.put(&path, &entry.sha256, &manifest);
             seen.write(&self.places.home);
@@ -326,7 +328,10 @@ pub(crate) fn files_of(folder: &Path) -> Option<Vec<(String, PathBuf)>> {
 
 /// `<name>.wasm` or `<name>/plugin.wasm`.
 fn file_in(folder: &Path, name: &str) -> Option<PathBuf> {
-    let forms = [folder.join(format!("{name}.wasm")), folder.join(name).join("plugin.wasm")];
+    let forms = [
+        folder.join(format!("{name}.wasm")),
+        folder.join(name).join("plugin.wasm"),
+    ];
     forms.into_iter().find(|path| path.is_file())
 }
 
@@ -364,7 +369,11 @@ fn inside(builtin: &Builtin) -> Result<Found, ManageError> {
 
 fn pinned(manifest: Manifest, entry: &LockEntry, origin: Origin, path: PathBuf, code: Code) -> Found {
     // A grant that the manifest does not ask for is one that somebody wrote into the lock for another version.
-    let granted = entry.granted().into_iter().filter(|text| manifest.requests_text(text)).collect();
+    let granted = entry
+        .granted()
+        .into_iter()
+        .filter(|text| manifest.requests_text(text))
+        .collect();
     Found {
         granted,
         manifest,

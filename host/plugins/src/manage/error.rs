@@ -34,11 +34,7 @@ pub enum ManageError {
         looked: Vec<String>,
     },
     #[error("plugin `{name}` is here in version {found}, `@{asked}` was asked for")]
-    Version {
-        name: String,
-        found: String,
-        asked: String,
-    },
+    Version { name: String, found: String, asked: String },
     #[error("the lock file `{}` cannot be used: {cause}", path.display())]
     Lock { path: PathBuf, cause: String },
     #[error("`{}` is not the file that was trusted: its sha256 is {found}, pinned is {expected}", path.display())]
@@ -94,11 +90,7 @@ pub enum ManageError {
         found: String,
     },
     #[error("the source `{text}` {cause}")]
-    Source {
-        text: String,
-        cause: String,
-        hint: String,
-    },
+    Source { text: String, cause: String, hint: String },
     #[error("cannot fetch {url}: {cause}")]
     Fetch { url: String, cause: String },
     #[error("plugin `{plugin}` does not request `{capability}`")]
@@ -242,7 +234,9 @@ impl Hints for ManageError {
 
     fn hints(&self) -> Vec<String> {
         match self {
-            ManageError::Capability { .. } => vec!["such as: model:current, or http:https://api.example.com".to_owned()],
+            ManageError::Capability { .. } => {
+                vec!["such as: model:current, or http:https://api.example.com".to_owned()]
+            }
             ManageError::Selector { hint, .. } | ManageError::Signature { hint, .. } => hint.iter().cloned().collect(),
             ManageError::Unknown { looked, .. } => {
                 let mut hints: Vec<String> = looked.iter().map(|place| format!("looked: {place}")).collect();
@@ -269,7 +263,10 @@ impl Hints for ManageError {
                 format!("let it run: dlm plugin trust '{}'", path.display()),
             ],
             ManageError::Gone { source_text, .. } => {
-                vec![format!("install it again: dlm plugin install '{}'", inert_line(source_text))]
+                vec![format!(
+                    "install it again: dlm plugin install '{}'",
+                    inert_line(source_text)
+                )]
             }
             ManageError::Damaged { .. } => vec!["install dlm again from a source you trust".to_owned()],
             ManageError::NotAComponent { path } => vec![format!(
@@ -286,7 +283,9 @@ impl Hints for ManageError {
                 "install another version of `{plugin}`, built for plugin API {API_SUPPORTED}, or upgrade dlm"
             )],
             ManageError::Import { .. } => Vec::new(),
-            ManageError::Wasi { .. } => vec!["allow it: set `wasi = \"inert\"` under [plugins] in config.toml".to_owned()],
+            ManageError::Wasi { .. } => {
+                vec!["allow it: set `wasi = \"inert\"` under [plugins] in config.toml".to_owned()]
+            }
             ManageError::Hash { .. } => vec!["the file is not the one you expect; fetch it again".to_owned()],
             ManageError::Source { hint, .. } => vec![hint.clone()],
             ManageError::NotRequested { requested, plugin, .. } => match requested.as_slice() {
@@ -308,7 +307,10 @@ impl Hints for ManageError {
             } => {
                 let mut hints = Vec::new();
                 if !is_answered {
-                    let flags: Vec<String> = missing.iter().map(|text| format!("--grant '{}'", inert_line(text))).collect();
+                    let flags: Vec<String> = missing
+                        .iter()
+                        .map(|text| format!("--grant '{}'", inert_line(text)))
+                        .collect();
                     hints.push(format!("grant it: {}", flags.join(" ")));
                     hints.push("or everything that it requests: --grant-requested".to_owned());
                 }
@@ -323,7 +325,10 @@ impl Hints for ManageError {
             }
             ManageError::NotInstalled { .. } => vec!["see what is here: dlm plugin list".to_owned()],
             ManageError::Pack { hint, .. } => hint.iter().cloned().collect(),
-            ManageError::Exists { path } => vec![format!("choose another place, or remove it: rm -r '{}'", path.display())],
+            ManageError::Exists { path } => vec![format!(
+                "choose another place, or remove it: rm -r '{}'",
+                path.display()
+            )],
             ManageError::Malformed { .. }
             | ManageError::Manifest { .. }
             | ManageError::Files { .. }

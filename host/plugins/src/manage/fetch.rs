@@ -42,7 +42,7 @@ impl Source {
     /// Reads SRC; `resolve` turns a typed path into a real one.
     ///
     /// **Errors**: `http:`, a scheme that is not built, or an unknown one.
-    pub fn parse(text: &str, resolve: impl FnOnce(&str) -> PathBuf) -> Result<Source, ManageError> {
+    pub fn parse(text: &str, resolve: impl Fn(&str) -> PathBuf) -> Result<Source, ManageError> {
         let refused = |cause: &str, hint: &str| {
             Err(ManageError::Source {
                 text: inert_line(&cut(text, 120)),
@@ -61,9 +61,10 @@ impl Source {
                 "is of a kind that this version of dlm does not fetch",
                 "fetch the file with the registry's own tool, then: dlm plugin install ./FILE --sha256 HASH",
             ),
-            Some(scheme) if scheme.len() > 1 && text.contains("://") => {
-                refused("is neither a file nor an https: address", "such as: dlm plugin install ./rubric.wasm")
-            }
+            Some(scheme) if scheme.len() > 1 && text.contains("://") => refused(
+                "is neither a file nor an https: address",
+                "such as: dlm plugin install ./rubric.wasm",
+            ),
             _ => Ok(Source::File(resolve(text))),
         }
     }
@@ -148,10 +149,12 @@ impl Get<'_> {
             response_bytes_max: bytes_max,
             user_agent: self.user_agent.to_owned(),
         };
-        self.http.send(&request, &[rule], self.cancel).map_err(|error| match error {
-            GuestHttpError::Cancelled => ManageError::Cancelled,
-            error => unreachable(url, &error.to_string()),
-        })
+        self.http
+            .send(&request, &[rule], self.cancel)
+            .map_err(|error| match error {
+                GuestHttpError::Cancelled => ManageError::Cancelled,
+                error => unreachable(url, &error.to_string()),
+            })
     }
 }
 
@@ -169,10 +172,11 @@ fn next(from: &str, location: Option<&str>) -> Result<String, String> {
         return Ok(location.to_owned());
     }
     match location.strip_prefix('/') {
-        Some(rest) if !rest.starts_with('/') => {
-            Ok(format!("https://{}{location}", authority(from)))
-        }
-        _ => Err(format!("a redirect to `{}`, which is not https:", inert_line(&cut(location, 120)))),
+        Some(rest) if !rest.starts_with('/') => Ok(format!("https://{}{location}", authority(from))),
+        _ => Err(format!(
+            "a redirect to `{}`, which is not https:",
+            inert_line(&cut(location, 120))
+        )),
     }
 }
 
@@ -193,7 +197,9 @@ fn rule(url: &str, is_typed: bool) -> Result<HttpRule, String> {
         Some((address, port)) => (address, port.strip_prefix(':').unwrap_or("443")),
         None => authority.split_once(':').unwrap_or((authority, "443")),
     };
-    let port = port.parse().map_err(|_| format!("its port `{}` is no number", inert_line(port)))?;
+    let port = port
+        .parse()
+        .map_err(|_| format!("its port `{}` is no number", inert_line(port)))?;
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let is_name = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
     let host = match host.parse::<IpAddr>() {
@@ -251,7 +257,10 @@ mod tests {
             assert_eq!(rules[0].is_typed, is_first);
             Ok(GuestResponse {
                 status,
-                headers: location.map(|to| ("Location".to_owned(), to.to_owned())).into_iter().collect(),
+                headers: location
+                    .map(|to| ("Location".to_owned(), to.to_owned()))
+                    .into_iter()
+                    .collect(),
                 url: url.to_owned(),
                 body: url.as_bytes().to_vec(),
             })
@@ -259,7 +268,7 @@ mod tests {
     }
 
     fn run(answers: &[(&'static str, u16, Option<&'static str>)], url: &str) -> Result<Fetched, ManageError> {
-        let source = Source::parse(url, PathBuf::from).unwrap();
+        let source = Source::parse(url, |text| PathBuf::from(text)).unwrap();
         fetch(&source, &Script::of(answers), "dlm/0", &Cancel::new())
     }
 
@@ -311,11 +320,17 @@ mod tests {
             ("oci:ghcr.io/x:y", "does not fetch"),
             ("ftp://x", "neither"),
         ] {
-            let error = Source::parse(text, PathBuf::from).unwrap_err();
+            let error = Source::parse(text, |text| PathBuf::from(text)).unwrap_err();
             assert_eq!(error.code(), "plugin::unsupported");
             assert!(error.to_string().contains(part), "{error}");
         }
-        assert_eq!(Source::parse("C:\\r.wasm", PathBuf::from).unwrap(), Source::File("C:\\r.wasm".into()));
-        assert_eq!(Source::parse("r.wasm", PathBuf::from).unwrap(), Source::File("r.wasm".into()));
+        assert_eq!(
+            Source::parse("C:\\r.wasm", |text| PathBuf::from(text)).unwrap(),
+            Source::File("C:\\r.wasm".into())
+        );
+        assert_eq!(
+            Source::parse("r.wasm", |text| PathBuf::from(text)).unwrap(),
+            Source::File("r.wasm".into())
+        );
     }
 }

@@ -177,13 +177,20 @@ mod tests {
         let kinds = [Kind::Judge, Kind::Templates];
         assert!(check(&kinds, &items(&["dlm:plugin/http@1.0.0"])).is_ok());
         let refused = check(&kinds, &items(&["dlm:plugin/process@1.0.0"])).unwrap_err();
-        assert!(refused.cause.contains("a template source may not; split"), "{}", refused.cause);
+        assert!(
+            refused.cause.contains("a templates may not; split"),
+            "{}",
+            refused.cause
+        );
     }
 
     #[test]
     fn wasi_in_words() {
         assert_eq!(Wasi::of(&items(&["dlm:plugin/log@1.0.0"])), Wasi::None);
         assert_eq!(Wasi::of(&items(&["wasi:io/poll@0.2.0"])), Wasi::Inert);
-        assert_eq!(Wasi::of(&items(&["wasi:http/types@0.2.0", "wasi:io/poll@0.2.0"])), Wasi::InertHttp);
+        assert_eq!(
+            Wasi::of(&items(&["wasi:http/types@0.2.0", "wasi:io/poll@0.2.0"])),
+            Wasi::InertHttp
+        );
     }
 }

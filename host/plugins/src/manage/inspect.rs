@@ -13,7 +13,7 @@ use super::discover::{Finder, Found, Origin, read_file, real};
 use super::error::ManageError;
 use super::imports::Wasi;
 use super::lockfile::LockEntry;
-use super::selector::{Choice, Selector};
+use super::selector::Selector;
 use super::signature::{self, Signed, TEXT_BYTES_MAX, signature_path};
 use super::{COMPONENT_BYTES_MAX, disk};
 use crate::builtin::sha256;
@@ -129,7 +129,9 @@ fn describe(
 ) -> Result<Inspection, ManageError> {
     let shape = Shape::read(place, bytes)?;
     let stem = place.file_stem().unwrap_or_default().to_string_lossy();
-    let known = manifest.clone().unwrap_or_else(|| Manifest::absent(&stem, shape.kinds()));
+    let known = manifest
+        .clone()
+        .unwrap_or_else(|| Manifest::absent(&stem, shape.kinds()));
     let api = check::check_shape(place, &known.name, &known.version, &shape);
     let beside = match seen.path {
         Some(path) => disk::read(&signature_path(path), TEXT_BYTES_MAX)?,
@@ -177,21 +179,35 @@ fn remarks(manifest: &Manifest, shape: &Shape) -> Vec<String> {
         .iter()
         .map(|key| format!("its manifest has the key `{key}`, which this dlm does not know"))
         .collect();
-    if manifest.requests.iter().any(|request| request.capability.starts_with("http:")) {
+    if manifest
+        .requests
+        .iter()
+        .any(|request| request.capability.starts_with("http:"))
+    {
         remarks.push("behind HTTPS_PROXY the final address of a request cannot be checked, only its name".to_owned());
     }
     for import in &shape.imports {
         if import.name.chars().any(char::is_control) {
-            remarks.push(format!("an import has a name with control characters: {}", inert_line(&import.name)));
+            remarks.push(format!(
+                "an import has a name with control characters: {}",
+                inert_line(&import.name)
+            ));
         }
     }
     remarks
 }
 
 /// One line per finding of `--audit`.
-fn risks(seen: &Seen<'_>, manifest: Option<&Manifest>, shape: &Shape, signed: &Result<Signed, ManageError>) -> Vec<String> {
+fn risks(
+    seen: &Seen<'_>,
+    manifest: Option<&Manifest>,
+    shape: &Shape,
+    signed: &Result<Signed, ManageError>,
+) -> Vec<String> {
     let mut risks = Vec::new();
-    let requests = manifest.map(|manifest| manifest.requests.as_slice()).unwrap_or_default();
+    let requests = manifest
+        .map(|manifest| manifest.requests.as_slice())
+        .unwrap_or_default();
     for request in requests {
         let text = inert_line(&request.capability);
         let (kind, rest) = request.capability.split_once(':').unwrap_or((&request.capability, ""));
@@ -225,7 +241,10 @@ fn risks(seen: &Seen<'_>, manifest: Option<&Manifest>, shape: &Shape, signed: &R
         risks.push(format!("imports {} and requests no {start}", inert_line(&import)));
     }
     for unused in ask::requests_unused(&shape.imports, requests) {
-        risks.push(format!("requests {} and imports nothing that could use it", inert_line(unused)));
+        risks.push(format!(
+            "requests {} and imports nothing that could use it",
+            inert_line(unused)
+        ));
     }
     if ask::most(requests).is_err() {
         risks.push("requests a capability of no known kind".to_owned());

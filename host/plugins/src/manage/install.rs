@@ -109,7 +109,11 @@ pub fn offer(home: &Path, fetched: Fetched, policy: Policy, flags: &InstallFlags
             return Err(ManageError::NotRequested {
                 plugin: name,
                 capability: inert_line(grant),
-                requested: manifest.requests.iter().map(|request| request.capability.clone()).collect(),
+                requested: manifest
+                    .requests
+                    .iter()
+                    .map(|request| request.capability.clone())
+                    .collect(),
             });
         }
     }
@@ -125,8 +129,9 @@ pub fn offer(home: &Path, fetched: Fetched, policy: Policy, flags: &InstallFlags
     };
     let previous = Lock::read(home)?.installed(&name).cloned();
     let old = previous.as_ref().map(|entry| entry.grants.clone()).unwrap_or_default();
-    let (kept, dropped): (Vec<LockGrant>, Vec<LockGrant>) =
-        old.into_iter().partition(|grant| manifest.requests_text(&grant.capability));
+    let (kept, dropped): (Vec<LockGrant>, Vec<LockGrant>) = old
+        .into_iter()
+        .partition(|grant| manifest.requests_text(&grant.capability));
     Ok(Offer {
         name,
         remarks: check::remarks(&checked),
@@ -161,8 +166,17 @@ pub fn decide(offer: &Offer, flags: &InstallFlags, mut asker: Option<&mut Asker<
         let question = format!(
             "Version {} was signed by {}, this file is {}. Install it?",
             offer.previous.as_ref().map_or("", |entry| &entry.version),
-            offer.previous.as_ref().and_then(|entry| entry.signer.as_deref()).unwrap_or_default(),
-            offer.signed.signer().map_or("not signed by a trusted key".to_owned(), |key| format!("signed by {key}")),
+            offer
+                .previous
+                .as_ref()
+                .and_then(|entry| entry.signer.as_deref())
+                .unwrap_or_default(),
+            offer
+                .signed
+                .signer()
+                .map_or("not signed by a trusted key".to_owned(), |key| format!(
+                    "signed by {key}"
+                )),
         );
         let is_agreed = asker.as_mut().map(|ask| ask(&question)).transpose()?;
         if is_agreed != Some(true) {

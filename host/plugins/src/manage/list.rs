@@ -46,7 +46,12 @@ pub fn list(finder: &Finder) -> Result<Vec<Listed>, ManageError> {
     }
     let home = finder.places().home.clone();
     for entry in finder.lock()?.plugins.iter().filter(|entry| entry.path.is_none()) {
-        all.push(row(finder, &entry.name, Origin::User, Some(installed_path(&home, entry)))?);
+        all.push(row(
+            finder,
+            &entry.name,
+            Origin::User,
+            Some(installed_path(&home, entry)),
+        )?);
     }
     for folder in &finder.places().system {
         for (name, path) in files_of(folder).unwrap_or_default() {
@@ -56,12 +61,7 @@ pub fn list(finder: &Finder) -> Result<Vec<Listed>, ManageError> {
     Ok(all)
 }
 
-fn row(
-    finder: &Finder,
-    name: &str,
-    origin: Origin,
-    path: Option<std::path::PathBuf>,
-) -> Result<Listed, ManageError> {
+fn row(finder: &Finder, name: &str, origin: Origin, path: Option<std::path::PathBuf>) -> Result<Listed, ManageError> {
     let selector = Selector {
         choice: Choice::Name {
             name: name.to_owned(),

@@ -141,7 +141,10 @@ impl Lock {
         let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
         let lock: Lock = toml::from_str(text).map_err(|error| inert(error.to_string().trim_end()))?;
         if lock.version != VERSION {
-            return Err(format!("it is of version {}, this dlm reads version {VERSION}", lock.version));
+            return Err(format!(
+                "it is of version {}, this dlm reads version {VERSION}",
+                lock.version
+            ));
         }
         for (index, entry) in lock.plugins.iter().enumerate() {
             entry.check()?;
@@ -161,7 +164,9 @@ impl Lock {
 
     /// The installed plugin of this name.
     pub fn installed(&self, name: &str) -> Option<&LockEntry> {
-        self.plugins.iter().find(|entry| entry.name == name && entry.path.is_none())
+        self.plugins
+            .iter()
+            .find(|entry| entry.name == name && entry.path.is_none())
     }
 
     /// The entry that pins a file at `path`: the one trusted there.
@@ -260,7 +265,10 @@ mod tests {
         assert!(failed.is_err());
         assert_eq!(Lock::read(home.path()).unwrap(), read);
         let text = fs::read_to_string(Lock::path(home.path())).unwrap();
-        assert!(text.contains("[[plugin.grant]]\ncapability = \"model:current\""), "{text}");
+        assert!(
+            text.contains("[[plugin.grant]]\ncapability = \"model:current\""),
+            "{text}"
+        );
         let names: Vec<String> = fs::read_dir(plugins_folder(home.path()))
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -2,15 +2,16 @@
 //!
 //! Invariants: what is written would install; the manifest of the author's file replaces any that was there.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use wit_component::ComponentEncoder;
 
+use super::COMPONENT_BYTES_MAX;
 use super::check::{self, Checked};
 use super::disk;
 use super::error::ManageError;
 use super::signature::{TEXT_BYTES_MAX, signature_path};
-use super::COMPONENT_BYTES_MAX;
 use crate::manifest::{AuthorManifest, BadManifest, MODULE_HEAD, append, without};
 use crate::terminal::inert_line;
 
@@ -76,7 +77,10 @@ pub fn pack(options: &PackOptions) -> Result<Packed, ManageError> {
     let input = disk::read(&wasm, COMPONENT_BYTES_MAX)?.ok_or_else(|| ManageError::Pack {
         path: wasm.clone(),
         cause: "there is no such file".to_owned(),
-        hint: author.build_command.as_ref().map(|command| format!("build it first: {}", inert_line(command))),
+        hint: author
+            .build_command
+            .as_ref()
+            .map(|command| format!("build it first: {}", inert_line(command))),
     })?;
     let was_module = input.starts_with(&MODULE_HEAD);
     let component = if was_module { encode(&wasm, &input)? } else { input };
@@ -115,55 +119,24 @@ fn encode(path: &Path, module: &[u8]) -> Result<Vec<u8>, ManageError> {
     ComponentEncoder::default()
         .validate(true)
         .module(module)
-        .and_then(|encoder| encoder.encode())
+        .and_then(|mut encoder| encoder.encode())
         .map_err(|error| failed(format!("no component can be made of it: {error:#}"), Some(world)))
 }
 
-/// Signs a packed file with the user's minisign key and writes the signature beside it.
-///
-/// **Errors**: the key cannot be read, or the passphrase does not open it.
-pub fn sign(packed: &Packed, key: &Path, passphrase: Option<String>) -> Result<PathBuf, ManageError> {
+/// The command that signs a packed file with the user's minisign key: program, then arguments.
+pub fn sign_command(packed: &Packed, key: &Path) -> Vec<OsString> {
     let manifest = &packed.checked.manifest;
-    let comment = format!("dlm-plugin {} {}", manifest.name, manifest.version);
-    let failed = |cause: String, hint: Option<String>| ManageError::Signature {
-        subject: format!("the key `{}`", key.display()),
-        cause,
-        hint,
-    };
-    let text = disk::read(key, TEXT_BYTES_MAX)?.ok_or_else(|| {
-        failed(
-            "is not there".to_owned(),
-            Some(format!(
-                "make one: minisign -G -s '{0}' -p '{0}.pub'",
-                key.display()
-            )),
-        )
-    })?;
-    let text = String::from_utf8_lossy(&text);
-    let boxed = minisign::SecretKeyBox::from_string(&text)
-        .map_err(|error| failed(format!("is no minisign secret key: {error}"), None))?;
-    let opened = match passphrase {
-        Some(passphrase) => boxed.into_secret_key(Some(passphrase)),
-        None => boxed.into_unencrypted_secret_key(),
-    };
-    let secret = opened.map_err(|error| failed(format!("cannot be opened: {error}"), None))?;
-    let signature = minisign::sign(
-        None,
-        &secret,
-        packed.bytes.as_slice(),
-        Some(&comment),
-        Some("signature of a dlm plugin"),
-    )
-    .map_err(|error| failed(format!("cannot sign: {error}"), None))?;
-    let path = signature_path(&packed.path);
-    disk::write(&path, signature.into_string().as_bytes())?;
-    Ok(path)
-}
-
-/// Says whether a secret key file needs a passphrase; a file that cannot be read does not.
-pub fn needs_passphrase(key: &Path) -> bool {
-    let text = disk::read(key, TEXT_BYTES_MAX).ok().flatten().unwrap_or_default();
-    let text = String::from_utf8_lossy(&text).into_owned();
-    // An unencrypted key opens without; anything else is asked for and then reported by its own error.
-    minisign::SecretKeyBox::from_string(&text).is_ok_and(|boxed| boxed.into_unencrypted_secret_key().is_err())
+    let mut command: Vec<OsString> = vec!["minisign".into(), "-S".into()];
+    for (flag, value) in [
+        ("-s", key.as_os_str().to_owned()),
+        ("-m", packed.path.as_os_str().to_owned()),
+        ("-x", signature_path(&packed.path).into_os_string()),
+        (
+            "-t",
+            format!("dlm-plugin {} {}", manifest.name, manifest.version).into(),
+        ),
+    ] {
+        command.extend([flag.into(), value]);
+    }
+    command
 }

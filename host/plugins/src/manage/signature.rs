@@ -139,8 +139,12 @@ pub fn trusted_keys(home: &Path) -> Result<Vec<TrustedKey>, ManageError> {
     paths.sort();
     let mut keys = Vec::new();
     for path in paths {
-        let Ok(Some(bytes)) = disk::read(&path, TEXT_BYTES_MAX) else { continue };
-        let Some((text, key)) = parse_key(&String::from_utf8_lossy(&bytes)) else { continue };
+        let Ok(Some(bytes)) = disk::read(&path, TEXT_BYTES_MAX) else {
+            continue;
+        };
+        let Some((text, key)) = parse_key(&String::from_utf8_lossy(&bytes)) else {
+            continue;
+        };
         let record = signers.key.get(&text).cloned().unwrap_or_default();
         keys.push(TrustedKey {
             path,
@@ -189,7 +193,10 @@ pub fn trust_key(home: &Path, text: &str, names: &[String], now: &str) -> Result
                 .bytes()
                 .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-*".contains(&byte));
         if !is_glob {
-            return Err(wrong(format!("cannot be limited to `{}`: a plugin name with `*` was expected", inert_line(glob))));
+            return Err(wrong(format!(
+                "cannot be limited to `{}`: a plugin name with `*` was expected",
+                inert_line(glob)
+            )));
         }
     }
     let folder = keys_folder(home);
@@ -203,7 +210,10 @@ pub fn trust_key(home: &Path, text: &str, names: &[String], now: &str) -> Result
             format!("untrusted comment: minisign public key\n{key}")
         };
         let fingerprint: String = crate::builtin::sha256(whole.as_bytes()).chars().take(12).collect();
-        disk::write(&folder.join(format!("{fingerprint}.pub")), format!("{whole}\n").as_bytes())?;
+        disk::write(
+            &folder.join(format!("{fingerprint}.pub")),
+            format!("{whole}\n").as_bytes(),
+        )?;
     }
     let record = signers.key.entry(key.clone()).or_insert_with(|| SignerRecord {
         names: Vec::new(),
@@ -231,11 +241,16 @@ pub fn check(
         cause,
         hint,
     };
-    let Some(signature) = signature else { return Ok(Signed::No) };
+    let Some(signature) = signature else {
+        return Ok(Signed::No);
+    };
     let unreadable = || wrong("is no minisign signature".to_owned(), None);
     let text = std::str::from_utf8(signature).map_err(|_| unreadable())?;
     // The crate cuts off this start by its length, whatever stands there.
-    let has_comment = text.lines().nth(2).is_some_and(|line| line.starts_with("trusted comment: "));
+    let has_comment = text
+        .lines()
+        .nth(2)
+        .is_some_and(|line| line.starts_with("trusted comment: "));
     if !has_comment {
         return Err(unreadable());
     }
@@ -254,13 +269,19 @@ pub fn check(
         let comment = signature.trusted_comment();
         let is_named = comment.split('\t').any(|part| part.trim() == expected) || comment.trim() == expected;
         if !is_named {
-            let cause = format!("is for `{}`, `{expected}` was expected", inert_line(&crate::terminal::cut(comment, 120)));
+            let cause = format!(
+                "is for `{}`, `{expected}` was expected",
+                inert_line(&crate::terminal::cut(comment, 120))
+            );
             return Err(wrong(cause, None));
         }
         let may_sign = trusted.names.is_empty() || trusted.names.iter().any(|glob| matches(glob, name));
         if !may_sign {
             let cause = format!("is by a key that may sign {} only", trusted.names.join(", "));
-            let hint = format!("let it sign this too: dlm plugin trust {} --for-names '{name}'", trusted.text);
+            let hint = format!(
+                "let it sign this too: dlm plugin trust {} --for-names '{name}'",
+                trusted.text
+            );
             return Err(wrong(cause, Some(hint)));
         }
         return Ok(Signed::By {
@@ -279,7 +300,9 @@ fn matches(glob: &str, name: &str) -> bool {
     let Some((start, rest)) = glob.split_once('*') else {
         return glob == name;
     };
-    let Some(after) = name.strip_prefix(start) else { return false };
+    let Some(after) = name.strip_prefix(start) else {
+        return false;
+    };
     let mut ends = (0..=after.len()).filter(|at| after.is_char_boundary(*at));
     ends.any(|at| matches(rest, after.get(at..).unwrap_or_default()))
 }
@@ -287,27 +310,9 @@ fn matches(glob: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manage::testing::Signer;
 
     const NOW: &str = "2026-11-21T19:00:00Z";
-
-    struct Signer(minisign::KeyPair);
-
-    impl Signer {
-        fn new() -> Signer {
-            Signer(minisign::KeyPair::generate_unencrypted_keypair().unwrap())
-        }
-
-        fn public(&self) -> String {
-            self.0.pk.to_box().unwrap().into_string()
-        }
-
-        fn sign(&self, file: &[u8], comment: &str) -> Vec<u8> {
-            minisign::sign(Some(&self.0.pk), &self.0.sk, file, Some(comment), None)
-                .unwrap()
-                .into_string()
-                .into_bytes()
-        }
-    }
 
     #[track_caller]
     fn refused(result: Result<Signed, ManageError>, part: &str) {
@@ -319,42 +324,87 @@ mod tests {
     #[test]
     fn a_signature_covers_the_file_the_name_and_the_version() {
         let home = tempfile::tempdir().unwrap();
-        let signer = Signer::new();
+        let signer = Signer::new(7);
         let key = trust_key(home.path(), &signer.public(), &[], NOW).unwrap();
         let keys = trusted_keys(home.path()).unwrap();
         let good = signer.sign(b"file", "dlm-plugin rubric 1.2.0");
         let by = check(&keys, Some(&good), b"file", "rubric", "1.2.0").unwrap();
-        assert_eq!(by, Signed::By { key, added: Some(NOW.to_owned()) });
+        assert_eq!(
+            by,
+            Signed::By {
+                key,
+                added: Some(NOW.to_owned())
+            }
+        );
         assert_eq!(check(&keys, None, b"file", "rubric", "1.2.0").unwrap(), Signed::No);
-        assert_eq!(check(&[], Some(&good), b"file", "rubric", "1.2.0").unwrap(), Signed::Stranger);
+        assert_eq!(
+            check(&[], Some(&good), b"file", "rubric", "1.2.0").unwrap(),
+            Signed::Stranger
+        );
         refused(check(&keys, Some(&good), b"other", "rubric", "1.2.0"), "does not fit");
-        refused(check(&keys, Some(&good), b"file", "rubric", "1.3.0"), "is for `dlm-plugin rubric 1.2.0`");
+        refused(
+            check(&keys, Some(&good), b"file", "rubric", "1.3.0"),
+            "is for `dlm-plugin rubric 1.2.0`",
+        );
         refused(check(&keys, Some(&good), b"file", "grader", "1.2.0"), "is for");
         let prefix = signer.sign(b"file", "dlm-plugin rubric 1.2.0-evil");
         refused(check(&keys, Some(&prefix), b"file", "rubric", "1.2.0"), "is for");
         let edited = String::from_utf8(good).unwrap().replace("1.2.0", "1.3.0");
-        refused(check(&keys, Some(edited.as_bytes()), b"file", "rubric", "1.3.0"), "does not fit");
+        refused(
+            check(&keys, Some(edited.as_bytes()), b"file", "rubric", "1.3.0"),
+            "does not fit",
+        );
         for text in ["", "x", "untrusted comment: a\nb\nc\nd", "\u{1b}\n\n\n\n"] {
-            refused(check(&keys, Some(text.as_bytes()), b"file", "rubric", "1.2.0"), "no minisign signature");
+            refused(
+                check(&keys, Some(text.as_bytes()), b"file", "rubric", "1.2.0"),
+                "no minisign signature",
+            );
         }
     }
 
     #[test]
     fn a_key_can_be_limited_to_names() {
         let home = tempfile::tempdir().unwrap();
-        let signer = Signer::new();
+        let signer = Signer::new(7);
         let names = ["acme-*".to_owned()];
         trust_key(home.path(), &signer.public(), &names, NOW).unwrap();
         let keys = trusted_keys(home.path()).unwrap();
         let signed = |name: &str| signer.sign(b"f", &format!("dlm-plugin {name} 1.0.0"));
-        assert!(check(&keys, Some(&signed("acme-x")), b"f", "acme-x", "1.0.0").unwrap().signer().is_some());
-        refused(check(&keys, Some(&signed("rubric")), b"f", "rubric", "1.0.0"), "may sign acme-* only");
+        assert!(
+            check(&keys, Some(&signed("acme-x")), b"f", "acme-x", "1.0.0")
+                .unwrap()
+                .signer()
+                .is_some()
+        );
+        refused(
+            check(&keys, Some(&signed("rubric")), b"f", "rubric", "1.0.0"),
+            "may sign acme-* only",
+        );
         trust_key(home.path(), &signer.public(), &[], NOW).unwrap();
         let keys = trusted_keys(home.path()).unwrap();
         assert_eq!(keys.len(), 1);
         assert!(check(&keys, Some(&signed("rubric")), b"f", "rubric", "1.0.0").is_ok());
         assert!(trust_key(home.path(), "nonsense", &[], NOW).is_err());
         assert!(trust_key(home.path(), &signer.public(), &["../x".to_owned()], NOW).is_err());
+    }
+
+    /// Made by the `minisign` crate 0.10, which hashes before it signs, as the tool does.
+    #[test]
+    fn what_the_tool_signs_is_accepted() {
+        let home = tempfile::tempdir().unwrap();
+        let key = "RWSGqw7ftyWdoBJlGgx5mZ6klOXfHwukLdrYwA56SDFtpTin6ais8uxK";
+        trust_key(home.path(), key, &[], NOW).unwrap();
+        let keys = trusted_keys(home.path()).unwrap();
+        let signature = "untrusted comment: a comment\n\
+            RUSGqw7ftyWdoMU4C+cTC102eBvXzbcq4PHnAW2NLPdAtmyhrzGugcLQ9/DJ4ujQdB2ae3CbaMD0FIDNWYI25E94QnZwhIj2wgg=\n\
+            trusted comment: dlm-plugin rubric 1.2.0\n\
+            7wVhBNNIb6ErxTYsfr81PTnWU2stYGpNxGe4SSb6ODG6jfD6IIISy5y9WrUdijjP9Yntgr/oNiDZiudWGPAmBg==\n";
+        let signed = check(&keys, Some(signature.as_bytes()), b"file", "rubric", "1.2.0").unwrap();
+        assert_eq!(signed.signer(), Some(key));
+        refused(
+            check(&keys, Some(signature.as_bytes()), b"file!", "rubric", "1.2.0"),
+            "does not fit",
+        );
     }
 
     #[test]

@@ -143,7 +143,11 @@ fn regrant(
             return Err(ManageError::NotRequested {
                 plugin: changed.entry.name,
                 capability: inert_line(capability),
-                requested: manifest.requests.iter().map(|request| request.capability.clone()).collect(),
+                requested: manifest
+                    .requests
+                    .iter()
+                    .map(|request| request.capability.clone())
+                    .collect(),
             });
         }
         if changed.entry.grants.iter().any(|grant| grant.capability == *capability) {

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::COMPONENT_BYTES_MAX;
 use super::check;
-use super::disk;
 use super::discover::installed_path;
+use super::disk;
 use super::error::ManageError;
 use super::lockfile::{Lock, LockEntry};
 use super::signature::{self, TEXT_BYTES_MAX, signature_path};
-use super::COMPONENT_BYTES_MAX;
 
 /// One entry with what was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

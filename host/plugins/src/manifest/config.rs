@@ -148,7 +148,9 @@ impl ConfigKey {
         if let (Some(minimum), Some(maximum)) = (self.minimum, self.maximum)
             && minimum > maximum
         {
-            return Err(format!("`config.{name}`: the minimum {minimum} is above the maximum {maximum}"));
+            return Err(format!(
+                "`config.{name}`: the minimum {minimum} is above the maximum {maximum}"
+            ));
         }
         let Some(default) = &self.default else { return Ok(()) };
         if self.required {
@@ -156,7 +158,10 @@ impl ConfigKey {
         }
         match self.value(&GivenValue::Stated(default.clone())) {
             Ok(_) => Ok(()),
-            Err(rule) => Err(format!("the default of `config.{name}` is `{}`, {rule}", shown(default))),
+            Err(rule) => Err(format!(
+                "the default of `config.{name}` is `{}`, {rule}",
+                shown(default)
+            )),
         }
     }
 
@@ -178,7 +183,8 @@ impl ConfigKey {
             },
             (ConfigKind::Boolean, GivenValue::Stated(Value::Bool(value))) => ConfigValue::Boolean(*value),
             (ConfigKind::Json, GivenValue::Typed(text)) => {
-                let value: Value = serde_json::from_str(text).map_err(|error| format!("{} was expected: {error}", "JSON"))?;
+                let value: Value =
+                    serde_json::from_str(text).map_err(|error| format!("{} was expected: {error}", "JSON"))?;
                 ConfigValue::Json(value.to_string())
             }
             (ConfigKind::Json, GivenValue::Stated(value)) => ConfigValue::Json(value.to_string()),
@@ -221,7 +227,11 @@ impl Manifest {
         }
         let mut resolved = Vec::new();
         for (name, key) in &self.config {
-            let own = given.iter().rev().find(|(given, _)| given == name).map(|(_, value)| value.clone());
+            let own = given
+                .iter()
+                .rev()
+                .find(|(given, _)| given == name)
+                .map(|(_, value)| value.clone());
             let value = own.or_else(|| key.default.clone().map(GivenValue::Stated));
             match value {
                 Some(value) => {

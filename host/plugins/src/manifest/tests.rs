@@ -42,7 +42,11 @@ fn each_wrong_file_is_refused() {
     refused(&component(&[&[b' '; 64 * 1024 + 1]]), "plugin::manifest", "64 KiB");
     refused(&component(&[b"{\"schema\":\"\xff\"}"]), "plugin::manifest", "UTF-8");
     let with = |section: &[u8]| [COMPONENT_HEAD.as_slice(), section].concat();
-    refused(&with(&[0, 0x80, 0x80, 0x80, 0x80, 0x80]), "plugin::malformed", "ends after");
+    refused(
+        &with(&[0, 0x80, 0x80, 0x80, 0x80, 0x80]),
+        "plugin::malformed",
+        "ends after",
+    );
     refused(&with(&[0, 9, 1]), "plugin::malformed", "ends after");
     refused(&with(&[0, 1, 9]), "plugin::malformed", "no name");
 }
@@ -60,8 +64,16 @@ fn each_wrong_field_is_refused_by_name() {
         ("\"schema\":1", "\"schema\":2", "schema is 2"),
         ("\"schema\":1", "\"schema\":1,\"schema\":1", "duplicate"),
         ("\"schema\":1", "\"schema\":1,\"homepage\":\"javascript:x\"", "homepage"),
-        ("\"schema\":1", "\"schema\":1,\"description\":\"a\\nb\"", "control character"),
-        ("\"schema\":1", "\"schema\":1,\"description\":\"\\u001b[31m\"", "control character"),
+        (
+            "\"schema\":1",
+            "\"schema\":1,\"description\":\"a\\nb\"",
+            "control character",
+        ),
+        (
+            "\"schema\":1",
+            "\"schema\":1,\"description\":\"\\u001b[31m\"",
+            "control character",
+        ),
         (
             "\"schema\":1",
             "\"schema\":1,\"request\":[{\"capability\":\"clock\"},{\"capability\":\"clock\"}]",
@@ -87,7 +99,11 @@ fn each_wrong_field_is_refused_by_name() {
             "\"schema\":1,\"config\":{\"a\":{\"type\":\"integer\",\"default\":1,\"required\":true}}",
             "required and has a default",
         ),
-        ("\"schema\":1", "\"schema\":1,\"config\":{\"A\":{\"type\":\"text\"}}", "is not a key"),
+        (
+            "\"schema\":1",
+            "\"schema\":1,\"config\":{\"A\":{\"type\":\"text\"}}",
+            "is not a key",
+        ),
     ] {
         refused(
             &component(&[GOOD.replace(from, to).as_bytes()]),
@@ -188,7 +204,11 @@ fn settings_get_their_type_and_their_default() {
             ("strictness".to_owned(), ConfigValue::Number(0.5)),
         ]
     );
-    let later = [typed("rubric", "a"), typed("strictness", "0.1"), typed("strictness", "1")];
+    let later = [
+        typed("rubric", "a"),
+        typed("strictness", "0.1"),
+        typed("strictness", "1"),
+    ];
     let resolved = rubric().resolve_config(&later).unwrap();
     assert_eq!(resolved[1].1, ConfigValue::Number(1.0));
 }
@@ -197,7 +217,10 @@ fn settings_get_their_type_and_their_default() {
 fn a_wrong_setting_is_told_with_key_value_and_rule() {
     for (given, part) in [
         (vec![], "needs the setting `rubric`"),
-        (vec![typed("rubrik", "a")], "no setting `rubrik`; it has rubric, strictness"),
+        (
+            vec![typed("rubrik", "a")],
+            "no setting `rubrik`; it has rubric, strictness",
+        ),
         (
             vec![typed("rubric", "a"), typed("strictness", "2")],
             "`strictness` of plugin `rubric` is `2`, at most 1",
@@ -234,7 +257,9 @@ fn every_type_of_setting_reads_both_forms() {
             description: String::new(),
         };
         manifest.config.insert("k".to_owned(), key);
-        manifest.resolve_config(&[("k".to_owned(), given)]).map(|mut all| all.remove(0).1)
+        manifest
+            .resolve_config(&[("k".to_owned(), given)])
+            .map(|mut all| all.remove(0).1)
     };
     let text = |text: &str| GivenValue::Typed(text.to_owned());
     let json = GivenValue::Stated;
@@ -242,8 +267,14 @@ fn every_type_of_setting_reads_both_forms() {
     assert_eq!(of(ConfigKind::Integer, json(4.into())), Ok(ConfigValue::Integer(4)));
     assert_eq!(of(ConfigKind::Number, json(4.into())), Ok(ConfigValue::Number(4.0)));
     assert_eq!(of(ConfigKind::Boolean, text("true")), Ok(ConfigValue::Boolean(true)));
-    assert_eq!(of(ConfigKind::Boolean, json(false.into())), Ok(ConfigValue::Boolean(false)));
-    assert_eq!(of(ConfigKind::Json, text("[1, 2]")), Ok(ConfigValue::Json("[1,2]".to_owned())));
+    assert_eq!(
+        of(ConfigKind::Boolean, json(false.into())),
+        Ok(ConfigValue::Boolean(false))
+    );
+    assert_eq!(
+        of(ConfigKind::Json, text("[1, 2]")),
+        Ok(ConfigValue::Json("[1,2]".to_owned()))
+    );
     assert!(of(ConfigKind::Boolean, text("yes")).is_err());
     assert!(of(ConfigKind::Integer, json(serde_json::json!(0.5))).is_err());
     assert!(of(ConfigKind::Json, text("[1,")).is_err());
@@ -251,7 +282,13 @@ fn every_type_of_setting_reads_both_forms() {
 
 #[test]
 fn a_file_without_a_manifest_takes_the_name_of_its_file() {
-    for (stem, name) in [("rubric", "rubric"), ("My Judge", "my-judge"), ("7", "x7"), ("", "unnamed"), ("ü", "x-")] {
+    for (stem, name) in [
+        ("rubric", "rubric"),
+        ("My Judge", "my-judge"),
+        ("7", "x7"),
+        ("", "unnamed"),
+        ("ü", "x-"),
+    ] {
         assert_eq!(Manifest::absent(stem, vec![Kind::Judge]).name, name, "{stem}");
     }
     let long = Manifest::absent(&"ab".repeat(99), vec![]);

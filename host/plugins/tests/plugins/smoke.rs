@@ -1,7 +1,9 @@
 //! The llama-server target: its files, and its smoke test against a server that is played.
 
 use dlm_core::ports::http::{HttpMethod, HttpRequest};
-use dlm_core::ports::target::{PluginFailure, TargetPlan, TargetProbe, TargetRun, TargetSmoke, TargetSource, run_target};
+use dlm_core::ports::target::{
+    PluginFailure, TargetPlan, TargetProbe, TargetRun, TargetSmoke, TargetSource, run_target,
+};
 use dlm_plugins::GrantFlags;
 
 use crate::fakes::{PORT, TEST_TARGET, World, grant};

@@ -91,8 +91,14 @@ fn an_installed_plugin_is_found_with_the_grants_its_manifest_asks_for() {
     assert_eq!(found.granted, ["model:current"]);
     assert_eq!(found.read().unwrap(), wasm("rubric", "1.2.0"));
     let error = scene.find("rubric@^2").unwrap_err();
-    assert_eq!((error.code(), Hints::kind(&error)), ("plugin::unknown", dlm_core::FailureKind::Misuse));
-    assert!(error.to_string().contains("`rubric` is here in version 1.2.0, `@^2`"), "{error}");
+    assert_eq!(
+        (error.code(), Hints::kind(&error)),
+        ("plugin::unknown", dlm_core::FailureKind::Misuse)
+    );
+    assert!(
+        error.to_string().contains("`rubric` is here in version 1.2.0, `@^2`"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -139,7 +145,10 @@ fn a_project_file_runs_only_once_trusted_and_only_unchanged() {
     assert!(error.hints()[1].ends_with(&format!("dlm plugin trust '{}'", path.display())));
     scene.lock(&bytes, Some(&path));
     let found = scene.find("rubric").unwrap();
-    assert_eq!((found.origin, found.manifest.version.as_str()), (Origin::Project, "2.0.0"));
+    assert_eq!(
+        (found.origin, found.manifest.version.as_str()),
+        (Origin::Project, "2.0.0")
+    );
     fs::write(&path, wasm("rubric", "2.0.1")).unwrap();
     let error = scene.find("rubric").unwrap_err();
     assert!(error.to_string().contains("pinned is"), "{error}");
@@ -162,7 +171,10 @@ fn a_path_runs_without_an_entry_and_without_grants() {
     let scene = Scene::new();
     let path = scene.write("x/rubric.wasm", &wasm("rubric", "1.0.0"));
     let found = scene.find(&format!("{}:a", path.display())).unwrap();
-    assert_eq!((found.origin, found.granted.len(), found.argument.as_str()), (Origin::Path, 0, "a"));
+    assert_eq!(
+        (found.origin, found.granted.len(), found.argument.as_str()),
+        (Origin::Path, 0, "a")
+    );
     let bare = scene.write("user/My Judge.wasm", &[0, b'a', b's', b'm', 0x0d, 0, 1, 0]);
     let found = scene.find("~/My Judge.wasm").unwrap();
     assert_eq!((found.manifest.name.as_str(), found.has_manifest), ("my-judge", false));
@@ -170,11 +182,19 @@ fn a_path_runs_without_an_entry_and_without_grants() {
     for (file, bytes, code) in [
         ("sway.wasm", wasm("sway", "1.0.0"), "plugin::manifest"),
         ("cut.wasm", wasm("cut-off", "1.0.0")[..30].to_vec(), "plugin::malformed"),
-        ("module.wasm", crate::manifest::MODULE_HEAD.to_vec(), "plugin::not-a-component"),
+        (
+            "module.wasm",
+            crate::manifest::MODULE_HEAD.to_vec(),
+            "plugin::not-a-component",
+        ),
         ("empty.wasm", Vec::new(), "plugin::malformed"),
     ] {
         let path = scene.write(file, &bytes);
-        assert_eq!(scene.find(&path.display().to_string()).unwrap_err().code(), code, "{file}");
+        assert_eq!(
+            scene.find(&path.display().to_string()).unwrap_err().code(),
+            code,
+            "{file}"
+        );
     }
     let gone = scene.find("./not-there.wasm").unwrap_err();
     assert!(gone.to_string().contains("no such file"), "{gone}");
@@ -190,7 +210,10 @@ fn builtins_win_and_a_wrong_kind_is_told() {
     assert!(!found.granted.is_empty());
     let error = scene.find("ollama").unwrap_err();
     assert_eq!(error.code(), "plugin::wrong-kind");
-    assert!(error.to_string().contains("`ollama` is no judge; it is a target"), "{error}");
+    assert!(
+        error.to_string().contains("`ollama` is no judge; it is a target"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -201,7 +224,13 @@ fn an_unknown_name_says_what_is_near_and_where_it_looked() {
     let error = scene.find("rubirc").unwrap_err();
     assert!(error.to_string().contains("did you mean rubric or rubrik?"), "{error}");
     let looked = error.hints().join("\n");
-    for part in ["inside dlm: ", "no such folder", "plugins: rubric", "system: rubrik", "dlm plugin list"] {
+    for part in [
+        "inside dlm: ",
+        "no such folder",
+        "plugins: rubric",
+        "system: rubrik",
+        "dlm plugin list",
+    ] {
         assert!(looked.contains(part), "{part} in {looked}");
     }
     assert!(scene.find("zzzzz").unwrap_err().to_string().ends_with("called `zzzzz`"));
@@ -223,7 +252,12 @@ fn a_file_that_lies_about_its_name_or_is_gone_is_refused() {
 
 #[test]
 fn distances() {
-    for (a, b, distance) in [("", "", 0), ("a", "", 1), ("rubric", "rubirc", 1), ("kitten", "sitting", 3)] {
+    for (a, b, distance) in [
+        ("", "", 0),
+        ("a", "", 1),
+        ("rubric", "rubirc", 1),
+        ("kitten", "sitting", 3),
+    ] {
         assert_eq!(edits(a, b), distance, "{a} {b}");
         assert_eq!(edits(b, a), distance, "{b} {a}");
     }
