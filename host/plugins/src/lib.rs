@@ -10,7 +10,7 @@
 //! - every call has limits, and whatever a guest does ends as an ordinary error that names plugin, version, function and
 //!   what would lift the refusal.
 //!
-//! What it does not do yet: plugins other than the built-in ones are not looked for, WASI imports are refused, and
+//! What it does not do yet: plugins other than the built-in ones are found but not opened, WASI imports are refused, and
 //! compiled code is not kept between runs (compiling a built-in target takes a tenth of a second).
 
 mod builtin;
@@ -19,6 +19,7 @@ mod capability;
 mod engine;
 mod error;
 mod host;
+mod kind;
 mod limits;
 pub mod manage;
 pub mod manifest;
@@ -33,6 +34,7 @@ mod url;
 pub use builtin::{Builtin, builtins};
 pub use capability::{BadCapability, Capability, Grants};
 pub use error::{PluginError, Who};
+pub use kind::Kind;
 pub use limits::{Limits, TARGET_LIMITS};
 pub use manifest::{Manifest, Request};
 pub use native::NativeProcess;

@@ -7,13 +7,13 @@ mod config;
 mod section;
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::PluginError;
 use crate::terminal::inert_line;
 
+pub use crate::kind::Kind;
 pub use config::{BadConfig, ConfigKey, ConfigKind, ConfigValue, GivenValue};
 pub(crate) use section::{MODULE_HEAD, append, without};
 
@@ -62,61 +62,6 @@ const RESERVED: [&str; 18] = [
     "git",
     "bundled",
 ];
-
-/// The five extension points.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    Judge,
-    Teacher,
-    Target,
-    Destination,
-    Templates,
-}
-
-impl Kind {
-    /// Every kind, in the order in which messages list them.
-    pub const ALL: [Kind; 5] = [
-        Kind::Judge,
-        Kind::Teacher,
-        Kind::Target,
-        Kind::Destination,
-        Kind::Templates,
-    ];
-
-    /// The word of the manifest, which is also the name of the exported interface.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Judge => "judge",
-            Kind::Teacher => "teacher",
-            Kind::Target => "target",
-            Kind::Destination => "destination",
-            Kind::Templates => "templates",
-        }
-    }
-
-    /// The world of the contract.
-    pub fn world(self) -> &'static str {
-        match self {
-            Kind::Judge => "judge-plugin",
-            Kind::Teacher => "teacher-plugin",
-            Kind::Target => "target-plugin",
-            Kind::Destination => "push-plugin",
-            Kind::Templates => "template-plugin",
-        }
-    }
-
-    /// Finds a kind by its word.
-    pub fn parse(name: &str) -> Option<Kind> {
-        Kind::ALL.into_iter().find(|kind| kind.name() == name)
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// What a plugin says about itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -8,8 +8,6 @@ use semver::Version;
 use super::component::{Item, PACKAGE};
 use crate::manifest::Kind;
 
-/// Interfaces without authority; every kind has them.
-const FREE: [&str; 5] = ["types", "run", "log", "progress", "config"];
 /// Interfaces of WASI that are there and hold nothing; `terminal-` ones are matched by their start.
 const WASI: [&str; 17] = [
     "io/error",
@@ -72,17 +70,6 @@ impl Wasi {
     }
 }
 
-/// The interfaces of the contract that a kind may import beyond the free ones.
-pub(crate) fn interfaces(kind: Kind) -> &'static [&'static str] {
-    match kind {
-        Kind::Judge => &["model", "secrets", "http", "process"],
-        Kind::Teacher => &["model", "secrets", "http"],
-        Kind::Target => &["secrets", "http", "artifacts", "upload", "output", "process"],
-        Kind::Destination => &["secrets", "http", "artifacts", "upload"],
-        Kind::Templates => &["secrets", "http"],
-    }
-}
-
 /// Holds imports against the tables.
 ///
 /// **Errors**: the first import that one of the kinds may not have.
@@ -93,14 +80,8 @@ pub(crate) fn check(kinds: &[Kind], imports: &[Item]) -> Result<(), Refused> {
             cause,
         };
         if let Some((interface, _)) = import.ours() {
-            if FREE.contains(&interface) {
-                continue;
-            }
-            for kind in kinds {
-                if interfaces(*kind).contains(&interface) {
-                    continue;
-                }
-                let is_split = kinds.iter().any(|kind| interfaces(*kind).contains(&interface));
+            if let Some(kind) = kinds.iter().find(|kind| !kind.may_import(interface)) {
+                let is_split = kinds.iter().any(|kind| kind.may_import(interface));
                 return Err(refused(if is_split {
                     format!("which a {kind} may not; split the plugin, one file for each kind")
                 } else {
