@@ -134,6 +134,8 @@ fn hidden(url: &ParsedUrl, found: &[IpAddr]) -> GuestHttpError {
 mod tests {
     use std::sync::Mutex;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Answers each question with the next of its answers and keeps count.
@@ -267,5 +269,98 @@ mod tests {
             addresses(&url, &rules, &script),
             Err(GuestHttpError::Denied { .. })
         ));
+    }
+
+    /// Hosts, addresses and rules from few parts, so that they often meet.
+    fn origins() -> impl Strategy<Value = String> {
+        let host = prop_oneof![
+            Just("localhost"),
+            Just("a.example"),
+            Just("b.a.example"),
+            Just("127.0.0.1"),
+            Just("2130706433"),
+            Just("10.0.0.5"),
+            Just("[::1]"),
+            Just("[::ffff:a00:5]"),
+            Just("8.8.8.8"),
+        ];
+        let port = prop_oneof![Just(""), Just(":80"), Just(":443"), Just(":8080")];
+        let path = prop_oneof![
+            Just(""),
+            Just("/v1"),
+            Just("/v1/x"),
+            Just("/v1/../v2"),
+            Just("/v1/%2e%2e%2fv2")
+        ];
+        let scheme = prop_oneof![Just("http"), Just("https")];
+        (scheme, host, port, path).prop_map(|(scheme, host, port, path)| format!("{scheme}://{host}{port}{path}"))
+    }
+
+    fn rule_lists() -> impl Strategy<Value = Vec<HttpRule>> {
+        let rule = (origins(), any::<bool>(), prop::bool::weighted(0.1));
+        let rule = rule.prop_filter_map("not every address is a rule", |(text, is_wild, is_typed)| {
+            let text = if is_wild {
+                text.replacen("://", "://*.", 1)
+            } else {
+                text
+            };
+            Some(HttpRule {
+                is_typed,
+                ..HttpRule::parse(&text).ok()?
+            })
+        });
+        prop::collection::vec(rule, 1..6)
+    }
+
+    fn address_lists() -> impl Strategy<Value = Vec<&'static str>> {
+        let all = [
+            "127.0.0.1",
+            "::1",
+            "10.0.0.5",
+            "::ffff:10.0.0.5",
+            "8.8.8.8",
+            "64:ff9b::a00:5",
+            "2606:4700::1",
+            "fe80::1",
+        ];
+        prop::collection::vec(prop::sample::select(all.to_vec()), 0..5)
+    }
+
+    fn reached(url: &ParsedUrl, rules: &[HttpRule], answer: &[&'static str]) -> Vec<SocketAddr> {
+        let script = Script(Mutex::new(vec![answer.to_vec()]));
+        let rules = matching(url, rules);
+        rules
+            .and_then(|rules| addresses(url, &rules, &script))
+            .unwrap_or_default()
+    }
+
+    proptest! {
+        #[test]
+        fn fewer_rules_never_reach_more(url in origins(), rules in rule_lists(), answer in address_lists(), at in any::<prop::sample::Index>()) {
+            let url = ParsedUrl::parse(&url).unwrap();
+            let all = reached(&url, &rules, &answer);
+            let mut fewer = rules.clone();
+            fewer.remove(at.index(rules.len()));
+            for address in reached(&url, &fewer, &answer) {
+                prop_assert!(all.contains(&address), "{} only without {}", address, rules[at.index(rules.len())]);
+            }
+        }
+
+        #[test]
+        fn a_private_address_is_reached_by_its_name_alone(url in origins(), rules in rule_lists(), answer in address_lists()) {
+            let url = ParsedUrl::parse(&url).unwrap();
+            for address in reached(&url, &rules, &answer) {
+                let covering: Vec<&HttpRule> = rules.iter().filter(|rule| rule.covers(&url)).collect();
+                prop_assert!(!covering.is_empty());
+                let is_public = ["8.8.8.8:", "[2606:4700::1]:"].iter().any(|public| address.to_string().starts_with(public));
+                let is_named = covering.iter().any(|rule| {
+                    let text = rule.to_string();
+                    rule.is_typed
+                        || text.contains(&format!("://{}", UrlHost::Address(address.ip())))
+                        || text.contains("://localhost") && address.ip().is_loopback()
+                });
+                prop_assert!(is_public || is_named, "{} by {:?}", address, covering);
+            }
+        }
     }
 }

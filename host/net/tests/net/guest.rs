@@ -6,6 +6,7 @@ mod limits;
 mod places;
 mod redirects;
 mod secrets;
+mod tls;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
