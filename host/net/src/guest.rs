@@ -32,7 +32,7 @@ const IN_FLIGHT_MAX: usize = 8;
 const POLL: Duration = Duration::from_millis(20);
 
 /// How guests reach the network; the default is directly, with the bundled root certificates.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct GuestSettings {
     /// Proxy for https addresses (`HTTPS_PROXY`).
     pub https_proxy: Option<String>,
@@ -47,10 +47,16 @@ pub struct GuestSettings {
 }
 
 /// The `GuestHttp` port over real sockets.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct GuestClient(Arc<Inner>);
 
-#[derive(Debug)]
+/// Without the proxies, whose addresses may hold passwords.
+impl std::fmt::Debug for GuestClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "GuestClient({:?})", self.0.resolver)
+    }
+}
+
 struct Inner {
     tls: TlsConfig,
     proxies: Proxies,

@@ -63,14 +63,6 @@ pub(super) fn matching<'a>(url: &ParsedUrl, rules: &'a [HttpRule]) -> Result<Vec
     })
 }
 
-/// Checks a host that is an address; a name passes, as the proxy resolves it out of sight.
-pub(super) fn check_literal(url: &ParsedUrl, rules: &[&HttpRule]) -> Result<(), GuestHttpError> {
-    match url.host() {
-        UrlHost::Name(_) => Ok(()),
-        UrlHost::Address(address) => checked(url, rules, vec![*address]).map(drop),
-    }
-}
-
 /// Every address behind the host that may be connected to.
 pub(super) fn addresses(
     url: &ParsedUrl,

@@ -20,7 +20,7 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body, Proxy, SendBody, Timeout};
 
 use super::Inner;
-use super::authorise::{ADDRESSES_MAX, addresses, check_literal, matching};
+use super::authorise::{ADDRESSES_MAX, addresses, matching};
 use super::headers::Headers;
 use crate::client::{CONNECT_TIMEOUT, ClientError};
 
@@ -139,10 +139,8 @@ fn agent(inner: &Inner, hop: &Hop, rules: &[HttpRule], stop: &Stop) -> Result<Ag
     let proxy = inner.proxies.of(&hop.url);
     let pinned = match proxy {
         None => addresses(&hop.url, &rules, &*inner.resolver)?,
-        Some(proxy) => {
-            check_literal(&hop.url, &rules)?;
-            proxy_addresses(inner, proxy, &hop.url)?
-        }
+        // The far address is the proxy's business; one that is spelled out has been matched with a rule that names it.
+        Some(proxy) => proxy_addresses(inner, proxy, &hop.url)?,
     };
     let is_loopback = proxy.is_none() && pinned.iter().all(|address| address.ip().is_loopback());
     hop.headers.check_channel(&hop.url, is_loopback)?;

@@ -241,6 +241,8 @@ fn a_cancelled_request_ends_and_closes_its_connection() {
     let (told, is_asked) = mpsc::channel();
     let (url, server) = by_hand(move |mut stream| {
         told.send(()).unwrap();
+        // Far sooner than the request's own timeout would close it.
+        stream.set_read_timeout(Some(SOON)).unwrap();
         stream.read(&mut [0; 16]).is_ok_and(|read| read == 0)
     });
     let cancel = Cancel::new();
@@ -291,6 +293,9 @@ fn a_stuck_resolver_holds_neither_timeout_nor_cancellation_and_no_packet_follows
     let cancel = Cancel::new();
     let (other, from, long) = (client.clone(), cancel.clone(), get(&url));
     let caller = std::thread::spawn(move || other.send(&long, &[typed(&long.url)], &from));
+    for _ in 0..2 {
+        asked.recv_timeout(SOON).unwrap();
+    }
     cancel.cancel();
     assert_eq!(caller.join().unwrap(), Err(GuestHttpError::Cancelled));
 
