@@ -1,7 +1,7 @@
 //! Draws events: a bar on a terminal, plain lines elsewhere.
 
-use std::cell::RefCell;
 use std::io::IsTerminal;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dlm_core::event::StepEvent;
 use dlm_core::{Event, Progress};
@@ -14,7 +14,7 @@ const STEPS_PER_LINE: u64 = 10;
 pub struct Screen {
     is_quiet: bool,
     is_terminal: bool,
-    bar: RefCell<Option<ProgressBar>>,
+    bar: Mutex<Option<ProgressBar>>,
 }
 
 impl Screen {
@@ -23,8 +23,12 @@ impl Screen {
         Self {
             is_quiet,
             is_terminal: std::io::stderr().is_terminal(),
-            bar: RefCell::new(None),
+            bar: Mutex::new(None),
         }
+    }
+
+    fn bar(&self) -> MutexGuard<'_, Option<ProgressBar>> {
+        self.bar.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn start(&self, phase: &str, total: Option<u64>, unit: &str) {
@@ -40,17 +44,17 @@ impl Screen {
         bar.set_style(style("{prefix:>18} {wide_bar} {pos}/{len} {msg}"));
         bar.set_prefix(phase.to_owned());
         self.end();
-        *self.bar.borrow_mut() = Some(bar);
+        *self.bar() = Some(bar);
     }
 
     fn end(&self) {
-        if let Some(bar) = self.bar.borrow_mut().take() {
+        if let Some(bar) = self.bar().take() {
             bar.finish_and_clear();
         }
     }
 
     fn line(&self, text: &str) {
-        match self.bar.borrow().as_ref() {
+        match self.bar().as_ref() {
             Some(bar) => bar.suspend(|| eprintln!("{text}")),
             None => eprintln!("{text}"),
         }
@@ -70,10 +74,10 @@ impl Screen {
             }
             return;
         }
-        if self.bar.borrow().as_ref().is_none_or(|bar| bar.prefix() != "training") {
+        if self.bar().as_ref().is_none_or(|bar| bar.prefix() != "training") {
             self.start("training", Some(step.steps_max), "steps");
         }
-        if let Some(bar) = self.bar.borrow().as_ref() {
+        if let Some(bar) = self.bar().as_ref() {
             bar.set_position(step.step);
             bar.set_message(figures);
         }
@@ -94,7 +98,7 @@ impl Progress for Screen {
         match event {
             Event::PhaseStarted { phase, total, unit } => self.start(&phase, total, unit),
             Event::PhaseAdvanced { done, .. } => {
-                if let Some(bar) = self.bar.borrow().as_ref() {
+                if let Some(bar) = self.bar().as_ref() {
                     bar.set_position(done);
                 }
             }

@@ -95,7 +95,7 @@ pub fn resolve_pinned(around: &Surroundings<'_>, word: &str, pinned: Option<&str
 }
 
 /// Makes the record of a hub base from its files on this machine; no connection is opened.
-fn from_snapshot(hf_id: &str, snapshot: &Snapshot) -> Result<ResolvedBase, Failure> {
+pub(crate) fn from_snapshot(hf_id: &str, snapshot: &Snapshot) -> Result<ResolvedBase, Failure> {
     /// Largest `config.json` that is read.
     const CONFIG_BYTES_MAX: u64 = 4 << 20;
     let path = snapshot.dir.join("config.json");

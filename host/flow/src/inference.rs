@@ -38,11 +38,38 @@ pub struct Loaded {
     pub adapter: Option<Adapter>,
 }
 
+/// Whether a document's adapter is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdapterNeed {
+    /// The base alone; its files may be downloaded.
+    BaseOnly,
+    /// It must have been trained.
+    Trained,
+    /// Where it was trained; before that the base alone.
+    IfTrained,
+}
+
 /// Finds base and adapter of a document, refusing what cannot work before any weight is read.
 pub fn locate(
     around: &Surroundings<'_>,
     path: &std::path::Path,
     is_base_only: bool,
+    hub_root: &str,
+    subject: &str,
+) -> Result<Located, Failure> {
+    let need = if is_base_only {
+        AdapterNeed::BaseOnly
+    } else {
+        AdapterNeed::Trained
+    };
+    locate_for(around, path, need, hub_root, subject)
+}
+
+/// [`locate`] with a say in whether the adapter must be there.
+pub fn locate_for(
+    around: &Surroundings<'_>,
+    path: &std::path::Path,
+    need: AdapterNeed,
     hub_root: &str,
     subject: &str,
 ) -> Result<Located, Failure> {
@@ -68,11 +95,14 @@ pub fn locate(
             hub_root,
         },
     )?;
-    let adapter = match is_base_only {
-        true => None,
-        false => Some(current_adapter(&store, path, subject)?),
+    let adapter = match need {
+        AdapterNeed::BaseOnly => None,
+        AdapterNeed::Trained => Some(current_adapter(&store, path, subject)?),
+        AdapterNeed::IfTrained => store
+            .current_version(&AdapterSlot::Flat)?
+            .map(|current| (current.directory, current.number.unwrap_or(0))),
     };
-    let base = base::open_resolved(around, resolved, is_base_only)?;
+    let base = base::open_resolved(around, resolved, adapter.is_none())?;
     let text = match &adapter {
         Some((directory, _)) => TextModel::from_dir(directory, Some(base.resolved.record.template))?,
         None => base.opened.text_as(base.resolved.record.template)?,

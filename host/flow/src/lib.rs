@@ -13,6 +13,7 @@ pub mod inference;
 pub mod init;
 pub mod metrics;
 pub mod migrate;
+pub mod models;
 pub mod prompt;
 pub mod rows;
 pub mod score;

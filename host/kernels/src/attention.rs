@@ -208,6 +208,51 @@ pub fn attention_cached(
     forward::forward(ctx, shape, &[sequence], q, out, None);
 }
 
+/// Rows of a pass that are the newest tokens of one cache.
+#[derive(Clone, Debug)]
+pub struct CachedRows<'a> {
+    /// Rows of `q` and `out`.
+    pub rows: Range<usize>,
+    /// The cache, which already holds the rows' keys and values at its end.
+    pub cache: KvCache<'a>,
+}
+
+/// [`attention_cached`] of several sequences in one pass. A single row takes the same steps as many, so a row's result
+/// does not depend on how a prompt is cut into passes.
+///
+/// **Shapes:** `q`, `out` `[rows, n_heads * head_dim]`; rows of no sequence are left as they are.
+/// **Panics:** when lengths do not fit or rows belong to two sequences.
+pub fn attention_cached_rows(
+    ctx: &Ctx,
+    shape: &AttentionShape,
+    q: &[f32],
+    sequences: &[CachedRows<'_>],
+    out: &mut [f32],
+) {
+    let width = shape.n_heads * shape.head_dim;
+    assert!(
+        q.len().is_multiple_of(width) && out.len() == q.len(),
+        "q and out are [rows, heads * head_dim]"
+    );
+    let mut next = 0;
+    for sequence in sequences {
+        assert!(
+            sequence.rows.start >= next && sequence.rows.end * width <= q.len(),
+            "rows in order, each of one sequence"
+        );
+        next = sequence.rows.end;
+        check_cache(shape, &sequence.cache, sequence.rows.len());
+    }
+    let sequences: Vec<forward::Sequence<'_>> = sequences
+        .iter()
+        .map(|sequence| forward::Sequence {
+            keys: keys::Keys::cached(&sequence.cache, sequence.rows.len()),
+            queries: sequence.rows.clone(),
+        })
+        .collect();
+    forward::forward(ctx, shape, &sequences, q, out, None);
+}
+
 fn check_shape(shape: &AttentionShape) {
     assert!(
         shape.n_kv_heads > 0 && shape.n_heads.is_multiple_of(shape.n_kv_heads) && shape.head_dim > 0,

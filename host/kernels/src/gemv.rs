@@ -1,9 +1,11 @@
-//! Products of one to four rows: stream the stored weight once, as fast as memory gives it.
+//! Products of few rows: stream the stored weight once, as fast as memory gives it.
 //!
 //! **Sketch:** one row against `bf16` reads 2 bytes per multiply-add, so memory (20 to 28 GB/s per core here) is the
 //! limit by a factor of three over the arithmetic. Rows of the weight are read one after the other, as they
 //! lie in memory (four interleaved streams reached a third of the speed); every sum runs over `k` in fixed lanes that
 //! are added pairwise at the end, so a result depends on neither the neighbours nor the threads.
+//! More than four rows of `x` go over each group of weight rows in turns of four; the group is in the first-level cache by
+//! then, so memory is still read once.
 
 use crate::ctx::{Ctx, Simd, Write};
 use crate::lanes::fold16;
@@ -14,7 +16,7 @@ use crate::quant::{Activation, GgmlType};
 use crate::scratch;
 use crate::weight::Weight;
 
-/// Most rows that take this road; from five on, packing pays.
+/// Rows of `x` that share one look at a row of the weight; from five on, packing pays where nobody asks for this road.
 pub(crate) const GEMV_ROWS: usize = 4;
 /// Rows of the weight whose sums are finished together.
 const GROUP: usize = 4;
@@ -25,7 +27,7 @@ const TASK_BYTES_MIN: usize = 96 * 1024;
 /// Tasks per thread, so that a disturbed thread holds up little.
 const TASKS_PER_THREAD: usize = 4;
 
-/// `y (+)= x W^T` for up to [`GEMV_ROWS`] rows of `x`; lengths are checked by the caller.
+/// `y (+)= x W^T`; lengths are checked by the caller.
 pub(crate) fn gemv(ctx: &Ctx, x: &[f32], t: usize, outputs: &mut [(&Weight, &mut [f32])], write: Write) {
     if t == 0 {
         return;
@@ -81,6 +83,23 @@ struct Input<'a> {
     k: usize,
 }
 
+impl<'a> Input<'a> {
+    /// Up to [`GEMV_ROWS`] rows from `first` on.
+    fn turn(&self, first: usize) -> Input<'a> {
+        let t = GEMV_ROWS.min(self.t - first);
+        let part = |rows: &'a [f32]| match rows.is_empty() {
+            true => rows,
+            false => &rows[first * self.k..(first + t) * self.k],
+        };
+        Input {
+            x: part(self.x),
+            pairs: part(self.pairs),
+            t,
+            k: self.k,
+        }
+    }
+}
+
 /// Elements whose even and odd members are separated together; the rest of a row stays in order.
 const PAIRED: usize = 64;
 
@@ -110,26 +129,40 @@ fn run_tasks(
         let (output, rows) = &tasks[index];
         let (w, y) = &plain[*output];
         for start in rows.clone().step_by(GROUP) {
-            let sums = dot_rows(ctx.simd, w, start..rows.end.min(start + GROUP), input);
-            for (i, sums) in sums.iter().enumerate().take(input.t) {
-                let count = (rows.end - start).min(GROUP);
+            let group = start..rows.end.min(start + GROUP);
+            dot_rows(ctx.simd, w, group.clone(), input, |row, sums| {
                 // SAFETY: rows of the weight, and so columns of `y`, belong to one task.
-                let y = unsafe { y.range(i * w.n() + start, count) };
+                let y = unsafe { y.range(row * w.n() + start, group.len()) };
                 for (y, sum) in y.iter_mut().zip(sums) {
                     *y = if write == Write::Add { *y + sum } else { *sum };
                 }
-            }
+            });
         }
     });
 }
 
-/// Dots up to [`GROUP`] rows of the weight with `t` rows of `x`; the result is `[t][row]`.
-fn dot_rows(simd: Simd, w: &Weight, rows: std::ops::Range<usize>, input: &Input<'_>) -> [[f32; GROUP]; GEMV_ROWS] {
+/// Dots up to [`GROUP`] rows of the weight with every row of `x`; `each` hears the number of a row of `x` and its dots.
+fn dot_rows(
+    simd: Simd,
+    w: &Weight,
+    rows: std::ops::Range<usize>,
+    input: &Input<'_>,
+    mut each: impl FnMut(usize, &[f32; GROUP]),
+) {
     let k = input.k;
+    let mut turns = |float: Float, bytes: &[u8]| {
+        for first in (0..input.t).step_by(GEMV_ROWS) {
+            let turn = input.turn(first);
+            let sums = dot_floats(simd, float, bytes, rows.len(), &turn);
+            for (i, sums) in sums.iter().enumerate().take(turn.t) {
+                each(first + i, sums);
+            }
+        }
+    };
     if let Some(float) = float_of(w.ggml_type()) {
         let row_bytes = k * float.size();
-        let bytes = &w.bytes()[rows.start * row_bytes..rows.end * row_bytes];
-        return dot_floats(simd, float, bytes, rows.len(), input);
+        turns(float, &w.bytes()[rows.start * row_bytes..rows.end * row_bytes]);
+        return;
     }
     scratch::with(rows.len() * k, |decoded| {
         for (row, decoded) in rows.clone().zip(decoded.chunks_exact_mut(k)) {
@@ -137,8 +170,8 @@ fn dot_rows(simd: Simd, w: &Weight, rows: std::ops::Range<usize>, input: &Input<
         }
         // SAFETY: any float is four bytes.
         let bytes = unsafe { std::slice::from_raw_parts(decoded.as_ptr().cast(), decoded.len() * 4) };
-        dot_floats(simd, Float::F32, bytes, rows.len(), input)
-    })
+        turns(Float::F32, bytes);
+    });
 }
 
 fn dot_floats(simd: Simd, float: Float, bytes: &[u8], rows: usize, input: &Input<'_>) -> [[f32; GROUP]; GEMV_ROWS] {

@@ -37,7 +37,8 @@ mod weight;
 
 pub use adamw::{AdamW, adamw_step, global_norm};
 pub use attention::{
-    AttentionShape, KvCache, KvData, Segment, attention_backward, attention_cached, attention_decode, attention_forward,
+    AttentionShape, CachedRows, KvCache, KvData, Segment, attention_backward, attention_cached, attention_cached_rows,
+    attention_decode, attention_forward,
 };
 pub use bytes::Bytes;
 pub use ctx::{Compute, Ctx, Simd, Write};
@@ -45,7 +46,7 @@ pub use dropout::{DropoutMask, dropout};
 pub use elementwise::{add, axpy, scale, softmax_rows};
 pub use gated::{Activation, gated_backward, gated_forward};
 pub use gemm::{GemmArgs, gemm};
-pub use linear::{linear, linear_backward_input, linear_many};
+pub use linear::{Road, linear, linear_backward_input, linear_many, linear_on};
 pub use loss::{RowTarget, logprob_rows, loss_rows};
 pub use norm::{rmsnorm_backward, rmsnorm_forward};
 pub use pool::Pool;

@@ -5,6 +5,22 @@ use crate::gemv::{self, GEMV_ROWS};
 use crate::product::{Dense, Output, product};
 use crate::weight::{Direction, Weight};
 
+/// How a product with a frozen weight is computed.
+///
+/// A row of the result depends on that row of the input and on the road only, never on the other rows or their number. So
+/// whoever fixes the road gets the same bits for a row alone and in any batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Road {
+    /// By the number of rows: up to four are streamed, more are packed.
+    #[default]
+    ByRows,
+    /// Reads the stored weight once, in `f32`, for any number of rows; weights with [`Weight::prepare_decode`] are
+    /// multiplied as integers, with the row quantised to eight bits.
+    Streamed,
+    /// The packed product for any number of rows; quantised weights are decoded, or their packed copy is read.
+    Packed,
+}
+
 /// `y[t, n] (+)= x[t, k] W^T`.
 ///
 /// Up to four rows take the road that streams the stored weight once, in `f32` whatever `compute` is; quantised weights
@@ -26,6 +42,21 @@ pub fn linear_many(
     outputs: &mut [(&Weight, &mut [f32])],
     write: Write,
 ) {
+    linear_on(ctx, compute, Road::ByRows, x, t, outputs, write);
+}
+
+/// [`linear_many`] on a given road.
+///
+/// **Panics:** as [`linear`].
+pub fn linear_on(
+    ctx: &Ctx,
+    compute: Compute,
+    road: Road,
+    x: &[f32],
+    t: usize,
+    outputs: &mut [(&Weight, &mut [f32])],
+    write: Write,
+) {
     assert!(ctx.supports(compute), "this machine multiplies in the asked precision");
     let Some(k) = outputs.first().map(|(w, _)| w.k()) else {
         return;
@@ -34,7 +65,12 @@ pub fn linear_many(
     for (w, y) in outputs.iter() {
         assert!(w.k() == k && y.len() == t * w.n(), "weights share k and y is [t, n]");
     }
-    if t <= GEMV_ROWS {
+    let is_streamed = match road {
+        Road::ByRows => t <= GEMV_ROWS,
+        Road::Streamed => true,
+        Road::Packed => false,
+    };
+    if is_streamed {
         gemv::gemv(ctx, x, t, outputs, write);
         return;
     }
@@ -214,6 +250,51 @@ mod tests {
                     let expected = expected[compute as usize].get_or_insert_with(|| found.clone());
                     for (found, expected) in found.iter().zip(expected) {
                         assert_same_bits(found, expected, &format!("{simd:?} {compute:?}, {threads} threads"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Products on one road: rows together, and each alone.
+    fn check_road(ctx: &Ctx, road: Road, w: &Weight, t: usize) {
+        let (n, k) = (w.n(), w.k());
+        let x = values(t * k, 12);
+        let run = |x: &[f32], t: usize| {
+            let mut y = vec![f32::NAN; t * n];
+            linear_on(ctx, Compute::F32, road, x, t, &mut [(w, &mut y)], Write::Set);
+            y
+        };
+        let together = run(&x, t);
+        let alone: Vec<f32> = x.chunks_exact(k).flat_map(|row| run(row, 1)).collect();
+        let what = format!("{:?} {road:?} {} [{n}, {k}] t {t}", ctx.simd, w.ggml_type());
+        assert_same_bits(&together, &alone, &what);
+        let wide = reference::linear(&reference::widen(&x), t, &reference::widen(&w.to_f32()), n, k);
+        let is_integer = road == Road::Streamed && w.decode_panels().is_some();
+        let tolerance = if is_integer { INT8_SUM } else { F32_SUM };
+        assert_near(&together, &wide, tolerance, &what);
+    }
+
+    #[test]
+    fn on_a_road_a_row_alone_has_the_bits_of_the_row_in_a_batch() {
+        for ctx in contexts() {
+            for ty in GgmlType::ALL.into_iter().filter(|ty| *ty != GgmlType::Q8_K) {
+                let stored = weight(ty, 67, 1024, 13);
+                let (mut decoding, mut packed) = (stored.clone(), stored.clone());
+                let _ = decoding.prepare_decode(&ctx);
+                packed.prepare(&ctx, Compute::F32, Direction::Forward);
+                for t in [1, 2, 4, 5, 8, 9, 17] {
+                    for road in [Road::Streamed, Road::Packed] {
+                        for w in [&stored, &decoding, &packed] {
+                            check_road(&ctx, road, w, t);
+                        }
+                    }
+                }
+            }
+            for (n, k) in [(1, 1), (3, 33), (130, 70), (5, 1023)] {
+                for ty in [GgmlType::F32, GgmlType::BF16, GgmlType::F16] {
+                    for road in [Road::Streamed, Road::Packed] {
+                        check_road(&ctx, road, &weight(ty, n, k, 14), 11);
                     }
                 }
             }

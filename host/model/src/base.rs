@@ -239,19 +239,35 @@ fn open_gguf(path: &Path) -> Result<OpenedBase, BaseOpenError> {
     })
 }
 
-fn open_directory(path: &Path) -> Result<OpenedBase, BaseOpenError> {
-    let settings = path.join("config.json");
-    let io = |cause| BaseOpenError::Io {
-        path: settings.clone(),
-        cause,
-    };
+/// Reads a `config.json`, no more of it than shows that it is too long.
+pub(crate) fn read_settings(path: &Path) -> Result<Vec<u8>, std::io::Error> {
     let mut content = Vec::new();
     let limit = crate::config::json::CONFIG_BYTES_MAX as u64 + 1;
-    File::open(&settings)
-        .map_err(io)?
-        .take(limit)
-        .read_to_end(&mut content)
-        .map_err(io)?;
+    File::open(path)?.take(limit).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// Says whether a path holds a sequence classifier; a GGUF file never does.
+///
+/// **Errors:** settings that cannot be read.
+pub fn is_classifier(path: &Path) -> Result<bool, BaseOpenError> {
+    if !path.is_dir() {
+        return Ok(false);
+    }
+    let settings = path.join("config.json");
+    let content = read_settings(&settings).map_err(|cause| BaseOpenError::Io {
+        path: settings.clone(),
+        cause,
+    })?;
+    crate::config::is_classifier(&content).map_err(|cause| BaseOpenError::Config { path: settings, cause })
+}
+
+fn open_directory(path: &Path) -> Result<OpenedBase, BaseOpenError> {
+    let settings = path.join("config.json");
+    let content = read_settings(&settings).map_err(|cause| BaseOpenError::Io {
+        path: settings.clone(),
+        cause,
+    })?;
     let config = parse_config(&content).map_err(|cause| BaseOpenError::Config {
         path: settings.clone(),
         cause,

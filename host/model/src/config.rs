@@ -8,7 +8,7 @@ pub mod gguf;
 pub mod json;
 
 pub use gguf::{GgufConfigError, GgufConfigFault, config_from_gguf};
-pub use json::{ConfigError, parse_config};
+pub use json::{ClassifierConfig, ConfigError, is_classifier, parse_classifier_config, parse_config};
 
 /// The family a model belongs to. Only names and reports use it; numbers depend on the fields of [`DecoderConfig`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

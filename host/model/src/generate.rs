@@ -1,15 +1,19 @@
-//! The loop that generates: feed, choose, decode, stop.
+//! The loop that generates: feed, choose, decode, stop. For one sequence here, for several side by side in `many`.
 //!
 //! Invariants: text handed out is never taken back, so text that may be the beginning of a stop text waits; the stop
 //! token is never part of the text; text handed out piece by piece, joined, is the text of the result.
 //! **Source:** `spec/inference.md` sections 4.2 to 4.4.
+
+mod many;
 
 use dlm_core::{Cancel, Hints};
 
 use crate::sampling::{Sampler, Sampling, SamplingError};
 use crate::session::{Session, SessionError};
 use crate::text::Stops;
-use crate::tokenizer::{Tokenizer, TokenizerError};
+use crate::tokenizer::{StreamDecoder, Tokenizer, TokenizerError};
+
+pub use many::{GenerateJob, generate_many};
 
 /// Something that takes tokens in and says what may come next.
 pub trait NextToken {
@@ -28,7 +32,10 @@ impl NextToken for Session<'_> {
     type Error = SessionError;
 
     fn feed(&mut self, tokens: &[u32]) -> Result<&[f32], SessionError> {
-        self.prefill(tokens)
+        match tokens {
+            [token] if !self.is_empty() => self.step(*token),
+            _ => self.prefill(tokens),
+        }
     }
 
     fn room(&self) -> usize {
@@ -206,6 +213,78 @@ fn check_fit(prompt: &[u32], options: &GenerateOptions, room: usize) -> Result<(
     Ok(())
 }
 
+/// One answer as it grows: chooses tokens, decodes them, watches for what ends it.
+struct Growing<'a> {
+    sampler: Sampler,
+    decoder: StreamDecoder<'a>,
+    filter: StopFilter<'a>,
+    stops: &'a Stops,
+    tokens_max: usize,
+    result: Generated,
+}
+
+impl<'a> Growing<'a> {
+    fn new(tokenizer: &'a Tokenizer, prompt: &[u32], options: &'a GenerateOptions) -> Result<Self, GenerateError> {
+        Ok(Self {
+            sampler: Sampler::new(options.sampling.clone(), prompt)?,
+            decoder: tokenizer.stream(),
+            filter: StopFilter::new(&options.stops.texts),
+            stops: &options.stops,
+            tokens_max: options.tokens_max,
+            result: Generated {
+                tokens: Vec::new(),
+                text: String::new(),
+                reason: StopReason::Length,
+                prompt_tokens: prompt.len(),
+            },
+        })
+    }
+
+    /// Chooses the token after what was fed, given its logits (which are changed); returns it where it must be fed next,
+    /// nothing where the answer has ended.
+    fn take(&mut self, logits: &mut [f32], on_step: &mut dyn FnMut(Step<'_>)) -> Result<Option<u32>, GenerateError> {
+        if self.result.tokens.len() >= self.tokens_max {
+            return Ok(None);
+        }
+        if !logits.iter().any(|logit| logit.is_finite()) {
+            let tokens = self.result.prompt_tokens + self.result.tokens.len();
+            return Err(GenerateError::NotFinite { tokens });
+        }
+        let id = self.sampler.next(logits);
+        if self.stops.ids.contains(&id) {
+            self.result.reason = StopReason::Eos;
+            return Ok(None);
+        }
+        self.result.tokens.push(id);
+        let text = self.filter.push(&self.decoder.push(id)?);
+        self.result.text.push_str(&text);
+        on_step(Step::Token { id, text: &text });
+        if self.filter.hit {
+            self.result.reason = StopReason::Stop;
+            return Ok(None);
+        }
+        Ok((self.result.tokens.len() < self.tokens_max).then_some(id))
+    }
+
+    /// Ends the answer: text that waited is given, or cut where it completes a stop text.
+    fn finish(mut self, on_step: &mut dyn FnMut(Step<'_>)) -> Result<Generated, GenerateError> {
+        if self.filter.hit {
+            return Ok(self.result);
+        }
+        let mut rest = self.filter.push(&self.decoder.finish()?);
+        if self.filter.hit {
+            self.result.reason = StopReason::Stop;
+        } else {
+            rest.push_str(&self.filter.held);
+        }
+        self.result.text.push_str(&rest);
+        if !rest.is_empty() {
+            on_step(Step::Rest { text: &rest });
+        }
+        Ok(self.result)
+    }
+}
+
 /// Continues `prompt` until something stops it.
 ///
 /// `on_step` hears every token as it comes; the pieces of text, joined, are the text of the result. The session may
@@ -220,55 +299,21 @@ pub fn generate<M: NextToken>(
     mut on_step: impl FnMut(Step<'_>),
 ) -> Result<Generated, GenerateError> {
     check_fit(prompt, options, model.room())?;
-    let mut sampler = Sampler::new(options.sampling.clone(), prompt)?;
-    let mut decoder = tokenizer.stream();
-    let mut filter = StopFilter::new(&options.stops.texts);
-    let mut result = Generated {
-        tokens: Vec::new(),
-        text: String::new(),
-        reason: StopReason::Length,
-        prompt_tokens: prompt.len(),
-    };
+    let mut growing = Growing::new(tokenizer, prompt, options)?;
     let mut logits: Vec<f32> = model.feed(prompt).map_err(model_failed)?.to_vec();
     on_step(Step::PromptRead { tokens: prompt.len() });
-    while result.tokens.len() < options.tokens_max {
+    loop {
         if options.cancel.is_cancelled() {
-            result.reason = StopReason::Cancelled;
+            growing.result.reason = StopReason::Cancelled;
             break;
         }
-        if !logits.iter().any(|logit| logit.is_finite()) {
-            let tokens = prompt.len() + result.tokens.len();
-            return Err(GenerateError::NotFinite { tokens });
-        }
-        let id = sampler.next(&mut logits);
-        if options.stops.ids.contains(&id) {
-            result.reason = StopReason::Eos;
+        let Some(id) = growing.take(&mut logits, &mut on_step)? else {
             break;
-        }
-        result.tokens.push(id);
-        let text = filter.push(&decoder.push(id)?);
-        result.text.push_str(&text);
-        on_step(Step::Token { id, text: &text });
-        if filter.hit {
-            result.reason = StopReason::Stop;
-            return Ok(result);
-        }
-        if result.tokens.len() < options.tokens_max {
-            logits.clear();
-            logits.extend_from_slice(model.feed(&[id]).map_err(model_failed)?);
-        }
+        };
+        logits.clear();
+        logits.extend_from_slice(model.feed(&[id]).map_err(model_failed)?);
     }
-    let mut rest = filter.push(&decoder.finish()?);
-    if filter.hit {
-        result.reason = StopReason::Stop;
-    } else {
-        rest.push_str(&filter.held);
-    }
-    result.text.push_str(&rest);
-    if !rest.is_empty() {
-        on_step(Step::Rest { text: &rest });
-    }
-    Ok(result)
+    growing.finish(&mut on_step)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 //! and element, so a block that runs twice sees the same mask.
 
 use dlm_kernels::{
-    Compute, Ctx, DropoutMask, GemmArgs, Weight, Write, axpy, dropout, gemm, linear, linear_backward_input,
+    Compute, Ctx, DropoutMask, GemmArgs, Road, Weight, Write, axpy, dropout, gemm, linear_backward_input, linear_on,
 };
 
 use crate::adapter::{AdaptedModule, AdaptedSlot, Adapter, Gains};
@@ -29,6 +29,8 @@ pub(crate) struct Pass<'a> {
     pub few: Option<&'a FewRows>,
     /// A backward will follow.
     pub is_training: bool,
+    /// How the frozen products of the pass are computed.
+    pub road: Road,
 }
 
 /// The factors of an adapter for passes of few rows, which read them as streams instead of packing them.
@@ -92,10 +94,10 @@ impl<'a> SlotAt<'a> {
         let weights = frozen.parts.iter().map(|part| &part.weight);
         if let [out] = outs {
             let mut only = [(&frozen.parts[0].weight, &mut **out)];
-            model.products(x, t, &mut only);
+            model.products(self.pass.road, x, t, &mut only);
         } else {
             let mut pairs: Vec<_> = weights.zip(outs.iter_mut().map(|out| &mut **out)).collect();
-            model.products(x, t, &mut pairs);
+            model.products(self.pass.road, x, t, &mut pairs);
         }
         let mut saved = SlotSaved::default();
         if let Some((adapter, slot)) = self.adapted() {
@@ -130,7 +132,10 @@ impl<'a> SlotAt<'a> {
                 let a = &adapter.params[slot.a.clone()];
                 times_transposed(ctx, 1.0, [t, slot.rank, k], input, k, a, 0.0, &mut h);
             }
-            Some(a) => linear(ctx, Compute::F32, input, t, a, &mut h, Write::Set),
+            Some(a) => {
+                let outputs = &mut [(a, &mut h[..])];
+                linear_on(ctx, Compute::F32, self.pass.road, input, t, outputs, Write::Set);
+            }
         }
         for (index, module) in adapter.modules[slot.modules.clone()].iter().enumerate() {
             for (part, b, rows) in self.module_parts(adapter, module) {
@@ -183,7 +188,7 @@ impl<'a> SlotAt<'a> {
             }
             Some(dropped) => {
                 let weight = &self.frozen().parts[part].weight;
-                model.products(dropped, t, &mut [(weight, &mut u)]);
+                model.products(self.pass.road, dropped, t, &mut [(weight, &mut u)]);
                 axpy(&model.ctx, -1.0, &u, out);
                 low_rank(&mut u);
                 scale_columns(&model.ctx, &u, gain, out, Write::Add);
@@ -360,11 +365,11 @@ impl<'a> SlotAt<'a> {
 
 /// `y[t, n] += scale h[t, r] b[r, n]`, row by row; rows of `h` lie `stride` apart.
 fn few_rows(ctx: &Ctx, scale: f32, [t, n, r]: [usize; 3], (h, stride): (&[f32], usize), b: &[f32], y: &mut [f32]) {
-    for (row, y) in y.chunks_exact_mut(n).enumerate().take(t) {
+    ctx.pool.run_chunks(&mut y[..t * n], n, |row, y| {
         for (h, b) in h[row * stride..][..r].iter().zip(b.chunks_exact(n)) {
             axpy(ctx, scale * h, b, y);
         }
-    }
+    });
 }
 
 /// The output function of SplitMix64: spreads every bit of `z` over all bits of the result.

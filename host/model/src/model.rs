@@ -9,7 +9,7 @@ pub(crate) mod names;
 
 use std::ops::Range;
 
-use dlm_kernels::{Compute, Ctx, Weight, Write, linear, linear_many};
+use dlm_kernels::{Compute, Ctx, Road, Weight, Write, linear, linear_on};
 
 use crate::config::{DecoderConfig, LayerKind};
 use crate::decoder::arena::Arena;
@@ -91,6 +91,7 @@ pub struct Model {
     pub(crate) arena: Arena,
     /// Products of few rows are done as products of [`ROWS_PACKED`] rows.
     pub(crate) pads_few_rows: bool,
+    pub(crate) is_quantised: bool,
 }
 
 /// Fewest rows whose products read the packed copies.
@@ -104,11 +105,11 @@ impl Model {
 
     /// `y_i[t, n_i] = x[t, k] W_i^T` for weights of equal `k`.
     ///
-    /// Products of less than five rows stream the stored weight. Where that is quantised and only the packed copies are
+    /// By rows, products of less than five rows stream the stored weight. Where that is quantised and only the packed copies are
     /// ready, decoding it would take longer than the product itself, so such rows are padded and take the packed copies.
-    pub(crate) fn products(&self, x: &[f32], t: usize, outputs: &mut [(&Weight, &mut [f32])]) {
-        if !self.pads_few_rows || t >= ROWS_PACKED {
-            linear_many(&self.ctx, self.compute, x, t, outputs, Write::Set);
+    pub(crate) fn products(&self, road: Road, x: &[f32], t: usize, outputs: &mut [(&Weight, &mut [f32])]) {
+        if road != Road::ByRows || !self.pads_few_rows || t >= ROWS_PACKED {
+            linear_on(&self.ctx, self.compute, road, x, t, outputs, Write::Set);
             return;
         }
         let k = x.len() / t.max(1);
@@ -127,6 +128,11 @@ impl Model {
             );
             y.copy_from_slice(&out[..y.len()]);
         }
+    }
+
+    /// Says whether any product reads block-quantised weights.
+    pub fn is_quantised(&self) -> bool {
+        self.is_quantised
     }
 
     /// Returns the bytes that the weights take: as stored, and the packed copies beside them.

@@ -4,7 +4,7 @@
 //! equals the softmax over all, renormalised). Rows are gathered per expert, so an expert computes the rows that chose it
 //! and no others. The router is frozen, the gradient runs through it to the rows.
 
-use dlm_kernels::{Compute, Weight, Write, linear, linear_backward_input};
+use dlm_kernels::{Compute, Weight, Write, linear_backward_input, linear_on};
 
 use crate::block::{DenseSaved, dense_backward, dense_forward};
 use crate::decoder::arena::Buffer;
@@ -31,7 +31,8 @@ fn route(pass: Pass<'_>, router: &Weight, x: &[f32], t: usize) -> Vec<Vec<(usize
     let count = router.n();
     let per_token = model.config.experts.map_or(1, |experts| experts.per_token);
     let mut logits = model.arena.take(t * count);
-    linear(&model.ctx, Compute::F32, x, t, router, &mut logits, Write::Set);
+    let outputs = &mut [(router, &mut logits[..])];
+    linear_on(&model.ctx, Compute::F32, pass.road, x, t, outputs, Write::Set);
     let mut chosen = vec![Vec::new(); count];
     let mut order: Vec<usize> = Vec::with_capacity(count);
     for (row, logits) in logits.chunks_exact(count).enumerate() {

@@ -57,6 +57,8 @@ pub struct Sampler {
 struct Candidate {
     id: u32,
     value: f32,
+    /// Its probability up to a factor that all have in common; a function of `value`.
+    share: f64,
 }
 
 impl Eq for Candidate {}
@@ -164,50 +166,48 @@ impl Sampler {
         for logit in logits.iter_mut() {
             *logit /= self.settings.temperature;
         }
-        let top = logits[argmax(logits) as usize];
-        // Probabilities up to a common factor; a logit that is no number counts for nothing.
-        let weight = |value: f32| {
-            let weight = f64::from(value - top).exp();
-            if weight.is_nan() { 0.0 } else { weight }
+        let best = argmax(logits);
+        let top = logits[best as usize];
+        // A logit that is no number counts for nothing.
+        let share = |value: f32| {
+            let share = f64::from(value - top).exp();
+            if share.is_nan() { 0.0 } else { share }
         };
-        let candidates = logits
-            .iter()
-            .enumerate()
-            .map(|(id, &value)| Candidate { id: id as u32, value });
-        let all: Vec<Candidate> = candidates.collect();
-        let kept = self.keep(all, weight);
-        let total: f64 = kept.iter().map(|candidate| weight(candidate.value)).sum();
-        let mut left = point * total;
-        let mut last = argmax(logits);
+        let candidates = logits.iter().enumerate().map(|(id, &value)| Candidate {
+            id: id as u32,
+            value,
+            share: share(value),
+        });
+        let kept = self.keep(candidates.collect());
+        let mut left = point * mass(&kept);
+        let mut last = best;
         for candidate in &kept {
-            let share = weight(candidate.value);
-            if share > 0.0 {
+            if candidate.share > 0.0 {
                 last = candidate.id;
-                if left < share {
+                if left < candidate.share {
                     break;
                 }
-                left -= share;
+                left -= candidate.share;
             }
         }
         last
     }
 
     /// The likeliest candidates within both limits, by id.
-    fn keep(&self, all: Vec<Candidate>, weight: impl Fn(f32) -> f64) -> Vec<Candidate> {
-        let mass = |list: &[Candidate]| list.iter().map(|candidate| weight(candidate.value)).sum::<f64>();
+    fn keep(&self, all: Vec<Candidate>) -> Vec<Candidate> {
         let mut kept = match (self.settings.top_k, self.settings.top_p) {
             (None, None) => return all,
             (None, Some(p)) => {
                 let goal = f64::from(p) * mass(&all);
-                likeliest(all, usize::MAX, goal, &weight)
+                likeliest(all, usize::MAX, goal)
             }
             (Some(k), p) => {
-                let top = likeliest(all, k, f64::INFINITY, &weight);
+                let top = likeliest(all, k, f64::INFINITY);
                 match p {
                     // Top-p looks at the probabilities among the k that are left.
                     Some(p) => {
                         let goal = f64::from(p) * mass(&top);
-                        likeliest(top, usize::MAX, goal, &weight)
+                        likeliest(top, usize::MAX, goal)
                     }
                     None => top,
                 }
@@ -218,17 +218,21 @@ impl Sampler {
     }
 }
 
-/// Takes the likeliest candidates, at least one, until there are `count` or their weights reach `goal`.
+fn mass(candidates: &[Candidate]) -> f64 {
+    candidates.iter().map(|candidate| candidate.share).sum()
+}
+
+/// Takes the likeliest candidates, at least one, until there are `count` or their shares reach `goal`.
 ///
 /// **Cost:** linear in the candidates plus the logarithm for each one taken.
-fn likeliest(from: Vec<Candidate>, count: usize, goal: f64, weight: impl Fn(f32) -> f64) -> Vec<Candidate> {
+fn likeliest(from: Vec<Candidate>, count: usize, goal: f64) -> Vec<Candidate> {
     let mut heap = BinaryHeap::from(from);
     let mut kept = Vec::new();
     let mut sum = 0.0;
     while kept.len() < count
         && let Some(candidate) = heap.pop()
     {
-        sum += weight(candidate.value);
+        sum += candidate.share;
         kept.push(candidate);
         if sum >= goal {
             break;

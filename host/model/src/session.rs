@@ -2,23 +2,51 @@
 //!
 //! Invariants: the cache is allocated once, for the whole context; a step reuses the buffers of the one before. What a
 //! session says after any order of prefill, step and truncate equals a pass over its tokens from the start (with LongRope
-//! the cache is computed again when the length crosses the border between the two sets of factors).
+//! the cache is computed again when the length crosses the border between the two sets of factors). A session with fixed
+//! [`Roads`] says the same bits alone and in any batch.
+
+mod batch;
 
 use std::sync::{Arc, OnceLock};
 
-use dlm_kernels::{KvCache, KvData, attention_cached, attention_decode, attention_forward, rmsnorm_forward};
+use dlm_kernels::{CachedRows, KvCache, KvData, Road, attention_cached, attention_cached_rows, rmsnorm_forward};
 
 use crate::adapter::{Adapter, Gains};
-use crate::batch::Batch;
 use crate::block::{self, AttentionOut, Qkv, Rows};
 use crate::decoder::arena::Buffer;
 use crate::decoder::rotary::Tables;
 use crate::lora::{FewRows, Pass};
 use crate::model::Model;
 
+pub use batch::{prefill_batch, read_batch, step_batch};
+
 /// Rows that a prompt is read in at once: enough for the products' peak and for decoding quantised blocks once per many
 /// rows, few enough for small buffers (10 MB for a width of 576).
 const CHUNK: usize = 512;
+
+/// Which products read a prompt, and which take single tokens and the head.
+///
+/// The default chooses by the number of rows: fastest for one sequence, but the last bits of its numbers then depend on how
+/// many rows went through together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Roads {
+    pub read: Road,
+    pub step: Road,
+}
+
+impl Roads {
+    /// Prompts by exact packed products, tokens by streaming the stored weights (as integers where they are quantised and
+    /// prepared for it).
+    pub const STREAMED: Roads = Roads {
+        read: Road::Packed,
+        step: Road::Streamed,
+    };
+    /// Exact packed products for everything.
+    pub const PACKED: Roads = Roads {
+        read: Road::Packed,
+        step: Road::Packed,
+    };
+}
 
 /// A sequence on a model, with or without an adapter.
 #[derive(Debug)]
@@ -26,6 +54,7 @@ pub struct Session<'m> {
     model: &'m Model,
     adapter: Option<&'m Adapter>,
     prepared: Arc<Prepared>,
+    roads: Roads,
     context: usize,
     tokens: Vec<u32>,
     is_long: bool,
@@ -63,25 +92,37 @@ impl<'m> Session<'m> {
     ///
     /// **Cost:** memory of `2 * layers * context * kv_width` values of 4 bytes, touched as the sequence grows.
     pub fn new(model: &'m Model, adapter: Option<&'m Adapter>, context: usize) -> Session<'m> {
+        Session::on_roads(model, adapter, context, Roads::default())
+    }
+
+    /// Starts an empty sequence whose products take the given roads, as do its siblings and forks.
+    pub fn on_roads(model: &'m Model, adapter: Option<&'m Adapter>, context: usize, roads: Roads) -> Session<'m> {
         let prepared = Prepared {
             gains: adapter.and_then(|adapter| adapter.gains(model)),
             few: OnceLock::new(),
         };
-        Session::with(model, adapter, context, Arc::new(prepared))
+        Session::with((model, adapter), context, Arc::new(prepared), roads)
     }
 
     /// Starts an empty sequence on the same model and adapter; what depends on the adapter alone is shared.
     pub fn sibling(&self, context: usize) -> Session<'m> {
-        Session::with(self.model, self.adapter, context, Arc::clone(&self.prepared))
+        let weights = (self.model, self.adapter);
+        Session::with(weights, context, Arc::clone(&self.prepared), self.roads)
     }
 
-    fn with(model: &'m Model, adapter: Option<&'m Adapter>, context: usize, prepared: Arc<Prepared>) -> Session<'m> {
+    fn with(
+        (model, adapter): (&'m Model, Option<&'m Adapter>),
+        context: usize,
+        prepared: Arc<Prepared>,
+        roads: Roads,
+    ) -> Session<'m> {
         let width = model.config.kv_width();
         let cache = || (0..model.config.n_layers).map(|_| vec![0.0; context * width]).collect();
         Session {
             model,
             adapter,
             prepared,
+            roads,
             context,
             tokens: Vec::with_capacity(context),
             is_long: false,
@@ -169,7 +210,13 @@ impl<'m> Session<'m> {
     ///
     /// **Errors:** as [`Session::prefill`].
     pub fn step(&mut self, token: u32) -> Result<&[f32], SessionError> {
-        self.prefill(&[token])
+        if self.roads.step == Road::ByRows {
+            return self.prefill(&[token]);
+        }
+        let mut logits = std::mem::take(&mut self.logits);
+        let stepped = step_batch(&mut [self], &[token], &mut logits);
+        self.logits = logits;
+        stepped.map(|()| &self.logits[..])
     }
 
     fn check(&self, tokens: &[u32]) -> Result<(), SessionError> {
@@ -197,8 +244,13 @@ impl<'m> Session<'m> {
         0
     }
 
-    fn pass(&self, rows: usize) -> Pass<'_> {
-        let adapter = self.adapter.filter(|_| rows <= FEW_ROWS);
+    fn pass(&self, rows: usize, road: Road) -> Pass<'_> {
+        let is_few = match road {
+            Road::ByRows => rows <= FEW_ROWS,
+            Road::Streamed => true,
+            Road::Packed => false,
+        };
+        let adapter = self.adapter.filter(|_| is_few);
         let few = adapter.map(|adapter| self.prepared.few.get_or_init(|| adapter.few_rows(self.model)));
         Pass {
             model: self.model,
@@ -207,6 +259,7 @@ impl<'m> Session<'m> {
             few,
             dropout_seed: None,
             is_training: false,
+            road,
         }
     }
 
@@ -214,7 +267,8 @@ impl<'m> Session<'m> {
     fn run(&mut self, done: usize, rows: usize) -> Buffer {
         let model = self.model;
         let width = model.config.kv_width();
-        let tables = tables(model, &[(done as u32, self.is_long)], rows);
+        let tables = tables(model, &[(done as u32, self.is_long, rows)]);
+        let road = self.roads.read;
         let (mut keys, mut values) = (std::mem::take(&mut self.k), std::mem::take(&mut self.v));
         let mut attend = |index: usize, qkv: Qkv<'_>, out: AttentionOut<'_>| {
             let new = done * width..(done + rows) * width;
@@ -222,10 +276,20 @@ impl<'m> Session<'m> {
             values[index][new].copy_from_slice(qkv.v);
             let shape = block::attention_shape(&model.config, model.layers[index].kind);
             let cache = cache(model, &keys[index], &values[index], done + rows);
-            attention_cached(&model.ctx, &shape, qkv.q, rows, &cache, out.out);
+            if road == Road::ByRows {
+                attention_cached(&model.ctx, &shape, qkv.q, rows, &cache, out.out);
+            } else {
+                attention_cached_rows(
+                    &model.ctx,
+                    &shape,
+                    qkv.q,
+                    &[CachedRows { rows: 0..rows, cache }],
+                    out.out,
+                );
+            }
         };
         let x = model.embed_tokens(&self.tokens[done..done + rows]);
-        let x = run_blocks(self.pass(rows), x, rows, &tables, &mut attend);
+        let x = run_blocks(self.pass(rows, road), x, rows, &tables, &mut attend);
         (self.k, self.v) = (keys, values);
         x
     }
@@ -233,7 +297,7 @@ impl<'m> Session<'m> {
     /// Final norm and head of one row.
     fn finish(&mut self, hidden: &[f32]) {
         let normed = final_norm(self.model, hidden);
-        self.model.logits_into(&normed, &mut self.logits);
+        self.model.logits_on(self.roads.step, &normed, &mut self.logits);
     }
 }
 
@@ -262,18 +326,20 @@ fn final_norm(model: &Model, hidden: &[f32]) -> Buffer {
     normed
 }
 
-/// Tables of `rows` successive positions after each start.
-fn tables(model: &Model, starts: &[(u32, bool)], rows: usize) -> Tables {
+/// Tables of runs of successive positions: first position, whether the sequence is long, number of rows.
+fn tables(model: &Model, runs: &[(u32, bool, usize)]) -> Tables {
     let half = model.rotary.half();
+    let rows: usize = runs.iter().map(|(_, _, rows)| rows).sum();
     let mut tables = Tables {
-        cos: model.arena.take(starts.len() * rows * half),
-        sin: model.arena.take(starts.len() * rows * half),
+        cos: model.arena.take(rows * half),
+        sin: model.arena.take(rows * half),
     };
-    for (index, (start, is_long)) in starts.iter().enumerate() {
-        for row in 0..rows {
-            let at = (index * rows + row) * half..(index * rows + row + 1) * half;
-            let (cos, sin) = (&mut tables.cos[at.clone()], &mut tables.sin[at]);
-            model.rotary.write(start + row as u32, *is_long, cos, sin);
+    let mut at = 0;
+    for (start, is_long, rows) in runs {
+        for row in 0..*rows as u32 {
+            let (cos, sin) = (&mut tables.cos[at..at + half], &mut tables.sin[at..at + half]);
+            model.rotary.write(start + row, *is_long, cos, sin);
+            at += half;
         }
     }
     tables
@@ -289,152 +355,5 @@ fn run_blocks(
     for index in 0..pass.model.config.n_layers {
         x = block::forward(pass, index, Rows { t, tables }, &x, attend).0;
     }
-    x
-}
-
-/// Takes one token into each session and writes the logits after them: `[sessions, vocab]`.
-///
-/// The weights are read once for all sessions.
-///
-/// **Errors:** sessions of different models or adapters, a token that one of them cannot take; nothing has changed then.
-pub fn step_batch(
-    sessions: &mut [&mut Session<'_>],
-    tokens: &[u32],
-    logits: &mut Vec<f32>,
-) -> Result<(), SessionError> {
-    let Some(model) = belonging(sessions, tokens.len())? else {
-        logits.clear();
-        return Ok(());
-    };
-    for (session, token) in sessions.iter().zip(tokens) {
-        session.check(&[*token])?;
-    }
-    let mut starts = Vec::with_capacity(sessions.len());
-    for (session, token) in sessions.iter_mut().zip(tokens) {
-        let len = session.len();
-        let from = session.begin(1);
-        session.tokens.push(*token);
-        if from < len {
-            // The factors changed: all earlier keys again.
-            drop(session.run(0, len));
-        }
-        starts.push((len as u32, session.is_long));
-    }
-    let x = run_batch(sessions, tokens, &starts);
-    logits.resize(sessions.len() * model.config.vocab, 0.0);
-    let normed = final_norm(model, &x);
-    model.logits_into(&normed, logits);
-    Ok(())
-}
-
-/// Takes a prompt into each of several empty sessions in one pass and writes the logits after them: `[sessions, vocab]`.
-///
-/// **Cost:** the products see the rows of all prompts at once, so short prompts are read as fast as one long one; memory
-/// of that many rows.
-/// **Errors:** sessions that are not empty or do not belong together, an empty prompt, one that does not fit; nothing has
-/// changed then.
-pub fn prefill_batch<T: AsRef<[u32]>>(
-    sessions: &mut [&mut Session<'_>],
-    prompts: &[T],
-    logits: &mut Vec<f32>,
-) -> Result<(), SessionError> {
-    let model = belonging(sessions, prompts.len())?;
-    let Some(model) = model else {
-        logits.clear();
-        return Ok(());
-    };
-    for (session, prompt) in sessions.iter().zip(prompts) {
-        match prompt.as_ref() {
-            [] => return Err(SessionError::Empty),
-            _ if !session.is_empty() => return Err(SessionError::Mixed),
-            prompt => session.check(prompt)?,
-        }
-    }
-    let batch = Batch::packed(prompts);
-    let rotary = model.rotary.tables(&model.arena, &batch.segments, &batch.positions);
-    let width = model.config.kv_width();
-    let mut caches = take_caches(sessions);
-    let mut attend = |index: usize, qkv: Qkv<'_>, out: AttentionOut<'_>| {
-        for ((k, v), segment) in caches.iter_mut().zip(&batch.segments) {
-            let rows = segment.q.start * width..segment.q.end * width;
-            k[index][..rows.len()].copy_from_slice(&qkv.k[rows.clone()]);
-            v[index][..rows.len()].copy_from_slice(&qkv.v[rows]);
-        }
-        let shape = block::attention_shape(&model.config, model.layers[index].kind);
-        let (segments, positions) = (&batch.segments, &batch.positions);
-        attention_forward(
-            &model.ctx, &shape, segments, positions, qkv.q, qkv.k, qkv.v, out.out, out.lse,
-        );
-    };
-    let x = model.embed_tokens(&batch.tokens);
-    let x = run_blocks(sessions[0].pass(batch.len()), x, batch.len(), &rotary, &mut attend);
-    give_caches(sessions, caches);
-    let d = model.config.d_model;
-    let mut last = model.arena.take(sessions.len() * d);
-    for ((session, segment), to) in sessions.iter_mut().zip(&batch.segments).zip(last.chunks_exact_mut(d)) {
-        to.copy_from_slice(&x[(segment.q.end - 1) * d..segment.q.end * d]);
-        let _ = session.begin(segment.q.len());
-        session.tokens.extend_from_slice(&batch.tokens[segment.q.clone()]);
-    }
-    logits.resize(sessions.len() * model.config.vocab, 0.0);
-    let normed = final_norm(model, &last);
-    model.logits_into(&normed, logits);
-    Ok(())
-}
-
-/// The model of sessions that share it and their adapter, one input each; `None` when there are none.
-fn belonging<'m>(sessions: &[&mut Session<'m>], inputs: usize) -> Result<Option<&'m Model>, SessionError> {
-    if sessions.len() != inputs {
-        return Err(SessionError::Mixed);
-    }
-    let Some(first) = sessions.first() else {
-        return Ok(None);
-    };
-    let adapter = first.adapter.map(std::ptr::from_ref);
-    let is_same = |session: &&mut Session<'m>| {
-        std::ptr::eq(session.model, first.model) && session.adapter.map(std::ptr::from_ref) == adapter
-    };
-    match sessions.iter().all(is_same) {
-        true => Ok(Some(first.model)),
-        false => Err(SessionError::Mixed),
-    }
-}
-
-/// Keys and values of every layer of one session.
-type Caches = (Vec<Vec<f32>>, Vec<Vec<f32>>);
-
-fn take_caches(sessions: &mut [&mut Session<'_>]) -> Vec<Caches> {
-    let take = |session: &mut &mut Session<'_>| (std::mem::take(&mut session.k), std::mem::take(&mut session.v));
-    sessions.iter_mut().map(take).collect()
-}
-
-fn give_caches(sessions: &mut [&mut Session<'_>], caches: Vec<Caches>) {
-    for (session, (k, v)) in sessions.iter_mut().zip(caches) {
-        (session.k, session.v) = (k, v);
-    }
-}
-
-fn run_batch(sessions: &mut [&mut Session<'_>], tokens: &[u32], starts: &[(u32, bool)]) -> Buffer {
-    let model = sessions[0].model;
-    let tables = tables(model, starts, 1);
-    let width = model.config.kv_width();
-    let mut caches = take_caches(sessions);
-    let mut attend = |index: usize, qkv: Qkv<'_>, out: AttentionOut<'_>| {
-        for (row, ((k, v), (at, _))) in caches.iter_mut().zip(starts).enumerate() {
-            let new = *at as usize * width..(*at as usize + 1) * width;
-            k[index][new.clone()].copy_from_slice(&qkv.k[row * width..][..width]);
-            v[index][new].copy_from_slice(&qkv.v[row * width..][..width]);
-        }
-        let views: Vec<KvCache<'_>> = caches
-            .iter()
-            .zip(starts)
-            .map(|((k, v), (at, _))| cache(model, &k[index], &v[index], *at as usize + 1))
-            .collect();
-        let shape = block::attention_shape(&model.config, model.layers[index].kind);
-        attention_decode(&model.ctx, &shape, qkv.q, &views, out.out);
-    };
-    let x = model.embed_tokens(tokens);
-    let x = run_blocks(sessions[0].pass(tokens.len()), x, tokens.len(), &tables, &mut attend);
-    give_caches(sessions, caches);
     x
 }

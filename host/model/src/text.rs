@@ -170,7 +170,13 @@ impl TextModel {
             let text = self.render(messages, Ending::GenerationPrompt, thinking)?;
             return Ok(self.tokenizer.encode(&text)?);
         }
-        let text = messages.last().map_or("", |message| message.content.as_str());
+        self.plain_ids(messages.last().map_or("", |message| message.content.as_str()))
+    }
+
+    /// Turns plain text into ids, after bos where the tokenizer adds one.
+    ///
+    /// **Errors:** text that cannot be encoded.
+    pub fn plain_ids(&self, text: &str) -> Result<Vec<u32>, TextError> {
         let mut ids = self.leading_bos();
         ids.extend(self.tokenizer.encode(text)?);
         Ok(ids)

@@ -136,6 +136,28 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
+    /// Turns two texts that belong together into ids, with the special tokens that the tokenizer puts around and between.
+    ///
+    /// **Errors:** as [`encode`](Self::encode).
+    pub fn encode_pair(&self, first: &str, second: &str) -> Result<Vec<u32>, TokenizerError> {
+        let encoding = self.inner.encode_fast((first, second), true);
+        let encoding = encoding.map_err(|cause| TokenizerError::Encode(cause.to_string()))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Returns what a token adds to a text that it continues, special tokens written out: with its leading space where it
+    /// has one. Bytes that are no whole character become U+FFFD.
+    ///
+    /// **Errors:** a decoder of the pipeline that fails.
+    pub fn piece(&self, id: u32) -> Result<String, TokenizerError> {
+        // The second of two copies is decoded as a continuation, whatever the decoder does at the start of a text.
+        let (one, two) = (self.decode_all(&[id])?, self.decode_all(&[id, id])?);
+        Ok(match two.strip_prefix(&one) {
+            Some(rest) => rest.to_owned(),
+            None => one,
+        })
+    }
+
     /// Turns text into ids, each with the bytes of the text that it came from.
     ///
     /// **Errors:** as [`encode`](Self::encode).

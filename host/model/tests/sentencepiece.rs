@@ -1,61 +1,15 @@
 //! Tokenizers in SentencePiece's manner (Gemma, Mistral, Phi-3.5): blanks as `▁`, bytes as `<0x0A>`, one blank dropped in
-//! front. The directory is written here; the ids follow from its vocabulary.
+//! front. The directory is written by the test kit; the ids follow from its vocabulary.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 use dlm_model::chat::{Ending, Message, Thinking};
 use dlm_model::text::TextModel;
-use serde_json::json;
-
-const MISTRAL: &str = "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '[INST] ' + m.content + ' [/INST]' }}\
-                       {% else %}{{ ' ' + m.content + eos_token }}{% endif %}{% endfor %}";
+use dlm_testkit::sentencepiece::write_sentencepiece;
 
 fn model() -> (tempfile::TempDir, TextModel) {
     let dir = tempfile::tempdir().unwrap();
-    let mut vocab = serde_json::Map::new();
-    let mut add = |token: &str| {
-        let id = vocab.len();
-        vocab.insert(token.to_owned(), id.into());
-    };
-    ["<unk>", "<s>", "</s>"].into_iter().for_each(&mut add);
-    (0..256).for_each(|byte| add(&format!("<0x{byte:02X}>")));
-    "▁abcdehiorlw[]/INST."
-        .chars()
-        .for_each(|letter| add(&letter.to_string()));
-    ["▁a", "he", "▁he"].into_iter().for_each(&mut add);
-    let special = |id: u32, content: &str| {
-        json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
-               "normalized": false, "special": true})
-    };
-    let tokenizer = json!({
-        "version": "1.0",
-        "truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0},
-        "padding": null,
-        "added_tokens": [special(0, "<unk>"), special(1, "<s>"), special(2, "</s>")],
-        "normalizer": {"type": "Sequence", "normalizers": [
-            {"type": "Prepend", "prepend": "▁"},
-            {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]},
-        "pre_tokenizer": null,
-        "post_processor": {"type": "TemplateProcessing",
-            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
-            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
-            "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}},
-        "decoder": {"type": "Sequence", "decoders": [
-            {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
-            {"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]},
-        "model": {"type": "BPE", "dropout": null, "unk_token": "<unk>", "continuing_subword_prefix": null,
-            "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": true, "vocab": vocab,
-            "merges": [["▁", "a"], ["h", "e"], ["▁", "he"]]}
-    });
-    let settings = json!({
-        "bos_token": "<s>", "eos_token": {"content": "</s>"}, "unk_token": "<unk>", "pad_token": null,
-        "chat_template": [{"name": "tool_use", "template": "x"}, {"name": "default", "template": MISTRAL}]
-    });
-    let write =
-        |name: &str, value: serde_json::Value| std::fs::write(dir.path().join(name), value.to_string()).unwrap();
-    write("tokenizer.json", tokenizer);
-    write("tokenizer_config.json", settings);
-    write("generation_config.json", json!({"eos_token_id": [2, 7, 100_000]}));
+    write_sentencepiece(dir.path()).unwrap();
     let text = TextModel::from_dir(dir.path(), None).unwrap();
     (dir, text)
 }

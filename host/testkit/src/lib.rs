@@ -5,3 +5,5 @@
 pub mod chat_server;
 pub mod gguf;
 pub mod golden;
+pub mod reward;
+pub mod sentencepiece;

@@ -1,7 +1,7 @@
 //! The hub as the environment describes it, made at its first use.
 
-use std::cell::OnceCell;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use dlm_core::ports::{BaseRequest, BaseSource, BaseSourceError, RemoteBase, Snapshot};
 use dlm_core::{Cancel, Progress};
@@ -16,7 +16,7 @@ const CERTIFICATES_BYTES_MAX: u64 = 16 << 20;
 /// A hub whose client, certificates and cache are only touched when a base is asked for.
 pub struct LazyHub {
     root: String,
-    hub: OnceCell<Hub>,
+    hub: OnceLock<Hub>,
 }
 
 impl LazyHub {
@@ -25,7 +25,7 @@ impl LazyHub {
         let root = text("HF_ENDPOINT").unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned());
         Self {
             root: root.trim_end_matches('/').to_owned(),
-            hub: OnceCell::new(),
+            hub: OnceLock::new(),
         }
     }
 

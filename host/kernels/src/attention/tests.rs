@@ -299,6 +299,61 @@ fn check_cached(ctx: &Ctx, shape: &AttentionShape, cache: KvCache<'_>, q: &[f32]
     }
 }
 
+/// However rows are cut into passes, and whoever is read beside them, they get the bits of one pass.
+#[test]
+fn rows_of_caches_do_not_depend_on_the_cut() {
+    for ctx in contexts() {
+        for (window, softcap) in [(None, None), (Some(9), Some(4.0))] {
+            let shape = AttentionShape {
+                window,
+                softcap,
+                ..PLAIN
+            };
+            let (len, width, kv_width) = (45, shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim);
+            let x = Inputs::new(&shape, len);
+            let cache = |len| KvCache {
+                k: KvData::F32(&x.k),
+                v: KvData::F32(&x.v),
+                len,
+                row_stride: kv_width,
+                head_stride: shape.head_dim,
+            };
+            let run = |parts: &[Range<usize>]| {
+                let mut q = Vec::new();
+                let mut sequences = Vec::new();
+                for part in parts {
+                    let start = q.len() / width;
+                    q.extend_from_slice(&x.q[part.start * width..part.end * width]);
+                    sequences.push(CachedRows {
+                        rows: start..start + part.len(),
+                        cache: cache(part.end),
+                    });
+                }
+                let mut out = vec![f32::NAN; q.len()];
+                attention_cached_rows(&ctx, &shape, &q, &sequences, &mut out);
+                out
+            };
+            let mut batch = Batch {
+                segments: Vec::new(),
+                positions: Vec::new(),
+            };
+            batch.push(len, 0..0, 0);
+            let mut whole = vec![f32::NAN; len * width];
+            let mut lse = vec![0.0; len * shape.n_heads];
+            let (segments, positions) = (&batch.segments, &batch.positions);
+            attention_forward(
+                &ctx, &shape, segments, positions, &x.q, &x.k, &x.v, &mut whole, &mut lse,
+            );
+            assert_same_bits(&run(&[0..len]), &whole, "a cache and packed rows");
+            assert_same_bits(&run(&[44..45]), &whole[44 * width..], "a single row");
+            let cut = run(&[0..33, 33..34, 34..45]);
+            assert_same_bits(&cut, &whole, "cut in three");
+            let beside = run(&[10..20, 0..1, 3..45]);
+            assert_same_bits(&beside[..10 * width], &whole[10 * width..20 * width], "beside others");
+        }
+    }
+}
+
 #[test]
 #[should_panic(expected = "do not overlap")]
 fn overlapping_segments_are_refused() {

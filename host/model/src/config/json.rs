@@ -129,7 +129,25 @@ impl<'a> Settings<'a> {
     }
 }
 
-fn arch_of(settings: &Settings<'_>) -> Result<Arch, ConfigError> {
+/// What a model's class computes from the hidden states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Task {
+    /// `...ForCausalLM`: the next token.
+    NextToken,
+    /// `...ForSequenceClassification`: labels of the whole text.
+    Labels,
+}
+
+impl Task {
+    const fn suffix(self) -> &'static str {
+        match self {
+            Task::NextToken => "ForCausalLM",
+            Task::Labels => "ForSequenceClassification",
+        }
+    }
+}
+
+fn arch_of(settings: &Settings<'_>, task: Task) -> Result<Arch, ConfigError> {
     let class = match settings.list("architectures")? {
         Some(list) => list.first().and_then(Value::as_str),
         None => None,
@@ -137,19 +155,19 @@ fn arch_of(settings: &Settings<'_>) -> Result<Arch, ConfigError> {
     let Some(class) = class else {
         return Err(ConfigError::NoArchitecture);
     };
-    Ok(match class {
-        "LlamaForCausalLM" => Arch::Llama,
-        "SmolLM3ForCausalLM" => Arch::Smollm3,
-        "Qwen2ForCausalLM" => Arch::Qwen2,
-        "Qwen3ForCausalLM" => Arch::Qwen3,
-        "Gemma2ForCausalLM" => Arch::Gemma2,
-        "Phi3ForCausalLM" => Arch::Phi3,
-        "Olmo2ForCausalLM" => Arch::Olmo2,
-        "MistralForCausalLM" => Arch::Mistral,
-        "MixtralForCausalLM" => Arch::Mixtral,
-        found => {
+    Ok(match class.strip_suffix(task.suffix()) {
+        Some("Llama") => Arch::Llama,
+        Some("SmolLM3") => Arch::Smollm3,
+        Some("Qwen2") => Arch::Qwen2,
+        Some("Qwen3") => Arch::Qwen3,
+        Some("Gemma2") => Arch::Gemma2,
+        Some("Phi3") => Arch::Phi3,
+        Some("Olmo2") => Arch::Olmo2,
+        Some("Mistral") => Arch::Mistral,
+        Some("Mixtral") => Arch::Mixtral,
+        _ => {
             return Err(ConfigError::Architecture {
-                found: found.to_owned(),
+                found: class.to_owned(),
             });
         }
     })
@@ -358,13 +376,70 @@ fn tied_by_default(arch: Arch) -> bool {
 ///
 /// **Errors:** no valid JSON, an unsupported architecture, a missing or unusable setting, sizes that do not fit.
 pub fn parse_config(content: &[u8]) -> Result<DecoderConfig, ConfigError> {
+    let value = object(content)?;
+    decoder_config(&Settings(&value), Task::NextToken)
+}
+
+/// A sequence classifier: the decoder under it, and what its head needs to know.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClassifierConfig {
+    /// The decoder; it has no output head, so it counts as tied.
+    pub decoder: DecoderConfig,
+    pub labels: usize,
+    /// The last token that is not this one is what the head looks at.
+    pub pad: Option<u32>,
+}
+
+/// Says whether a `config.json` is that of a sequence classifier, by its class alone.
+///
+/// **Errors:** no valid JSON, or no class.
+pub fn is_classifier(content: &[u8]) -> Result<bool, ConfigError> {
+    let value = object(content)?;
+    match Settings(&value)
+        .list("architectures")?
+        .and_then(|list| list.first()?.as_str())
+    {
+        Some(class) => Ok(class.ends_with(Task::Labels.suffix())),
+        None => Err(ConfigError::NoArchitecture),
+    }
+}
+
+/// Reads the `config.json` of a sequence classifier.
+///
+/// **Errors:** as [`parse_config`], with the classes `...ForSequenceClassification`.
+pub fn parse_classifier_config(content: &[u8]) -> Result<ClassifierConfig, ConfigError> {
+    let value = object(content)?;
+    let settings = Settings(&value);
+    let mut decoder = decoder_config(&settings, Task::Labels)?;
+    decoder.tied = true;
+    // The reference takes two labels where nothing is said.
+    let labels = match settings.size("num_labels")? {
+        Some(labels) => labels,
+        None => settings.object("id2label")?.map_or(2, |names| names.0.len()),
+    };
+    let pad = settings.typed("pad_token_id", "a token id", |v| {
+        v.as_i64().map(|id| u32::try_from(id).ok())
+    })?;
+    Ok(ClassifierConfig {
+        decoder,
+        labels,
+        pad: pad.flatten(),
+    })
+}
+
+fn object(content: &[u8]) -> Result<Map<String, Value>, ConfigError> {
     if content.len() > CONFIG_BYTES_MAX {
         return Err(ConfigError::TooLarge { bytes: content.len() });
     }
-    let value: Value = serde_json::from_slice(content)?;
-    let settings = Settings(value.as_object().ok_or(ConfigError::NotObject)?);
-    let arch = arch_of(&settings)?;
-    refuse_unknown(&settings)?;
+    match serde_json::from_slice(content)? {
+        Value::Object(object) => Ok(object),
+        _ => Err(ConfigError::NotObject),
+    }
+}
+
+fn decoder_config(settings: &Settings<'_>, task: Task) -> Result<DecoderConfig, ConfigError> {
+    let arch = arch_of(settings, task)?;
+    refuse_unknown(settings)?;
     let n_layers = settings.size_needed("num_hidden_layers")?;
     let n_heads = settings.size_needed("num_attention_heads")?;
     let d_model = settings.size_needed("hidden_size")?;
@@ -397,13 +472,13 @@ pub fn parse_config(content: &[u8]) -> Result<DecoderConfig, ConfigError> {
         norm_plus_one: gemma,
         norm_placement: norm_placement(arch),
         qk_norm: qk_norm(arch),
-        rope: rope(&settings, head_dim, context_max)?,
-        layers: layers(arch, &settings, n_layers)?,
+        rope: rope(settings, head_dim, context_max)?,
+        layers: layers(arch, settings, n_layers)?,
         qkv_bias: arch == Arch::Qwen2 || attention_bias,
         o_bias: attention_bias && arch != Arch::Qwen2,
         mlp_bias: settings.flag("mlp_bias")?,
         fused_projections: arch == Arch::Phi3,
-        activation: activation(&settings)?,
+        activation: activation(settings)?,
         attention_scale: (1.0 / scale_from.sqrt()) as f32,
         attention_softcap: cap("attn_logit_softcapping")?,
         final_softcap: cap("final_logit_softcapping")?,
@@ -412,7 +487,7 @@ pub fn parse_config(content: &[u8]) -> Result<DecoderConfig, ConfigError> {
             Some(_) => settings.flag("tie_word_embeddings")?,
             None => tied_by_default(arch),
         },
-        experts: experts(arch, &settings)?,
+        experts: experts(arch, settings)?,
         context_max,
     };
     config.check()?;

@@ -96,6 +96,26 @@ impl Model {
     /// is not finite, a precision that this processor does not have.
     /// **Cost:** one pass over the weights; memory as [`LoadOptions`] says.
     pub fn load(config: DecoderConfig, source: &dyn WeightSource, options: LoadOptions) -> Result<Model, LoadError> {
+        Model::load_parts(config, source, options, Head::OfTokens)
+    }
+
+    /// Loads a decoder whose hidden states something else reads: no output head is looked for or packed.
+    ///
+    /// **Errors:** as [`Model::load`].
+    pub(crate) fn load_body(
+        config: DecoderConfig,
+        source: &dyn WeightSource,
+        options: LoadOptions,
+    ) -> Result<Model, LoadError> {
+        Model::load_parts(config, source, options, Head::Unused)
+    }
+
+    fn load_parts(
+        config: DecoderConfig,
+        source: &dyn WeightSource,
+        options: LoadOptions,
+        head_use: Head,
+    ) -> Result<Model, LoadError> {
         config.check()?;
         if !options.ctx.supports(options.compute) {
             return Err(LoadError::Compute {
@@ -108,14 +128,16 @@ impl Model {
             options: &options,
         };
         let embed = loader.weight("model.embed_tokens.weight", config.vocab, config.d_model)?;
-        let mut head = if config.tied {
+        let mut head = if config.tied || head_use == Head::Unused {
             embed.clone()
         } else if source.has("lm_head.weight") {
             loader.weight("lm_head.weight", config.vocab, config.d_model)?
         } else {
             return Err(LoadError::NoHead);
         };
-        loader.prepare(&mut head);
+        if head_use == Head::OfTokens {
+            loader.prepare(&mut head);
+        }
         let final_norm = loader.norm("model.norm.weight", config.d_model)?;
         let mut layers = Vec::with_capacity(config.n_layers);
         let mut modules = Vec::new();
@@ -124,9 +146,10 @@ impl Model {
         }
         let rotary = Rotary::new(&config.rope);
         let is_packed = matches!(options.prepare, Prepare::Forward | Prepare::Both);
-        let pads_few_rows = is_packed && has_quantised(&layers, &head);
+        let is_quantised = has_quantised(&layers, &head);
         Ok(Model {
-            pads_few_rows,
+            pads_few_rows: is_packed && is_quantised,
+            is_quantised,
             ctx: options.ctx,
             compute: options.compute,
             embed,
@@ -139,6 +162,13 @@ impl Model {
             config,
         })
     }
+}
+
+/// Whether logits of tokens will be asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Head {
+    OfTokens,
+    Unused,
 }
 
 fn has_quantised(layers: &[Layer], head: &Weight) -> bool {

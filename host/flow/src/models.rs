@@ -1,0 +1,204 @@
+//! The models of a run for those who only know the port: the document's own, and others by name.
+//!
+//! Invariants: a model is opened once per run and its weights are loaded at the first call that needs them; two names of
+//! the same files share their weights, as the views with and without the adapter do; licence, cache, download and memory
+//! rules are those of `dlm prompt`; calls of several threads take turns.
+
+mod classifier;
+mod convert;
+mod decoder;
+mod open;
+mod weights;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dlm_core::hardware::Hardware;
+use dlm_core::ports::BaseSource;
+use dlm_core::ports::model::{Model, ModelError, Models};
+use dlm_core::{Cancel, Progress};
+use dlm_kernels::Ctx;
+use dlm_store::Home;
+
+use crate::inference::simd;
+use crate::surroundings::{Clock, Surroundings};
+use decoder::DecoderModel;
+use open::Opened;
+use weights::Weights;
+
+/// What [`EngineModels`] needs of the run around it.
+pub struct EngineSetup {
+    pub home: Home,
+    pub hardware: Hardware,
+    pub hub: Arc<dyn BaseSource + Send + Sync>,
+    /// The web root that `{hub}` in licence addresses stands for.
+    pub hub_root: String,
+    pub progress: Arc<dyn Progress + Send + Sync>,
+    /// Stops downloads; the calls of a model are given a flag of their own.
+    pub cancel: Cancel,
+    /// Fills the slice with unpredictable bytes: the seeds of requests that name none.
+    pub random: Arc<dyn Fn(&mut [u8]) + Send + Sync>,
+    /// `DLM_FORCE=1`: load even where memory seems short.
+    pub is_forced: bool,
+    /// Threads of the products; without, one per core.
+    pub threads: Option<u32>,
+    /// The document whose base and current adapter are [`Models::current`]; without, there is no current model.
+    pub document: Option<PathBuf>,
+    pub version: &'static str,
+}
+
+/// The models of one run.
+///
+/// `current()` is the document's base with its current adapter (base alone before the first training); `named(selector)`
+/// takes a registry key, the name of a local base, or `hf:org/name`, which may also be a reward model. Both open files and
+/// check the licence, and nothing more: weights are loaded by the first call of the model that needs them.
+pub struct EngineModels {
+    run: Arc<Run>,
+    document: Option<PathBuf>,
+    current: Mutex<Option<Arc<dyn Model>>>,
+    named: Mutex<HashMap<String, Arc<dyn Model>>>,
+    /// By the place of the files, so that two names of one base share them.
+    bases: Mutex<HashMap<PathBuf, Arc<Weights>>>,
+}
+
+/// What all models of a run share.
+struct Run {
+    home: Home,
+    hardware: Hardware,
+    hub: Arc<dyn BaseSource + Send + Sync>,
+    hub_root: String,
+    progress: Arc<dyn Progress + Send + Sync>,
+    cancel: Cancel,
+    random: Arc<dyn Fn(&mut [u8]) + Send + Sync>,
+    is_forced: bool,
+    version: &'static str,
+    ctx: Ctx,
+    /// Bytes that loaded weights take; whoever holds it computes.
+    turn: Mutex<u64>,
+}
+
+/// Opening bases asks for no time.
+struct NoClock;
+
+impl Clock for NoClock {
+    fn unix_ms(&self) -> u64 {
+        0
+    }
+
+    fn seconds(&self) -> f64 {
+        0.0
+    }
+}
+
+impl Run {
+    fn around(&self) -> Surroundings<'_> {
+        Surroundings {
+            home: self.home.clone(),
+            hardware: self.hardware.clone(),
+            clock: &NoClock,
+            random: &*self.random,
+            progress: &*self.progress,
+            cancel: &self.cancel,
+            hub: &*self.hub,
+            is_forced: self.is_forced,
+            has_terminal: false,
+            version: self.version,
+        }
+    }
+
+    /// Waits until no other call computes.
+    fn turn(&self) -> MutexGuard<'_, u64> {
+        lock(&self.turn)
+    }
+
+    fn random_seed(&self) -> u64 {
+        let mut bytes = [0; 8];
+        (self.random)(&mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+}
+
+/// A call that panicked leaves nothing half-written behind a lock here.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl EngineModels {
+    /// Takes what the run has; opens and loads nothing.
+    pub fn new(setup: EngineSetup) -> EngineModels {
+        let threads = setup.threads.unwrap_or(setup.hardware.cpu_cores).max(1) as usize;
+        let run = Run {
+            ctx: Ctx::new(threads, simd(setup.hardware.simd)),
+            home: setup.home,
+            hardware: setup.hardware,
+            hub: setup.hub,
+            hub_root: setup.hub_root,
+            progress: setup.progress,
+            cancel: setup.cancel,
+            random: setup.random,
+            is_forced: setup.is_forced,
+            version: setup.version,
+            turn: Mutex::new(0),
+        };
+        EngineModels {
+            run: Arc::new(run),
+            document: setup.document,
+            current: Mutex::new(None),
+            named: Mutex::new(HashMap::new()),
+            bases: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// The weights of a base that was opened, or those of the same files that are there already.
+    fn share(&self, opened: dlm_model::OpenedBase, key: &str) -> Arc<Weights> {
+        let mut bases = lock(&self.bases);
+        let path = opened.path().to_owned();
+        let fresh = || Arc::new(Weights::new(self.run.clone(), opened, key));
+        bases.entry(path).or_insert_with(fresh).clone()
+    }
+}
+
+impl Models for EngineModels {
+    fn current(&self) -> Result<Arc<dyn Model>, ModelError> {
+        let mut current = lock(&self.current);
+        if let Some(model) = &*current {
+            return Ok(model.clone());
+        }
+        let document = self.document.as_deref().ok_or_else(|| {
+            ModelError::Unavailable("this command works on no document, so there is no current model".to_owned())
+        })?;
+        let located = open::document(&self.run, document)?;
+        let key = located.base.resolved.record.key.clone();
+        let record = located.base.resolved.record;
+        let weights = self.share(located.base.opened, &key);
+        let model = DecoderModel::new(
+            weights,
+            &record,
+            located.text,
+            located.adapter,
+            Some(document.to_owned()),
+        );
+        let model: Arc<dyn Model> = Arc::new(model);
+        *current = Some(model.clone());
+        Ok(model)
+    }
+
+    fn named(&self, selector: &str) -> Result<Arc<dyn Model>, ModelError> {
+        let mut named = lock(&self.named);
+        if let Some(model) = named.get(selector) {
+            return Ok(model.clone());
+        }
+        let model: Arc<dyn Model> = match open::named(&self.run, self.document.as_deref(), selector)? {
+            Opened::Decoder { record, opened, text } => {
+                let weights = self.share(*opened, &record.key);
+                Arc::new(DecoderModel::new(weights, &record, text, None, None))
+            }
+            Opened::Classifier { record, opened } => {
+                Arc::new(classifier::ClassifierModel::new(self.run.clone(), &record, *opened))
+            }
+        };
+        named.insert(selector.to_owned(), model.clone());
+        Ok(model)
+    }
+}

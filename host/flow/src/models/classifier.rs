@@ -1,0 +1,148 @@
+//! A sequence classifier behind the model port: it ranks, and does nothing else that needs weights.
+
+use std::sync::{Arc, Mutex};
+
+use dlm_core::base::BaseRecord;
+use dlm_core::ports::model::{
+    GenerateRequest, Model, ModelError, ModelGeneration, ModelInfo, ModelMessage, ModelPrompt, ModelScore, ModelToken,
+    NextRequest, RankRequest, ScoreRequest,
+};
+use dlm_core::{Cancel, Event};
+use dlm_model::text::TextError;
+use dlm_model::{OpenedRanker, Prepare, RankError, RankInput, Ranker};
+
+use super::convert::{count, messages, text_error};
+use super::decoder::{detokenize, render};
+use super::open::{failed, said};
+use super::weights::{loading, room};
+use super::{Run, lock};
+
+/// A reward model.
+pub(super) struct ClassifierModel {
+    run: Arc<Run>,
+    opened: OpenedRanker,
+    info: ModelInfo,
+    /// Locked only by whoever has the run's turn.
+    loaded: Mutex<Option<Ranker>>,
+}
+
+impl ClassifierModel {
+    pub fn new(run: Arc<Run>, record: &BaseRecord, opened: OpenedRanker) -> ClassifierModel {
+        let info = ModelInfo {
+            name: record.key.clone(),
+            revision: Some(record.revision.clone()),
+            architecture: record.architecture.clone(),
+            context_length: count(opened.config().context_max),
+            vocabulary_size: count(opened.config().vocab),
+            has_adapter: false,
+            adapter_version: None,
+            has_chat_template: opened.text().template.is_some(),
+        };
+        ClassifierModel {
+            run,
+            opened,
+            info,
+            loaded: Mutex::new(None),
+        }
+    }
+
+    /// A prompt and an answer as the classifier reads them: a rendered chat, or where that cannot be, two texts.
+    fn input(&self, request: &RankRequest) -> Result<RankInput, ModelError> {
+        let chat = match &request.prompt {
+            ModelPrompt::Raw(text) => return self.pair(text, &request.completion),
+            ModelPrompt::Chat(chat) => chat,
+        };
+        match self.opened.chat_input(&messages(chat), &request.completion) {
+            Ok(input) => Ok(input),
+            Err(error @ (TextError::NoTemplate { .. } | TextError::Chat(_))) => {
+                let why = format!("{}; prompt and answer are read as a pair of texts", said(error.into()));
+                self.run.progress.event(Event::Warning(why));
+                let texts: Vec<&str> = chat.iter().map(|message| message.content.as_str()).collect();
+                self.pair(&texts.join("\n"), &request.completion)
+            }
+            Err(error) => Err(text_error(error)),
+        }
+    }
+
+    fn pair(&self, prompt: &str, answer: &str) -> Result<RankInput, ModelError> {
+        self.opened.pair_input(prompt, answer).map_err(text_error)
+    }
+
+    fn only_ranks<T>(&self, what: &str) -> Result<T, ModelError> {
+        Err(ModelError::Unsupported(format!(
+            "`{}` is a {}, which only ranks; it cannot {what}",
+            self.info.name, self.info.architecture
+        )))
+    }
+}
+
+fn rank_error(error: RankError) -> ModelError {
+    match error {
+        RankError::Cancelled => ModelError::Cancelled,
+        RankError::Empty { .. } => ModelError::InvalidInput(error.to_string()),
+        error => failed(error.into()),
+    }
+}
+
+impl Model for ClassifierModel {
+    fn info(&self) -> ModelInfo {
+        self.info.clone()
+    }
+
+    fn generate(&self, _requests: &[GenerateRequest], _cancel: &Cancel) -> Result<Vec<ModelGeneration>, ModelError> {
+        self.only_ranks("write answers")
+    }
+
+    fn score(&self, _requests: &[ScoreRequest], _cancel: &Cancel) -> Result<Vec<ModelScore>, ModelError> {
+        self.only_ranks("score completions")
+    }
+
+    fn rank(&self, requests: &[RankRequest], cancel: &Cancel) -> Result<Vec<f64>, ModelError> {
+        let inputs = requests
+            .iter()
+            .map(|request| self.input(request))
+            .collect::<Result<Vec<_>, _>>()?;
+        for input in inputs.iter().filter(|input| input.cut > 0) {
+            let (name, context) = (&self.info.name, self.info.context_length);
+            self.run.progress.event(Event::Warning(format!(
+                "`{name}` reads {context} tokens: the first {} of {} were left out",
+                input.cut,
+                input.cut + input.ids.len()
+            )));
+        }
+        let mut taken = self.run.turn();
+        let mut loaded = lock(&self.loaded);
+        let ranker = match &mut *loaded {
+            Some(ranker) => ranker,
+            none => {
+                let stored = self.opened.weights_memory_bytes();
+                room(&self.run, &self.info.name, stored, *taken)?;
+                let load = |options| self.opened.load(options);
+                let ranker = loading(&self.run, &self.info.name, load, Prepare::Nothing).map_err(rank_error)?;
+                *taken += stored;
+                none.insert(ranker)
+            }
+        };
+        ranker.rank(&inputs, cancel).map_err(rank_error)
+    }
+
+    fn next(&self, _requests: &[NextRequest], _cancel: &Cancel) -> Result<Vec<Vec<ModelToken>>, ModelError> {
+        self.only_ranks("name next tokens")
+    }
+
+    fn tokenize(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        self.opened
+            .text()
+            .tokenizer
+            .encode(text)
+            .map_err(|error| text_error(error.into()))
+    }
+
+    fn detokenize(&self, ids: &[u32]) -> Result<String, ModelError> {
+        detokenize(self.opened.text(), ids)
+    }
+
+    fn render(&self, chat: &[ModelMessage], with_generation_prompt: bool) -> Result<String, ModelError> {
+        render(self.opened.text(), chat, with_generation_prompt)
+    }
+}

@@ -1,0 +1,277 @@
+//! A decoder behind the model port: a base, with the document's adapter where it has one.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use dlm_core::Cancel;
+use dlm_core::base::BaseRecord;
+use dlm_core::ports::model::{
+    GenerateRequest, Model, ModelError, ModelGeneration, ModelInfo, ModelMessage, ModelScore, ModelToken, ModelWeights,
+    NextRequest, RankRequest, ScoreRequest,
+};
+use dlm_model::chat::{Ending, Thinking};
+use dlm_model::text::TextModel;
+use dlm_model::{Adapter, Roads, ScoreJob, generate_many, next_many, score_many};
+
+use super::convert::{
+    completion_ids, count, generate_error, generation, job, messages, prompt_ids, score_error, text_error, token,
+};
+use super::lock;
+use super::open::failed;
+use super::weights::Weights;
+use crate::failure::Failure;
+
+/// Most next tokens that are listed.
+const TOP_MAX: u32 = 256;
+
+/// A base and perhaps an adapter on it.
+pub(super) struct DecoderModel {
+    weights: Arc<Weights>,
+    info: ModelInfo,
+    text: TextModel,
+    adapter: Option<PathBuf>,
+    /// The document that the adapter was or would be trained from.
+    document: Option<PathBuf>,
+    /// Filled by the first call that asks for it.
+    loaded: Mutex<Option<Arc<Adapter>>>,
+}
+
+/// The weights of one call.
+struct Ready {
+    model: Arc<dlm_model::Model>,
+    adapter: Option<Arc<Adapter>>,
+}
+
+impl DecoderModel {
+    pub fn new(
+        weights: Arc<Weights>,
+        record: &BaseRecord,
+        text: TextModel,
+        adapter: Option<(PathBuf, u32)>,
+        document: Option<PathBuf>,
+    ) -> DecoderModel {
+        let config = weights.opened.config();
+        let info = ModelInfo {
+            name: record.key.clone(),
+            revision: Some(record.revision.clone()),
+            architecture: record.architecture.clone(),
+            context_length: record.context_usable().min(count(config.context_max)),
+            vocabulary_size: count(config.vocab),
+            has_adapter: adapter.is_some(),
+            adapter_version: adapter.as_ref().map(|(_, number)| *number),
+            has_chat_template: text.template.is_some(),
+        };
+        DecoderModel {
+            weights,
+            info,
+            text,
+            adapter: adapter.map(|(directory, _)| directory),
+            document,
+            loaded: Mutex::new(None),
+        }
+    }
+
+    fn context_max(&self) -> usize {
+        self.info.context_length as usize
+    }
+
+    /// Refuses requests for an adapter that is not there.
+    fn check(&self, wanted: ModelWeights) -> Result<(), ModelError> {
+        if wanted == ModelWeights::Base || self.adapter.is_some() {
+            return Ok(());
+        }
+        let name = &self.info.name;
+        Err(ModelError::Unavailable(match &self.document {
+            Some(document) => {
+                let path = document.display();
+                format!("{path} has no adapter on `{name}` yet (train it: dlm train {path})")
+            }
+            None => format!("`{name}` was named as a base, so it has no adapter (ask for the weights of the base)"),
+        }))
+    }
+
+    /// Loads what a call needs; `taken` is the run's turn.
+    fn ready(&self, wanted: ModelWeights, taken: &mut u64) -> Result<Ready, ModelError> {
+        let model = self.weights.load(taken)?;
+        let adapter = match (wanted, &self.adapter) {
+            (ModelWeights::Adapter, Some(directory)) => {
+                let mut loaded = lock(&self.loaded);
+                if loaded.is_none() {
+                    let adapter = Adapter::load_peft(directory, &model);
+                    let adapter = adapter.map_err(|error| failed(Failure::of("model", &error)))?;
+                    *loaded = Some(Arc::new(adapter));
+                }
+                loaded.clone()
+            }
+            _ => None,
+        };
+        Ok(Ready { model, adapter })
+    }
+
+    /// Runs `call` for the requests of either kind of weights and puts the answers back in order.
+    fn by_weights<R, A>(
+        &self,
+        requests: &[R],
+        weights: impl Fn(&R) -> ModelWeights,
+        mut call: impl FnMut(&Ready, &[usize]) -> Result<Vec<A>, ModelError>,
+    ) -> Result<Vec<A>, ModelError> {
+        for request in requests {
+            self.check(weights(request))?;
+        }
+        let mut answers: Vec<Option<A>> = requests.iter().map(|_| None).collect();
+        let mut turn = self.weights.run.turn();
+        for wanted in [ModelWeights::Base, ModelWeights::Adapter] {
+            let places: Vec<usize> = (0..requests.len())
+                .filter(|at| weights(&requests[*at]) == wanted)
+                .collect();
+            if places.is_empty() {
+                continue;
+            }
+            let ready = self.ready(wanted, &mut turn)?;
+            for (place, answer) in places.iter().zip(call(&ready, &places)?) {
+                answers[*place] = Some(answer);
+            }
+        }
+        let answers = answers.into_iter();
+        Ok(answers
+            .map(|answer| answer.expect("every request has weights of one kind"))
+            .collect())
+    }
+}
+
+impl Model for DecoderModel {
+    fn info(&self) -> ModelInfo {
+        self.info.clone()
+    }
+
+    fn generate(&self, requests: &[GenerateRequest], cancel: &Cancel) -> Result<Vec<ModelGeneration>, ModelError> {
+        let job = |request| job(&self.text, request, self.weights.run.random_seed(), cancel);
+        let jobs = requests.iter().map(job).collect::<Result<Vec<_>, _>>()?;
+        let answers = self.by_weights(
+            requests,
+            |request| request.weights,
+            |ready, places| {
+                let mut answers: Vec<Option<_>> = places.iter().map(|_| None).collect();
+                // A greedy answer is a promise of exactness, so its quantised weights are widened; sampled ones take the
+                // faster products.
+                for is_greedy in [false, true] {
+                    let roads = match is_greedy && ready.model.is_quantised() {
+                        true => Roads::PACKED,
+                        false => Roads::STREAMED,
+                    };
+                    let of_kind = |at: &usize| (jobs[places[*at]].options.sampling.temperature == 0.0) == is_greedy;
+                    let chosen: Vec<usize> = (0..places.len()).filter(of_kind).collect();
+                    let batch: Vec<_> = chosen.iter().map(|at| jobs[places[*at]].clone()).collect();
+                    let (model, adapter) = (&ready.model, ready.adapter.as_deref());
+                    let written =
+                        generate_many(model, adapter, &self.text.tokenizer, &batch, roads, self.context_max());
+                    for (at, answer) in chosen.into_iter().zip(written.map_err(generate_error)?) {
+                        answers[at] = Some(answer);
+                    }
+                }
+                Ok(answers.into_iter().flatten().collect())
+            },
+        )?;
+        answers.into_iter().map(generation).collect()
+    }
+
+    fn score(&self, requests: &[ScoreRequest], cancel: &Cancel) -> Result<Vec<ModelScore>, ModelError> {
+        let job = |request: &ScoreRequest| {
+            Ok(ScoreJob {
+                prompt: prompt_ids(&self.text, &request.prompt)?,
+                completion: completion_ids(&self.text, &request.prompt, &request.completion)?,
+            })
+        };
+        let jobs = requests.iter().map(job).collect::<Result<Vec<_>, ModelError>>()?;
+        let scores = self.by_weights(
+            requests,
+            |request| request.weights,
+            |ready, places| {
+                let batch: Vec<ScoreJob> = places.iter().map(|at| jobs[*at].clone()).collect();
+                let (model, adapter) = (&ready.model, ready.adapter.as_deref());
+                score_many(model, adapter, &batch, self.context_max(), cancel).map_err(score_error)
+            },
+        )?;
+        let score = |((request, job), logprobs): ((&ScoreRequest, &ScoreJob), Vec<f32>)| {
+            let tokens = match request.is_per_token {
+                true => job
+                    .completion
+                    .iter()
+                    .zip(&logprobs)
+                    .map(|(id, l)| token(&self.text, *id, *l))
+                    .collect(),
+                false => Ok(Vec::new()),
+            };
+            Ok(ModelScore {
+                logprob: logprobs.iter().map(|logprob| f64::from(*logprob)).sum(),
+                token_count: count(logprobs.len()),
+                tokens: tokens?,
+            })
+        };
+        requests.iter().zip(&jobs).zip(scores).map(score).collect()
+    }
+
+    fn rank(&self, _requests: &[RankRequest], _cancel: &Cancel) -> Result<Vec<f64>, ModelError> {
+        Err(ModelError::Unsupported(format!(
+            "`{}` is a {}, which predicts tokens; ranking takes a sequence classifier with one label",
+            self.info.name, self.info.architecture
+        )))
+    }
+
+    fn next(&self, requests: &[NextRequest], cancel: &Cancel) -> Result<Vec<Vec<ModelToken>>, ModelError> {
+        let asked = |request: &NextRequest| match request.top {
+            top @ 1..=TOP_MAX => Ok((prompt_ids(&self.text, &request.prompt)?, top as usize)),
+            top => Err(ModelError::InvalidInput(format!(
+                "`top` is {top}, expected 1 to {TOP_MAX}"
+            ))),
+        };
+        let prompts = requests.iter().map(asked).collect::<Result<Vec<_>, ModelError>>()?;
+        let lists = self.by_weights(
+            requests,
+            |request| request.weights,
+            |ready, places| {
+                let batch: Vec<_> = places.iter().map(|at| prompts[*at].clone()).collect();
+                let (model, adapter) = (&ready.model, ready.adapter.as_deref());
+                next_many(model, adapter, &batch, self.context_max(), cancel).map_err(score_error)
+            },
+        )?;
+        let named = |list: Vec<(u32, f32)>| list.into_iter().map(|(id, l)| token(&self.text, id, l)).collect();
+        lists.into_iter().map(named).collect()
+    }
+
+    fn tokenize(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        self.text
+            .tokenizer
+            .encode(text)
+            .map_err(|error| text_error(error.into()))
+    }
+
+    fn detokenize(&self, ids: &[u32]) -> Result<String, ModelError> {
+        detokenize(&self.text, ids)
+    }
+
+    fn render(&self, chat: &[ModelMessage], with_generation_prompt: bool) -> Result<String, ModelError> {
+        render(&self.text, chat, with_generation_prompt)
+    }
+}
+
+/// The text of ids, special tokens written out.
+pub(super) fn detokenize(text: &TextModel, ids: &[u32]) -> Result<String, ModelError> {
+    if let Some(id) = ids.iter().find(|id| text.tokenizer.token(**id).is_none()) {
+        return Err(ModelError::InvalidInput(format!("`{}` has no token {id}", text.name)));
+    }
+    text.tokenizer.decode_all(ids).map_err(|error| text_error(error.into()))
+}
+
+pub(super) fn render(
+    text: &TextModel,
+    chat: &[ModelMessage],
+    with_generation_prompt: bool,
+) -> Result<String, ModelError> {
+    let ending = match with_generation_prompt {
+        true => Ending::GenerationPrompt,
+        false => Ending::Complete,
+    };
+    text.render(&messages(chat), ending, Thinking::default())
+        .map_err(text_error)
+}

@@ -1,0 +1,101 @@
+//! The weights of one base, loaded once, whoever names it.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use dlm_core::Event;
+use dlm_core::ports::model::ModelError;
+use dlm_kernels::Compute;
+use dlm_model::{LoadOptions, Model, OpenedBase, Prepare};
+
+use super::open::failed;
+use super::{Run, lock};
+use crate::failure::Failure;
+
+/// Part of the free memory that packed copies may take: the caches and buffers of answers need room too.
+const PACKED_SHARE: f64 = 0.5;
+/// Bytes of one packed weight.
+const PACKED_BYTES: u64 = 4;
+
+/// A base whose files are open, and its weights after the first call that needed them.
+pub(super) struct Weights {
+    pub run: Arc<Run>,
+    pub opened: OpenedBase,
+    key: String,
+    /// Locked only by whoever has the run's turn.
+    model: Mutex<Option<Arc<Model>>>,
+}
+
+impl Weights {
+    pub fn new(run: Arc<Run>, opened: OpenedBase, key: &str) -> Weights {
+        Weights {
+            run,
+            opened,
+            key: key.to_owned(),
+            model: Mutex::new(None),
+        }
+    }
+
+    /// Returns the weights, loading them the first time. `taken` is what the run's weights take so far.
+    ///
+    /// Quantised weights stay as they are: sampled tokens multiply them as integers, as `dlm prompt` does; prompts, scores
+    /// and greedy answers decode them, exactly. Where memory allows, the decoded form is kept packed, which changes no bit
+    /// and saves decoding at every pass.
+    ///
+    /// **Errors:** no room for the weights, or weights that cannot be read.
+    pub fn load(&self, taken: &mut u64) -> Result<Arc<Model>, ModelError> {
+        let mut model = lock(&self.model);
+        if let Some(model) = &*model {
+            return Ok(model.clone());
+        }
+        let facts = self.opened.facts();
+        let stored = self.opened.weights_memory_bytes(true);
+        let streamed = if self.opened.gguf().is_some() {
+            2 * stored
+        } else {
+            stored
+        };
+        let free = room(&self.run, &self.key, streamed, *taken)?;
+        let packed = streamed + PACKED_BYTES * facts.params;
+        let prepare = match packed as f64 <= PACKED_SHARE * free as f64 {
+            true => Prepare::Inference,
+            false => Prepare::Decode,
+        };
+        let loaded = loading(&self.run, &self.key, |options| self.opened.load(options), prepare)
+            .map_err(|error| failed(error.into()))?;
+        let (stored, prepared) = loaded.weight_bytes();
+        *taken += (stored + prepared) as u64;
+        Ok(model.insert(Arc::new(loaded)).clone())
+    }
+}
+
+/// Returns the free memory, less what other models of the run took; refuses weights that do not fit.
+pub(super) fn room(run: &Run, key: &str, need: u64, taken: u64) -> Result<u64, ModelError> {
+    let free = run.hardware.memory_available_bytes.saturating_sub(taken);
+    if need > free && !run.is_forced {
+        let gib = dlm_plan::memory::gib;
+        let what = format!("the weights of `{key}` need {} and {} are free", gib(need), gib(free));
+        let failure = Failure::new("model", what)
+            .hint("free some memory, choose a smaller base, or set DLM_FORCE=1 to try all the same");
+        return Err(super::open::unavailable(failure));
+    }
+    Ok(free)
+}
+
+/// Loads something, telling so.
+pub(super) fn loading<T>(run: &Run, key: &str, load: impl FnOnce(LoadOptions) -> T, prepare: Prepare) -> T {
+    let phase = format!("loading {key}");
+    run.progress.event(Event::PhaseStarted {
+        phase: phase.clone(),
+        total: None,
+        unit: "tensors",
+    });
+    let loaded = load(LoadOptions {
+        ctx: run.ctx.clone(),
+        compute: Compute::F32,
+        keep_quantised: true,
+        prepare,
+    });
+    run.progress.event(Event::PhaseEnded { phase });
+    loaded
+}

@@ -1,0 +1,139 @@
+//! Measures answers and scores side by side: tokens per second of 1 to 16 sequences, and milliseconds per scored pair.
+//!
+//! ```text
+//! cargo run -p dlm-model --example many_bench -- <base.gguf> [threads]
+//! ```
+
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a measurement prints, and ends when it cannot go on"
+)]
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use dlm_core::Cancel;
+use dlm_kernels::{Compute, Ctx, Simd};
+use dlm_model::chat::{Message, Thinking};
+use dlm_model::generate::{GenerateJob, GenerateOptions, generate_many};
+use dlm_model::text::Stops;
+use dlm_model::{LoadOptions, Model, OpenedBase, Prepare, Roads, Sampling, ScoreJob, open_base, score_many};
+
+/// New tokens per answer.
+const TOKENS: usize = 48;
+/// Runs of which the median is printed.
+const RUNS: usize = 5;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let path = PathBuf::from(arguments.next().expect("the path of a base"));
+    let threads = arguments.next().map_or(2, |text| text.parse().unwrap());
+    let base = open_base(&path).unwrap();
+    for prepare in [Prepare::Decode, Prepare::Inference] {
+        let started = Instant::now();
+        let options = LoadOptions {
+            ctx: Ctx::new(threads, Simd::detect()),
+            compute: Compute::F32,
+            keep_quantised: true,
+            prepare,
+        };
+        let model = base.load(options).unwrap();
+        let (stored, packed) = model.weight_bytes();
+        println!(
+            "{prepare:?}: loaded in {:.1} s, weights {} MB, packed copies {} MB, {} threads, {}",
+            started.elapsed().as_secs_f64(),
+            stored >> 20,
+            packed >> 20,
+            threads,
+            model.ctx.simd().name()
+        );
+        answers(&base, &model);
+        scores(&base, &model);
+    }
+}
+
+fn median(mut run: impl FnMut()) -> (f64, f64) {
+    let mut seconds: Vec<f64> = (0..RUNS)
+        .map(|_| {
+            let started = Instant::now();
+            run();
+            started.elapsed().as_secs_f64()
+        })
+        .collect();
+    seconds.sort_by(f64::total_cmp);
+    (seconds[RUNS / 2], seconds[RUNS - 1] - seconds[0])
+}
+
+fn question(base: &OpenedBase, text: &str) -> Vec<u32> {
+    base.text()
+        .prompt_ids(&[Message::user(text)], Thinking::default())
+        .unwrap()
+}
+
+fn answers(base: &OpenedBase, model: &Model) {
+    let prompt = question(
+        base,
+        "Write about a ferry on a river, its crew and the weather of one long day.",
+    );
+    for (name, roads) in [("streamed", Roads::STREAMED), ("packed", Roads::PACKED)] {
+        for count in [1, 4, 8, 16] {
+            let job = |seed| GenerateJob {
+                prompt: prompt.clone(),
+                options: GenerateOptions {
+                    sampling: Sampling {
+                        temperature: 0.7,
+                        seed,
+                        ..Sampling::greedy()
+                    },
+                    tokens_max: TOKENS,
+                    // Nothing ends an answer early.
+                    stops: Stops::default(),
+                    cancel: Cancel::new(),
+                },
+            };
+            let jobs: Vec<GenerateJob> = (0..count).map(job).collect();
+            let (seconds, spread) = median(|| {
+                generate_many(model, None, &base.text().tokenizer, &jobs, roads, 2048).unwrap();
+            });
+            println!(
+                "  {name}, {count} sequences of {} + {TOKENS} tokens: {:.0} tokens/s ({seconds:.3} s, spread {spread:.3})",
+                prompt.len(),
+                (count as usize * TOKENS) as f64 / seconds
+            );
+        }
+    }
+}
+
+fn scores(base: &OpenedBase, model: &Model) {
+    let answer = "The ferry leaves the north quay at eight, crosses in eleven minutes and waits for the post before it \
+                  returns; in fog the crew rings the bell every two minutes and keeps to the marked channel.";
+    let completion = base.text().tokenizer.encode(answer).unwrap();
+    for (prompts, samples) in [(1, 1), (1, 4), (8, 1), (8, 4)] {
+        let mut jobs = Vec::new();
+        for p in 0..prompts {
+            let prompt = question(
+                base,
+                &format!("How does ferry number {p} cross the river, and what about fog?"),
+            );
+            for s in 0..samples {
+                let mut completion = completion.clone();
+                completion.rotate_left(s);
+                jobs.push(ScoreJob {
+                    prompt: prompt.clone(),
+                    completion,
+                });
+            }
+        }
+        let (seconds, spread) = median(|| {
+            score_many(model, None, &jobs, 2048, &Cancel::new()).unwrap();
+        });
+        println!(
+            "  scored {prompts} prompts of {} tokens with {samples} completions of {}: {:.1} ms a pair (spread {:.1})",
+            jobs[0].prompt.len(),
+            completion.len(),
+            1e3 * seconds / jobs.len() as f64,
+            1e3 * spread / jobs.len() as f64
+        );
+    }
+}

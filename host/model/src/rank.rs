@@ -1,0 +1,262 @@
+//! Sequence classifiers with one label: reward models, which say with one number how good an answer is.
+//!
+//! Invariants: the number is the head's raw output, never squashed; it does not depend on what else is ranked in the same
+//! call; a text that is too long loses its beginning, never its end, and the caller is told.
+//! **Source:** `GenericForSequenceClassification` of transformers (the head `score`, without bias, reads the row of the last
+//! token that is not padding); `spec/judges-and-teachers.md` section 3.
+
+use std::path::{Path, PathBuf};
+
+use dlm_core::{Cancel, Hints};
+use dlm_kernels::{Bytes, Weight};
+
+use crate::batch::{Batch, BatchError};
+use crate::chat::{Ending, Message, Thinking};
+use crate::config::{ClassifierConfig, ConfigError, DecoderConfig, parse_classifier_config};
+use crate::model::{LoadError, LoadOptions, Model};
+use crate::safetensors_dir::{SafetensorsDir, SafetensorsDirError};
+use crate::text::{TextError, TextModel};
+use crate::weights::{WeightError, WeightSource};
+
+/// The head's tensor.
+const HEAD: &str = "score.weight";
+/// Rows of one pass, as for scores.
+const ROWS_MAX: usize = 2048;
+
+/// A classifier whose files are open; nothing heavy is loaded.
+#[derive(Debug)]
+pub struct OpenedRanker {
+    path: PathBuf,
+    config: ClassifierConfig,
+    text: TextModel,
+    weights: SafetensorsDir,
+}
+
+/// A loaded classifier with one label.
+#[derive(Debug)]
+pub struct Ranker {
+    model: Model,
+    head: Vec<f32>,
+    pad: Option<u32>,
+}
+
+/// A text as a classifier reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RankInput {
+    pub ids: Vec<u32>,
+    /// Tokens that were cut from its beginning.
+    pub cut: usize,
+}
+
+/// A classifier that cannot be opened, loaded or used.
+#[derive(Debug, thiserror::Error)]
+pub enum RankError {
+    #[error("read `{path}`: {cause}")]
+    Io { path: PathBuf, cause: std::io::Error },
+    #[error("read `{path}`: {cause}")]
+    Config { path: PathBuf, cause: ConfigError },
+    #[error("`{path}` is a classifier with {labels} labels, and one that ranks has 1")]
+    Labels { path: PathBuf, labels: usize },
+    #[error("`{path}`: the embedding has {rows} rows, its tokenizer {tokens} tokens")]
+    Tokens { path: PathBuf, rows: usize, tokens: usize },
+    #[error("tensor `{HEAD}`: expected shape [1, {d_model}], found {found:?}")]
+    HeadShape { d_model: usize, found: Vec<usize> },
+    #[error(transparent)]
+    Files(#[from] SafetensorsDirError),
+    #[error(transparent)]
+    Text(#[from] TextError),
+    #[error(transparent)]
+    Weight(#[from] WeightError),
+    #[error("tensor `{HEAD}`: {0}")]
+    Head(#[from] dlm_kernels::WeightError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("rank: text {index} has no tokens")]
+    Empty { index: usize },
+    #[error("rank: {0}")]
+    Batch(#[from] BatchError),
+    #[error("rank: the score of text {index} is {value}, not a finite number")]
+    NotFinite { index: usize, value: f64 },
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl Hints for RankError {
+    fn subject(&self) -> &str {
+        "model"
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            RankError::Config { cause, .. } => cause.hints(),
+            RankError::Files(error) => error.hints(),
+            RankError::Text(error) => error.hints(),
+            RankError::Load(error) => error.hints(),
+            RankError::Labels { .. } => vec!["choose a reward model: a sequence classifier with one label".to_owned()],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Opens a directory with a `...ForSequenceClassification` model.
+///
+/// **Errors:** unreadable files, an unsupported class, or another number of labels than one.
+pub fn open_ranker(path: &Path) -> Result<OpenedRanker, RankError> {
+    let settings = path.join("config.json");
+    let content = crate::base::read_settings(&settings).map_err(|cause| RankError::Io {
+        path: settings.clone(),
+        cause,
+    })?;
+    let config = parse_classifier_config(&content).map_err(|cause| RankError::Config {
+        path: settings.clone(),
+        cause,
+    })?;
+    if config.labels != 1 {
+        return Err(RankError::Labels {
+            path: path.to_owned(),
+            labels: config.labels,
+        });
+    }
+    let weights = SafetensorsDir::open(path)?;
+    let text = TextModel::from_dir(path, None)?;
+    let (rows, tokens) = (config.decoder.vocab, text.tokenizer.vocab());
+    if tokens > rows {
+        return Err(RankError::Tokens {
+            path: path.to_owned(),
+            rows,
+            tokens,
+        });
+    }
+    Ok(OpenedRanker {
+        path: path.to_owned(),
+        config,
+        text,
+        weights,
+    })
+}
+
+impl OpenedRanker {
+    /// Returns the path that was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the settings of the decoder under the head.
+    pub fn config(&self) -> &DecoderConfig {
+        &self.config.decoder
+    }
+
+    /// Returns tokenizer and template.
+    pub fn text(&self) -> &TextModel {
+        &self.text
+    }
+
+    /// Returns the bytes that the weights take once loaded, without packed copies.
+    pub fn weights_memory_bytes(&self) -> u64 {
+        let names = self.weights.names();
+        let entries = names.iter().filter_map(|name| self.weights.entry(name));
+        entries.map(|entry| entry.bytes.len() as u64).sum()
+    }
+
+    /// Loads decoder and head.
+    ///
+    /// **Errors:** a missing or misshapen tensor.
+    pub fn load(&self, options: LoadOptions) -> Result<Ranker, RankError> {
+        let d_model = self.config.decoder.d_model;
+        let raw = self.weights.tensor(HEAD)?;
+        if raw.shape != [1, d_model] {
+            return Err(RankError::HeadShape {
+                d_model,
+                found: raw.shape,
+            });
+        }
+        let head = Weight::from_bytes(raw.dtype, 1, d_model, Bytes::from_vec(raw.bytes.into_owned()))?.to_f32();
+        Ok(Ranker {
+            model: Model::load_body(self.config.decoder.clone(), &self.weights, options)?,
+            head,
+            pad: self.config.pad,
+        })
+    }
+
+    /// Renders a conversation and its answer with the template, without a generation prompt.
+    ///
+    /// **Errors:** no template, its refusal, or text that cannot be encoded.
+    pub fn chat_input(&self, prompt: &[Message], answer: &str) -> Result<RankInput, TextError> {
+        let mut messages = prompt.to_vec();
+        messages.push(Message::assistant(answer));
+        let text = self.text.render(&messages, Ending::Complete, Thinking::default())?;
+        Ok(self.fitted(self.text.tokenizer.encode(&text)?))
+    }
+
+    /// Encodes prompt and answer as the tokenizer joins two texts.
+    ///
+    /// **Errors:** text that cannot be encoded.
+    pub fn pair_input(&self, prompt: &str, answer: &str) -> Result<RankInput, TextError> {
+        Ok(self.fitted(self.text.tokenizer.encode_pair(prompt, answer)?))
+    }
+
+    fn fitted(&self, mut ids: Vec<u32>) -> RankInput {
+        let cut = ids.len().saturating_sub(self.config.decoder.context_max);
+        ids.drain(..cut);
+        RankInput { ids, cut }
+    }
+}
+
+impl Ranker {
+    /// Returns the decoder under the head.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Returns the head's output for every text.
+    ///
+    /// **Errors:** a text without tokens, a token outside the vocabulary, a number that is not finite, a raised flag.
+    pub fn rank(&self, inputs: &[RankInput], cancel: &Cancel) -> Result<Vec<f64>, RankError> {
+        if let Some(index) = inputs.iter().position(|input| input.ids.is_empty()) {
+            return Err(RankError::Empty { index });
+        }
+        let mut out = Vec::with_capacity(inputs.len());
+        while out.len() < inputs.len() {
+            if cancel.is_cancelled() {
+                return Err(RankError::Cancelled);
+            }
+            let rest = &inputs[out.len()..];
+            let mut rows = 0;
+            let fits = |input: &&RankInput| {
+                rows += input.ids.len();
+                rows <= ROWS_MAX
+            };
+            let count = rest.iter().take_while(fits).count().max(1);
+            self.run_pass(&rest[..count], &mut out)?;
+        }
+        Ok(out)
+    }
+
+    fn run_pass(&self, inputs: &[RankInput], out: &mut Vec<f64>) -> Result<(), RankError> {
+        let sequences: Vec<&[u32]> = inputs.iter().map(|input| input.ids.as_slice()).collect();
+        let batch = Batch::packed(&sequences);
+        let forward = self.model.forward_packed(None, &batch)?;
+        let d = self.model.config.d_model;
+        for (ids, segment) in sequences.iter().zip(&batch.segments) {
+            // A text of padding alone is read at its first token, as the reference does.
+            let last = match self.pad {
+                Some(pad) => ids.iter().rposition(|id| *id != pad).unwrap_or(0),
+                None => ids.len() - 1,
+            };
+            let hidden = &forward.hidden()[(segment.q.start + last) * d..][..d];
+            let products = hidden
+                .iter()
+                .zip(&self.head)
+                .map(|(x, w)| f64::from(*x) * f64::from(*w));
+            let value: f64 = products.sum();
+            if !value.is_finite() {
+                return Err(RankError::NotFinite {
+                    index: out.len(),
+                    value,
+                });
+            }
+            out.push(value);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,491 @@
+//! Answers and scores side by side: what is asked beside them changes no bit, and scores are those of whole sequences.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests; clippy excuses the tests alone")]
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+use dlm_core::Cancel;
+use dlm_kernels::quant::{GgmlType, quantize_row};
+use dlm_kernels::{Compute, Ctx, Simd};
+use dlm_model::config::json::parse_config;
+use dlm_model::generate::{
+    GenerateError, GenerateJob, GenerateOptions, Generated, StopReason, generate, generate_many,
+};
+use dlm_model::safetensors_dir::SafetensorsDir;
+use dlm_model::text::{Stops, TextModel};
+use dlm_model::weights::{RawTensor, WeightError, WeightSource};
+use dlm_model::{
+    Adapter, AdapterKind, AdapterSpec, Batch, LoadOptions, Model, Prepare, Roads, Sampling, ScoreError, ScoreJob,
+    Session, next_many, read_batch, score_many, step_batch,
+};
+
+const ALL: [&str; 11] = [
+    "llama",
+    "llama3-rope",
+    "smollm3",
+    "qwen2",
+    "qwen3",
+    "gemma2",
+    "phi3",
+    "phi4-longrope",
+    "olmo2",
+    "mistral",
+    "mixtral",
+];
+
+fn dir(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/golden/arch")
+        .join(name)
+}
+
+/// The matrices of a directory in a block type.
+struct Quantised(SafetensorsDir, GgmlType);
+
+impl WeightSource for Quantised {
+    fn tensor(&self, name: &str) -> Result<RawTensor<'_>, WeightError> {
+        let raw = self.0.tensor(name)?;
+        let [_, k] = raw.shape[..] else { return Ok(raw) };
+        if raw.dtype != GgmlType::F32 || k % 32 != 0 {
+            return Ok(raw);
+        }
+        let values: Vec<f32> = raw
+            .bytes
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
+            .collect();
+        let mut bytes = Vec::new();
+        for row in values.chunks_exact(k) {
+            let mut out = vec![0; self.1.row_bytes(k).unwrap()];
+            quantize_row(self.1, row, None, &mut out).unwrap();
+            bytes.extend(out);
+        }
+        Ok(RawTensor {
+            dtype: self.1,
+            shape: raw.shape,
+            bytes: Cow::Owned(bytes),
+        })
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.0.names()
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.has(name)
+    }
+}
+
+fn load(name: &str, quantised: Option<GgmlType>, threads: usize) -> Model {
+    let config = parse_config(&std::fs::read(dir(name).join("config.json")).unwrap()).unwrap();
+    let options = LoadOptions {
+        ctx: Ctx::new(threads, Simd::detect()),
+        compute: Compute::F32,
+        keep_quantised: true,
+        prepare: Prepare::Decode,
+    };
+    let source = SafetensorsDir::open(&dir(name)).unwrap();
+    match quantised {
+        None => Model::load(config, &source, options).unwrap(),
+        Some(ty) => Model::load(config, &Quantised(source, ty), options).unwrap(),
+    }
+}
+
+fn adapter(model: &Model, kind: AdapterKind) -> Adapter {
+    let spec = AdapterSpec {
+        kind,
+        r: 4,
+        alpha: 8.0,
+        dropout: 0.0,
+        targets: vec!["all-linear".to_owned()],
+    };
+    let mut adapter = Adapter::init(model, &spec, 7).unwrap();
+    for module in adapter.modules.clone() {
+        for (i, value) in adapter.params[module.b].iter_mut().enumerate() {
+            *value = 0.05 * ((i as f32 * 0.7).sin());
+        }
+    }
+    adapter
+}
+
+fn ids(seed: u32, len: u32) -> Vec<u32> {
+    (0..len).map(|i| 20 + (i * i * 31 + i * seed + seed) % 290).collect()
+}
+
+fn text() -> TextModel {
+    TextModel::from_dir(&dir("tokenizer"), None).unwrap()
+}
+
+fn job(prompt: Vec<u32>, temperature: f32, seed: u64, tokens_max: usize) -> GenerateJob {
+    GenerateJob {
+        prompt,
+        options: GenerateOptions {
+            sampling: Sampling {
+                temperature,
+                top_p: (seed.is_multiple_of(2)).then_some(0.9),
+                top_k: (seed.is_multiple_of(3)).then_some(40),
+                repetition_penalty: None,
+                seed,
+            },
+            tokens_max,
+            stops: Stops::default(),
+            cancel: Cancel::new(),
+        },
+    }
+}
+
+/// Different prompts, equal ones, one of a single token, one over LongRope's border, a greedy one.
+fn jobs() -> Vec<GenerateJob> {
+    vec![
+        job(ids(3, 9), 1.5, 11, 12),
+        job(ids(8, 27), 1.5, 12, 20),
+        job(vec![25], 1.5, 13, 7),
+        job(ids(3, 9), 1.5, 14, 3),
+        job(ids(5, 4), 0.0, 15, 9),
+        job(ids(3, 9), 1.5, 11, 12),
+    ]
+}
+
+fn write(model: &Model, adapter: Option<&Adapter>, jobs: &[GenerateJob], roads: Roads) -> Vec<Generated> {
+    generate_many(model, adapter, &text().tokenizer, jobs, roads, 64).unwrap()
+}
+
+#[track_caller]
+fn check_alone(model: &Model, adapter: Option<&Adapter>, roads: Roads, what: &str) -> Vec<Generated> {
+    let jobs = jobs();
+    let together = write(model, adapter, &jobs, roads);
+    for (index, (job, answer)) in jobs.iter().zip(&together).enumerate() {
+        let alone = write(model, adapter, std::slice::from_ref(job), roads);
+        assert_eq!(&alone[0], answer, "{what}: job {index}");
+        assert!(answer.tokens.len() <= job.options.tokens_max);
+    }
+    assert_eq!(together[0], together[5], "{what}: one seed, one text");
+    together
+}
+
+#[test]
+fn an_answer_is_the_same_alone_and_in_any_batch() {
+    for name in ALL {
+        let model = load(name, None, 2);
+        for kind in [None, Some(AdapterKind::Lora), Some(AdapterKind::Dora)] {
+            let adapter = kind.map(|kind| adapter(&model, kind));
+            for roads in [Roads::STREAMED, Roads::PACKED] {
+                check_alone(&model, adapter.as_ref(), roads, &format!("{name} {kind:?} {roads:?}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn quantised_weights_and_threads_change_nothing_of_that() {
+    for ty in [GgmlType::Q8_0, GgmlType::Q4_1] {
+        let mut found = Vec::new();
+        for threads in [1, 2, 3] {
+            let model = load("llama", Some(ty), threads);
+            assert!(model.is_quantised());
+            let adapter = adapter(&model, AdapterKind::Lora);
+            for roads in [Roads::STREAMED, Roads::PACKED] {
+                found.push(check_alone(&model, Some(&adapter), roads, &format!("{ty} {roads:?}")));
+            }
+        }
+        assert!(found.chunks(2).all(|pair| pair == &found[..2]), "{ty}: threads");
+    }
+}
+
+/// Logits after a prompt and three steps of each of six sessions, together or one after the other.
+fn logits_of_six(model: &Model, adapter: Option<&Adapter>, roads: Roads, is_together: bool) -> Vec<Vec<f32>> {
+    let prompts: Vec<Vec<u32>> = (0..6).map(|i| ids(i, 1 + 7 * i)).collect();
+    let mut all: Vec<Session<'_>> = prompts
+        .iter()
+        .map(|_| Session::on_roads(model, adapter, 64, roads))
+        .collect();
+    let mut out = Vec::new();
+    let mut logits = Vec::new();
+    let mut groups: Vec<Vec<&mut Session<'_>>> = match is_together {
+        true => vec![all.iter_mut().collect()],
+        false => all.iter_mut().map(|session| vec![session]).collect(),
+    };
+    for turn in 0..4 {
+        let mut row = Vec::new();
+        let mut first = 0;
+        for group in &mut groups {
+            let end = first + group.len();
+            match turn {
+                0 => read_batch(group, &prompts[first..end], &mut logits).unwrap(),
+                _ => step_batch(group, &vec![30 + turn; group.len()], &mut logits).unwrap(),
+            }
+            row.extend_from_slice(&logits);
+            first = end;
+        }
+        out.push(row);
+    }
+    out
+}
+
+#[test]
+fn every_logit_has_the_same_bits_alone_and_in_a_batch() {
+    let mut by_rows_differs = false;
+    for (name, ty) in ALL
+        .map(|name| (name, None))
+        .into_iter()
+        .chain([("llama", Some(GgmlType::Q4_0))])
+    {
+        let model = load(name, ty, 2);
+        for kind in [None, Some(AdapterKind::Lora), Some(AdapterKind::Dora)] {
+            let adapter = kind.map(|kind| adapter(&model, kind));
+            for roads in [Roads::STREAMED, Roads::PACKED] {
+                let both = [true, false].map(|together| logits_of_six(&model, adapter.as_ref(), roads, together));
+                assert!(both[0] == both[1], "{name} {ty:?} {kind:?} {roads:?}");
+            }
+            let both = [true, false].map(|it| logits_of_six(&model, adapter.as_ref(), Roads::default(), it));
+            by_rows_differs |= both[0] != both[1];
+        }
+    }
+    assert!(
+        by_rows_differs,
+        "without fixed roads the number of rows shows, or this test sees nothing"
+    );
+}
+
+/// More jobs than live at once: those that wait take the places of those that end.
+#[test]
+fn more_answers_than_places() {
+    let model = load("qwen3", None, 2);
+    let jobs: Vec<GenerateJob> = (0..40)
+        .map(|i| job(ids(i / 3, 5 + i % 7), 1.2, u64::from(i), 1 + i as usize % 11))
+        .collect();
+    let together = write(&model, None, &jobs, Roads::STREAMED);
+    assert_eq!(together.len(), jobs.len());
+    for (job, answer) in jobs.iter().zip(&together) {
+        assert_eq!(
+            &write(&model, None, std::slice::from_ref(job), Roads::STREAMED)[0],
+            answer
+        );
+        assert_eq!(answer.tokens.len(), job.options.tokens_max);
+        assert_eq!(answer.prompt_tokens, job.prompt.len());
+    }
+}
+
+/// The batched loop and the loop for one sequence say the same on a session of the same roads.
+#[test]
+fn the_loop_for_many_is_the_loop_for_one() {
+    let model = load("gemma2", None, 2);
+    let text = text();
+    for job in jobs() {
+        let mut session = Session::on_roads(&model, None, 64, Roads::STREAMED);
+        let one = generate(&mut session, &text.tokenizer, &job.prompt, &job.options, |_| {}).unwrap();
+        assert_eq!(write(&model, None, &[job], Roads::STREAMED)[0], one);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_and_a_flag_ends_all() {
+    let model = load("llama", None, 1);
+    let text = text();
+    let run = |jobs: &[GenerateJob]| generate_many(&model, None, &text.tokenizer, jobs, Roads::STREAMED, 64);
+    let error = run(&[job(ids(1, 60), 1.0, 1, 5)]).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("60 tokens and an answer of up to 5 do not fit a context of 64"),
+        "{error}"
+    );
+    assert!(matches!(
+        run(&[job(Vec::new(), 1.0, 1, 5)]),
+        Err(GenerateError::EmptyPrompt)
+    ));
+    let cancelled = job(ids(1, 6), 1.0, 1, 50);
+    cancelled.options.cancel.cancel();
+    let answers = run(&[job(ids(2, 6), 1.0, 1, 50), cancelled]).unwrap();
+    assert!(answers.iter().all(|answer| answer.reason == StopReason::Cancelled));
+    assert!(run(&[]).unwrap().is_empty());
+}
+
+/// Prompts read in pieces beside others, onto what a session holds, give the bits of one reading.
+#[test]
+fn reading_in_pieces_changes_no_bit() {
+    for name in ["llama", "gemma2", "phi4-longrope", "mistral"] {
+        let model = load(name, None, 2);
+        let new = || Session::on_roads(&model, None, 1300, Roads::STREAMED);
+        let (long, short) = (ids(7, 1100), ids(9, 21));
+        let mut whole = new();
+        let expected = whole.prefill(&long).unwrap().to_vec();
+        let mut alone = new();
+        let expected_short = alone.prefill(&short).unwrap().to_vec();
+        let (mut a, mut b, mut c) = (new(), new(), new());
+        let mut logits = Vec::new();
+        let sessions = &mut [&mut a, &mut b, &mut c];
+        read_batch(sessions, &[&short[..], &long[..], &long[..700]], &mut logits).unwrap();
+        let vocab = model.config.vocab;
+        assert!(logits[..vocab] == expected_short, "{name}: short");
+        assert!(logits[vocab..2 * vocab] == expected, "{name}: long");
+        read_batch(&mut [&mut c], &[&long[700..]], &mut logits).unwrap();
+        assert!(logits == expected, "{name}: continued");
+        let mut fork = a.fork(40).unwrap();
+        assert!(
+            fork.step(30).unwrap() == alone.step(30).unwrap(),
+            "{name}: a step after each"
+        );
+    }
+}
+
+/// `log p` of every completion token from one pass over the whole sequence and its full logits, in f64.
+fn brute_force(model: &Model, adapter: Option<&Adapter>, job: &ScoreJob) -> Vec<f64> {
+    let all = [&job.prompt[..], &job.completion].concat();
+    let read = &all[..all.len() - 1];
+    let forward = model.forward_eval(adapter, &Batch::packed(&[read])).unwrap();
+    let logits = model.logits(forward.hidden());
+    let rows = logits.chunks_exact(model.config.vocab).skip(job.prompt.len() - 1);
+    rows.zip(&job.completion)
+        .map(|(row, token)| {
+            let top = row.iter().copied().fold(f32::MIN, f32::max);
+            let total: f64 = row.iter().map(|z| f64::from(z - top).exp()).sum();
+            f64::from(row[*token as usize] - top) - total.ln()
+        })
+        .collect()
+}
+
+fn score_jobs() -> Vec<ScoreJob> {
+    let job = |prompt: Vec<u32>, completion: Vec<u32>| ScoreJob { prompt, completion };
+    vec![
+        job(ids(3, 9), ids(4, 12)),
+        job(ids(8, 25), ids(2, 14)),
+        job(ids(3, 9), vec![77]),
+        job(vec![25], ids(6, 3)),
+        job(ids(8, 25), ids(2, 3)),
+        job(ids(3, 9), ids(4, 12)),
+    ]
+}
+
+#[test]
+fn scores_are_those_of_whole_sequences_and_do_not_depend_on_the_batch() {
+    let cancel = Cancel::new();
+    for name in ALL {
+        let model = load(name, None, 2);
+        for kind in [None, Some(AdapterKind::Lora), Some(AdapterKind::Dora)] {
+            let adapter = kind.map(|kind| adapter(&model, kind));
+            let score = |jobs: &[ScoreJob]| score_many(&model, adapter.as_ref(), jobs, 512, &cancel).unwrap();
+            let jobs = score_jobs();
+            let found = score(&jobs);
+            for (index, (job, found)) in jobs.iter().zip(&found).enumerate() {
+                assert_eq!(
+                    &score(std::slice::from_ref(job))[0],
+                    found,
+                    "{name} {kind:?} job {index}: bits"
+                );
+                let expected = brute_force(&model, adapter.as_ref(), job);
+                assert_eq!(found.len(), expected.len());
+                for (found, expected) in found.iter().zip(&expected) {
+                    let distance = (f64::from(*found) - expected).abs();
+                    assert!(distance < 1e-4, "{name} {kind:?} job {index}: {found} for {expected}");
+                }
+            }
+            if kind.is_some() {
+                let base = score_many(&model, None, &jobs, 512, &cancel).unwrap();
+                assert_ne!(base, found, "{name}: the adapter changes scores");
+            }
+        }
+    }
+}
+
+/// Passes hold a limited number of rows; long prompts with many completions take several.
+#[test]
+fn many_long_completions_take_several_passes() {
+    let model = load("llama", None, 2);
+    let prompt = ids(3, 200);
+    let jobs: Vec<ScoreJob> = (0..13)
+        .map(|i| ScoreJob {
+            prompt: if i < 11 { prompt.clone() } else { ids(i, 30) },
+            completion: ids(40 + i, 210 + i),
+        })
+        .collect();
+    let cancel = Cancel::new();
+    let found = score_many(&model, None, &jobs, 512, &cancel).unwrap();
+    for index in [0, 7, 10, 12] {
+        let alone = score_many(&model, None, &jobs[index..=index], 512, &cancel).unwrap();
+        assert_eq!(alone[0], found[index]);
+    }
+    cancel.cancel();
+    assert_eq!(
+        score_many(&model, None, &jobs, 512, &cancel),
+        Err(ScoreError::Cancelled)
+    );
+}
+
+#[test]
+fn quantised_weights_are_scored_exactly() {
+    let model = load("llama", Some(GgmlType::Q4_1), 2);
+    let jobs = score_jobs();
+    let found = score_many(&model, None, &jobs, 512, &Cancel::new()).unwrap();
+    // The same weights, widened on loading: no activation is rounded on the way.
+    let config = model.config.clone();
+    let source = Quantised(SafetensorsDir::open(&dir("llama")).unwrap(), GgmlType::Q4_1);
+    let exact = Model::load(config, &source, LoadOptions::exact(model.ctx.clone())).unwrap();
+    for (job, found) in jobs.iter().zip(&found) {
+        for (found, expected) in found.iter().zip(brute_force(&exact, None, job)) {
+            assert!((f64::from(*found) - expected).abs() < 1e-4);
+        }
+    }
+}
+
+#[test]
+fn scores_that_cannot_be_are_refused() {
+    let model = load("llama", None, 1);
+    let run = |prompt: Vec<u32>, completion: Vec<u32>| {
+        let jobs = [ScoreJob { prompt, completion }];
+        score_many(&model, None, &jobs, 32, &Cancel::new()).unwrap_err()
+    };
+    assert_eq!(run(vec![], vec![20]), ScoreError::EmptyPrompt);
+    assert_eq!(run(vec![20], vec![]), ScoreError::EmptyCompletion);
+    let long = run(ids(1, 30), ids(2, 3)).to_string();
+    assert!(
+        long.contains("30 tokens and a completion of 3 do not fit a context of 32"),
+        "{long}"
+    );
+    for (prompt, completion) in [
+        (vec![9999], vec![20]),
+        (vec![20], vec![9999]),
+        (vec![20], vec![9999, 20]),
+    ] {
+        let error = run(prompt, completion).to_string();
+        assert!(error.contains("9999") && error.contains("320"), "{error}");
+    }
+}
+
+#[test]
+fn the_next_tokens_are_sorted_and_agree_with_scores() {
+    let cancel = Cancel::new();
+    for name in ["llama", "gemma2", "mixtral"] {
+        let model = load(name, None, 2);
+        let prompts = [(ids(3, 9), 5), (ids(8, 25), 320), (vec![25], 1)];
+        let found = next_many(&model, None, &prompts, 512, &cancel).unwrap();
+        for ((prompt, top), list) in prompts.iter().zip(&found) {
+            assert_eq!(list.len(), *top);
+            assert!(
+                list.windows(2).all(|pair| pair[0].1 >= pair[1].1),
+                "{name}: likeliest first"
+            );
+            let jobs: Vec<ScoreJob> = list
+                .iter()
+                .map(|(id, _)| ScoreJob {
+                    prompt: prompt.clone(),
+                    completion: vec![*id],
+                })
+                .collect();
+            let scores = score_many(&model, None, &jobs, 512, &cancel).unwrap();
+            for ((_, found), score) in list.iter().zip(scores) {
+                assert!((found - score[0]).abs() < 1e-4, "{name}: {found} and {score:?}");
+            }
+            assert_eq!(
+                next_many(&model, None, &[(prompt.clone(), *top)], 512, &cancel).unwrap()[0],
+                *list
+            );
+        }
+        let total: f64 = found[1].iter().map(|(_, logprob)| f64::from(*logprob).exp()).sum();
+        assert!(
+            (total - 1.0).abs() < 1e-4,
+            "{name}: probabilities of all tokens sum to {total}"
+        );
+    }
+}
