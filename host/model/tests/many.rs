@@ -210,10 +210,10 @@ fn logits_of_six(model: &Model, adapter: Option<&Adapter>, roads: Roads, is_toge
         let mut row = Vec::new();
         let mut first = 0;
         for group in &mut groups {
-            let end = first + group.len();
+            let (end, tokens) = (first + group.len(), vec![30 + turn; group.len()]);
             match turn {
                 0 => read_batch(group, &prompts[first..end], &mut logits).unwrap(),
-                _ => step_batch(group, &vec![30 + turn; group.len()], &mut logits).unwrap(),
+                _ => step_batch(group, &tokens, &mut logits).unwrap(),
             }
             row.extend_from_slice(&logits);
             first = end;
