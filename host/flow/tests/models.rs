@@ -588,6 +588,45 @@ fn a_reward_model_ranks_and_does_nothing_else() {
 }
 
 #[test]
+fn a_reward_model_on_disk_is_added_under_a_name() {
+    let world = World::new();
+    let cancel = Cancel::new();
+    let around = Surroundings {
+        home: world.home(),
+        hardware: hardware(12 * GIB),
+        clock: &Still,
+        random: &|bytes| bytes.fill(7),
+        progress: &Quiet,
+        cancel: &cancel,
+        hub: &*world.hub,
+        is_forced: false,
+        has_terminal: false,
+        version: "0",
+    };
+    let record = dlm_flow::base::add(&around, "taste", &world.folder.path().join("reward")).unwrap();
+    assert_eq!(record.architecture, "LlamaForSequenceClassification");
+    assert_eq!((record.context_length, record.sha256.len()), (512, 64));
+    let failure = dlm_flow::base::add(&around, "many", &world.folder.path().join("many")).unwrap_err();
+    assert!(failure.message.contains("3 labels"), "{failure:?}");
+    let request = [RankRequest {
+        prompt: chat("Who?"),
+        completion: "The river.".to_owned(),
+    }];
+    let models = world.models(None);
+    let found =
+        ["taste", "local:taste", "hf:org/reward"].map(|name| open(&models, name).rank(&request, &cancel).unwrap());
+    assert!(found[0] == found[1] && found[0] == found[2], "{found:?}");
+    // It is no base to train.
+    let failure = dlm_flow::base::open(&around, "taste", false).map(|_| ()).unwrap_err();
+    assert!(
+        failure
+            .message
+            .contains("`LlamaForSequenceClassification` is not supported"),
+        "{failure:?}"
+    );
+}
+
+#[test]
 fn selectors_that_name_nothing_are_told_apart() {
     let world = World::new();
     let models = world.models(None);

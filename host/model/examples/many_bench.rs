@@ -16,7 +16,7 @@ use std::time::Instant;
 use dlm_core::Cancel;
 use dlm_kernels::{Compute, Ctx, Simd};
 use dlm_model::chat::{Message, Thinking};
-use dlm_model::generate::{GenerateJob, GenerateOptions, generate_many};
+use dlm_model::generate::{GenerateJob, GenerateOptions, ManyOptions, generate_many};
 use dlm_model::text::Stops;
 use dlm_model::{LoadOptions, Model, OpenedBase, Prepare, Roads, Sampling, ScoreJob, open_base, score_many};
 
@@ -93,8 +93,13 @@ fn answers(base: &OpenedBase, model: &Model) {
                 },
             };
             let jobs: Vec<GenerateJob> = (0..count).map(job).collect();
+            let options = ManyOptions {
+                roads,
+                context_max: 2048,
+                cache_bytes_max: 1 << 30,
+            };
             let (seconds, spread) = median(|| {
-                generate_many(model, None, &base.text().tokenizer, &jobs, roads, 2048).unwrap();
+                generate_many(model, None, &base.text().tokenizer, &jobs, &options).unwrap();
             });
             println!(
                 "  {name}, {count} sequences of {} + {TOKENS} tokens: {:.0} tokens/s ({seconds:.3} s, spread {spread:.3})",

@@ -13,6 +13,7 @@ use dlm_core::base::{BaseShape, TemplateDialect};
 use dlm_kernels::quant::GgmlType;
 use sha2::{Digest, Sha256};
 
+use crate::config::json::TOKENS_CLASS;
 use crate::config::{Arch, ConfigError, DecoderConfig, GgufConfigError, config_from_gguf, parse_config};
 use crate::gguf::{GgufFile, GgufFileError, GgufSourceError, GgufWeights, Value};
 use crate::model::{LoadError, LoadOptions, Model};
@@ -112,10 +113,10 @@ impl Hints for BaseOpenError {
 type Stored = (String, u64, u64);
 
 /// What the tensors of a file add up to.
-struct Totals {
-    bytes: u64,
-    params: u64,
-    storage: String,
+pub(crate) struct Totals {
+    pub bytes: u64,
+    pub params: u64,
+    pub storage: String,
 }
 
 fn totals(tensors: impl Iterator<Item = Stored>) -> Totals {
@@ -134,21 +135,29 @@ fn totals(tensors: impl Iterator<Item = Stored>) -> Totals {
     }
 }
 
+/// What the tensors of a directory add up to.
+pub(crate) fn directory_totals(weights: &SafetensorsDir) -> Totals {
+    let names = weights.names();
+    let entries = names.iter().filter_map(|name| weights.entry(name));
+    totals(entries.map(|entry| (entry.dtype.clone(), entry.bytes.len() as u64, values(&entry.shape))))
+}
+
 fn values(shape: &[usize]) -> u64 {
     shape.iter().map(|dim| *dim as u64).product()
 }
 
-fn class_name(arch: Arch) -> &'static str {
+/// The family's part of the class names in `config.json` files.
+pub(crate) fn family(arch: Arch) -> &'static str {
     match arch {
-        Arch::Llama => "LlamaForCausalLM",
-        Arch::Smollm3 => "SmolLM3ForCausalLM",
-        Arch::Qwen2 => "Qwen2ForCausalLM",
-        Arch::Qwen3 => "Qwen3ForCausalLM",
-        Arch::Gemma2 => "Gemma2ForCausalLM",
-        Arch::Phi3 => "Phi3ForCausalLM",
-        Arch::Olmo2 => "Olmo2ForCausalLM",
-        Arch::Mistral => "MistralForCausalLM",
-        Arch::Mixtral => "MixtralForCausalLM",
+        Arch::Llama => "Llama",
+        Arch::Smollm3 => "SmolLM3",
+        Arch::Qwen2 => "Qwen2",
+        Arch::Qwen3 => "Qwen3",
+        Arch::Gemma2 => "Gemma2",
+        Arch::Phi3 => "Phi3",
+        Arch::Olmo2 => "Olmo2",
+        Arch::Mistral => "Mistral",
+        Arch::Mixtral => "Mixtral",
     }
 }
 
@@ -165,7 +174,7 @@ fn gguf_arch(arch: Arch) -> &'static str {
 }
 
 /// The sizes that plans need. [`DecoderConfig::check`] keeps every one below 2^32.
-fn shape(config: &DecoderConfig) -> BaseShape {
+pub(crate) fn shape(config: &DecoderConfig) -> BaseShape {
     BaseShape {
         d_model: config.d_model as u32,
         n_layers: config.n_layers as u32,
@@ -200,7 +209,7 @@ fn facts(path: &Path, config: &DecoderConfig, text: &TextModel, totals: Totals) 
     Ok(OpenedFacts {
         bytes: totals.bytes,
         storage: totals.storage,
-        architecture: class_name(config.arch).to_owned(),
+        architecture: family(config.arch).to_owned() + TOKENS_CLASS,
         params: totals.params,
         template,
         context_length: u32::try_from(config.context_max).unwrap_or(u32::MAX),
@@ -274,10 +283,7 @@ fn open_directory(path: &Path) -> Result<OpenedBase, BaseOpenError> {
     })?;
     let weights = SafetensorsDir::open(path)?;
     let text = TextModel::from_dir(path, None)?;
-    let names = weights.names();
-    let entries = names.iter().filter_map(|name| weights.entry(name));
-    let stored = entries.map(|entry| (entry.dtype.clone(), entry.bytes.len() as u64, values(&entry.shape)));
-    let facts = facts(path, &config, &text, totals(stored))?;
+    let facts = facts(path, &config, &text, directory_totals(&weights))?;
     Ok(OpenedBase {
         path: path.to_owned(),
         config,
@@ -384,15 +390,20 @@ impl OpenedBase {
         if let Some(file) = &self.gguf {
             return Ok(hex(Sha256::digest(file.bytes()).as_slice()));
         }
-        let mut digest = Sha256::new();
-        for name in model_files(&self.path)? {
-            digest.update(name.as_bytes());
-            digest.update([0]);
-            digest.update(file_sha256(&self.path.join(&name))?.as_bytes());
-            digest.update(b"\n");
-        }
-        Ok(hex(digest.finalize().as_slice()))
+        directory_sha256(&self.path)
     }
+}
+
+/// The digest of a directory's model files.
+pub(crate) fn directory_sha256(path: &Path) -> Result<String, BaseOpenError> {
+    let mut digest = Sha256::new();
+    for name in model_files(path)? {
+        digest.update(name.as_bytes());
+        digest.update([0]);
+        digest.update(file_sha256(&path.join(&name))?.as_bytes());
+        digest.update(b"\n");
+    }
+    Ok(hex(digest.finalize().as_slice()))
 }
 
 /// The files of a directory that make the model what it is, sorted; notes beside them do not count.

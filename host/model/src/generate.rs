@@ -13,7 +13,7 @@ use crate::session::{Session, SessionError};
 use crate::text::Stops;
 use crate::tokenizer::{StreamDecoder, Tokenizer, TokenizerError};
 
-pub use many::{GenerateJob, generate_many};
+pub use many::{GenerateJob, ManyOptions, generate_many};
 
 /// Something that takes tokens in and says what may come next.
 pub trait NextToken {

@@ -32,7 +32,7 @@ pub use base::{OpenedBase, open_base};
 pub use batch::{Batch, BatchError, Segment, Target, TargetKind};
 pub use config::DecoderConfig;
 pub use decoder::{Checkpoint, Forward, StepOptions};
-pub use generate::{GenerateJob, GenerateOptions, Generated, StopReason, generate, generate_many};
+pub use generate::{GenerateJob, GenerateOptions, Generated, ManyOptions, StopReason, generate, generate_many};
 pub use head::HeadLoss;
 pub use model::{LoadError, LoadOptions, Model, ModuleInfo, Prepare};
 pub use rank::{OpenedRanker, RankError, RankInput, Ranker, open_ranker};

@@ -7,11 +7,14 @@
 
 use std::path::{Path, PathBuf};
 
+use dlm_core::base::TemplateDialect;
 use dlm_core::{Cancel, Hints};
 use dlm_kernels::{Bytes, Weight};
 
+use crate::base::{BaseOpenError, OpenedFacts, directory_sha256, directory_totals, family, shape};
 use crate::batch::{Batch, BatchError};
 use crate::chat::{Ending, Message, Thinking};
+use crate::config::json::LABELS_CLASS;
 use crate::config::{ClassifierConfig, ConfigError, DecoderConfig, parse_classifier_config};
 use crate::model::{LoadError, LoadOptions, Model};
 use crate::safetensors_dir::{SafetensorsDir, SafetensorsDirError};
@@ -153,9 +156,31 @@ impl OpenedRanker {
 
     /// Returns the bytes that the weights take once loaded, without packed copies.
     pub fn weights_memory_bytes(&self) -> u64 {
-        let names = self.weights.names();
-        let entries = names.iter().filter_map(|name| self.weights.entry(name));
-        entries.map(|entry| entry.bytes.len() as u64).sum()
+        directory_totals(&self.weights).bytes
+    }
+
+    /// Returns what is known without loading; without a template its dialect counts as ChatML.
+    pub fn facts(&self) -> OpenedFacts {
+        let (config, totals) = (&self.config.decoder, directory_totals(&self.weights));
+        OpenedFacts {
+            bytes: totals.bytes,
+            storage: totals.storage,
+            architecture: family(config.arch).to_owned() + LABELS_CLASS,
+            params: totals.params,
+            template: self.text.dialect().unwrap_or(TemplateDialect::ChatMl),
+            context_length: u32::try_from(config.context_max).unwrap_or(u32::MAX),
+            shape: shape(config),
+            tokenizer_pre: None,
+            gguf_arch: None,
+            license_spdx: None,
+        }
+    }
+
+    /// Computes the fingerprint as [`crate::OpenedBase::sha256`] does.
+    ///
+    /// **Errors:** a file that cannot be read.
+    pub fn sha256(&self) -> Result<String, BaseOpenError> {
+        directory_sha256(&self.path)
     }
 
     /// Loads decoder and head.

@@ -10,7 +10,7 @@ use dlm_kernels::quant::{GgmlType, quantize_row};
 use dlm_kernels::{Compute, Ctx, Simd};
 use dlm_model::config::json::parse_config;
 use dlm_model::generate::{
-    GenerateError, GenerateJob, GenerateOptions, Generated, StopReason, generate, generate_many,
+    GenerateError, GenerateJob, GenerateOptions, Generated, ManyOptions, StopReason, generate, generate_many,
 };
 use dlm_model::safetensors_dir::SafetensorsDir;
 use dlm_model::text::{Stops, TextModel};
@@ -147,8 +147,16 @@ fn jobs() -> Vec<GenerateJob> {
     ]
 }
 
+fn options(roads: Roads) -> ManyOptions {
+    ManyOptions {
+        roads,
+        context_max: 64,
+        cache_bytes_max: 1 << 30,
+    }
+}
+
 fn write(model: &Model, adapter: Option<&Adapter>, jobs: &[GenerateJob], roads: Roads) -> Vec<Generated> {
-    generate_many(model, adapter, &text().tokenizer, jobs, roads, 64).unwrap()
+    generate_many(model, adapter, &text().tokenizer, jobs, &options(roads)).unwrap()
 }
 
 #[track_caller]
@@ -267,6 +275,35 @@ fn more_answers_than_places() {
     }
 }
 
+/// Prompts that begin alike read their beginning once; caches that may be small make the others wait.
+#[test]
+fn what_prompts_share_and_how_many_fit_changes_nothing() {
+    for name in ["llama", "gemma2", "phi4-longrope", "mistral"] {
+        let model = load(name, None, 2);
+        let begin = ids(3, 19);
+        let jobs: Vec<GenerateJob> = (0..24)
+            .map(|i| {
+                let tail = if i == 20 { Vec::new() } else { ids(40 + i, 1 + i % 13) };
+                let own = if i == 21 { ids(77, 20) } else { begin.clone() };
+                job([own, tail].concat(), 1.2, u64::from(i), 1 + i as usize % 9)
+            })
+            .collect();
+        let alone: Vec<Generated> = jobs
+            .iter()
+            .map(|job| write(&model, None, std::slice::from_ref(job), Roads::STREAMED).remove(0))
+            .collect();
+        let per_position = 8 * (model.config.n_layers * model.config.kv_width()) as u64;
+        for positions in [0, 1, 64, 100, 1000, 10_000] {
+            let options = ManyOptions {
+                cache_bytes_max: positions * per_position,
+                ..options(Roads::STREAMED)
+            };
+            let together = generate_many(&model, None, &text().tokenizer, &jobs, &options).unwrap();
+            assert!(together == alone, "{name}: {positions} positions");
+        }
+    }
+}
+
 /// The batched loop and the loop for one sequence say the same on a session of the same roads.
 #[test]
 fn the_loop_for_many_is_the_loop_for_one() {
@@ -283,7 +320,7 @@ fn the_loop_for_many_is_the_loop_for_one() {
 fn what_does_not_fit_is_refused_and_a_flag_ends_all() {
     let model = load("llama", None, 1);
     let text = text();
-    let run = |jobs: &[GenerateJob]| generate_many(&model, None, &text.tokenizer, jobs, Roads::STREAMED, 64);
+    let run = |jobs: &[GenerateJob]| generate_many(&model, None, &text.tokenizer, jobs, &options(Roads::STREAMED));
     let error = run(&[job(ids(1, 60), 1.0, 1, 5)]).unwrap_err();
     assert!(
         error

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use dlm_core::base::{LocalBase, LocalBaseFormat};
 use dlm_core::{Cancel, Event, Progress};
-use dlm_model::base::open_base;
+use dlm_model::base::{OpenedFacts, is_classifier, open_base};
+use dlm_model::open_ranker;
 use dlm_store::{BaseStore, Disk, PendingBase};
 
 use super::wheel::Wheel;
@@ -41,14 +42,13 @@ pub fn add(around: &Surroundings<'_>, name: &str, from: &Path) -> Result<LocalBa
     let pending = store.begin(name)?;
     let inside = source.copy(&pending, around)?;
     let opened_path = pending.directory().join(&inside);
-    let opened = open_base(&opened_path).map_err(|error| refused(from, error.into()))?;
-    let facts = opened.facts();
+    let (facts, sha256) = judge(&opened_path).map_err(|failure| refused(from, failure))?;
     let record = LocalBase {
         name: name.to_owned(),
         format: source.format(),
         location: inside,
         added_from: absolute(from),
-        sha256: opened.sha256().map_err(|error| refused(from, error.into()))?,
+        sha256,
         bytes: facts.bytes,
         storage: facts.storage,
         architecture: facts.architecture,
@@ -60,11 +60,20 @@ pub fn add(around: &Surroundings<'_>, name: &str, from: &Path) -> Result<LocalBa
         gguf_arch: facts.gguf_arch,
         license_spdx: facts.license_spdx,
     };
-    drop(opened);
     let text = serde_json::to_string_pretty(&record).expect("a record is plain data") + "\n";
     pending.write_with(RECORD, text.len() as u64, |file| file.write_all(text.as_bytes()))?;
     pending.commit()?;
     read_record(&store, name)
+}
+
+/// Opens what was copied, a base or a reward model, and returns its facts and fingerprint.
+fn judge(path: &Path) -> Result<(OpenedFacts, String), Failure> {
+    if is_classifier(path)? {
+        let opened = open_ranker(path)?;
+        return Ok((opened.facts(), opened.sha256()?));
+    }
+    let opened = open_base(path)?;
+    Ok((opened.facts(), opened.sha256()?))
 }
 
 /// Says whose fault it is: the copy is about to vanish, so the message must name what the user gave.

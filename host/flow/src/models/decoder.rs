@@ -1,5 +1,6 @@
 //! A decoder behind the model port: a base, with the document's adapter where it has one.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +12,7 @@ use dlm_core::ports::model::{
 };
 use dlm_model::chat::{Ending, Thinking};
 use dlm_model::text::TextModel;
-use dlm_model::{Adapter, Roads, ScoreJob, generate_many, next_many, score_many};
+use dlm_model::{Adapter, GenerateJob, Generated, ManyOptions, Roads, ScoreJob, generate_many, next_many, score_many};
 
 use super::convert::{
     completion_ids, count, generate_error, generation, job, messages, prompt_ids, score_error, text_error, token,
@@ -23,6 +24,9 @@ use crate::failure::Failure;
 
 /// Most next tokens that are listed.
 const TOP_MAX: u32 = 256;
+
+/// The caches of answers side by side take at most one part in so many of the memory that the weights left free.
+const CACHE_SHARE: u64 = 2;
 
 /// A base and perhaps an adapter on it.
 pub(super) struct DecoderModel {
@@ -40,6 +44,8 @@ pub(super) struct DecoderModel {
 struct Ready {
     model: Arc<dlm_model::Model>,
     adapter: Option<Arc<Adapter>>,
+    /// Bytes that the caches of answers may take.
+    cache_bytes_max: u64,
 }
 
 impl DecoderModel {
@@ -105,7 +111,12 @@ impl DecoderModel {
             }
             _ => None,
         };
-        Ok(Ready { model, adapter })
+        let free = self.weights.run.hardware.memory_available_bytes.saturating_sub(*taken);
+        Ok(Ready {
+            model,
+            adapter,
+            cache_bytes_max: free / CACHE_SHARE,
+        })
     }
 
     /// Runs `call` for the requests of either kind of weights and puts the answers back in order.
@@ -139,6 +150,33 @@ impl DecoderModel {
     }
 }
 
+impl DecoderModel {
+    /// Writes the answers of the jobs at `places`, greedy ones and sampled ones apart.
+    ///
+    /// A greedy answer is a promise of exactness, so its quantised weights are widened; sampled ones take the faster
+    /// products, as `dlm prompt` does.
+    fn write(&self, ready: &Ready, jobs: &[GenerateJob], places: &[usize]) -> Result<Vec<Generated>, ModelError> {
+        let is_greedy = |place: &usize| jobs[*place].options.sampling.temperature == 0.0;
+        let mut written: BTreeMap<usize, Generated> = BTreeMap::new();
+        for greedy in [false, true] {
+            let chosen: Vec<usize> = places.iter().copied().filter(|at| is_greedy(at) == greedy).collect();
+            let batch: Vec<GenerateJob> = chosen.iter().map(|at| jobs[*at].clone()).collect();
+            let options = ManyOptions {
+                roads: match greedy && ready.model.is_quantised() {
+                    true => Roads::PACKED,
+                    false => Roads::STREAMED,
+                },
+                context_max: self.context_max(),
+                cache_bytes_max: ready.cache_bytes_max,
+            };
+            let (model, adapter) = (&ready.model, ready.adapter.as_deref());
+            let answers = generate_many(model, adapter, &self.text.tokenizer, &batch, &options);
+            written.extend(chosen.into_iter().zip(answers.map_err(generate_error)?));
+        }
+        Ok(places.iter().filter_map(|at| written.remove(at)).collect())
+    }
+}
+
 impl Model for DecoderModel {
     fn info(&self) -> ModelInfo {
         self.info.clone()
@@ -147,31 +185,8 @@ impl Model for DecoderModel {
     fn generate(&self, requests: &[GenerateRequest], cancel: &Cancel) -> Result<Vec<ModelGeneration>, ModelError> {
         let job = |request| job(&self.text, request, self.weights.run.random_seed(), cancel);
         let jobs = requests.iter().map(job).collect::<Result<Vec<_>, _>>()?;
-        let answers = self.by_weights(
-            requests,
-            |request| request.weights,
-            |ready, places| {
-                let mut answers: Vec<Option<_>> = places.iter().map(|_| None).collect();
-                // A greedy answer is a promise of exactness, so its quantised weights are widened; sampled ones take the
-                // faster products.
-                for is_greedy in [false, true] {
-                    let roads = match is_greedy && ready.model.is_quantised() {
-                        true => Roads::PACKED,
-                        false => Roads::STREAMED,
-                    };
-                    let of_kind = |at: &usize| (jobs[places[*at]].options.sampling.temperature == 0.0) == is_greedy;
-                    let chosen: Vec<usize> = (0..places.len()).filter(of_kind).collect();
-                    let batch: Vec<_> = chosen.iter().map(|at| jobs[places[*at]].clone()).collect();
-                    let (model, adapter) = (&ready.model, ready.adapter.as_deref());
-                    let written =
-                        generate_many(model, adapter, &self.text.tokenizer, &batch, roads, self.context_max());
-                    for (at, answer) in chosen.into_iter().zip(written.map_err(generate_error)?) {
-                        answers[at] = Some(answer);
-                    }
-                }
-                Ok(answers.into_iter().flatten().collect())
-            },
-        )?;
+        let call = |ready: &Ready, places: &[usize]| self.write(ready, &jobs, places);
+        let answers = self.by_weights(requests, |request| request.weights, call)?;
         answers.into_iter().map(generation).collect()
     }
 

@@ -138,11 +138,16 @@ enum Task {
     Labels,
 }
 
+/// How the class names of models that predict tokens end.
+pub(crate) const TOKENS_CLASS: &str = "ForCausalLM";
+/// How the class names of sequence classifiers end.
+pub(crate) const LABELS_CLASS: &str = "ForSequenceClassification";
+
 impl Task {
     const fn suffix(self) -> &'static str {
         match self {
-            Task::NextToken => "ForCausalLM",
-            Task::Labels => "ForSequenceClassification",
+            Task::NextToken => TOKENS_CLASS,
+            Task::Labels => LABELS_CLASS,
         }
     }
 }
