@@ -4,6 +4,7 @@
 //! A flag of the reference surface that is not built yet is declared, and refused by [`crate::unbuilt`], never ignored.
 
 pub mod build;
+pub mod plugin_flags;
 
 use std::path::PathBuf;
 

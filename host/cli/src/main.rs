@@ -45,8 +45,25 @@ fn main() -> ExitCode {
     }
 }
 
-/// What is handled before everything else: the version, and completion scripts.
+/// The process that compiles one plugin, started by dlm itself so that a plugin which makes the compiler slow or hungry
+/// cannot take the user's command down.
+fn compile(component: &std::ffi::OsString, code: &std::ffi::OsString) -> ExitCode {
+    match dlm_plugins::compile_file(component.as_ref(), code.as_ref()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(cause) => {
+            eprintln!("{cause}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What is handled before everything else: compiling a plugin, the version, and completion scripts.
 fn before_parsing(arguments: &[std::ffi::OsString]) -> Option<ExitCode> {
+    if let [_, word, component, code] = arguments
+        && word == "__compile"
+    {
+        return Some(compile(component, code));
+    }
     fn is(word: &'static str) -> impl Fn(&std::ffi::OsString) -> bool {
         move |argument| argument == word
     }

@@ -28,6 +28,7 @@ impl Screen {
     }
 
     fn bar(&self) -> MutexGuard<'_, Option<ProgressBar>> {
+        // Whatever panicked while drawing, the bar itself is whole.
         self.bar.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -48,7 +49,8 @@ impl Screen {
     }
 
     fn end(&self) {
-        if let Some(bar) = self.bar().take() {
+        let bar = self.bar().take();
+        if let Some(bar) = bar {
             bar.finish_and_clear();
         }
     }
@@ -74,7 +76,8 @@ impl Screen {
             }
             return;
         }
-        if self.bar().as_ref().is_none_or(|bar| bar.prefix() != "training") {
+        let is_new = self.bar().as_ref().is_none_or(|bar| bar.prefix() != "training");
+        if is_new {
             self.start("training", Some(step.steps_max), "steps");
         }
         if let Some(bar) = self.bar().as_ref() {

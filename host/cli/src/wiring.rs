@@ -4,6 +4,7 @@
 //! commands open no socket and read no certificates.
 
 mod hub;
+pub mod plugins;
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
@@ -48,9 +49,9 @@ pub struct World {
     home: PathBuf,
     hardware: Hardware,
     clock: SystemClock,
-    screen: Screen,
+    screen: Arc<Screen>,
     interrupt: Interrupt,
-    hub: LazyHub,
+    hub: Arc<LazyHub>,
 }
 
 impl World {
@@ -62,9 +63,9 @@ impl World {
             home: home(global)?,
             hardware: dlm_model::device::probe(Vec::new())?,
             clock: SystemClock::start(),
-            screen: Screen::new(console.is_quiet),
+            screen: Arc::new(Screen::new(console.is_quiet)),
             interrupt: Interrupt::install()?,
-            hub: LazyHub::from_environment(),
+            hub: Arc::new(LazyHub::from_environment()),
         })
     }
 
@@ -75,9 +76,9 @@ impl World {
             hardware: self.hardware.clone(),
             clock: &self.clock,
             random: &random_bytes,
-            progress: &self.screen,
+            progress: &*self.screen,
             cancel: &self.interrupt.cancel,
-            hub: &self.hub,
+            hub: &*self.hub,
             is_forced: is_set("DLM_FORCE"),
             has_terminal: std::io::stdin().is_terminal() && std::io::stderr().is_terminal(),
             version: env!("CARGO_PKG_VERSION"),

@@ -1,66 +1,132 @@
-//! The wasmtime engine and the clock that interrupts guests.
+//! The wasmtime engine and the pulse that interrupts guests.
 //!
-//! Invariant: made when the first plugin is opened, never before; one per [`crate::Targets`].
+//! Invariant: made when the first plugin is opened, never before; one per [`crate::Plugins`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use wasmtime::{Config, Engine};
+use wasmtime::{Config, Engine, WasmBacktraceDetails};
 
 use crate::error::PluginError;
 use crate::limits::STACK_BYTES_MAX;
 
 /// Time between two looks at a running guest. A guest is stopped within two ticks of its limit.
-const TICK: Duration = Duration::from_millis(10);
+pub(crate) const TICK: Duration = Duration::from_millis(10);
+/// Ticks without any guest after which the pulse sleeps. Waking it costs more than a short call, so it stays awake between
+/// the calls of one run.
+const IDLE_TICKS: u32 = 20;
+/// Stack of the fibre on which a guest runs: its own stack and room for the host functions that it calls.
+const FIBRE_BYTES: usize = STACK_BYTES_MAX + (1 << 20);
 
-/// Makes the engine.
+/// The settings of the engine, pinned by a test.
 ///
-/// The settings make a guest's answer depend on its input alone (canonical NaN, deterministic relaxed SIMD, no threads)
-/// and leave out what the contract does not need (64-bit memories, component-model async).
-pub(crate) fn engine() -> Result<Engine, PluginError> {
+/// They make a guest's answer depend on its input alone (canonical NaN, deterministic relaxed SIMD, no threads) and leave
+/// out what the contract does not need (64-bit memories, component-model async). Guests run on fibres, so that one that
+/// sleeps can be stopped.
+pub(crate) fn settings() -> Config {
     let mut config = Config::new();
     config.epoch_interruption(true);
+    config.concurrency_support(false);
     config.max_wasm_stack(STACK_BYTES_MAX);
+    config.async_stack_size(FIBRE_BYTES);
     config.cranelift_nan_canonicalization(true);
     config.relaxed_simd_deterministic(true);
     config.wasm_memory64(false);
+    config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
     config.memory_init_cow(true);
-    Engine::new(&config).map_err(|error| PluginError::Malformed {
+    config
+}
+
+/// Makes the engine.
+pub(crate) fn engine() -> Result<Engine, PluginError> {
+    Engine::new(&settings()).map_err(|error| PluginError::Malformed {
         plugin: "the plugin engine".to_owned(),
         cause: format!("{error:#}"),
     })
 }
 
-/// Ticks the engine's epoch while it is alive; made around each call of a guest.
-pub(crate) struct Ticker {
-    is_done: Arc<AtomicBool>,
+/// Ticks an engine's epoch while any guest is running.
+pub(crate) struct Pulse {
+    shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Ticker {
-    pub fn start(engine: &Engine) -> Ticker {
-        let is_done = Arc::new(AtomicBool::new(false));
-        let (engine, flag) = (engine.clone(), Arc::clone(&is_done));
-        let thread = std::thread::spawn(move || {
-            while !flag.load(Ordering::Acquire) {
-                std::thread::park_timeout(TICK);
-                engine.increment_epoch();
-            }
+struct Shared {
+    running: AtomicUsize,
+    is_asleep: AtomicBool,
+    is_done: AtomicBool,
+}
+
+/// While it lives, the epoch advances.
+pub(crate) struct Beat<'a>(&'a Pulse);
+
+impl Pulse {
+    pub fn new(engine: &Engine) -> Pulse {
+        let shared = Arc::new(Shared {
+            running: AtomicUsize::new(0),
+            is_asleep: AtomicBool::new(false),
+            is_done: AtomicBool::new(false),
         });
-        Ticker {
-            is_done,
+        let (engine, of_thread) = (engine.clone(), Arc::clone(&shared));
+        let thread = std::thread::spawn(move || tick(&engine, &of_thread));
+        Pulse {
+            shared,
             thread: Some(thread),
+        }
+    }
+
+    /// Keeps the epoch advancing until the returned value is dropped.
+    pub fn beat(&self) -> Beat<'_> {
+        self.shared.running.fetch_add(1, Ordering::SeqCst);
+        if self.shared.is_asleep.load(Ordering::SeqCst) {
+            self.wake();
+        }
+        Beat(self)
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
         }
     }
 }
 
-impl Drop for Ticker {
+fn tick(engine: &Engine, shared: &Shared) {
+    let mut idle = 0;
+    while !shared.is_done.load(Ordering::SeqCst) {
+        if shared.running.load(Ordering::SeqCst) > 0 {
+            idle = 0;
+        } else {
+            idle += 1;
+        }
+        if idle > IDLE_TICKS {
+            shared.is_asleep.store(true, Ordering::SeqCst);
+            // A guest that started before the line above is seen here; one that starts after it wakes this thread.
+            if shared.running.load(Ordering::SeqCst) == 0 && !shared.is_done.load(Ordering::SeqCst) {
+                std::thread::park();
+            }
+            shared.is_asleep.store(false, Ordering::SeqCst);
+            idle = 0;
+            continue;
+        }
+        std::thread::park_timeout(TICK);
+        engine.increment_epoch();
+    }
+}
+
+impl Drop for Beat<'_> {
     fn drop(&mut self) {
-        self.is_done.store(true, Ordering::Release);
+        self.0.shared.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        self.shared.is_done.store(true, Ordering::SeqCst);
+        self.wake();
         if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
             // The thread holds no lock and cannot panic; there is nothing to learn from its end.
             let _ended = thread.join();
         }

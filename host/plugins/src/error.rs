@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use dlm_core::FailureKind;
-use dlm_core::ports::target::{PluginFailure, PluginFailureDetail};
+use dlm_core::ports::plugin::{PluginFailure, PluginFailureDetail};
 
-/// World of every plugin that this crate runs so far.
-const WORLD: &str = "target-plugin";
+use crate::kind::Kind;
 
 /// The plugin and the function that a failure belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Who {
+    pub kind: Kind,
     pub plugin: String,
     pub version: String,
     /// Nothing while the plugin is being loaded.
@@ -19,17 +19,26 @@ pub struct Who {
 
 impl std::fmt::Display for Who {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "target `{}` {}", self.plugin, self.version)
+        write!(f, "{} `{}` {}", self.kind, self.plugin, self.version)
     }
 }
 
 /// A failure of a plugin or of the host on its behalf.
 #[derive(Debug, thiserror::Error)]
 pub enum PluginError {
-    #[error("unknown target `{name}`; the targets are {}", known.join(", "))]
-    Unknown { name: String, known: Vec<String> },
-    #[error("target `{name}` is not built yet; the targets are {}", known.join(", "))]
-    NotBuilt { name: String, known: Vec<String> },
+    #[error("unknown {kind} `{name}`; there are {}", known.join(", "))]
+    Unknown {
+        kind: Kind,
+        name: String,
+        known: Vec<String>,
+        /// What to type to find out more.
+        hints: Vec<String>,
+    },
+    #[error("the selector `{selector}` is wrong: {cause}")]
+    Selector { selector: String, cause: String },
+    /// What the management half found: a wrong hash, a missing signature, a damaged lock.
+    #[error("{}", .0.message)]
+    Managed(Box<PluginFailure>),
     #[error("plugin `{plugin}` is not a component that can be loaded: {cause}")]
     Malformed { plugin: String, cause: String },
     #[error("the manifest of plugin `{plugin}` is wrong: {cause}")]
@@ -40,16 +49,24 @@ pub enum PluginError {
         expected: String,
         found: String,
     },
-    #[error("plugin `{plugin}` imports `{import}`, which a target may not")]
-    Import { plugin: String, import: String },
-    #[error("plugin `{plugin}` was built for plugin API {found}; this dlm has {supported}")]
+    #[error("plugin `{plugin}` imports `{import}`, which {} may not", a_kind(kinds))]
+    Import {
+        plugin: String,
+        import: String,
+        kinds: Vec<Kind>,
+    },
+    #[error("plugin `{plugin}` was built for plugin API {found}; this dlm supports {supported}")]
     Api {
         plugin: String,
         found: String,
         supported: &'static str,
     },
-    #[error("plugin `{plugin}` exports no target")]
-    WrongKind { plugin: String },
+    #[error("plugin `{plugin}` is no {wanted}; it exports {}", kinds_text(found))]
+    WrongKind {
+        plugin: String,
+        wanted: Kind,
+        found: Vec<Kind>,
+    },
     #[error("the grant `{text}` is wrong: {cause}")]
     Grant { text: String, cause: String },
     #[error("{who} used more than {allowed}{}{}", at(who), after(last_log))]
@@ -68,6 +85,8 @@ pub enum PluginError {
         cause: String,
         last_log: Option<String>,
     },
+    #[error("{who} {needs}")]
+    NewerApi { who: Box<Who>, needs: String },
     #[error("{who} gave a result that is not allowed{}: {rule}", at(who))]
     BadResult { who: Box<Who>, rule: String },
     #[error("{who} wanted `{capability}`{}: {message}", at(who))]
@@ -79,12 +98,16 @@ pub enum PluginError {
         granted: Vec<String>,
         /// False when the capability cannot be granted at all.
         is_grantable: bool,
+        /// Its manifest asks for it, so that it can be granted for good.
+        is_requested: bool,
     },
     #[error("{message}")]
     Guest {
         who: Box<Who>,
         failure: GuestFailure,
         message: String,
+        after_ms: Option<u32>,
+        status: Option<i32>,
     },
     #[error("the smoke test of {who} failed: {message}")]
     Smoke { who: Box<Who>, message: String },
@@ -148,15 +171,22 @@ fn after(last_log: &Option<String>) -> String {
 }
 
 impl PluginError {
+    /// Carries what the management half found.
+    pub(crate) fn managed(error: crate::manage::error::ManageError) -> PluginError {
+        PluginError::Managed(Box::new(error.into()))
+    }
+
     /// The machine-readable code of `plugins.md` section 6.
     pub fn code(&self) -> &'static str {
         match self {
-            PluginError::Unknown { .. } | PluginError::NotBuilt { .. } => "plugin::unknown",
+            PluginError::Managed(failure) => failure.code,
+            PluginError::Unknown { .. } => "plugin::unknown",
+            PluginError::Selector { .. } => "plugin::invalid-input",
             PluginError::Malformed { .. } => "plugin::malformed",
             PluginError::Manifest { .. } => "plugin::manifest",
             PluginError::Tampered { .. } => "plugin::tampered",
             PluginError::Import { .. } => "plugin::import",
-            PluginError::Api { .. } => "plugin::api",
+            PluginError::Api { .. } | PluginError::NewerApi { .. } => "plugin::api",
             PluginError::WrongKind { .. } => "plugin::wrong-kind",
             PluginError::Grant { .. } => "plugin::invalid-input",
             PluginError::Limit { .. } => "plugin::limit",
@@ -175,12 +205,14 @@ impl PluginError {
     pub fn kind(&self) -> FailureKind {
         match self {
             PluginError::Unknown { .. }
-            | PluginError::NotBuilt { .. }
+            | PluginError::Selector { .. }
             | PluginError::WrongKind { .. }
             | PluginError::Api { .. }
+            | PluginError::NewerApi { .. }
             | PluginError::Grant { .. } => FailureKind::Misuse,
             PluginError::Guest { failure, .. } if failure.is_misuse() => FailureKind::Misuse,
             PluginError::Cancelled { .. } => FailureKind::Interrupted,
+            PluginError::Managed(failure) => failure.kind,
             _ => FailureKind::Runtime,
         }
     }
@@ -202,6 +234,7 @@ impl PluginError {
                 capability,
                 granted,
                 is_grantable,
+                is_requested,
                 ..
             } => {
                 let mut hints = vec![match granted.as_slice() {
@@ -210,12 +243,22 @@ impl PluginError {
                 }];
                 if *is_grantable {
                     hints.push(format!("allow it once: --grant '{}={capability}'", who.plugin));
+                    hints.push(if *is_requested {
+                        format!(
+                            "allow it always: dlm plugin trust {} --grant '{capability}'",
+                            who.plugin
+                        )
+                    } else {
+                        "its manifest does not ask for it, so it can be allowed for one run only".to_owned()
+                    });
                 }
                 hints
             }
             PluginError::Smoke { .. } => {
                 vec!["--no-smoke skips the smoke test; the exported files are kept".to_owned()]
             }
+            PluginError::Unknown { hints, .. } => hints.clone(),
+            PluginError::Managed(failure) => failure.hints.clone(),
             PluginError::Tampered { .. } => vec!["install dlm again from a source you trust".to_owned()],
             _ => Vec::new(),
         }
@@ -226,6 +269,7 @@ impl PluginError {
             PluginError::Limit { who, .. }
             | PluginError::Crashed { who, .. }
             | PluginError::BadResult { who, .. }
+            | PluginError::NewerApi { who, .. }
             | PluginError::Denied { who, .. }
             | PluginError::Guest { who, .. }
             | PluginError::Smoke { who, .. }
@@ -235,11 +279,15 @@ impl PluginError {
     }
 
     /// The word in front of the message: the runtime's own name where it refused or is missing, `smoke` for the test of
-    /// the result, `export` otherwise.
+    /// the result, `export` for the rest of a target, the kind otherwise.
     fn subject(&self) -> String {
+        let kind = match self {
+            PluginError::Unknown { kind, .. } | PluginError::WrongKind { wanted: kind, .. } => Some(*kind),
+            _ => self.who().map(|who| who.kind),
+        };
         let function = self.who().and_then(|who| who.function);
-        match (self, function) {
-            (PluginError::Smoke { .. }, _) | (_, Some("smoke")) => "smoke".to_owned(),
+        match (self, kind, function) {
+            (PluginError::Smoke { .. }, ..) | (_, _, Some("smoke")) => "smoke".to_owned(),
             // A refusal of the runtime itself while it registers the result.
             (
                 PluginError::Guest {
@@ -247,21 +295,43 @@ impl PluginError {
                     failure: GuestFailure::Rejected,
                     ..
                 },
+                _,
                 Some("install"),
             ) => format!("{} create", who.plugin),
-            (PluginError::Guest { who, .. }, Some("install")) => who.plugin.clone(),
-            _ => "export".to_owned(),
+            (PluginError::Guest { who, .. }, _, Some("install")) => who.plugin.clone(),
+            (PluginError::Managed(failure), ..) => failure.subject.clone(),
+            (_, Some(Kind::Target), _) => "export".to_owned(),
+            (_, Some(kind), _) => kind.name().to_owned(),
+            _ => "plugin".to_owned(),
         }
+    }
+}
+
+fn kinds_text(kinds: &[Kind]) -> String {
+    let words: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+    match words.as_slice() {
+        [] => "nothing of the plugin API".to_owned(),
+        words => words.join(" and "),
+    }
+}
+
+fn a_kind(kinds: &[Kind]) -> String {
+    match kinds {
+        [] => "a plugin".to_owned(),
+        kinds => format!("a {}", kinds_text(kinds)),
     }
 }
 
 impl From<PluginError> for PluginFailure {
     fn from(error: PluginError) -> PluginFailure {
+        if let PluginError::Managed(failure) = error {
+            return *failure;
+        }
         let detail = error.who().map(|who| {
             Box::new(PluginFailureDetail {
                 plugin: who.plugin.clone(),
                 version: who.version.clone(),
-                world: WORLD,
+                world: who.kind.world(),
                 function: who.function,
                 capability: match &error {
                     PluginError::Denied { capability, .. } => Some(capability.clone()),
@@ -271,8 +341,14 @@ impl From<PluginError> for PluginFailure {
                     PluginError::Limit { limit, .. } => Some((*limit).to_owned()),
                     _ => None,
                 },
-                after_ms: None,
-                status: None,
+                after_ms: match &error {
+                    PluginError::Guest { after_ms, .. } => *after_ms,
+                    _ => None,
+                },
+                status: match &error {
+                    PluginError::Guest { status, .. } => *status,
+                    _ => None,
+                },
             })
         });
         PluginFailure {

@@ -1,57 +1,68 @@
-//! The host side of the target world: the bindings, the state of one plugin instance, and its import functions.
+//! The host side of the worlds: the bindings, the state of one plugin instance, and its import functions.
 //!
 //! Invariants: every import checks first what this plugin may do in this phase, then the limits, then acts; what takes time
 //! in the host is not counted as the guest's time.
 
+mod config;
 mod files;
 mod http;
+mod model;
 mod process;
 mod run;
+mod secrets;
+mod wasi;
 
 use std::time::{Duration, Instant};
 
-use dlm_core::ports::target::Stage;
+use dlm_core::ports::target::Artifact;
 use wasmtime::ResourceLimiter;
-use wasmtime::component::ResourceTable;
+use wasmtime::component::{HasSelf, Linker, ResourceTable};
 
 use crate::capability::Grants;
 use crate::error::Who;
+use crate::kind::Kind;
 use crate::limits::{
     HANDLES_MAX, INSTANCES_MAX, LimitName, Limits, MEMORIES_MAX, Passed, TABLE_ELEMENTS_MAX, TABLES_MAX, size, time,
 };
+use crate::manifest::ConfigValue;
 use crate::output::Output;
-use crate::source::{LogLevel, Ports, RunFacts};
+use crate::ports::{LogLevel, Ports, RunFacts};
 
 pub use files::Input;
 pub use http::Response;
+pub(crate) use http::server_rule;
+pub use model::Handle;
 pub(crate) use process::{checked_env, expand};
-pub(crate) use run::Log;
-pub use run::{Bar, Secret};
+pub use run::Bar;
+pub(crate) use run::{API_VERSION, Log};
+pub use secrets::Secret;
+pub(crate) use wasi::{ALLOWED as WASI_ALLOWED, add_to_linker as add_wasi_to_linker};
 
-/// Bindings generated from `wit/`. The world is the contract's target world less `upload`, which needs reach beyond this
-/// machine; a plugin that imports it is refused by name.
+/// Bindings generated from `wit/`: all imports once, then one export a kind.
 pub(crate) mod bindings {
     wasmtime::component::bindgen!({
         path: "../../wit",
         inline: "
             package dlm:host-side;
-            world target-host {
+            world imports {
                 import dlm:plugin/run@1.0.0;
                 import dlm:plugin/log@1.0.0;
                 import dlm:plugin/progress@1.0.0;
                 import dlm:plugin/config@1.0.0;
+                import dlm:plugin/model@1.0.0;
                 import dlm:plugin/secrets@1.0.0;
                 import dlm:plugin/http@1.0.0;
                 import dlm:plugin/artifacts@1.0.0;
+                import dlm:plugin/upload@1.0.0;
                 import dlm:plugin/output@1.0.0;
                 import dlm:plugin/process@1.0.0;
-                export dlm:plugin/target@1.0.0;
             }
         ",
-        world: "dlm:host-side/target-host",
+        world: "dlm:host-side/imports",
         imports: { default: trappable },
         with: {
             "dlm:plugin/progress.bar": super::Bar,
+            "dlm:plugin/model.handle": super::Handle,
             "dlm:plugin/secrets.secret": super::Secret,
             "dlm:plugin/artifacts.input": super::Input,
             "dlm:plugin/http.response": super::Response,
@@ -62,115 +73,155 @@ pub(crate) mod bindings {
 pub(crate) use bindings::dlm::plugin as wit;
 pub(crate) use wit::types::{Denial, Error as WitError};
 
-/// Interfaces of the contract that a target may import from this host.
-pub(crate) const OFFERED: [&str; 10] = [
-    "types",
-    "run",
-    "log",
-    "progress",
-    "config",
-    "secrets",
-    "http",
-    "artifacts",
-    "output",
-    "process",
-];
+/// Adds the interfaces that plugins of these kinds may import.
+pub(crate) fn add_to_linker(linker: &mut Linker<State>, kinds: &[Kind]) -> wasmtime::Result<()> {
+    fn own(state: &mut State) -> &mut State {
+        state
+    }
+    let may = |interface: &str| kinds.iter().all(|kind| kind.may_import(interface));
+    macro_rules! offer {
+        ($($module:ident: $name:literal),*) => {$(
+            if may($name) {
+                wit::$module::add_to_linker::<State, HasSelf<State>>(linker, own)?;
+            }
+        )*};
+    }
+    offer!(
+        types: "types", run: "run", log: "log", progress: "progress", config: "config", model: "model",
+        secrets: "secrets", http: "http", artifacts: "artifacts", upload: "upload", output: "output",
+        process: "process"
+    );
+    Ok(())
+}
 
 /// The function that is running, which decides what is available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
+    /// Loading, and `open`.
     Open,
+    Score,
+    Complete,
     Prepare,
     Install,
     Smoke,
+    Preview,
+    Push,
+    List,
+    Fetch,
 }
 
 impl Phase {
     pub fn function(self) -> &'static str {
         match self {
             Phase::Open => "open",
+            Phase::Score => "score",
+            Phase::Complete => "complete",
             Phase::Prepare => "prepare",
             Phase::Install => "install",
             Phase::Smoke => "smoke",
+            Phase::Preview => "preview",
+            Phase::Push => "push",
+            Phase::List => "list",
+            Phase::Fetch => "fetch",
         }
+    }
+
+    /// Says whether programs, requests and secrets exist in this phase at all, whatever is granted. A target only writes
+    /// files until its files are checked.
+    pub fn reaches_outside(self, kind: Kind) -> bool {
+        kind != Kind::Target || matches!(self, Phase::Install | Phase::Smoke)
     }
 }
 
 /// What an instance is given from outside.
+#[derive(Clone)]
 pub(crate) struct NewState {
+    pub kind: Kind,
+    pub plugin: String,
+    pub version: String,
+    pub argument: String,
     pub facts: RunFacts,
     pub grants: Grants,
+    /// Capabilities that the manifest asks for, in text form.
+    pub requested: Vec<String>,
+    pub settings: Vec<(String, ConfigValue)>,
     pub limits: Limits,
     pub ports: Ports,
+    /// Distinguishes the random streams of instances of one plugin.
+    pub instance: u64,
 }
 
 /// The state of one plugin instance.
 pub(crate) struct State {
-    pub plugin: String,
-    pub version: String,
-    pub facts: RunFacts,
-    pub grants: Grants,
-    pub limits: Limits,
-    pub ports: Ports,
+    pub new: NewState,
     pub phase: Phase,
     pub clock: CallClock,
     pub memory: Memory,
     pub table: ResourceTable,
     pub log: Log,
-    pub stage: Option<Stage>,
+    /// Files that the host hands over: the artefacts of an export or a push.
+    pub artifacts: Vec<Artifact>,
+    /// Where programs run and files are written; none where the kind has no such folder.
+    pub directory: Option<std::path::PathBuf>,
+    /// Names that may not be written, besides those of the artefacts.
+    pub reserved: Vec<String>,
     pub output: Output,
     /// Port of the server that the host started for the smoke test.
     pub server_port: Option<u16>,
-    pub requests: u64,
-    pub process_runs: u64,
+    pub uses: Uses,
     pub bars: usize,
+    pub wasi: wasi::Wasi,
+}
+
+/// What an instance used so far; limits count against it, and `-v` prints it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Uses {
+    pub calls: u64,
+    pub requests: u64,
+    pub request_bytes: u64,
+    pub process_runs: u64,
+    pub model_requests: u64,
+    pub tokens: u64,
+    pub secrets: u64,
 }
 
 impl State {
-    pub fn new(plugin: &str, version: &str, new: NewState) -> State {
-        let NewState {
-            facts,
-            grants,
-            limits,
-            ports,
-        } = new;
+    pub fn new(new: NewState) -> State {
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES_MAX);
         State {
-            plugin: plugin.to_owned(),
-            version: version.to_owned(),
-            log: Log::new(facts.log_level),
-            facts,
-            grants,
-            limits,
-            ports,
             phase: Phase::Open,
             clock: CallClock::new(),
-            memory: Memory::new(limits.memory_bytes),
+            memory: Memory::new(new.limits.memory_bytes),
             table,
-            stage: None,
+            log: Log::new(new.facts.log_level),
+            artifacts: Vec::new(),
+            directory: None,
+            reserved: Vec::new(),
             output: Output::default(),
             server_port: None,
-            requests: 0,
-            process_runs: 0,
+            uses: Uses::default(),
             bars: 0,
+            wasi: wasi::Wasi::default(),
+            new,
         }
     }
 
     pub fn who(&self) -> Box<Who> {
         Box::new(Who {
-            plugin: self.plugin.clone(),
-            version: self.version.clone(),
+            kind: self.new.kind,
+            plugin: self.new.plugin.clone(),
+            version: self.new.version.clone(),
             function: Some(self.phase.function()),
         })
     }
 
     /// Says why the guest must stop now, if it must.
     pub fn stop(&self) -> Option<Stop> {
-        if self.ports.cancel.is_cancelled() {
+        if self.new.ports.cancel.is_cancelled() {
             return Some(Stop::Cancelled);
         }
-        let (allowed, wall) = (self.call_time(), self.limits.wall_time);
+        let (allowed, wall) = (self.call_time(), self.new.limits.wall_time);
         if self.clock.guest_time() > allowed {
             let text = format!("{} of its own time", time(allowed));
             return Some(Stop::Passed(Passed::raisable(
@@ -179,27 +230,19 @@ impl State {
                 text,
             )));
         }
-        if self.clock.wall_time() > wall {
-            let text = format!("{} in one call", time(wall));
-            return Some(Stop::Passed(Passed::raisable(
-                LimitName::WallTime,
-                wall.as_secs(),
-                text,
-            )));
-        }
-        None
+        (self.clock.wall_time() > wall).then(|| Stop::Passed(wall_passed(wall)))
     }
 
     fn call_time(&self) -> Duration {
         match self.phase {
-            Phase::Open => self.limits.open_time,
-            _ => self.limits.call_time,
+            Phase::Open => self.new.limits.open_time,
+            _ => self.new.limits.call_time,
         }
     }
 
     /// Time left of this call for work in the host.
     pub fn wall_left(&self) -> Duration {
-        self.limits.wall_time.saturating_sub(self.clock.wall_time())
+        self.new.limits.wall_time.saturating_sub(self.clock.wall_time())
     }
 
     /// Runs host work, keeping its time apart from the guest's.
@@ -210,11 +253,30 @@ impl State {
         result
     }
 
+    /// Refuses what lies outside the sandbox in phases that have none of it.
+    pub fn check_outside(&self, capability: impl FnOnce() -> String) -> Result<(), WitError> {
+        if self.phase.reaches_outside(self.new.kind) {
+            return Ok(());
+        }
+        let message = "nothing outside is reached before `install`";
+        Err(denied(capability(), message.to_owned()))
+    }
+
     /// A line for the user about something the guest asked for and did not get.
     pub fn remark(&mut self, text: &str) {
-        self.log
-            .take(LogLevel::Warn, text.to_owned(), &self.plugin, &*self.ports.progress);
+        self.log.take(
+            LogLevel::Warn,
+            text.to_owned(),
+            &self.new.plugin,
+            &*self.new.ports.progress,
+        );
     }
+}
+
+/// The limit on the time of a whole call.
+pub(crate) fn wall_passed(wall: Duration) -> Passed {
+    let text = format!("{} in one call", time(wall));
+    Passed::raisable(LimitName::WallTime, wall.as_secs(), text)
 }
 
 /// Why a guest was stopped from outside.
@@ -240,7 +302,7 @@ pub(crate) fn denied(capability: String, message: String) -> WitError {
 /// The clock of one call. Monotonic time is read here because a time limit cannot be passed in.
 pub(crate) struct CallClock {
     started: Instant,
-    host: Duration,
+    pub host: Duration,
 }
 
 impl CallClock {
@@ -251,11 +313,11 @@ impl CallClock {
         }
     }
 
-    fn wall_time(&self) -> Duration {
+    pub fn wall_time(&self) -> Duration {
         self.started.elapsed()
     }
 
-    fn guest_time(&self) -> Duration {
+    pub fn guest_time(&self) -> Duration {
         self.wall_time().saturating_sub(self.host)
     }
 }
@@ -263,7 +325,7 @@ impl CallClock {
 /// Adds up the memories and tables of an instance and refuses growth past the limit.
 pub(crate) struct Memory {
     limit: u64,
-    used: u64,
+    pub used: u64,
     table_elements: usize,
 }
 

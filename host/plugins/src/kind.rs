@@ -62,7 +62,7 @@ impl Kind {
             Kind::Teacher => &["model", "secrets", "http"],
             Kind::Target => &["secrets", "http", "artifacts", "upload", "output", "process"],
             Kind::Destination => &["secrets", "http", "artifacts", "upload"],
-            Kind::Templates => &["secrets", "http"],
+            Kind::Templates => &["secrets", "http", "artifacts"],
         }
     }
 

@@ -1,7 +1,7 @@
 //! Runs plugins: WebAssembly components that start with no rights and get only what was granted.
 //!
-//! What is here: the engine, the plugin manifest, capabilities and grants, limits, the host side of the target world,
-//! the built-in targets, and the flow of an export through a target.
+//! What is here: the engine and its code cache, the plugin manifest, capabilities and grants, limits, the host side of the
+//! five worlds, WASI without authority, the built-in plugins, and the ports of `dlm-core` over them.
 //!
 //! Invariants:
 //! - nothing of wasmtime is made until a plugin is opened;
@@ -9,35 +9,41 @@
 //!   `dlm-core`; this crate opens no socket;
 //! - every call has limits, and whatever a guest does ends as an ordinary error that names plugin, version, function and
 //!   what would lift the refusal.
-//!
-//! What it does not do yet: plugins other than the built-in ones are found but not opened, WASI imports are refused, and
-//! compiled code is not kept between runs (compiling a built-in target takes a tenth of a second).
 
 mod builtin;
-mod call;
+mod cache;
 mod capability;
+mod destination;
 mod engine;
 mod error;
 mod host;
+mod instance;
+mod judge;
 mod kind;
 mod limits;
+mod load;
 pub mod manage;
 pub mod manifest;
 mod native;
+mod open;
 mod output;
+mod ports;
 mod smoke;
 mod source;
 mod target;
+mod teacher;
+mod templates;
 mod terminal;
-mod url;
 
 pub use builtin::{Builtin, builtins};
+pub use cache::{Compile, compile_file};
 pub use capability::{BadCapability, Capability, Grants};
 pub use error::{PluginError, Who};
 pub use kind::Kind;
-pub use limits::{Limits, TARGET_LIMITS};
+pub use limits::{Limits, TARGET_LIMITS, limits};
 pub use manifest::{Manifest, Request};
 pub use native::NativeProcess;
-pub use source::{GrantFlags, LogLevel, Ports, RunFacts, Targets};
+pub use ports::{GrantFlags, LogLevel, Ports, RunFacts};
+pub use source::Plugins;
 pub use target::PluginTarget;
 pub use terminal::inert;

@@ -1,7 +1,9 @@
-//! The limits of a plugin: the defaults of the target world, what a grant can raise, and the ceilings.
+//! The limits of a plugin: the defaults of each kind, what a grant can raise, and the ceilings.
 
 use std::fmt;
 use std::time::Duration;
+
+use crate::kind::Kind;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -30,6 +32,8 @@ pub struct Limits {
     pub response_bytes: u64,
     /// Program runs of the whole run.
     pub process_runs: u64,
+    /// Model tokens of the whole run, read and written.
+    pub tokens: u64,
 }
 
 /// Defaults of the target world, from the table of `plugins.md` section 12.
@@ -45,7 +49,53 @@ pub const TARGET_LIMITS: Limits = Limits {
     requests: 1_000,
     response_bytes: 16 * MIB,
     process_runs: 32,
+    tokens: 0,
 };
+
+/// Defaults of a kind, from the same table. A judge may run one program per candidate, since `cli:` does.
+pub const fn limits(kind: Kind) -> Limits {
+    let base = Limits {
+        call_time: Duration::from_secs(10),
+        transfer_bytes: 8 * MIB,
+        output_files: 0,
+        output_bytes: 0,
+        ..TARGET_LIMITS
+    };
+    match kind {
+        Kind::Target => TARGET_LIMITS,
+        Kind::Judge => Limits {
+            wall_time: Duration::from_secs(10 * 60),
+            requests: 10_000,
+            process_runs: 1_000_000,
+            tokens: 20_000_000,
+            ..base
+        },
+        Kind::Teacher => Limits {
+            wall_time: Duration::from_secs(5 * 60),
+            requests: 100_000,
+            process_runs: 0,
+            tokens: 20_000_000,
+            ..base
+        },
+        Kind::Destination => Limits {
+            memory_bytes: 128 * MIB,
+            call_time: Duration::from_secs(30),
+            wall_time: Duration::from_secs(6 * 3600),
+            process_runs: 0,
+            ..base
+        },
+        Kind::Templates => Limits {
+            memory_bytes: 128 * MIB,
+            wall_time: Duration::from_secs(2 * 60),
+            transfer_bytes: 64 * MIB,
+            output_files: 256,
+            output_bytes: 16 * MIB,
+            response_bytes: 64 * MIB,
+            process_runs: 0,
+            ..base
+        },
+    }
+}
 
 /// Longest log line; the rest is cut.
 pub(crate) const LOG_LINE_BYTES_MAX: usize = 8 * 1024;
@@ -80,6 +130,7 @@ pub enum LimitName {
     Requests,
     Response,
     Process,
+    Tokens,
 }
 
 /// What a limit counts.
@@ -97,7 +148,7 @@ pub struct LimitValue {
     unit: Unit,
 }
 
-const NAMES: [LimitName; 9] = [
+const NAMES: [LimitName; 10] = [
     LimitName::Memory,
     LimitName::Deadline,
     LimitName::WallTime,
@@ -107,6 +158,7 @@ const NAMES: [LimitName; 9] = [
     LimitName::Requests,
     LimitName::Response,
     LimitName::Process,
+    LimitName::Tokens,
 ];
 
 impl LimitName {
@@ -132,6 +184,7 @@ impl LimitName {
             LimitName::Requests => "requests",
             LimitName::Response => "response",
             LimitName::Process => "process",
+            LimitName::Tokens => "tokens",
         }
     }
 
@@ -144,7 +197,8 @@ impl LimitName {
             LimitName::Log => (64 * MIB, Unit::Bytes),
             LimitName::Output | LimitName::Response => (4 * GIB, Unit::Bytes),
             LimitName::Requests => (1_000_000, Unit::Count),
-            LimitName::Process => (1_000, Unit::Count),
+            LimitName::Process => (1_000_000, Unit::Count),
+            LimitName::Tokens => (10_000_000_000, Unit::Count),
         };
         LimitValue { amount, unit }
     }
@@ -216,6 +270,7 @@ impl Limits {
                 LimitName::Requests => self.requests = self.requests.max(amount),
                 LimitName::Response => self.response_bytes = self.response_bytes.max(amount),
                 LimitName::Process => self.process_runs = self.process_runs.max(amount),
+                LimitName::Tokens => self.tokens = self.tokens.max(amount),
             }
         }
         self

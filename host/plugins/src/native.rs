@@ -1,6 +1,7 @@
 //! The process port on this machine: programs in a process group of their own, output kept to its last part.
 //!
-//! Invariants: no shell; the environment is what the caller of [`NativeProcess::new`] gave plus what the command says; a
+//! Invariants: no shell; the environment is what the caller of [`NativeProcess::new`] gave (all of dlm's own for a command
+//! that the user typed) plus what the command says; a
 //! program that is stopped is stopped with everything it started.
 
 use std::io::{Read, Write};
@@ -37,11 +38,12 @@ impl NativeProcess {
 
     fn spawn(&self, command: &Command) -> Result<(Child, Streams), ProcessError> {
         let mut builder = std::process::Command::new(&command.program);
+        if !command.is_inheriting {
+            builder.env_clear().envs(self.env.iter().cloned());
+        }
         builder
             .args(&command.arguments)
             .current_dir(&command.directory)
-            .env_clear()
-            .envs(self.env.iter().cloned())
             .envs(command.env.iter().cloned())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -318,6 +320,7 @@ mod tests {
 
     fn shell(script: &str) -> Command {
         Command {
+            is_inheriting: false,
             program: process().find("sh").unwrap(),
             arguments: vec!["-c".to_owned(), script.to_owned()],
             env: vec![("GIVEN".to_owned(), "yes".to_owned())],

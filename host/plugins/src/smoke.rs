@@ -4,14 +4,14 @@ mod openai;
 
 use std::time::{Duration, Instant};
 
-use dlm_core::ports::http::{HttpMethod, HttpRequest};
+use dlm_core::ports::guest_http::{GuestBody, GuestMethod, GuestRequest};
 use dlm_core::ports::process::{Command, Running};
 use dlm_core::ports::target::TargetSmoke;
 
-use crate::call::returned_error;
 use crate::error::PluginError;
-use crate::host::bindings::exports::dlm::plugin::target as wire;
-use crate::host::{Phase, WitError, checked_env, expand};
+use crate::host::{Phase, WitError, checked_env, expand, server_rule};
+use crate::instance::returned_error;
+use crate::target::bindings::exports::dlm::plugin::target as wire;
 use crate::target::{PluginTarget, short};
 
 /// Every start gets a port of its own; a port can be taken between naming and binding it.
@@ -26,7 +26,7 @@ const READY_ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// Runs the smoke test that `prepare` announced.
 pub(crate) fn run(target: &mut PluginTarget, plan: &wire::Plan) -> Result<TargetSmoke, PluginError> {
-    target.loaded.store.data_mut().phase = Phase::Smoke;
+    target.running.store.data_mut().phase = Phase::Smoke;
     match target.smoke.clone() {
         None => Err(target.bad_result("`smoke` was asked for before `prepare`".to_owned())),
         Some(wire::SmokePlan::Skip(reason)) => Ok(TargetSmoke::Skipped { reason: short(&reason) }),
@@ -49,7 +49,15 @@ fn served(
     launch: &wire::Launch,
     smoke: &wire::SmokePlan,
 ) -> Result<TargetSmoke, PluginError> {
-    let is_there = target.loaded.store.data().ports.process.find(&launch.program).is_some();
+    let is_there = target
+        .running
+        .store
+        .data()
+        .new
+        .ports
+        .process
+        .find(&launch.program)
+        .is_some();
     if !is_there {
         return Ok(TargetSmoke::Skipped {
             reason: format!("`{}` is not installed", short(&launch.program)),
@@ -77,17 +85,17 @@ fn attempted(
     launch: &wire::Launch,
     smoke: &wire::SmokePlan,
 ) -> Result<TargetSmoke, Attempt> {
-    let state = target.loaded.store.data();
+    let state = target.running.store.data();
     let who = state.who();
-    let port = (state.ports.free_port)().map_err(|error| {
+    let port = (state.new.ports.free_port)().map_err(|error| {
         Attempt::Failed(PluginError::Smoke {
             who: who.clone(),
             message: format!("no loopback port is free: {error}"),
         })
     })?;
     let command = command(target, launch, port).map_err(Attempt::Failed)?;
-    let state = target.loaded.store.data();
-    let started = state.ports.process.start(&command);
+    let state = target.running.store.data();
+    let started = state.new.ports.process.start(&command);
     let mut server = started.map_err(|error| {
         Attempt::Failed(PluginError::Smoke {
             who: who.clone(),
@@ -99,12 +107,12 @@ fn attempted(
         Err(error @ PluginError::Cancelled { .. }) => Err(Attempt::Failed(error)),
         Err(error) => Err(Attempt::NotReady(error)),
         Ok(()) => {
-            target.loaded.store.data_mut().server_port = Some(port);
+            target.running.store.data_mut().server_port = Some(port);
             let asked = match smoke {
                 wire::SmokePlan::OpenaiChat => openai::ask(target, port),
                 _ => ask_guest(target, plan, Some(port)),
             };
-            target.loaded.store.data_mut().server_port = None;
+            target.running.store.data_mut().server_port = None;
             asked.map_err(|error| Attempt::Failed(with_tail(error, &mut *server)))
         }
     };
@@ -114,18 +122,19 @@ fn attempted(
 
 /// The launch command with real paths, host and port, checked against the grants.
 fn command(target: &PluginTarget, launch: &wire::Launch, port: u16) -> Result<Command, PluginError> {
-    let state = target.loaded.store.data();
+    let state = target.running.store.data();
     let fills = [("{host}", "127.0.0.1".to_owned()), ("{port}", port.to_string())];
     let made = || -> Result<Command, WitError> {
         let (program, arguments) = expand(state, &launch.program, &launch.arguments, &fills)?;
-        let stage = state.stage.as_ref();
         Ok(Command {
             program,
             arguments,
             env: checked_env(&launch.env)?,
-            directory: stage
-                .map(|stage| stage.directory.clone())
+            directory: state
+                .directory
+                .clone()
                 .ok_or_else(|| WitError::Failed("there is no export directory".to_owned()))?,
+            is_inheriting: false,
             stdin: Vec::new(),
         })
     };
@@ -139,16 +148,15 @@ fn wait_ready(
     launch: &wire::Launch,
     port: u16,
 ) -> Result<(), PluginError> {
-    let state = target.loaded.store.data();
-    let (ports, who) = (&state.ports, state.who());
-    let request = HttpRequest {
-        method: HttpMethod::Get,
+    let state = target.running.store.data();
+    let (ports, who) = (&state.new.ports, state.who());
+    let request = GuestRequest {
         url: format!("http://127.0.0.1:{port}{}", launch.ready_path),
-        headers: Vec::new(),
-        body: Vec::new(),
         timeout: READY_REQUEST_TIMEOUT,
         response_bytes_max: READY_ANSWER_BYTES_MAX,
+        ..own_request(target)
     };
+    let rules = [server_rule(port)];
     let timeout = Duration::from_millis(u64::from(launch.ready_timeout_ms)).min(READY_TIMEOUT_MAX);
     let started = Instant::now();
     let failed = |message: String, server: &mut dyn Running| {
@@ -175,7 +183,7 @@ fn wait_ready(
         // Whatever goes wrong here means "not ready yet"; what lasts ends in the timeout below.
         if ports
             .http
-            .send(&request)
+            .send(&request, &rules, &ports.cancel)
             .is_ok_and(|answer| (200..300).contains(&answer.status))
         {
             return Ok(());
@@ -196,17 +204,35 @@ fn ask_guest(target: &mut PluginTarget, plan: &wire::Plan, port: Option<u16>) ->
     let endpoint = port.map(|port| wire::Endpoint {
         url: format!("http://127.0.0.1:{port}"),
     });
-    let report = target.loaded.call(Phase::Smoke, |guest, store| {
-        guest.call_smoke(store, plan, endpoint.as_ref())
+    let report = target.running.call(Phase::Smoke, async |world, store| {
+        world
+            .dlm_plugin_target()
+            .call_smoke(store, plan, endpoint.as_ref())
+            .await
     })?;
     let detail = short(&report.detail);
     if report.ok {
         return Ok(TargetSmoke::Passed { detail });
     }
     Err(PluginError::Smoke {
-        who: target.loaded.store.data().who(),
+        who: target.running.store.data().who(),
         message: detail,
     })
+}
+
+/// A request of the host itself, to be filled in.
+fn own_request(target: &PluginTarget) -> GuestRequest {
+    GuestRequest {
+        method: GuestMethod::Get,
+        url: String::new(),
+        headers: Vec::new(),
+        secret_headers: Vec::new(),
+        body: GuestBody::Bytes(Vec::new()),
+        timeout: READY_REQUEST_TIMEOUT,
+        follow_redirects: 0,
+        response_bytes_max: READY_ANSWER_BYTES_MAX,
+        user_agent: format!("dlm/{}", target.running.store.data().new.facts.host_version),
+    }
 }
 
 /// Adds the server's last lines to a failed smoke test.

@@ -1,218 +1,353 @@
-//! Finds, checks and opens targets; holds what all plugins of a run share.
+//! Finds, checks and opens plugins of every kind; holds what all plugins of a run share.
 
-use std::cell::OnceCell;
-use std::rc::Rc;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use dlm_core::Cancel;
-use dlm_core::event::Progress;
-use dlm_core::ports::http::Http;
-use dlm_core::ports::process::Process;
-use dlm_core::ports::target::{ExportTarget, PluginFailure, TargetSource};
+use dlm_core::ports::destination::{Destination, DestinationSource};
+use dlm_core::ports::judge::{Judge, JudgeSource};
+use dlm_core::ports::plugin::PluginFailure;
+use dlm_core::ports::target::{ExportTarget, TargetSource};
+use dlm_core::ports::teacher::{Teacher, TeacherSource};
+use dlm_core::ports::templates::{TemplateSource, Templates};
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 
-use crate::builtin::{Builtin, builtins};
+use crate::builtin::builtins;
+use crate::cache::{self, Compile};
 use crate::capability::{Capability, Grants};
-use crate::engine::engine;
+use crate::destination::PluginDestination;
+use crate::engine::{Pulse, engine};
 use crate::error::PluginError;
 use crate::host::NewState;
-use crate::limits::{Limits, TARGET_LIMITS};
-use crate::target::{Candidate, PluginTarget};
+use crate::judge::PluginJudge;
+use crate::kind::Kind;
+use crate::limits::{Limits, limits};
+use crate::load::{Ready, ready};
+use crate::manage::discover::{Finder, Found, Places};
+use crate::manage::selector::Selector;
+use crate::manifest::{ConfigValue, GivenValue, Manifest};
+use crate::open::Opened;
+use crate::ports::{GrantFlags, Ports, RunFacts};
+use crate::target::PluginTarget;
+use crate::teacher::PluginTeacher;
+use crate::templates::PluginTemplates;
 
-/// Targets of the specification that this version has not.
-const NOT_BUILT: [&str; 2] = ["vllm", "mlx-serve"];
-
-/// Importance of a log line; lines below the run's level are not kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LogLevel {
-    Trace,
-    Debug,
-    Info,
-    Warn,
-    Error,
-}
-
-/// Facts about the run that plugins may know, passed in because libraries read no clock and no randomness.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunFacts {
-    /// Version of dlm.
-    pub host_version: String,
-    /// Seed of the run; each plugin gets a number derived from it.
-    pub seed: u64,
-    /// Start of the run, milliseconds since 1970.
-    pub unix_ms: u64,
-    pub is_dry_run: bool,
-    /// Least important line that is shown: `Warn` by default, `Info` with `-v`.
-    pub log_level: LogLevel,
-}
-
-/// The ports through which plugins act.
-#[derive(Clone)]
-pub struct Ports {
-    pub process: Rc<dyn Process>,
-    /// Must reach `127.0.0.1`; this crate never asks it for anything else.
-    pub http: Rc<dyn Http>,
-    /// Names a loopback port that nothing listens on.
-    pub free_port: fn() -> std::io::Result<u16>,
-    pub progress: Rc<dyn Progress>,
-    pub cancel: Cancel,
-}
-
-/// What the user changed about the grants of this run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GrantFlags {
-    /// `name=capability`, from `--grant`.
-    pub granted: Vec<String>,
-    /// `name=capability`, from `--deny`.
-    pub denied: Vec<String>,
-    /// `--sandbox`: no plugin has any grant.
-    pub is_sandboxed: bool,
-}
-
-/// The targets of this program.
-pub struct Targets {
+/// The plugins of a run.
+pub struct Plugins {
     facts: RunFacts,
     ports: Ports,
+    compile: Compile,
     granted: Vec<(String, Capability)>,
     denied: Vec<(String, Capability)>,
     is_sandboxed: bool,
-    limits: Limits,
-    engine: OnceCell<Engine>,
+    limits: Option<Limits>,
+    finder: Finder,
+    /// `name`, `key` and value, from `--plugin-opt`, later ones winning.
+    options: Vec<(String, String, GivenValue)>,
+    machine: OnceLock<Machine>,
+    /// Components that were loaded in this run, by hash and kind.
+    ready: Mutex<HashMap<(String, Kind), Ready>>,
+    instances: AtomicU64,
 }
 
-impl Targets {
+struct Machine {
+    engine: Engine,
+    pulse: Arc<Pulse>,
+}
+
+/// A plugin that may be opened.
+pub(crate) struct Candidate<'a> {
+    pub name: String,
+    pub version: String,
+    pub sha256: String,
+    /// Reads the bytes, where compiled code is not at hand.
+    pub read: cache::Bytes<'a>,
+    /// What the lock or dlm itself grants.
+    pub granted: Vec<Capability>,
+    /// What the manifest asks for.
+    pub requested: Vec<String>,
+    pub settings: Vec<(String, ConfigValue)>,
+}
+
+impl Plugins {
     /// Reads the grant flags; makes no engine.
     ///
-    /// **Errors**: a grant that cannot be read or names no known plugin.
-    pub fn new(facts: RunFacts, ports: Ports, flags: &GrantFlags) -> Result<Targets, PluginFailure> {
-        Ok(Targets {
+    /// **Errors**: a grant that cannot be read.
+    pub fn new(facts: RunFacts, ports: Ports, compile: Compile, flags: &GrantFlags) -> Result<Plugins, PluginFailure> {
+        let options = flags.options.iter().map(|text| parse_option(text));
+        Ok(Plugins {
             facts,
             ports,
+            compile,
             granted: parse_all(&flags.granted)?,
             denied: parse_all(&flags.denied)?,
             is_sandboxed: flags.is_sandboxed,
-            limits: TARGET_LIMITS,
-            engine: OnceCell::new(),
+            limits: None,
+            finder: Finder::new(Places::default()),
+            options: options.collect::<Result<_, _>>()?,
+            machine: OnceLock::new(),
+            ready: Mutex::default(),
+            instances: AtomicU64::new(0),
         })
     }
 
     /// Replaces the default limits, which grants raise.
-    pub fn with_limits(mut self, limits: Limits) -> Targets {
-        self.limits = limits;
+    pub fn with_limits(mut self, limits: Limits) -> Plugins {
+        self.limits = Some(limits);
         self
     }
 
-    fn find(&self, selector: &str) -> Result<&'static Builtin, PluginError> {
-        let name = selector.split_once(':').map_or(selector, |(name, _)| name);
-        let known = || builtins().iter().map(|builtin| builtin.name.to_owned()).collect();
-        let found = builtins().iter().find(|builtin| builtin.name == name);
-        found.ok_or_else(|| {
-            if NOT_BUILT.contains(&name) {
-                PluginError::NotBuilt {
-                    name: name.to_owned(),
-                    known: known(),
-                }
-            } else {
-                PluginError::Unknown {
-                    name: name.to_owned(),
-                    known: known(),
-                }
-            }
-        })
+    /// Says where plugins that are not built in may lie.
+    pub fn with_places(mut self, places: Places) -> Plugins {
+        self.finder = Finder::new(places);
+        self
+    }
+
+    /// Adds settings of a plugin that come from elsewhere than its flags; flags win.
+    pub fn with_setting(mut self, plugin: &str, key: &str, value: &str) -> Plugins {
+        let option = (plugin.to_owned(), key.to_owned(), GivenValue::Typed(value.to_owned()));
+        self.options.insert(0, option);
+        self
+    }
+
+    /// The values that the user gave the plugin called `name`, the last one of a key winning.
+    fn given(&self, name: &str) -> Vec<(String, GivenValue)> {
+        let mut given: Vec<(String, GivenValue)> = Vec::new();
+        for (_, key, value) in self.options.iter().filter(|(plugin, ..)| plugin == name) {
+            given.retain(|(other, _)| other != key);
+            given.push((key.clone(), value.clone()));
+        }
+        given
+    }
+
+    fn machine(&self) -> Result<&Machine, PluginError> {
+        if let Some(machine) = self.machine.get() {
+            return Ok(machine);
+        }
+        let engine = engine()?;
+        let pulse = Arc::new(Pulse::new(&engine));
+        Ok(self.machine.get_or_init(|| Machine { engine, pulse }))
     }
 
     /// What the plugin called `name` may do in this run.
-    ///
-    /// **Errors**: a grant in `fixed` that cannot be read.
-    fn grants(&self, name: &str, fixed: &[&str]) -> Result<Grants, PluginError> {
+    fn grants(&self, kind: Kind, name: &str, granted: &[Capability], argument: &str) -> Grants {
         if self.is_sandboxed {
-            return Ok(Grants::default());
+            return Grants::new(Vec::new(), Vec::new(), argument);
         }
-        let fixed = fixed.iter().map(|text| {
-            Capability::parse(text).map_err(|bad| PluginError::Grant {
-                text: bad.text,
-                cause: bad.cause,
-            })
-        });
-        let mut granted = fixed.collect::<Result<Vec<Capability>, _>>()?;
         let of_name = |list: &[(String, Capability)]| {
             let own = list.iter().filter(|(plugin, _)| plugin == name);
             own.map(|(_, capability)| capability.clone()).collect::<Vec<_>>()
         };
-        granted.extend(of_name(&self.granted));
-        Ok(Grants::new(granted, of_name(&self.denied)))
+        let all = granted.iter().cloned().chain(of_name(&self.granted));
+        let fitting = all.filter(|capability| capability.fits(kind));
+        Grants::new(fitting.collect(), of_name(&self.denied), argument)
     }
 
-    fn engine(&self) -> Result<&Engine, PluginError> {
-        if let Some(engine) = self.engine.get() {
-            return Ok(engine);
+    /// Loads a candidate's code, once per run.
+    fn ready<'a>(&self, kind: Kind, candidate: &'a Candidate<'a>) -> Result<Ready, PluginError> {
+        let key = (candidate.sha256.clone(), kind);
+        // Held while compiling, so that the workers of a teacher do not compile it several times.
+        let mut known = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ready) = known.get(&key) {
+            return Ok(ready.clone());
         }
-        let made = engine()?;
-        Ok(self.engine.get_or_init(|| made))
+        let engine = &self.machine()?.engine;
+        let plugin = cache::Plugin {
+            name: &candidate.name,
+            sha256: &candidate.sha256,
+            read: candidate.read,
+        };
+        let ports = &self.ports;
+        let component = cache::component(engine, &self.compile, &*ports.process, &ports.cancel, &plugin)?;
+        let made = ready(&candidate.name, engine, &component, kind)?;
+        known.insert(key, made.clone());
+        Ok(made)
     }
 
-    /// Opens a component that is not built in, with its argument and with the grants that the flags give it by its name.
+    /// Prepares a candidate for its first call.
+    pub(crate) fn opened<'a>(
+        &self,
+        kind: Kind,
+        candidate: &'a Candidate<'a>,
+        argument: &str,
+    ) -> Result<Opened<'_>, PluginError> {
+        let ready = self.ready(kind, candidate)?;
+        let grants = self.grants(kind, &candidate.name, &candidate.granted, argument);
+        let limits = self.limits.unwrap_or(limits(kind)).raised(grants.limits());
+        let facts = RunFacts {
+            seed: seed(self.facts.seed, &candidate.name, &candidate.sha256),
+            ..self.facts.clone()
+        };
+        Ok(Opened {
+            ready,
+            pulse: &self.machine()?.pulse,
+            sha256: candidate.sha256.clone(),
+            new: NewState {
+                kind,
+                plugin: candidate.name.clone(),
+                version: candidate.version.clone(),
+                argument: argument.to_owned(),
+                facts,
+                grants,
+                requested: candidate.requested.clone(),
+                settings: candidate.settings.clone(),
+                limits,
+                ports: self.ports.clone(),
+                instance: self.instances.fetch_add(1, Ordering::Relaxed),
+            },
+        })
+    }
+
+    /// Finds what `selector` names and prepares it.
+    fn find<T>(
+        &self,
+        kind: Kind,
+        selector: &Selector,
+        open: impl FnOnce(Opened<'_>) -> Result<T, PluginError>,
+    ) -> Result<T, PluginError> {
+        let found = self.finder.find(selector, Some(kind)).map_err(PluginError::managed)?;
+        let settings = found.manifest.resolve_config(&self.given(&found.manifest.name));
+        let settings = settings.map_err(|bad| PluginError::managed(bad.into()))?;
+        let read = || found.read().map_err(PluginError::managed);
+        let candidate = Candidate {
+            name: found.manifest.name.clone(),
+            version: found.manifest.version.to_string(),
+            sha256: found.sha256.clone(),
+            read: &read,
+            granted: held(&found)?,
+            requested: requested(&found.manifest),
+            settings,
+        };
+        open(self.opened(kind, &candidate, &found.argument)?)
+    }
+
+    /// Opens a component that is not built in as a target, with the grants that the flags give it by its name.
     ///
     /// **Errors**: anything that makes it unusable.
     pub fn open_bytes(&self, name: &str, component: &[u8], argument: &str) -> Result<PluginTarget, PluginError> {
-        let grants = self.grants(name, &[])?;
-        self.open_with(name, component, argument, grants)
-    }
-
-    fn open_with(
-        &self,
-        name: &str,
-        component: &[u8],
-        argument: &str,
-        grants: Grants,
-    ) -> Result<PluginTarget, PluginError> {
-        let sha256 = crate::builtin::sha256(component);
-        let facts = RunFacts {
-            seed: seed(self.facts.seed, name, &sha256),
-            ..self.facts.clone()
+        let manifest = Manifest::read(name, component)?;
+        let read = || Ok(Cow::Borrowed(component));
+        let candidate = Candidate {
+            name: manifest.name.clone(),
+            version: manifest.version.to_string(),
+            sha256: crate::builtin::sha256(component),
+            read: &read,
+            granted: Vec::new(),
+            requested: requested(&manifest),
+            settings: Vec::new(),
         };
-        let limits = self.limits.raised(grants.limits());
-        let state = NewState {
-            facts,
-            grants,
-            limits,
-            ports: self.ports.clone(),
-        };
-        PluginTarget::open(
-            self.engine()?,
-            &Candidate {
-                name,
-                component,
-                sha256,
-            },
-            argument,
-            state,
-        )
+        PluginTarget::open(self.opened(Kind::Target, &candidate, argument)?)
     }
 }
 
-impl TargetSource for Targets {
+/// What the lock or dlm itself grants a plugin, as far as its manifest still asks for it.
+fn held(found: &Found) -> Result<Vec<Capability>, PluginError> {
+    let asked = found.granted.iter().filter(|text| found.manifest.requests_text(text));
+    parse_capabilities(asked.map(String::as_str))
+}
+
+fn requested(manifest: &Manifest) -> Vec<String> {
+    let requests = manifest.requests.iter();
+    requests.map(|request| request.capability.clone()).collect()
+}
+
+fn selector(text: &str) -> Result<Selector, PluginError> {
+    Selector::parse(text).map_err(PluginError::managed)
+}
+
+/// A plugin by its bare name, with an argument that is not part of what was typed as a selector.
+fn named(name: &str, argument: &str) -> Result<Selector, PluginError> {
+    let mut named = selector(name)?;
+    argument.clone_into(&mut named.argument);
+    Ok(named)
+}
+
+impl JudgeSource for Plugins {
+    fn open_judge(&self, text: &str) -> Result<Box<dyn Judge>, PluginFailure> {
+        Ok(Box::new(self.find(Kind::Judge, &selector(text)?, PluginJudge::open)?))
+    }
+}
+
+impl TeacherSource for Plugins {
+    fn open_teacher(&self, text: &str) -> Result<Box<dyn Teacher>, PluginFailure> {
+        Ok(Box::new(self.find(
+            Kind::Teacher,
+            &selector(text)?,
+            PluginTeacher::open,
+        )?))
+    }
+}
+
+impl TemplateSource for Plugins {
+    fn open_templates(&self, name: &str, location: &str) -> Result<Box<dyn Templates>, PluginFailure> {
+        let selector = named(name, location)?;
+        Ok(Box::new(self.find(
+            Kind::Templates,
+            &selector,
+            PluginTemplates::open,
+        )?))
+    }
+}
+
+impl DestinationSource for Plugins {
+    fn open_destination(&self, scheme: &str, rest: &str) -> Result<Box<dyn Destination>, PluginFailure> {
+        let selector = named(scheme, rest)?;
+        Ok(Box::new(self.find(
+            Kind::Destination,
+            &selector,
+            PluginDestination::open,
+        )?))
+    }
+}
+
+impl TargetSource for Plugins {
     fn names(&self) -> Vec<String> {
-        builtins().iter().map(|builtin| builtin.name.to_owned()).collect()
+        let is_target = |builtin: &&crate::builtin::Builtin| {
+            Manifest::read(builtin.name, builtin.wasm).is_ok_and(|manifest| manifest.kinds.contains(&Kind::Target))
+        };
+        let targets = builtins().iter().filter(is_target);
+        targets.map(|builtin| builtin.name.to_owned()).collect()
     }
 
-    fn check(&self, selector: &str) -> Result<(), PluginFailure> {
-        self.find(selector)?;
+    fn check(&self, text: &str) -> Result<(), PluginFailure> {
+        let found = self.finder.find(&selector(text)?, Some(Kind::Target));
+        found.map_err(PluginError::managed)?;
         Ok(())
     }
 
-    fn open(&self, selector: &str) -> Result<Box<dyn ExportTarget>, PluginFailure> {
-        let builtin = self.find(selector)?;
-        builtin.checked_sha256()?;
-        let argument = selector.split_once(':').map_or("", |(_, argument)| argument);
-        let grants = self.grants(builtin.name, builtin.grants)?;
-        Ok(Box::new(self.open_with(
-            builtin.name,
-            builtin.wasm,
-            argument,
-            grants,
+    fn open(&self, text: &str) -> Result<Box<dyn ExportTarget>, PluginFailure> {
+        Ok(Box::new(self.find(
+            Kind::Target,
+            &selector(text)?,
+            PluginTarget::open,
         )?))
     }
+}
+
+/// Reads `name.key=value`.
+fn parse_option(text: &str) -> Result<(String, String, GivenValue), PluginError> {
+    let parts = || {
+        let (path, value) = text.split_once('=')?;
+        let (name, key) = path.split_once('.')?;
+        let is_whole = !name.is_empty() && !key.is_empty();
+        is_whole.then(|| (name.to_owned(), key.to_owned(), GivenValue::Typed(value.to_owned())))
+    };
+    parts().ok_or_else(|| PluginError::Selector {
+        selector: crate::terminal::inert_line(text),
+        cause: "`name.key=value` was expected for `--plugin-opt`".to_owned(),
+    })
+}
+
+fn parse_capabilities<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Vec<Capability>, PluginError> {
+    let parse = |text| {
+        Capability::parse(text).map_err(|bad| PluginError::Grant {
+            text: bad.text,
+            cause: bad.cause,
+        })
+    };
+    texts.map(parse).collect()
 }
 
 fn parse_all(texts: &[String]) -> Result<Vec<(String, Capability)>, PluginError> {

@@ -4,28 +4,37 @@ use dlm_core::ports::target::{
     ArtifactKind, ExportTarget, PluginFailure, Stage, TargetAdapter, TargetBase, TargetChat, TargetInfo, TargetPlan,
     TargetPrepared, TargetProbe, TargetRegistration, TargetSmoke,
 };
-use wasmtime::Engine;
 
-use crate::call::Loaded;
 use crate::error::PluginError;
-use crate::host::bindings::exports::dlm::plugin::target as wire;
+use crate::host::Phase;
 use crate::host::wit::artifacts::Kind;
 use crate::host::wit::types::Field;
-use crate::host::{NewState, Phase, State};
+use crate::instance::Running;
 use crate::limits::TEXT_BYTES_MAX;
-use crate::manifest::Manifest;
-use crate::terminal::{cut, inert, inert_line};
+use crate::open::Opened;
+use crate::terminal::{cut, inert_line};
+use bindings::TargetExport;
+use bindings::exports::dlm::plugin::target as wire;
 
-/// A component that is about to be opened.
-pub(crate) struct Candidate<'a> {
-    pub name: &'a str,
-    pub component: &'a [u8],
-    pub sha256: String,
+/// Bindings of the export; the imports are those of [`crate::host`].
+pub(crate) mod bindings {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        inline: "package dlm:host-target; world target-export { export dlm:plugin/target@1.0.0; }",
+        world: "dlm:host-target/target-export",
+        exports: { default: async },
+        with: {
+            "dlm:plugin/types": crate::host::wit::types,
+            "dlm:plugin/artifacts": crate::host::wit::artifacts,
+            "dlm:plugin/secrets": crate::host::wit::secrets,
+            "dlm:plugin/process": crate::host::wit::process,
+        },
+    });
 }
 
 /// An opened plugin target.
 pub struct PluginTarget {
-    pub(crate) loaded: Loaded,
+    pub(crate) running: Running<TargetExport>,
     info: TargetInfo,
     /// What `prepare` said about starting and testing the result.
     pub(crate) launch: Option<wire::Launch>,
@@ -33,28 +42,23 @@ pub struct PluginTarget {
 }
 
 impl PluginTarget {
-    pub(crate) fn open(
-        engine: &Engine,
-        candidate: &Candidate<'_>,
-        argument: &str,
-        state: NewState,
-    ) -> Result<PluginTarget, PluginError> {
-        let manifest = Manifest::read(candidate.name, candidate.component)?;
-        let granted = state.grants.texts();
-        let state = State::new(&manifest.name, &manifest.version, state);
-        let mut loaded = Loaded::new(engine, candidate.component, state)?;
-        let info = loaded.call(Phase::Open, |guest, store| guest.call_open(store, argument))?;
+    pub(crate) fn open(opened: Opened<'_>) -> Result<PluginTarget, PluginError> {
+        let (identity, argument) = (opened.identity(), opened.argument().to_owned());
+        let mut running = opened.start(|store, instance| TargetExport::new(store, instance))?;
+        let info = running.call(Phase::Open, async |world, store| {
+            world.dlm_plugin_target().call_open(store, &argument).await
+        })?;
         Ok(PluginTarget {
-            loaded,
+            running,
             info: TargetInfo {
-                name: manifest.name,
-                version: manifest.version,
+                name: identity.plugin,
+                version: identity.version,
                 detail: info.identity.detail.map(|text| short(&text)),
                 accepts: info.accepts.into_iter().map(kind).collect(),
                 platforms: info.platforms.iter().map(|text| short(text)).collect(),
                 programs: info.programs.iter().map(|text| short(text)).collect(),
-                granted,
-                sha256: candidate.sha256.clone(),
+                granted: identity.granted,
+                sha256: identity.sha256,
             },
             launch: None,
             smoke: None,
@@ -62,22 +66,25 @@ impl PluginTarget {
     }
 
     pub(crate) fn bad_result(&self, rule: String) -> PluginError {
-        PluginError::BadResult {
-            who: self.loaded.store.data().who(),
-            rule: inert(&rule),
-        }
+        self.running.bad_result(rule)
+    }
+
+    fn use_stage(&mut self, stage: &Stage) {
+        let state = self.running.store.data_mut();
+        state.artifacts.clone_from(&stage.artifacts);
+        state.reserved.clone_from(&stage.reserved);
+        state.directory = Some(stage.directory.clone());
     }
 
     fn prepare_files(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<TargetPrepared, PluginError> {
-        let state = self.loaded.store.data_mut();
-        state.stage = Some(stage.clone());
-        state.output = crate::output::Output::default();
+        self.use_stage(stage);
+        self.running.store.data_mut().output = crate::output::Output::default();
         let plan = wire_plan(plan);
-        let prepared = self
-            .loaded
-            .call(Phase::Prepare, |guest, store| guest.call_prepare(store, &plan))?;
+        let prepared = self.running.call(Phase::Prepare, async |world, store| {
+            world.dlm_plugin_target().call_prepare(store, &plan).await
+        })?;
         self.check_prepared(&prepared)?;
-        let mut files = self.loaded.store.data().output.commit(stage)?;
+        let mut files = self.running.store.data().output.commit(stage)?;
         let place = |name: &str| {
             prepared
                 .files
@@ -98,7 +105,7 @@ impl PluginTarget {
 
     /// Holds a guest's answer against the rules of `plugins.md` section 5 before it is used.
     fn check_prepared(&self, prepared: &wire::Prepared) -> Result<(), PluginError> {
-        let output = &self.loaded.store.data().output;
+        let output = &self.running.store.data().output;
         for name in prepared.files.iter().chain(&prepared.entry) {
             if !output.contains(name) {
                 return Err(self.bad_result(format!("it lists the file `{name}`, which it did not write")));
@@ -128,11 +135,11 @@ impl PluginTarget {
     }
 
     fn install_result(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<Option<TargetRegistration>, PluginError> {
-        self.loaded.store.data_mut().stage = Some(stage.clone());
+        self.use_stage(stage);
         let plan = wire_plan(plan);
-        let registration = self
-            .loaded
-            .call(Phase::Install, |guest, store| guest.call_install(store, &plan))?;
+        let registration = self.running.call(Phase::Install, async |world, store| {
+            world.dlm_plugin_target().call_install(store, &plan).await
+        })?;
         Ok(registration.map(|registration| TargetRegistration {
             name: short(&registration.name),
             runtime_version: registration.runtime_version.map(|text| short(&text)),
@@ -154,7 +161,7 @@ impl ExportTarget for PluginTarget {
     }
 
     fn smoke(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<TargetSmoke, PluginFailure> {
-        self.loaded.store.data_mut().stage = Some(stage.clone());
+        self.use_stage(stage);
         Ok(crate::smoke::run(self, &wire_plan(plan))?)
     }
 }

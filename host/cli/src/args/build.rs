@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 
+use super::plugin_flags::PluginFlags;
+
 /// `dlm init`.
 #[derive(Debug, Args)]
 pub struct Init {
@@ -264,7 +266,7 @@ pub struct Export {
     /// Document whose model is exported
     #[arg(value_hint = ValueHint::FilePath)]
     pub path: PathBuf,
-    /// Where the model will run: ollama or llama-server
+    /// Where the model will run: ollama, llama-server, vllm, mlx-serve, or an installed target plugin
     #[arg(long, value_name = "NAME", default_value = "ollama")]
     pub target: String,
     /// Quantisation [default: the document's export.default_quant, else Q4_K_M]
@@ -273,6 +275,8 @@ pub struct Export {
     /// Merge the adapter into the base
     #[arg(long)]
     pub merged: bool,
+    #[command(flatten)]
+    pub plugins: PluginFlags,
     /// Name of the model in Ollama
     #[arg(long, value_name = "N")]
     pub name: Option<String>,

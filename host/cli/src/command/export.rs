@@ -1,23 +1,18 @@
 //! `dlm export`.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::rc::Rc;
+use std::sync::Arc;
 
+use dlm_core::ports::model::NoModels;
 use dlm_flow::Failure;
 use dlm_flow::export::{ExportCommand, ExportReport, export};
-use dlm_net::{LocalHttp, free_loopback_port};
 use dlm_plan::export::ExportOptions;
-use dlm_plugins::{GrantFlags, LogLevel, NativeProcess, Ports, RunFacts, Targets};
 
 use crate::args::Global;
 use crate::args::build::Export;
 use crate::console::Console;
-use crate::progress::Screen;
+use crate::wiring::plugins::{Setup, plugins};
 use crate::{unbuilt, wiring};
-
-/// Folders in which runtimes are looked for after the user's own path.
-const USUAL_FOLDERS: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/opt/homebrew/bin"];
 
 /// Exports, checks, hands over to the target, and prints what was made.
 pub fn run(args: &Export, global: &Global, console: &Console) -> Result<ExitCode, Failure> {
@@ -30,25 +25,17 @@ pub fn run(args: &Export, global: &Global, console: &Console) -> Result<ExitCode
     }
     let world = wiring::World::new(global, console)?;
     let around = world.around();
-    let facts = RunFacts {
-        host_version: env!("CARGO_PKG_VERSION").to_owned(),
-        seed: 0,
-        unix_ms: around.clock.unix_ms(),
-        is_dry_run: false,
-        log_level: if console.is_verbose {
-            LogLevel::Info
-        } else {
-            LogLevel::Warn
+    let targets = plugins(
+        &world,
+        console,
+        Setup {
+            flags: args.plugins.grants(),
+            models: Arc::new(NoModels),
+            document: Some(&args.path),
+            seed: 0,
+            is_dry_run: false,
         },
-    };
-    let ports = Ports {
-        process: Rc::new(NativeProcess::new(search_path(), environment())),
-        http: Rc::new(LocalHttp),
-        free_port: free_loopback_port,
-        progress: Rc::new(Screen::new(console.is_quiet)),
-        cancel: world.cancel().clone(),
-    };
-    let targets = Targets::new(facts, ports, &GrantFlags::default())?;
+    )?;
     let command = ExportCommand {
         path: args.path.clone(),
         options: ExportOptions {
@@ -110,18 +97,4 @@ fn show(report: &ExportReport, console: &Console) {
     for line in &report.usage {
         console.info(&format!("  {line}"));
     }
-}
-
-fn search_path() -> Vec<PathBuf> {
-    let user = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&user)
-        .chain(USUAL_FOLDERS.map(PathBuf::from))
-        .collect()
-}
-
-fn environment() -> Vec<(String, String)> {
-    ["PATH", "HOME", "LANG", "TMPDIR"]
-        .into_iter()
-        .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
-        .collect()
 }

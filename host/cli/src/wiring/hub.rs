@@ -73,7 +73,7 @@ fn cache() -> Result<PathBuf, BaseSourceError> {
     }
 }
 
-fn certificates() -> Result<Option<Vec<u8>>, BaseSourceError> {
+pub(super) fn certificates() -> Result<Option<Vec<u8>>, BaseSourceError> {
     let Some(file) = path("SSL_CERT_FILE") else {
         return Ok(None);
     };
@@ -88,7 +88,7 @@ fn certificates() -> Result<Option<Vec<u8>>, BaseSourceError> {
     }
 }
 
-fn text(name: &str) -> Option<String> {
+pub(super) fn text(name: &str) -> Option<String> {
     std::env::var(name)
         .ok()
         .map(|v| v.trim().to_owned())

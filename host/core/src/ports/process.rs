@@ -17,6 +17,8 @@ pub struct Command {
     /// Added to the fixed few names.
     pub env: Vec<(String, String)>,
     pub directory: PathBuf,
+    /// True for a command that the user typed: it gets the whole environment of dlm, not the fixed few names alone.
+    pub is_inheriting: bool,
     /// Written to standard input, which is then closed.
     pub stdin: Vec<u8>,
 }
@@ -45,7 +47,7 @@ pub enum ProcessError {
 }
 
 /// Starts programs.
-pub trait Process {
+pub trait Process: Send + Sync {
     /// Says where `program` is: on the user's search path first, then in the usual folders for such programs.
     fn find(&self, program: &str) -> Option<PathBuf>;
 

@@ -17,18 +17,14 @@ const READ_BYTES_MAX: u32 = 1 << 20;
 
 /// An artefact that a guest opened; the host holds the file.
 pub struct Input {
-    artifact: Artifact,
+    pub(super) artifact: Artifact,
     file: File,
 }
 
 impl State {
-    fn artifacts(&self) -> &[Artifact] {
-        self.stage.as_ref().map_or(&[], |stage| &stage.artifacts)
-    }
-
     pub(super) fn artifact(&self, name: &str) -> Result<&Artifact, WitError> {
-        let found = self.artifacts().iter().find(|artifact| artifact.name == name);
-        found.ok_or_else(|| WitError::NotFound(format!("the export has no artefact `{}`", inert_line(name))))
+        let found = self.artifacts.iter().find(|artifact| artifact.name == name);
+        found.ok_or_else(|| WitError::NotFound(format!("there is no artefact `{}`", inert_line(name))))
     }
 }
 
@@ -53,7 +49,7 @@ fn info(artifact: &Artifact) -> artifacts::Info {
 
 impl artifacts::Host for State {
     fn list_inputs(&mut self) -> wasmtime::Result<Vec<artifacts::Info>> {
-        let mut inputs: Vec<_> = self.artifacts().iter().map(info).collect();
+        let mut inputs: Vec<_> = self.artifacts.iter().map(info).collect();
         inputs.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(inputs)
     }
@@ -117,13 +113,10 @@ impl State {
         }
         let folded = name.to_ascii_lowercase();
         let staged = self
-            .artifacts()
+            .artifacts
             .iter()
             .filter_map(|artifact| artifact.staged_path.as_deref());
-        let reserved = self
-            .stage
-            .iter()
-            .flat_map(|stage| stage.reserved.iter().map(String::as_str));
+        let reserved = self.reserved.iter().map(String::as_str);
         let first = folded.split('/').next().unwrap_or_default();
         let is_taken = |taken: &str| {
             let taken = taken.to_ascii_lowercase();
@@ -138,7 +131,7 @@ impl State {
     /// Checks the limits with a file of `bytes` more under `name`.
     fn check_room(&self, name: &str, bytes: u64) -> wasmtime::Result<()> {
         let (files, used) = self.output.count_without(name);
-        let (files_max, bytes_max) = (self.limits.output_files, self.limits.output_bytes);
+        let (files_max, bytes_max) = (self.new.limits.output_files, self.new.limits.output_bytes);
         if files >= files_max {
             return Err(Stop::trap(Passed::fixed(
                 "output-files",

@@ -1,34 +1,27 @@
-//! The import `http`: requests to this machine, granted, or to the server of the smoke test.
+//! The imports `http` and `upload`: requests that the port checks hop by hop against this plugin's grants.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use dlm_core::ports::http::{HttpError, HttpMethod, HttpRequest};
+use dlm_core::http_rule::{HostPattern, HttpRule, Scheme};
+use dlm_core::ports::guest_http::{GuestBody, GuestHttpError, GuestMethod, GuestRequest, GuestResponse, SecretHeader};
 use wasmtime::component::Resource;
 
-use super::wit::http;
+use super::files::Input;
 use super::wit::types::Field;
+use super::wit::{http, upload};
 use super::{Phase, State, Stop, WitError, denied};
 use crate::limits::{LimitName, Passed, size};
 use crate::terminal::{cut, inert_line};
-use crate::url::Url;
 
 /// Used when the guest names no time.
-const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(120);
 /// Most bytes of one read.
 const READ_BYTES_MAX: u32 = 1 << 20;
 /// Longest address shown in a refusal.
 const SHOWN_BYTES_MAX: usize = 200;
 const HEADERS_MAX: usize = 64;
-/// Headers that a guest may not set, because they decide where or how the request goes.
-const HEADERS_REFUSED: [&str; 7] = [
-    "host",
-    "connection",
-    "transfer-encoding",
-    "content-length",
-    "te",
-    "upgrade",
-    "user-agent",
-];
+const REDIRECTS_MAX: u8 = 5;
 
 /// An answer, read by the guest in parts.
 pub struct Response {
@@ -48,117 +41,170 @@ impl Response {
     }
 }
 
+/// The rule that reaches a server which the host itself started on this machine.
+pub(crate) fn server_rule(port: u16) -> HttpRule {
+    HttpRule {
+        scheme: Scheme::Http,
+        host: HostPattern::Address(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        port,
+        prefix: String::new(),
+        is_typed: true,
+    }
+}
+
 impl State {
-    /// Builds the request of a guest, refusing what it may not send.
-    fn checked(&self, request: http::Request) -> Result<HttpRequest, WitError> {
-        let shown = inert_line(&cut(&request.url, SHOWN_BYTES_MAX));
-        let url = Url::parse(&request.url).filter(|_| matches!(self.phase, Phase::Install | Phase::Smoke));
-        let is_server = |url: &Url| self.phase == Phase::Smoke && self.server_port == Some(url.port);
-        let Some(url) = url.filter(|url| is_server(url) || self.grants.allows_http(url)) else {
-            let message = match self.phase {
-                Phase::Open | Phase::Prepare => "no request is made before `install`",
-                Phase::Install | Phase::Smoke => "a target reaches `http://127.0.0.1:<port>` only, where it is granted",
-            };
-            return Err(denied(format!("http:{shown}"), message.to_owned()));
-        };
-        if request.follow_redirects != 0 {
-            return Err(WitError::Unsupported(
-                "redirects are not followed for targets".to_owned(),
-            ));
+    /// Where requests may go now.
+    fn rules(&self) -> Vec<HttpRule> {
+        let mut rules = self.new.grants.http_rules();
+        if self.phase == Phase::Smoke {
+            rules.extend(self.server_port.map(server_rule));
         }
-        let method = match request.method {
-            http::Method::Get => HttpMethod::Get,
-            http::Method::Post => HttpMethod::Post,
-            http::Method::Put => HttpMethod::Put,
-            http::Method::Head | http::Method::Patch | http::Method::Delete => {
-                return Err(WitError::Unsupported(
-                    "targets send GET, POST and PUT requests only".to_owned(),
-                ));
-            }
-        };
+        rules
+    }
+
+    /// Builds the request of a guest; where it may go is the port's to check.
+    fn request(&self, request: http::Request, body: GuestBody) -> Result<GuestRequest, WitError> {
+        self.check_outside(|| format!("http:{}", inert_line(&cut(&request.url, SHOWN_BYTES_MAX))))?;
+        if request.headers.len() + request.secret_headers.len() > HEADERS_MAX {
+            return Err(WitError::InvalidInput(format!("more than {HEADERS_MAX} headers")));
+        }
+        if request.follow_redirects > REDIRECTS_MAX {
+            return Err(WitError::InvalidInput(format!("more than {REDIRECTS_MAX} redirects")));
+        }
+        let secret_headers = request.secret_headers.iter().map(|header| self.secret_header(header));
         let timeout = request
             .timeout_ms
             .map_or(TIMEOUT_DEFAULT, |ms| Duration::from_millis(u64::from(ms)));
-        let mut headers = checked_headers(request.headers)?;
-        headers.push(("user-agent".to_owned(), self.user_agent()));
-        Ok(HttpRequest {
-            method,
-            url: format!("http://127.0.0.1:{}{}", url.port, url.path),
-            headers,
-            body: request.body,
+        Ok(GuestRequest {
+            method: method(request.method),
+            secret_headers: secret_headers.collect::<Result<_, _>>()?,
+            url: request.url,
+            headers: request
+                .headers
+                .into_iter()
+                .map(|field| (field.name, field.value))
+                .collect(),
+            body,
             timeout: timeout.min(self.wall_left()),
-            response_bytes_max: self.limits.response_bytes,
+            follow_redirects: request.follow_redirects,
+            response_bytes_max: self.new.limits.response_bytes,
+            user_agent: format!(
+                "dlm/{} (plugin {}/{})",
+                self.new.facts.host_version, self.new.plugin, self.new.version
+            ),
         })
     }
 
-    fn user_agent(&self) -> String {
-        format!(
-            "dlm/{} (plugin {}/{})",
-            self.facts.host_version, self.plugin, self.version
-        )
+    fn secret_header(&self, header: &http::SecretHeader) -> Result<SecretHeader, WitError> {
+        let secret = self
+            .table
+            .get(&header.secret)
+            .map_err(|error| WitError::InvalidInput(error.to_string()))?;
+        Ok(SecretHeader {
+            name: header.name.clone(),
+            value: format!("{}{}{}", header.prefix, secret.value(), header.suffix),
+            secret: secret.name().to_owned(),
+            hosts: self.new.grants.secret_hosts(secret.name()),
+        })
     }
-}
 
-fn checked_headers(headers: Vec<Field>) -> Result<Vec<(String, String)>, WitError> {
-    if headers.len() > HEADERS_MAX {
-        return Err(WitError::InvalidInput(format!("more than {HEADERS_MAX} headers")));
-    }
-    let check = |field: Field| {
-        let name = field.name.to_ascii_lowercase();
-        let is_name = !name.is_empty()
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-        let is_value = field
-            .value
-            .bytes()
-            .all(|byte| byte == b' ' || byte == b'\t' || byte.is_ascii_graphic());
-        let is_refused = HEADERS_REFUSED.contains(&name.as_str()) || name.starts_with("proxy-");
-        if is_name && is_value && !is_refused {
-            return Ok((name, field.value));
-        }
-        Err(WitError::InvalidInput(format!(
-            "the header `{}` may not be set",
-            inert_line(&name)
-        )))
-    };
-    headers.into_iter().map(check).collect()
-}
-
-impl http::Host for State {
-    fn send(&mut self, request: http::Request) -> wasmtime::Result<Result<Resource<Response>, WitError>> {
-        let request = match self.checked(request) {
+    fn exchange(
+        &mut self,
+        request: http::Request,
+        body: GuestBody,
+    ) -> wasmtime::Result<Result<Resource<Response>, WitError>> {
+        let request = match self.request(request, body) {
             Ok(request) => request,
             Err(error) => return Ok(Err(error)),
         };
-        let allowed = self.limits.requests;
-        if self.requests >= allowed {
+        let allowed = self.new.limits.requests;
+        if self.uses.requests >= allowed {
             let text = format!("{allowed} requests");
             return Err(Stop::trap(Passed::raisable(LimitName::Requests, allowed, text)));
         }
-        self.requests += 1;
-        let answer = self.in_host(|state| state.ports.http.send(&request));
+        self.uses.requests += 1;
+        let rules = self.rules();
+        let answer = self.in_host(|state| {
+            let ports = &state.new.ports;
+            ports.http.send(&request, &rules, &ports.cancel)
+        });
         match answer {
-            Ok(answer) => {
-                let field = |(name, value)| Field { name, value };
-                Ok(Ok(self.table.push(Response {
-                    status: answer.status,
-                    headers: answer.headers.into_iter().map(field).collect(),
-                    url: request.url,
-                    body: answer.body,
-                    read: 0,
-                })?))
-            }
-            Err(HttpError::TooLarge { limit_bytes, .. }) => {
-                let text = format!("{} of answer to one request", size(limit_bytes));
-                Err(Stop::trap(Passed::raisable(LimitName::Response, limit_bytes, text)))
-            }
-            Err(error @ HttpError::Timeout { .. }) => Ok(Err(WitError::TimedOut(error.to_string()))),
-            Err(error @ (HttpError::NotAllowed { .. } | HttpError::BadUrl { .. })) => {
-                Ok(Err(denied(format!("http:{}", request.url), error.to_string())))
-            }
-            Err(error) => Ok(Err(WitError::Unavailable(error.to_string()))),
+            Ok(answer) => Ok(Ok(self.keep(answer)?)),
+            Err(error) => failed(error),
         }
+    }
+
+    fn keep(&mut self, answer: GuestResponse) -> wasmtime::Result<Resource<Response>> {
+        self.uses.request_bytes = self.uses.request_bytes.saturating_add(answer.body.len() as u64);
+        let field = |(name, value)| Field { name, value };
+        Ok(self.table.push(Response {
+            status: answer.status,
+            headers: answer.headers.into_iter().map(field).collect(),
+            url: answer.url,
+            body: answer.body,
+            read: 0,
+        })?)
+    }
+}
+
+/// An exchange that gave no answer, in the guest's terms; limits and Ctrl-C end the call instead.
+fn failed(error: GuestHttpError) -> wasmtime::Result<Result<Resource<Response>, WitError>> {
+    match error {
+        GuestHttpError::TooLarge { limit_bytes, .. } => {
+            let text = format!("{} of answer to one request", size(limit_bytes));
+            Err(Stop::trap(Passed::raisable(LimitName::Response, limit_bytes, text)))
+        }
+        GuestHttpError::Cancelled => Err(wasmtime::Error::new(Stop::Cancelled)),
+        GuestHttpError::TimedOut { .. } => Ok(Err(WitError::TimedOut(error.to_string()))),
+        GuestHttpError::Denied { capability, message } => Ok(Err(denied(capability, message))),
+        GuestHttpError::Invalid(message) => Ok(Err(WitError::InvalidInput(message))),
+        GuestHttpError::Unreachable { .. } => Ok(Err(WitError::Unavailable(error.to_string()))),
+    }
+}
+
+fn method(method: http::Method) -> GuestMethod {
+    match method {
+        http::Method::Get => GuestMethod::Get,
+        http::Method::Head => GuestMethod::Head,
+        http::Method::Post => GuestMethod::Post,
+        http::Method::Put => GuestMethod::Put,
+        http::Method::Patch => GuestMethod::Patch,
+        http::Method::Delete => GuestMethod::Delete,
+    }
+}
+
+impl http::Host for State {
+    fn send(&mut self, mut request: http::Request) -> wasmtime::Result<Result<Resource<Response>, WitError>> {
+        let body = GuestBody::Bytes(std::mem::take(&mut request.body));
+        self.exchange(request, body)
+    }
+}
+
+impl upload::Host for State {
+    fn send_file(
+        &mut self,
+        request: http::Request,
+        source: Resource<Input>,
+        offset: u64,
+        length: u64,
+    ) -> wasmtime::Result<Result<Resource<Response>, WitError>> {
+        if !request.body.is_empty() {
+            let message = "a request that sends a file has no body of its own";
+            return Ok(Err(WitError::InvalidInput(message.to_owned())));
+        }
+        let artifact = &self.table.get(&source)?.artifact;
+        if offset.checked_add(length).is_none_or(|end| end > artifact.size) {
+            return Ok(Err(WitError::InvalidInput(format!(
+                "bytes {offset} to {offset} + {length} are not all in `{}`, which has {}",
+                artifact.name, artifact.size
+            ))));
+        }
+        let body = GuestBody::File {
+            path: artifact.path.clone(),
+            offset,
+            length,
+        };
+        self.exchange(request, body)
     }
 }
 

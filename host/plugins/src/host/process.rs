@@ -5,8 +5,8 @@ use std::time::Duration;
 use dlm_core::ports::process::{Command, ProcessError};
 
 use super::wit::process;
-use super::{Phase, State, Stop, WitError, denied};
-use crate::capability::{ExecArgument, exec_text};
+use super::{State, Stop, WitError, denied};
+use crate::capability::{Capability, ExecArgument, exec_text, split_words};
 use crate::limits::{LimitName, PROCESS_TIME_MAX, Passed};
 use crate::terminal::inert_line;
 
@@ -15,35 +15,60 @@ const ARGUMENTS_MAX: usize = 256;
 const ARGUMENT_BYTES_MAX: usize = 128 * 1024;
 
 impl State {
-    /// Refuses programs outside the phases that have them.
-    fn check_phase(&self, program: &str) -> Result<(), WitError> {
-        match self.phase {
-            Phase::Install | Phase::Smoke => Ok(()),
-            Phase::Open | Phase::Prepare => Err(denied(
-                format!("exec:{}", inert_line(program)),
-                "no program runs before `install`".to_owned(),
-            )),
-        }
-    }
-
     fn command(&self, request: &process::Command) -> Result<Command, WitError> {
-        self.check_phase(&request.program)?;
-        expand(self, &request.program, &request.arguments, &[]).and_then(|(program, arguments)| {
-            Ok(Command {
-                program,
-                arguments,
-                env: checked_env(&request.env)?,
-                directory: self.directory()?,
-                stdin: request.stdin.clone(),
-            })
+        let program = request.program.as_str();
+        self.check_outside(|| format!("exec:{}", inert_line(program)))?;
+        let (path, arguments) = expand(self, program, &request.arguments, &[])?;
+        let mut env = checked_env(&request.env)?;
+        env.extend(self.secret_env(program, &request.secret_env)?);
+        let is_typed = self.is_typed_program(program);
+        Ok(Command {
+            program: path,
+            arguments,
+            env,
+            // What the user typed runs where and as it would from the shell.
+            directory: match &self.directory {
+                Some(directory) if !is_typed => directory.clone(),
+                _ => self.new.facts.directory.clone(),
+            },
+            is_inheriting: is_typed,
+            stdin: request.stdin.clone(),
         })
     }
 
-    fn directory(&self) -> Result<std::path::PathBuf, WitError> {
-        let stage = self.stage.as_ref();
-        stage
-            .map(|stage| stage.directory.clone())
-            .ok_or_else(|| WitError::Failed("there is no export directory yet".to_owned()))
+    fn secret_env(&self, program: &str, list: &[process::SecretEnv]) -> Result<Vec<(String, String)>, WitError> {
+        let one = |entry: &process::SecretEnv| {
+            let secret = self
+                .table
+                .get(&entry.secret)
+                .map_err(|error| WitError::InvalidInput(error.to_string()))?;
+            if !self.new.grants.secret_for_program(secret.name(), program) {
+                let capability = format!("secret:{}@exec:{}", secret.name(), inert_line(program));
+                return Err(denied(capability, "the secret may not go to this program".to_owned()));
+            }
+            let name = super::wit::types::Field {
+                name: entry.name.clone(),
+                value: String::new(),
+            };
+            checked_env(&[name])?;
+            Ok((entry.name.clone(), secret.value().to_owned()))
+        };
+        list.iter().map(one).collect()
+    }
+
+    /// Says whether the program is the one of the command that the user typed as the plugin's argument.
+    fn is_typed_program(&self, program: &str) -> bool {
+        self.new.grants.holds(&Capability::ExecArgument)
+            && split_words(&self.new.argument).is_some_and(|words| words.first().is_some_and(|word| word == program))
+    }
+
+    /// Where a program is. A typed one may be a path, read from the user's own folder.
+    fn find_program(&self, program: &str) -> Option<std::path::PathBuf> {
+        if program.contains('/') && self.is_typed_program(program) {
+            let path = self.new.facts.directory.join(program);
+            return path.is_file().then_some(path);
+        }
+        self.new.ports.process.find(program)
     }
 }
 
@@ -80,7 +105,7 @@ pub(crate) fn expand(
             _ => ExecArgument::Path,
         })
         .collect();
-    if !state.grants.allows_exec(program, &matched) {
+    if !state.new.grants.allows_exec(program, &matched) {
         let capability = inert_line(&exec_text(program, &matched));
         return Err(denied(capability, "this command line is not granted".to_owned()));
     }
@@ -92,8 +117,7 @@ pub(crate) fn expand(
             "the arguments are too long or hold a zero byte".to_owned(),
         ));
     }
-    let found = state.ports.process.find(program);
-    let path = found.ok_or_else(|| WitError::Unavailable(format!("the program `{program}` is not installed")))?;
+    let path = state.find_program(program).ok_or_else(|| missing(program))?;
     Ok((path, texts))
 }
 
@@ -101,9 +125,9 @@ pub(crate) fn expand(
 fn spelled(state: &State, argument: &process::Argument) -> Result<String, WitError> {
     let output = |name: &str| {
         let is_known = state.output.holds(name);
-        let stage = state.stage.as_ref().filter(|_| is_known);
-        stage
-            .map(|stage| stage.directory.join(name).to_string_lossy().into_owned())
+        let directory = state.directory.as_ref().filter(|_| is_known);
+        directory
+            .map(|directory| directory.join(name).to_string_lossy().into_owned())
             .ok_or_else(|| WitError::NotFound(format!("no file `{}` was written", inert_line(name))))
     };
     match argument {
@@ -139,22 +163,23 @@ pub(crate) fn checked_env(fields: &[super::wit::types::Field]) -> Result<Vec<(St
     fields.iter().map(check).collect()
 }
 
+fn missing(program: &str) -> WitError {
+    WitError::Unavailable(format!("the program `{}` is not installed", inert_line(program)))
+}
+
 impl process::Host for State {
     fn which(&mut self, program: String) -> wasmtime::Result<Result<String, WitError>> {
-        if let Err(error) = self.check_phase(&program) {
+        let capability = || format!("exec:{}", inert_line(&program));
+        if let Err(error) = self.check_outside(capability) {
             return Ok(Err(error));
         }
-        if !self.grants.knows_program(&program) {
-            let capability = format!("exec:{}", inert_line(&program));
-            return Ok(Err(denied(capability, "this program is not granted".to_owned())));
+        if !self.new.grants.knows_program(&program) {
+            return Ok(Err(denied(capability(), "this program is not granted".to_owned())));
         }
-        let found = self.in_host(|state| state.ports.process.find(&program));
-        Ok(match found {
-            Some(path) => Ok(path.to_string_lossy().into_owned()),
-            None => Err(WitError::Unavailable(format!(
-                "the program `{program}` is not installed"
-            ))),
-        })
+        let found = self.in_host(|state| state.find_program(&program));
+        Ok(found
+            .map(|path| path.to_string_lossy().into_owned())
+            .ok_or_else(|| missing(&program)))
     }
 
     fn run(&mut self, request: process::Command) -> wasmtime::Result<Result<process::Finished, WitError>> {
@@ -162,17 +187,20 @@ impl process::Host for State {
             Ok(command) => command,
             Err(error) => return Ok(Err(error)),
         };
-        let allowed = self.limits.process_runs;
-        if self.process_runs >= allowed {
+        let allowed = self.new.limits.process_runs;
+        if self.uses.process_runs >= allowed {
             let text = format!("{allowed} program runs");
             return Err(Stop::trap(Passed::raisable(LimitName::Process, allowed, text)));
         }
-        self.process_runs += 1;
+        self.uses.process_runs += 1;
         let asked = request
             .timeout_ms
             .map_or(PROCESS_TIME_MAX, |ms| Duration::from_millis(u64::from(ms)));
         let timeout = asked.min(PROCESS_TIME_MAX).min(self.wall_left());
-        let finished = self.in_host(|state| state.ports.process.run(&command, timeout, &state.ports.cancel));
+        let finished = self.in_host(|state| {
+            let ports = &state.new.ports;
+            ports.process.run(&command, timeout, &ports.cancel)
+        });
         match finished {
             Ok(finished) => Ok(Ok(process::Finished {
                 status: finished.status,

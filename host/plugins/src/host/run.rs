@@ -1,13 +1,14 @@
-//! The imports without authority: `run`, `log`, `progress`, `config`; and `secrets`, which are never granted to a target.
+//! The imports without authority: `run`, `log`, `progress`.
 
 use dlm_core::Event;
 use dlm_core::event::Progress;
 use wasmtime::component::Resource;
 
-use super::wit::{config, log, progress, run, secrets, types};
-use super::{State, WitError, denied};
+use super::State;
+use super::wit::{log, progress, run, types};
+use crate::capability::Capability;
 use crate::limits::{BARS_MAX, LOG_LINE_BYTES_MAX, LOG_LINES_MAX};
-use crate::source::LogLevel;
+use crate::ports::LogLevel;
 use crate::terminal::{cut, inert_line};
 
 /// The version of the contract that this host implements.
@@ -46,16 +47,26 @@ impl Log {
 
 impl types::Host for State {}
 
+impl State {
+    /// The start of the run; the real time with the grant `clock`.
+    fn unix_ms(&self) -> u64 {
+        match self.new.ports.clock {
+            Some(now) if self.new.grants.holds(&Capability::Clock) => now(),
+            _ => self.new.facts.unix_ms,
+        }
+    }
+}
+
 impl run::Host for State {
     fn get(&mut self) -> wasmtime::Result<run::Info> {
         Ok(run::Info {
-            plugin_name: self.plugin.clone(),
-            plugin_version: self.version.clone(),
-            host_version: self.facts.host_version.clone(),
+            plugin_name: self.new.plugin.clone(),
+            plugin_version: self.new.version.clone(),
+            host_version: self.new.facts.host_version.clone(),
             api_version: API_VERSION.to_owned(),
-            seed: self.facts.seed,
-            unix_ms: self.facts.unix_ms,
-            dry_run: self.facts.is_dry_run,
+            seed: self.new.facts.seed,
+            unix_ms: self.unix_ms(),
+            dry_run: self.new.facts.is_dry_run,
         })
     }
 }
@@ -66,27 +77,38 @@ impl log::Host for State {
     }
 
     fn write(&mut self, level: log::Level, message: String, fields: Vec<types::Field>) -> wasmtime::Result<()> {
-        self.in_host(|state| {
-            let level = host_level(level);
-            if level < state.log.level {
-                return;
-            }
-            let mut line = cut(&message, LOG_LINE_BYTES_MAX);
-            for field in fields {
-                let room = LOG_LINE_BYTES_MAX.saturating_sub(line.len());
-                line.push_str(&cut(&format!(" {}={}", field.name, field.value), room));
-            }
-            let bytes = state.log.bytes.saturating_add(line.len() as u64);
-            if bytes > state.limits.log_bytes || state.log.lines >= LOG_LINES_MAX {
-                state.log.dropped += 1;
-                return;
-            }
-            state.log.bytes = bytes;
-            state.log.lines += 1;
-            let line = inert_line(&line);
-            state.log.take(level, line, &state.plugin, &*state.ports.progress);
-        });
+        self.in_host(|state| state.log_line(host_level(level), &message, &fields));
         Ok(())
+    }
+}
+
+impl State {
+    /// Keeps a line that a guest printed.
+    pub(crate) fn print(&mut self, line: &str) {
+        self.log_line(LogLevel::Info, line, &[]);
+    }
+
+    fn log_line(&mut self, level: LogLevel, message: &str, fields: &[types::Field]) {
+        let state = self;
+        if level < state.log.level {
+            return;
+        }
+        let mut line = cut(message, LOG_LINE_BYTES_MAX);
+        for field in fields {
+            let room = LOG_LINE_BYTES_MAX.saturating_sub(line.len());
+            line.push_str(&cut(&format!(" {}={}", field.name, field.value), room));
+        }
+        let bytes = state.log.bytes.saturating_add(line.len() as u64);
+        if bytes > state.new.limits.log_bytes || state.log.lines >= LOG_LINES_MAX {
+            state.log.dropped += 1;
+            return;
+        }
+        state.log.bytes = bytes;
+        state.log.lines += 1;
+        let line = inert_line(&line);
+        state
+            .log
+            .take(level, line, &state.new.plugin, &*state.new.ports.progress);
     }
 }
 
@@ -108,7 +130,7 @@ pub struct Bar {
 
 impl progress::Host for State {
     fn cancelled(&mut self) -> wasmtime::Result<bool> {
-        Ok(self.ports.cancel.is_cancelled())
+        Ok(self.new.ports.cancel.is_cancelled())
     }
 }
 
@@ -118,7 +140,7 @@ impl progress::HostBar for State {
         let is_shown = self.bars <= BARS_MAX;
         let phase = is_shown.then(|| inert_line(&cut(&label, LOG_LINE_BYTES_MAX)));
         if let Some(phase) = &phase {
-            self.ports.progress.event(Event::PhaseStarted {
+            self.new.ports.progress.event(Event::PhaseStarted {
                 phase: phase.clone(),
                 total,
                 unit: "",
@@ -132,7 +154,7 @@ impl progress::HostBar for State {
         bar.done = bar.done.saturating_add(by);
         if let Some(phase) = bar.phase.clone() {
             let done = bar.done;
-            self.ports.progress.event(Event::PhaseAdvanced { phase, done });
+            self.new.ports.progress.event(Event::PhaseAdvanced { phase, done });
         }
         Ok(())
     }
@@ -147,44 +169,8 @@ impl progress::HostBar for State {
         let bar = self.table.delete(bar)?;
         self.bars = self.bars.saturating_sub(1);
         if let Some(phase) = bar.phase {
-            self.ports.progress.event(Event::PhaseEnded { phase });
+            self.new.ports.progress.event(Event::PhaseEnded { phase });
         }
-        Ok(())
-    }
-}
-
-impl config::Host for State {
-    /// The built-in targets declare no settings, so there is none to find.
-    fn get(&mut self, _key: String) -> wasmtime::Result<Option<config::Value>> {
-        Ok(None)
-    }
-
-    fn all(&mut self) -> wasmtime::Result<Vec<(String, config::Value)>> {
-        Ok(Vec::new())
-    }
-}
-
-/// A secret. No grant gives one to a target, so none is ever made.
-pub enum Secret {}
-
-impl secrets::Host for State {
-    fn get(&mut self, name: String) -> wasmtime::Result<Result<Resource<Secret>, WitError>> {
-        let capability = format!("secret:{}", inert_line(&name));
-        Ok(Err(denied(capability, "secrets are not given to targets".to_owned())))
-    }
-}
-
-impl secrets::HostSecret for State {
-    fn name(&mut self, secret: Resource<Secret>) -> wasmtime::Result<String> {
-        match *self.table.get(&secret)? {}
-    }
-
-    fn reveal(&mut self, secret: Resource<Secret>) -> wasmtime::Result<Result<String, WitError>> {
-        match *self.table.get(&secret)? {}
-    }
-
-    fn drop(&mut self, secret: Resource<Secret>) -> wasmtime::Result<()> {
-        self.table.delete(secret)?;
         Ok(())
     }
 }

@@ -119,7 +119,7 @@ impl Found {
 #[derive(Debug)]
 pub struct Finder {
     places: Places,
-    lock: std::cell::OnceCell<Lock>,
+    lock: std::sync::OnceLock<Lock>,
 }
 
 impl Finder {
@@ -127,7 +127,7 @@ impl Finder {
     pub fn new(places: Places) -> Finder {
         Finder {
             places,
-            lock: std::cell::OnceCell::new(),
+            lock: std::sync::OnceLock::new(),
         }
     }
 
@@ -355,12 +355,18 @@ fn inside(builtin: &Builtin) -> Result<Found, ManageError> {
         plugin: builtin.name.to_owned(),
     })?;
     let manifest = Manifest::of_component(builtin.wasm).map_err(|bad| ManageError::manifest(path, bad))?;
+    // What a plugin inside dlm asks for is what it gets: its manifest is part of the pinned bytes.
+    let granted = manifest
+        .requests
+        .iter()
+        .map(|request| request.capability.clone())
+        .collect();
     Ok(Found {
         manifest,
         sha256: found,
         origin: Origin::Builtin,
         path: None,
-        granted: builtin.grants.iter().map(|text| (*text).to_owned()).collect(),
+        granted,
         argument: String::new(),
         has_manifest: true,
         code: Code::Embedded(builtin.wasm),

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use dlm_core::ports::http::{HttpMethod, HttpRequest};
+use dlm_core::ports::guest_http::{GuestBody, GuestMethod, GuestRequest};
 use dlm_core::ports::target::TargetSmoke;
 use serde_json::{Value, json};
 
+use super::own_request;
 use crate::error::PluginError;
+use crate::host::server_rule;
 use crate::target::{PluginTarget, short};
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
@@ -18,14 +20,14 @@ const MODEL_DEFAULT: &str = "dlm-smoke";
 /// Asks `Hello.` and takes the first line of the answer.
 pub(crate) fn ask(target: &PluginTarget, port: u16) -> Result<TargetSmoke, PluginError> {
     let failed = |message: String| PluginError::Smoke {
-        who: target.loaded.store.data().who(),
+        who: target.running.store.data().who(),
         message,
     };
-    let (_, models) = exchange(target, port, HttpMethod::Get, "/v1/models", None).map_err(failed)?;
+    let (_, models) = exchange(target, port, GuestMethod::Get, "/v1/models", None).map_err(failed)?;
     let model = models["data"][0]["id"].as_str().unwrap_or(MODEL_DEFAULT);
     let question = json!({"model": model, "messages": [{"role": "user", "content": "Hello."}]});
     let path = "/v1/chat/completions";
-    let (status, answer) = exchange(target, port, HttpMethod::Post, path, Some(&question)).map_err(failed)?;
+    let (status, answer) = exchange(target, port, GuestMethod::Post, path, Some(&question)).map_err(failed)?;
     if status != 200 {
         return Err(failed(format!("the server answered with status {status}")));
     }
@@ -54,19 +56,22 @@ fn content(content: &Value) -> String {
 fn exchange(
     target: &PluginTarget,
     port: u16,
-    method: HttpMethod,
+    method: GuestMethod,
     path: &str,
     body: Option<&Value>,
 ) -> Result<(u16, Value), String> {
-    let request = HttpRequest {
+    let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+    let request = GuestRequest {
         method,
         url: format!("http://127.0.0.1:{port}{path}"),
         headers: vec![("content-type".to_owned(), "application/json".to_owned())],
-        body: body.map(|body| body.to_string().into_bytes()).unwrap_or_default(),
+        body: GuestBody::Bytes(body),
         timeout: ANSWER_TIMEOUT,
         response_bytes_max: ANSWER_BYTES_MAX,
+        ..own_request(target)
     };
-    let answer = target.loaded.store.data().ports.http.send(&request);
+    let ports = &target.running.store.data().new.ports;
+    let answer = ports.http.send(&request, &[server_rule(port)], &ports.cancel);
     let answer = answer.map_err(|error| error.to_string())?;
     let json = serde_json::from_slice(&answer.body).map_err(|error| format!("the answer is not JSON: {error}"))?;
     Ok((answer.status, json))

@@ -1,51 +1,52 @@
 //! Ports that record what they were asked, and the test guest.
 
-use std::cell::RefCell;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dlm_core::event::Progress;
-use dlm_core::ports::http::{Http, HttpError, HttpRequest, HttpResponse};
+use dlm_core::http_rule::{HttpRule, ParsedUrl};
+use dlm_core::ports::guest_http::{GuestHttp, GuestHttpError, GuestRequest, GuestResponse};
+use dlm_core::ports::model::NoModels;
 use dlm_core::ports::process::{Command, Finished, Process, ProcessError, Running};
+use dlm_core::ports::secrets::NoSecrets;
 use dlm_core::ports::target::{Artifact, ArtifactKind, Stage};
 use dlm_core::{Cancel, Event};
-use dlm_plugins::{GrantFlags, Limits, LogLevel, Ports, RunFacts, TARGET_LIMITS, Targets};
+use dlm_plugins::{Compile, GrantFlags, Limits, LogLevel, Plugins, Ports, RunFacts, TARGET_LIMITS};
 
 /// The port that every fake server gets.
 pub const PORT: u16 = 4711;
 
 pub const TEST_TARGET: &[u8] = include_bytes!("../../../../tests/guests/test-target/plugin.wasm");
 
-type Answer<I, O> = Box<dyn Fn(&I) -> O>;
+type Answer<I, O> = Box<dyn Fn(&I) -> O + Send>;
 
 /// Programs that are there, what they answer, and what was run.
 pub struct FakeProcess {
-    pub programs: RefCell<Vec<&'static str>>,
-    pub ran: RefCell<Vec<Vec<String>>>,
-    pub answer: RefCell<Answer<Vec<String>, Finished>>,
+    pub programs: Mutex<Vec<&'static str>>,
+    pub ran: Mutex<Vec<Vec<String>>>,
+    pub answer: Mutex<Answer<Vec<String>, Finished>>,
     /// Exit status of every started server; nothing for one that stays.
-    pub server_status: RefCell<Option<i32>>,
+    pub server_status: Mutex<Option<i32>>,
 }
 
 impl Process for FakeProcess {
     fn find(&self, program: &str) -> Option<PathBuf> {
-        let is_there = self.programs.borrow().contains(&program);
+        let is_there = self.programs.lock().unwrap().contains(&program);
         is_there.then(|| Path::new("/fake/bin").join(program))
     }
 
     fn run(&self, command: &Command, _timeout: Duration, _cancel: &Cancel) -> Result<Finished, ProcessError> {
         let words = words(command);
-        self.ran.borrow_mut().push(words.clone());
-        Ok((self.answer.borrow())(&words))
+        self.ran.lock().unwrap().push(words.clone());
+        Ok((self.answer.lock().unwrap())(&words))
     }
 
     fn start(&self, command: &Command) -> Result<Box<dyn Running>, ProcessError> {
-        self.ran.borrow_mut().push(words(command));
+        self.ran.lock().unwrap().push(words(command));
         Ok(Box::new(FakeServer {
             program: command.program.clone(),
-            status: *self.server_status.borrow(),
+            status: *self.server_status.lock().unwrap(),
         }))
     }
 }
@@ -81,21 +82,30 @@ impl Running for FakeServer {
     }
 }
 
-type HttpAnswer = Box<dyn Fn(&HttpRequest) -> (u16, String) + Send>;
+type HttpAnswer = Box<dyn Fn(&GuestRequest) -> (u16, String) + Send>;
 
 /// Answers by a function, and keeps the requests.
 pub struct FakeHttp {
-    pub sent: Mutex<Vec<HttpRequest>>,
+    pub sent: Mutex<Vec<GuestRequest>>,
     pub answer: Mutex<HttpAnswer>,
 }
 
-impl Http for FakeHttp {
-    fn send(&self, request: &HttpRequest) -> Result<HttpResponse, HttpError> {
+impl GuestHttp for FakeHttp {
+    /// Checks the address as the real port does; the rest of its checks have their tests beside it.
+    fn send(&self, request: &GuestRequest, rules: &[HttpRule], _: &Cancel) -> Result<GuestResponse, GuestHttpError> {
+        let url = ParsedUrl::parse(&request.url).map_err(|error| GuestHttpError::Invalid(error.to_string()))?;
+        if !rules.iter().any(|rule| rule.covers(&url)) {
+            return Err(GuestHttpError::Denied {
+                capability: format!("http:{}", request.url),
+                message: "no rule allows it".to_owned(),
+            });
+        }
         self.sent.lock().unwrap().push(request.clone());
         let (status, body) = (self.answer.lock().unwrap())(request);
-        Ok(HttpResponse {
+        Ok(GuestResponse {
             status,
             headers: Vec::new(),
+            url: request.url.clone(),
             body: body.into_bytes(),
         })
     }
@@ -103,19 +113,19 @@ impl Http for FakeHttp {
 
 /// Keeps every event.
 #[derive(Default)]
-pub struct Recorder(pub RefCell<Vec<Event>>);
+pub struct Recorder(pub Mutex<Vec<Event>>);
 
 impl Progress for Recorder {
     fn event(&self, event: Event) {
-        self.0.borrow_mut().push(event);
+        self.0.lock().unwrap().push(event);
     }
 }
 
 /// All the fakes of one test.
 pub struct World {
-    pub process: Rc<FakeProcess>,
-    pub http: Rc<FakeHttp>,
-    pub events: Rc<Recorder>,
+    pub process: Arc<FakeProcess>,
+    pub http: Arc<FakeHttp>,
+    pub events: Arc<Recorder>,
     pub cancel: Cancel,
     pub folder: tempfile::TempDir,
 }
@@ -123,39 +133,45 @@ pub struct World {
 impl World {
     pub fn new() -> World {
         World {
-            process: Rc::new(FakeProcess {
-                programs: RefCell::new(vec!["ollama", "llama-server", "server"]),
-                ran: RefCell::default(),
-                answer: RefCell::new(Box::new(|_| finished(0, "", ""))),
-                server_status: RefCell::new(None),
+            process: Arc::new(FakeProcess {
+                programs: Mutex::new(vec!["ollama", "llama-server", "server"]),
+                ran: Mutex::default(),
+                answer: Mutex::new(Box::new(|_| finished(0, "", ""))),
+                server_status: Mutex::new(None),
             }),
-            http: Rc::new(FakeHttp {
+            http: Arc::new(FakeHttp {
                 sent: Mutex::default(),
                 answer: Mutex::new(Box::new(|_| (200, "{}".to_owned()))),
             }),
-            events: Rc::default(),
+            events: Arc::default(),
             cancel: Cancel::new(),
             folder: tempfile::tempdir().unwrap(),
         }
     }
 
-    pub fn targets(&self, flags: &GrantFlags) -> Targets {
-        let ports = Ports {
-            process: self.process.clone(),
-            http: self.http.clone(),
-            free_port: || Ok(PORT),
-            progress: self.events.clone(),
-            cancel: self.cancel.clone(),
-        };
-        Targets::new(facts(), ports, flags).unwrap()
+    pub fn targets(&self, flags: &GrantFlags) -> Plugins {
+        Plugins::new(facts(), self.ports(), Compile::InMemory, flags).unwrap()
     }
 
-    pub fn answer_http(&self, answer: impl Fn(&HttpRequest) -> (u16, String) + Send + 'static) {
+    pub fn ports(&self) -> Ports {
+        Ports {
+            process: self.process.clone(),
+            http: self.http.clone(),
+            models: Arc::new(NoModels),
+            secrets: Arc::new(NoSecrets),
+            free_port: || Ok(PORT),
+            clock: None,
+            progress: self.events.clone(),
+            cancel: self.cancel.clone(),
+        }
+    }
+
+    pub fn answer_http(&self, answer: impl Fn(&GuestRequest) -> (u16, String) + Send + 'static) {
         *self.http.answer.lock().unwrap() = Box::new(answer);
     }
 
-    pub fn answer_process(&self, answer: impl Fn(&Vec<String>) -> Finished + 'static) {
-        *self.process.answer.borrow_mut() = Box::new(answer);
+    pub fn answer_process(&self, answer: impl Fn(&Vec<String>) -> Finished + Send + 'static) {
+        *self.process.answer.lock().unwrap() = Box::new(answer);
     }
 
     /// The export directory with a base and an adapter in it.
@@ -188,7 +204,7 @@ impl World {
     }
 
     pub fn warnings(&self) -> Vec<String> {
-        let events = self.events.0.borrow();
+        let events = self.events.0.lock().unwrap();
         let texts = events.iter().filter_map(|event| match event {
             Event::Warning(text) => Some(text.clone()),
             _ => None,
@@ -204,6 +220,7 @@ pub fn facts() -> RunFacts {
         unix_ms: 951_782_400_000,
         is_dry_run: false,
         log_level: LogLevel::Warn,
+        directory: std::env::temp_dir(),
     }
 }
 

@@ -3,11 +3,15 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 
-use dlm_core::ports::http::{Http, HttpError, HttpRequest, HttpResponse};
+use dlm_core::Cancel;
+use dlm_core::http_rule::HttpRule;
+use dlm_core::ports::guest_http::{GuestBody, GuestHttp, GuestHttpError, GuestRequest, GuestResponse};
+use dlm_core::ports::model::NoModels;
+use dlm_core::ports::secrets::NoSecrets;
 use dlm_core::ports::target::{Artifact, ArtifactKind, Stage, TargetProbe, TargetSmoke, TargetSource, run_target};
-use dlm_plugins::{GrantFlags, NativeProcess, Ports, Targets};
+use dlm_plugins::{Compile, GrantFlags, NativeProcess, Plugins, Ports};
 
 use crate::fakes::{World, facts};
 use crate::targets::{WHOLE, plan};
@@ -15,9 +19,12 @@ use crate::targets::{WHOLE, plan};
 /// HTTP/1.1 with `connection: close`, enough for one answer.
 struct PlainHttp;
 
-impl Http for PlainHttp {
-    fn send(&self, request: &HttpRequest) -> Result<HttpResponse, HttpError> {
-        let unreachable = |error: std::io::Error| HttpError::Unreachable {
+impl GuestHttp for PlainHttp {
+    fn send(&self, request: &GuestRequest, _: &[HttpRule], _: &Cancel) -> Result<GuestResponse, GuestHttpError> {
+        let GuestBody::Bytes(body) = &request.body else {
+            panic!("the smoke test sends no file");
+        };
+        let unreachable = |error: std::io::Error| GuestHttpError::Unreachable {
             url: request.url.clone(),
             reason: error.to_string(),
         };
@@ -30,10 +37,10 @@ impl Http for PlainHttp {
             let head = format!(
                 "{method} /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-type: application/json\r\n\
                  content-length: {}\r\n\r\n",
-                request.body.len()
+                body.len()
             );
             stream.write_all(head.as_bytes())?;
-            stream.write_all(&request.body)?;
+            stream.write_all(body)?;
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer)?;
             Ok(answer)
@@ -46,9 +53,10 @@ impl Http for PlainHttp {
             .nth(1)
             .and_then(|status| status.parse().ok())
             .unwrap_or(0);
-        Ok(HttpResponse {
+        Ok(GuestResponse {
             status,
             headers: Vec::new(),
+            url: request.url.clone(),
             body: body.as_bytes().to_vec(),
         })
     }
@@ -73,17 +81,20 @@ fn a_real_server_answers() {
     let world = World::new();
     let search = vec![server.parent().unwrap().to_owned()];
     let ports = Ports {
-        process: Rc::new(NativeProcess::new(search, Vec::new())),
-        http: Rc::new(PlainHttp),
+        process: Arc::new(NativeProcess::new(search, Vec::new())),
+        http: Arc::new(PlainHttp),
         free_port: || {
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
                 .local_addr()
                 .map(|address| address.port())
         },
+        models: Arc::new(NoModels),
+        secrets: Arc::new(NoSecrets),
+        clock: None,
         progress: world.events.clone(),
         cancel: world.cancel.clone(),
     };
-    let targets = Targets::new(facts(), ports, &GrantFlags::default()).unwrap();
+    let targets = Plugins::new(facts(), ports, Compile::InMemory, &GrantFlags::default()).unwrap();
     let mut target = targets.open("llama-server").unwrap();
     let stage = Stage {
         directory: world.folder.path().to_owned(),

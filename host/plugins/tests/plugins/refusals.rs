@@ -33,7 +33,7 @@ fn refused(told: &str, code: &str) -> PluginFailure {
         ("test-target", "0.1.0", "target-plugin")
     );
     assert_eq!(detail.function, told.split(' ').next(), "{error}");
-    assert!(world.process.ran.borrow().is_empty(), "a program was started");
+    assert!(world.process.ran.lock().unwrap().is_empty(), "a program was started");
     assert!(world.http.sent.lock().unwrap().is_empty(), "a request was sent");
     // The host is unharmed: the same guest, told to behave, runs next.
     tell(&world, &GrantFlags::default(), "prepare nothing").unwrap();
@@ -129,8 +129,13 @@ fn written_files_are_bounded() {
 fn a_crash_is_explained() {
     let error = refused("install panic on Tuesday", "plugin::crashed");
     assert!(error.to_string().contains("told to: on Tuesday"), "{error}");
-    let error = refused("prepare recursion", "plugin::crashed");
-    assert!(error.to_string().contains("crashed in `prepare`"), "{error}");
+}
+
+#[test]
+fn deep_recursion_is_called_by_its_name() {
+    // A Rust guest exhausts its own stack first, which wasm reports as an access out of bounds.
+    let error = limited("prepare recursion", "stack", None);
+    assert!(error.to_string().contains("1 MiB of stack in `prepare`"), "{error}");
 }
 
 #[test]
@@ -204,12 +209,12 @@ fn programs_need_a_grant_a_phase_and_the_exact_words() {
         let world = World::new();
         let error = tell(&world, &go, told).unwrap_err();
         assert_eq!(error.code, "plugin::denied", "{told}: {error}");
-        assert!(world.process.ran.borrow().is_empty(), "{told}");
+        assert!(world.process.ran.lock().unwrap().is_empty(), "{told}");
     }
     let world = World::new();
     world.answer_process(|_| finished(3, "", ""));
     tell(&world, &go, "install exec server --go x").unwrap();
-    assert_eq!(*world.process.ran.borrow(), [["/fake/bin/server", "--go", "x"]]);
+    assert_eq!(*world.process.ran.lock().unwrap(), [["/fake/bin/server", "--go", "x"]]);
     assert_eq!(world.warnings(), ["test-target│ status 3"]);
 }
 
@@ -241,21 +246,20 @@ fn requests_need_a_grant_and_stay_on_this_machine() {
         "install http http://127.0.0.1:8000/v2",
         "install http http://localhost:8000/v1",
         "install http http://example.com/v1",
-        "install http http://127.0.0.1:8000@example.com/v1",
     ] {
         let world = World::new();
         let error = tell(&world, &granted, told).unwrap_err();
         assert_eq!(error.code, "plugin::denied", "{told}: {error}");
         assert!(world.http.sent.lock().unwrap().is_empty(), "{told}");
     }
+    let hidden = "install http http://127.0.0.1:8000@example.com/v1";
+    let error = tell(&World::new(), &granted, hidden).unwrap_err();
+    assert_eq!(error.code, "plugin::invalid-input", "{error}");
     let world = World::new();
     tell(&world, &granted, "install http http://127.0.0.1:8000/v1/x").unwrap();
     let sent = world.http.sent.lock().unwrap();
     assert_eq!(sent[0].url, "http://127.0.0.1:8000/v1/x");
-    assert!(sent[0].headers.contains(&(
-        "user-agent".to_owned(),
-        "dlm/1.2.3 (plugin test-target/0.1.0)".to_owned()
-    )));
+    assert_eq!(sent[0].user_agent, "dlm/1.2.3 (plugin test-target/0.1.0)");
 }
 
 #[test]
@@ -316,7 +320,7 @@ fn a_server_needs_its_grant() {
     let world = World::new();
     let error = tell(&world, &GrantFlags::default(), "smoke server-own").unwrap_err();
     assert_eq!((error.code, error.subject.as_str()), ("plugin::denied", "smoke"));
-    assert!(world.process.ran.borrow().is_empty());
+    assert!(world.process.ran.lock().unwrap().is_empty());
     let report = tell(&world, &grant("exec:server --port *"), "smoke server-own").unwrap();
     let smoke = TargetSmoke::Passed {
         detail: "status 200".to_owned(),
@@ -324,7 +328,7 @@ fn a_server_needs_its_grant() {
     assert_eq!(report.smoke, smoke);
     let port = PORT.to_string();
     assert_eq!(
-        *world.process.ran.borrow(),
+        *world.process.ran.lock().unwrap(),
         [["/fake/bin/server", "--port", port.as_str()]]
     );
 }
@@ -398,16 +402,24 @@ fn not_loaded(component: Vec<u8>, code: &str, part: &str) {
 #[test]
 fn components_that_do_not_fit_are_refused_before_they_run() {
     let small = |text: &str| wat::parse_str(text).unwrap();
-    not_loaded(small("(component)"), "plugin::wrong-kind", "exports no target");
+    not_loaded(
+        small("(component)"),
+        "plugin::wrong-kind",
+        "is no target; it exports nothing",
+    );
     for (import, code) in [
-        ("wasi:cli/environment@0.2.0", "plugin::import"),
-        ("dlm:plugin/upload@1.0.0", "plugin::import"),
+        ("wasi:keyvalue/store@0.2.0", "plugin::import"),
+        ("wasi:http/outgoing-handler@0.2.0", "plugin::import"),
+        ("wasi:cli/environment@0.3.0", "plugin::import"),
         ("dlm:plugin/log@2.0.0", "plugin::api"),
     ] {
         let text = format!("(component (import \"{import}\" (instance)))");
         not_loaded(small(&text), code, import.rsplit(['/', '@']).next().unwrap_or(import));
     }
     not_loaded(small("(component (import \"env\" (func)))"), "plugin::import", "env");
+    let model = "(component (import \"dlm:plugin/model@1.0.0\" (instance)) (instance $i) \
+                 (export \"dlm:plugin/target@1.0.0\" (instance $i)))";
+    not_loaded(small(model), "plugin::import", "which a target may not");
     let empty = "(component (instance $i) (export \"dlm:plugin/target@1.0.0\" (instance $i)))";
     not_loaded(small(empty), "plugin::malformed", "open");
     let truncated = target_component("");

@@ -1,6 +1,6 @@
 //! The llama-server target: its files, and its smoke test against a server that is played.
 
-use dlm_core::ports::http::{HttpMethod, HttpRequest};
+use dlm_core::ports::guest_http::{GuestBody, GuestMethod, GuestRequest};
 use dlm_core::ports::target::{
     PluginFailure, TargetPlan, TargetProbe, TargetRun, TargetSmoke, TargetSource, run_target,
 };
@@ -25,7 +25,7 @@ fn probed() -> TargetPlan {
 
 /// A server that renders to `tokens` and answers `answer`.
 fn serve(world: &World, tokens: &'static str, answer: &'static str) {
-    world.answer_http(move |request: &HttpRequest| {
+    world.answer_http(move |request: &GuestRequest| {
         let path = request.url.strip_prefix(&format!("http://127.0.0.1:{PORT}")).unwrap();
         let body = match path {
             "/health" => "{}".to_owned(),
@@ -123,7 +123,7 @@ fn without_template_and_adapter_the_flags_are_gone() {
     let script = world.read("llama-server_launch.sh");
     assert!(!script.contains("jinja") && !script.contains("--lora"), "{script}");
     assert!(!world.folder.path().join("chat-template.jinja").exists());
-    let ran = world.process.ran.borrow();
+    let ran = world.process.ran.lock().unwrap();
     assert_eq!(
         ran[0][3..],
         ["--ctx-size", "2048", "--host", "127.0.0.1", "--port", "4711"],
@@ -138,7 +138,7 @@ fn the_same_answer_passes() {
     let passed = smoke(&world, &probed()).unwrap();
     let detail = "same greedy answer as dlm: Me.".to_owned();
     assert_eq!(passed, TargetSmoke::Passed { detail });
-    let ran = world.process.ran.borrow();
+    let ran = world.process.ran.lock().unwrap();
     let folder = world.folder.path();
     let path = |name: &str| folder.join(name).display().to_string();
     let expected = [
@@ -160,8 +160,8 @@ fn the_same_answer_passes() {
     assert_eq!(*ran, [expected]);
     let sent = world.http.sent.lock().unwrap();
     let chat = sent.last().unwrap();
-    assert_eq!(chat.method, HttpMethod::Post);
-    let body = String::from_utf8_lossy(&chat.body);
+    assert_eq!(chat.method, GuestMethod::Post);
+    let body = text_of(chat);
     assert!(
         body.contains("\"temperature\":0") && body.contains("\"max_tokens\":16"),
         "{body}"
@@ -224,7 +224,7 @@ fn quantised_weights_need_an_answer_only() {
 #[test]
 fn no_server_program_skips_and_says_so() {
     let world = World::new();
-    world.process.programs.borrow_mut().clear();
+    world.process.programs.lock().unwrap().clear();
     let reason = "`llama-server` is not installed".to_owned();
     assert_eq!(smoke(&world, &probed()).unwrap(), TargetSmoke::Skipped { reason });
     let quiet = TargetRun {
@@ -243,14 +243,14 @@ fn no_server_program_skips_and_says_so() {
 #[test]
 fn a_server_that_ends_is_tried_twice() {
     let world = World::new();
-    *world.process.server_status.borrow_mut() = Some(7);
+    *world.process.server_status.lock().unwrap() = Some(7);
     let error = smoke(&world, &probed()).unwrap_err();
     assert!(
         error.to_string().contains("`llama-server` ended with exit status 7"),
         "{error}"
     );
     assert!(error.to_string().contains("line of the server"), "{error}");
-    assert_eq!(world.process.ran.borrow().len(), 2);
+    assert_eq!(world.process.ran.lock().unwrap().len(), 2);
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn a_denied_launch_starts_nothing() {
     let mut target = world.targets(&flags).open("llama-server").unwrap();
     let error = run_target(&mut *target, &plan(), &world.stage(), WHOLE).unwrap_err();
     assert_eq!((error.code, error.subject.as_str()), ("plugin::denied", "smoke"));
-    assert!(world.process.ran.borrow().is_empty());
+    assert!(world.process.ran.lock().unwrap().is_empty());
 }
 
 #[test]
@@ -292,7 +292,7 @@ fn the_hosts_own_chat_question_works() {
             .unwrap();
         let smoke = run_target(&mut target, &plan(), &world.stage(), WHOLE).map(|report| report.smoke);
         let sent = world.http.sent.lock().unwrap();
-        let body = String::from_utf8(sent.last().unwrap().body.clone()).unwrap();
+        let body = text_of(sent.last().unwrap());
         (smoke, body)
     };
     let models = "{\"data\": [{\"id\": \"tone\"}]}";
@@ -310,4 +310,12 @@ fn the_hosts_own_chat_question_works() {
     let (smoke, body) = ask("{}", "{\"choices\": []}");
     assert!(smoke.unwrap_err().to_string().contains("blank"));
     assert!(body.contains("dlm-smoke"), "{body}");
+}
+
+/// The body of a request as text.
+fn text_of(request: &GuestRequest) -> String {
+    match &request.body {
+        GuestBody::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        GuestBody::File { .. } => panic!("the smoke test sends no file"),
+    }
 }

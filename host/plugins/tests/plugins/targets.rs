@@ -4,6 +4,7 @@ use dlm_core::FailureKind;
 use dlm_core::ports::target::{
     PluginFailure, TargetAdapter, TargetBase, TargetChat, TargetPlan, TargetReport, TargetRun, TargetSource, run_target,
 };
+use dlm_plugins::Compile;
 use dlm_plugins::GrantFlags;
 
 use crate::fakes::{World, finished};
@@ -292,7 +293,7 @@ fn ollama_is_asked_its_version_then_creates_then_answers() {
     });
     let report = export(&world, "ollama", &plan(), WHOLE).unwrap();
     let modelfile = world.folder.path().join("Modelfile").display().to_string();
-    let ran = world.process.ran.borrow();
+    let ran = world.process.ran.lock().unwrap();
     assert_eq!(ran[0], ["/fake/bin/ollama", "--version"]);
     assert_eq!(
         ran[1],
@@ -340,7 +341,7 @@ fn each_failure_of_ollama_has_its_subject() {
     fails([good, good, (1, "")], "smoke", "exit status 1");
     fails([good, good, (0, " \n")], "smoke", "blank");
     let world = World::new();
-    world.process.programs.borrow_mut().clear();
+    world.process.programs.lock().unwrap().clear();
     let error = export(&world, "ollama", &plan(), WHOLE).unwrap_err();
     assert_eq!((error.code, error.subject.as_str()), ("plugin::unavailable", "ollama"));
     assert!(world.folder.path().join("Modelfile").exists(), "the files stay");
@@ -361,15 +362,14 @@ fn a_missing_artefact_is_named() {
 #[test]
 fn targets_are_listed_and_unknown_ones_refused() {
     let targets = World::new().targets(&GrantFlags::default());
-    assert_eq!(targets.names(), ["ollama", "llama-server"]);
+    assert_eq!(targets.names(), ["ollama", "llama-server", "vllm", "mlx-serve"]);
     assert!(targets.check("ollama").is_ok());
     let error = targets.check("olama").unwrap_err();
-    assert_eq!((error.subject.as_str(), error.kind), ("export", FailureKind::Misuse));
-    assert_eq!(
-        error.to_string(),
-        "unknown target `olama`; the targets are ollama, llama-server"
-    );
-    assert!(targets.check("vllm").unwrap_err().to_string().contains("not built yet"));
+    assert_eq!((error.code, error.kind), ("plugin::unknown", FailureKind::Misuse));
+    let shown = format!("{error} {}", error.hints.join(" "));
+    assert!(shown.contains("`olama`") && shown.contains("ollama"), "{shown}");
+    let error = targets.check("sway").unwrap_err();
+    assert_eq!(error.code, "plugin::wrong-kind", "{error}");
     let error = targets.open("ollama:extra").map(|_| ()).unwrap_err();
     assert_eq!(error.to_string(), "target `ollama` takes no argument, found `extra`");
 }
@@ -395,23 +395,15 @@ fn wrong_grants_are_refused_before_anything_is_opened() {
     for (text, part) in [
         ("ollama", "name=capability"),
         ("ollama=limit:memory=1TiB", "ceiling"),
-        ("ollama=model:current", "this version"),
+        ("ollama=everything", "no known kind"),
     ] {
         let flags = GrantFlags {
             granted: vec![text.to_owned()],
             ..GrantFlags::default()
         };
         let world = World::new();
-        let ports = dlm_plugins::Ports {
-            process: world.process.clone(),
-            http: world.http.clone(),
-            free_port: || Ok(1),
-            progress: world.events.clone(),
-            cancel: world.cancel.clone(),
-        };
-        let error = dlm_plugins::Targets::new(crate::fakes::facts(), ports, &flags)
-            .map(|_| ())
-            .unwrap_err();
+        let made = dlm_plugins::Plugins::new(crate::fakes::facts(), world.ports(), Compile::InMemory, &flags);
+        let error = made.map(|_| ()).unwrap_err();
         assert_eq!(error.kind, FailureKind::Misuse);
         assert!(error.to_string().contains(part), "{error}");
     }

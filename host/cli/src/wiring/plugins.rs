@@ -1,0 +1,182 @@
+//! Makes the plugin host of a command: its ports, places, grants and settings, out of arguments and environment.
+//!
+//! Invariant: nothing is opened here. The network client, the key store, the lock and the compiler are touched when a
+//! plugin needs them.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use dlm_core::Cancel;
+use dlm_core::http_rule::HttpRule;
+use dlm_core::ports::guest_http::{GuestHttp, GuestHttpError, GuestRequest, GuestResponse};
+use dlm_core::ports::model::Models;
+use dlm_flow::{Clock, Failure};
+use dlm_net::{GuestClient, GuestSettings, free_loopback_port};
+use dlm_plugins::manage::discover::{Places, SYSTEM_FOLDERS};
+use dlm_plugins::{Compile, GrantFlags, LogLevel, NativeProcess, Plugins, Ports, RunFacts};
+use dlm_store::Home;
+use dlm_store::secrets::KeyStore;
+
+use super::hub::{certificates, text};
+use super::{World, is_set};
+use crate::console::Console;
+
+/// Folders in which programs are looked for after the user's own path.
+const USUAL_FOLDERS: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/opt/homebrew/bin"];
+/// Teachers whose address a variable can change, with the secret that then goes there.
+const BASE_URLS: [(&str, &str, &str); 2] = [
+    ("openai", "OPENAI_BASE_URL", "OPENAI_API_KEY"),
+    ("anthropic", "ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY"),
+];
+
+/// What a command knows about its plugins.
+pub struct Setup<'a> {
+    pub flags: GrantFlags,
+    /// The model of the run; [`dlm_core::ports::model::NoModels`] where the command has none.
+    pub models: Arc<dyn Models>,
+    /// The document, beside which `.dlm/plugins` is looked at.
+    pub document: Option<&'a Path>,
+    pub seed: u64,
+    pub is_dry_run: bool,
+}
+
+/// Makes the host.
+///
+/// **Errors**: a grant or a setting among the flags that cannot be read; no current folder.
+pub fn plugins(world: &World, console: &Console, setup: Setup<'_>) -> Result<Plugins, Failure> {
+    let facts = RunFacts {
+        host_version: env!("CARGO_PKG_VERSION").to_owned(),
+        seed: setup.seed,
+        unix_ms: world.clock.unix_ms(),
+        is_dry_run: setup.is_dry_run,
+        log_level: if console.is_verbose {
+            LogLevel::Info
+        } else {
+            LogLevel::Warn
+        },
+        directory: std::env::current_dir().map_err(|e| Failure::of("error", &e))?,
+    };
+    let ports = Ports {
+        process: Arc::new(NativeProcess::new(search_path(), environment())),
+        http: Arc::new(LazyHttp::default()),
+        models: setup.models,
+        secrets: Arc::new(KeyStore::new(&Home::new(&world.home), std::env::vars_os())),
+        free_port: free_loopback_port,
+        clock: Some(unix_ms),
+        progress: world.screen.clone(),
+        cancel: world.cancel().clone(),
+    };
+    let mut flags = setup.flags;
+    let urls = base_urls();
+    for (teacher, url, secret) in &urls {
+        flags.granted.extend(base_url_grants(teacher, url, secret)?);
+    }
+    let plugins = Plugins::new(facts, ports, compile(&world.home), &flags)?;
+    let plugins = plugins.with_places(places(&world.home, setup.document));
+    Ok(urls.iter().fold(plugins, |plugins, (teacher, url, _)| {
+        plugins.with_setting(teacher, "base-url", url)
+    }))
+}
+
+/// Where plugins may lie.
+pub fn places(home: &Path, document: Option<&Path>) -> Places {
+    let extra = std::env::var_os("DLM_PLUGIN_PATH").unwrap_or_default();
+    let extra: Vec<PathBuf> = std::env::split_paths(&extra)
+        .filter(|path| !path.as_os_str().is_empty())
+        .collect();
+    let beside = |path: &Path| match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    Places {
+        home: home.to_owned(),
+        user: std::env::var_os("HOME").map(PathBuf::from),
+        project: document.map(beside),
+        system: extra.into_iter().chain(SYSTEM_FOLDERS.map(PathBuf::from)).collect(),
+        is_always_hashed: false,
+    }
+}
+
+/// How plugins are compiled: by a process of this program, kept under the home; in memory with `DLM_PLUGIN_CACHE=off`.
+pub fn compile(home: &Path) -> Compile {
+    let is_off = text("DLM_PLUGIN_CACHE").is_some_and(|value| value == "off");
+    match std::env::current_exe() {
+        Ok(program) if !is_off => Compile::Cached {
+            folder: home.join("cache").join("plugins"),
+            program,
+        },
+        _ => Compile::InMemory,
+    }
+}
+
+/// Addresses of teachers that the user changed in the environment.
+fn base_urls() -> Vec<(&'static str, String, &'static str)> {
+    let set = BASE_URLS.into_iter();
+    set.filter_map(|(teacher, variable, secret)| Some((teacher, text(variable)?, secret)))
+        .collect()
+}
+
+/// Setting the variable is the consent to talk to that address and to send the key there.
+fn base_url_grants(teacher: &str, url: &str, secret: &str) -> Result<[String; 2], Failure> {
+    let rule = HttpRule::parse(url.trim_end_matches('/'))
+        .map_err(|e| Failure::misuse("teacher", format!("the address of `{teacher}` in the environment: {e}")))?;
+    let host = rule.host.to_string();
+    Ok([
+        format!("{teacher}=http:{rule}"),
+        format!("{teacher}=secret:{secret}@{host}"),
+    ])
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn search_path() -> Vec<PathBuf> {
+    let user = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&user)
+        .chain(USUAL_FOLDERS.map(PathBuf::from))
+        .collect()
+}
+
+fn environment() -> Vec<(String, String)> {
+    ["PATH", "HOME", "LANG", "TMPDIR"]
+        .into_iter()
+        .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
+        .collect()
+}
+
+/// The plugins' HTTP, whose client and certificates are made at the first request.
+#[derive(Default)]
+pub struct LazyHttp(OnceLock<GuestClient>);
+
+impl LazyHttp {
+    fn client(&self) -> Result<&GuestClient, GuestHttpError> {
+        if let Some(client) = self.0.get() {
+            return Ok(client);
+        }
+        let invalid = |cause: String| GuestHttpError::Invalid(cause);
+        let proxy = |names: [&str; 2]| names.into_iter().find_map(text);
+        let settings = GuestSettings {
+            https_proxy: proxy(["HTTPS_PROXY", "https_proxy"]),
+            http_proxy: proxy(["HTTP_PROXY", "http_proxy"]),
+            no_proxy: proxy(["NO_PROXY", "no_proxy"]),
+            ca_pem: certificates().map_err(|error| invalid(error.to_string()))?,
+            offline: is_set("DLM_OFFLINE").then(|| "DLM_OFFLINE".to_owned()),
+        };
+        let client = GuestClient::new(&settings).map_err(|error| invalid(error.to_string()))?;
+        Ok(self.0.get_or_init(|| client))
+    }
+}
+
+impl GuestHttp for LazyHttp {
+    fn send(
+        &self,
+        request: &GuestRequest,
+        rules: &[HttpRule],
+        cancel: &Cancel,
+    ) -> Result<GuestResponse, GuestHttpError> {
+        self.client()?.send(request, rules, cancel)
+    }
+}

@@ -1,0 +1,304 @@
+//! Compiled code on disk, so that a plugin is compiled once per machine and version of dlm.
+//!
+//! Invariants: code is loaded only from the cache's own folder, from a plain file that this user owns and nobody else can
+//! write, and whose bytes have the hash that was recorded when it was written; anything else is compiled again. A file is
+//! never changed in place. The folder's name covers everything that the code depends on: wasmtime, its settings, the
+//! processor.
+
+use std::borrow::Cow;
+use std::fs;
+use std::hash::{Hash, Hasher};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dlm_core::Cancel;
+use dlm_core::ports::process::{Command, Process};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+use crate::error::PluginError;
+use crate::terminal::{cut, inert};
+
+/// Longest compile.
+const COMPILE_TIME_MAX: Duration = Duration::from_secs(120);
+/// Most memory of the compiler, in bytes.
+pub(crate) const COMPILE_MEMORY_MAX: u64 = 4 << 30;
+/// The compiler's message, cut to this.
+const MESSAGE_BYTES_MAX: usize = 4096;
+
+/// How components become code.
+#[derive(Clone, Debug, Default)]
+pub enum Compile {
+    /// In this process, kept nowhere.
+    #[default]
+    InMemory,
+    /// By a process of its own (`<program> __compile <component> <code>`), kept in `folder`.
+    Cached { folder: PathBuf, program: PathBuf },
+}
+
+/// The record beside a piece of code.
+#[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
+struct Record {
+    sha256: String,
+    place: Place,
+}
+
+/// Which file it was when its hash was last checked.
+#[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
+struct Place {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified_ns: i128,
+}
+
+/// Gives the compiled component, from the cache where it is there and sound.
+///
+/// **Errors**: not a component, or the compiler passed a limit.
+pub(crate) fn component(
+    engine: &Engine,
+    compile: &Compile,
+    process: &dyn Process,
+    cancel: &Cancel,
+    plugin: &Plugin<'_>,
+) -> Result<Component, PluginError> {
+    let Compile::Cached { folder, program } = compile else {
+        return in_memory(engine, plugin);
+    };
+    let Some(folder) = own_folder(&folder.join(engine_key(engine))) else {
+        // A folder that others can write to is no place for code; the plugin still runs.
+        return in_memory(engine, plugin);
+    };
+    let code = folder.join(format!("{}.cwasm", plugin.sha256));
+    if let Some(component) = load(engine, &code) {
+        return Ok(component);
+    }
+    forget(&code);
+    make(program, process, cancel, plugin, &code)?;
+    match load(engine, &code) {
+        Some(component) => Ok(component),
+        None => in_memory(engine, plugin),
+    }
+}
+
+/// Reads the bytes of a component.
+pub(crate) type Bytes<'a> = &'a dyn Fn() -> Result<Cow<'a, [u8]>, PluginError>;
+
+/// A component to compile.
+pub(crate) struct Plugin<'a> {
+    pub name: &'a str,
+    /// Lower-case hex.
+    pub sha256: &'a str,
+    /// Reads its bytes; not called when code is at hand.
+    pub read: Bytes<'a>,
+}
+
+fn malformed(name: &str, cause: &str) -> PluginError {
+    PluginError::Malformed {
+        plugin: name.to_owned(),
+        cause: inert(&cut(cause.trim(), MESSAGE_BYTES_MAX)),
+    }
+}
+
+fn in_memory(engine: &Engine, plugin: &Plugin<'_>) -> Result<Component, PluginError> {
+    let bytes = (plugin.read)()?;
+    Component::from_binary(engine, &bytes).map_err(|error| malformed(plugin.name, &format!("{error:#}")))
+}
+
+/// Sixteen hex digits over everything that compiled code depends on.
+fn engine_key(engine: &Engine) -> String {
+    let mut hasher = Sha256Hasher(Sha256::new());
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    std::env::consts::ARCH.hash(&mut hasher);
+    std::env::consts::OS.hash(&mut hasher);
+    let hex = crate::builtin::hex(&hasher.0.finalize());
+    hex.chars().take(16).collect()
+}
+
+/// Feeds a hash into SHA-256, so that the key is the same in every process.
+struct Sha256Hasher(Sha256);
+
+impl Hasher for Sha256Hasher {
+    fn finish(&self) -> u64 {
+        0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+}
+
+/// Makes the folder, for this user alone; nothing when it belongs to somebody else or others can write to it.
+fn own_folder(folder: &Path) -> Option<PathBuf> {
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.ok()?;
+    let found = fs::symlink_metadata(folder).ok()?;
+    let is_own = found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0;
+    is_own.then(|| folder.to_owned())
+}
+
+/// Opens a file of the cache: plain, of this user, writable by nobody else.
+fn open_own(path: &Path) -> Option<fs::File> {
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+    let flags = rustix::fs::OFlags::NOFOLLOW.bits();
+    let flags = i32::try_from(flags).ok()?;
+    let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
+    let found = file.metadata().ok()?;
+    let is_own = found.is_file() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0;
+    is_own.then_some(file)
+}
+
+fn place(file: &fs::File) -> Option<Place> {
+    use std::os::unix::fs::MetadataExt;
+    let found = file.metadata().ok()?;
+    Some(Place {
+        device: found.dev(),
+        inode: found.ino(),
+        size: found.size(),
+        modified_ns: i128::from(found.mtime()) * 1_000_000_000 + i128::from(found.mtime_nsec()),
+    })
+}
+
+/// Loads code whose bytes are the recorded ones.
+fn load(engine: &Engine, code: &Path) -> Option<Component> {
+    let file = open_own(code)?;
+    let record_path = record_path(code);
+    let mut text = String::new();
+    open_own(&record_path)?.take(4096).read_to_string(&mut text).ok()?;
+    let record: Record = serde_json::from_str(&text).ok()?;
+    let now = place(&file)?;
+    if record.place != now {
+        // Copied or restored from a backup: the bytes decide.
+        if hash_of(&file)? != record.sha256 {
+            return None;
+        }
+        let record = Record { place: now, ..record };
+        write_new(&record_path, &serde_json::to_vec(&record).ok()?).ok()?;
+    }
+    // The open file and the path must still be one file, since the code is mapped by path.
+    let again = place(&open_own(code)?)?;
+    if again != place(&file)? {
+        return None;
+    }
+    // SAFETY: the file lies in a folder of this user that nobody else can write to, is a plain file of this user, and its
+    // bytes are the ones that our own compiler wrote (hash, or unchanged device, inode, size and time since the hash was
+    // checked). wasmtime itself refuses code of another version or other settings.
+    let loaded = unsafe { Component::deserialize_file(engine, code) };
+    loaded.ok()
+}
+
+fn hash_of(file: &fs::File) -> Option<String> {
+    let mut hash = Sha256::new();
+    let mut reader = file;
+    let mut buffer = vec![0u8; 1 << 20];
+    loop {
+        let read = reader.read(&mut buffer).ok()?;
+        match buffer.get(..read) {
+            None | Some([]) => break,
+            Some(bytes) => hash.update(bytes),
+        }
+    }
+    Some(crate::builtin::hex(&hash.finalize()))
+}
+
+fn record_path(code: &Path) -> PathBuf {
+    code.with_extension("json")
+}
+
+fn forget(code: &Path) {
+    for path in [code.to_owned(), record_path(code)] {
+        // Not being there is what is wanted.
+        let _gone = fs::remove_file(path);
+    }
+}
+
+/// Writes a file under a temporary name and renames it into place.
+fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let beside = path.with_extension(format!("{}.tmp", std::process::id()));
+    let _left = fs::remove_file(&beside);
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o400)
+        .open(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)
+}
+
+/// Runs the compiler in a process of its own and records what it made.
+fn make(
+    program: &Path,
+    process: &dyn Process,
+    cancel: &Cancel,
+    plugin: &Plugin<'_>,
+    code: &Path,
+) -> Result<(), PluginError> {
+    let files = |source: std::io::Error| PluginError::Files {
+        action: "write",
+        path: code.to_owned(),
+        source,
+    };
+    let number = std::process::id();
+    let (input, made) = (
+        code.with_extension(format!("{number}.wasm.tmp")),
+        code.with_extension(format!("{number}.cwasm.tmp")),
+    );
+    let _left = (fs::remove_file(&input), fs::remove_file(&made));
+    write_new(&input, &(plugin.read)()?).map_err(files)?;
+    let folder = code.parent().unwrap_or(Path::new("/"));
+    let command = Command {
+        program: program.to_owned(),
+        arguments: vec![
+            "__compile".to_owned(),
+            input.to_string_lossy().into_owned(),
+            made.to_string_lossy().into_owned(),
+        ],
+        env: Vec::new(),
+        directory: folder.to_owned(),
+        is_inheriting: false,
+        stdin: Vec::new(),
+    };
+    let ran = process.run(&command, COMPILE_TIME_MAX, cancel);
+    let _input_gone = fs::remove_file(&input);
+    let ended = ran.map_err(|error| malformed(plugin.name, &format!("compiling it: {error}")))?;
+    if ended.status != 0 {
+        let _made_gone = fs::remove_file(&made);
+        let message = String::from_utf8_lossy(&ended.stderr).into_owned();
+        return Err(malformed(plugin.name, &message));
+    }
+    let recorded = || -> Option<Vec<u8>> {
+        let file = open_own(&made)?;
+        let record = Record {
+            sha256: hash_of(&file)?,
+            place: place(&file)?,
+        };
+        serde_json::to_vec(&record).ok()
+    };
+    let record = recorded().ok_or_else(|| malformed(plugin.name, "the compiler left no code behind"))?;
+    write_new(&record_path(code), &record).map_err(files)?;
+    fs::rename(&made, code).map_err(files)
+}
+
+/// The compiler process: reads a component, writes its code. Limits its own memory first.
+///
+/// **Errors**: in words, for the parent to pass on.
+pub fn compile_file(component: &Path, code: &Path) -> Result<(), String> {
+    let limit = rustix::process::Rlimit {
+        current: Some(COMPILE_MEMORY_MAX),
+        maximum: Some(COMPILE_MEMORY_MAX),
+    };
+    rustix::process::setrlimit(rustix::process::Resource::As, limit)
+        .map_err(|error| format!("limiting the compiler's memory: {error}"))?;
+    let engine = crate::engine::engine().map_err(|error| error.to_string())?;
+    let bytes = fs::read(component).map_err(|error| format!("{}: {error}", component.display()))?;
+    let compiled = engine
+        .precompile_component(&bytes)
+        .map_err(|error| format!("{error:#}"))?;
+    write_new(code, &compiled).map_err(|error| format!("{}: {error}", code.display()))
+}

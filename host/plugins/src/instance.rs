@@ -1,0 +1,309 @@
+//! One plugin instance: how it starts, how a call is bounded, and what the end of a call means.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use wasmtime::component::{Instance, ResourceTableError};
+use wasmtime::{Store, Trap, UpdateDeadline};
+
+use crate::engine::{Pulse, TICK};
+use crate::error::{GuestFailure, PluginError, Who};
+use crate::host::{CallClock, NewState, Phase, State, Stop, WitError, wall_passed};
+use crate::limits::{HANDLES_MAX, LimitName, Passed, STACK_BYTES_MAX, TEXT_BYTES_MAX, size};
+use crate::load::{NEWER, Ready};
+use crate::terminal::{cut, inert};
+
+/// Times that a frame must repeat in a backtrace before a memory fault counts as an exhausted stack: a Rust guest runs
+/// out of its own stack first, which wasm reports as an access out of bounds.
+const REPEATED_FRAMES: usize = 16;
+
+/// A running plugin.
+pub(crate) struct Running<W> {
+    pub store: Store<State>,
+    world: Arc<W>,
+    pulse: Arc<Pulse>,
+    /// Only guests with WASI can wait for something outside their own calls.
+    runtime: Option<tokio::runtime::Runtime>,
+    /// True once a call was stopped from outside; the instance is then in no known state.
+    is_spent: bool,
+}
+
+impl<W> Running<W> {
+    /// Instantiates a component, running its start functions under the limits of `open`. `bind` finds the exports.
+    pub fn start(
+        ready: &Ready,
+        pulse: &Arc<Pulse>,
+        new: NewState,
+        bind: impl FnOnce(&mut Store<State>, &Instance) -> wasmtime::Result<W>,
+    ) -> Result<Running<W>, PluginError> {
+        let runtime = ready.has_wasi.then(runtime).transpose()?;
+        let mut store = store(ready, new);
+        if let Some(version) = &ready.newer_api {
+            let text = format!("was built for plugin API {version}; it runs until it needs something newer");
+            store.data_mut().remark(&text);
+        }
+        begin(&mut store, Phase::Open);
+        let instance = {
+            let _beat = pulse.beat();
+            drive(runtime.as_ref(), &mut store, async |store| {
+                ready.pre.instantiate_async(store).await
+            })
+        };
+        let instance = instance.map_err(|error| ended(&mut store, &error))?;
+        let world = bind(&mut store, &instance).map_err(|error| PluginError::Malformed {
+            plugin: store.data().new.plugin.clone(),
+            cause: inert(&format!("{error:#}")),
+        })?;
+        Ok(Running {
+            store,
+            world: Arc::new(world),
+            pulse: Arc::clone(pulse),
+            runtime,
+            is_spent: false,
+        })
+    }
+
+    /// Calls one function of the guest.
+    ///
+    /// **Errors**: what the guest returned, a limit, a trap, or that the instance was stopped before.
+    pub fn call<T>(
+        &mut self,
+        phase: Phase,
+        function: impl AsyncFnOnce(&W, &mut Store<State>) -> wasmtime::Result<Result<T, WitError>>,
+    ) -> Result<T, PluginError> {
+        begin(&mut self.store, phase);
+        if self.is_spent {
+            return Err(PluginError::Crashed {
+                who: self.store.data().who(),
+                cause: "it was stopped in an earlier call".to_owned(),
+                last_log: None,
+            });
+        }
+        let returned = {
+            let _beat = self.pulse.beat();
+            let world = Arc::clone(&self.world);
+            drive(self.runtime.as_ref(), &mut self.store, async |store| {
+                function(&world, store).await
+            })
+        };
+        note_output(&mut self.store);
+        match returned {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(returned_error(self.store.data(), error)),
+            Err(error) => {
+                self.is_spent = true;
+                Err(ended(&mut self.store, &error))
+            }
+        }
+    }
+
+    /// A result that breaks a rule of the contract.
+    pub fn bad_result(&self, rule: impl Into<String>) -> PluginError {
+        PluginError::BadResult {
+            who: self.store.data().who(),
+            rule: inert(&rule.into()),
+        }
+    }
+}
+
+fn store(ready: &Ready, new: NewState) -> Store<State> {
+    let transfer = usize::try_from(new.limits.transfer_bytes).unwrap_or(usize::MAX);
+    let mut store = Store::new(ready.pre.engine(), State::new(new));
+    store.limiter(|state| &mut state.memory);
+    store.set_max_component_handles(HANDLES_MAX);
+    store.set_hostcall_fuel(transfer);
+    store.epoch_deadline_callback(|context| match context.data().stop() {
+        None => Ok(UpdateDeadline::Continue(1)),
+        Some(stop) => Err(wasmtime::Error::new(stop)),
+    });
+    store
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, PluginError> {
+    let made = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    made.map_err(|error| PluginError::Malformed {
+        plugin: "the plugin engine".to_owned(),
+        cause: format!("no runtime: {error}"),
+    })
+}
+
+/// Runs a call to its end. One that waits (a guest asleep in WASI) is looked at every tick and dropped when it must stop.
+fn drive<T>(
+    runtime: Option<&tokio::runtime::Runtime>,
+    store: &mut Store<State>,
+    call: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<T>,
+) -> wasmtime::Result<T> {
+    let state = store.data();
+    let (cancel, wall) = (state.new.ports.cancel.clone(), state.new.limits.wall_time);
+    let started = std::time::Instant::now();
+    let mut call = std::pin::pin!(call(store));
+    let Some(runtime) = runtime else {
+        // None of the host's own functions waits, so one poll runs the call to its end.
+        return match call.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(done) => done,
+            Poll::Pending => Err(wasmtime::Error::msg("it waited for something that cannot happen")),
+        };
+    };
+    runtime.block_on(async {
+        loop {
+            if let Ok(done) = tokio::time::timeout(TICK, call.as_mut()).await {
+                return done;
+            }
+            if cancel.is_cancelled() {
+                return Err(wasmtime::Error::new(Stop::Cancelled));
+            }
+            if started.elapsed() > wall {
+                return Err(Stop::trap(wall_passed(wall)));
+            }
+        }
+    })
+}
+
+fn begin(store: &mut Store<State>, phase: Phase) {
+    let state = store.data_mut();
+    state.phase = phase;
+    state.uses.calls += 1;
+    state.clock = CallClock::new();
+    store.set_epoch_deadline(1);
+}
+
+/// Moves what the guest printed into the log, and says what found no room.
+fn note_output(store: &mut Store<State>) {
+    let state = store.data_mut();
+    let (printed, unprinted) = state.wasi.take_printed();
+    for line in printed.lines().filter(|line| !line.trim().is_empty()) {
+        state.print(line);
+    }
+    let dropped = std::mem::take(&mut state.log.dropped);
+    if dropped > 0 {
+        state.remark(&format!("{dropped} more log lines were dropped"));
+    }
+    if unprinted > 0 {
+        state.remark(&format!("{unprinted} more bytes of printed text were dropped"));
+    }
+}
+
+/// Says what the end of a call from outside means.
+fn ended(store: &mut Store<State>, error: &wasmtime::Error) -> PluginError {
+    note_output(store);
+    let state = store.data_mut();
+    let transfer = state.new.limits.transfer_bytes;
+    let (who, last_log) = (state.who(), state.log.last.take());
+    if let Some(stop) = error.downcast_ref::<Stop>() {
+        return match stop {
+            Stop::Cancelled => PluginError::Cancelled { who },
+            Stop::Passed(passed) => limit(who, passed.clone(), last_log),
+        };
+    }
+    if is_stack(error) {
+        let passed = Passed::fixed("stack", format!("{} of stack", size(STACK_BYTES_MAX as u64)));
+        return limit(who, passed, last_log);
+    }
+    if matches!(
+        error.downcast_ref::<ResourceTableError>(),
+        Some(ResourceTableError::Full)
+    ) {
+        let passed = Passed::fixed("handles", format!("{HANDLES_MAX} live handles"));
+        return limit(who, passed, last_log);
+    }
+    let cause = error.root_cause().to_string();
+    if cause.starts_with(NEWER) {
+        return PluginError::NewerApi { who, needs: cause };
+    }
+    // wasmtime has no type for this error; the wording is held by a test.
+    if cause.contains("fuel allocated for hostcalls has been exhausted") {
+        let text = format!("{} of data in one call", size(transfer));
+        return limit(who, Passed::raisable(LimitName::Transfer, transfer, text), last_log);
+    }
+    let frames = frames(error);
+    let cause = match frames.is_empty() {
+        true => cut(&cause, TEXT_BYTES_MAX),
+        false => format!("{}, at {}", cut(&cause, TEXT_BYTES_MAX), frames.join(", from ")),
+    };
+    PluginError::Crashed {
+        who,
+        cause: inert(&cause),
+        last_log,
+    }
+}
+
+fn limit(who: Box<Who>, passed: Passed, last_log: Option<String>) -> PluginError {
+    PluginError::Limit {
+        who,
+        limit: passed.name,
+        allowed: passed.allowed,
+        raise: passed.raise,
+        last_log,
+    }
+}
+
+fn is_stack(error: &wasmtime::Error) -> bool {
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::StackOverflow) => true,
+        Some(Trap::MemoryOutOfBounds) => {
+            let Some(backtrace) = error.downcast_ref::<wasmtime::WasmBacktrace>() else {
+                return false;
+            };
+            let frames = backtrace.frames();
+            frames.iter().any(|frame| {
+                let same = frames.iter().filter(|other| other.func_index() == frame.func_index());
+                same.count() >= REPEATED_FRAMES
+            })
+        }
+        _ => false,
+    }
+}
+
+/// The guest's frames nearest to a trap, by name, where the component has names.
+fn frames(error: &wasmtime::Error) -> Vec<String> {
+    let Some(backtrace) = error.downcast_ref::<wasmtime::WasmBacktrace>() else {
+        return Vec::new();
+    };
+    let named = backtrace.frames().iter().filter_map(|frame| {
+        let name = frame.func_name()?;
+        Some(cut(&format!("`{}`", name), 200))
+    });
+    named.take(5).collect()
+}
+
+/// Turns the error that a guest returned into ours.
+pub(crate) fn returned_error(state: &State, error: WitError) -> PluginError {
+    let who = state.who();
+    let guest = |failure, message: String, after_ms, status| PluginError::Guest {
+        who: who.clone(),
+        failure,
+        message: inert(&cut(&message, TEXT_BYTES_MAX)),
+        after_ms,
+        status,
+    };
+    let plain = |failure, message| guest(failure, message, None, None);
+    match error {
+        WitError::InvalidInput(message) => plain(GuestFailure::InvalidInput, message),
+        WitError::Unsupported(message) => plain(GuestFailure::Unsupported, message),
+        WitError::Unavailable(message) => plain(GuestFailure::Unavailable, message),
+        WitError::NotFound(message) => plain(GuestFailure::NotFound, message),
+        WitError::Conflict(message) => plain(GuestFailure::Conflict, message),
+        WitError::RateLimited(retry) => guest(GuestFailure::RateLimited, retry.message, retry.after_ms, None),
+        WitError::TimedOut(message) => plain(GuestFailure::TimedOut, message),
+        WitError::Rejected(rejection) => guest(GuestFailure::Rejected, rejection.message, None, rejection.status),
+        WitError::Corrupt(message) => plain(GuestFailure::Corrupt, message),
+        WitError::Failed(message) => plain(GuestFailure::Failed, message),
+        WitError::Cancelled => PluginError::Cancelled { who },
+        WitError::Denied(denial) => denied(state, who, &denial.capability, &denial.message),
+    }
+}
+
+fn denied(state: &State, who: Box<Who>, capability: &str, message: &str) -> PluginError {
+    // A guest could name any capability; only one that can be parsed and fits its kind is offered as a grant.
+    let parsed = crate::capability::Capability::parse(capability).ok();
+    let parsed = parsed.filter(|parsed| parsed.fits(state.new.kind) && state.phase.reaches_outside(state.new.kind));
+    let text = parsed.as_ref().map(ToString::to_string);
+    PluginError::Denied {
+        is_grantable: text.is_some(),
+        is_requested: text.is_some_and(|text| state.new.requested.contains(&text)),
+        capability: inert(&cut(capability, TEXT_BYTES_MAX)),
+        message: inert(&cut(message, TEXT_BYTES_MAX)),
+        granted: state.new.grants.texts(),
+        who,
+    }
+}

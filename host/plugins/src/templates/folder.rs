@@ -1,0 +1,78 @@
+//! The files of a folder that a template source was pointed to: plain files, no links, no hidden names.
+
+use std::fs;
+use std::path::Path;
+
+use dlm_core::ports::target::{Artifact, ArtifactKind};
+
+use crate::error::PluginError;
+use crate::limits::size;
+use crate::output::check_name;
+
+/// Most files, and bytes of one file.
+const FILES_MAX: usize = 10_000;
+const FILE_BYTES_MAX: u64 = 16 << 20;
+/// Deepest folder.
+const DEPTH_MAX: usize = 8;
+
+/// Lists the files below `folder`, named relative to it with `/`.
+///
+/// **Errors**: a folder that cannot be read, or one with more files than a template source should have.
+pub(super) fn inputs(folder: &Path) -> Result<Vec<Artifact>, PluginError> {
+    let mut found = Vec::new();
+    walk(folder, "", DEPTH_MAX, &mut found)?;
+    Ok(found)
+}
+
+fn walk(folder: &Path, prefix: &str, depth: usize, found: &mut Vec<Artifact>) -> Result<(), PluginError> {
+    let failed = |source| PluginError::Files {
+        action: "read",
+        path: folder.to_owned(),
+        source,
+    };
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let kind = entry.file_type().map_err(failed)?;
+        let file_name = entry.file_name();
+        let Some(file_name) = file_name.to_str().filter(|name| !name.starts_with('.')) else {
+            continue;
+        };
+        let name = format!("{prefix}{file_name}");
+        if kind.is_dir() && depth > 0 {
+            walk(&entry.path(), &format!("{name}/"), depth - 1, found)?;
+        } else if kind.is_file() && check_name(&name).is_ok() {
+            found.push(input(&entry.path(), name)?);
+        }
+        if found.len() > FILES_MAX {
+            return Err(failed(std::io::Error::other(format!("more than {FILES_MAX} files"))));
+        }
+    }
+    Ok(())
+}
+
+fn input(path: &Path, name: String) -> Result<Artifact, PluginError> {
+    let failed = |source| PluginError::Files {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    };
+    let bytes_count = fs::metadata(path).map_err(failed)?.len();
+    if bytes_count > FILE_BYTES_MAX {
+        let text = format!("it has more than {}", size(FILE_BYTES_MAX));
+        return Err(failed(std::io::Error::other(text)));
+    }
+    let bytes = fs::read(path).map_err(failed)?;
+    let is_document = Path::new(&name).extension().is_some_and(|extension| extension == "dlm");
+    Ok(Artifact {
+        kind: if is_document {
+            ArtifactKind::Document
+        } else {
+            ArtifactKind::Other
+        },
+        path: path.to_owned(),
+        size: bytes.len() as u64,
+        sha256: crate::builtin::sha256(&bytes),
+        staged_path: None,
+        name,
+    })
+}
