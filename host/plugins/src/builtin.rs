@@ -53,6 +53,14 @@ pub fn builtins() -> &'static [Builtin] {
 }
 
 impl Builtin {
+    /// What it may do, in grant syntax: what its manifest, which is part of the pinned bytes, asks for.
+    pub fn grants(&self) -> Vec<String> {
+        let manifest = crate::manifest::Manifest::of_component(self.wasm);
+        // A built-in without a manifest cannot be opened, so it may do nothing.
+        let requests = manifest.map(|manifest| manifest.requests).unwrap_or_default();
+        requests.into_iter().map(|request| request.capability).collect()
+    }
+
     /// The sha256 of the bytes, lower-case hex, after comparing it with the record.
     ///
     /// **Errors**: [`PluginError::Tampered`].

@@ -34,7 +34,7 @@ fn plugins() -> Vec<PluginState> {
             name: plugin.name.to_owned(),
             state,
             sha256,
-            grants: plugin.grants.iter().map(|grant| (*grant).to_owned()).collect(),
+            grants: plugin.grants(),
         }
     };
     dlm_plugins::builtins().iter().map(state).collect()

@@ -11,6 +11,7 @@ use dlm_core::Cancel;
 use dlm_core::http_rule::HttpRule;
 use dlm_core::ports::guest_http::{GuestHttp, GuestHttpError, GuestRequest, GuestResponse};
 use dlm_core::ports::model::Models;
+use dlm_flow::models::{EngineModels, EngineSetup};
 use dlm_flow::{Clock, Failure};
 use dlm_net::{GuestClient, GuestSettings, free_loopback_port};
 use dlm_plugins::manage::discover::{Places, SYSTEM_FOLDERS};
@@ -19,7 +20,9 @@ use dlm_store::Home;
 use dlm_store::secrets::KeyStore;
 
 use super::hub::{certificates, text};
-use super::{World, is_set};
+use super::{World, is_set, random_bytes};
+use crate::args::Global;
+use crate::args::plugin_flags::PluginFlags;
 use crate::console::Console;
 
 /// Folders in which programs are looked for after the user's own path.
@@ -77,6 +80,69 @@ pub fn plugins(world: &World, console: &Console, setup: Setup<'_>) -> Result<Plu
     Ok(urls.iter().fold(plugins, |plugins, (teacher, url, _)| {
         plugins.with_setting(teacher, "base-url", url)
     }))
+}
+
+/// The plugin host of a command that has a document's model, and that model for the command itself.
+pub struct WithModels {
+    pub plugins: Plugins,
+    pub models: Arc<EngineModels>,
+}
+
+/// Makes the host of a command whose plugins may ask models.
+///
+/// **Errors**: as [`plugins`].
+pub fn open(
+    world: &World,
+    global: &Global,
+    console: &Console,
+    flags: &PluginFlags,
+    document: Option<&Path>,
+    seed: u64,
+) -> Result<WithModels, Failure> {
+    let models = Arc::new(EngineModels::new(EngineSetup {
+        home: Home::new(&world.home),
+        hardware: world.hardware.clone(),
+        hub: world.hub.clone(),
+        hub_root: world.hub_root().to_owned(),
+        progress: world.screen.clone(),
+        cancel: world.cancel().clone(),
+        random: Arc::new(random_bytes),
+        is_forced: is_set("DLM_FORCE"),
+        threads: global.threads,
+        document: document.map(Path::to_owned),
+        version: env!("CARGO_PKG_VERSION"),
+    }));
+    let setup = Setup {
+        flags: flags.grants(),
+        models: models.clone(),
+        document,
+        seed,
+        is_dry_run: false,
+    };
+    Ok(WithModels {
+        plugins: plugins(world, console, setup)?,
+        models,
+    })
+}
+
+/// Where the template source called `name` looks: `[template-sources.<name>] location = "…"` in `config.toml` of dlm's
+/// home; empty where it is not configured.
+///
+/// **Errors**: a settings file that cannot be read.
+pub fn template_location(world: &World, name: &str) -> Result<String, Failure> {
+    let path = world.home.join("config.toml");
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
+        Err(error) => return Err(Failure::new("error", format!("{}: {error}", path.display()))),
+    };
+    let table: toml::Table = text
+        .parse()
+        .map_err(|error| Failure::new("error", format!("{}: {error}", path.display())))?;
+    let location = table
+        .get("template-sources")
+        .and_then(|sources| sources.get(name)?.get("location")?.as_str());
+    Ok(location.unwrap_or_default().to_owned())
 }
 
 /// Where plugins may lie.
