@@ -72,6 +72,76 @@ pub fn append_sections(source: &str, sections: &[Section]) -> Result<String, Edi
     Ok(text)
 }
 
+/// Inserts each section directly after the section with its index, in the given order.
+///
+/// No blank line is put around the new fences, so every section keeps its content and its id.
+///
+/// **Errors**: as [`append_sections`]; there is no such section.
+pub fn insert_sections(source: &str, sections: &[(usize, Section)]) -> Result<String, EditError> {
+    let before = parse(source).map_err(EditError::Source)?;
+    let count = before.sections().len();
+    if let Some((index, _)) = sections.iter().find(|(index, _)| *index >= count) {
+        return Err(EditError::NoSuchSection {
+            index: *index,
+            sections: count,
+        });
+    }
+    let newline = lines::newline_of(source);
+    let ranges = lines::ranges(source);
+    let mut text = String::with_capacity(source.len());
+    let mut expected: Vec<&Section> = Vec::new();
+    let mut from = 0;
+    for (index, kept) in before.sections().iter().enumerate() {
+        expected.push(kept);
+        let mut added = String::new();
+        for (_, section) in sections.iter().filter(|(after, _)| *after == index) {
+            write_section(&mut added, index + 1, section).map_err(EditError::Section)?;
+            expected.push(section);
+        }
+        if added.is_empty() {
+            continue;
+        }
+        let next_fence = before.fence_lines.iter().copied().find(|line| *line > kept.start_line);
+        let to = next_fence.map_or(source.len(), |line| ranges[line - 1].start);
+        text.push_str(&source[from..to]);
+        if !text.ends_with(['\n', '\r']) {
+            text.push_str(newline);
+        }
+        text.push_str(&added.replace('\n', newline));
+        from = to;
+    }
+    text.push_str(&source[from..]);
+    verify(&before, &expected, &text)?;
+    Ok(text)
+}
+
+/// Gives a document another id: only the value of `dlm_id` changes, comments and order stay.
+///
+/// **Errors**: the text does not parse; its `dlm_id` does not stand on one line of its own.
+pub fn replace_id(source: &str, dlm_id: &dlm_core::Ulid) -> Result<String, EditError> {
+    let before = parse(source).map_err(EditError::Source)?;
+    let old = before.frontmatter().dlm_id.as_str();
+    let body = lines::ranges(source)
+        .get(before.body_line - 1)
+        .map_or(source.len(), |range| range.start);
+    let is_key = |range: &&std::ops::Range<usize>| source[(*range).clone()].starts_with("dlm_id");
+    let line = lines::ranges(source)
+        .into_iter()
+        .take_while(|range| range.start < body)
+        .find(|range| is_key(&range) && source[range.clone()].contains(old))
+        .ok_or(EditError::FrontmatterChanges)?;
+    let mut text = source[..line.start].to_owned();
+    text.push_str(&source[line.clone()].replacen(old, dlm_id.as_str(), 1));
+    text.push_str(&source[line.end..]);
+    let after = parse(&text).map_err(EditError::Result)?;
+    let mut expected = before.frontmatter().clone();
+    expected.dlm_id = dlm_id.clone();
+    if *after.frontmatter() != expected || after.sections() != before.sections() {
+        return Err(EditError::FrontmatterChanges);
+    }
+    Ok(text)
+}
+
 /// Removes the sections with these indices, each from its fence to the line before the next fence.
 ///
 /// **Errors**: the text does not parse; there is no such section.

@@ -46,7 +46,9 @@ pub fn guard(text: &str, kind: SectionKind) -> Result<Cow<'_, str>, GuardError> 
     Ok(Cow::Owned(format!("{ticks}\n{clean}\n{ticks}")))
 }
 
-fn is_inert(text: &str, kind: SectionKind) -> bool {
+/// Says whether a text can stand in a row of this type as it is: no line of it is a fence, a marker or a row header, and
+/// no code block stays open.
+pub fn is_inert(text: &str, kind: SectionKind) -> bool {
     let mut tracker = CodeTracker::default();
     for (index, line) in text.split('\n').enumerate() {
         let is_code = tracker.line(line, index + 1);

@@ -20,6 +20,7 @@ mod probes;
 pub mod render;
 mod rows;
 pub mod scaffold;
+pub mod template;
 mod text;
 pub mod write;
 mod yaml;
@@ -27,7 +28,7 @@ mod yaml;
 pub use check::{CheckReport, TrainingProblem, check, training_problems};
 pub use dlm_core::{AutoMined, AutoSynth, Media, Section, SectionId, SectionKind, Ulid};
 pub use document::{Document, Parsed, parse, parse_bytes, parse_with};
-pub use edit::{EditError, Migrated, append_sections, migrate_text, remove_sections};
+pub use edit::{EditError, Migrated, append_sections, insert_sections, migrate_text, remove_sections, replace_id};
 pub use error::{ErrorClass, ParseError, ParseErrors, Warning, WarningKind};
 pub use frontmatter::{
     AdapterConfig, AdapterKind, AudioConfig, AutoOr, CacheConfig, CptConfig, CptSchedule, ExportConfig, Frontmatter,

@@ -272,6 +272,31 @@ fn two_digit_groups(text: &str) -> Vec<u32> {
     }
 }
 
+/// Characters of a tool's name that a marker or a comment cannot hold, with their codes.
+const NAME_CODES: [(&str, &str); 5] = [
+    // First on the way in and last on the way out, or the codes of the others would be read twice.
+    ("%", "%25"),
+    ("\"", "%22"),
+    ("\n", "%0A"),
+    ("\r", "%0D"),
+    ("--", "%2D%2D"),
+];
+
+/// Writes the name of a judge or teacher so that every marker holds it: `"`, `%`, line ends and `--` become `%` codes.
+pub fn encode_name(name: &str) -> String {
+    NAME_CODES
+        .iter()
+        .fold(name.to_owned(), |name, (plain, code)| name.replace(plain, code))
+}
+
+/// Reads a name back for display; a name that was never encoded stays as it is.
+pub fn decode_name(name: &str) -> String {
+    NAME_CODES
+        .iter()
+        .rev()
+        .fold(name.to_owned(), |name, (plain, code)| name.replace(code, plain))
+}
+
 /// A value that no marker can hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MarkerWriteError {

@@ -1,7 +1,8 @@
 //! `dlm init`: a new document on a base that may be used, and the store that goes with it.
 //!
 //! Invariants: nothing is written before every check has passed; the document comes last, so that one that exists has a
-//! store; a document that is replaced gets a new id and its old store stays.
+//! store and its files; what fails half-way is taken back; a document that is replaced gets a new id and its old store
+//! stays; a template's files replace no file.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::base;
 use crate::failure::Failure;
 use crate::surroundings::Surroundings;
+use crate::templates::CheckedTemplate;
 
 /// The sidecar with what was decided at init and holds for later commands; the manifest's keys are fixed by contract.
 const CHOICES: &str = "init.json";
@@ -60,10 +62,24 @@ pub struct InitReport {
     pub store: PathBuf,
     pub licence: Option<LicenseAcceptance>,
     pub replaced: Option<Replaced>,
+    /// The template that it was made from.
+    pub template: Option<TemplateUsed>,
     /// What the user should know.
     pub notes: Vec<String>,
     /// What will likely go wrong later.
     pub warnings: Vec<String>,
+}
+
+/// The template that a document was made from.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TemplateUsed {
+    pub source: String,
+    pub name: String,
+    pub title: String,
+    pub revision: String,
+    pub license: Option<String>,
+    /// Files that were put beside the document.
+    pub files: Vec<PathBuf>,
 }
 
 /// The document that was overwritten.
@@ -94,16 +110,24 @@ pub fn skips_export_probes(store: &Store) -> Result<bool, Failure> {
     Ok(choices.skip_export_probes)
 }
 
-/// Makes a document and its store; `ask` puts a question to the person at the terminal.
+/// Makes a document and its store, from a template or with the starter text; `ask` puts a question to the person at the
+/// terminal.
 ///
 /// **Errors:** the file exists, the base is unknown or cannot be used, its licence is not accepted, the disk.
 pub fn init(
     around: &Surroundings<'_>,
     options: &InitOptions,
+    template: Option<&CheckedTemplate>,
     ask: &dyn Fn(&str) -> Result<bool, Failure>,
 ) -> Result<InitReport, Failure> {
     let replaced = check_place(around, options)?;
-    let word = options.base.as_deref().unwrap_or(DEFAULT_BASE);
+    let path = absolute(&options.path)?;
+    let files = template.map_or(Ok(Vec::new()), |template| places(&path, template))?;
+    let word = match template {
+        // The seed's rule: a template brings its own base.
+        Some(template) => template.base.as_str(),
+        None => options.base.as_deref().unwrap_or(DEFAULT_BASE),
+    };
     let resolved = base::resolve(around, word).map_err(|failure| match failure.subject.as_str() {
         "base_model" => failure.under("init"),
         _ => failure,
@@ -115,8 +139,12 @@ pub fn init(
     let mut random = [0; ID_RANDOM_BYTES];
     (around.random)(&mut random);
     let dlm_id = Ulid::mint(around.clock.unix_ms(), random);
-    let text = dlm_doc::starter_document(&dlm_id, word).map_err(|e| Failure::of("init", &e))?;
-    let path = absolute(&options.path)?;
+    let text = match template {
+        Some(template) => {
+            dlm_doc::replace_id(&template.document, &dlm_id).map_err(|e| Failure::from(e).under("init"))?
+        }
+        None => dlm_doc::starter_document(&dlm_id, word).map_err(|e| Failure::of("init", &e))?,
+    };
     let now = Stamp::from_unix_ms(around.clock.unix_ms() as i64);
     let store = Store::new(&around.home, &dlm_id);
     let manifest = Manifest {
@@ -125,15 +153,32 @@ pub fn init(
         license_acceptance: licence.clone(),
         ..Manifest::new(dlm_id.as_str(), word, now)
     };
-    let made = provision(around, options, &store, &manifest, now).and_then(|()| {
-        Disk::new()
-            .write(&path, text.as_bytes())
-            .map_err(|e| Failure::from(e).under("init"))
-    });
-    if let Err(failure) = made {
+    let mut made = Made::default();
+    let done = provision(around, options, &store, &manifest, now)
+        .and_then(|()| made.write_files(&files))
+        .and_then(|()| {
+            Disk::new()
+                .write(&path, text.as_bytes())
+                .map_err(|e| Failure::from(e).under("init"))
+        });
+    if let Err(failure) = done {
         // The id is a moment old, so nobody else's work can be in there.
         let _ = std::fs::remove_dir_all(store.paths().root());
+        made.take_back();
         return Err(failure);
+    }
+    let mut notes = resolved.notes.clone();
+    if let (Some(template), Some(base)) = (template, &options.base) {
+        notes.push(format!(
+            "`--base {base}` is left out: template `{}` brings its own base, `{word}`",
+            template.meta.name
+        ));
+    }
+    let mut warnings: Vec<String> = fit_warning(around, &resolved).into_iter().collect();
+    if let Some(other) = template.map(|t| &t.meta.recommended_base).filter(|base| *base != word) {
+        warnings.push(format!(
+            "the template is listed for base `{other}`, its document names `{word}`"
+        ));
     }
     Ok(InitReport {
         path: options.path.clone(),
@@ -143,9 +188,77 @@ pub fn init(
         store: store.paths().root().to_path_buf(),
         licence,
         replaced,
-        warnings: fit_warning(around, &resolved).into_iter().collect(),
-        notes: resolved.notes,
+        template: template.map(|template| TemplateUsed {
+            source: template.source.clone(),
+            name: template.meta.name.clone(),
+            title: template.meta.title.clone(),
+            revision: template.meta.revision.clone(),
+            license: template.meta.license.clone(),
+            files: files.iter().map(|(path, _)| path.clone()).collect(),
+        }),
+        warnings,
+        notes,
     })
+}
+
+/// Where the files of a template go; none may be there yet, nor may a link stand in for a folder.
+fn places<'a>(document: &Path, template: &'a CheckedTemplate) -> Result<Vec<(PathBuf, &'a [u8])>, Failure> {
+    let folder = document.parent().unwrap_or(Path::new("/"));
+    let mut places = Vec::new();
+    for (name, bytes) in &template.files {
+        let path = folder.join(name);
+        if path.symlink_metadata().is_ok() || path == *document {
+            return Err(Failure::new(
+                "init",
+                format!("{} exists already; the template would replace it", path.display()),
+            )
+            .hint("put the document into a new folder"));
+        }
+        let below = path.ancestors().skip(1).take_while(|parent| *parent != folder);
+        if let Some(parent) = below.filter(|p| p.symlink_metadata().is_ok_and(|m| !m.is_dir())).last() {
+            return Err(Failure::new(
+                "init",
+                format!("{} is in the way: the template needs a folder there", parent.display()),
+            )
+            .hint("put the document into a new folder"));
+        }
+        places.push((path, bytes.as_slice()));
+    }
+    Ok(places)
+}
+
+/// What was made for a template, so that it can be taken back.
+#[derive(Default)]
+struct Made {
+    files: Vec<PathBuf>,
+    /// Outermost first.
+    folders: Vec<PathBuf>,
+}
+
+impl Made {
+    fn write_files(&mut self, files: &[(PathBuf, &[u8])]) -> Result<(), Failure> {
+        let disk = Disk::new();
+        for (path, bytes) in files {
+            let parent = path.parent().unwrap_or(Path::new("/"));
+            let missing: Vec<&Path> = parent.ancestors().take_while(|folder| !folder.exists()).collect();
+            self.folders.extend(missing.into_iter().rev().map(Path::to_path_buf));
+            disk.create_directories(parent)
+                .map_err(|e| Failure::from(e).under("init"))?;
+            self.files.push(path.clone());
+            disk.write(path, bytes).map_err(|e| Failure::from(e).under("init"))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what was made; a folder that somebody else uses by now stays.
+    fn take_back(&self) {
+        for file in &self.files {
+            let _ = std::fs::remove_file(file);
+        }
+        for folder in self.folders.iter().rev() {
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
 }
 
 /// Refuses a place that is taken or cannot be; describes what `--force` will replace.

@@ -3,6 +3,7 @@
 //! Invariants: nothing here prints, asks, or reads flags, the environment, the clock or the home directory; all of
 //! those come in through [`Surroundings`]. A use case either comes to its end or leaves everything as it was.
 
+pub mod align;
 pub mod base;
 pub mod check;
 pub mod doctor;
@@ -14,11 +15,14 @@ pub mod init;
 pub mod metrics;
 pub mod migrate;
 pub mod models;
+pub mod prefer;
 pub mod prompt;
 pub mod rows;
 pub mod score;
 pub mod show;
 mod surroundings;
+pub mod synth;
+pub mod templates;
 pub mod train;
 
 pub use failure::Failure;

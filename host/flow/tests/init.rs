@@ -98,7 +98,7 @@ fn run(
         asked.borrow_mut().push(question.to_owned());
         Ok(answer)
     };
-    (init(&around, &options, &ask), asked.into_inner())
+    (init(&around, &options, None, &ask), asked.into_inner())
 }
 
 fn options(folder: &Path, base: &str) -> InitOptions {

@@ -249,6 +249,16 @@ impl StorePaths {
         self.root.join("metrics.sqlite")
     }
 
+    /// `preference/` or `synth/`: the folder of a command's staged plan.
+    pub(crate) fn staging(&self, command: &str) -> PathBuf {
+        self.root.join(command)
+    }
+
+    /// `synth/answers/`: answers of remote teachers, so that none is paid for twice.
+    pub fn teacher_answers(&self) -> PathBuf {
+        self.root.join("synth").join("answers")
+    }
+
     /// `tokenized-cache/`.
     pub fn tokenized_cache(&self) -> PathBuf {
         self.root.join("tokenized-cache")

@@ -17,6 +17,7 @@ pub mod layout;
 pub mod log;
 pub mod manifest;
 pub mod metrics;
+pub mod pending;
 pub mod record;
 pub mod recover;
 pub mod replay;
@@ -34,6 +35,7 @@ pub use exclusive::{ExclusiveError, LockWait, WAIT_EXPORT, WAIT_HOUSEKEEPING, WA
 pub use inspect::{Inspection, LockStatus, NamedAdapter};
 pub use layout::{AdapterSlot, Home, StorePaths};
 pub use manifest::ManifestError;
+pub use pending::{PendingError, PendingPlan, PlanKind};
 pub use recover::{Damage, verify_version};
 pub use secrets::KeyStore;
 pub use state::{ResumeIntegrityError, StateData, StateTensor, StateWriteError, TrainingState, read_state};

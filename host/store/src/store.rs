@@ -226,6 +226,7 @@ impl Store {
     /// Removes temporaries of dead writers in every directory where this program makes them.
     fn sweep(&self) -> Result<usize, DiskError> {
         let mut directories = vec![self.paths.root().to_owned(), self.paths.replay(), self.paths.logs()];
+        directories.extend(["preference", "synth"].map(|command| self.paths.staging(command)));
         let mut slots = vec![AdapterSlot::Flat];
         slots.extend(self.adapter_slots()?);
         for slot in &slots {

@@ -23,7 +23,7 @@ pub fn run(args: &Init, global: &Global, console: &Console) -> Result<ExitCode, 
         overwrites: args.force,
         hub_root: world.hub_root().to_owned(),
     };
-    let report = dlm_flow::init::init(&world.around(), &options, &|question| world.ask(question))?;
+    let report = dlm_flow::init::init(&world.around(), &options, None, &|question| world.ask(question))?;
     tell(&report, console);
     Ok(ExitCode::SUCCESS)
 }

@@ -181,3 +181,37 @@ fn migrating_keeps_a_byte_order_mark_and_line_ends() {
     let text = migrate_text(source).unwrap().text;
     assert_eq!(text, source.replacen("base_model", "dlm_version: 15\r\nbase_model", 1));
 }
+
+#[test]
+fn inserting_puts_sections_after_their_source_and_keeps_the_rest() {
+    let source = format!("{HEAD}Alpha.\n::instruction::\n### Q\nq\n### A\na\n\n::prose::\nBeta.");
+    let before = ids(&source);
+    let text = insert_sections(
+        &source,
+        &[(0, pair()), (2, pair()), (0, Section::text(SectionKind::Prose, "p"))],
+    )
+    .unwrap();
+    let inserted = "::instruction::\n### Q\na\n### A\nb\n";
+    assert_eq!(
+        text,
+        format!(
+            "{HEAD}Alpha.\n{inserted}::prose::\np\n::instruction::\n### Q\nq\n### A\na\n\n::prose::\nBeta.\n{inserted}"
+        )
+    );
+    let after = ids(&text);
+    assert_eq!([&after[0], &after[3], &after[4]], [&before[0], &before[1], &before[2]]);
+    assert!(matches!(
+        insert_sections(&source, &[(3, pair())]),
+        Err(EditError::NoSuchSection { index: 3, sections: 3 })
+    ));
+    assert_eq!(insert_sections(&source, &[]).unwrap(), source);
+}
+
+#[test]
+fn a_new_id_changes_nothing_else() {
+    let id = dlm_core::Ulid::mint(1_700_000_000_000, [9; 10]);
+    let source = format!("{HEAD}dlm_id: 01HZ4X7TGZM3J1A2B3C4D5E6F7\n");
+    let text = replace_id(&source, &id).unwrap();
+    assert_eq!(text, source.replacen("01HZ4X7TGZM3J1A2B3C4D5E6F7", id.as_str(), 1));
+    assert_eq!(parse(&text).unwrap().frontmatter().dlm_id, id);
+}

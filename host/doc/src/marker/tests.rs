@@ -138,3 +138,33 @@ fn what_would_not_read_back_is_refused() {
     let rule = write(SectionKind::Preference, None, Some(&mined), None).unwrap_err();
     assert!(matches!(rule, MarkerWriteError::Rule { .. }), "{rule}");
 }
+
+#[test]
+fn names_of_tools_survive_a_marker() {
+    for name in [
+        "sway:preference_judge",
+        r#"cli:python -c "print(1)""#,
+        "cli:judge --strict ---x % %25 100%22",
+        "hf:a/\"b\"\r\nc",
+    ] {
+        let encoded = encode_name(name);
+        assert!(
+            !encoded.contains(['"', '\n', '\r']) && !encoded.contains("--"),
+            "{encoded}"
+        );
+        assert_eq!(decode_name(&encoded), name);
+        let mined = AutoMined {
+            judge_name: encoded.clone(),
+            judge_score_chosen: 0.5,
+            judge_score_rejected: -1.0,
+            mined_at: "2026-04-23T18:42:11Z".into(),
+            mined_run_id: 7,
+        };
+        let lines = write(SectionKind::Preference, None, Some(&mined), None).unwrap();
+        let Some(Ok(Marker::Mined(found))) = read(&lines[0], SectionKind::Preference) else {
+            panic!("{lines:?}")
+        };
+        assert_eq!(found.judge_name, encoded);
+    }
+    assert_eq!(decode_name("plain - name"), "plain - name");
+}

@@ -1,0 +1,202 @@
+//! `dlm synth instructions`: question-answer pairs that a teacher writes from the document's prose, filtered.
+//!
+//! Invariants: every check precedes the first request; passages travel as fenced data, never as instructions; results
+//! are taken in the order of the document however many teachers work side by side; whatever stops a run, the pairs
+//! accepted so far are staged.
+
+mod answers;
+mod ask;
+mod clean;
+mod grounding;
+mod parse;
+mod passage;
+mod run;
+mod workers;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dlm_core::ports::model::Models;
+use dlm_core::ports::teacher::TeacherSource;
+use dlm_core::{Cancel, SectionId};
+use serde::Serialize;
+
+use crate::align::Outcome;
+use crate::failure::Failure;
+
+pub use run::instructions;
+
+/// The word in front of messages.
+pub(crate) const SUBJECT: &str = "synth";
+
+/// What synthesis needs from outside.
+pub struct SynthPorts<'a> {
+    pub teachers: &'a dyn TeacherSource,
+    pub models: &'a dyn Models,
+    /// Waits, or returns early when the flag is raised.
+    pub pause: &'a (dyn Fn(Duration, &Cancel) + Sync),
+}
+
+/// What is asked of the teacher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strategy {
+    /// Questions that the passage answers outright.
+    Extraction,
+    /// Questions that go on from it.
+    Expansion,
+}
+
+impl Strategy {
+    /// The word in markers and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Strategy::Extraction => "extraction",
+            Strategy::Expansion => "expansion",
+        }
+    }
+}
+
+/// `--strategy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategies {
+    Extraction,
+    Expansion,
+    Both,
+}
+
+impl Strategies {
+    /// How many pairs of each kind one section is asked for; kinds with none are not asked.
+    pub(crate) fn budget(self, per_section: usize) -> Vec<(Strategy, usize)> {
+        let split = match self {
+            Strategies::Extraction => [(Strategy::Extraction, per_section), (Strategy::Expansion, 0)],
+            Strategies::Expansion => [(Strategy::Extraction, 0), (Strategy::Expansion, per_section)],
+            Strategies::Both => [
+                (Strategy::Extraction, per_section.div_ceil(2)),
+                (Strategy::Expansion, per_section / 2),
+            ],
+        };
+        split.into_iter().filter(|(_, pairs)| *pairs > 0).collect()
+    }
+}
+
+/// `--filter`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Filter {
+    /// The base must find the answer likelier with the passage than without it.
+    Sway,
+    /// Only exact duplicates are dropped.
+    None,
+    /// Near duplicates are dropped as well.
+    DedupOnly,
+}
+
+/// How to synthesise.
+#[derive(Clone, Debug)]
+pub struct SynthOptions {
+    pub path: PathBuf,
+    /// Teacher selector.
+    pub teacher: String,
+    /// Pairs that one section is asked for, at least 1.
+    pub per_section: usize,
+    pub strategies: Strategies,
+    /// [`Filter::Sway`] when none was typed.
+    pub filter: Option<Filter>,
+    pub threshold: Option<f64>,
+    /// Most pairs that are accepted.
+    pub pairs_max: Option<usize>,
+    pub new_tokens_max: u32,
+    pub temperature: f64,
+    pub top_p: Option<f64>,
+    pub seed: Option<u64>,
+    /// Teachers side by side.
+    pub concurrency: usize,
+    /// Use and keep answers of remote teachers.
+    pub uses_kept_answers: bool,
+    pub applies: bool,
+    /// Put sections right after their source.
+    pub is_inline: bool,
+    pub is_dry_run: bool,
+    pub hub_root: String,
+}
+
+/// A pair that a teacher wrote.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Generated {
+    pub section_id: SectionId,
+    pub source: SectionId,
+    /// As typed, for people.
+    pub teacher: String,
+    pub strategy: Strategy,
+    pub question: String,
+    pub answer: String,
+    /// How much likelier the base finds the answer with the passage, nats per token.
+    pub grounding: Option<f64>,
+    /// Share of the answer's content words that the passage has.
+    pub support: Option<f64>,
+    /// It passed the filter.
+    pub is_accepted: bool,
+}
+
+/// A section or pair that gave nothing, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SynthSkip {
+    /// A section id, or `-` for the document.
+    pub section: String,
+    pub strategy: Option<Strategy>,
+    pub reason: &'static str,
+    pub detail: Option<String>,
+}
+
+/// A pair that the filter dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Filtered {
+    pub section_id: SectionId,
+    pub reason: &'static str,
+    pub detail: String,
+    pub question: String,
+}
+
+/// How many pairs passed each part of the filter.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct FilterReport {
+    pub filter: Filter,
+    pub generated: usize,
+    /// Left after duplicates were dropped.
+    pub dedup: usize,
+    /// Left after the base was asked; only with [`Filter::Sway`].
+    pub judge_passed: Option<usize>,
+    pub accepted: usize,
+    pub threshold: Option<f64>,
+}
+
+/// What the teacher cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct UsageReport {
+    pub requests: u64,
+    pub prompt_tokens: u64,
+    pub completion_tokens: u64,
+    /// Answers that were kept from an earlier run.
+    pub kept_answers: u64,
+}
+
+/// What synthesis gave.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SynthReport {
+    pub path: PathBuf,
+    pub teacher: String,
+    pub additions: Vec<Generated>,
+    pub skipped: Vec<SynthSkip>,
+    pub filter: FilterReport,
+    pub filtered: Vec<Filtered>,
+    pub usage: UsageReport,
+    pub outcome: Outcome,
+    pub written: usize,
+}
+
+/// A report, and why the command still does not end with success.
+pub struct Synthesised {
+    pub report: SynthReport,
+    pub stopped: Option<Failure>,
+}

@@ -1,0 +1,108 @@
+//! Answers of remote teachers, kept under the store by the hash of what was asked, so that none is paid for twice.
+//!
+//! Invariants: only answers that would come again are kept (no temperature, or a seed); the key covers teacher,
+//! component and request, so another model or another prompt never finds them; a damaged file counts as none.
+
+use dlm_core::ports::plugin::PluginIdentity;
+use dlm_core::ports::teacher::{TeacherCompletion, TeacherRequest, TeacherUsage};
+use dlm_store::{Disk, Store, disk};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use std::path::PathBuf;
+
+/// Largest kept answer that is read.
+const BYTES_MAX: u64 = 4 << 20;
+
+/// The folder of kept answers for one teacher.
+pub(crate) struct KeptAnswers {
+    folder: PathBuf,
+    teacher: PluginIdentity,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    teacher: String,
+    text: String,
+    is_truncated: bool,
+}
+
+impl KeptAnswers {
+    pub(crate) fn new(store: &Store, teacher: &PluginIdentity) -> Self {
+        Self {
+            folder: store.paths().teacher_answers(),
+            teacher: teacher.clone(),
+        }
+    }
+
+    /// Finds the answer to a request; it costs nothing.
+    pub(crate) fn find(&self, request: &TeacherRequest) -> Option<TeacherCompletion> {
+        let bytes = disk::read(&self.path(request)?, BYTES_MAX).ok()??;
+        let kept: Kept = serde_json::from_slice(&bytes).ok()?;
+        Some(TeacherCompletion {
+            text: kept.text,
+            is_truncated: kept.is_truncated,
+            usage: TeacherUsage::default(),
+        })
+    }
+
+    /// Keeps an answer.
+    ///
+    /// **Errors**: the disk; the answer itself is not lost by it.
+    pub(crate) fn keep(
+        &self,
+        request: &TeacherRequest,
+        completion: &TeacherCompletion,
+    ) -> Result<(), dlm_store::DiskError> {
+        let Some(path) = self.path(request) else {
+            return Ok(());
+        };
+        let kept = Kept {
+            teacher: self.teacher.name.clone(),
+            text: completion.text.clone(),
+            is_truncated: completion.is_truncated,
+        };
+        let disk = Disk::new();
+        disk.create_directories(&self.folder)?;
+        let text = serde_json::to_string_pretty(&kept).expect("an answer is plain data");
+        disk.write(&path, format!("{text}\n").as_bytes())
+    }
+
+    /// None for a request whose answer may be another one next time.
+    fn path(&self, request: &TeacherRequest) -> Option<PathBuf> {
+        if request.temperature > 0.0 && request.seed.is_none() {
+            return None;
+        }
+        let asked = json!({
+            "teacher": self.teacher.name,
+            "plugin": self.teacher.plugin,
+            "sha256": self.teacher.sha256,
+            "detail": self.teacher.detail,
+            "system": request.system,
+            "user": request.user,
+            "new_tokens_max": request.new_tokens_max,
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "seed": request.seed,
+        });
+        let hash: String = Sha256::digest(asked.to_string())
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Some(self.folder.join(format!("{hash}.json")))
+    }
+}
+
+/// Says whether a teacher reaches over the network.
+pub(crate) fn is_remote(teacher: &PluginIdentity) -> bool {
+    !hosts(teacher).is_empty()
+}
+
+/// Where a teacher's requests may go, as granted.
+pub(crate) fn hosts(teacher: &PluginIdentity) -> Vec<&str> {
+    let granted = teacher
+        .granted
+        .iter()
+        .filter_map(|capability| capability.strip_prefix("http:"));
+    granted.collect()
+}
