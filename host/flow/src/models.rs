@@ -27,6 +27,9 @@ use decoder::DecoderModel;
 use open::Opened;
 use weights::Weights;
 
+/// Fills the slice with unpredictable bytes.
+pub type RandomBytes = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
+
 /// What [`EngineModels`] needs of the run around it.
 pub struct EngineSetup {
     pub home: Home,
@@ -37,8 +40,8 @@ pub struct EngineSetup {
     pub progress: Arc<dyn Progress + Send + Sync>,
     /// Stops downloads; the calls of a model are given a flag of their own.
     pub cancel: Cancel,
-    /// Fills the slice with unpredictable bytes: the seeds of requests that name none.
-    pub random: Arc<dyn Fn(&mut [u8]) + Send + Sync>,
+    /// Gives the seeds of requests that name none.
+    pub random: RandomBytes,
     /// `DLM_FORCE=1`: load even where memory seems short.
     pub is_forced: bool,
     /// Threads of the products; without, one per core.
@@ -70,7 +73,7 @@ struct Run {
     hub_root: String,
     progress: Arc<dyn Progress + Send + Sync>,
     cancel: Cancel,
-    random: Arc<dyn Fn(&mut [u8]) + Send + Sync>,
+    random: RandomBytes,
     is_forced: bool,
     version: &'static str,
     ctx: Ctx,
@@ -192,7 +195,7 @@ impl Models for EngineModels {
         let model: Arc<dyn Model> = match open::named(&self.run, self.document.as_deref(), selector)? {
             Opened::Decoder { record, opened, text } => {
                 let weights = self.share(*opened, &record.key);
-                Arc::new(DecoderModel::new(weights, &record, text, None, None))
+                Arc::new(DecoderModel::new(weights, &record, *text, None, None))
             }
             Opened::Classifier { record, opened } => {
                 Arc::new(classifier::ClassifierModel::new(self.run.clone(), &record, *opened))

@@ -193,7 +193,7 @@ impl World {
             overwrites: false,
             hub_root: "https://hub.example".to_owned(),
         };
-        init(&around, &options, &|_| Ok(true)).unwrap();
+        init(&around, &options, None, &|_| Ok(true)).unwrap();
         path
     }
 

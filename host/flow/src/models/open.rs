@@ -21,12 +21,12 @@ use crate::inference::{AdapterNeed, Located, locate_for};
 /// An opened model; nothing heavy is loaded.
 pub(super) enum Opened {
     Decoder {
-        record: BaseRecord,
+        record: Box<BaseRecord>,
         opened: Box<OpenedBase>,
-        text: TextModel,
+        text: Box<TextModel>,
     },
     Classifier {
-        record: BaseRecord,
+        record: Box<BaseRecord>,
         opened: Box<OpenedRanker>,
     },
 }
@@ -56,7 +56,7 @@ pub(super) fn named(run: &Run, document: Option<&Path>, selector: &str) -> Resul
     )
     .map_err(|error| unavailable(error.into()))?;
     let path = base::locate(&around, &resolved, true).map_err(unavailable)?;
-    let record = resolved.record.clone();
+    let record = Box::new(resolved.record.clone());
     if is_classifier(&path).map_err(|error| unavailable(error.into()))? {
         let opened = open_ranker(&path).map_err(|error| failed(error.into()))?;
         return Ok(Opened::Classifier {
@@ -67,7 +67,7 @@ pub(super) fn named(run: &Run, document: Option<&Path>, selector: &str) -> Resul
     let ready = base::open_resolved(&around, resolved, true).map_err(unavailable)?;
     let text = ready.opened.text_as(record.template);
     Ok(Opened::Decoder {
-        text: text.map_err(|error| unavailable(error.into()))?,
+        text: Box::new(text.map_err(|error| unavailable(error.into()))?),
         record,
         opened: Box::new(ready.opened),
     })
