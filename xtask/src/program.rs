@@ -30,16 +30,18 @@ impl Program {
             .status()
             .context("starting cargo")?;
         ensure!(status.success(), "cargo build ended with {status}");
-        let target = target_folder();
-        let home = target.join(home_name);
+        Self::at(target_folder().join("release").join("dlm"), home_name)
+    }
+
+    /// Takes a program that is built already and gives it an empty home below the target folder.
+    pub fn at(path: PathBuf, home_name: &str) -> Result<Self> {
+        ensure!(path.is_file(), "{} is not a program", path.display());
+        let home = target_folder().join(home_name);
         if home.exists() {
             std::fs::remove_dir_all(&home).with_context(|| format!("clearing {}", home.display()))?;
         }
         std::fs::create_dir_all(&home).with_context(|| format!("creating {}", home.display()))?;
-        Ok(Self {
-            path: target.join("release").join("dlm"),
-            home,
-        })
+        Ok(Self { path, home })
     }
 
     /// Runs `dlm` and returns what it printed; its stderr is also shown when `is_shown`.

@@ -12,7 +12,8 @@ use serde_json::Value;
 use crate::program::{Program, number};
 use crate::{base, repository};
 
-/// Seeds of the two runs; `--seeds 1,2,3` names others.
+/// Seeds of the two runs; `--seeds 1,2,3` names others. `--program PATH` takes a program that is built already, for
+/// instance `target/debug/dlm`: its answers are those of the release binary, its seconds are not.
 const SEEDS: [u64; 2] = [42, 43];
 
 /// What one run reached.
@@ -29,18 +30,21 @@ struct Figures {
 
 /// Trains and scores with every seed, and prints a table.
 pub fn run(arguments: &[String]) -> Result<()> {
-    let seeds = match arguments
-        .iter()
-        .position(|a| a == "--seeds")
-        .and_then(|i| arguments.get(i + 1))
-    {
+    let option = |name: &str| {
+        let place = arguments.iter().position(|a| a == name)?;
+        arguments.get(place + 1)
+    };
+    let seeds = match option("--seeds") {
         Some(list) => list
             .split(',')
             .map(|s| s.parse().context("--seeds takes numbers"))
             .collect::<Result<_>>()?,
         None => SEEDS.to_vec(),
     };
-    let program = Program::build("teach-home")?;
+    let program = match option("--program") {
+        Some(path) => Program::at(PathBuf::from(path), "teach-home")?,
+        None => Program::build("teach-home")?,
+    };
     program.add_base(&base::find_or_fetch()?)?;
     let example = Example::copy_to(&program.home)?;
     let before = example.score(&program, true)?;

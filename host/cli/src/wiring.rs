@@ -14,6 +14,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use dlm_core::Cancel;
 use dlm_core::hardware::Hardware;
+use dlm_flow::base::ExportProbes;
 use dlm_flow::{Clock, Failure, Surroundings};
 use dlm_store::Home;
 
@@ -188,6 +189,15 @@ pub fn random_bytes(out: &mut [u8]) {
         for (byte, i) in out.iter_mut().zip(0u32..) {
             *byte = (seed >> (i * 8 % 120)) as u8 ^ i as u8;
         }
+    }
+}
+
+/// Whether a base is asked if it can be exported, by flag and environment.
+pub fn export_probes(is_flag_given: bool) -> ExportProbes {
+    if is_flag_given || is_set("DLM_SKIP_EXPORT_PROBES") {
+        ExportProbes::Skip
+    } else {
+        ExportProbes::Run
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod add;
 mod list;
+mod probe;
 mod wheel;
 
 use std::path::PathBuf;
@@ -22,6 +23,8 @@ use crate::surroundings::Surroundings;
 
 pub use add::add;
 pub use list::{BaseDetail, BaseList, BaseRow, detail, list};
+pub use probe::ExportProbes;
+pub(crate) use probe::{check_probes, is_probed};
 
 /// The record beside a local base's files.
 const RECORD: &str = "base.json";

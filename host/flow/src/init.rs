@@ -11,17 +11,16 @@ use dlm_core::base::{AcceptedVia, BaseRecord, LicenseAcceptance};
 use dlm_core::manifest::Manifest;
 use dlm_core::stamp::Stamp;
 use dlm_core::{Event, Ulid};
-use dlm_export::Vocabulary;
 use dlm_model::base::open_base;
 use dlm_plan::base::licence::{LicenceDecision, LicenceInput, LicenceMoment, decide, question};
 use dlm_plan::base::registry::DEFAULT_BASE;
-use dlm_plan::base::{BaseFacts, BaseLocation, ProbeFacts, ResolvedBase, probe};
+use dlm_plan::base::{BaseFacts, BaseLocation, ResolvedBase};
 use dlm_plan::train::fit::{fit_bases, plan_typical};
 use dlm_plan::{BaseError, TrainOptions};
 use dlm_store::{Disk, LockWait, Store, disk};
 use serde::{Deserialize, Serialize};
 
-use crate::base;
+use crate::base::{self, ExportProbes};
 use crate::failure::Failure;
 use crate::surroundings::Surroundings;
 use crate::templates::CheckedTemplate;
@@ -41,8 +40,8 @@ pub struct InitOptions {
     pub path: PathBuf,
     /// The base; the default one when none is named.
     pub base: Option<String>,
-    /// `--skip-export-probes` or its variable.
-    pub skips_export_probes: bool,
+    /// Left out under `--skip-export-probes` or its variable.
+    pub export_probes: ExportProbes,
     /// `--i-accept-license`.
     pub accepts_licence: bool,
     /// `--force`.
@@ -345,28 +344,19 @@ fn accept(
     }))
 }
 
-/// Probes a base from outside the registry; registry entries are curated and local bases were opened when added.
+/// Probes a base from outside the registry, getting it first where it must come from the hub.
 fn run_probes(around: &Surroundings<'_>, options: &InitOptions, resolved: &ResolvedBase) -> Result<(), Failure> {
-    let is_foreign = resolved.record.key.starts_with("hf:");
-    if !is_foreign || !matches!(resolved.location, BaseLocation::Hub { .. }) {
+    if !base::is_probed(resolved) {
         return Ok(());
     }
-    let key = &resolved.record.key;
-    around.progress.event(Event::Note(format!(
-        "{key} is not in the registry: getting it to probe it"
-    )));
-    let path = base::locate(around, resolved, true)?;
-    let opened = open_base(&path)?;
-    let facts = opened.facts();
-    let labels = Vocabulary::new(&opened.text().tokenizer, facts.shape.vocab as usize);
-    let probed = ProbeFacts {
-        config_class: facts.architecture,
-        has_chat_template: opened.text().template.is_some(),
-        media_token_ids: None,
-        is_gguf_writable: facts.gguf_arch.is_some(),
-        pre_tokenizer: labels.ok().map(|vocabulary| vocabulary.pre.to_owned()),
-    };
-    probe(&resolved.record, &probed, !options.skips_export_probes).map_err(|e| Failure::from(e).under("init"))
+    if matches!(resolved.location, BaseLocation::Hub { .. }) {
+        around.progress.event(Event::Note(format!(
+            "{} is not in the registry: getting it to probe it",
+            resolved.record.key
+        )));
+    }
+    let opened = open_base(&base::locate(around, resolved, true)?)?;
+    base::check_probes(resolved, &opened, options.export_probes).map_err(|e| e.under("init"))
 }
 
 fn provision(
@@ -382,7 +372,7 @@ fn provision(
         now,
     };
     let guard = store.lock(&wait)?;
-    if options.skips_export_probes {
+    if options.export_probes == ExportProbes::Skip {
         let choices = Choices {
             skip_export_probes: true,
         };

@@ -1,10 +1,12 @@
 //! From a document's sections to rows of training, and to the facts that a plan is made from.
 
+use dlm_core::SectionId;
+use dlm_core::split::{VALIDATION_SHARE, is_validation};
 use dlm_doc::{Frontmatter, Parsed, Rows, Section, SectionKind};
 use dlm_model::text::TextModel;
-use dlm_plan::train::{Auto, DocumentFacts, RowFacts, TargetModules, TrainingKnobs};
-use dlm_train::rows::{RowOptions, plain, windows};
-use dlm_train::split::is_held_out;
+use dlm_plan::train::{Auto, DocumentFacts, RowFacts, TargetModules, TrainingKnobs, recipe};
+use dlm_train::rows::{RowOptions, plain};
+use dlm_train::windows::windows;
 use dlm_train::{SourceBody, SourceRow};
 use serde::de::DeserializeOwned;
 
@@ -58,16 +60,28 @@ pub fn check_trainable(document: &Document) -> Result<(), Failure> {
 }
 
 /// Makes the rows of a document; prose is cut into windows of `window` tokens.
-pub fn source_rows(parsed: &Parsed, text: &TextModel, seed: u64, window: usize) -> Result<Vec<SourceRow>, Failure> {
-    let mut rows = Vec::new();
+pub fn source_rows(parsed: &Parsed, text: &TextModel, seed: i64, window: usize) -> Result<Vec<SourceRow>, Failure> {
+    let mut sections = Vec::new();
     for section in parsed.sections() {
-        rows.extend(section_rows(section, text, window)?);
+        sections.push((section, section_rows(section, text, window)?));
     }
-    hold_out(parsed.frontmatter(), parsed, seed, &mut rows);
-    Ok(rows)
+    let policy = HoldOut::new(parsed.frontmatter(), sections.iter().flat_map(|(_, rows)| rows), seed);
+    let mut all = Vec::new();
+    for (section, mut rows) in sections {
+        let id = section.id();
+        for row in &mut rows {
+            row.is_validation = policy.holds(&id, row, section.synth.is_some());
+        }
+        all.append(&mut rows);
+    }
+    // A document whose every row would be held out teaches nothing; then all of them train.
+    if all.iter().all(|r| r.is_validation) {
+        all.iter_mut().for_each(|r| r.is_validation = false);
+    }
+    Ok(all)
 }
 
-/// Makes the rows of one section.
+/// Makes the rows of one section, none of them held out.
 pub fn section_rows(section: &Section, text: &TextModel, window: usize) -> Result<Vec<SourceRow>, Failure> {
     let row = |sub_index: usize, body: SourceBody| SourceRow {
         section_id: section.id().as_str().to_owned(),
@@ -80,10 +94,22 @@ pub fn section_rows(section: &Section, text: &TextModel, window: usize) -> Resul
         SectionKind::Prose => {
             // A text that cannot be encoded is refused when its row is made, with the section's name.
             let count = |piece: &str| text.tokenizer.encode(piece).map_or(usize::MAX, |ids| ids.len());
-            windows(section.content.trim(), window, &count)
+            // The tokens that a row has beside its text.
+            let around = text.prose_row("").map_or(0, |row| row.ids.len());
+            let limit = window.saturating_sub(around).max(1);
+            let overlap = (limit as f64 * recipe::PROSE_OVERLAP) as usize;
+            windows(&section.content, limit, overlap, &count)
                 .into_iter()
                 .enumerate()
-                .map(|(i, text)| row(i, SourceBody::Prose { text }))
+                .map(|(i, window)| {
+                    row(
+                        i,
+                        SourceBody::Prose {
+                            text: window.text,
+                            context: window.context,
+                        },
+                    )
+                })
                 .collect()
         }
         SectionKind::Instruction => match dlm_doc::rows(section).map_err(|e| Failure::of("parse", &e))? {
@@ -106,31 +132,39 @@ pub fn section_rows(section: &Section, text: &TextModel, window: usize) -> Resul
     })
 }
 
-/// Marks the rows that follow the hash: prose, synthesised pairs, and all pairs of an author who asked for it.
-fn hold_out(front: &Frontmatter, parsed: &Parsed, seed: u64, rows: &mut [SourceRow]) {
-    let pairs = rows
-        .iter()
-        .filter(|r| matches!(r.body, SourceBody::Pair { .. }))
-        .count();
-    let synthesised = |id: &str| {
-        parsed
-            .sections()
-            .iter()
-            .any(|s| s.synth.is_some() && s.id().as_str() == id)
-    };
-    for row in rows.iter_mut() {
+/// Which rows are held out: prose, synthesised pairs, and all pairs of an author who asked for it follow the hash of
+/// their section; pairs by hand always train.
+pub(crate) struct HoldOut {
+    seed: i64,
+    holds_pairs: bool,
+}
+
+impl HoldOut {
+    /// The policy of a document with these rows.
+    pub(crate) fn new<'a>(front: &Frontmatter, rows: impl Iterator<Item = &'a SourceRow>, seed: i64) -> Self {
+        let pairs = rows.filter(|r| matches!(r.body, SourceBody::Pair { .. })).count();
+        Self {
+            seed,
+            holds_pairs: front.training.holdout && pairs >= HOLDOUT_PAIRS_MIN,
+        }
+    }
+
+    /// Whether a row of section `id` is held out; a replayed row goes by the id of the section that it was in.
+    pub(crate) fn holds(&self, id: &SectionId, row: &SourceRow, is_synthesised: bool) -> bool {
         let follows_hash = match row.body {
             SourceBody::Prose { .. } => true,
-            SourceBody::Pair { .. } => {
-                synthesised(&row.section_id) || (front.training.holdout && pairs >= HOLDOUT_PAIRS_MIN)
-            }
+            SourceBody::Pair { .. } => is_synthesised || self.holds_pairs,
         };
-        row.is_validation = follows_hash && is_held_out(seed, &row.section_id, row.sub_index);
+        follows_hash && is_validation(self.seed, id, row.sub_index as usize, VALIDATION_SHARE)
     }
-    // A document whose every row would be held out teaches nothing; then all of them train.
-    if rows.iter().all(|r| r.is_validation) {
-        rows.iter_mut().for_each(|r| r.is_validation = false);
+}
+
+/// Refuses a pair that is longer than a row may be, before anything is loaded.
+pub fn check_lengths(rows: &[SourceRow], text: &TextModel, options: &RowOptions) -> Result<(), Failure> {
+    for row in rows {
+        plain(row, text, options)?;
     }
+    Ok(())
 }
 
 /// Counts rows and tokens for the plan.
@@ -145,7 +179,9 @@ pub fn document_facts(parsed: &Parsed, rows: &[SourceRow], text: &TextModel) -> 
         sections: parsed.sections().len() as u64,
         ..RowFacts::default()
     };
+    let common = |a: &[u32], b: &[u32]| a.iter().zip(b).take_while(|(x, y)| x == y).count();
     let mut shared: Option<Vec<u32>> = None;
+    let mut replayed = Vec::new();
     for source in rows {
         if source.is_validation {
             facts.validation_rows += 1;
@@ -153,13 +189,16 @@ pub fn document_facts(parsed: &Parsed, rows: &[SourceRow], text: &TextModel) -> 
         }
         let row = plain(source, text, &options)?;
         let len = row.ids.len() as u64;
+        if source.is_replayed() {
+            replayed.push(row.ids);
+            continue;
+        }
         match source.body {
             SourceBody::Pair { .. } => {
                 facts.instruction_rows += 1;
                 facts.instruction_tokens += len;
                 facts.answer_tokens += row.targets.len() as u64;
                 facts.instruction_tokens_max = facts.instruction_tokens_max.max(len);
-                let common = |a: &[u32], b: &[u32]| a.iter().zip(b).take_while(|(x, y)| x == y).count();
                 let keep = shared.as_ref().map_or(row.ids.len(), |s| common(s, &row.ids));
                 shared = Some(row.ids[..keep].to_vec());
             }
@@ -170,10 +209,16 @@ pub fn document_facts(parsed: &Parsed, rows: &[SourceRow], text: &TextModel) -> 
         }
     }
     if facts.instruction_rows > 1 {
-        facts.shared_prefix_tokens = shared.map_or(0, |s| s.len() as u64);
+        facts.shared_prefix_tokens = shared.as_ref().map_or(0, |s| s.len() as u64);
         facts.instruction_tokens -= facts.shared_prefix_tokens * facts.instruction_rows;
         facts.instruction_tokens_max -= facts.shared_prefix_tokens;
     }
+    let shared = shared.filter(|_| facts.instruction_rows > 1).unwrap_or_default();
+    facts.replay_rows = replayed.len() as u64;
+    facts.replay_tokens = replayed
+        .iter()
+        .map(|ids| (ids.len() - common(&shared, ids)) as u64)
+        .sum();
     facts.preference_rows = parsed
         .sections()
         .iter()

@@ -169,6 +169,7 @@ fn text_loss(located: &Located, loaded: &Loaded, text: &str) -> Result<f64, Fail
             line: 0,
             body: SourceBody::Prose {
                 text: paragraph.split_whitespace().collect::<Vec<_>>().join(" "),
+                context: 0,
             },
             is_validation: false,
         };

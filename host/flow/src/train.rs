@@ -4,7 +4,9 @@
 //! store is locked before it is read, and the adapter's pointer flips before anything is recorded about it.
 
 mod commit;
+mod measure;
 mod observe;
+mod replay;
 mod resume;
 
 use std::path::PathBuf;
@@ -27,16 +29,17 @@ use dlm_train::schedule::{Schedule, ScheduleKind, WarmupStart};
 use dlm_train::{PairRecall, SourceRow, TrainInput, recall_pairs};
 use serde::Serialize;
 
-use crate::base::{self, ReadyBase};
+use crate::base::{self, ExportProbes, ReadyBase};
 use crate::document::{self, Document};
 use crate::failure::Failure;
 use crate::rows;
 use crate::surroundings::Surroundings;
 
+pub use measure::{ProbeScore, Retention};
+pub use replay::{DrawnSection, ReplayReport};
+
 /// Steps between two states kept on disk; at most this many are lost when the power fails.
 const SNAPSHOT_STEPS: u64 = 25;
-/// Bytes that the replay corpus may take (`spec/training.md` section 10).
-pub(crate) const REPLAY_BYTES_MAX: u64 = 256 << 20;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -50,6 +53,8 @@ pub struct TrainCommand {
     pub lock: LockFlags,
     pub is_strict_about_metrics: bool,
     pub accepts_licence: bool,
+    /// Left out under `--skip-export-probes`, its variable, or when the document was made with it.
+    pub export_probes: ExportProbes,
     /// Web root that the licence's address stands under.
     pub hub_root: String,
 }
@@ -77,6 +82,10 @@ pub struct TrainReport {
     pub seconds_total: f64,
     pub recalled: usize,
     pub recall: Vec<PairRecall>,
+    pub probes: Vec<ProbeScore>,
+    /// Sections of earlier versions that were rehearsed, kept aside or replaced.
+    pub replay: ReplayReport,
+    pub retention: Option<Retention>,
     pub plan: TrainPlan,
 }
 
@@ -87,7 +96,15 @@ pub struct Prepared {
     pub text: TextModel,
     pub rows: Vec<SourceRow>,
     pub plan: TrainPlan,
+    replay: replay::Replay,
     licence: LicenceDecision,
+}
+
+impl Prepared {
+    /// What the run will rehearse of earlier versions of the document.
+    pub fn replay(&self) -> &ReplayReport {
+        &self.replay.report
+    }
 }
 
 /// Does everything that needs no weight: parse, resolve the base, count rows, plan, refuse.
@@ -99,7 +116,7 @@ pub fn prepare(around: &Surroundings<'_>, command: &TrainCommand) -> Result<Prep
     let manifest = store.manifest()?;
     let pinned = manifest.as_ref().and_then(|m| m.base_model_revision.clone());
     let resolved = base::resolve_pinned(around, &front.base_model, pinned.as_deref())?;
-    let stored = manifest.and_then(|m| m.license_acceptance);
+    let stored = manifest.as_ref().and_then(|m| m.license_acceptance.clone());
     let licence = licence::decide(
         &resolved.record,
         &LicenceInput {
@@ -111,6 +128,11 @@ pub fn prepare(around: &Surroundings<'_>, command: &TrainCommand) -> Result<Prep
         },
     )?;
     let base = base::open_resolved(around, resolved, true)?;
+    let export_probes = match crate::init::skips_export_probes(&store)? {
+        true => ExportProbes::Skip,
+        false => command.export_probes,
+    };
+    base::check_probes(&base.resolved, &base.opened, export_probes)?;
     let text = base.opened.text_as(base.resolved.record.template)?;
     let seed = command.seed.unwrap_or(front.training.seed);
     let options = TrainOptions {
@@ -121,8 +143,21 @@ pub fn prepare(around: &Surroundings<'_>, command: &TrainCommand) -> Result<Prep
         is_resume: command.is_resume,
         ..TrainOptions::default()
     };
+    let memory = replay::Memory::load(&store, manifest.as_ref(), &document.parsed, seed)?;
     // The plan decides how long a window of prose is, so rows are made for a first count and made again if it differs.
-    let make = |window: usize| rows::source_rows(&document.parsed, &text, seed as u64, window);
+    let make = |window: usize| -> Result<(Vec<SourceRow>, replay::Drawn), Failure> {
+        let mut source = rows::source_rows(&document.parsed, &text, seed, window)?;
+        let options = replay::DrawOptions {
+            text: &text,
+            front,
+            seed,
+            window,
+            sequence_len_max: sequence_len_max(front, &base),
+        };
+        let drawn = memory.draw(&source, &options)?;
+        source.extend(drawn.rows.iter().map(|(row, _)| row.clone()));
+        Ok((source, drawn))
+    };
     let plan_for = |source: &[SourceRow]| -> Result<TrainPlan, Failure> {
         let facts = rows::document_facts(&document.parsed, source, &text)?;
         let request = TrainRequest {
@@ -133,12 +168,22 @@ pub fn prepare(around: &Surroundings<'_>, command: &TrainCommand) -> Result<Prep
         };
         Ok(plan_train(&request)?)
     };
-    let mut source = make(plan::recipe::PROSE_WINDOW as usize)?;
+    let (mut source, mut drawn) = make(plan::recipe::PROSE_WINDOW as usize)?;
     let mut plan = plan_for(&source)?;
     let window = plan.prose.window_tokens.value as usize;
     if window != plan::recipe::PROSE_WINDOW as usize {
-        source = make(window)?;
+        (source, drawn) = make(window)?;
         plan = plan_for(&source)?;
+    }
+    let replay = memory.settle(drawn);
+    let longest = plan.rows.instruction_tokens_max + plan.rows.shared_prefix_tokens;
+    if longest > u64::from(plan.sequence_len.value) {
+        let options = dlm_train::rows::RowOptions {
+            system_prompt: front.system_prompt.clone(),
+            sequence_len_max: plan.sequence_len.value as usize,
+            prose_weight: 1.0,
+        };
+        rows::check_lengths(&source, &text, &options)?;
     }
     Ok(Prepared {
         document,
@@ -146,6 +191,7 @@ pub fn prepare(around: &Surroundings<'_>, command: &TrainCommand) -> Result<Prep
         text,
         rows: source,
         plan,
+        replay,
         licence,
     })
 }
@@ -165,6 +211,7 @@ pub fn run(around: &Surroundings<'_>, command: &TrainCommand, prepared: &Prepare
         around.progress.event(Event::Note(format!("store: {notice}")));
     }
     let manifest = ensure_manifest(around, &store, &guard, prepared)?;
+    prepared.replay.admit(around, &guard, manifest.adapter_version)?;
     let lock = commit::current_lock(around, prepared, &manifest)?;
     check_lock(around, &store, &lock, mode)?;
     warn_about_the_untrained(around, prepared);
@@ -266,10 +313,10 @@ impl Job<'_> {
             ))
             .hint(format!("go on: `dlm train {} --resume`", self.command.path.display())));
         }
-        let recall = self.recall(model, &outcome.adapter)?;
+        let learned = self.measure(model, &outcome.adapter)?;
+        observer.retained(&outcome, learned.retention.as_ref());
         let seconds_total = self.around.clock.seconds() - self.started;
-        let summary = commit::summary(&self, run_id, &outcome, &recall);
-        let committed = commit::commit(&self, pending, &outcome, summary, run_id, &observer)?;
+        let committed = commit::commit(&self, pending, &outcome, &learned, &observer)?;
         let log = observer.finished(&committed, &outcome)?;
         Ok(TrainReport {
             phase: "sft",
@@ -288,27 +335,61 @@ impl Job<'_> {
             tokens_per_s: outcome.state.header.tokens as f64 / outcome.seconds.max(1e-9),
             seconds_training: outcome.seconds,
             seconds_total,
-            recalled: recall.iter().filter(|r| r.recalled).count(),
-            recall,
+            recalled: learned.recall.iter().filter(|r| r.recalled).count(),
+            recall: learned.recall,
+            probes: learned.probes,
+            replay: self.prepared.replay.report.clone(),
+            retention: learned.retention,
             plan: self.prepared.plan.clone(),
         })
     }
 
-    fn recall(&self, model: &Model, adapter: &Adapter) -> Result<Vec<PairRecall>, Failure> {
+    /// Asks the model what it has learned and what it has kept.
+    fn measure(&self, model: &Model, adapter: &Adapter) -> Result<Learned, Failure> {
         self.around
             .progress
             .event(Event::Note("asking every question of the document".into()));
+        let recall = self.recall(model, adapter)?;
+        Ok(Learned {
+            probes: self.probes(model, adapter, &recall)?,
+            retention: self.retention(model, adapter, self.version_before()?)?,
+            recall,
+        })
+    }
+
+    fn recall(&self, model: &Model, adapter: &Adapter) -> Result<Vec<PairRecall>, Failure> {
         let system = self.prepared.document.parsed.frontmatter().system_prompt.as_deref();
+        let document: Vec<SourceRow> = self
+            .prepared
+            .rows
+            .iter()
+            .filter(|r| !r.is_replayed())
+            .cloned()
+            .collect();
         recall_pairs(
             model,
             Some(adapter),
             &self.prepared.text,
             system,
-            &self.prepared.rows,
+            &document,
             self.around.cancel,
         )
         .map_err(|e| Failure::of("training", &e))
     }
+}
+
+/// What a run's adapter was found to know.
+struct Learned {
+    recall: Vec<PairRecall>,
+    probes: Vec<ProbeScore>,
+    retention: Option<Retention>,
+}
+
+/// The longest row that a document with this frontmatter may have on this base.
+fn sequence_len_max(front: &dlm_doc::Frontmatter, base: &ReadyBase) -> usize {
+    let written = front.written_knobs().sequence_len;
+    let wanted = written.unwrap_or(plan::recipe::SEQUENCE_LEN);
+    wanted.min(base.facts.context_usable) as usize
 }
 
 /// The present as a stamp.

@@ -9,6 +9,7 @@ use dlm_core::base::AcceptedVia;
 use dlm_core::hardware::{Backend, Hardware, SimdLevel};
 use dlm_core::ports::{BaseRequest, BaseSource, BaseSourceError, RemoteBase, Snapshot};
 use dlm_core::{Cancel, Progress, Quiet};
+use dlm_flow::base::ExportProbes;
 use dlm_flow::init::{InitOptions, InitReport, init, skips_export_probes};
 use dlm_flow::{Clock, Failure, Surroundings};
 use dlm_store::{Home, Store};
@@ -105,7 +106,7 @@ fn options(folder: &Path, base: &str) -> InitOptions {
     InitOptions {
         path: folder.join("a.dlm"),
         base: Some(base.to_owned()),
-        skips_export_probes: false,
+        export_probes: ExportProbes::Run,
         accepts_licence: false,
         overwrites: false,
         hub_root: "https://hub.example".to_owned(),
@@ -196,7 +197,7 @@ fn a_hub_base_without_a_known_tokenizer_is_only_taken_without_export() {
     assert!(!folder.path().join("a.dlm").exists());
 
     let skipping = InitOptions {
-        skips_export_probes: true,
+        export_probes: ExportProbes::Skip,
         ..options(folder.path(), "hf:org/name")
     };
     let report = run(folder.path(), &hub, skipping, false).0.unwrap();

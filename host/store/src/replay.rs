@@ -22,7 +22,7 @@ use crate::record::{self, Flaw};
 use crate::store::{Store, StoreGuard};
 
 pub use index::{Eviction, IndexEntry, evict};
-pub use sample::{SampleRequest, SampleScheme, preference_count, sample, section_count, weight};
+pub use sample::{SampleRequest, SampleScheme, draw_order, preference_count, sample, section_count, weight};
 pub use snapshot::{FrameError, Snapshot};
 pub use supersede::{SectionText, overlap, superseded};
 
@@ -37,6 +37,8 @@ const CORPUS: &str = "corpus.zst";
 const INDEX: &str = "index.json";
 const EXTRA: &str = "extra.json";
 const SET_ASIDE: &str = "set-aside.json";
+/// An index that could not be read, kept for a person to look at.
+const INDEX_SET_ASIDE: &str = "index-set-aside.json";
 /// The compacted corpus and index; the index's existence is the decision to use them.
 const COMPACTED_CORPUS: &str = "compacted.zst";
 const COMPACTED_INDEX: &str = "compacted.json";
@@ -87,7 +89,7 @@ impl Hints for ReplayError {
     fn hints(&self) -> Vec<String> {
         match self {
             ReplayError::Index { path, .. } => vec![format!(
-                "move `{}` away; the sections of the document are replayed again after they change",
+                "run `dlm train`; it moves `{}` aside and begins a new one from the document",
                 path.display()
             )],
             ReplayError::Frame { .. } | ReplayError::Mismatch { .. } => {
@@ -108,6 +110,9 @@ pub struct Extra {
     /// The section that took its place; it is not drawn any more.
     #[serde(default)]
     pub superseded_by: Option<SectionId>,
+    /// A program made it, so that its rows follow the split's hash.
+    #[serde(default)]
+    pub is_synthesised: bool,
 }
 
 /// A section to remember.
@@ -117,6 +122,8 @@ pub struct Remember {
     pub snapshot: Snapshot,
     /// The adapter that it was routed to.
     pub adapter: Option<String>,
+    /// Whether a program made it (`auto_synth`), not a person.
+    pub is_synthesised: bool,
 }
 
 /// What appending did.
@@ -282,6 +289,22 @@ pub enum MinedPreferences {
 }
 
 impl Candidates {
+    /// Draws from the readable ones; returns them in the order of the draw, so that a caller who has no room for all
+    /// leaves out the last.
+    pub fn draw_in_order(&self, request: &SampleRequest) -> Vec<&Snapshot> {
+        let entries: Vec<_> = self.readable.iter().map(|(entry, _)| entry.clone()).collect();
+        let by_id: BTreeMap<_, _> = self
+            .readable
+            .iter()
+            .map(|(entry, snapshot)| (&entry.section_id, snapshot))
+            .collect();
+        draw_order(&entries, request)
+            .iter()
+            .take(request.count)
+            .map(|entry| by_id[&entry.section_id])
+            .collect()
+    }
+
     /// Draws from the readable ones; returns them by id.
     pub fn draw(&self, request: &SampleRequest) -> Vec<Snapshot> {
         let entries: Vec<_> = self.readable.iter().map(|(entry, _)| entry.clone()).collect();
@@ -373,7 +396,12 @@ impl ReplayWriter<'_> {
     ) -> Result<(), ReplayError> {
         let mut frames = Vec::new();
         let mut fresh = Vec::new();
-        for Remember { snapshot, adapter } in sections {
+        for Remember {
+            snapshot,
+            adapter,
+            is_synthesised,
+        } in sections
+        {
             let id = &snapshot.section_id;
             if snapshot.section_type.is_media() {
                 return Err(ReplayError::Kind {
@@ -406,6 +434,7 @@ impl ReplayWriter<'_> {
             frames.extend_from_slice(&frame);
             let extra = corpus.extra.entry(id.clone()).or_default();
             extra.adapter = adapter.clone();
+            extra.is_synthesised = *is_synthesised;
             // It is in the document again.
             extra.superseded_by = None;
         }
@@ -452,6 +481,15 @@ impl ReplayWriter<'_> {
         self.disk().write(&path, index::text(&mut aside).as_bytes())?;
         self.write_index(INDEX, &mut kept)?;
         Ok(gone.len())
+    }
+
+    /// Moves an index that cannot be read out of the way; the corpus begins anew and its old bytes are dead.
+    ///
+    /// **Errors** name the path.
+    pub fn set_index_aside(&self) -> Result<PathBuf, ReplayError> {
+        let target = self.path(INDEX_SET_ASIDE);
+        self.disk().rename(&self.path(INDEX), &target)?;
+        Ok(target)
     }
 
     fn write_index(&self, name: &str, entries: &mut [IndexEntry]) -> Result<(), ReplayError> {

@@ -14,13 +14,13 @@ pub mod rng;
 pub mod rows;
 pub mod run;
 pub mod schedule;
-pub mod split;
 pub mod state;
+pub mod windows;
 
 pub use optim::Optimiser;
 pub use probe::{PairRecall, recall_pairs};
 pub use rng::Rng;
-pub use rows::{Row, RowKind, SourceBody, SourceRow};
+pub use rows::{Row, RowCache, RowKind, SourceBody, SourceRow};
 pub use run::{Outcome, Recipe, RunError, TrainInput, train};
 pub use schedule::{Schedule, WarmupStart};
 pub use state::TrainState;

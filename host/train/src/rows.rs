@@ -1,12 +1,14 @@
 //! Rows of a run: what a section gives to learn, and the tokens with their targets that one step sees.
 //!
 //! Invariants: an instruction row has loss on its answer and the end of turn alone; the first token of a text is never
-//! a target. Tokens are made anew at each visit, because a question may be reworded from visit to visit.
+//! a target. Rows as they are written are tokenised once; a reworded question is new at each visit.
+
+use std::cell::{Cell, OnceCell};
 
 use dlm_core::Hints;
 use dlm_model::TargetKind;
 use dlm_model::chat::{Message, Thinking};
-use dlm_model::text::{TextError, TextModel};
+use dlm_model::text::{LossRow, TextError, TextModel};
 
 use crate::augment::{Augment, reword};
 use crate::rng::Rng;
@@ -17,13 +19,17 @@ pub enum SourceBody {
     /// Learned as an answer to a question.
     Pair { question: String, answer: String },
     /// Learned as running text (continued pretraining).
-    Prose { text: String },
+    Prose {
+        text: String,
+        /// Bytes at the beginning that repeat the window before: read, not learned.
+        context: usize,
+    },
 }
 
 /// One row as it comes out of a section.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourceRow {
-    /// Id of the section, 16 hex digits.
+    /// Id of the section, 16 hex digits; of a row from an earlier version of the document `replay:<id>:<last seen>`.
     pub section_id: String,
     /// Position of the row inside its section.
     pub sub_index: u32,
@@ -42,7 +48,15 @@ pub enum RowKind {
     Cpt,
 }
 
+/// What the id of a row begins with that is drawn from earlier versions of the document.
+const REPLAY: &str = "replay:";
+
 impl SourceRow {
+    /// Says whether the row comes from an earlier version of the document.
+    pub fn is_replayed(&self) -> bool {
+        self.section_id.starts_with(REPLAY)
+    }
+
     /// Returns the mode in which the row is trained.
     pub fn kind(&self) -> RowKind {
         match self.body {
@@ -119,11 +133,11 @@ impl Hints for RowError {
 pub fn plain(row: &SourceRow, text: &TextModel, options: &RowOptions) -> Result<Row, RowError> {
     match &row.body {
         SourceBody::Pair { question, answer } => pair(row, question, answer, text, options),
-        SourceBody::Prose { text: prose } => prose_row(row, prose, text, options),
+        SourceBody::Prose { text: prose, context } => prose_row(row, prose, *context, text, options),
     }
 }
 
-/// Turns a source row into tokens, its question reworded by `rng`. Falls back on the question as written where the
+/// Turns a source row into tokens, its question reworded by `rng`; none where the question stays as it is or the
 /// reworded one is too long.
 pub fn reworded(
     row: &SourceRow,
@@ -131,17 +145,71 @@ pub fn reworded(
     options: &RowOptions,
     augment: &Augment,
     rng: &mut Rng,
-) -> Result<Row, RowError> {
-    if let SourceBody::Pair { question, answer } = &row.body {
-        let changed = reword(question, augment, rng);
-        if changed != *question {
-            match pair(row, &changed, answer, text, options) {
-                Err(RowError::TooLong { .. }) => {}
-                other => return other,
-            }
+) -> Result<Option<Row>, RowError> {
+    let SourceBody::Pair { question, answer } = &row.body else {
+        return Ok(None);
+    };
+    let changed = reword(question, augment, rng);
+    if changed == *question {
+        return Ok(None);
+    }
+    match pair(row, &changed, answer, text, options) {
+        Err(RowError::TooLong { .. }) => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// The rows of a run as they are written, each tokenised once.
+///
+/// Invariants: what is handed out is what [`plain`] gives; rows beyond the budget of tokens are made at each visit, so a
+/// huge document costs time, not memory.
+pub struct RowCache<'a> {
+    sources: &'a [SourceRow],
+    text: &'a TextModel,
+    options: RowOptions,
+    kept: Vec<OnceCell<Row>>,
+    tokens_left: Cell<usize>,
+}
+
+/// Tokens that a cache keeps; a token with its target takes some 60 bytes.
+const CACHE_TOKENS_MAX: usize = 1 << 20;
+
+impl<'a> RowCache<'a> {
+    /// Makes an empty cache.
+    pub fn new(sources: &'a [SourceRow], text: &'a TextModel, options: RowOptions) -> Self {
+        Self {
+            kept: vec![OnceCell::new(); sources.len()],
+            sources,
+            text,
+            options,
+            tokens_left: Cell::new(CACHE_TOKENS_MAX),
         }
     }
-    plain(row, text, options)
+
+    /// Returns a row as it is written.
+    ///
+    /// **Errors** as [`plain`].
+    pub fn plain(&self, index: usize) -> Result<Row, RowError> {
+        if let Some(row) = self.kept[index].get() {
+            return Ok(row.clone());
+        }
+        let row = plain(&self.sources[index], self.text, &self.options)?;
+        if let Some(left) = self.tokens_left.get().checked_sub(row.ids.len()) {
+            self.tokens_left.set(left);
+            return Ok(self.kept[index].get_or_init(|| row).clone());
+        }
+        Ok(row)
+    }
+
+    /// Returns a row with its question reworded by `rng`, or as it is written where that changes nothing.
+    ///
+    /// **Errors** as [`plain`].
+    pub fn reworded(&self, index: usize, augment: &Augment, rng: &mut Rng) -> Result<Row, RowError> {
+        match reworded(&self.sources[index], self.text, &self.options, augment, rng)? {
+            Some(row) => Ok(row),
+            None => self.plain(index),
+        }
+    }
 }
 
 /// Returns the conversation that asks one question.
@@ -190,8 +258,14 @@ fn pair(
     Ok(Row { ids, targets })
 }
 
-fn prose_row(row: &SourceRow, prose: &str, text: &TextModel, options: &RowOptions) -> Result<Row, RowError> {
-    let ids = text.prose_row(prose)?.ids;
+fn prose_row(
+    row: &SourceRow,
+    prose: &str,
+    context: usize,
+    text: &TextModel,
+    options: &RowOptions,
+) -> Result<Row, RowError> {
+    let LossRow { ids, loss } = text.prose_row_after(prose, context)?;
     if ids.len() > options.sequence_len_max {
         return Err(RowError::TooLong {
             section_id: row.section_id.clone(),
@@ -201,7 +275,7 @@ fn prose_row(row: &SourceRow, prose: &str, text: &TextModel, options: &RowOption
             allowed: options.sequence_len_max,
         });
     }
-    let targets = (1..ids.len())
+    let targets = loss
         .map(|t| RowTarget {
             position: t - 1,
             kind: TargetKind::Token(ids[t]),
@@ -237,95 +311,4 @@ fn may_change(text: &TextModel, id: u32) -> bool {
             .is_none_or(|t| t.chars().any(|c| c.is_ascii_digit()))
     };
     !text.tokenizer.is_special(id) && !has_digit()
-}
-
-/// Cuts text into windows of at most `limit` tokens, on paragraph, then sentence, then word borders.
-///
-/// `count` gives the number of tokens of a piece. Pieces keep their order and together hold every word.
-pub fn windows(text: &str, limit: usize, count: &dyn Fn(&str) -> usize) -> Vec<String> {
-    let mut out: Vec<String> = Vec::new();
-    let mut current = String::new();
-    for piece in pieces(text, limit, count) {
-        let joined = if current.is_empty() {
-            piece.clone()
-        } else {
-            format!("{current}{piece}")
-        };
-        if !current.is_empty() && count(joined.trim()) > limit {
-            out.push(current.trim().to_owned());
-            current = piece;
-        } else {
-            current = joined;
-        }
-    }
-    if !current.trim().is_empty() {
-        out.push(current.trim().to_owned());
-    }
-    out
-}
-
-/// Splits into paragraphs, and those that are too long into sentences, and those into words.
-fn pieces(text: &str, limit: usize, count: &dyn Fn(&str) -> usize) -> Vec<String> {
-    let mut out = Vec::new();
-    for paragraph in split_after(text, "\n\n") {
-        if count(paragraph) <= limit {
-            out.push(paragraph.to_owned());
-            continue;
-        }
-        for sentence in split_after_sentence(paragraph) {
-            if count(sentence) <= limit {
-                out.push(sentence.to_owned());
-            } else {
-                out.extend(sentence.split_inclusive(' ').map(str::to_owned));
-            }
-        }
-    }
-    out
-}
-
-fn split_after<'a>(text: &'a str, mark: &'a str) -> impl Iterator<Item = &'a str> {
-    text.split_inclusive(mark)
-}
-
-fn split_after_sentence(text: &str) -> Vec<&str> {
-    let mut out = Vec::new();
-    let mut start = 0;
-    let bytes = text.as_bytes();
-    for i in 0..bytes.len() {
-        let ends = matches!(bytes[i], b'.' | b'!' | b'?') && bytes.get(i + 1).is_some_and(u8::is_ascii_whitespace);
-        if ends {
-            out.push(&text[start..i + 2]);
-            start = i + 2;
-        }
-    }
-    if start < text.len() {
-        out.push(&text[start..]);
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn words(text: &str) -> usize {
-        text.split_whitespace().count()
-    }
-
-    #[test]
-    fn windows_hold_every_word_and_respect_the_limit() {
-        let text = "One two three. Four five six! Seven eight.\n\nNine ten. Eleven twelve thirteen fourteen fifteen sixteen seventeen.";
-        for limit in 1..12 {
-            let got = windows(text, limit, &words);
-            assert!(got.iter().all(|w| words(w) <= limit), "{limit}: {got:?}");
-            let joined: Vec<&str> = got.iter().flat_map(|w| w.split_whitespace()).collect();
-            assert_eq!(joined, text.split_whitespace().collect::<Vec<_>>());
-        }
-    }
-
-    #[test]
-    fn windows_prefer_paragraph_borders() {
-        let got = windows("One two.\n\nThree four five.", 4, &words);
-        assert_eq!(got, vec!["One two.", "Three four five."]);
-    }
 }

@@ -17,7 +17,7 @@ use crate::batch::{pack, split_by_tokens, weight_sum};
 use crate::hold::HoldSet;
 use crate::optim::Optimiser;
 use crate::rng::Rng;
-use crate::rows::{self, Row, RowError, RowKind, RowOptions, SourceRow};
+use crate::rows::{self, Row, RowCache, RowError, RowKind, RowOptions, SourceRow};
 use crate::schedule::Schedule;
 use crate::state::{StateHeader, TrainState};
 
@@ -60,7 +60,8 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    fn row_options(&self) -> RowOptions {
+    /// Returns how the run's rows become tokens.
+    pub fn row_options(&self) -> RowOptions {
         RowOptions {
             system_prompt: self.system_prompt.clone(),
             sequence_len_max: self.sequence_len_max,
@@ -218,7 +219,7 @@ pub fn train(
 /// The loop's variables.
 struct Run<'a> {
     input: &'a TrainInput<'a>,
-    options: RowOptions,
+    cache: RowCache<'a>,
     /// Indices into `input.rows` of the rows that are trained on, and of those held out.
     train_rows: Vec<usize>,
     held_rows: Vec<usize>,
@@ -279,7 +280,7 @@ impl<'a> Run<'a> {
         header.row_losses.resize(input.rows.len(), None);
         Ok(Self {
             input,
-            options: input.recipe.row_options(),
+            cache: RowCache::new(input.rows, input.text, input.recipe.row_options()),
             train_rows,
             held_rows,
             grads: vec![0.0; adapter.params.len()],
@@ -363,9 +364,9 @@ impl<'a> Run<'a> {
                 let mut row = match &recipe.augment {
                     Some(augment) if !clean => {
                         let mut rng = Rng::stream(recipe.seed, "augment", &position);
-                        rows::reworded(source, self.input.text, &self.options, augment, &mut rng)?
+                        self.cache.reworded(visit.row, augment, &mut rng)?
                     }
-                    _ => rows::plain(source, self.input.text, &self.options)?,
+                    _ => self.cache.plain(visit.row)?,
                 };
                 if !clean && recipe.noise_share > 0.0 && source.kind() == RowKind::Sft {
                     let mut rng = Rng::stream(recipe.seed, "noise", &position);
@@ -516,7 +517,11 @@ impl<'a> Run<'a> {
     }
 
     fn evaluate(&self) -> Result<EvalLoss, RunError> {
-        evaluate(self.input, &self.adapter, &self.held_rows, &self.options)
+        let held = self.held_rows.iter().map(|&index| {
+            let row = self.cache.plain(index)?;
+            Ok((self.input.rows[index].kind(), row))
+        });
+        mean_losses(self.input.model, &self.adapter, held)
     }
 
     fn state(&self) -> TrainState {
@@ -533,21 +538,20 @@ impl<'a> Run<'a> {
         (self.input.snapshot)(&self.state(), &self.adapter).map_err(|cause| RunError::Snapshot { cause })
     }
 
-    fn finish(self, ending: Ending, start: f64) -> Result<Outcome, RunError> {
+    fn finish(mut self, ending: Ending, start: f64) -> Result<Outcome, RunError> {
         let seconds = (self.input.clock)() - start;
         let state = self.state();
-        let mut adapter = self.adapter;
         let mut eval = None;
         if ending != Ending::Cancelled {
-            if let Some(best) = self.best {
-                adapter.params = best;
+            if let Some(best) = self.best.take() {
+                self.adapter.params = best;
             }
             if !self.held_rows.is_empty() {
-                eval = Some(evaluate(self.input, &adapter, &self.held_rows, &self.options)?);
+                eval = Some(self.evaluate()?);
             }
         }
         Ok(Outcome {
-            adapter,
+            adapter: self.adapter,
             loss: state.header.last_loss,
             state,
             ending,
@@ -589,20 +593,19 @@ fn scale_targets(row: &mut Row, scale: f64) {
     }
 }
 
-/// Returns the mean losses of the named rows under `adapter`, each row on its own.
-fn evaluate(
-    input: &TrainInput<'_>,
+/// Returns the mean losses of rows under `adapter`, each row on its own.
+///
+/// **Errors:** a row that cannot be made or that the model refuses.
+pub fn mean_losses(
+    model: &Model,
     adapter: &Adapter,
-    rows: &[usize],
-    options: &RowOptions,
+    rows: impl IntoIterator<Item = Result<(RowKind, Row), RowError>>,
 ) -> Result<EvalLoss, RunError> {
     let mut sums = [(0.0f64, 0usize); 2];
-    for &index in rows {
-        let source = &input.rows[index];
-        let row = rows::plain(source, input.text, options)?;
-        let values =
-            row_losses(input.model, Some(adapter), &row).map_err(|cause| RunError::Batch { step: 0, cause })?;
-        let slot = usize::from(source.kind() == RowKind::Cpt);
+    for row in rows {
+        let (kind, row) = row?;
+        let values = row_losses(model, Some(adapter), &row).map_err(|cause| RunError::Batch { step: 0, cause })?;
+        let slot = usize::from(kind == RowKind::Cpt);
         sums[slot].0 += values.iter().map(|v| f64::from(*v)).sum::<f64>();
         sums[slot].1 += values.len();
     }

@@ -11,9 +11,12 @@ use dlm_model::base::{OpenedBase, open_base};
 use dlm_model::{Adapter, AdapterKind, AdapterSpec, LoadOptions, Model};
 use dlm_train::augment::Augment;
 use dlm_train::hold::{HoldOptions, HoldSet};
+use dlm_train::rows::plain;
 use dlm_train::run::{Ending, Outcome, RunError, run_digest};
 use dlm_train::schedule::ScheduleKind;
-use dlm_train::{Recipe, Schedule, SourceBody, SourceRow, TrainInput, TrainState, WarmupStart, recall_pairs, train};
+use dlm_train::{
+    Recipe, Rng, RowCache, Schedule, SourceBody, SourceRow, TrainInput, TrainState, WarmupStart, recall_pairs, train,
+};
 
 const STEPS: u64 = 12;
 
@@ -51,6 +54,7 @@ fn rows() -> Vec<SourceRow> {
             3,
             SourceBody::Prose {
                 text: "The boat is at sea.".into(),
+                context: 0,
             },
         ),
     ]
@@ -102,12 +106,32 @@ struct Setup<'a> {
     hold: Option<&'a HoldSet>,
     resume: Option<TrainState>,
     progress: &'a dyn Progress,
-    cancel: &'a Cancel,
-    kept: &'a RefCell<Vec<TrainState>>,
+    cancel: Cancel,
+    /// Receives every snapshot.
+    kept: RefCell<Vec<TrainState>>,
 }
 
-fn run_with(model: &Model, base: &OpenedBase, setup: Setup<'_>) -> Result<Outcome, RunError> {
-    let adapter = Adapter::init(model, &spec(), setup.recipe.seed).unwrap();
+impl<'a> Setup<'a> {
+    /// A quiet run from the start, without a hold.
+    fn new(rows: &'a [SourceRow], recipe: &'a Recipe) -> Self {
+        Self {
+            rows,
+            recipe,
+            hold: None,
+            resume: None,
+            progress: &Quiet,
+            cancel: Cancel::new(),
+            kept: RefCell::new(Vec::new()),
+        }
+    }
+}
+
+fn run_with(model: &Model, base: &OpenedBase, setup: &Setup<'_>) -> Result<Outcome, RunError> {
+    run_adapter(model, base, setup, &spec())
+}
+
+fn run_adapter(model: &Model, base: &OpenedBase, setup: &Setup<'_>, spec: &AdapterSpec) -> Result<Outcome, RunError> {
+    let adapter = Adapter::init(model, spec, setup.recipe.seed).unwrap();
     let digest = run_digest(setup.recipe, setup.rows, &adapter, "base");
     let keep = |state: &TrainState, _: &Adapter| {
         setup.kept.borrow_mut().push(state.clone());
@@ -120,28 +144,65 @@ fn run_with(model: &Model, base: &OpenedBase, setup: Setup<'_>) -> Result<Outcom
         hold: setup.hold,
         recipe: setup.recipe,
         progress: setup.progress,
-        cancel: setup.cancel,
+        cancel: &setup.cancel,
         clock: &|| 0.0,
         snapshot_every: 1,
         snapshot: &keep,
     };
-    train(&input, adapter, &digest, setup.resume)
+    train(&input, adapter, &digest, setup.resume.clone())
 }
 
 fn run(model: &Model, base: &OpenedBase, recipe: &Recipe, resume: Option<TrainState>) -> (Outcome, Vec<TrainState>) {
-    let kept = RefCell::new(Vec::new());
     let rows = rows();
     let setup = Setup {
-        rows: &rows,
-        recipe,
-        hold: None,
         resume,
-        progress: &Quiet,
-        cancel: &Cancel::new(),
-        kept: &kept,
+        ..Setup::new(&rows, recipe)
     };
-    let outcome = run_with(model, base, setup).unwrap();
-    (outcome, kept.into_inner())
+    let outcome = run_with(model, base, &setup).unwrap();
+    (outcome, setup.kept.into_inner())
+}
+
+#[test]
+fn the_repeated_beginning_of_a_window_is_read_and_not_learned() {
+    let base = base();
+    let options = recipe(1).row_options();
+    let window = |context: usize| SourceRow {
+        body: SourceBody::Prose {
+            text: "The boat is at sea. It is Ann.".into(),
+            context,
+        },
+        ..rows()[3].clone()
+    };
+    let whole = plain(&window(0), base.text(), &options).unwrap();
+    let after = plain(&window("The boat is at sea.".len()), base.text(), &options).unwrap();
+    assert_eq!(after.ids, whole.ids);
+    let read = base.text().tokenizer.encode("The boat is at sea.").unwrap().len();
+    let skipped = whole.targets.len() - after.targets.len();
+    assert_eq!(after.targets, whole.targets[skipped..]);
+    // The first target is the first token beyond the context; without context it is the second token of the row.
+    let bos = usize::from(base.text().tokenizer.specials.add_bos);
+    assert_eq!(after.targets[0].position + 1, read + bos);
+}
+
+#[test]
+fn a_cached_row_is_the_row() {
+    let base = base();
+    let rows = rows();
+    let options = recipe(1).row_options();
+    let cache = RowCache::new(&rows, base.text(), options.clone());
+    let augment = recipe(1).augment.unwrap();
+    let mut differing = 0;
+    for index in 0..rows.len() {
+        let written = plain(&rows[index], base.text(), &options).unwrap();
+        assert_eq!(cache.plain(index).unwrap(), written);
+        assert_eq!(cache.plain(index).unwrap(), written);
+        for visit in 0..20 {
+            let mut rng = Rng::stream(1, "test", &[visit]);
+            let row = cache.reworded(index, &augment, &mut rng).unwrap();
+            differing += usize::from(row != written);
+        }
+    }
+    assert!(differing > 10, "{differing} of 80 visits were reworded");
 }
 
 #[test]
@@ -197,22 +258,8 @@ fn accumulation_over_single_rows_is_one_batch() {
             batch_tokens_max: limit,
             ..recipe(3)
         };
-        let adapter = Adapter::init(&model, &AdapterSpec { dropout: 0.0, ..spec() }, 5).unwrap();
-        let rows = rows();
-        let digest = run_digest(&recipe, &rows, &adapter, "base");
-        let input = TrainInput {
-            model: &model,
-            text: base.text(),
-            rows: &rows,
-            hold: None,
-            recipe: &recipe,
-            progress: &Quiet,
-            cancel: &Cancel::new(),
-            clock: &|| 0.0,
-            snapshot_every: 100,
-            snapshot: &|_, _| Ok(()),
-        };
-        train(&input, adapter, &digest, None).unwrap()
+        let spec = AdapterSpec { dropout: 0.0, ..spec() };
+        run_adapter(&model, &base, &Setup::new(&rows(), &recipe), &spec).unwrap()
     };
     let (whole, split) = (without_dropout(4096), without_dropout(1));
     assert!(
@@ -237,18 +284,14 @@ fn ctrl_c_keeps_the_state_and_resuming_ends_alike() {
     let base = base();
     let model = load(&base, 1);
     let (rows, recipe) = (rows(), recipe(STEPS));
-    let (cancel, kept) = (Cancel::new(), RefCell::new(Vec::new()));
+    let cancel = Cancel::new();
     let interrupter = Interrupter(&cancel, 5);
     let setup = Setup {
-        rows: &rows,
-        recipe: &recipe,
-        hold: None,
-        resume: None,
         progress: &interrupter,
-        cancel: &cancel,
-        kept: &kept,
+        cancel: cancel.clone(),
+        ..Setup::new(&rows, &recipe)
     };
-    let stopped = run_with(&model, &base, setup).unwrap();
+    let stopped = run_with(&model, &base, &setup).unwrap();
     assert_eq!((stopped.ending, stopped.state.header.step), (Ending::Cancelled, 5));
     let (resumed, _) = run(&model, &base, &recipe, Some(stopped.state));
     let (whole, _) = run(&model, &base, &recipe, None);
@@ -264,17 +307,12 @@ fn a_state_of_another_run_is_refused() {
         lr: 1e-3,
         ..recipe(STEPS)
     };
-    let (rows, kept) = (rows(), RefCell::new(Vec::new()));
+    let rows = rows();
     let setup = Setup {
-        rows: &rows,
-        recipe: &other,
-        hold: None,
         resume: Some(states[2].clone()),
-        progress: &Quiet,
-        cancel: &Cancel::new(),
-        kept: &kept,
+        ..Setup::new(&rows, &other)
     };
-    assert!(matches!(run_with(&model, &base, setup), Err(RunError::ForeignState)));
+    assert!(matches!(run_with(&model, &base, &setup), Err(RunError::ForeignState)));
 }
 
 #[test]
@@ -286,17 +324,9 @@ fn infinity_stops_the_run_and_names_the_step() {
         clip: None,
         ..recipe(STEPS)
     };
-    let (rows, kept) = (rows(), RefCell::new(Vec::new()));
-    let setup = Setup {
-        rows: &rows,
-        recipe: &wild,
-        hold: None,
-        resume: None,
-        progress: &Quiet,
-        cancel: &Cancel::new(),
-        kept: &kept,
-    };
-    match run_with(&model, &base, setup) {
+    let rows = rows();
+    let setup = Setup::new(&rows, &wild);
+    match run_with(&model, &base, &setup) {
         Err(RunError::NonFiniteLoss { step, .. } | RunError::NonFiniteGradient { step, .. }) => assert!(step > 1),
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("a rate of 1e30 cannot end well"),
@@ -314,17 +344,9 @@ fn rows_without_training_side_are_refused() {
             ..row
         })
         .collect();
-    let (recipe, kept) = (recipe(STEPS), RefCell::new(Vec::new()));
-    let setup = Setup {
-        rows: &held,
-        recipe: &recipe,
-        hold: None,
-        resume: None,
-        progress: &Quiet,
-        cancel: &Cancel::new(),
-        kept: &kept,
-    };
-    assert!(matches!(run_with(&model, &base, setup), Err(RunError::NoRows)));
+    let recipe = recipe(STEPS);
+    let setup = Setup::new(&held, &recipe);
+    assert!(matches!(run_with(&model, &base, &setup), Err(RunError::NoRows)));
 }
 
 #[test]
@@ -341,17 +363,8 @@ fn obeying_the_held_out_loss_keeps_the_best_weights() {
         eval_patience: 100,
         ..recipe(30)
     };
-    let kept = RefCell::new(Vec::new());
-    let setup = Setup {
-        rows: &rows,
-        recipe: &recipe,
-        hold: None,
-        resume: None,
-        progress: &Quiet,
-        cancel: &Cancel::new(),
-        kept: &kept,
-    };
-    let outcome = run_with(&model, &base, setup).unwrap();
+    let setup = Setup::new(&rows, &recipe);
+    let outcome = run_with(&model, &base, &setup).unwrap();
     let header = &outcome.state.header;
     assert_eq!(Some(outcome.eval.unwrap().loss), header.best_loss);
     assert!(
@@ -382,17 +395,11 @@ fn the_hold_keeps_the_base_nearer() {
             hold_weight: 5.0,
             ..recipe(40)
         };
-        let kept = RefCell::new(Vec::new());
         let setup = Setup {
-            rows: &rows,
-            recipe: &recipe,
             hold: Some(&hold),
-            resume: None,
-            progress: &Quiet,
-            cancel: &Cancel::new(),
-            kept: &kept,
+            ..Setup::new(&rows, &recipe)
         };
-        let outcome = run_with(&model, &base, setup).unwrap();
+        let outcome = run_with(&model, &base, &setup).unwrap();
         // Mean divergence from the base on the hold rows themselves.
         let all = hold.rows_of_step(0, 0, 10);
         let packed = dlm_train::batch::pack(&all, 1.0);
@@ -417,17 +424,8 @@ fn recall_counts_what_was_learned() {
         rows_per_step: 4,
         ..recipe(150)
     };
-    let kept = RefCell::new(Vec::new());
-    let setup = Setup {
-        rows: &rows,
-        recipe: &learn,
-        hold: None,
-        resume: None,
-        progress: &Quiet,
-        cancel: &Cancel::new(),
-        kept: &kept,
-    };
-    let outcome = run_with(&model, &base, setup).unwrap();
+    let setup = Setup::new(&rows, &learn);
+    let outcome = run_with(&model, &base, &setup).unwrap();
     let recalled = |adapter| {
         let pairs = recall_pairs(&model, adapter, base.text(), None, &rows, &Cancel::new()).unwrap();
         assert_eq!(pairs.len(), 3);

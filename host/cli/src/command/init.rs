@@ -18,7 +18,7 @@ pub fn run(args: &Init, global: &Global, console: &Console) -> Result<ExitCode, 
     let options = InitOptions {
         path: args.path.clone(),
         base: args.base.clone(),
-        skips_export_probes: args.skip_export_probes || wiring::is_set("DLM_SKIP_EXPORT_PROBES"),
+        export_probes: wiring::export_probes(args.skip_export_probes),
         accepts_licence: args.i_accept_license,
         overwrites: args.force,
         hub_root: world.hub_root().to_owned(),

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use dlm_core::FailureKind;
 use dlm_flow::Failure;
-use dlm_flow::train::{self, Prepared, TrainCommand, TrainReport};
+use dlm_flow::train::{self, Prepared, ProbeScore, TrainCommand, TrainReport};
 use dlm_plan::lock::LockFlags;
 use serde_json::json;
 
@@ -37,6 +37,7 @@ pub fn run(args: &Train, global: &Global, console: &Console) -> Result<ExitCode,
         },
         is_strict_about_metrics: args.strict_metrics,
         accepts_licence: args.i_accept_license,
+        export_probes: wiring::export_probes(args.skip_export_probes),
         hub_root: world.hub_root().to_owned(),
     };
     command.lock.mode()?;
@@ -85,6 +86,21 @@ fn plan_text(prepared: &Prepared) -> String {
             row.sub_index + 1
         ));
     }
+    let replay = prepared.replay();
+    for section in &replay.drawn {
+        out.push_str(&format!(
+            "replayed: {} ({} rows, {} tokens)\n",
+            section.row_id, section.rows, section.tokens
+        ));
+    }
+    for id in &replay.retained {
+        out.push_str(&format!(
+            "kept aside: section {id}, never rehearsed, to measure what is retained\n"
+        ));
+    }
+    for (old, new) in &replay.superseded {
+        out.push_str(&format!("superseded: section {old} by section {new}\n"));
+    }
     out
 }
 
@@ -96,6 +112,9 @@ fn show_details(prepared: &Prepared, console: &Console) {
 
 fn show(report: &TrainReport, is_json: bool, console: &Console) {
     for line in recall_lines(report) {
+        console.info(&line);
+    }
+    for line in memory_lines(report) {
         console.info(&line);
     }
     console.info(&format!(
@@ -123,6 +142,42 @@ fn show(report: &TrainReport, is_json: bool, console: &Console) {
     } else {
         console.result(&format!("{}", report.loss));
     }
+}
+
+/// What was rehearsed, what is retained without, and how the probes did.
+fn memory_lines(report: &TrainReport) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !report.replay.drawn.is_empty() {
+        lines.push(format!(
+            "replay: {} rows of {} deleted sections were rehearsed",
+            report.replay.rows(),
+            report.replay.drawn.len()
+        ));
+    }
+    if let Some(retention) = &report.retention {
+        let change = retention
+            .delta
+            .map(|delta| format!(" ({delta:+.3} against the version before)"))
+            .unwrap_or_default();
+        lines.push(format!(
+            "retention: loss {:.3}{change} on {} deleted sections that are not rehearsed",
+            retention.loss,
+            report.replay.retained.len()
+        ));
+    }
+    let count = report.probes.len() as f64;
+    if count > 0.0 {
+        let mean = |value: fn(&ProbeScore) -> f64| report.probes.iter().map(value).sum::<f64>() / count;
+        lines.push(format!(
+            "probes: {}/{} exact, F1 {:.2}, log-probability of the answer {:.2} a token (base {:.2})",
+            report.probes.iter().filter(|probe| probe.exact).count(),
+            report.probes.len(),
+            mean(|probe| probe.f1),
+            mean(|probe| probe.logprob),
+            mean(|probe| probe.logprob_base)
+        ));
+    }
+    lines
 }
 
 /// Recall per section, and every pair that was not learned.

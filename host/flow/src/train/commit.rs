@@ -5,23 +5,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use dlm_core::SectionId;
 use dlm_core::lock::{DeterminismClass, DlmLock, HardwareTier, LOCK_VERSION};
 use dlm_core::manifest::{Manifest, RunRecord};
-use dlm_doc::{Section, SectionKind};
+use dlm_doc::Section;
 use dlm_model::PeftMeta;
 use dlm_store::log::{ProbeRecord, RunSummary};
-use dlm_store::replay::{Remember, Snapshot};
+use dlm_store::replay::{BUDGET_BYTES_DEFAULT, Remember, Snapshot};
 use dlm_store::{CommitReport, PendingVersion, RunCommit};
-use dlm_train::PairRecall;
 use dlm_train::run::{Ending, Outcome};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::observe::Observer;
-use super::{Job, Prepared, REPLAY_BYTES_MAX, now, run_record};
+use super::{Job, Learned, Prepared, now, run_record};
 use crate::failure::Failure;
 use crate::surroundings::Surroundings;
 
 /// File beside the adapter with the recall of every pair.
 const RECALL_FILE: &str = "recall.json";
+/// What is known of a run beyond its summary, whose keys are fixed by contract: `logs/train-….details.json`.
+const DETAILS: &str = "details";
 
 /// Versions of what influences the numbers of a run.
 pub(crate) fn pinned_versions() -> BTreeMap<String, String> {
@@ -72,7 +73,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// The summary of a finished run; run and version numbers are filled in by the commit.
-pub(crate) fn summary(job: &Job<'_>, run_id: u64, outcome: &Outcome, recall: &[PairRecall]) -> RunSummary {
+fn summary(job: &Job<'_>, run_id: u64, outcome: &Outcome, learned: &Learned) -> RunSummary {
     let is_prose_only = job.prepared.plan.rows.instruction_rows == 0;
     RunSummary {
         steps: outcome.state.header.step,
@@ -83,13 +84,18 @@ pub(crate) fn summary(job: &Job<'_>, run_id: u64, outcome: &Outcome, recall: &[P
         train_loss_sft: (!is_prose_only).then_some(outcome.loss),
         val_loss_cpt: outcome.eval.and_then(|e| e.cpt),
         val_loss_sft: outcome.eval.and_then(|e| e.sft),
-        probes: recall
+        retention_loss: learned.retention.map(|r| r.loss),
+        retention_loss_delta: learned.retention.and_then(|r| r.delta),
+        retention_sft: learned.retention.and_then(|r| r.sft),
+        retention_cpt: learned.retention.and_then(|r| r.cpt),
+        probes: learned
+            .probes
             .iter()
-            .map(|r| ProbeRecord {
-                prompt: r.question.clone(),
-                response: r.response.clone(),
-                reference: Some(r.reference.clone()),
-                section_id: r.section_id.clone(),
+            .map(|probe| ProbeRecord {
+                prompt: probe.prompt.clone(),
+                response: probe.response.clone(),
+                reference: Some(probe.reference.clone()),
+                section_id: probe.section_id.clone(),
             })
             .collect(),
         early_stopped: outcome.ending == Ending::EarlyStop,
@@ -103,8 +109,7 @@ pub(crate) fn commit(
     job: &Job<'_>,
     pending: PendingVersion<'_>,
     outcome: &Outcome,
-    summary: RunSummary,
-    run_id: u64,
+    learned: &Learned,
     observer: &Observer<'_>,
 ) -> Result<CommitReport, Failure> {
     observer.check()?;
@@ -115,7 +120,8 @@ pub(crate) fn commit(
             place.display()
         )));
     }
-    write_files(job, &pending, outcome, &summary)?;
+    let run_id = observer.run_id();
+    write_files(job, &pending, outcome, learned, run_id)?;
     let front = job.prepared.document.parsed.frontmatter();
     let sections = job.prepared.document.parsed.sections();
     let run = RunRecord {
@@ -137,11 +143,11 @@ pub(crate) fn commit(
         pending,
         RunCommit {
             run,
-            summary,
-            remember: remember(job, run_id),
-            superseded: Vec::new(),
+            summary: summary(job, run_id, outcome, learned),
+            remember: remember(job, run_id)?,
+            superseded: job.prepared.replay.superseded.clone(),
             current_sections: sections.iter().map(|s| s.id().clone()).collect::<BTreeSet<SectionId>>(),
-            replay_budget_bytes: REPLAY_BYTES_MAX,
+            replay_budget_bytes: BUDGET_BYTES_DEFAULT,
             content_hashes: Some(content_hashes),
             base_model_revision: Some(job.lock.base_model_revision.clone()),
             base_model_sha256: job.lock.base_model_sha256.clone(),
@@ -151,28 +157,34 @@ pub(crate) fn commit(
         },
     )?;
     debug_assert_eq!(report.manifest.dlm_id, front.dlm_id.as_str());
+    let details = json!({
+        "replay": job.prepared.replay.report,
+        "retention": learned.retention,
+        "probes": learned.probes,
+    });
+    job.guard
+        .write_run_sidecar(run_id, observer.started_at(), DETAILS, &details)?;
     Ok(report)
 }
 
-/// The sections that the replay corpus keeps.
-fn remember(job: &Job<'_>, run_id: u64) -> Vec<Remember> {
+/// The sections that the replay corpus takes up: those that are new, and those that it lost.
+fn remember(job: &Job<'_>, run_id: u64) -> Result<Vec<Remember>, Failure> {
     let at = now(job.around);
-    let kept = |s: &&Section| {
-        matches!(
-            s.kind,
-            SectionKind::Prose | SectionKind::Instruction | SectionKind::Preference
-        )
+    let corpus = job.store.replay()?;
+    let is_known = |id: &SectionId| corpus.entries().iter().any(|entry| entry.section_id == *id);
+    let is_wanted = |section: &&Section| {
+        let id = section.id();
+        !section.kind.is_media()
+            && !section.content.trim().is_empty()
+            && (job.prepared.replay.new.contains(&id) || !is_known(&id))
     };
-    job.prepared
-        .document
-        .parsed
-        .sections()
+    let sections = job.prepared.document.parsed.sections();
+    Ok(sections
         .iter()
-        .filter(kept)
-        .filter(|s| !s.content.trim().is_empty())
+        .filter(is_wanted)
         .map(|s| Remember {
             snapshot: Snapshot {
-                section_id: s.id().clone(),
+                section_id: s.id(),
                 section_type: s.kind,
                 content: s.content.clone(),
                 auto_mined: s.mined.is_some(),
@@ -181,15 +193,17 @@ fn remember(job: &Job<'_>, run_id: u64) -> Vec<Remember> {
                 training_runs_seen: vec![run_id],
             },
             adapter: s.adapter.clone(),
+            is_synthesised: s.synth.is_some(),
         })
-        .collect()
+        .collect())
 }
 
 fn write_files(
     job: &Job<'_>,
     pending: &PendingVersion<'_>,
     outcome: &Outcome,
-    summary: &RunSummary,
+    learned: &Learned,
+    run_id: u64,
 ) -> Result<(), Failure> {
     let meta = PeftMeta {
         base: job.prepared.base.resolved.record.hf_id.clone(),
@@ -204,8 +218,8 @@ fn write_files(
     pending.write_json("pinned_versions.json", &json!(pinned_versions()))?;
     pending.write_json(
         "training_run.json",
-        &json!({ "use_qlora": false, "precision": job.prepared.plan.precision.value.name(), "run_id": summary.run_id }),
+        &json!({ "use_qlora": false, "precision": job.prepared.plan.precision.value.name(), "run_id": run_id }),
     )?;
-    pending.write_json(RECALL_FILE, &json!(summary.probes))?;
+    pending.write_json(RECALL_FILE, &json!(learned.recall))?;
     Ok(())
 }

@@ -5,19 +5,19 @@ use std::path::PathBuf;
 
 use dlm_core::stamp::Stamp;
 use dlm_core::{Event, Progress};
+use dlm_plan::train::CptSchedule;
 use dlm_store::CommitReport;
 use dlm_store::log::{Banner, CompleteLine, RunLog, StepLine};
 use dlm_store::metrics::{
     EvalMetrics, MetricsError, MetricsRecorder, MetricsRunStatus, RunStart, StepMetrics, Strictness,
 };
 use dlm_train::run::{Ending, Outcome};
+use serde_json::Value;
 
+use super::measure::Retention;
 use super::{Job, now, run_record};
 use crate::failure::Failure;
 use crate::surroundings::Surroundings;
-
-/// Share of prose rows above which the run counts as continued pretraining.
-const PROSE_PHASE_SHARE: f64 = 0.7;
 
 /// Receives the run's events; the first write that fails under `--strict-metrics` is kept and ends the run at its close.
 pub(crate) struct Observer<'a> {
@@ -42,7 +42,7 @@ impl<'a> Observer<'a> {
         // A run that died between database and manifest keeps its number.
         let run_id = job.manifest.next_run_id().max(metrics.last_run_id()? + 1);
         let started_at = now(around);
-        let is_prose = job.prepared.plan.schedule.prose_share > PROSE_PHASE_SHARE;
+        let is_prose = job.prepared.plan.schedule.regime.value == CptSchedule::Dapt;
         metrics.run_started(&RunStart {
             run_id,
             started_at,
@@ -70,6 +70,10 @@ impl<'a> Observer<'a> {
             .map(|s| s.id().clone())
             .collect();
         log.delta(&dlm_store::delta(&ids, &job.manifest.content_hashes))?;
+        let replay = serde_json::to_value(&job.prepared.replay.report).expect("a report is plain data");
+        if let Value::Object(fields) = replay {
+            log.event("replay", started_at, fields)?;
+        }
         Ok(Self {
             around,
             run_id,
@@ -102,6 +106,22 @@ impl<'a> Observer<'a> {
             .metrics
             .borrow()
             .run_ended(self.run_id, now(self.around), MetricsRunStatus::Cancelled)?)
+    }
+
+    /// Records what was kept of sections that are not rehearsed, beside the last evaluation.
+    pub(crate) fn retained(&self, outcome: &Outcome, retention: Option<&Retention>) {
+        let Some(retention) = retention else {
+            return;
+        };
+        let result = self.metrics.borrow_mut().eval(&EvalMetrics {
+            run_id: self.run_id,
+            step: outcome.state.header.step,
+            val_loss: outcome.eval.map(|eval| eval.loss),
+            perplexity: outcome.eval.map(|eval| eval.loss.exp()),
+            retention: Some(retention.loss),
+            at: now(self.around),
+        });
+        self.settle(result);
     }
 
     /// Fails when a metrics row was lost although the user asked that none be.

@@ -36,6 +36,24 @@ impl TextModel {
         Ok(LossRow { ids, loss })
     }
 
+    /// As [`prose_row`](Self::prose_row), but the first `context` bytes of the text are only read: the first target is the
+    /// first token that holds text beyond them.
+    ///
+    /// **Errors:** text that cannot be encoded.
+    pub fn prose_row_after(&self, text: &str, context: usize) -> Result<LossRow, TextError> {
+        let row = self.prose_row(text)?;
+        if context == 0 {
+            return Ok(row);
+        }
+        let (_, spans) = self.tokenizer.encode_with_spans(text)?;
+        let skipped = first_token_beyond(&spans, context).unwrap_or(spans.len());
+        let start = (self.leading_bos().len() + skipped).max(row.loss.start);
+        Ok(LossRow {
+            loss: start.min(row.ids.len())..row.ids.len(),
+            ids: row.ids,
+        })
+    }
+
     /// Makes an instruction row of a conversation that ends with an answer: the rendered conversation, of which the
     /// last answer and its end of turn are targets.
     ///

@@ -69,7 +69,25 @@ impl TrainPlan {
             ),
             show("prose window", &self.prose.window_tokens),
             show("prose weight", &self.prose.weight),
+            self.replay(),
         ]
+    }
+
+    /// What is rehearsed of earlier versions of the document.
+    fn replay(&self) -> PlanLine {
+        let rows = &self.rows;
+        let (value, why) = match rows.replay_rows {
+            0 => ("none".to_owned(), "no section was deleted from the document"),
+            count => (
+                format!("{count} rows, {} tokens", rows.replay_tokens),
+                "sections that were deleted are rehearsed, up to as many tokens as the document has",
+            ),
+        };
+        PlanLine {
+            name: "replay",
+            value,
+            why: why.to_owned(),
+        }
     }
 
     /// How long, how fast, how much at a time.

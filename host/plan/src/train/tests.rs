@@ -374,6 +374,24 @@ fn prose_documents_continue_pretraining_and_are_warned_about() {
 }
 
 #[test]
+fn the_plan_says_what_is_rehearsed() {
+    let replay = |replay_rows: u64| {
+        let rows = RowFacts {
+            replay_rows,
+            replay_tokens: 30 * replay_rows,
+            ..fit::TYPICAL_ROWS
+        };
+        let plan = plan(&DocumentFacts { rows, ..document() }, &TrainOptions::default()).unwrap();
+        let line = plan.lines().into_iter().find(|line| line.name == "replay").unwrap();
+        (line.value, plan.steps.steps_per_epoch)
+    };
+    let (none, few) = replay(0);
+    let (some, more) = replay(40);
+    assert_eq!((none.as_str(), some.as_str()), ("none", "40 rows, 1200 tokens"));
+    assert!(more > few, "{more} updates a pass, {few} without replay");
+}
+
+#[test]
 fn prose_beside_pairs_stays_sft_up_to_the_strict_share() {
     let with_windows = |windows: u64| {
         let rows = RowFacts {

@@ -64,6 +64,16 @@ pub fn sample(entries: &[IndexEntry], request: &SampleRequest) -> Vec<IndexEntry
     if request.count >= ordered.len() {
         return ordered;
     }
+    let mut drawn = draw_order(entries, request);
+    drawn.truncate(request.count);
+    drawn.sort_by(|left, right| left.section_id.cmp(&right.section_id));
+    drawn
+}
+
+/// Puts all entries into the order in which they are drawn; a draw of any number takes them from the front.
+pub fn draw_order(entries: &[IndexEntry], request: &SampleRequest) -> Vec<IndexEntry> {
+    let mut ordered: Vec<_> = entries.to_vec();
+    ordered.sort_by(|left, right| left.section_id.cmp(&right.section_id));
     let mut random = SplitMix64(request.seed as u64);
     let mut keyed: Vec<(f64, IndexEntry)> = ordered
         .into_iter()
@@ -74,10 +84,7 @@ pub fn sample(entries: &[IndexEntry], request: &SampleRequest) -> Vec<IndexEntry
         .collect();
     // The sort is stable, so equal keys keep the order of their ids.
     keyed.sort_by(|left, right| right.0.total_cmp(&left.0));
-    keyed.truncate(request.count);
-    let mut drawn: Vec<_> = keyed.into_iter().map(|(_, entry)| entry).collect();
-    drawn.sort_by(|left, right| left.section_id.cmp(&right.section_id));
-    drawn
+    keyed.into_iter().map(|(_, entry)| entry).collect()
 }
 
 /// The generator of the draw. **Source**: Steele, Lea, Flood, "Fast splittable pseudorandom number generators" (2014).
@@ -163,6 +170,18 @@ mod tests {
             sample(&shuffled, &request(10, 7)),
             "the order of the index does not matter"
         );
+    }
+
+    #[test]
+    fn a_draw_takes_the_front_of_the_order() {
+        let entries: Vec<_> = (0..50).map(|number| entry(number, number, 1.0)).collect();
+        let order = draw_order(&entries, &request(0, 7));
+        assert_eq!(order.len(), 50);
+        for count in [1, 10, 49] {
+            let mut front = order[..count].to_vec();
+            front.sort_by(|left, right| left.section_id.cmp(&right.section_id));
+            assert_eq!(sample(&entries, &request(count, 7)), front);
+        }
     }
 
     /// With weights 1, 2 and 5 the first draw falls on each in proportion, within five standard deviations.

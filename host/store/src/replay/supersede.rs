@@ -19,14 +19,20 @@ pub struct SectionText {
     pub prompts: Vec<String>,
 }
 
-/// Pairs each removed section with the new one that took its place, if one did.
+/// Pairs each removed section with the one that took its place, if one did.
 ///
 /// A new section takes its place when it has the same type and shares a question or prompt, or at least 0.6 of the
-/// words; the first one that does is named.
-pub fn superseded(removed: &[SectionText], new: &[SectionText]) -> Vec<(SectionId, SectionId)> {
+/// words; the first one that does is named. One that was there before takes it only by a shared question: two alike
+/// sections of which one is deleted are no edit, but a question that the document answers has no other answer.
+pub fn superseded(
+    removed: &[SectionText],
+    new: &[SectionText],
+    unchanged: &[SectionText],
+) -> Vec<(SectionId, SectionId)> {
     let mut pairs = Vec::new();
     for old in removed {
-        let successor = new.iter().find(|candidate| is_edit_of(candidate, old));
+        let by_edit = new.iter().find(|candidate| is_edit_of(candidate, old));
+        let successor = by_edit.or_else(|| unchanged.iter().find(|candidate| shares_prompt(candidate, old)));
         if let Some(successor) = successor {
             pairs.push((old.id.clone(), successor.id.clone()));
         }
@@ -35,14 +41,12 @@ pub fn superseded(removed: &[SectionText], new: &[SectionText]) -> Vec<(SectionI
 }
 
 fn is_edit_of(new: &SectionText, old: &SectionText) -> bool {
-    if new.kind != old.kind {
-        return false;
-    }
-    let shares_prompt = new
-        .prompts
-        .iter()
-        .any(|prompt| old.prompts.iter().any(|other| prompt.trim() == other.trim()));
-    shares_prompt || overlap(&new.content, &old.content) >= OVERLAP_MIN
+    shares_prompt(new, old) || (new.kind == old.kind && overlap(&new.content, &old.content) >= OVERLAP_MIN)
+}
+
+fn shares_prompt(new: &SectionText, old: &SectionText) -> bool {
+    let asks = |prompt: &String| old.prompts.iter().any(|other| prompt.trim() == other.trim());
+    new.kind == old.kind && new.prompts.iter().any(asks)
 }
 
 /// Share of words that two texts have in common: twice the common ones over all of them; 0 when both are empty.
@@ -92,20 +96,26 @@ mod tests {
         );
         let other = text(Instruction, "### Q\nWho built it?\n### A\nAnn", &["Who built it?"]);
         assert_eq!(
-            superseded(std::slice::from_ref(&old), &[other.clone(), edited.clone()]),
-            [(old.id.clone(), edited.id)]
+            superseded(std::slice::from_ref(&old), &[other.clone(), edited.clone()], &[]),
+            [(old.id.clone(), edited.id.clone())]
         );
-        assert_eq!(superseded(std::slice::from_ref(&old), &[other]), []);
+        assert_eq!(superseded(std::slice::from_ref(&old), &[other], &[]), []);
+        assert_eq!(
+            superseded(std::slice::from_ref(&old), &[], std::slice::from_ref(&edited)),
+            [(old.id, edited.id)],
+            "a question that is answered has no other answer"
+        );
 
         let prose = text(Prose, "The tower is ten metres high.", &[]);
         let close = text(Prose, "The tower is twelve metres high.", &[]);
         let far = text(Prose, "Bees sleep in winter.", &[]);
         let other_kind = text(Instruction, "The tower is ten metres high!", &[]);
         assert_eq!(
-            superseded(std::slice::from_ref(&prose), &[far.clone(), close.clone()]),
-            [(prose.id.clone(), close.id)]
+            superseded(std::slice::from_ref(&prose), &[far.clone(), close.clone()], &[]),
+            [(prose.id.clone(), close.id.clone())]
         );
-        assert_eq!(superseded(&[prose], &[far, other_kind]), []);
+        assert_eq!(superseded(std::slice::from_ref(&prose), &[far, other_kind], &[]), []);
+        assert_eq!(superseded(&[prose], &[], &[close]), [], "a deleted twin is no edit");
     }
 
     #[test]

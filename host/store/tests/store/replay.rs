@@ -230,6 +230,15 @@ fn an_index_that_points_elsewhere_is_told() {
         error.to_string().contains("replay index is corrupt: invalid JSON"),
         "{error}"
     );
+    // A writer moves it out of the way and begins anew.
+    let guard = lock(&store);
+    let writer = guard.replay_writer().unwrap();
+    let place = writer.set_index_aside().unwrap();
+    assert_eq!(fs::read_to_string(place).unwrap(), "{");
+    writer
+        .append(&[remember("three", 2, stamp(NOW_MS))], &BTreeSet::new(), u64::MAX)
+        .unwrap();
+    assert_eq!(contents(&store), set(&["three"]));
 }
 
 fn preference(content: &str, auto_mined: bool) -> Remember {

@@ -1,0 +1,371 @@
+//! What earlier versions of the document give to a run: sections to rehearse, and a few that measure what is kept.
+//!
+//! Invariants: a section of the current document is never drawn, nor one that was edited: its question has a new answer.
+//! Every draw is a function of the corpus, the document and the seed alone, never of the clock, so that a run repeats.
+//! Reading changes nothing; what is damaged is set aside once the store is locked.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use dlm_core::manifest::Manifest;
+use dlm_core::stamp::Stamp;
+use dlm_core::{Event, SectionId};
+use dlm_doc::{Frontmatter, Parsed, Rows, Section, SectionKind};
+use dlm_model::text::TextModel;
+use dlm_store::replay::{
+    Candidates, MinedPreferences, ReplayError, SampleRequest, SampleScheme, SectionText, Snapshot, section_count,
+    superseded,
+};
+use dlm_store::{Delta, Store, StoreGuard};
+use dlm_train::SourceRow;
+use dlm_train::rows::{RowOptions, plain};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::failure::Failure;
+use crate::rows::{HoldOut, section_rows};
+use crate::surroundings::Surroundings;
+
+/// Share of the replayable sections that are never rehearsed (`training.md` section 11).
+const RETENTION_SHARE: f64 = 0.05;
+/// Replayable sections from which some are kept aside: the only one is worth more rehearsed than measured.
+const RETENTION_CANDIDATES_MIN: usize = 2;
+/// Sections kept aside at most; more make the mean no surer and cost a forward pass each.
+const RETENTION_MAX: usize = 64;
+
+/// What was remembered of earlier versions, sorted out against the current document.
+pub(crate) struct Memory {
+    candidates: Candidates,
+    retained: Vec<Snapshot>,
+    synthesised: BTreeSet<SectionId>,
+    superseded: Vec<(SectionId, SectionId)>,
+    request: SampleRequest,
+    damaged: Vec<ReplayError>,
+    index_error: Option<ReplayError>,
+    warnings: Vec<String>,
+    new: BTreeSet<SectionId>,
+    adapter_version: u32,
+}
+
+/// The rows that a run gets from earlier versions.
+pub(crate) struct Replay {
+    pub report: ReplayReport,
+    /// Rows of the sections kept aside, never trained on.
+    pub retained: Vec<SourceRow>,
+    /// Removed sections and those that took their place.
+    pub superseded: Vec<(SectionId, SectionId)>,
+    /// Sections that the document did not have in the last run.
+    pub new: BTreeSet<SectionId>,
+    damaged: Vec<ReplayError>,
+    index_error: Option<ReplayError>,
+    warnings: Vec<String>,
+    /// The adapter version that the store had when the draw was made.
+    adapter_version: u32,
+}
+
+/// What a run rehearses, as it is shown and recorded.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ReplayReport {
+    /// Sections drawn, by id.
+    pub drawn: Vec<DrawnSection>,
+    /// Ids of sections that are never rehearsed: their loss says what is kept without.
+    pub retained: Vec<String>,
+    /// Ids of edited sections, each with the section that took its place.
+    pub superseded: BTreeMap<String, String>,
+}
+
+/// One section that is rehearsed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DrawnSection {
+    /// `replay:<id>:<last seen>`.
+    pub row_id: String,
+    pub rows: usize,
+    /// Of those, the rows on the validation side.
+    pub held_out: usize,
+    pub tokens: usize,
+}
+
+impl ReplayReport {
+    /// Rows of all sections drawn.
+    pub fn rows(&self) -> usize {
+        self.drawn.iter().map(|section| section.rows).sum()
+    }
+}
+
+/// The bounds of a draw that the plan sets.
+pub(crate) struct DrawOptions<'a> {
+    pub text: &'a TextModel,
+    pub front: &'a Frontmatter,
+    pub seed: i64,
+    /// Tokens of a window of prose.
+    pub window: usize,
+    /// Longest row.
+    pub sequence_len_max: usize,
+}
+
+impl Memory {
+    /// Reads the corpus of a store and sorts it out against the document.
+    ///
+    /// **Errors** when the disk fails; damage is kept and told when the run begins.
+    pub(crate) fn load(
+        store: &Store,
+        manifest: Option<&Manifest>,
+        parsed: &Parsed,
+        seed: i64,
+    ) -> Result<Self, Failure> {
+        let ids: Vec<SectionId> = parsed.sections().iter().map(Section::id).collect();
+        let recorded = manifest.map(|m| m.content_hashes.clone()).unwrap_or_default();
+        let adapter_version = manifest.map_or(0, |m| m.adapter_version);
+        let delta = dlm_store::delta(&ids, &recorded);
+        let (corpus, index_error) = match store.replay() {
+            Ok(corpus) => (Some(corpus), None),
+            Err(ReplayError::Disk(error)) => return Err(error.into()),
+            Err(error) => (None, Some(error)),
+        };
+        let current: BTreeSet<SectionId> = ids.into_iter().collect();
+        let newest = |c: &dlm_store::replay::Corpus| c.entries().iter().map(|entry| entry.added_at).max();
+        let now = corpus.as_ref().and_then(newest).unwrap_or(Stamp::from_unix_ms(0));
+        let mut memory = Memory {
+            candidates: Candidates::default(),
+            retained: Vec::new(),
+            synthesised: BTreeSet::new(),
+            superseded: Vec::new(),
+            request: SampleRequest {
+                count: section_count(delta.new.len()),
+                // Ages count from the newest section, not from the clock: the same corpus gives the same draw tomorrow.
+                now,
+                seed: seed.wrapping_add(i64::from(adapter_version)),
+                scheme: SampleScheme::Recency,
+            },
+            damaged: Vec::new(),
+            index_error,
+            warnings: Vec::new(),
+            new: delta.new.iter().cloned().collect(),
+            adapter_version,
+        };
+        let Some(corpus) = corpus else {
+            return Ok(memory);
+        };
+        memory.warnings.extend(corpus.extra_flaw.clone());
+        let mut candidates = corpus.section_candidates(&current);
+        let preferences = corpus.preference_candidates(&current, MinedPreferences::Include);
+        memory.damaged.append(&mut candidates.damaged);
+        let removed: Vec<SectionText> = candidates
+            .readable
+            .iter()
+            .chain(&preferences.readable)
+            .map(|(_, snapshot)| snapshot_text(snapshot))
+            .collect();
+        memory.superseded = find_superseded(&removed, parsed, &delta);
+        let edited: BTreeSet<&SectionId> = memory.superseded.iter().map(|(old, _)| old).collect();
+        candidates
+            .readable
+            .retain(|(entry, _)| !edited.contains(&entry.section_id));
+        memory.retained = take_retained(&mut candidates, seed);
+        let is_synthesised = |id: &&SectionId| corpus.extra(id).is_synthesised;
+        let known = candidates.readable.iter().map(|(entry, _)| &entry.section_id);
+        memory.synthesised = known.filter(is_synthesised).cloned().collect();
+        memory.candidates = candidates;
+        Ok(memory)
+    }
+
+    /// Draws sections and makes their rows: by weight, as long as all of them together have no more tokens than the
+    /// document's own rows.
+    ///
+    /// **Errors** when a row of the document cannot be made.
+    pub(crate) fn draw(&self, document: &[SourceRow], options: &DrawOptions<'_>) -> Result<Drawn, Failure> {
+        let row_options = RowOptions {
+            system_prompt: options.front.system_prompt.clone(),
+            sequence_len_max: options.sequence_len_max,
+            prose_weight: 1.0,
+        };
+        let unbounded = RowOptions {
+            sequence_len_max: usize::MAX,
+            ..row_options.clone()
+        };
+        let mut left = 0;
+        for row in document.iter().filter(|row| !row.is_validation) {
+            let made = plain(row, options.text, &unbounded).map_err(|e| Failure::of("training", &e))?;
+            left += made.ids.len();
+        }
+        let policy = HoldOut::new(options.front, document.iter(), options.seed);
+        let mut drawn = Drawn::default();
+        for snapshot in self.candidates.draw_in_order(&self.request) {
+            let rows = match snapshot_rows(snapshot, options) {
+                Ok(rows) => rows,
+                Err(reason) => {
+                    drawn.warnings.push(reason);
+                    continue;
+                }
+            };
+            let is_synthesised = self.synthesised.contains(&snapshot.section_id);
+            for mut row in rows {
+                // What was fitting once may be too long for another base; it is not worth refusing the run.
+                let Ok(made) = plain(&row, options.text, &row_options) else {
+                    continue;
+                };
+                if made.ids.len() <= left {
+                    left -= made.ids.len();
+                    row.is_validation = policy.holds(&snapshot.section_id, &row, is_synthesised);
+                    drawn.rows.push((row, made.ids.len()));
+                }
+            }
+        }
+        drawn
+            .rows
+            .sort_by(|(a, _), (b, _)| (&a.section_id, a.sub_index).cmp(&(&b.section_id, b.sub_index)));
+        for snapshot in &self.retained {
+            match snapshot_rows(snapshot, options) {
+                Ok(rows) => drawn.retained.extend(rows),
+                Err(reason) => drawn.warnings.push(reason),
+            }
+        }
+        Ok(drawn)
+    }
+
+    /// Closes the books: what the run will rehearse, measure and mark.
+    pub(crate) fn settle(self, drawn: Drawn) -> Replay {
+        let mut report = ReplayReport {
+            retained: self.retained.iter().map(|s| s.section_id.to_string()).collect(),
+            superseded: self
+                .superseded
+                .iter()
+                .map(|(old, new)| (old.to_string(), new.to_string()))
+                .collect(),
+            ..ReplayReport::default()
+        };
+        for (row, tokens) in &drawn.rows {
+            if report.drawn.last().is_none_or(|last| last.row_id != row.section_id) {
+                report.drawn.push(DrawnSection {
+                    row_id: row.section_id.clone(),
+                    rows: 0,
+                    held_out: 0,
+                    tokens: 0,
+                });
+            }
+            let section = report.drawn.last_mut().expect("one was pushed");
+            section.rows += 1;
+            section.held_out += usize::from(row.is_validation);
+            section.tokens += tokens;
+        }
+        let mut warnings = self.warnings;
+        warnings.extend(drawn.warnings);
+        Replay {
+            report,
+            retained: drawn.retained,
+            superseded: self.superseded,
+            new: self.new,
+            damaged: self.damaged,
+            index_error: self.index_error,
+            warnings,
+            adapter_version: self.adapter_version,
+        }
+    }
+}
+
+/// The rows of a draw, with their tokens.
+#[derive(Default)]
+pub(crate) struct Drawn {
+    pub rows: Vec<(SourceRow, usize)>,
+    retained: Vec<SourceRow>,
+    warnings: Vec<String>,
+}
+
+impl Replay {
+    /// Sets aside what was found damaged and says so; refuses when another run was committed since the draw.
+    ///
+    /// **Errors** name the path.
+    pub(crate) fn admit(
+        &self,
+        around: &Surroundings<'_>,
+        guard: &StoreGuard,
+        adapter_version: u32,
+    ) -> Result<(), Failure> {
+        if adapter_version != self.adapter_version {
+            return Err(Failure::new(
+                "store",
+                "another run of this document was committed while this one was planned",
+            )
+            .hint("run the command again"));
+        }
+        let warn = |text: String| around.progress.event(Event::Warning(text));
+        self.warnings.iter().for_each(|text| warn(format!("replay: {text}")));
+        if let Some(error) = &self.index_error {
+            let place = guard.replay_writer()?.set_index_aside()?;
+            warn(format!("replay: {error}; it is set aside as {}", place.display()));
+        }
+        if !self.damaged.is_empty() {
+            guard.replay_writer()?.set_aside(&self.damaged)?;
+            for error in &self.damaged {
+                warn(format!("replay: {error}; it is set aside"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes the sections out that are never rehearsed: a share of them, those with the smallest hashes.
+fn take_retained(candidates: &mut Candidates, seed: i64) -> Vec<Snapshot> {
+    let total = candidates.readable.len();
+    if total < RETENTION_CANDIDATES_MIN {
+        return Vec::new();
+    }
+    let wanted = ((total as f64 * RETENTION_SHARE).ceil() as usize).clamp(1, RETENTION_MAX);
+    let rank = |id: &SectionId| Sha256::digest(format!("{seed}\0{id}")).to_vec();
+    candidates
+        .readable
+        .sort_by_cached_key(|(entry, _)| Reverse(rank(&entry.section_id)));
+    let mut taken: Vec<Snapshot> = candidates
+        .readable
+        .split_off(total - wanted)
+        .into_iter()
+        .map(|(_, snapshot)| snapshot)
+        .collect();
+    taken.sort_by(|a, b| a.section_id.cmp(&b.section_id));
+    taken
+}
+
+fn find_superseded(removed: &[SectionText], parsed: &Parsed, delta: &Delta) -> Vec<(SectionId, SectionId)> {
+    let new: BTreeSet<&SectionId> = delta.new.iter().collect();
+    let (new, unchanged): (Vec<_>, Vec<_>) = parsed
+        .sections()
+        .iter()
+        .filter(|section| !section.kind.is_media())
+        .map(section_text)
+        .partition(|section| new.contains(&section.id));
+    superseded(removed, &new, &unchanged)
+}
+
+fn section_text(section: &Section) -> SectionText {
+    SectionText {
+        id: section.id(),
+        kind: section.kind,
+        content: section.content.clone(),
+        prompts: match dlm_doc::rows(section) {
+            Ok(Rows::Pairs(pairs)) => pairs.into_iter().map(|pair| pair.question).collect(),
+            Ok(Rows::Triples(triples)) => triples.into_iter().map(|triple| triple.prompt).collect(),
+            // A section whose rows do not parse has no question; the words still tell an edit.
+            Ok(Rows::None) | Err(_) => Vec::new(),
+        },
+    }
+}
+
+fn snapshot_text(snapshot: &Snapshot) -> SectionText {
+    SectionText {
+        id: snapshot.section_id.clone(),
+        ..section_text(&Section::text(snapshot.section_type, snapshot.content.clone()))
+    }
+}
+
+/// The rows of a remembered section, none of them held out; or why there are none.
+fn snapshot_rows(snapshot: &Snapshot, options: &DrawOptions<'_>) -> Result<Vec<SourceRow>, String> {
+    debug_assert_ne!(snapshot.section_type, SectionKind::Preference);
+    let section = Section::text(snapshot.section_type, snapshot.content.clone());
+    let rows = section_rows(&section, options.text, options.window)
+        .map_err(|error| format!("section {} is left out: {}", snapshot.section_id, error.message))?;
+    let renamed = |row: SourceRow| SourceRow {
+        section_id: snapshot.row_id(),
+        ..row
+    };
+    Ok(rows.into_iter().map(renamed).collect())
+}
