@@ -6,12 +6,13 @@
 mod commit;
 mod observe;
 mod resume;
+mod room;
 
 use std::path::PathBuf;
 
-use dlm_core::Event;
 use dlm_core::manifest::{Manifest, RunRecord, RunStatus};
 use dlm_core::stamp::Stamp;
+use dlm_core::{Event, FailureKind};
 use dlm_kernels::{Compute, Ctx};
 use dlm_model::text::TextModel;
 use dlm_model::{Adapter, AdapterKind, AdapterSpec, LoadOptions, Model, Prepare};
@@ -19,10 +20,10 @@ use dlm_plan::base::licence::{self, LicenceDecision, LicenceInput, LicenceMoment
 use dlm_plan::lock::{LockFlags, LockMode, decide};
 use dlm_plan::plan_train;
 use dlm_plan::train::{self as plan, TrainOptions, TrainPlan, TrainRequest, WeightPacking};
-use dlm_store::{AdapterSlot, LockWait, Store, StoreGuard};
+use dlm_store::{AdapterSlot, LockWait, PendingVersion, Store, StoreGuard};
 use dlm_train::augment::Augment;
 use dlm_train::hold::HoldSet;
-use dlm_train::run::{Ending, Recipe, run_digest};
+use dlm_train::run::{Ending, Outcome, Recipe, run_digest};
 use dlm_train::schedule::{Schedule, ScheduleKind, WarmupStart};
 use dlm_train::{PairRecall, SourceRow, TrainInput, recall_pairs};
 use serde::Serialize;
@@ -110,9 +111,6 @@ pub fn prepare(around: &Surroundings<'_>, command: &TrainCommand) -> Result<Prep
             hub_root: &command.hub_root,
         },
     )?;
-    let base = base::open_resolved(around, resolved, true)?;
-    let text = base.opened.text_as(base.resolved.record.template)?;
-    let seed = command.seed.unwrap_or(front.training.seed);
     let options = TrainOptions {
         seed: command.seed,
         max_steps: command.max_steps,
@@ -121,6 +119,10 @@ pub fn prepare(around: &Surroundings<'_>, command: &TrainCommand) -> Result<Prep
         is_resume: command.is_resume,
         ..TrainOptions::default()
     };
+    room::check_base(around, &resolved, &options)?;
+    let base = base::open_resolved(around, resolved, true)?;
+    let text = base.opened.text_as(base.resolved.record.template)?;
+    let seed = command.seed.unwrap_or(front.training.seed);
     // The plan decides how long a window of prose is, so rows are made for a first count and made again if it differs.
     let make = |window: usize| rows::source_rows(&document.parsed, &text, seed as u64, window);
     let plan_for = |source: &[SourceRow]| -> Result<TrainPlan, Failure> {
@@ -167,6 +169,7 @@ pub fn run(around: &Surroundings<'_>, command: &TrainCommand, prepared: &Prepare
     let manifest = ensure_manifest(around, &store, &guard, prepared)?;
     let lock = commit::current_lock(around, prepared, &manifest)?;
     check_lock(around, &store, &lock, mode)?;
+    room::check_space(around, prepared)?;
     warn_about_the_untrained(around, prepared);
     let model = load_model(around, prepared)?;
     let hold = hold_set(around, prepared, &model)?;
@@ -228,7 +231,6 @@ impl Job<'_> {
     ) -> Result<TrainReport, Failure> {
         let pending = self.guard.begin_version(AdapterSlot::Flat)?;
         let observer = observe::Observer::start(&self, pending.number())?;
-        let run_id = observer.run_id();
         let clock = || self.around.clock.seconds();
         let snapshot = |state: &dlm_train::TrainState, _: &Adapter| {
             pending
@@ -247,29 +249,38 @@ impl Job<'_> {
             snapshot_every: SNAPSHOT_STEPS,
             snapshot: &snapshot,
         };
-        let outcome = match dlm_train::train(&input, adapter, digest, state) {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                observer.failed()?;
-                let error = Failure::from(error);
-                self.guard.end_run(now(self.around), run_id, RunStatus::Failed)?;
-                return Err(error);
-            }
-        };
+        let outcome = dlm_train::train(&input, adapter, digest, state).map_err(Failure::from);
+        let number = pending.number();
+        let report = outcome.and_then(|outcome| self.conclude(model, pending, &observer, outcome));
+        report.map_err(|failure| self.settled(&observer, number, failure))
+    }
+
+    /// Keeps the state, asks every question, commits, and reports.
+    fn conclude(
+        &self,
+        model: &Model,
+        pending: PendingVersion<'_>,
+        observer: &observe::Observer<'_>,
+        outcome: Outcome,
+    ) -> Result<TrainReport, Failure> {
+        let run_id = observer.run_id();
+        let header = &outcome.state.header;
+        let steps_max = self.prepared.plan.steps.total.value;
         pending.write_state(&resume::to_stored(&outcome.state))?;
+        // A metrics row that was lost under `--strict-metrics` stops the run the way Ctrl-C does, and is what to tell.
+        observer.check()?;
         if outcome.ending == Ending::Cancelled {
-            observer.cancelled()?;
-            self.guard.end_run(now(self.around), run_id, RunStatus::Cancelled)?;
-            return Err(Failure::interrupted(format!(
-                "stopped after step {} of {}; the state is kept",
-                outcome.state.header.step, recipe.schedule.steps
-            ))
-            .hint(format!("go on: `dlm train {} --resume`", self.command.path.display())));
+            return Err(self.interrupted(format!("stopped after step {} of {steps_max}", header.step)));
         }
-        let recall = self.recall(model, &outcome.adapter)?;
+        let recall = match self.recall(model, &outcome.adapter) {
+            Err(_) if self.around.cancel.is_cancelled() => {
+                return Err(self.interrupted(format!("stopped after the last of {} steps", header.step)));
+            }
+            other => other?,
+        };
         let seconds_total = self.around.clock.seconds() - self.started;
-        let summary = commit::summary(&self, run_id, &outcome, &recall);
-        let committed = commit::commit(&self, pending, &outcome, summary, run_id, &observer)?;
+        let summary = commit::summary(self, run_id, &outcome, &recall);
+        let committed = commit::commit(self, pending, &outcome, summary, run_id, observer)?;
         let log = observer.finished(&committed, &outcome)?;
         Ok(TrainReport {
             phase: "sft",
@@ -279,19 +290,47 @@ impl Job<'_> {
             run_id,
             seed: self.prepared.plan.seed.value,
             determinism: self.prepared.plan.determinism.clone(),
-            steps: outcome.state.header.step,
-            steps_max: recipe.schedule.steps,
+            steps: header.step,
+            steps_max,
             ending: outcome.ending,
             loss: outcome.loss,
             eval_loss: outcome.eval.map(|e| e.loss),
-            tokens: outcome.state.header.tokens,
-            tokens_per_s: outcome.state.header.tokens as f64 / outcome.seconds.max(1e-9),
+            tokens: header.tokens,
+            tokens_per_s: header.tokens as f64 / outcome.seconds.max(1e-9),
             seconds_training: outcome.seconds,
             seconds_total,
             recalled: recall.iter().filter(|r| r.recalled).count(),
             recall,
             plan: self.prepared.plan.clone(),
         })
+    }
+
+    fn interrupted(&self, what: String) -> Failure {
+        Failure::interrupted(format!("{what}; the state is kept"))
+            .hint(format!("go on: `dlm train {} --resume`", self.command.path.display()))
+    }
+
+    /// Records how a run without a report ended. The failure that ended it is the one to tell: what cannot be recorded
+    /// on top of it is settled by the next command that writes, and is only warned of.
+    fn settled(&self, observer: &observe::Observer<'_>, number: u32, failure: Failure) -> Failure {
+        let current = self.store.current_version(&AdapterSlot::Flat);
+        if current.is_ok_and(|current| current.is_some_and(|current| current.number == Some(number))) {
+            // The pointer was flipped, so the run did succeed, and the next writer completes its records.
+            return failure.hint(format!(
+                "v{number:04} is trained and current all the same; the next `dlm train` completes its records"
+            ));
+        }
+        let (is_settled, status) = match failure.kind {
+            FailureKind::Interrupted => (observer.cancelled(), RunStatus::Cancelled),
+            _ => (observer.failed(), RunStatus::Failed),
+        };
+        let recorded = self.guard.end_run(now(self.around), observer.run_id(), status);
+        let problems = [is_settled.err(), recorded.err().map(Failure::from)];
+        for problem in problems.into_iter().flatten() {
+            let what = format!("the end of the run is not recorded: {}", problem.message);
+            self.around.progress.event(Event::Warning(what));
+        }
+        failure
     }
 
     fn recall(&self, model: &Model, adapter: &Adapter) -> Result<Vec<PairRecall>, Failure> {
@@ -399,7 +438,7 @@ fn load_model(around: &Surroundings<'_>, prepared: &Prepared) -> Result<Model, F
         .base
         .opened
         .load(options)
-        .map_err(|e| Failure::of("base_model", &e))
+        .map_err(|e| Failure::from(e).under("base_model"))
 }
 
 /// Reads the cached hold set of the base, or prepares and caches it.
