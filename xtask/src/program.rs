@@ -88,7 +88,7 @@ impl Program {
         serde_json::from_str(&call.stdout).with_context(|| format!("reading JSON from: {}", call.stdout))
     }
 
-    /// Adds the real base under its registry key, unless the hub can be reached.
+    /// Adds the real base under its registry key.
     pub fn add_base(&self, base: &Path) -> Result<()> {
         let arguments = [
             OsStr::new("base"),

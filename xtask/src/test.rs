@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that must hold before a change lands, in one command.
 //!
-//! Format, clippy, crate edges, plugin hashes, every test of the workspace, and the golden files against a real base.
+//! Format, clippy, crate edges, licences and versions, plugin hashes, every test of the workspace, the reference pages, and
+//! the golden files against a real base.
 //! Prints one closing line that counts tests, and fails when any part failed.
 
 use std::io::{BufRead, BufReader};
@@ -18,6 +19,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let mut parts = Parts::default();
     parts.add("format", cargo(&["fmt", "--all", "--check"]));
     parts.add("edges", crate::edges::run(&[]));
+    parts.add("deny", crate::deny::run(&[]));
     parts.add("plugins", crate::guests::run(&["--check".to_owned()]));
     parts.add(
         "clippy",
@@ -29,6 +31,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         Err(error) => eprintln!("xtask test: WITHOUT a real base ({error:#}); tests that need one are skipped"),
     }
     let counts = tests(base.as_deref().ok())?;
+    parts.add("docs", crate::docs::run(&["--check".to_owned()]));
     if !quick {
         parts.add("golden", crate::golden::run(&[]));
     }

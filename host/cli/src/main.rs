@@ -11,6 +11,7 @@ mod completion;
 mod console;
 mod memory;
 mod progress;
+mod reference;
 mod render;
 mod unbuilt;
 mod wiring;
@@ -21,6 +22,9 @@ use clap::{CommandFactory, Parser};
 
 use args::Cli;
 use console::Console;
+
+#[global_allocator]
+static ALLOCATOR: memory::Allocator = memory::Allocator;
 
 fn main() -> ExitCode {
     reset_broken_pipe();
@@ -57,7 +61,7 @@ fn compile(component: &std::ffi::OsString, code: &std::ffi::OsString) -> ExitCod
     }
 }
 
-/// What is handled before everything else: compiling a plugin, the version, and completion scripts.
+/// What is handled before everything else: compiling a plugin, the version, completion scripts, the reference pages.
 fn before_parsing(arguments: &[std::ffi::OsString]) -> Option<ExitCode> {
     if let [_, word, component, code] = arguments
         && word == "__compile"
@@ -66,6 +70,9 @@ fn before_parsing(arguments: &[std::ffi::OsString]) -> Option<ExitCode> {
     }
     fn is(word: &'static str) -> impl Fn(&std::ffi::OsString) -> bool {
         move |argument| argument == word
+    }
+    if arguments.get(1).is_some_and(|word| word == reference::COMMAND) {
+        return Some(reference::print());
     }
     let before_separator: Vec<_> = arguments.iter().skip(1).take_while(|a| *a != "--").cloned().collect();
     if before_separator.iter().any(is("--version")) {

@@ -1,9 +1,70 @@
-//! The most memory that this process had, as the system counts it.
+//! Memory of this process: the most that it took, and what is said when there is no more.
 
-/// Peak resident memory in bytes; `None` where the system does not say.
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::Write;
+
+/// Most bytes that this process had in memory at one time; none where the system does not say.
 pub fn peak_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
+}
+
+/// The system's allocator, with a message in the program's own form and exit code 1 where the standard library would
+/// abort. Plans refuse before that: it is reached when something else takes the memory meanwhile.
+pub struct Allocator;
+
+// SAFETY: every call goes to the system's allocator as it came; a null pointer is never returned, the program ends instead.
+unsafe impl GlobalAlloc for Allocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise is passed on.
+        let place = unsafe { System.alloc(layout) };
+        if place.is_null() {
+            exhausted(layout.size())
+        } else {
+            place
+        }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise is passed on.
+        let place = unsafe { System.alloc_zeroed(layout) };
+        if place.is_null() {
+            exhausted(layout.size())
+        } else {
+            place
+        }
+    }
+
+    unsafe fn realloc(&self, old: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: the caller's promise is passed on.
+        let place = unsafe { System.realloc(old, layout, size) };
+        if place.is_null() { exhausted(size) } else { place }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(place, layout) }
+    }
+}
+
+/// Says what happened without allocating or taking a lock, and ends the program at once.
+fn exhausted(bytes: usize) -> ! {
+    let mut text = [0u8; 512];
+    let mut rest = &mut text[..];
+    // A text that does not fit is cut.
+    let _ = writeln!(
+        rest,
+        "memory: there is no more of it: {bytes} bytes were asked for on top of what is in use\n  \
+         nothing that was stored is lost; a train goes on from its last state: `dlm train <path> --resume`\n  \
+         close other programs, set `training.micro_batch_size: 1` or a lower `training.sequence_len`, or use a smaller base"
+    );
+    let left = rest.len();
+    let said = &text[..text.len() - left];
+    // SAFETY: the pointer and the length are those of `said`; `_exit` does not return.
+    unsafe {
+        libc::write(libc::STDERR_FILENO, said.as_ptr().cast(), said.len());
+        libc::_exit(1)
+    }
 }

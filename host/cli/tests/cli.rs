@@ -10,6 +10,8 @@ mod check;
 mod doctor;
 #[path = "cli/help.rs"]
 mod help;
+#[path = "cli/hostile.rs"]
+mod hostile;
 #[path = "cli/init.rs"]
 mod init;
 #[path = "cli/lab.rs"]
@@ -18,7 +20,11 @@ mod lab;
 mod metrics;
 #[path = "cli/migrate.rs"]
 mod migrate;
+#[path = "cli/room.rs"]
+mod room;
 #[path = "cli/show.rs"]
 mod show;
+#[path = "cli/spine.rs"]
+mod spine;
 #[path = "cli/surface.rs"]
 mod surface;

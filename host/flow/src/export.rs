@@ -96,6 +96,8 @@ pub fn export(
     let plan = plan_export(&located.base.facts, &options)?;
     let quant = Quant::parse(plan.quant.value.name()).map_err(|e| Failure::of("export", &e))?;
     let mut target = targets.open(&plan.target.value)?;
+    // What was written is loaded and compared with the model in memory.
+    inference::check_memory(around, &located, Weights::Exact, 2).map_err(|failure| failure.under("export"))?;
     let store = Store::new(&around.home, &front.dlm_id);
     let directory = store
         .paths()

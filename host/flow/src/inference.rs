@@ -130,6 +130,33 @@ fn current_adapter(store: &Store, path: &std::path::Path, subject: &str) -> Resu
     }
 }
 
+/// Refuses weights for which there is no room, `copies` of them at a time.
+///
+/// **Errors** with what is needed and what is free; `DLM_FORCE` passes.
+pub(crate) fn check_memory(
+    around: &Surroundings<'_>,
+    located: &Located,
+    weights: Weights,
+    copies: u64,
+) -> Result<(), Failure> {
+    let keep_quantised = weights == Weights::AsStored;
+    let need = copies * located.base.opened.weights_memory_bytes(keep_quantised);
+    let free = around.hardware.memory_available_bytes;
+    if need <= free || around.is_forced {
+        return Ok(());
+    }
+    Err(Failure::new(
+        "inference",
+        format!(
+            "the weights of `{}` need {} and {} are free",
+            located.base.resolved.record.key,
+            dlm_plan::memory::gib(need),
+            dlm_plan::memory::gib(free)
+        ),
+    )
+    .hint("free some memory, choose a smaller base, or set DLM_FORCE=1 to try all the same"))
+}
+
 /// Loads base and adapter.
 ///
 /// **Errors:** no room for the weights (refused before loading, with the numbers), unreadable weights, an adapter that
@@ -140,21 +167,10 @@ pub fn load(
     weights: Weights,
     threads: Option<u32>,
 ) -> Result<Loaded, Failure> {
+    // Stored blocks are laid out once more for single tokens.
+    let copies = if weights == Weights::AsStored { 2 } else { 1 };
+    check_memory(around, located, weights, copies)?;
     let keep_quantised = weights == Weights::AsStored;
-    let need = located.base.opened.weights_memory_bytes(keep_quantised);
-    let free = around.hardware.memory_available_bytes;
-    if need > free && !around.is_forced {
-        return Err(Failure::new(
-            "inference",
-            format!(
-                "the weights of `{}` need {} and {} are free",
-                located.base.resolved.record.key,
-                dlm_plan::memory::gib(need),
-                dlm_plan::memory::gib(free)
-            ),
-        )
-        .hint("free some memory, choose a smaller base, or set DLM_FORCE=1 to try all the same"));
-    }
     let threads = threads.unwrap_or(around.hardware.cpu_cores).max(1) as usize;
     let options = LoadOptions {
         ctx: Ctx::new(threads, simd(around.hardware.simd)),
@@ -171,7 +187,7 @@ pub fn load(
         .base
         .opened
         .load(options)
-        .map_err(|e| Failure::of("inference", &e))?;
+        .map_err(|e| Failure::from(e).under("inference"))?;
     let adapter = match &located.adapter {
         Some((directory, _)) => Some(Adapter::load_peft(directory, &model).map_err(|e| Failure::of("inference", &e))?),
         None => None,

@@ -8,12 +8,13 @@ mod measure;
 mod observe;
 mod replay;
 mod resume;
+mod room;
 
 use std::path::PathBuf;
 
-use dlm_core::Event;
 use dlm_core::manifest::{Manifest, RunRecord, RunStatus};
 use dlm_core::stamp::Stamp;
+use dlm_core::{Event, FailureKind};
 use dlm_kernels::{Compute, Ctx};
 use dlm_model::text::TextModel;
 use dlm_model::{Adapter, AdapterKind, AdapterSpec, LoadOptions, Model, Prepare};
@@ -21,10 +22,10 @@ use dlm_plan::base::licence::{self, LicenceDecision, LicenceInput, LicenceMoment
 use dlm_plan::lock::{LockFlags, LockMode, decide};
 use dlm_plan::plan_train;
 use dlm_plan::train::{self as plan, TrainOptions, TrainPlan, TrainRequest, WeightPacking};
-use dlm_store::{AdapterSlot, LockWait, Store, StoreGuard};
+use dlm_store::{AdapterSlot, LockWait, PendingVersion, Store, StoreGuard};
 use dlm_train::augment::Augment;
 use dlm_train::hold::HoldSet;
-use dlm_train::run::{Ending, Recipe, run_digest};
+use dlm_train::run::{Ending, Outcome, Recipe, run_digest};
 use dlm_train::schedule::{Schedule, ScheduleKind, WarmupStart};
 use dlm_train::{PairRecall, SourceRow, TrainInput, recall_pairs};
 use serde::Serialize;
@@ -127,14 +128,6 @@ pub fn prepare(around: &Surroundings<'_>, command: &TrainCommand) -> Result<Prep
             hub_root: &command.hub_root,
         },
     )?;
-    let base = base::open_resolved(around, resolved, true)?;
-    let export_probes = match crate::init::skips_export_probes(&store)? {
-        true => ExportProbes::Skip,
-        false => command.export_probes,
-    };
-    base::check_probes(&base.resolved, &base.opened, export_probes)?;
-    let text = base.opened.text_as(base.resolved.record.template)?;
-    let seed = command.seed.unwrap_or(front.training.seed);
     let options = TrainOptions {
         seed: command.seed,
         max_steps: command.max_steps,
@@ -143,6 +136,15 @@ pub fn prepare(around: &Surroundings<'_>, command: &TrainCommand) -> Result<Prep
         is_resume: command.is_resume,
         ..TrainOptions::default()
     };
+    room::check_base(around, &resolved, &options)?;
+    let base = base::open_resolved(around, resolved, true)?;
+    let export_probes = match crate::init::skips_export_probes(&store)? {
+        true => ExportProbes::Skip,
+        false => command.export_probes,
+    };
+    base::check_probes(&base.resolved, &base.opened, export_probes)?;
+    let text = base.opened.text_as(base.resolved.record.template)?;
+    let seed = command.seed.unwrap_or(front.training.seed);
     let memory = replay::Memory::load(&store, manifest.as_ref(), &document.parsed, seed)?;
     // The plan decides how long a window of prose is, so rows are made for a first count and made again if it differs.
     let make = |window: usize| -> Result<(Vec<SourceRow>, replay::Drawn), Failure> {
@@ -214,6 +216,7 @@ pub fn run(around: &Surroundings<'_>, command: &TrainCommand, prepared: &Prepare
     prepared.replay.admit(around, &guard, manifest.adapter_version)?;
     let lock = commit::current_lock(around, prepared, &manifest)?;
     check_lock(around, &store, &lock, mode)?;
+    room::check_space(around, prepared)?;
     warn_about_the_untrained(around, prepared);
     let model = load_model(around, prepared)?;
     let hold = hold_set(around, prepared, &model)?;
@@ -275,7 +278,6 @@ impl Job<'_> {
     ) -> Result<TrainReport, Failure> {
         let pending = self.guard.begin_version(AdapterSlot::Flat)?;
         let observer = observe::Observer::start(&self, pending.number())?;
-        let run_id = observer.run_id();
         let clock = || self.around.clock.seconds();
         let snapshot = |state: &dlm_train::TrainState, _: &Adapter| {
             pending
@@ -294,29 +296,38 @@ impl Job<'_> {
             snapshot_every: SNAPSHOT_STEPS,
             snapshot: &snapshot,
         };
-        let outcome = match dlm_train::train(&input, adapter, digest, state) {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                observer.failed()?;
-                let error = Failure::from(error);
-                self.guard.end_run(now(self.around), run_id, RunStatus::Failed)?;
-                return Err(error);
-            }
-        };
+        let outcome = dlm_train::train(&input, adapter, digest, state).map_err(Failure::from);
+        let number = pending.number();
+        let report = outcome.and_then(|outcome| self.conclude(model, pending, &observer, outcome));
+        report.map_err(|failure| self.settled(&observer, number, failure))
+    }
+
+    /// Keeps the state, asks every question, commits, and reports.
+    fn conclude(
+        &self,
+        model: &Model,
+        pending: PendingVersion<'_>,
+        observer: &observe::Observer<'_>,
+        outcome: Outcome,
+    ) -> Result<TrainReport, Failure> {
+        let run_id = observer.run_id();
+        let header = &outcome.state.header;
+        let steps_max = self.prepared.plan.steps.total.value;
         pending.write_state(&resume::to_stored(&outcome.state))?;
+        // A metrics row that was lost under `--strict-metrics` stops the run the way Ctrl-C does, and is what to tell.
+        observer.check()?;
         if outcome.ending == Ending::Cancelled {
-            observer.cancelled()?;
-            self.guard.end_run(now(self.around), run_id, RunStatus::Cancelled)?;
-            return Err(Failure::interrupted(format!(
-                "stopped after step {} of {}; the state is kept",
-                outcome.state.header.step, recipe.schedule.steps
-            ))
-            .hint(format!("go on: `dlm train {} --resume`", self.command.path.display())));
+            return Err(self.interrupted(format!("stopped after step {} of {steps_max}", header.step)));
         }
-        let learned = self.measure(model, &outcome.adapter)?;
+        let learned = match self.measure(model, &outcome.adapter) {
+            Err(_) if self.around.cancel.is_cancelled() => {
+                return Err(self.interrupted(format!("stopped after the last of {} steps", header.step)));
+            }
+            other => other?,
+        };
         observer.retained(&outcome, learned.retention.as_ref());
         let seconds_total = self.around.clock.seconds() - self.started;
-        let committed = commit::commit(&self, pending, &outcome, &learned, &observer)?;
+        let committed = commit::commit(self, pending, &outcome, &learned, observer)?;
         let log = observer.finished(&committed, &outcome)?;
         Ok(TrainReport {
             phase: "sft",
@@ -326,13 +337,13 @@ impl Job<'_> {
             run_id,
             seed: self.prepared.plan.seed.value,
             determinism: self.prepared.plan.determinism.clone(),
-            steps: outcome.state.header.step,
-            steps_max: recipe.schedule.steps,
+            steps: header.step,
+            steps_max,
             ending: outcome.ending,
             loss: outcome.loss,
             eval_loss: outcome.eval.map(|e| e.loss),
-            tokens: outcome.state.header.tokens,
-            tokens_per_s: outcome.state.header.tokens as f64 / outcome.seconds.max(1e-9),
+            tokens: header.tokens,
+            tokens_per_s: header.tokens as f64 / outcome.seconds.max(1e-9),
             seconds_training: outcome.seconds,
             seconds_total,
             recalled: learned.recall.iter().filter(|r| r.recalled).count(),
@@ -342,6 +353,34 @@ impl Job<'_> {
             retention: learned.retention,
             plan: self.prepared.plan.clone(),
         })
+    }
+
+    fn interrupted(&self, what: String) -> Failure {
+        Failure::interrupted(format!("{what}; the state is kept"))
+            .hint(format!("go on: `dlm train {} --resume`", self.command.path.display()))
+    }
+
+    /// Records how a run without a report ended. The failure that ended it is the one to tell: what cannot be recorded
+    /// on top of it is settled by the next command that writes, and is only warned of.
+    fn settled(&self, observer: &observe::Observer<'_>, number: u32, failure: Failure) -> Failure {
+        let current = self.store.current_version(&AdapterSlot::Flat);
+        if current.is_ok_and(|current| current.is_some_and(|current| current.number == Some(number))) {
+            // The pointer was flipped, so the run did succeed, and the next writer completes its records.
+            return failure.hint(format!(
+                "v{number:04} is trained and current all the same; the next `dlm train` completes its records"
+            ));
+        }
+        let (is_settled, status) = match failure.kind {
+            FailureKind::Interrupted => (observer.cancelled(), RunStatus::Cancelled),
+            _ => (observer.failed(), RunStatus::Failed),
+        };
+        let recorded = self.guard.end_run(now(self.around), observer.run_id(), status);
+        let problems = [is_settled.err(), recorded.err().map(Failure::from)];
+        for problem in problems.into_iter().flatten() {
+            let what = format!("the end of the run is not recorded: {}", problem.message);
+            self.around.progress.event(Event::Warning(what));
+        }
+        failure
     }
 
     /// Asks the model what it has learned and what it has kept.
@@ -480,7 +519,7 @@ fn load_model(around: &Surroundings<'_>, prepared: &Prepared) -> Result<Model, F
         .base
         .opened
         .load(options)
-        .map_err(|e| Failure::of("base_model", &e))
+        .map_err(|e| Failure::from(e).under("base_model"))
 }
 
 /// Reads the cached hold set of the base, or prepares and caches it.

@@ -188,7 +188,7 @@ impl World {
         let options = InitOptions {
             path: path.clone(),
             base: Some(base.to_owned()),
-            skips_export_probes: true,
+            export_probes: dlm_flow::base::ExportProbes::Skip,
             accepts_licence: true,
             overwrites: false,
             hub_root: "https://hub.example".to_owned(),

@@ -374,6 +374,13 @@ impl OpenedBase {
             .sum()
     }
 
+    /// Looks every tensor up that the decoder needs, without loading one.
+    ///
+    /// **Errors:** as [`Model::check`].
+    pub fn check(&self) -> Result<(), LoadError> {
+        Model::check(&self.config, self.weights())
+    }
+
     /// Loads the weights.
     ///
     /// **Errors:** as [`Model::load`].

@@ -1,9 +1,10 @@
 //! What this machine offers: processor, instruction set, memory.
 //!
 //! Invariants: reads `/proc` and the control group's files and nothing else; figures are of the moment of the call.
-//! A machine that does not show its memory there is reported as such, never guessed.
+//! A machine that does not show its memory there is reported as such, never guessed. What limits this process (its control
+//! group and those around it, `ulimit -v`) narrows what the machine has.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dlm_core::Hints;
 use dlm_core::hardware::{Backend, CudaDevice, Hardware, SimdLevel};
@@ -11,8 +12,10 @@ use dlm_kernels::Simd;
 
 const MEMINFO: &str = "/proc/meminfo";
 const CPUINFO: &str = "/proc/cpuinfo";
-const GROUP_LIMIT: &str = "/sys/fs/cgroup/memory.max";
-const GROUP_USED: &str = "/sys/fs/cgroup/memory.current";
+/// Names the control group of this process.
+const OWN_GROUP: &str = "/proc/self/cgroup";
+const LIMITS: &str = "/proc/self/limits";
+const STATUS: &str = "/proc/self/status";
 
 /// A machine that cannot be probed.
 #[derive(Debug, thiserror::Error)]
@@ -54,13 +57,74 @@ fn parse_meminfo(text: &str) -> Result<Memory, &'static str> {
     })
 }
 
-/// Narrows the figures to a control group's limit; `max` stands for none.
-fn limit_to_group(memory: Memory, limit: Option<&str>, used: Option<&str>) -> Memory {
-    let number = |text: Option<&str>| text.and_then(|text| text.trim().parse::<u64>().ok());
-    let Some(limit) = number(limit) else {
+/// A way in which the system lays out its control groups.
+struct Hierarchy {
+    /// What stands in front of the path in [`OWN_GROUP`].
+    prefix: &'static str,
+    /// Where it is mounted.
+    root: &'static str,
+    limit: &'static str,
+    used: &'static str,
+    /// The line of `memory.stat` that counts cached file pages.
+    cached: &'static str,
+}
+
+/// The unified hierarchy, and the older one of memory alone.
+const HIERARCHIES: [Hierarchy; 2] = [
+    Hierarchy {
+        prefix: "0::/",
+        root: "/sys/fs/cgroup",
+        limit: "memory.max",
+        used: "memory.current",
+        cached: "inactive_file ",
+    },
+    Hierarchy {
+        prefix: "memory:/",
+        root: "/sys/fs/cgroup/memory",
+        limit: "memory.limit_in_bytes",
+        used: "memory.usage_in_bytes",
+        cached: "total_inactive_file ",
+    },
+];
+
+impl Hierarchy {
+    /// The folders of this process's control group and of those around it, innermost first.
+    fn folders(&self, own: &str) -> Vec<PathBuf> {
+        // A line is `number:names:path`; only the unified hierarchy has number 0 and no names.
+        let path = own.lines().find_map(|line| match line.strip_prefix(self.prefix) {
+            Some(path) => Some(path),
+            None => line.split_once(':')?.1.strip_prefix(self.prefix),
+        });
+        let path = Path::new(path.unwrap_or_default());
+        path.ancestors().map(|part| Path::new(self.root).join(part)).collect()
+    }
+
+    /// Narrows the figures to a group's limit; `max` stands for none.
+    ///
+    /// Cached file pages count as used, but the system takes them back before it refuses memory, so they are free.
+    fn narrow(&self, memory: Memory, limit: Option<&str>, used: Option<&str>, stat: Option<&str>) -> Memory {
+        let number = |text: Option<&str>| text.and_then(|text| text.trim().parse::<u64>().ok());
+        let Some(limit) = number(limit) else {
+            return memory;
+        };
+        let mut lines = stat.into_iter().flat_map(str::lines);
+        let cached = lines.find_map(|line| line.strip_prefix(self.cached));
+        let used = number(used).unwrap_or(0).saturating_sub(number(cached).unwrap_or(0));
+        Memory {
+            total_bytes: memory.total_bytes.min(limit),
+            available_bytes: memory.available_bytes.min(limit.saturating_sub(used)),
+        }
+    }
+}
+
+/// Narrows the figures to the address space that `ulimit -v` leaves.
+fn limit_to_address_space(memory: Memory, limits: &str, status: &str) -> Memory {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"));
+    let limit = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    let Some(limit) = limit else {
         return memory;
     };
-    let free = limit.saturating_sub(number(used).unwrap_or(0));
+    let free = limit.saturating_sub(meminfo_field(status, "VmSize").unwrap_or(0));
     Memory {
         total_bytes: memory.total_bytes.min(limit),
         available_bytes: memory.available_bytes.min(free),
@@ -72,7 +136,7 @@ fn parse_cpu_name(text: &str) -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// Reads the memory figures of this machine, a container's limit included.
+/// Reads the memory figures of this machine, the limits of a container or of `ulimit -v` included.
 ///
 /// **Errors:** a system without `/proc/meminfo`, or one that leaves the figures out.
 pub fn memory() -> Result<Memory, DeviceError> {
@@ -81,11 +145,23 @@ pub fn memory() -> Result<Memory, DeviceError> {
         Ok(text) => text,
         Err(cause) => return Err(DeviceError::Io { path, cause }),
     };
-    let memory = parse_meminfo(&text).map_err(|field| DeviceError::Field { path, field })?;
-    // Most machines have no such files: no limit.
-    let limit = std::fs::read_to_string(GROUP_LIMIT).ok();
-    let used = std::fs::read_to_string(GROUP_USED).ok();
-    Ok(limit_to_group(memory, limit.as_deref(), used.as_deref()))
+    let mut memory = parse_meminfo(&text).map_err(|field| DeviceError::Field { path, field })?;
+    // A file that is not there sets no limit, which most machines have none of.
+    let read = |path: PathBuf| std::fs::read_to_string(path).ok();
+    let own = read(OWN_GROUP.into()).unwrap_or_default();
+    for hierarchy in &HIERARCHIES {
+        for folder in hierarchy.folders(&own) {
+            let [limit, used, stat] =
+                [hierarchy.limit, hierarchy.used, "memory.stat"].map(|name| read(folder.join(name)));
+            memory = hierarchy.narrow(memory, limit.as_deref(), used.as_deref(), stat.as_deref());
+        }
+    }
+    let (limits, status) = (read(LIMITS.into()), read(STATUS.into()));
+    Ok(limit_to_address_space(
+        memory,
+        &limits.unwrap_or_default(),
+        &status.unwrap_or_default(),
+    ))
 }
 
 /// Translates the kernels' instruction set for plans.
@@ -122,7 +198,9 @@ pub fn probe(cuda: Vec<CudaDevice>) -> Result<Hardware, DeviceError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Memory, limit_to_group, parse_cpu_name, parse_meminfo};
+    use std::path::Path;
+
+    use super::{HIERARCHIES, Memory, limit_to_address_space, parse_cpu_name, parse_meminfo};
 
     const MEMINFO: &str = "MemTotal:       16000 kB\nMemFree:         100 kB\nMemAvailable:    8000 kB\n";
 
@@ -140,12 +218,54 @@ mod tests {
             total_bytes: 1000,
             available_bytes: 800,
         };
-        let narrowed = |limit, used| limit_to_group(memory, limit, used).available_bytes;
-        assert_eq!(narrowed(Some("max\n"), Some("5")), 800);
-        assert_eq!(narrowed(Some("600\n"), Some("100\n")), 500);
-        assert_eq!(narrowed(Some("600"), Some("700")), 0);
-        assert_eq!(narrowed(None, None), 800);
-        assert_eq!(limit_to_group(memory, Some("600"), None).total_bytes, 600);
+        let [unified, older] = &HIERARCHIES;
+        let narrowed = |limit, used, stat| unified.narrow(memory, limit, used, stat).available_bytes;
+        assert_eq!(narrowed(Some("max\n"), Some("5"), None), 800);
+        assert_eq!(narrowed(Some("600\n"), Some("100\n"), None), 500);
+        assert_eq!(narrowed(Some("600"), Some("700"), None), 0);
+        assert_eq!(narrowed(None, None, None), 800);
+        assert_eq!(unified.narrow(memory, Some("600"), None, None).total_bytes, 600);
+        // 300 of the 500 used bytes are cached pages.
+        let stat = "anon 200\ninactive_file 300\ntotal_inactive_file 400\n";
+        assert_eq!(narrowed(Some("600"), Some("500"), Some(stat)), 400);
+        assert_eq!(
+            older
+                .narrow(memory, Some("600"), Some("500"), Some(stat))
+                .available_bytes,
+            500
+        );
+    }
+
+    #[test]
+    fn groups_around_the_own_one_count_too() {
+        let [unified, older] = &HIERARCHIES;
+        let own = "4:memory:/box\n1:name=systemd:/x\n0::/user.slice/session\n";
+        let expected = [
+            "/sys/fs/cgroup/user.slice/session",
+            "/sys/fs/cgroup/user.slice",
+            "/sys/fs/cgroup/",
+        ];
+        assert_eq!(unified.folders(own), expected.map(Path::new));
+        assert_eq!(
+            older.folders(own),
+            ["/sys/fs/cgroup/memory/box", "/sys/fs/cgroup/memory/"].map(Path::new)
+        );
+        assert_eq!(unified.folders(""), [Path::new("/sys/fs/cgroup/")]);
+    }
+
+    #[test]
+    fn an_address_space_limit_counts_what_is_taken_already() {
+        let memory = Memory {
+            total_bytes: 10 << 20,
+            available_bytes: 8 << 20,
+        };
+        let limits =
+            "Limit   Soft Limit  Hard Limit  Units\nMax address space         4194304      unlimited   bytes\n";
+        let narrowed = limit_to_address_space(memory, limits, "VmSize:\t    1024 kB\n");
+        assert_eq!((narrowed.total_bytes, narrowed.available_bytes), (4 << 20, 3 << 20));
+        let unlimited = "Max address space         unlimited            unlimited            bytes\n";
+        assert_eq!(limit_to_address_space(memory, unlimited, ""), memory);
+        assert_eq!(limit_to_address_space(memory, "", ""), memory);
     }
 
     #[test]

@@ -65,10 +65,12 @@ impl std::fmt::Display for MemoryEstimate {
     }
 }
 
-/// `1.25 GiB`, or `90 MiB` under a tenth of one.
+/// `1.25 GiB`, or `90 MiB` under a tenth of one, or `12 KiB` under a MiB.
 pub fn gib(bytes: u64) -> String {
     let mib = bytes as f64 / f64::from(1u32 << 20);
-    if mib < 102.4 {
+    if (1..1 << 20).contains(&bytes) {
+        format!("{} KiB", bytes.div_ceil(1 << 10))
+    } else if mib < 102.4 {
         format!("{mib:.0} MiB")
     } else {
         format!("{:.2} GiB", mib / 1024.0)

@@ -236,7 +236,8 @@ fn top_probabilities(logits: &[f32], top: usize) -> TargetKind {
     order.select_nth_unstable_by(top - 1, |a, b| {
         logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b))
     });
-    order.truncate(top);
+    // A copy: the vector that was ranked has room for the whole vocabulary, and thousands of these are kept.
+    let mut order = order[..top].to_vec();
     order.sort_unstable();
     let probs = order
         .iter()
@@ -351,6 +352,21 @@ mod tests {
             assert!(HoldSet::from_bytes(&bytes[..len]).is_err());
         }
         assert!(HoldSet::from_bytes(&[&bytes[..], &[0]].concat()).is_err());
+    }
+
+    #[test]
+    fn a_kept_distribution_holds_no_room_for_the_vocabulary() {
+        let logits: Vec<f32> = (0..50_000u16).map(|i| f32::from(i % 977)).collect();
+        let TargetKind::TopK { ids, probs } = top_probabilities(&logits, 64) else {
+            panic!("a distribution is expected");
+        };
+        assert_eq!((ids.len(), probs.len()), (64, 64));
+        assert!(
+            ids.capacity() < 128 && probs.capacity() < 128,
+            "{} {}",
+            ids.capacity(),
+            probs.capacity()
+        );
     }
 
     #[test]

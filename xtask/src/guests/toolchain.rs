@@ -84,16 +84,7 @@ impl Toolchain {
         let mut command = Command::new(&self.cargo);
         command
             .current_dir(&components)
-            .args([
-                "build",
-                "--quiet",
-                "--locked",
-                "--release",
-                "--target",
-                TARGET,
-                "-p",
-                krate,
-            ])
+            .args(["build", "--locked", "--release", "--target", TARGET, "-p", krate])
             .env_remove("RUSTUP_TOOLCHAIN")
             .env_remove("RUSTC_WRAPPER")
             .env_remove("CARGO_BUILD_TARGET")
@@ -107,6 +98,7 @@ impl Toolchain {
                 .env("RUSTC_BOOTSTRAP", "1")
                 .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
         }
+        println!("building {krate}; the first build on a machine compiles the standard library (one to two minutes)");
         let status = command
             .status()
             .with_context(|| format!("cannot start {}", self.cargo.display()))?;

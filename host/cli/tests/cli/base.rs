@@ -2,20 +2,7 @@
 
 use std::path::Path;
 
-use crate::lab::{Lab, tiny_base};
-
-fn copy_tiny(lab: &Lab) {
-    std::fs::create_dir(lab.path("model")).unwrap();
-    for entry in std::fs::read_dir(tiny_base()).unwrap() {
-        let path = entry.unwrap().path();
-        let is_wanted =
-            |name: &str| name.starts_with("tokenizer") || name == "config.json" || name == "model.safetensors";
-        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        if is_wanted(&name) {
-            std::fs::copy(&path, lab.path("model").join(&name)).unwrap();
-        }
-    }
-}
+use crate::lab::Lab;
 
 fn bases(lab: &Lab) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(lab.path("home/bases")) else {
@@ -29,7 +16,7 @@ fn bases(lab: &Lab) -> Vec<String> {
 #[test]
 fn a_folder_is_added_listed_shown_and_removed() {
     let lab = Lab::new();
-    copy_tiny(&lab);
+    lab.tiny_model();
     lab.write("model/run.py", "import os");
     let ran = lab
         .run(&["base", "add", "tiny", "--from", "model"])
@@ -61,7 +48,7 @@ fn a_folder_is_added_listed_shown_and_removed() {
 #[test]
 fn a_home_that_moves_keeps_its_bases() {
     let lab = Lab::new();
-    copy_tiny(&lab);
+    lab.tiny_model();
     lab.run(&["base", "add", "tiny", "--from", "model"]).ok();
     std::fs::rename(lab.path("home"), lab.path("moved")).unwrap();
     let detail = lab.json(&["--home", "moved", "base", "show", "tiny", "--json"]);
@@ -95,7 +82,7 @@ fn registry_bases_are_shown_with_licence_and_nearest_names() {
 #[test]
 fn a_taken_or_unfit_name_is_refused() {
     let lab = Lab::new();
-    copy_tiny(&lab);
+    lab.tiny_model();
     lab.run(&["base", "add", "tiny", "--from", "model"]).ok();
     lab.run(&["base", "add", "tiny", "--from", "model"])
         .exits(1)
@@ -109,7 +96,7 @@ fn a_taken_or_unfit_name_is_refused() {
 #[test]
 fn what_cannot_be_opened_is_never_added() {
     let lab = Lab::new();
-    copy_tiny(&lab);
+    lab.tiny_model();
     std::fs::create_dir(lab.path("empty")).unwrap();
     lab.write("notes.txt", "text");
     lab.write(
@@ -141,7 +128,7 @@ fn what_cannot_be_opened_is_never_added() {
 fn a_folder_with_a_part_missing_or_damaged_is_refused() {
     for damage in ["config.json", "tokenizer.json", "model.safetensors"] {
         let lab = Lab::new();
-        copy_tiny(&lab);
+        lab.tiny_model();
         std::fs::remove_file(lab.path("model").join(damage)).unwrap();
         lab.run(&["base", "add", "x", "--from", "model"])
             .exits(1)
@@ -157,7 +144,7 @@ fn a_folder_with_a_part_missing_or_damaged_is_refused() {
 #[test]
 fn removing_what_is_not_there_lists_what_is() {
     let lab = Lab::new();
-    copy_tiny(&lab);
+    lab.tiny_model();
     lab.run(&["base", "remove", "x"])
         .exits(1)
         .says(&["there is no local base `x` (local bases: none)"]);
@@ -170,7 +157,7 @@ fn removing_what_is_not_there_lists_what_is() {
 #[test]
 fn a_damaged_record_is_told() {
     let lab = Lab::new();
-    copy_tiny(&lab);
+    lab.tiny_model();
     lab.run(&["base", "add", "tiny", "--from", "model"]).ok();
     lab.write("home/bases/tiny/base.json", "{");
     lab.run(&["base", "list"])

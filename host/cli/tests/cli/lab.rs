@@ -50,6 +50,27 @@ impl Lab {
         self.write("a.dlm", text)
     }
 
+    /// Copies the tiny model into `model`.
+    pub fn tiny_model(&self) {
+        std::fs::create_dir(self.path("model")).unwrap();
+        for name in [
+            "config.json",
+            "model.safetensors",
+            "tokenizer.json",
+            "tokenizer_config.json",
+        ] {
+            std::fs::copy(tiny_base().join(name), self.path("model").join(name)).unwrap();
+        }
+    }
+
+    /// Adds the tiny model as a base and writes `a.dlm`, which is trained on it in about a second.
+    pub fn trainable(&self) -> PathBuf {
+        self.tiny_model();
+        self.run(&["base", "add", "tiny", "--from", "model"]).ok();
+        let text = std::fs::read_to_string(self.document()).unwrap();
+        self.write("a.dlm", text.replace("smollm2-135m", "tiny"))
+    }
+
     /// The store of [`Lab::document`].
     pub fn store(&self) -> PathBuf {
         self.path("home/store").join(ID)

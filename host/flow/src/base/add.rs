@@ -42,7 +42,7 @@ pub fn add(around: &Surroundings<'_>, name: &str, from: &Path) -> Result<LocalBa
     let pending = store.begin(name)?;
     let inside = source.copy(&pending, around)?;
     let opened_path = pending.directory().join(&inside);
-    let (facts, sha256) = judge(&opened_path).map_err(|failure| refused(from, failure))?;
+    let (facts, sha256) = judge(&opened_path).map_err(|failure| refused(from, pending.directory(), failure))?;
     let record = LocalBase {
         name: name.to_owned(),
         format: source.format(),
@@ -73,13 +73,21 @@ fn judge(path: &Path) -> Result<(OpenedFacts, String), Failure> {
         return Ok((opened.facts(), opened.sha256()?));
     }
     let opened = open_base(path)?;
+    opened.check()?;
     Ok((opened.facts(), opened.sha256()?))
 }
 
 /// Says whose fault it is: the copy is about to vanish, so the message must name what the user gave.
-fn refused(from: &Path, failure: Failure) -> Failure {
-    let message = format!("{} cannot be used as a base: {}", from.display(), failure.message);
-    Failure { message, ..failure }.under("base")
+fn refused(from: &Path, copy: &Path, failure: Failure) -> Failure {
+    let copied = copy.join(from.file_name().unwrap_or_default()).display().to_string();
+    let named = from.display().to_string();
+    let message = failure.message.replace(&copied, &named);
+    let message = message.replace(&copy.display().to_string(), &named);
+    Failure {
+        message: format!("{named} cannot be used as a base: {message}"),
+        ..failure
+    }
+    .under("base")
 }
 
 fn absolute(path: &Path) -> String {

@@ -96,6 +96,7 @@ fn model_file(
         quant,
     })
     .map_err(|e| Failure::of("export", &e))?;
+    check_space(path, plan.bytes)?;
     let ctx = &loaded.model.ctx;
     let options = WriteOptions {
         importance: None,
@@ -155,6 +156,27 @@ fn model_file(
         positions: logits.rows,
     };
     Ok((verified, plan.notes))
+}
+
+/// Refuses a file that its disk has no room for; an earlier export of the same name stays until the new one is whole.
+fn check_space(path: &Path, bytes: u64) -> Result<(), Failure> {
+    let Some(free) = path.parent().and_then(dlm_store::disk::free_bytes) else {
+        return Ok(());
+    };
+    if bytes <= free {
+        return Ok(());
+    }
+    let gib = dlm_plan::memory::gib;
+    Err(Failure::new(
+        "disk",
+        format!(
+            "{} needs {} and its disk has {} free",
+            path.display(),
+            gib(bytes),
+            gib(free)
+        ),
+    )
+    .hint("free some space, export a smaller type (`--quant Q4_K_M`), or keep the stores elsewhere: `DLM_HOME=<dir>`"))
 }
 
 /// Logits at every position of the check text.

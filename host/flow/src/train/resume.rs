@@ -24,10 +24,13 @@ pub(crate) fn find(store: &Store, model: &Model, fresh: &Adapter, digest: &str) 
     let slot = AdapterSlot::Flat;
     let versions = store.versions(&slot)?;
     let current = store.current_version(&slot)?;
-    let newest = versions.iter().filter(|v| !v.is_rejected).max_by_key(|v| v.number);
-    let interrupted =
-        newest.filter(|v| !v.is_current && current.as_ref().is_none_or(|c| v.number > c.number.unwrap_or(0)));
-    if let Some(version) = interrupted {
+    let done = current.as_ref().map_or(0, |current| current.number.unwrap_or(0));
+    let mut interrupted: Vec<_> = versions
+        .iter()
+        .filter(|v| !v.is_rejected && !v.is_current && v.number > done)
+        .collect();
+    interrupted.sort_by_key(|version| std::cmp::Reverse(version.number));
+    for version in interrupted {
         let directory = store.paths().versions(&slot).join(&version.name);
         match read_state(&directory) {
             Ok(stored) => {
@@ -49,7 +52,7 @@ pub(crate) fn find(store: &Store, model: &Model, fresh: &Adapter, digest: &str) 
                     note,
                 });
             }
-            // A run that died before its first snapshot left an empty directory: the current version is newer.
+            // A run that died before its first snapshot left an empty directory; the one before it may have a state.
             Err(ResumeIntegrityError::Missing { .. }) => {}
             Err(error) => return Err(error.into()),
         }

@@ -91,7 +91,7 @@ fn start(
     let options = InitOptions {
         path,
         base: base.map(str::to_owned),
-        skips_export_probes: false,
+        export_probes: dlm_flow::base::ExportProbes::Run,
         accepts_licence: false,
         overwrites: force,
         hub_root: "https://hub.example".to_owned(),

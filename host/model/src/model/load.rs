@@ -1,7 +1,7 @@
 //! Loading weights into slots: names, shapes and types checked, parts joined, panels packed.
 
 use dlm_core::Hints;
-use dlm_kernels::{Bytes, Compute, Ctx, Direction, Weight};
+use dlm_kernels::{Bytes, Compute, Ctx, Direction, Simd, Weight};
 
 use super::names::{ModuleInfo, SlotPlan, slot_plans};
 use super::{Layer, Model, Norms, Part, Slot};
@@ -97,6 +97,30 @@ impl Model {
     /// **Cost:** one pass over the weights; memory as [`LoadOptions`] says.
     pub fn load(config: DecoderConfig, source: &dyn WeightSource, options: LoadOptions) -> Result<Model, LoadError> {
         Model::load_parts(config, source, options, Head::OfTokens)
+    }
+
+    /// Looks up every tensor that [`Model::load`] reads, and keeps none.
+    ///
+    /// **Errors:** as [`Model::load`]: a missing tensor, a shape that does not fit, a norm or bias that is not finite.
+    /// **Cost:** reads norms and biases; of the weights only the places.
+    pub fn check(config: &DecoderConfig, source: &dyn WeightSource) -> Result<(), LoadError> {
+        config.check()?;
+        let options = LoadOptions::exact(Ctx::new(1, Simd::Scalar));
+        let loader = Loader {
+            config,
+            source,
+            options: &options,
+        };
+        let table = [config.vocab, config.d_model];
+        loader.raw("model.embed_tokens.weight", &table)?;
+        if !config.tied && !source.has("lm_head.weight") {
+            return Err(LoadError::NoHead);
+        }
+        if !config.tied {
+            loader.raw("lm_head.weight", &table)?;
+        }
+        loader.norm("model.norm.weight", config.d_model)?;
+        (0..config.n_layers).try_for_each(|index| loader.check_layer(index))
     }
 
     /// Loads a decoder whose hidden states something else reads: no output head is looked for or packed.
@@ -261,6 +285,23 @@ impl Loader<'_> {
             // Plain floats have no integer product and read their stored values.
             let _ = weight.prepare_decode(ctx);
         }
+    }
+
+    fn check_layer(&self, index: usize) -> Result<(), LoadError> {
+        for plan in slot_plans(self.config, index) {
+            for (path, rows) in &plan.modules {
+                let n = rows.iter().sum();
+                self.raw(&format!("{path}.weight"), &[n, plan.k])?;
+                if plan.bias {
+                    self.vector(&format!("{path}.bias"), n)?;
+                }
+            }
+        }
+        if let Some(experts) = self.config.experts {
+            let name = format!("model.layers.{index}.block_sparse_moe.gate.weight");
+            self.raw(&name, &[experts.count, self.config.d_model])?;
+        }
+        self.norms(index).map(drop)
     }
 
     fn layer(&self, index: usize, modules: &mut Vec<ModuleInfo>) -> Result<Layer, LoadError> {

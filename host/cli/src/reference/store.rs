@@ -1,0 +1,72 @@
+//! The page of the store's layout, with paths from the layout's own functions.
+
+use std::path::Path;
+
+use dlm_core::stamp::Stamp;
+use dlm_store::layout::base_directory;
+use dlm_store::{AdapterSlot, Home, StorePaths};
+
+/// Makes the page.
+pub fn page() -> String {
+    let home = Home::new("~/.dlm");
+    let paths = StorePaths::new("~/.dlm/store/<dlm_id>");
+    let named = AdapterSlot::named("name").expect("a fine name");
+    let log = StorePaths::run_log_stem(1, Stamp::from_unix_ms(1_776_623_414_000));
+    let base = base_directory(&home, "name").expect("a fine name");
+    let export = paths.export("Q4_K_M").expect("a fine name");
+    let below = |path: &Path, rest: &str| format!("{}/{rest}", path.display());
+    let shown = |path: &Path| path.display().to_string();
+    let rows: Vec<(String, &str)> = vec![
+        (
+            below(&base, ""),
+            "a local base: its files and `base.json`, the record of what they are",
+        ),
+        (
+            below(&home.bases(), ".hold/"),
+            "answers of a base that training holds on to; made again when deleted",
+        ),
+        (shown(&home.history()), "questions typed into `dlm repl`"),
+        (below(paths.root(), ""), "the store of one document"),
+        (
+            shown(&paths.manifest()),
+            "what was trained and exported: runs, versions, content hashes, licence",
+        ),
+        (
+            shown(&paths.determinism_lock()),
+            "what influenced the numbers of the last run; the next run is compared with it",
+        ),
+        (shown(&paths.exclusive_lock()), "held by the one command that writes"),
+        (
+            shown(&paths.pointer(&AdapterSlot::Flat)),
+            "name of the current version; written last",
+        ),
+        (
+            below(&paths.versions(&AdapterSlot::Flat), "v0001/"),
+            "one version: the adapter in PEFT's layout, tokenizer, training state, recall of every pair",
+        ),
+        (below(&paths.versions(&named), "v0001/"), "the same for a named adapter"),
+        (below(&paths.replay(), ""), "sections of earlier runs"),
+        (
+            below(&export, ""),
+            "the last export of a type, with `export_manifest.json`",
+        ),
+        (
+            shown(&paths.root().join(log + ".jsonl")),
+            "log of a run, a JSON object a line; beside it the summary",
+        ),
+        (
+            shown(&paths.metrics()),
+            "loss, rate, evaluations and exports of every run, for `dlm metrics`",
+        ),
+        (below(&paths.tokenized_cache(), ""), "tokenised sources"),
+        (below(&paths.blobs(), ""), "images and audio"),
+    ];
+    let mut out = String::from(
+        "# The store\n\nWritten by `cargo xtask docs`. Everything lies below one home folder: `--home`, else `DLM_HOME`, else `~/.dlm`. Every file\n\
+         is written beside its place, synced and renamed, so that a program that is killed leaves the old file or the new one.\n\n| place | holds |\n|---|---|\n",
+    );
+    for (place, holds) in rows {
+        out.push_str(&format!("| `{place}` | {holds} |\n"));
+    }
+    out
+}

@@ -1,0 +1,269 @@
+//! The main job on a tiny model through the binary, and what ends it early: Ctrl-C, a kill, a second train, a missing
+//! base, lost files. A clear error each time, and nothing lost.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{ChildStderr, Stdio};
+
+use crate::lab::{Guarded, Lab, Ran};
+
+/// Steps of a run that a test stops: far more than it can make in the test's time.
+const LONG: &str = "1000000";
+
+/// A running `dlm train` whose lines can be waited for.
+struct Training {
+    child: Guarded,
+    lines: std::io::Lines<BufReader<ChildStderr>>,
+    seen: String,
+}
+
+impl Training {
+    fn start(lab: &Lab, arguments: &[&str]) -> Self {
+        let mut command = lab.command();
+        command.args(arguments).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        Self {
+            child: Guarded(child),
+            lines,
+            seen: String::new(),
+        }
+    }
+
+    /// Reads lines until one begins with `start`.
+    fn until(&mut self, start: &str) {
+        for line in self.lines.by_ref() {
+            let line = line.unwrap();
+            self.seen.push_str(&line);
+            self.seen.push('\n');
+            if line.starts_with(start) {
+                return;
+            }
+        }
+        panic!("the program ended before it said `{start}`:\n{}", self.seen);
+    }
+
+    fn signal(&self, name: &str) {
+        send(&self.child, name);
+    }
+
+    /// Waits for the end; returns the exit code, none after a signal.
+    fn end(mut self) -> (Option<i32>, String) {
+        for line in self.lines.by_ref() {
+            self.seen.push_str(&line.unwrap());
+            self.seen.push('\n');
+        }
+        (self.child.0.wait().unwrap().code(), self.seen)
+    }
+}
+
+fn send(child: &Guarded, signal: &str) {
+    let pid = child.0.id().to_string();
+    let sent = std::process::Command::new("kill")
+        .args(["-s", signal, &pid])
+        .status()
+        .unwrap();
+    assert!(sent.success());
+}
+
+fn adapter(lab: &Lab, version: &str) -> Vec<u8> {
+    let folder = lab.store().join("adapter/versions").join(version);
+    std::fs::read(folder.join("adapter_model.safetensors")).unwrap()
+}
+
+fn train(lab: &Lab, more: &[&str]) -> Ran {
+    lab.run(&[&["train", "a.dlm", "--max-steps", "20", "--threads", "1"], more].concat())
+}
+
+#[test]
+fn a_document_is_trained_asked_and_exported() {
+    let lab = Lab::new();
+    lab.trainable();
+    let ran = train(&lab, &[])
+        .ok()
+        .says(&["sft: v0001 (20 steps, seed=42", "recall: ", "adapter: [DIR]/home"]);
+    assert!(
+        ran.out.trim().parse::<f64>().is_ok(),
+        "stdout is the loss alone: {}",
+        ran.out
+    );
+    let asked = lab
+        .run(&["prompt", "a.dlm", "What?", "--temp", "0", "--max-tokens", "4"])
+        .ok();
+    assert!(!asked.out.trim().is_empty());
+    let report = lab.json(&[
+        "export",
+        "a.dlm",
+        "--target",
+        "llama-server",
+        "--quant",
+        "F16",
+        "--json",
+    ]);
+    assert_eq!(report["quant"], "F16");
+    for file in report["files"].as_array().unwrap() {
+        let path = file["path"]
+            .as_str()
+            .unwrap()
+            .replace("[DIR]", &lab.path("").display().to_string());
+        assert!(std::path::Path::new(&path).is_file(), "{path}");
+    }
+    let state = lab.json(&["show", "a.dlm", "--json"]);
+    assert_eq!(state["adapter_version"], 1);
+    assert_eq!(state["exports"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn ctrl_c_keeps_the_state_and_resume_gives_the_bytes_of_an_uninterrupted_run() {
+    let lab = Lab::new();
+    lab.trainable();
+    let arguments = ["train", "a.dlm", "--max-steps", "400", "--threads", "1"];
+    let mut training = Training::start(&lab, &arguments);
+    training.until("step 10/");
+    training.signal("INT");
+    let (code, said) = training.end();
+    assert_eq!(code, Some(130), "{said}");
+    assert!(
+        said.contains("interrupted: stopped after step ") && said.contains("dlm train a.dlm --resume"),
+        "{said}"
+    );
+    let runs = lab.json(&["metrics", "show", "a.dlm", "--json"]);
+    assert_eq!(runs["runs"][0]["status"], "cancelled", "{runs}");
+    lab.run(&["prompt", "a.dlm", "What?"])
+        .exits(1)
+        .says(&["no adapter was trained yet", "dlm train a.dlm"]);
+    lab.run(&[&arguments[..], &["--resume"]].concat())
+        .ok()
+        .says(&["resuming v0001 after step"]);
+
+    let other = Lab::new();
+    other.trainable();
+    other.run(&arguments).ok();
+    assert_eq!(adapter(&lab, "v0002"), adapter(&other, "v0001"));
+}
+
+/// On the real base, whose answer takes long enough to be interrupted.
+#[test]
+fn ctrl_c_during_an_answer_ends_it_with_130() {
+    let Some(base) = std::env::var_os("DLM_TEST_BASE") else {
+        eprintln!("SKIPPED: DLM_TEST_BASE is not set, so no long answer was interrupted");
+        return;
+    };
+    let lab = Lab::new();
+    lab.document();
+    lab.run(&["base", "add", "smollm2-135m", "--from", base.to_str().unwrap()])
+        .ok();
+    let mut command = lab.command();
+    command
+        .args([
+            "prompt",
+            "a.dlm",
+            "Count from one to five hundred.",
+            "--base-only",
+            "--temp",
+            "0",
+            "--max-tokens",
+            "1500",
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = Guarded(command.spawn().unwrap());
+    let mut first = [0];
+    child.0.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    send(&child, "INT");
+    let mut said = String::new();
+    child.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(child.0.wait().unwrap().code(), Some(130), "{said}");
+    assert_eq!(said.matches("interrupted").count(), 1, "{said}");
+}
+
+#[test]
+fn a_killed_train_leaves_a_store_that_opens() {
+    let lab = Lab::new();
+    lab.trainable();
+    train(&lab, &[]).ok();
+    let good = adapter(&lab, "v0001");
+    // While weights are read, in the middle of the steps, and after a state was put on disk.
+    for moment in ["loading", "step 1/", "step 30/"] {
+        let mut training = Training::start(&lab, &["train", "a.dlm", "--max-steps", LONG, "--threads", "1"]);
+        training.until(moment);
+        training.signal("KILL");
+        assert_eq!(training.end().0, None, "{moment}");
+        lab.run(&["show", "a.dlm"]).ok();
+        let state = lab.json(&["show", "a.dlm", "--json"]);
+        assert_eq!(state["adapter_version"], 1, "{moment}");
+        assert_eq!(adapter(&lab, "v0001"), good, "{moment}");
+        lab.run(&["prompt", "a.dlm", "What?", "--max-tokens", "2"]).ok();
+    }
+    // The state of the last kill is of step 25, also when the run that went on from it was killed before it kept one.
+    for _ in 0..2 {
+        let mut resumed = Training::start(
+            &lab,
+            &["train", "a.dlm", "--max-steps", LONG, "--threads", "1", "--resume"],
+        );
+        resumed.until("resuming v0004 after step 25");
+        resumed.signal("KILL");
+        resumed.end();
+    }
+    // A run of another length is another run.
+    train(&lab, &["--resume"])
+        .exits(1)
+        .says(&["have changed since", "dlm train --fresh"]);
+    train(&lab, &["--fresh"]).ok();
+    assert_eq!(lab.json(&["show", "a.dlm", "--json"])["has_adapter_current"], true);
+}
+
+#[test]
+fn a_second_train_names_the_first_and_changes_nothing() {
+    let lab = Lab::new();
+    lab.trainable();
+    let mut first = Training::start(&lab, &["train", "a.dlm", "--max-steps", LONG, "--threads", "1"]);
+    first.until("step 1/");
+    let pid = format!("already locked by PID {}", first.child.0.id());
+    train(&lab, &[]).exits(1).says(&["store: ", &pid, "wait until process"]);
+    lab.run(&["show", "a.dlm"]).ok();
+    first.signal("INT");
+    assert_eq!(first.end().0, Some(130));
+    train(&lab, &[]).ok();
+}
+
+#[test]
+fn a_base_that_is_gone_gives_the_command_that_brings_it_back() {
+    let lab = Lab::new();
+    lab.trainable();
+    train(&lab, &[]).ok();
+    lab.run(&["base", "remove", "tiny"]).ok();
+    for line in [
+        &["train", "a.dlm"][..],
+        &["prompt", "a.dlm", "What?"],
+        &["export", "a.dlm"],
+    ] {
+        lab.run(line)
+            .exits(1)
+            .says(&["base_model: ", "dlm base add tiny --from"]);
+    }
+    lab.run(&["show", "a.dlm"]).ok();
+    lab.run(&["base", "add", "tiny", "--from", "model"]).ok();
+    std::fs::remove_file(lab.path("home/bases/tiny/model.safetensors")).unwrap();
+    let ran = train(&lab, &[]).exits(1);
+    assert!(
+        ran.err.contains("model.safetensors") && !ran.err.contains("panicked"),
+        "{}",
+        ran.err
+    );
+}
+
+#[test]
+fn a_damaged_current_adapter_is_told_with_what_to_do() {
+    let lab = Lab::new();
+    lab.trainable();
+    train(&lab, &[]).ok();
+    let weights = lab.store().join("adapter/versions/v0001/adapter_model.safetensors");
+    let whole = std::fs::read(&weights).unwrap();
+    std::fs::write(&weights, &whole[..whole.len() / 2]).unwrap();
+    for line in [&["prompt", "a.dlm", "What?"][..], &["export", "a.dlm"]] {
+        let ran = lab.run(line).exits(1).says(&["adapter_model.safetensors"]);
+        assert!(!ran.err.contains("panicked"), "{}", ran.err);
+    }
+    train(&lab, &[]).ok();
+    lab.run(&["prompt", "a.dlm", "What?", "--max-tokens", "2"]).ok();
+}

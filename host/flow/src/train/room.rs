@@ -1,0 +1,72 @@
+//! Refusals for want of room: a base that no document could train here, before it is downloaded, and a disk that would be
+//! full before the run ends, before a weight is loaded.
+
+use dlm_plan::base::{BaseFacts, BaseLocation, ResolvedBase};
+use dlm_plan::train::{DocumentFacts, RowFacts, TrainOptions, TrainRequest};
+use dlm_plan::{DiskNeed, check_disk, plan_train};
+use dlm_store::disk;
+
+use super::Prepared;
+use crate::failure::Failure;
+use crate::surroundings::Surroundings;
+
+/// Bytes of a parameter of the base as the preflight counts them.
+const BYTES_PER_PARAMETER: u64 = 2;
+/// Tokens of the shortest row that could be trained.
+const TOKENS_MIN: u64 = 16;
+
+/// Refuses a base of the hub that even the smallest document could not train on this machine.
+///
+/// **Errors** with the plan's refusal and its figures; what only the base's files can tell is left for later.
+pub(super) fn check_base(
+    around: &Surroundings<'_>,
+    resolved: &ResolvedBase,
+    options: &TrainOptions,
+) -> Result<(), Failure> {
+    if !matches!(resolved.location, BaseLocation::Hub { .. }) {
+        return Ok(());
+    }
+    // A base whose sizes are not known before its files are here is planned when they are.
+    let Ok(base) = BaseFacts::new(resolved) else {
+        return Ok(());
+    };
+    let smallest = DocumentFacts {
+        rows: RowFacts {
+            sections: 1,
+            instruction_rows: 1,
+            instruction_tokens: TOKENS_MIN,
+            answer_tokens: TOKENS_MIN / 2,
+            instruction_tokens_max: TOKENS_MIN,
+            ..RowFacts::default()
+        },
+        ..DocumentFacts::default()
+    };
+    plan_train(&TrainRequest {
+        document: &smallest,
+        base: &base,
+        hardware: &around.hardware,
+        options,
+    })?;
+    Ok(())
+}
+
+/// Refuses a run whose files would not fit on the disk of the stores.
+///
+/// **Errors** with what is free and what is needed; `DLM_FORCE` passes.
+pub(super) fn check_space(around: &Surroundings<'_>, prepared: &Prepared) -> Result<(), Failure> {
+    let root = around.home.root();
+    // The home may not exist yet; its disk is that of the nearest folder that does.
+    let place = root.ancestors().find(|folder| folder.exists());
+    let Some(free) = place.and_then(disk::free_bytes) else {
+        return Ok(());
+    };
+    let need = DiskNeed {
+        base_fp16_bytes: prepared.base.facts.params * BYTES_PER_PARAMETER,
+        replay_bytes: prepared.document.text.len() as u64,
+        ..DiskNeed::default()
+    };
+    match check_disk(&root.display().to_string(), &need, free) {
+        Err(error) if !around.is_forced => Err(error.into()),
+        _ => Ok(()),
+    }
+}
