@@ -3,6 +3,7 @@
 //! Invariants: parsing decides nothing but shape; every default that depends on a document or a machine is `None` here.
 //! A flag of the reference surface that is not built yet is declared, and refused by [`crate::unbuilt`], never ignored.
 
+pub mod align;
 pub mod build;
 pub mod plugin_flags;
 
@@ -95,14 +96,26 @@ pub enum Command {
         #[command(subcommand)]
         command: build::Base,
     },
+    /// Mine preferences with a judge, stage, apply and revert them
+    #[command(arg_required_else_help = true, subcommand_required = true)]
+    Preference {
+        #[command(subcommand)]
+        command: align::Preference,
+    },
+    /// Synthesise training pairs with a teacher, stage, apply and revert them
+    #[command(arg_required_else_help = true, subcommand_required = true)]
+    Synth {
+        #[command(subcommand)]
+        command: align::Synth,
+    },
+    /// Browse the template gallery
+    #[command(arg_required_else_help = true, subcommand_required = true)]
+    Templates {
+        #[command(subcommand)]
+        command: align::Templates,
+    },
     /// Talk with the trained model, turn by turn (not built yet)
     Repl(NotBuilt),
-    /// Mine preferences with a judge (not built yet)
-    Preference(NotBuilt),
-    /// Synthesise training pairs with a teacher (not built yet)
-    Synth(NotBuilt),
-    /// Browse the template gallery (not built yet)
-    Templates(NotBuilt),
     /// Turn failed probes into training pairs (not built yet)
     Harvest(NotBuilt),
     /// Inspect the cache of tokenised sections (not built yet)

@@ -10,9 +10,12 @@ mod export;
 mod init;
 mod metrics;
 mod migrate;
+mod preference;
 mod prompt;
 mod score;
 mod show;
+mod synth;
+mod templates;
 mod train;
 
 use std::process::ExitCode;
@@ -46,9 +49,9 @@ pub fn run(cli: Cli, console: &Console) -> Result<ExitCode, Failure> {
         Command::Metrics { command } => metrics::run(command, global, console),
         Command::Base { command } => base::run(command, global, console),
         Command::Repl(_) => Err(unbuilt::command("repl")),
-        Command::Preference(_) => Err(unbuilt::command("preference")),
-        Command::Synth(_) => Err(unbuilt::command("synth")),
-        Command::Templates(_) => Err(unbuilt::command("templates")),
+        Command::Preference { command } => preference::run(command, global, console),
+        Command::Synth { command } => synth::run(command, global, console),
+        Command::Templates { command } => templates::run(command, global, console),
         Command::Harvest(_) => Err(unbuilt::command("harvest")),
         Command::Cache(_) => Err(unbuilt::command("cache")),
         Command::Pack(_) => Err(unbuilt::command("pack")),

@@ -1,5 +1,6 @@
 //! Reports as text. One file per command; JSON comes from the reports themselves.
 
+pub mod align;
 pub mod base;
 pub mod check;
 pub mod doctor;

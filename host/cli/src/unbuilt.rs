@@ -25,11 +25,7 @@ fn first_given(command: &str, flags: &[(&str, bool)]) -> Result<(), Failure> {
 
 /// Checks the flags of `dlm init`.
 pub fn init(args: &Init) -> Result<(), Failure> {
-    let flags = [
-        ("--template", args.template.is_some()),
-        ("--multimodal", args.multimodal),
-        ("--audio", args.audio),
-    ];
+    let flags = [("--multimodal", args.multimodal), ("--audio", args.audio)];
     first_given("init", &flags)
 }
 

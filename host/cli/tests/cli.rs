@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
+#[path = "cli/align.rs"]
+mod align;
 #[path = "cli/base.rs"]
 mod base;
 #[path = "cli/check.rs"]

@@ -15,14 +15,14 @@ pub struct Init {
     /// Registry key, hf:org/name, or a local base [default: qwen2.5-1.5b]
     #[arg(long, value_name = "KEY")]
     pub base: Option<String>,
-    /// Start from a gallery template (not built yet)
+    /// Start from a template: NAME of the bundled gallery, or SOURCE:NAME; it brings its own base
     #[arg(long, value_name = "NAME")]
     pub template: Option<String>,
     /// Scaffold a vision-language document (not built yet)
-    #[arg(long)]
+    #[arg(long, conflicts_with = "template")]
     pub multimodal: bool,
     /// Scaffold an audio-language document (not built yet)
-    #[arg(long, conflicts_with = "multimodal")]
+    #[arg(long, conflicts_with_all = ["multimodal", "template"])]
     pub audio: bool,
     /// Do not ask whether the base can be exported
     #[arg(long)]
@@ -33,6 +33,8 @@ pub struct Init {
     /// Overwrite an existing document (it gets a new id; its old store stays)
     #[arg(long)]
     pub force: bool,
+    #[command(flatten)]
+    pub plugins: PluginFlags,
 }
 
 /// Which training phases run.
@@ -440,14 +442,14 @@ pub enum Base {
     },
 }
 
-fn parse_temperature(text: &str) -> Result<f32, String> {
+pub(super) fn parse_temperature(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(value) if value >= 0.0 && value.is_finite() => Ok(value),
         _ => Err("expected a number of at least 0".to_owned()),
     }
 }
 
-fn parse_share(text: &str) -> Result<f32, String> {
+pub(super) fn parse_share(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(value) if value > 0.0 && value <= 1.0 => Ok(value),
         _ => Err("expected a number over 0 and at most 1".to_owned()),

@@ -4,10 +4,12 @@ use std::process::ExitCode;
 
 use dlm_flow::Failure;
 use dlm_flow::init::{InitOptions, InitReport};
+use dlm_flow::templates::{self, CheckedTemplate};
 
 use crate::args::Global;
 use crate::args::build::Init;
 use crate::console::Console;
+use crate::render::align::first_line;
 use crate::unbuilt;
 use crate::wiring::{self, World};
 
@@ -23,15 +25,48 @@ pub fn run(args: &Init, global: &Global, console: &Console) -> Result<ExitCode, 
         overwrites: args.force,
         hub_root: world.hub_root().to_owned(),
     };
-    let report = dlm_flow::init::init(&world.around(), &options, None, &|question| world.ask(question))?;
+    let template = match &args.template {
+        Some(text) => Some(template(text, args, global, console, &world)?),
+        None => None,
+    };
+    let report = dlm_flow::init::init(&world.around(), &options, template.as_ref(), &|question| {
+        world.ask(question)
+    })?;
     tell(&report, console);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Fetches and checks a template; its document and files are foreign until then.
+fn template(
+    text: &str,
+    args: &Init,
+    global: &Global,
+    console: &Console,
+    world: &World,
+) -> Result<CheckedTemplate, Failure> {
+    let (source, name) = templates::selector(text)?;
+    let plugins = wiring::plugins::open(world, global, console, &args.plugins, None, 0)?;
+    let location = wiring::plugins::template_location(world, source)?;
+    templates::fetch(&plugins.plugins, source, &location, name).map_err(|failure| failure.under("init"))
 }
 
 fn tell(report: &InitReport, console: &Console) {
     let path = report.path.display();
     console.info(&format!("init: wrote {path}"));
     console.info(&format!("  id:    {}", report.dlm_id));
+    if let Some(template) = &report.template {
+        let title = first_line(&template.title);
+        console.info(&format!(
+            "  from:  template `{}` of `{}`: {title}",
+            template.name, template.source
+        ));
+        for file in &template.files {
+            console.info(&format!("  file:  {}", file.display()));
+        }
+        if let Some(license) = &template.license {
+            console.info(&format!("  licence of the template: {}", first_line(license)));
+        }
+    }
     console.info(&format!("  base:  {}", report.base));
     console.info(&format!("  store: {}", report.store.display()));
     if let Some(licence) = &report.licence {

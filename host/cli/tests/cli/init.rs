@@ -130,7 +130,7 @@ fn media_bases_and_flags_that_are_not_built_are_misuse() {
     lab.run(&["init", "a.dlm", "--base", "paligemma-3b-mix-224"])
         .exits(2)
         .says(&["init: ", "vision-language"]);
-    for flags in [&["--template", "x"][..], &["--multimodal"], &["--audio"]] {
+    for flags in [&["--multimodal"][..], &["--audio"]] {
         let ran = lab.run(&[&["init", "a.dlm"], flags].concat()).exits(2);
         assert!(
             ran.err.contains(flags[0]) && ran.err.contains("not built yet"),
@@ -139,6 +139,8 @@ fn media_bases_and_flags_that_are_not_built_are_misuse() {
         );
     }
     lab.run(&["init", "a.dlm", "--multimodal", "--audio"]).exits(2);
+    lab.run(&["init", "a.dlm", "--multimodal", "--template", "x"]).exits(2);
+    lab.run(&["init", "a.dlm", "--audio", "--template", "x"]).exits(2);
     assert!(!lab.path("a.dlm").exists());
 }
 
