@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that must hold before a change lands, in one command.
 //!
-//! Format, clippy, crate edges, licences and versions, plugin hashes, every test of the workspace, the reference pages, and
-//! the golden files against a real base.
+//! Format, clippy, crate edges, licences and versions, plugin hashes, every test of the workspace and of the guests' own logic,
+//! the reference pages, and the golden files against a real base.
 //! Prints one closing line that counts tests, and fails when any part failed.
 
 use std::io::{BufRead, BufReader};
@@ -30,7 +30,14 @@ pub fn run(arguments: &[String]) -> Result<()> {
         Ok(path) => eprintln!("xtask test: real base {}", path.display()),
         Err(error) => eprintln!("xtask test: WITHOUT a real base ({error:#}); tests that need one are skipped"),
     }
-    let counts = tests(base.as_deref().ok())?;
+    let mut counts = Counts::default();
+    tests(&mut counts, &[], base.as_deref().ok())?;
+    parts.add("format of guests", guests(&["fmt", "--all"], &["--check"]));
+    parts.add(
+        "clippy of guests",
+        guests(&["clippy", "--workspace", "--all-targets"], &["--", "-D", "warnings"]),
+    );
+    tests(&mut counts, &GUESTS, None)?;
     parts.add("docs", crate::docs::run(&["--check".to_owned()]));
     if !quick {
         parts.add("golden", crate::golden::run(&[]));
@@ -67,9 +74,20 @@ impl Parts {
     }
 }
 
+/// The workspace of the guests, whose pure parts are tested on this machine.
+const GUESTS: [&str; 2] = ["--manifest-path", "components/Cargo.toml"];
+/// Where it is built: not in its own folder, whose files are hashed.
+const GUESTS_TARGET: &str = "target/guests-native";
+
+/// Runs cargo on the guests' workspace.
+fn guests(before: &[&str], after: &[&str]) -> Result<()> {
+    cargo(&[before, &GUESTS, after].concat())
+}
+
 fn cargo(arguments: &[&str]) -> Result<()> {
     let status = Command::new("cargo")
         .args(arguments)
+        .envs(target_of(arguments))
         .status()
         .context("starting cargo")?;
     if status.success() {
@@ -79,6 +97,13 @@ fn cargo(arguments: &[&str]) -> Result<()> {
     }
 }
 
+/// The target folder of a command, where it is not the workspace's own.
+fn target_of(arguments: &[&str]) -> Option<(&'static str, &'static str)> {
+    arguments
+        .contains(&GUESTS[1])
+        .then_some(("CARGO_TARGET_DIR", GUESTS_TARGET))
+}
+
 #[derive(Default)]
 struct Counts {
     passed: u64,
@@ -86,28 +111,30 @@ struct Counts {
     skipped: u64,
 }
 
-/// Runs the workspace's tests, passing their output on and adding up the closing lines.
-fn tests(base: Option<&std::path::Path>) -> Result<Counts> {
+/// Runs a workspace's tests, passing their output on and adding up the closing lines.
+fn tests(counts: &mut Counts, workspace: &[&str], base: Option<&std::path::Path>) -> Result<()> {
+    let failed_before = counts.failed;
     let mut command = Command::new("cargo");
     command
         .args(["test", "--workspace", "--no-fail-fast"])
+        .args(workspace)
+        .envs(target_of(workspace))
         .stdout(Stdio::piped());
     if let Some(path) = base {
         command.env("DLM_TEST_BASE", path);
     }
     let mut child = command.spawn().context("starting cargo test")?;
     let stdout = child.stdout.take().context("reading cargo test")?;
-    let mut counts = Counts::default();
     for line in BufReader::new(stdout).lines() {
         let line = line.context("reading cargo test")?;
         println!("{line}");
-        add_closing_line(&mut counts, &line);
+        add_closing_line(counts, &line);
     }
     let status = child.wait().context("waiting for cargo test")?;
-    if !status.success() && counts.failed == 0 {
+    if !status.success() && counts.failed == failed_before {
         bail!("cargo test ended with {status} before it ran every test");
     }
-    Ok(counts)
+    Ok(())
 }
 
 /// Adds one `test result: ok. 3 passed; 0 failed; 1 ignored; ...` line.

@@ -1,6 +1,6 @@
 //! The teacher `vllm-server:<url>`: any server that speaks OpenAI's chat protocol.
 //!
-//! Invariants: only the typed origin is asked; a key is attached by the host, and only where the user granted it.
+//! Invariants: only the typed origin is asked; a key is attached by the host and never seen here.
 
 mod address;
 
@@ -118,7 +118,7 @@ impl Server {
         match answer.refusal(&self.name()) {
             Error::Rejected(mut refused) if answer.status == 401 && self.key.is_none() => {
                 refused.message.push_str(&format!(
-                    "; set the secret `{KEY}` and grant it: --grant 'vllm-server=secret:{KEY}@{}'",
+                    "; if {} wants a key, set DLM_SECRET_{KEY}",
                     address::host(&self.base)
                 ));
                 Error::Rejected(refused)

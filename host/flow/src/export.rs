@@ -1,14 +1,18 @@
-//! `dlm export`: GGUF files of a trained model, checked after writing, handed to a target component.
+//! `dlm export`: a trained model in the form that a target wants, handed to the target's component: GGUF files, checked after
+//! writing, or the adapter as it was trained, for runtimes that fetch the base themselves.
 //!
 //! Order: everything that can refuse without weights, then the base (cached between exports) or the merged model, the
 //! adapter, the check of what was written, the target's files and smoke test, and the records last.
 
+mod adapter;
 mod write;
 
 use std::path::{Path, PathBuf};
 
 use dlm_core::manifest::ExportRecord;
-use dlm_core::ports::target::{TargetRegistration, TargetReport, TargetRun, TargetSmoke, TargetSource, run_target};
+use dlm_core::ports::target::{
+    ArtifactKind, TargetInfo, TargetRegistration, TargetReport, TargetRun, TargetSmoke, TargetSource, run_target,
+};
 use dlm_export::Quant;
 use dlm_plan::export::ExportOptions;
 use dlm_plan::{ExportPlan, plan_export};
@@ -26,6 +30,31 @@ use crate::train::now;
 const LOCK_WAIT_SECONDS: u64 = 60;
 /// The record of an export, beside its files.
 const MANIFEST_FILE: &str = "export_manifest.json";
+
+/// The form in which a target wants the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Base and adapter, or both merged, as GGUF.
+    Gguf,
+    /// The adapter as PEFT wrote it; the runtime fetches the base.
+    Adapter,
+}
+
+impl Form {
+    fn of(info: &TargetInfo) -> Form {
+        match info.accepts.first() {
+            Some(ArtifactKind::Adapter) => Form::Adapter,
+            _ => Form::Gguf,
+        }
+    }
+}
+
+/// What the records say about the weights.
+#[derive(Clone, Copy)]
+struct Recorded {
+    quant: &'static str,
+    is_merged: bool,
+}
 
 /// What is asked for.
 pub struct ExportCommand {
@@ -96,17 +125,42 @@ pub fn export(
     let plan = plan_export(&located.base.facts, &options)?;
     let quant = Quant::parse(plan.quant.value.name()).map_err(|e| Failure::of("export", &e))?;
     let mut target = targets.open(&plan.target.value)?;
-    // What was written is loaded and compared with the model in memory.
-    inference::check_memory(around, &located, Weights::Exact, 2).map_err(|failure| failure.under("export"))?;
+    let form = Form::of(target.info());
+    if form == Form::Gguf {
+        // What was written is loaded and compared with the model in memory.
+        inference::check_memory(around, &located, Weights::Exact, 2).map_err(|failure| failure.under("export"))?;
+    }
     let store = Store::new(&around.home, &front.dlm_id);
-    let directory = store
-        .paths()
-        .export(quant.name())
-        .map_err(|e| Failure::of("export", &e))?;
+    let folder = match form {
+        Form::Gguf => quant.name(),
+        Form::Adapter => target.info().name.as_str(),
+    };
+    let directory = store.paths().export(folder).map_err(|e| Failure::of("export", &e))?;
     Disk::new().create_directories(&directory)?;
-    let loaded = inference::load(around, &located, Weights::Exact, command.threads)?;
-    let made = write::artifacts(around, &located, &loaded, &plan, quant, &directory)?;
-    let target_plan = write::target_plan(around, &located, &loaded, &plan, &made)?;
+    let (made, target_plan) = match form {
+        Form::Gguf => {
+            let loaded = inference::load(around, &located, Weights::Exact, command.threads)?;
+            let made = write::artifacts(around, &located, &loaded, &plan, quant, &directory)?;
+            let target_plan = write::target_plan(around, &located, &loaded, &plan, &made)?;
+            (made, target_plan)
+        }
+        Form::Adapter => {
+            adapter::warn_of_unused(around, &plan.target.value, command);
+            let made = adapter::artifacts(&located)?;
+            let target_plan = adapter::target_plan(around, &located, &plan);
+            (made, target_plan)
+        }
+    };
+    let recorded = match form {
+        Form::Gguf => Recorded {
+            quant: quant.name(),
+            is_merged: plan.merged.value,
+        },
+        Form::Adapter => Recorded {
+            quant: adapter::QUANT,
+            is_merged: false,
+        },
+    };
     let stage = write::stage(&directory, &made);
     let run = TargetRun {
         is_installed: command.is_registered || plan.target.value != "ollama",
@@ -114,16 +168,19 @@ pub fn export(
     };
     let report = run_target(target.as_mut(), &target_plan, &stage, run)?;
     let files = files_of(&directory, &made, &report);
-    write_manifest(around, &directory, &plan, &located, &files, &report)?;
-    record(around, &store, &plan, &located, &files, &report, started)?;
+    if form == Form::Adapter {
+        adapter::remove_stale(&directory, &files)?;
+    }
+    write_manifest(around, &directory, &plan, recorded, &located, &files, &report)?;
+    record(around, &store, &plan, recorded, &located, &files, &report, started)?;
     let (smoke, has_answered) = match &report.smoke {
         TargetSmoke::Passed { detail } => (detail.clone(), true),
         TargetSmoke::Skipped { reason } => (reason.clone(), false),
     };
     Ok(ExportReport {
         target: plan.target.value.clone(),
-        quant: quant.name(),
-        is_merged: plan.merged.value,
+        quant: recorded.quant,
+        is_merged: recorded.is_merged,
         directory,
         files,
         verified: made.verified,
@@ -137,7 +194,8 @@ pub fn export(
 }
 
 fn files_of(directory: &Path, made: &write::Made, report: &TargetReport) -> Vec<ExportedFile> {
-    let own = made.artifacts.iter().map(|a| ExportedFile {
+    let staged = made.artifacts.iter().filter(|a| a.staged_path.is_some());
+    let own = staged.map(|a| ExportedFile {
         path: a.path.clone(),
         bytes: a.size,
         sha256: a.sha256.clone(),
@@ -154,6 +212,7 @@ fn write_manifest(
     around: &Surroundings<'_>,
     directory: &Path,
     plan: &ExportPlan,
+    recorded: Recorded,
     located: &Located,
     files: &[ExportedFile],
     report: &TargetReport,
@@ -167,8 +226,8 @@ fn write_manifest(
         .collect();
     let value = json!({
         "target": plan.target.value,
-        "quant": plan.quant.value.name(),
-        "merged": plan.merged.value,
+        "quant": recorded.quant,
+        "merged": recorded.is_merged,
         "dequantized": false,
         "ollama_name": report.registration.as_ref().map(|r| r.name.clone()),
         "created_at": now(around).naive(),
@@ -185,10 +244,12 @@ fn write_manifest(
 }
 
 /// Appends the export to the store's manifest and the metrics database.
+#[expect(clippy::too_many_arguments, reason = "one call, everything named in it")]
 fn record(
     around: &Surroundings<'_>,
     store: &Store,
     plan: &ExportPlan,
+    recorded: Recorded,
     located: &Located,
     files: &[ExportedFile],
     report: &TargetReport,
@@ -216,12 +277,12 @@ fn record(
         ExportRecord {
             exported_at: now(around),
             target: plan.target.value.clone(),
-            quant: plan.quant.value.name().to_owned(),
-            merged: plan.merged.value,
+            quant: recorded.quant.to_owned(),
+            merged: recorded.is_merged,
             ollama_name: name.clone(),
             ollama_version: version,
             llama_cpp_tag: None,
-            base_gguf_sha256: digest(if plan.merged.value { "merged." } else { "base." }),
+            base_gguf_sha256: digest(if recorded.is_merged { "merged." } else { "base." }),
             adapter_gguf_sha256: digest("adapter."),
             smoke_output_first_line: match &report.smoke {
                 TargetSmoke::Passed { detail } => Some(detail.clone()),
@@ -235,8 +296,8 @@ fn record(
     let mut metrics = store.metrics_recorder(Strictness::Lenient)?;
     let lost = metrics.export(&ExportMetrics {
         exported_at: now(around),
-        quant: plan.quant.value.name().to_owned(),
-        merged: plan.merged.value,
+        quant: recorded.quant.to_owned(),
+        merged: recorded.is_merged,
         ollama_name: name,
         size_bytes: files.iter().map(|f| f.bytes).sum(),
         duration_s: around.clock.seconds() - started,

@@ -224,7 +224,7 @@ fn document_name(path: &Path) -> String {
         .unwrap_or_else(|| "model".to_owned())
 }
 
-fn artifact(name: &str, kind: ArtifactKind, path: &PathBuf) -> Result<Artifact, Failure> {
+pub(super) fn artifact(name: &str, kind: ArtifactKind, path: &PathBuf) -> Result<Artifact, Failure> {
     let fail = |e: std::io::Error| Failure::new("export", format!("{} cannot be read back: {e}", path.display()));
     let mut file = std::fs::File::open(path).map_err(fail)?;
     let mut hash = Sha256::new();
@@ -274,11 +274,27 @@ pub(super) fn target_plan(
     plan: &ExportPlan,
     made: &Made,
 ) -> Result<TargetPlan, Failure> {
+    let artifact = made.artifacts.last().map(|a| a.name.clone()).unwrap_or_default();
+    let probe = probe(around, located, loaded, plan)?;
+    Ok(TargetPlan {
+        quant: plan.quant.value.name().to_owned(),
+        is_merged: plan.merged.value,
+        probe: Some(probe),
+        ..unquantised_plan(around, located, plan, artifact)
+    })
+}
+
+/// What the description says whatever the form of the weights.
+pub(super) fn unquantised_plan(
+    around: &Surroundings<'_>,
+    located: &Located,
+    plan: &ExportPlan,
+    artifact: String,
+) -> TargetPlan {
     let front = located.document.parsed.frontmatter();
     let record = &located.base.resolved.record;
     let version = located.adapter.as_ref().map_or(0, |(_, version)| *version);
-    let artifact = made.artifacts.last().map(|a| a.name.clone()).unwrap_or_default();
-    Ok(TargetPlan {
+    TargetPlan {
         name: plan
             .ollama_name
             .clone()
@@ -304,8 +320,8 @@ pub(super) fn target_plan(
             artifact,
             weight: 1.0,
         }],
-        quant: plan.quant.value.name().to_owned(),
-        is_merged: plan.merged.value,
+        quant: "none".to_owned(),
+        is_merged: false,
         context_length: front.training.sequence_len.min(record.context_usable()),
         chat: chat(located, plan),
         system_prompt: front.system_prompt.clone(),
@@ -314,8 +330,8 @@ pub(super) fn target_plan(
         draft: None,
         platform: around.hardware.platform.replace('-', "/"),
         options: Vec::new(),
-        probe: Some(probe(around, located, loaded, plan)?),
-    })
+        probe: None,
+    }
 }
 
 fn chat(located: &Located, plan: &ExportPlan) -> Option<TargetChat> {

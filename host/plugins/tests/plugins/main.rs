@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod adapters;
+mod judges;
+mod sources;
+mod teachers;
 mod fakes;
 mod go_template;
 mod real;
