@@ -4,6 +4,7 @@
 //! A flag of the reference surface that is not built yet is declared, and refused by [`crate::unbuilt`], never ignored.
 
 pub mod build;
+pub mod plugin;
 pub mod plugin_flags;
 
 use std::path::PathBuf;
@@ -94,6 +95,12 @@ pub enum Command {
     Base {
         #[command(subcommand)]
         command: build::Base,
+    },
+    /// Manage plugins: judges, teachers, targets, destinations and template sources
+    #[command(arg_required_else_help = true, subcommand_required = true)]
+    Plugin {
+        #[command(subcommand)]
+        command: plugin::Plugin,
     },
     /// Talk with the trained model, turn by turn (not built yet)
     Repl(NotBuilt),

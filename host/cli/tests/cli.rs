@@ -18,6 +18,8 @@ mod lab;
 mod metrics;
 #[path = "cli/migrate.rs"]
 mod migrate;
+#[path = "cli/plugin.rs"]
+mod plugin;
 #[path = "cli/show.rs"]
 mod show;
 #[path = "cli/surface.rs"]

@@ -29,7 +29,7 @@ fn the_version_comes_before_everything() {
 #[test]
 fn bare_groups_print_their_help_and_exit_2() {
     let lab = Lab::new();
-    for line in [&[][..], &["metrics"], &["base"]] {
+    for line in [&[][..], &["metrics"], &["base"], &["plugin"]] {
         let ran = lab.run(line).exits(2);
         assert!(
             ran.err.contains("Usage: dlm") && ran.err.contains("Commands:"),
