@@ -116,17 +116,28 @@ impl Trial {
         if expected.is_empty() && problems.is_empty() {
             problems.push("the case expects nothing; --update writes what was found".to_owned());
         }
-        problems.extend(differs("", &Value::Object(expected.clone()), &ran.found, case.tolerance()));
+        problems.extend(differs(
+            "",
+            &Value::Object(expected.clone()),
+            &ran.found,
+            case.tolerance(),
+        ));
         // An answer where an error was expected differs in shape, and the other way round.
         if !expected.contains_key("error")
             && let Some(error) = ran.found.get("error")
         {
-            problems.push(format!("it failed: {}", error.get("message").and_then(Value::as_str).unwrap_or("?")));
+            problems.push(format!(
+                "it failed: {}",
+                error.get("message").and_then(Value::as_str).unwrap_or("?")
+            ));
         }
         if let Some(most) = case.guest_ms_max()
             && ran.ms > most
         {
-            problems.push(format!("the call took {:.1} ms, at most {most} ms were expected", ran.ms));
+            problems.push(format!(
+                "the call took {:.1} ms, at most {most} ms were expected",
+                ran.ms
+            ));
         }
         report(problems, ran.found, ran.ms)
     }
@@ -192,7 +203,10 @@ impl Trial {
     fn selector(&self) -> String {
         match (&self.plugin.path, self.plugin.origin) {
             (None, _) | (_, Origin::Builtin) => self.plugin.manifest.name.clone(),
-            (Some(path), _) => std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string(),
+            (Some(path), _) => std::path::absolute(path)
+                .unwrap_or_else(|_| path.clone())
+                .display()
+                .to_string(),
         }
     }
 
@@ -212,14 +226,24 @@ impl Trial {
         Ok(folder)
     }
 
-    fn plugins(&self, case: &Case, script: &Arc<Script>, around: Around, cancel: &Cancel) -> Result<Plugins, PluginFailure> {
+    fn plugins(
+        &self,
+        case: &Case,
+        script: &Arc<Script>,
+        around: Around,
+        cancel: &Cancel,
+    ) -> Result<Plugins, PluginFailure> {
         let name = &self.plugin.manifest.name;
         let option = |(key, value): (&String, &Value)| {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             format!("{name}.{key}={value}")
         };
         let flags = GrantFlags {
-            granted: case.grants.iter().map(|capability| format!("{name}={capability}")).collect(),
+            granted: case
+                .grants
+                .iter()
+                .map(|capability| format!("{name}={capability}"))
+                .collect(),
             denied: Vec::new(),
             is_sandboxed: around.is_sandboxed,
             options: case.config.iter().map(option).collect(),
@@ -270,9 +294,12 @@ impl Trial {
                 return ran;
             }
         };
-        let opened = self
-            .plugins(case, &script, around, &cancel)
-            .and_then(|plugins| Ok((Opened::open(&plugins, case.kind, &self.selector(), &self.argument(case))?, plugins)));
+        let opened = self.plugins(case, &script, around, &cancel).and_then(|plugins| {
+            Ok((
+                Opened::open(&plugins, case.kind, &self.selector(), &self.argument(case))?,
+                plugins,
+            ))
+        });
         match opened {
             Err(failure) => ran.found = failure_json(&failure),
             Ok((mut opened, _plugins)) => {

@@ -24,6 +24,8 @@ pub enum Plugin {
     Verify(Verify),
     /// Start the project of a plugin
     New(New),
+    /// Run a plugin's cases with a scripted host, and the checks that every plugin must pass
+    Test(Test),
 }
 
 impl Plugin {
@@ -34,6 +36,7 @@ impl Plugin {
             Plugin::Install(args) => args.json,
             Plugin::Inspect(args) => args.json,
             Plugin::Verify(args) => args.json,
+            Plugin::Test(args) => args.json,
             Plugin::Remove(_) | Plugin::Pack(_) | Plugin::Trust(_) | Plugin::New(_) => false,
         }
     }
@@ -160,6 +163,28 @@ pub struct New {
     /// Where to write [default: the name]
     #[arg(long, value_name = "D", value_hint = ValueHint::DirPath)]
     pub dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Test {
+    /// A .wasm file with cases/ beside it, or the name of a plugin
+    #[arg(value_name = "NAME|FILE")]
+    pub plugin: String,
+    /// Run this case instead of those beside the plugin (repeatable)
+    #[arg(long = "case", value_name = "F", value_hint = ValueHint::FilePath)]
+    pub cases: Vec<PathBuf>,
+    /// Write what was found into the cases
+    #[arg(long, conflicts_with = "bench")]
+    pub update: bool,
+    /// Build, pack and test again at every change of the project
+    #[arg(long, conflicts_with = "json")]
+    pub watch: bool,
+    /// Measure start and call of each case
+    #[arg(long)]
+    pub bench: bool,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The kinds of plugins.

@@ -1,10 +1,11 @@
-//! `dlm plugin …`: plugins as files. Nothing here runs a plugin.
+//! `dlm plugin …`: plugins as files. Only `test` runs one.
 
 mod install;
 mod pack;
+mod test;
 mod trust;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use dlm_core::Hints;
@@ -38,7 +39,9 @@ pub(crate) struct Setting {
 
 impl Setting {
     fn new(global: &Global) -> Result<Setting, Failure> {
-        let mut places = wiring::plugin_places(wiring::home(global)?, Some(Path::new(".")));
+        let mut places = wiring::plugins::places(&wiring::home(global)?, None);
+        // No document is named: the project is the current folder.
+        places.project = Some(PathBuf::from("."));
         let settings = Settings::read(&places.home, None)?;
         places.is_always_hashed = settings.is_always_hashed;
         let unix_ms = wiring::SystemClock::start().unix_ms();
@@ -70,6 +73,7 @@ pub fn run(command: &Plugin, global: &Global, console: &Console) -> Result<ExitC
         Plugin::Trust(args) => trust::run(args, &setting, console),
         Plugin::Verify(args) => run_verify(args, &setting, console),
         Plugin::New(args) => pack::run_new(args, console),
+        Plugin::Test(args) => test::run(args, &setting, console),
     };
     match done {
         Ok(code) => Ok(code),
@@ -148,7 +152,10 @@ fn run_remove(args: &Remove, setting: &Setting, console: &Console) -> Result<Exi
             ));
         }
         for grant in &entry.grants {
-            console.info(&format!("  no longer granted: {}", dlm_plugins::inert(&grant.capability)));
+            console.info(&format!(
+                "  no longer granted: {}",
+                dlm_plugins::inert(&grant.capability)
+            ));
         }
     }
     if !removed.compiled.is_empty() {

@@ -8,7 +8,8 @@ use dlm_plugins::manage::list::Listed;
 use dlm_plugins::manage::pack::Packed;
 use dlm_plugins::manage::signature::Signed;
 use dlm_plugins::manage::verify::Verified;
-use dlm_plugins::manifest::{Kind, Request};
+use dlm_plugins::manifest::{Kind, Manifest, Request};
+use dlm_plugins::trial::{Bench, CaseReport, Standing};
 use serde_json::json;
 
 use super::{size, table};
@@ -40,7 +41,9 @@ pub fn list(rows: &[Listed]) -> String {
             ]
         })
         .collect();
-    let header = ["plugin", "kinds", "version", "api", "size", "wasi", "signer", "grants", "from"];
+    let header = [
+        "plugin", "kinds", "version", "api", "size", "wasi", "signer", "grants", "from",
+    ];
     let mut out = table(&header, &cells);
     for row in rows {
         if let Some((code, message)) = &row.problem {
@@ -86,12 +89,23 @@ pub fn consent(offer: &Offer) -> String {
         true => String::new(),
         false => format!(" (calls itself {})", manifest.name),
     };
-    let api = offer.checked.api.rsplit_once('.').map_or(offer.checked.api.as_str(), |(minor, _)| minor);
+    let api = offer
+        .checked
+        .api
+        .rsplit_once('.')
+        .map_or(offer.checked.api.as_str(), |(minor, _)| minor);
     let signed = match &offer.signed {
         Signed::No => "not signed".to_owned(),
         Signed::Stranger => "signed by a key that you do not trust".to_owned(),
-        Signed::By { key, added: Some(added) } => {
-            format!("signed by {} (key added {})", short_key(key), added.get(..10).unwrap_or(added))
+        Signed::By {
+            key,
+            added: Some(added),
+        } => {
+            format!(
+                "signed by {} (key added {})",
+                short_key(key),
+                added.get(..10).unwrap_or(added)
+            )
         }
         Signed::By { key, added: None } => format!("signed by {}", short_key(key)),
     };
@@ -121,11 +135,18 @@ pub fn consent(offer: &Offer) -> String {
     }
     if offer.previous.is_some() {
         for request in &new {
-            out.push_str(&format!("  new in {}: {}\n", manifest.version, inert(&request.capability)));
+            out.push_str(&format!(
+                "  new in {}: {}\n",
+                manifest.version,
+                inert(&request.capability)
+            ));
         }
     }
     if !offer.dropped.is_empty() {
-        out.push_str(&format!("\n  no longer asks for\n    {}\n", inert(&offer.dropped.join("\n    "))));
+        out.push_str(&format!(
+            "\n  no longer asks for\n    {}\n",
+            inert(&offer.dropped.join("\n    "))
+        ));
     }
     if manifest.requests.is_empty() {
         out.push_str("\n  asks for nothing\n");
@@ -170,10 +191,7 @@ pub fn offer_json(offer: &Offer) -> serde_json::Value {
 
 /// Everything about one plugin.
 pub fn inspection(seen: &Inspection) -> String {
-    let mut lines: Vec<(&str, String)> = vec![
-        ("kinds", kinds(&seen.kinds)),
-        ("from", seen.origin.to_owned()),
-    ];
+    let mut lines: Vec<(&str, String)> = vec![("kinds", kinds(&seen.kinds)), ("from", seen.origin.to_owned())];
     let mut optional = |name: &'static str, value: Option<String>| {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
             lines.push((name, inert(&value)));
@@ -185,12 +203,20 @@ pub fn inspection(seen: &Inspection) -> String {
     optional("authors", manifest.map(|manifest| manifest.authors.join(", ")));
     optional("licence", manifest.and_then(|manifest| manifest.license.clone()));
     optional("homepage", manifest.and_then(|manifest| manifest.homepage.clone()));
-    optional("manifest", manifest.is_none().then(|| "none: it runs by path only".to_owned()));
+    optional(
+        "manifest",
+        manifest.is_none().then(|| "none: it runs by path only".to_owned()),
+    );
     optional(
         "promises",
-        manifest.filter(|manifest| manifest.deterministic).map(|_| "the same answer to the same input".to_owned()),
+        manifest
+            .filter(|manifest| manifest.deterministic)
+            .map(|_| "the same answer to the same input".to_owned()),
     );
-    lines.push(("plugin api", seen.api.clone().unwrap_or_else(|| "none that is supported".to_owned())));
+    lines.push((
+        "plugin api",
+        seen.api.clone().unwrap_or_else(|| "none that is supported".to_owned()),
+    ));
     lines.push(("wasi", seen.wasi.to_owned()));
     lines.push(("size", size(seen.bytes)));
     lines.push(("sha256", seen.sha256.clone()));
@@ -222,12 +248,18 @@ pub fn inspection(seen: &Inspection) -> String {
     if let Some((code, message)) = &seen.problem {
         out.push_str(&format!("does not run: {code}: {message}\n"));
     }
-    seen.remarks.iter().for_each(|remark| out.push_str(&format!("note: {remark}\n")));
+    seen.remarks
+        .iter()
+        .for_each(|remark| out.push_str(&format!("note: {remark}\n")));
     out
 }
 
 fn asked(seen: &Inspection) -> String {
-    let requests = seen.manifest.as_ref().map(|manifest| manifest.requests.as_slice()).unwrap_or_default();
+    let requests = seen
+        .manifest
+        .as_ref()
+        .map(|manifest| manifest.requests.as_slice())
+        .unwrap_or_default();
     if requests.is_empty() {
         return "asks for nothing\n".to_owned();
     }
@@ -235,7 +267,10 @@ fn asked(seen: &Inspection) -> String {
     for request in requests {
         let is_granted = seen.granted.contains(&request.capability);
         let state = if is_granted { "granted" } else { "not granted" };
-        out.push_str(&format!("  {state:<12}{}", request_line(request).trim_start_matches("   ")));
+        out.push_str(&format!(
+            "  {state:<12}{}",
+            request_line(request).trim_start_matches("   ")
+        ));
     }
     out
 }
@@ -281,7 +316,11 @@ pub fn audit(seen: &Inspection) -> String {
 /// What was packed.
 pub fn packed(packed: &Packed) -> String {
     let manifest = &packed.checked.manifest;
-    let was = if packed.was_module { " made of a core module" } else { "" };
+    let was = if packed.was_module {
+        " made of a core module"
+    } else {
+        ""
+    };
     format!(
         "plugin: packed {} {} into {}{was}\n  {} · {} · wasi: {} · sha256 {}",
         manifest.name,
@@ -305,6 +344,51 @@ pub fn verified(all: &[Verified]) -> String {
             None => out.push_str(&format!("{} {}: as pinned\n", one.name, one.version)),
             Some((code, message)) => out.push_str(&format!("{} {}: {code}: {message}\n", one.name, one.version)),
         }
+    }
+    out
+}
+
+/// Cases and checks of a test.
+pub fn trial(
+    manifest: &Manifest,
+    reports: &[CaseReport],
+    standing: &[Standing],
+    benches: &[Result<Bench, String>],
+) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, problems: &[String], ms: Option<f64>| {
+        let time = ms.map(|ms| format!(" ({ms:.1} ms)")).unwrap_or_default();
+        let word = if problems.is_empty() { "ok    " } else { "FAILED" };
+        out.push_str(&format!("{word} {name}{time}\n"));
+        for problem in problems {
+            out.push_str(&format!("         {}\n", inert(problem)));
+        }
+    };
+    for report in reports {
+        line(&report.name, &report.problems, Some(report.ms));
+    }
+    for check in standing {
+        line(&check.name, check.problem.as_slice(), None);
+    }
+    for bench in benches {
+        match bench {
+            Ok(bench) => out.push_str(&format!(
+                "bench  {}: open {:.1} µs, call {:.1} µs (median of {})\n",
+                bench.name, bench.open_us, bench.call_us, bench.calls
+            )),
+            Err(cause) => out.push_str(&format!("bench  {}\n", inert(cause))),
+        }
+    }
+    let failed = reports.iter().filter(|report| !report.is_passed()).count()
+        + standing.iter().filter(|check| check.problem.is_some()).count();
+    let all = reports.len() + standing.len();
+    out.push_str(&format!("{} {}: ", manifest.name, inert(&manifest.version)));
+    match failed {
+        0 => out.push_str(&format!("{all} passed\n")),
+        failed => out.push_str(&format!("{failed} of {all} failed\n")),
+    }
+    if reports.is_empty() {
+        out.push_str("no case was found: put JSON files into cases/ beside the file, or name one with --case\n");
     }
     out
 }

@@ -6,7 +6,10 @@ use crate::lab::Lab;
 
 /// A component that exports a target and asks for nothing.
 fn component() -> Vec<u8> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/guests/test-target/plugin.wasm");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../tests/guests/test-target/plugin.wasm"
+    );
     std::fs::read(path).unwrap()
 }
 
@@ -42,43 +45,92 @@ fn what_is_packed_is_installed_shown_checked_and_removed() {
     let file = asking(&lab, "1.2.0");
     let source = file.to_str().unwrap();
     let refused = lab.run(&["plugin", "install", source, "--allow-unsigned"]).exits(1);
-    assert!(refused.err.contains(&format!("plugin: plugin `shelf` 1.2.0 needs {EXEC}, which was not granted")));
-    assert!(refused.err.contains(&format!("grant it: --grant '{EXEC}'")), "{}", refused.err);
+    assert!(refused.err.contains(&format!(
+        "plugin: plugin `shelf` 1.2.0 needs {EXEC}, which was not granted"
+    )));
+    assert!(
+        refused.err.contains(&format!("grant it: --grant '{EXEC}'")),
+        "{}",
+        refused.err
+    );
     assert!(!lab.path("home/plugins").exists(), "a refusal writes nothing");
 
-    lab.run(&["plugin", "install", source, "--allow-unsigned", "--grant", EXEC]).ok();
+    lab.run(&["plugin", "install", source, "--allow-unsigned", "--grant", EXEC])
+        .ok();
     let listed = lab.json(&["plugin", "list", "--json"]);
     let plugins = listed["plugins"].as_array().unwrap();
     let row = plugins.iter().find(|row| row["name"] == "shelf").unwrap();
     assert_eq!(row["granted"], serde_json::json!([EXEC]));
-    assert_eq!((row["origin"].as_str(), row["wasi"].as_str()), (Some("installed"), Some("none")));
-    assert!(plugins.iter().any(|row| row["name"] == "ollama" && row["origin"] == "built in"));
+    assert_eq!(
+        (row["origin"].as_str(), row["wasi"].as_str()),
+        (Some("installed"), Some("none"))
+    );
+    assert!(
+        plugins
+            .iter()
+            .any(|row| row["name"] == "ollama" && row["origin"] == "built in")
+    );
     let judges = lab.json(&["plugin", "list", "--kind", "judge", "--json"]);
-    assert!(judges["plugins"].as_array().unwrap().iter().all(|row| row["name"] != "shelf"));
+    assert!(
+        judges["plugins"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|row| row["name"] != "shelf")
+    );
     let outdated = lab.json(&["plugin", "list", "--outdated-api", "--json"]);
     assert_eq!(outdated["plugins"], serde_json::json!([]));
 
     let seen = lab.run(&["plugin", "inspect", "shelf"]).ok().out;
-    for part in ["shelf 1.2.0", "plugin api     1.0.0", "granted      exec:", "not granted  http:", "dlm:plugin/target@1.0.0"] {
+    for part in [
+        "shelf 1.2.0",
+        "plugin api     1.0.0",
+        "granted      exec:",
+        "not granted  http:",
+        "dlm:plugin/target@1.0.0",
+    ] {
         assert!(seen.contains(part), "{part} in {seen}");
     }
-    assert!(lab.run(&["plugin", "inspect", "shelf", "--imports"]).ok().out.contains("\n  write\n"));
-    assert!(lab.run(&["plugin", "inspect", "shelf", "--wit"]).ok().out.contains("export dlm:plugin/target@1.0.0;"));
-    assert!(lab.run(&["plugin", "inspect", "shelf", "--audit"]).ok().out.contains("not signed"));
+    assert!(
+        lab.run(&["plugin", "inspect", "shelf", "--imports"])
+            .ok()
+            .out
+            .contains("\n  write\n")
+    );
+    assert!(
+        lab.run(&["plugin", "inspect", "shelf", "--wit"])
+            .ok()
+            .out
+            .contains("export dlm:plugin/target@1.0.0;")
+    );
+    assert!(
+        lab.run(&["plugin", "inspect", "shelf", "--audit"])
+            .ok()
+            .out
+            .contains("not signed")
+    );
 
     assert_eq!(lab.run(&["plugin", "verify"]).ok().out, "shelf 1.2.0: as pinned\n");
-    lab.run(&["plugin", "trust", "shelf", "--grant", HTTP, "--revoke", EXEC]).ok();
+    lab.run(&["plugin", "trust", "shelf", "--grant", HTTP, "--revoke", EXEC])
+        .ok();
     let seen = lab.json(&["plugin", "inspect", "shelf", "--json"]);
     assert_eq!(seen["granted"], serde_json::json!([HTTP]));
     let wrong = lab.run(&["plugin", "trust", "shelf", "--grant", "clock"]).exits(2);
     assert!(wrong.err.contains("does not request `clock`"), "{}", wrong.err);
 
-    lab.write("home/config.toml", "[plugins.shelf.config]\nx = 1\n[plugins.other.config]\ny = 1\n");
+    lab.write(
+        "home/config.toml",
+        "[plugins.shelf.config]\nx = 1\n[plugins.other.config]\ny = 1\n",
+    );
     lab.run(&["plugin", "remove", "shelf"]).ok();
     assert_eq!(lab.read("home/config.toml"), "[plugins.other.config]\ny = 1\n");
     assert!(!lab.path("home/plugins/shelf").exists());
     let gone = lab.run(&["plugin", "remove", "shelf"]).exits(2);
-    assert!(gone.err.contains("no plugin called `shelf` is installed"), "{}", gone.err);
+    assert!(
+        gone.err.contains("no plugin called `shelf` is installed"),
+        "{}",
+        gone.err
+    );
 }
 
 #[test]
@@ -110,7 +162,8 @@ fn the_consent_screen() {
         insta::assert_snapshot!("plugin-consent", shown);
     });
     assert!(!lab.path("home/plugins").exists());
-    lab.run(&["plugin", "install", source, "--allow-unsigned", "--grant-requested"]).ok();
+    lab.run(&["plugin", "install", source, "--allow-unsigned", "--grant-requested"])
+        .ok();
     let next = asking(&lab, "1.3.0");
     let offer = lab.json(&["plugin", "install", next.to_str().unwrap(), "--dry-run", "--json"]);
     assert_eq!(offer["offer"]["replaces"], "1.2.0");
@@ -123,12 +176,22 @@ fn a_hash_and_another_name() {
     let file = pack(&lab, "1.0.0", "");
     let source = file.to_str().unwrap();
     let zeros = "0".repeat(64);
-    let wrong = lab.run(&["plugin", "install", source, "--sha256", &zeros, "--json"]).exits(1);
+    let wrong = lab
+        .run(&["plugin", "install", source, "--sha256", &zeros, "--json"])
+        .exits(1);
     let error: serde_json::Value = serde_json::from_str(&wrong.out).unwrap();
-    assert_eq!((error["error"]["code"].as_str(), error["error"]["class"].as_str()), (Some("plugin::tampered"), Some("permission")));
+    assert_eq!(
+        (error["error"]["code"].as_str(), error["error"]["class"].as_str()),
+        (Some("plugin::tampered"), Some("permission"))
+    );
     lab.run(&["plugin", "install", source, "--sha256", "00"]).exits(2);
     lab.run(&["plugin", "install", source, "--name", "rack"]).ok();
-    assert!(lab.run(&["plugin", "inspect", "rack"]).ok().out.starts_with("rack 1.0.0\n"));
+    assert!(
+        lab.run(&["plugin", "inspect", "rack"])
+            .ok()
+            .out
+            .starts_with("rack 1.0.0\n")
+    );
     let taken = lab.run(&["plugin", "install", source, "--name", "ollama"]).exits(2);
     assert!(taken.err.contains("`ollama` is not a name"), "{}", taken.err);
 }
@@ -144,7 +207,11 @@ fn a_changed_file_is_told_and_does_not_run() {
     bytes[last] ^= 1;
     std::fs::write(&installed, bytes).unwrap();
     let verified = lab.run(&["plugin", "verify"]).exits(1);
-    assert!(verified.out.starts_with("shelf 1.0.0: plugin::tampered: "), "{}", verified.out);
+    assert!(
+        verified.out.starts_with("shelf 1.0.0: plugin::tampered: "),
+        "{}",
+        verified.out
+    );
     let seen = lab.run(&["plugin", "inspect", "shelf"]).exits(1);
     assert!(seen.err.contains("is not the file that was trusted"), "{}", seen.err);
     assert!(lab.run(&["plugin", "list"]).ok().out.contains("does not run"));
@@ -157,7 +224,11 @@ fn a_file_that_came_with_a_folder_needs_trust() {
     std::fs::create_dir_all(lab.path(".dlm/plugins")).unwrap();
     std::fs::copy(&file, lab.path(".dlm/plugins/shelf.wasm")).unwrap();
     let refused = lab.run(&["plugin", "inspect", "shelf"]).exits(1);
-    assert!(refused.err.contains("dlm plugin trust './.dlm/plugins/shelf.wasm'"), "{}", refused.err);
+    assert!(
+        refused.err.contains("dlm plugin trust './.dlm/plugins/shelf.wasm'"),
+        "{}",
+        refused.err
+    );
     lab.run(&["plugin", "trust", "./.dlm/plugins/shelf.wasm"]).ok();
     assert!(lab.run(&["plugin", "inspect", "shelf"]).ok().out.contains("project"));
     let mut command = lab.command();
@@ -173,9 +244,14 @@ fn folders_of_the_system_are_searched_last() {
     std::fs::create_dir_all(lab.path("shared")).unwrap();
     std::fs::rename(&file, lab.path("shared/shelf.wasm")).unwrap();
     let mut command = lab.command();
-    command.env("DLM_PLUGIN_PATH", lab.path("shared")).args(["plugin", "list"]);
+    command
+        .env("DLM_PLUGIN_PATH", lab.path("shared"))
+        .args(["plugin", "list"]);
     let listed = lab.finish(&mut command).ok().out;
-    assert!(listed.contains("shelf") && listed.contains("does not run") && listed.contains("system"), "{listed}");
+    assert!(
+        listed.contains("shelf") && listed.contains("does not run") && listed.contains("system"),
+        "{listed}"
+    );
 }
 
 #[test]
@@ -186,7 +262,10 @@ fn an_unknown_name_suggests_and_says_where_it_looked() {
     assert!(ran.err.contains("looked: inside dlm"), "{}", ran.err);
     let json = lab.run(&["plugin", "inspect", "olama", "--json"]).exits(2);
     let error: serde_json::Value = serde_json::from_str(&json.out).unwrap();
-    assert_eq!((error["error"]["code"].as_str(), error["error"]["class"].as_str()), (Some("plugin::unknown"), Some("usage")));
+    assert_eq!(
+        (error["error"]["code"].as_str(), error["error"]["class"].as_str()),
+        (Some("plugin::unknown"), Some("usage"))
+    );
 }
 
 #[test]
@@ -216,9 +295,19 @@ fn a_key_is_trusted_with_names() {
     let ran = lab.run(&["plugin", "trust", key, "--for-names", "acme-*"]).ok();
     assert!(ran.err.contains("it may sign: acme-*"), "{}", ran.err);
     lab.write("mine.pub", format!("untrusted comment: x\n{key}\n"));
-    assert!(lab.run(&["plugin", "trust", "mine.pub"]).ok().err.contains("every plugin"));
+    assert!(
+        lab.run(&["plugin", "trust", "mine.pub"])
+            .ok()
+            .err
+            .contains("every plugin")
+    );
     lab.write("mine.pub", "nonsense");
-    assert!(lab.run(&["plugin", "trust", "mine.pub"]).exits(1).err.contains("no minisign public key"));
+    assert!(
+        lab.run(&["plugin", "trust", "mine.pub"])
+            .exits(1)
+            .err
+            .contains("no minisign public key")
+    );
     lab.run(&["plugin", "trust", key, "--grant", "clock"]).exits(2);
 }
 
@@ -228,15 +317,32 @@ fn packing_refuses_and_warns() {
     let missing = lab.run(&["plugin", "pack", "."]).exits(1);
     assert!(missing.err.contains("dlm plugin new KIND NAME"), "{}", missing.err);
     pack(&lab, "1.0.0", "");
-    lab.write("src/plugin.toml", "schema = 1\nname = \"shelf\"\nversion = \"1.0.0\"\nkinds = [\"judge\"]\n");
+    lab.write(
+        "src/plugin.toml",
+        "schema = 1\nname = \"shelf\"\nversion = \"1.0.0\"\nkinds = [\"judge\"]\n",
+    );
     let wrong = lab.run(&["plugin", "pack", "src", "--wasm", "src/in.wasm"]).exits(1);
-    assert!(wrong.err.contains("its kinds are [judge], the component exports [target]"), "{}", wrong.err);
+    assert!(
+        wrong
+            .err
+            .contains("its kinds are [judge], the component exports [target]"),
+        "{}",
+        wrong.err
+    );
     lab.write(
         "src/plugin.toml",
         "schema = 1\nname = \"shelf\"\nversion = \"1.0.0\"\nkinds = [\"target\"]\n[[request]]\ncapability = \"model:current\"\n",
     );
-    let warned = lab.run(&["plugin", "pack", "src", "--wasm", "src/in.wasm", "--out", "out.wasm"]).ok();
-    assert!(warned.err.contains("requests `model:current` and imports nothing that could use it"), "{}", warned.err);
+    let warned = lab
+        .run(&["plugin", "pack", "src", "--wasm", "src/in.wasm", "--out", "out.wasm"])
+        .ok();
+    assert!(
+        warned
+            .err
+            .contains("requests `model:current` and imports nothing that could use it"),
+        "{}",
+        warned.err
+    );
     assert!(lab.path("out.wasm").is_file());
     let unsigned = lab
         .run(&["plugin", "pack", "src", "--wasm", "src/in.wasm", "--sign"])
@@ -250,13 +356,20 @@ fn a_new_project_is_whole_and_nothing_is_overwritten() {
     for kind in ["judge", "teacher", "target", "destination", "templates"] {
         for lang in ["rust", "python", "js", "c"] {
             let dir = format!("{kind}-{lang}");
-            lab.run(&["plugin", "new", kind, "my-plugin", "--lang", lang, "--dir", &dir]).ok();
+            lab.run(&["plugin", "new", kind, "my-plugin", "--lang", lang, "--dir", &dir])
+                .ok();
             let names: Vec<String> = lab.files(&dir).into_iter().map(|(name, _)| name).collect();
             assert!(names.contains(&"plugin.toml".to_owned()) && names.contains(&"wit/host.wit".to_owned()));
-            assert_eq!(names.iter().filter(|name| name.starts_with("cases/")).count(), 2, "{names:?}");
+            assert_eq!(
+                names.iter().filter(|name| name.starts_with("cases/")).count(),
+                2,
+                "{names:?}"
+            );
         }
     }
-    let taken = lab.run(&["plugin", "new", "judge", "my-plugin", "--dir", "judge-rust"]).exits(1);
+    let taken = lab
+        .run(&["plugin", "new", "judge", "my-plugin", "--dir", "judge-rust"])
+        .exits(1);
     assert!(taken.err.contains("already there"), "{}", taken.err);
     let reserved = lab.run(&["plugin", "new", "judge", "sway"]).exits(2);
     assert!(reserved.err.contains("inside dlm"), "{}", reserved.err);
@@ -265,11 +378,30 @@ fn a_new_project_is_whole_and_nothing_is_overwritten() {
 #[test]
 fn sources_that_cannot_be_fetched_say_why() {
     let lab = Lab::new();
-    assert!(lab.run(&["plugin", "install", "http://example.com/x.wasm"]).exits(2).err.contains("open line"));
-    assert!(lab.run(&["plugin", "install", "hf:org/repo"]).exits(2).err.contains("--sha256 HASH"));
-    let offline = lab.run(&["plugin", "install", "https://example.com/x.wasm"]).exits(1);
-    assert!(offline.err.contains("HF_HUB_OFFLINE"), "{}", offline.err);
-    assert!(lab.run(&["plugin", "install", "nothing.wasm"]).exits(1).err.contains("no such file"));
+    assert!(
+        lab.run(&["plugin", "install", "http://example.com/x.wasm"])
+            .exits(2)
+            .err
+            .contains("open line")
+    );
+    assert!(
+        lab.run(&["plugin", "install", "hf:org/repo"])
+            .exits(2)
+            .err
+            .contains("--sha256 HASH")
+    );
+    let mut command = lab.command();
+    command
+        .env("DLM_OFFLINE", "1")
+        .args(["plugin", "install", "https://example.com/x.wasm"]);
+    let offline = lab.finish(&mut command).exits(1);
+    assert!(offline.err.contains("DLM_OFFLINE"), "{}", offline.err);
+    assert!(
+        lab.run(&["plugin", "install", "nothing.wasm"])
+            .exits(1)
+            .err
+            .contains("no such file")
+    );
 }
 
 #[test]
@@ -278,8 +410,19 @@ fn the_settings_of_the_user_are_held() {
     let file = pack(&lab, "1.0.0", "");
     std::fs::create_dir_all(lab.path("home")).unwrap();
     lab.write("home/config.toml", "[plugins]\nrequire-signature = \"always\"\n");
-    let refused = lab.run(&["plugin", "install", file.to_str().unwrap(), "--allow-unsigned"]).exits(1);
-    assert!(refused.err.contains("your settings require a signature"), "{}", refused.err);
+    let refused = lab
+        .run(&["plugin", "install", file.to_str().unwrap(), "--allow-unsigned"])
+        .exits(1);
+    assert!(
+        refused.err.contains("your settings require a signature"),
+        "{}",
+        refused.err
+    );
     lab.write("home/config.toml", "[plugins]\ncolour = 1\n");
-    assert!(lab.run(&["plugin", "list"]).exits(1).err.contains("unknown field `colour`"));
+    assert!(
+        lab.run(&["plugin", "list"])
+            .exits(1)
+            .err
+            .contains("unknown field `colour`")
+    );
 }

@@ -173,7 +173,10 @@ fn next(from: &ParsedUrl, location: Option<&str>) -> Result<String, String> {
     let to = from.join(location).map_err(|bad| bad.reason)?;
     match to.scheme() {
         Scheme::Https => Ok(to.as_str().to_owned()),
-        Scheme::Http => Err(format!("a redirect to `{}`, which is not https:", inert_line(&cut(location, 120)))),
+        Scheme::Http => Err(format!(
+            "a redirect to `{}`, which is not https:",
+            inert_line(&cut(location, 120))
+        )),
     }
 }
 

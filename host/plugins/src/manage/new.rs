@@ -64,7 +64,11 @@ pub fn files(options: &NewOptions) -> Result<Vec<(String, String)>, ManageError>
         ("README.md".to_owned(), readme),
         (".gitignore".to_owned(), ignored(options.language).to_owned()),
     ];
-    files.extend(sources(options).into_iter().map(|(path, text)| (path.to_owned(), text.to_owned())));
+    files.extend(
+        sources(options)
+            .into_iter()
+            .map(|(path, text)| (path.to_owned(), text.to_owned())),
+    );
     files.extend(cases(options.kind).map(|(path, text)| (path.to_owned(), text.to_owned())));
     files.extend(WIT.map(|(path, text)| (path.to_owned(), text.to_owned())));
     for (path, text) in &mut files {
@@ -171,7 +175,10 @@ fn sources(options: &NewOptions) -> Vec<(&'static str, &'static str)> {
             files
         }
         Language::Python => vec![("app.py", python(kind))],
-        Language::Js => vec![("app.js", js(kind)), ("package.json", include_str!("new/js/package.json"))],
+        Language::Js => vec![
+            ("app.js", js(kind)),
+            ("package.json", include_str!("new/js/package.json")),
+        ],
         Language::C => vec![
             ("plugin.c", c(kind)),
             ("small.c", include_str!("new/c/small.c")),
@@ -230,19 +237,31 @@ fn cases(kind: Kind) -> [(&'static str, &'static str); 2] {
         ],
         Kind::Teacher => [
             ("cases/answers.json", include_str!("new/cases/teacher-1.json")),
-            ("cases/refuses-an-argument.json", include_str!("new/cases/teacher-2.json")),
+            (
+                "cases/refuses-an-argument.json",
+                include_str!("new/cases/teacher-2.json"),
+            ),
         ],
         Kind::Target => [
             ("cases/writes-a-note.json", include_str!("new/cases/target-1.json")),
-            ("cases/refuses-an-argument.json", include_str!("new/cases/target-2.json")),
+            (
+                "cases/refuses-an-argument.json",
+                include_str!("new/cases/target-2.json"),
+            ),
         ],
         Kind::Destination => [
             ("cases/previews.json", include_str!("new/cases/destination-1.json")),
-            ("cases/does-not-push-yet.json", include_str!("new/cases/destination-2.json")),
+            (
+                "cases/does-not-push-yet.json",
+                include_str!("new/cases/destination-2.json"),
+            ),
         ],
         Kind::Templates => [
             ("cases/lists.json", include_str!("new/cases/templates-1.json")),
-            ("cases/unknown-template.json", include_str!("new/cases/templates-2.json")),
+            (
+                "cases/unknown-template.json",
+                include_str!("new/cases/templates-2.json"),
+            ),
         ],
     }
 }

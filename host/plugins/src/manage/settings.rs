@@ -74,7 +74,9 @@ impl Settings {
     pub fn values(&self, plugin: &str, options: &[String]) -> Result<Vec<(String, GivenValue)>, ManageError> {
         let mut values = self.values.get(plugin).cloned().unwrap_or_default();
         for option in options {
-            let parts = option.split_once('=').and_then(|(key, value)| Some((key.split_once('.')?, value)));
+            let parts = option
+                .split_once('=')
+                .and_then(|(key, value)| Some((key.split_once('.')?, value)));
             let Some(((name, key), value)) = parts else {
                 return Err(ManageError::Selector {
                     text: inert_line(option),
@@ -92,14 +94,19 @@ impl Settings {
     fn take(&mut self, table: toml::Table, is_users: bool) -> Result<(), String> {
         let (plugins, global): (toml::Table, toml::Table) = table.into_iter().partition(|(_, value)| value.is_table());
         if !is_users && let Some(key) = global.keys().next() {
-            return Err(format!("`plugins.{}` can only be set in your own config.toml", inert_line(key)));
+            return Err(format!(
+                "`plugins.{}` can only be set in your own config.toml",
+                inert_line(key)
+            ));
         }
         let global: Global = toml::Value::Table(global)
             .try_into()
             .map_err(|error: toml::de::Error| format!("[plugins]: {}", inert(error.message())))?;
         self.policy = Policy {
             require_signature: global.require_signature.unwrap_or(self.policy.require_signature),
-            is_wasi_refused: global.wasi.map_or(self.policy.is_wasi_refused, |rule| rule == WasiRule::None),
+            is_wasi_refused: global
+                .wasi
+                .map_or(self.policy.is_wasi_refused, |rule| rule == WasiRule::None),
         };
         self.is_always_hashed |= global.verify == Some(VerifyRule::Always);
         self.has_deterministic_limits |= global.deterministic_limits == Some(true);
@@ -107,7 +114,10 @@ impl Settings {
             let shown = inert_line(&name);
             for (key, value) in own.as_table().into_iter().flatten() {
                 let (true, toml::Value::Table(values)) = (key == "config", value) else {
-                    return Err(format!("`plugins.{shown}.{}` is not known; there is only `config`", inert_line(key)));
+                    return Err(format!(
+                        "`plugins.{shown}.{}` is not known; there is only `config`",
+                        inert_line(key)
+                    ));
                 };
                 for (key, value) in values {
                     let json = serde_json::to_value(value).map_err(|error| error.to_string())?;
@@ -204,7 +214,9 @@ mod tests {
         .unwrap();
         assert_eq!(settings.policy.require_signature, RequireSignature::Always);
         assert!(settings.policy.is_wasi_refused && settings.is_always_hashed && settings.has_deterministic_limits);
-        let values = settings.values("rubric", &["rubric.rubric=b".to_owned(), "other.x=1".to_owned()]).unwrap();
+        let values = settings
+            .values("rubric", &["rubric.rubric=b".to_owned(), "other.x=1".to_owned()])
+            .unwrap();
         let keys: Vec<&str> = values.iter().map(|(key, _)| key.as_str()).collect();
         assert_eq!(keys, ["rubric", "strictness", "strictness", "rubric"]);
         assert_eq!(values[3].1, GivenValue::Typed("b".to_owned()));
@@ -217,10 +229,18 @@ mod tests {
         for (user, project, part) in [
             ("[plugins]\ncolour = 1\n", "", "unknown field `colour`"),
             ("[plugins]\nwasi = \"all\"\n", "", "unknown variant `all`"),
-            ("[plugins.rubric]\n[plugins.rubric.grants]\n", "", "`plugins.rubric.grants` is not known"),
+            (
+                "[plugins.rubric]\n[plugins.rubric.grants]\n",
+                "",
+                "`plugins.rubric.grants` is not known",
+            ),
             ("plugins = 1\n", "", "not a table"),
             ("[plugins\n", "", "TOML parse error"),
-            ("", "[plugins]\nrequire-signature = \"never\"\n", "only be set in your own config.toml"),
+            (
+                "",
+                "[plugins]\nrequire-signature = \"never\"\n",
+                "only be set in your own config.toml",
+            ),
         ] {
             let error = read(user, project).unwrap_err();
             assert!(error.contains(part), "{error}");
@@ -231,13 +251,22 @@ mod tests {
     fn the_settings_of_one_plugin_are_forgotten_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
-        let text = "# mine\n[plugins]\nwasi = \"inert\"\n[plugins.a-b.config]\nx = 1 # one\n[plugins.a-c.config]\ny = 2\n";
+        let text =
+            "# mine\n[plugins]\nwasi = \"inert\"\n[plugins.a-b.config]\nx = 1 # one\n[plugins.a-c.config]\ny = 2\n";
         std::fs::write(&path, text).unwrap();
         assert!(!forget(folder.path(), "other").unwrap());
         assert!(forget(folder.path(), "a-b").unwrap());
         let left = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(left, "# mine\n[plugins]\nwasi = \"inert\"\n[plugins.a-c.config]\ny = 2\n");
+        assert_eq!(
+            left,
+            "# mine\n[plugins]\nwasi = \"inert\"\n[plugins.a-c.config]\ny = 2\n"
+        );
         std::fs::write(&path, "[plugins]\na-b = { config = { x = 1 } }\n").unwrap();
-        assert!(forget(folder.path(), "a-b").unwrap_err().to_string().contains("--keep-config"));
+        assert!(
+            forget(folder.path(), "a-b")
+                .unwrap_err()
+                .to_string()
+                .contains("--keep-config")
+        );
     }
 }

@@ -77,7 +77,8 @@ impl Case {
     /// The function and its argument.
     pub fn call(&self) -> (&str, &Value) {
         let call = self.call.iter().next();
-        call.map(|(name, argument)| (name.as_str(), argument)).unwrap_or(("", &Value::Null))
+        call.map(|(name, argument)| (name.as_str(), argument))
+            .unwrap_or(("", &Value::Null))
     }
 
     /// How far two numbers may lie apart.
@@ -116,14 +117,20 @@ mod tests {
                              "margin-tolerance": 1e-3, "max-guest-ms": 50 } }"#,
         )
         .unwrap();
-        assert_eq!((case.call().0, case.tolerance(), case.guest_ms_max()), ("score", 1e-3, Some(50.0)));
+        assert_eq!(
+            (case.call().0, case.tolerance(), case.guest_ms_max()),
+            ("score", 1e-3, Some(50.0))
+        );
         assert_eq!(case.expected().keys().collect::<Vec<_>>(), ["verdicts"]);
     }
 
     #[test]
     fn a_mistake_is_told() {
         for (text, part) in [
-            (r#"{"kind":"judge","call":{"score":[]},"expects":{}}"#, "unknown field `expects`"),
+            (
+                r#"{"kind":"judge","call":{"score":[]},"expects":{}}"#,
+                "unknown field `expects`",
+            ),
             (r#"{"kind":"judge","call":{}}"#, "names 0 functions"),
             (r#"{"kind":"oracle","call":{"a":1}}"#, "unknown variant"),
             ("{", "EOF"),

@@ -23,7 +23,11 @@ pub(crate) fn differs(place: &str, expected: &Value, found: &Value, tolerance: f
             }
         }
         (Value::Object(expected), Value::Object(all)) => expected.iter().find_map(|(key, value)| {
-            let place = if place.is_empty() { key.clone() } else { format!("{place}.{key}") };
+            let place = if place.is_empty() {
+                key.clone()
+            } else {
+                format!("{place}.{key}")
+            };
             match all.get(key) {
                 Some(found) => differs(&place, value, found, tolerance),
                 None if value.is_null() => None,
@@ -32,12 +36,16 @@ pub(crate) fn differs(place: &str, expected: &Value, found: &Value, tolerance: f
         }),
         (Value::Array(expected), Value::Array(all)) => {
             if expected.len() != all.len() {
-                return Some(format!("{place} has {} entries, {} were expected", all.len(), expected.len()));
+                return Some(format!(
+                    "{place} has {} entries, {} were expected",
+                    all.len(),
+                    expected.len()
+                ));
             }
             let pairs = expected.iter().zip(all).enumerate();
-            pairs
-                .into_iter()
-                .find_map(|(index, (expected, found))| differs(&format!("{place}[{index}]"), expected, found, tolerance))
+            pairs.into_iter().find_map(|(index, (expected, found))| {
+                differs(&format!("{place}[{index}]"), expected, found, tolerance)
+            })
         }
         (Value::Number(a), Value::Number(b)) => {
             let (a, b) = (a.as_f64()?, b.as_f64()?);
@@ -84,8 +92,14 @@ mod tests {
             (json!({ "n": 4 }), "n is 3, 4 was expected"),
             (json!({ "m": 4 }), "m is missing"),
             (json!({ "verdicts": [] }), "has 1 entries, 0 were expected"),
-            (json!({ "verdicts": [ { "scores": [1, 0.4] } ] }), "verdicts[0].scores[1] is 0.5"),
-            (json!({ "verdicts": [ { "reasoning": { "matches": "algebra" } } ] }), "algebra"),
+            (
+                json!({ "verdicts": [ { "scores": [1, 0.4] } ] }),
+                "verdicts[0].scores[1] is 0.5",
+            ),
+            (
+                json!({ "verdicts": [ { "reasoning": { "matches": "algebra" } } ] }),
+                "algebra",
+            ),
             (json!({ "verdicts": [ { "reasoning": "by" } ] }), "\"by\" was expected"),
         ] {
             let told = differs("", &expected, &found, 1e-9).unwrap();

@@ -79,9 +79,14 @@ impl Opened {
                 let bundle = templates.fetch(name)?;
                 let files = bundle.files.iter();
                 let files: Map<String, Value> = files.map(|(name, bytes)| (name.clone(), shown(bytes))).collect();
-                Ok(json!({ "bundle": { "meta": meta_json(&bundle.meta), "document": bundle.document, "files": files } }))
+                Ok(
+                    json!({ "bundle": { "meta": meta_json(&bundle.meta), "document": bundle.document, "files": files } }),
+                )
             }
-            (_, function) => Err(Stopped::Case(format!("a {} has no function `{function}` in cases", case.kind))),
+            (_, function) => Err(Stopped::Case(format!(
+                "a {} has no function `{function}` in cases",
+                case.kind
+            ))),
         }
     }
 }
@@ -196,7 +201,7 @@ fn usual_context() -> u32 {
 }
 
 fn usual_platform() -> String {
-    "linux-x86_64".to_owned()
+    "linux/x86_64".to_owned()
 }
 
 fn export(

@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use dlm_core::Cancel;
 use dlm_core::http_rule::{HttpRule, ParsedUrl};
-use dlm_core::ports::guest_http::{
-    GuestBody, GuestHttp, GuestHttpError, GuestMethod, GuestRequest, GuestResponse,
-};
+use dlm_core::ports::guest_http::{GuestBody, GuestHttp, GuestHttpError, GuestMethod, GuestRequest, GuestResponse};
 use dlm_core::ports::model::{
     GenerateRequest, Model, ModelError, ModelFinish, ModelGeneration, ModelInfo, ModelMessage, ModelPrompt, ModelRole,
     ModelScore, ModelToken, ModelWeights, Models, NextRequest, RankRequest, ScoreRequest,
@@ -123,7 +121,13 @@ impl Script {
     }
 
     /// The first answer whose request, under `key`, fits.
-    fn answer<'a>(&self, answers: &'a [Map<String, Value>], list: &str, key: &str, request: &Value) -> Option<&'a Map<String, Value>> {
+    fn answer<'a>(
+        &self,
+        answers: &'a [Map<String, Value>],
+        list: &str,
+        key: &str,
+        request: &Value,
+    ) -> Option<&'a Map<String, Value>> {
         let fitting = answers.iter().find(|answer| {
             let pattern = answer.get(key);
             pattern.is_some_and(|pattern| differs("", pattern, request, 1e-6).is_none())
@@ -234,7 +238,12 @@ impl Models for ScriptedModels {
 impl Model for ScriptedModel {
     fn info(&self) -> ModelInfo {
         let none = Map::new();
-        let stated = self.script.host.model.iter().find_map(|answer| answer.get("info")?.as_object());
+        let stated = self
+            .script
+            .host
+            .model
+            .iter()
+            .find_map(|answer| answer.get("info")?.as_object());
         let stated = stated.unwrap_or(&none);
         let flag = |key: &str| stated.get(key).and_then(Value::as_bool).unwrap_or(true);
         let size = |key: &str, usual: u32| match count(stated, key) {
@@ -337,7 +346,12 @@ impl Model for ScriptedModel {
 pub(crate) struct ScriptedHttp(pub Arc<Script>);
 
 impl GuestHttp for ScriptedHttp {
-    fn send(&self, request: &GuestRequest, rules: &[HttpRule], _cancel: &Cancel) -> Result<GuestResponse, GuestHttpError> {
+    fn send(
+        &self,
+        request: &GuestRequest,
+        rules: &[HttpRule],
+        _cancel: &Cancel,
+    ) -> Result<GuestResponse, GuestHttpError> {
         let url = ParsedUrl::parse(&request.url).map_err(|bad| GuestHttpError::Invalid(bad.to_string()))?;
         if !rules.iter().any(|rule| rule.covers(&url)) {
             return Err(GuestHttpError::Denied {
@@ -395,7 +409,9 @@ fn request_json(request: &GuestRequest) -> Value {
         GuestMethod::Delete => "delete",
     };
     let headers = request.headers.iter();
-    let headers: Map<String, Value> = headers.map(|(name, value)| (name.to_ascii_lowercase(), json!(value))).collect();
+    let headers: Map<String, Value> = headers
+        .map(|(name, value)| (name.to_ascii_lowercase(), json!(value)))
+        .collect();
     let secrets = request.secret_headers.iter();
     let secrets: Map<String, Value> = secrets
         .map(|header| (header.name.to_ascii_lowercase(), json!(header.secret)))

@@ -67,7 +67,9 @@ impl Trial {
     fn opens(&self, cases: &[(&str, Case)]) -> Standing {
         let kinds = &self.plugin.manifest.kinds;
         let usual = kinds.first().copied().unwrap_or(Kind::Judge);
-        let case = cases.first().map_or_else(|| plain(usual, Map::new()), |(_, case)| case.clone());
+        let case = cases
+            .first()
+            .map_or_else(|| plain(usual, Map::new()), |(_, case)| case.clone());
         let mut problem = None;
         for _ in 0..2 {
             let found = self.once(&case, Around::default()).found;

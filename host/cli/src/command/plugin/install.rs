@@ -23,7 +23,7 @@ pub(super) fn run(args: &Install, setting: &Setting, console: &Console) -> Resul
                 url: dlm_plugins::inert(url),
                 cause,
             };
-            let http = wiring::guest_http().map_err(|failure| failed(failure.message))?;
+            let http = wiring::plugins::LazyHttp::default();
             let cancel = wiring::cancel_on_interrupt().map_err(|failure| failed(failure.message))?;
             let agent = format!("dlm/{}", env!("CARGO_PKG_VERSION"));
             console.info(&format!("plugin: fetching {}", dlm_plugins::inert(url)));

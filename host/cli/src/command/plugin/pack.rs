@@ -63,7 +63,9 @@ fn sign(packed: &Packed, key: PathBuf) -> Result<PathBuf, ManageError> {
 }
 
 fn quoted(word: &str) -> String {
-    let is_plain = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte));
+    let is_plain = word
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte));
     match is_plain {
         true => word.to_owned(),
         false => format!("'{}'", word.replace('\'', "'\\''")),

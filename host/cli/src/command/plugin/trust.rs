@@ -27,18 +27,35 @@ pub(super) fn run(args: &Trust, setting: &Setting, console: &Console) -> Result<
             let path = setting.finder.resolve(&args.subject);
             trust_file(setting.home(), &path, &args.grants, &args.revoked, &setting.now)?
         }
-        false => trust_name(&setting.finder, &args.subject, &args.grants, &args.revoked, &setting.now)?,
+        false => trust_name(
+            &setting.finder,
+            &args.subject,
+            &args.grants,
+            &args.revoked,
+            &setting.now,
+        )?,
     };
     let entry = &changed.entry;
     if changed.is_new {
-        console.info(&format!("plugin: {} {} is trusted where it lies", entry.name, entry.version));
+        console.info(&format!(
+            "plugin: {} {} is trusted where it lies",
+            entry.name, entry.version
+        ));
         console.info(&format!("  sha256 {}", entry.sha256));
     }
     for text in &changed.added {
-        console.info(&format!("plugin: {} is granted {}", entry.name, dlm_plugins::inert(text)));
+        console.info(&format!(
+            "plugin: {} is granted {}",
+            entry.name,
+            dlm_plugins::inert(text)
+        ));
     }
     for text in &changed.revoked {
-        console.info(&format!("plugin: {} is no longer granted {}", entry.name, dlm_plugins::inert(text)));
+        console.info(&format!(
+            "plugin: {} is no longer granted {}",
+            entry.name,
+            dlm_plugins::inert(text)
+        ));
     }
     if !changed.is_new && changed.added.is_empty() && changed.revoked.is_empty() {
         console.info(&format!("plugin: nothing to change for {}", entry.name));
@@ -52,7 +69,10 @@ pub(super) fn run(args: &Trust, setting: &Setting, console: &Console) -> Result<
 
 fn key(args: &Trust, setting: &Setting, console: &Console, is_file: bool) -> Result<ExitCode, ManageError> {
     if !args.grants.is_empty() || !args.revoked.is_empty() {
-        return Err(wrong(args, "is a key; `--grant` and `--revoke` change the grants of a plugin"));
+        return Err(wrong(
+            args,
+            "is a key; `--grant` and `--revoke` change the grants of a plugin",
+        ));
     }
     let text = match is_file {
         true => std::fs::read_to_string(Path::new(&args.subject)).map_err(|source| ManageError::Files {
