@@ -16,6 +16,7 @@ use std::time::Instant;
 use dlm_core::Cancel;
 use dlm_core::event::Quiet;
 use dlm_core::ports::plugin::PluginFailure;
+use dlm_core::ports::process::Process;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -34,7 +35,7 @@ pub use standing::Standing;
 const UNIX_MS: u64 = 1_767_225_600_000;
 
 /// What is tested, and with what around it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Trial {
     pub plugin: Found,
     pub places: Places,
@@ -42,6 +43,8 @@ pub struct Trial {
     pub scratch: PathBuf,
     pub host_version: String,
     pub compile: Compile,
+    /// Runs the compiler of `compile`, and nothing else.
+    pub compiler: Arc<dyn Process>,
 }
 
 /// A case file.
@@ -257,7 +260,11 @@ impl Trial {
             directory: self.scratch.clone(),
         };
         let ports = Ports {
-            process: Arc::new(ScriptedProcess(Arc::clone(script))),
+            process: Arc::new(ScriptedProcess {
+                script: Arc::clone(script),
+                compile: self.compile.clone(),
+                compiler: Arc::clone(&self.compiler),
+            }),
             http: Arc::new(ScriptedHttp(Arc::clone(script))),
             models: Arc::new(ScriptedModels(Arc::clone(script))),
             secrets: Arc::new(ScriptedSecrets(Arc::clone(script))),

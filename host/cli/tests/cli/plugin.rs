@@ -426,3 +426,86 @@ fn the_settings_of_the_user_are_held() {
             .contains("unknown field `colour`")
     );
 }
+
+/// A case for the judge `sway`, whose model gives the trained answer `gain` more.
+fn sway_case(gain: f64, expect: &str) -> String {
+    let answer = |weights: &str, completion: &str, logprob: f64| {
+        format!(
+            r#"{{ "score": {{ "weights": "{weights}", "completion": "{completion}" }}, "logprob": {logprob}, "token-count": 2 }}"#
+        )
+    };
+    let answers = [
+        answer("base", "good", -4.0),
+        answer("adapter", "good", -4.0 + gain),
+        answer("base", "bad", -4.0),
+        answer("adapter", "bad", -4.0),
+    ];
+    format!(
+        r#"{{ "kind": "judge", "host": {{ "model": [{}] }},
+             "call": {{ "score": [ {{ "prompt": "Q", "candidates": ["good", "bad"] }} ] }}, "expect": {{ {expect} }} }}"#,
+        answers.join(", ")
+    )
+}
+
+#[test]
+fn a_case_passes_fails_and_is_updated() {
+    let lab = Lab::new();
+    lab.write("case.json", sway_case(2.0, ""));
+    let empty = lab.run(&["plugin", "test", "sway", "--case", "case.json"]).exits(1);
+    assert!(empty.out.contains("the case expects nothing"), "{}", empty.out);
+    lab.run(&["plugin", "test", "sway", "--case", "case.json", "--update"])
+        .ok();
+    let passed = lab.run(&["plugin", "test", "sway", "--case", "case.json"]).ok();
+    for part in [
+        "ok     case (",
+        "ok     case: a host that fails",
+        "text that is huge",
+        "Ctrl-C",
+        "passed",
+    ] {
+        assert!(passed.out.contains(part), "{part} in {}", passed.out);
+    }
+    let updated: serde_json::Value = serde_json::from_str(&lab.read("case.json")).unwrap();
+    let scores = updated["expect"]["verdicts"][0]["scores"].as_array().unwrap();
+    assert!(scores[0].as_f64() > scores[1].as_f64(), "{updated}");
+
+    // Another model, the old expectation.
+    let mut changed: serde_json::Value = serde_json::from_str(&sway_case(-2.0, "")).unwrap();
+    changed["expect"] = updated["expect"].clone();
+    lab.write("case.json", changed.to_string());
+    let json = lab
+        .run(&["plugin", "test", "sway", "--case", "case.json", "--json"])
+        .exits(1);
+    let report: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(report["passed"], false);
+    assert!(
+        report["cases"][0]["problems"][0]
+            .as_str()
+            .unwrap()
+            .contains("scores[0]"),
+        "{report}"
+    );
+
+    changed["host"]["model"].as_array_mut().unwrap().pop();
+    lab.write("case.json", changed.to_string());
+    let missing = lab.run(&["plugin", "test", "sway", "--case", "case.json"]).exits(1);
+    assert!(
+        missing.out.contains("add to host.model, with its answer"),
+        "{}",
+        missing.out
+    );
+    lab.write("case.json", "{");
+    let broken = lab.run(&["plugin", "test", "sway", "--case", "case.json"]).exits(1);
+    assert!(broken.out.contains("the case cannot be read"), "{}", broken.out);
+}
+
+#[test]
+fn start_and_call_are_measured() {
+    let lab = Lab::new();
+    lab.write("case.json", sway_case(2.0, "\"verdicts\": [{}]"));
+    let report = lab
+        .run(&["plugin", "test", "sway", "--case", "case.json", "--bench", "--json"])
+        .ok();
+    let report: serde_json::Value = serde_json::from_str(&report.out).unwrap();
+    assert!(report["bench"][0]["call_us"].as_f64().unwrap() > 0.0, "{report}");
+}

@@ -9,8 +9,6 @@ use serde_json::{Map, Value};
 
 use crate::kind::Kind;
 
-/// Largest case file.
-pub(crate) const CASE_BYTES_MAX: u64 = 16 << 20;
 /// Tolerance of scores where a case names none.
 const MARGIN_TOLERANCE: f64 = 1e-9;
 

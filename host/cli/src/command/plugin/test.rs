@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use dlm_plugins::inert;
 use dlm_plugins::manage::error::ManageError;
 use dlm_plugins::manage::inspect::is_file_name;
 use dlm_plugins::manage::pack::{PackOptions, author, pack, write};
 use dlm_plugins::manage::selector::Selector;
 use dlm_plugins::trial::{Bench, CaseFile, CaseReport, Standing, Trial};
+use dlm_plugins::{NativeProcess, inert};
 use serde_json::json;
 
 use super::Setting;
@@ -33,20 +34,18 @@ pub(super) fn run(args: &Test, setting: &Setting, console: &Console) -> Result<E
         return once(args, setting, console);
     }
     let folder = project(args, setting)?;
-    let mut before = BTreeMap::new();
+    let mut before = None;
     loop {
-        let now = stamps(&folder);
-        if now == before {
+        if before.as_ref() == Some(&stamps(&folder)) {
             std::thread::sleep(LOOK);
             continue;
         }
-        before = now;
         // Whatever goes wrong is told, and the next change is waited for.
         if let Err(error) = build(&folder, console).and_then(|()| once(args, setting, console)) {
             console.failure(&error.into());
         }
         // What the build and --update wrote is no change of the author's.
-        before = stamps(&folder);
+        before = Some(stamps(&folder));
         console.info("plugin: watching for changes; Ctrl-C ends it");
     }
 }
@@ -66,6 +65,7 @@ fn once(args: &Test, setting: &Setting, console: &Console) -> Result<ExitCode, M
         scratch: scratch.0.clone(),
         host_version: env!("CARGO_PKG_VERSION").to_owned(),
         compile: wiring::plugins::compile(setting.home()),
+        compiler: Arc::new(NativeProcess::new(Vec::new(), Vec::new())),
     };
     if args.update {
         update(&trial, &files, console)?;
