@@ -5,6 +5,7 @@
 
 pub mod align;
 pub mod build;
+pub mod plugin;
 pub mod plugin_flags;
 
 use std::path::PathBuf;
@@ -113,6 +114,12 @@ pub enum Command {
     Templates {
         #[command(subcommand)]
         command: align::Templates,
+    },
+    /// Manage plugins: judges, teachers, targets, destinations and template sources
+    #[command(arg_required_else_help = true, subcommand_required = true)]
+    Plugin {
+        #[command(subcommand)]
+        command: plugin::Plugin,
     },
     /// Talk with the trained model, turn by turn (not built yet)
     Repl(NotBuilt),

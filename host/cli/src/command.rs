@@ -10,6 +10,7 @@ mod export;
 mod init;
 mod metrics;
 mod migrate;
+mod plugin;
 mod preference;
 mod prompt;
 mod score;
@@ -48,6 +49,7 @@ pub fn run(cli: Cli, console: &Console) -> Result<ExitCode, Failure> {
         Command::Doctor(args) => doctor::run(args, global, console),
         Command::Metrics { command } => metrics::run(command, global, console),
         Command::Base { command } => base::run(command, global, console),
+        Command::Plugin { command } => plugin::run(command, global, console),
         Command::Repl(_) => Err(unbuilt::command("repl")),
         Command::Preference { command } => preference::run(command, global, console),
         Command::Synth { command } => synth::run(command, global, console),

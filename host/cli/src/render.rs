@@ -4,6 +4,7 @@ pub mod align;
 pub mod base;
 pub mod check;
 pub mod doctor;
+pub mod plugin;
 pub mod show;
 
 /// `1.5 KB`: 1024 steps, one decimal, bytes without.

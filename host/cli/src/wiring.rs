@@ -173,6 +173,17 @@ impl Interrupt {
     }
 }
 
+/// Puts a question on stderr and reads the answer; only `y` and `yes` mean yes. Ctrl-C ends the program.
+///
+/// **Errors** when the answer cannot be read.
+pub fn ask_plainly(question: &str) -> std::io::Result<bool> {
+    eprint!("{question}");
+    std::io::stderr().flush()?;
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line)?;
+    Ok(matches!(line.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
 /// Makes a flag that Ctrl-C raises; a second Ctrl-C ends the program at once.
 pub fn cancel_on_interrupt() -> Result<Cancel, Failure> {
     Ok(Interrupt::install()?.cancel)

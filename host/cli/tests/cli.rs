@@ -22,6 +22,8 @@ mod lab;
 mod metrics;
 #[path = "cli/migrate.rs"]
 mod migrate;
+#[path = "cli/plugin.rs"]
+mod plugin;
 #[path = "cli/room.rs"]
 mod room;
 #[path = "cli/show.rs"]

@@ -125,6 +125,6 @@ mod tests {
         };
         let error = changed.checked_sha256().unwrap_err();
         assert_eq!(error.code(), "plugin::tampered");
-        assert!(error.to_string().contains("ollama"));
+        assert!(error.to_string().contains(changed.name));
     }
 }

@@ -34,6 +34,7 @@ mod target;
 mod teacher;
 mod templates;
 mod terminal;
+pub mod trial;
 
 pub use builtin::{Builtin, builtins};
 pub use cache::{Compile, compile_file};

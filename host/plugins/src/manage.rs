@@ -15,10 +15,12 @@ pub mod inspect;
 pub mod install;
 pub mod list;
 pub mod lockfile;
+pub mod new;
 pub mod pack;
 pub mod remove;
 mod seen;
 pub mod selector;
+pub mod settings;
 pub mod signature;
 #[cfg(test)]
 mod testing;

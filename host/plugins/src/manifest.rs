@@ -373,7 +373,8 @@ pub fn is_name(name: &str) -> bool {
 
 /// Says whether only a plugin inside dlm may have this name.
 pub fn is_reserved(name: &str) -> bool {
-    name == "dlm" || name.len() == 1 || RESERVED.contains(&name)
+    let is_inside = || crate::builtin::builtins().iter().any(|builtin| builtin.name == name);
+    name == "dlm" || name.len() == 1 || RESERVED.contains(&name) || is_inside()
 }
 
 /// Keys that no version so far knows, with the place of those inside a request or a setting.

@@ -22,6 +22,7 @@ fn bare_groups_print_their_help_and_exit_2() {
         &[][..],
         &["metrics"],
         &["base"],
+        &["plugin"],
         &["preference"],
         &["synth"],
         &["templates"],

@@ -123,6 +123,8 @@ pub enum ManageError {
         cause: String,
         hint: Option<String>,
     },
+    #[error("the settings in `{}` are wrong: {cause}", path.display())]
+    Settings { path: PathBuf, cause: String },
     #[error("`{}` is already there", path.display())]
     Exists { path: PathBuf },
     #[error("cancelled")]
@@ -176,6 +178,17 @@ impl ManageError {
         }
     }
 
+    /// The class of `plugins.md` section 6.
+    pub fn class(&self) -> &'static str {
+        match (self.code(), Hints::kind(self)) {
+            ("plugin::import" | "plugin::tampered" | "plugin::signature" | "plugin::denied", _) => "permission",
+            ("plugin::unavailable", _) => "try later",
+            (_, FailureKind::Misuse) => "usage",
+            (_, FailureKind::Interrupted) => "cancelled",
+            (_, FailureKind::Runtime) => "failure",
+        }
+    }
+
     /// The machine-readable code of `plugins.md` section 6.
     pub fn code(&self) -> &'static str {
         match self {
@@ -201,6 +214,7 @@ impl ManageError {
             ManageError::NotGranted { .. } => "plugin::denied",
             ManageError::NotInstalled { .. } => "plugin::unknown",
             ManageError::Pack { .. } => "plugin::pack",
+            ManageError::Settings { .. } => "plugin::settings",
             ManageError::Exists { .. } => "plugin::conflict",
             ManageError::Cancelled => "plugin::cancelled",
             ManageError::Files { .. } => "plugin::files",
@@ -333,6 +347,7 @@ impl Hints for ManageError {
             | ManageError::Manifest { .. }
             | ManageError::Files { .. }
             | ManageError::Fetch { .. }
+            | ManageError::Settings { .. }
             | ManageError::Cancelled => Vec::new(),
         }
     }

@@ -15,6 +15,8 @@ pub struct Removed {
     /// The installed entry, and those that trusted files in place.
     pub entries: Vec<LockEntry>,
     pub folder: Option<PathBuf>,
+    /// Compiled code that was kept for it.
+    pub compiled: Vec<PathBuf>,
 }
 
 /// Removes every entry of this name; files that were trusted in place stay where they are and no longer run.
@@ -41,5 +43,27 @@ pub fn remove(home: &Path, name: &str) -> Result<Removed, ManageError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => return Err(ManageError::files("remove", &folder)(error)),
     };
-    Ok(Removed { entries, folder })
+    let mut compiled = Vec::new();
+    for entry in &entries {
+        compiled.extend(remove_compiled(home, &entry.sha256)?);
+    }
+    Ok(Removed {
+        entries,
+        folder,
+        compiled,
+    })
+}
+
+/// Removes what the code cache holds for these bytes, under every engine.
+fn remove_compiled(home: &Path, sha256: &str) -> Result<Vec<PathBuf>, ManageError> {
+    let engines = fs::read_dir(home.join("cache").join("plugins"));
+    let mut removed = Vec::new();
+    for engine in engines.into_iter().flatten().flatten() {
+        let file = engine.path().join(format!("{sha256}.cwasm"));
+        if file.is_file() {
+            super::install::remove_file(&file)?;
+            removed.push(file);
+        }
+    }
+    Ok(removed)
 }

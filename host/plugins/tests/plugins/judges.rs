@@ -80,7 +80,10 @@ impl Model for FakeModel {
 
     fn rank(&self, requests: &[RankRequest], _: &Cancel) -> Result<Vec<f64>, ModelError> {
         self.ranked.lock().unwrap().push(requests.to_vec());
-        Ok(requests.iter().map(|request| (self.ranks)(&request.completion)).collect())
+        Ok(requests
+            .iter()
+            .map(|request| (self.ranks)(&request.completion))
+            .collect())
     }
 
     fn next(&self, _: &[NextRequest], _: &Cancel) -> Result<Vec<Vec<ModelToken>>, ModelError> {
@@ -162,7 +165,10 @@ fn sway_prefers_what_training_raised() {
     });
     let mut sway = judge(&models, "sway").unwrap();
     let info = sway.info().clone();
-    assert_eq!((info.identity.name.as_str(), info.mode), ("sway:preference_judge", JudgeMode::Pointwise));
+    assert_eq!(
+        (info.identity.name.as_str(), info.mode),
+        ("sway:preference_judge", JudgeMode::Pointwise)
+    );
     assert!((info.suggested_threshold - 0.1).abs() < 1e-12 && info.is_deterministic);
     assert_eq!(info.identity.granted, ["model:current"]);
     let verdicts = sway.score(&[item("q", &["a", "b"]), item("r", &["short"])]).unwrap();
@@ -184,7 +190,10 @@ fn sway_prefers_what_training_raised() {
     };
     let chat = vec![message(ModelRole::System, "Be brief."), message(ModelRole::User, "q")];
     assert_eq!(scored[0][0].prompt, ModelPrompt::Chat(chat));
-    assert_eq!((scored[0][0].weights, scored[0][1].weights), (ModelWeights::Adapter, ModelWeights::Base));
+    assert_eq!(
+        (scored[0][0].weights, scored[0][1].weights),
+        (ModelWeights::Adapter, ModelWeights::Base)
+    );
 }
 
 #[test]
@@ -209,7 +218,10 @@ fn sway_needs_an_adapter_and_no_other_argument() {
         has_adapter: false,
         ..FakeModel::default()
     });
-    let error = judge(&untrained, "sway").unwrap().score(&[item("q", &["a", "b"])]).unwrap_err();
+    let error = judge(&untrained, "sway")
+        .unwrap()
+        .score(&[item("q", &["a", "b"])])
+        .unwrap_err();
     assert_eq!(error.code, "plugin::unavailable");
     assert!(error.to_string().contains("dlm train"), "{error}");
     let error = judge(&untrained, "sway:best").map(|_| ()).unwrap_err();
@@ -247,7 +259,10 @@ fn a_reward_that_is_no_number_is_an_error() {
         ranks: |_| f64::NAN,
         ..FakeModel::default()
     });
-    let error = judge(&models, "hf:org/reward").unwrap().score(&[item("q", &["a", "b"])]).unwrap_err();
+    let error = judge(&models, "hf:org/reward")
+        .unwrap()
+        .score(&[item("q", &["a", "b"])])
+        .unwrap_err();
     assert!(error.to_string().contains("finite"), "{error}");
 }
 
@@ -268,7 +283,11 @@ fn ask_cli(
 #[test]
 fn cli_starts_one_process_a_candidate() {
     let world = World::new();
-    let verdict = ask_cli(&world, |_| finished(0, "{\"score\": 0.5, \"reasoning\": \"fine\"}\n", "noise"), &["a", "b"]);
+    let verdict = ask_cli(
+        &world,
+        |_| finished(0, "{\"score\": 0.5, \"reasoning\": \"fine\"}\n", "noise"),
+        &["a", "b"],
+    );
     let verdict = verdict.unwrap();
     assert_eq!(verdict.scores, [0.5, 0.5]);
     assert_eq!(verdict.reasoning.as_deref(), Some("a: fine | b: fine"));
@@ -299,9 +318,16 @@ fn each_row_of_the_table_has_its_class_and_message() {
     assert_eq!(world.process.ran.lock().unwrap().len(), 2, "tried once more");
     let world = World::new();
     let plugins = plugins(&world, &Arc::default(), &GrantFlags::default());
-    let error = plugins.open_judge("cli:absent").unwrap().score(&[item("q", &["a"])]).unwrap_err();
+    let error = plugins
+        .open_judge("cli:absent")
+        .unwrap()
+        .score(&[item("q", &["a"])])
+        .unwrap_err();
     assert_eq!(error.code, "plugin::unavailable");
-    assert!(error.to_string().contains("`absent` is not available on PATH"), "{error}");
+    assert!(
+        error.to_string().contains("`absent` is not available on PATH"),
+        "{error}"
+    );
     for selector in ["cli", "cli:", "cli:  ", "cli:'open"] {
         let error = plugins.open_judge(selector).map(|_| ()).unwrap_err();
         assert_eq!(error.kind, FailureKind::Misuse, "{selector}: {error}");
@@ -317,12 +343,20 @@ fn a_second_try_that_goes_well_counts() {
         move |_| {
             let mut runs = runs.lock().unwrap();
             *runs += 1;
-            if *runs == 1 { finished(1, "", "busy") } else { finished(0, "{\"score\": 2}", "") }
+            if *runs == 1 {
+                finished(1, "", "busy")
+            } else {
+                finished(0, "{\"score\": 2}", "")
+            }
         },
         &["a"],
     );
     assert_eq!(verdict.unwrap().scores, [2.0]);
-    assert!(world.warnings().iter().any(|text| text.contains("trying once more")), "{:?}", world.warnings());
+    assert!(
+        world.warnings().iter().any(|text| text.contains("trying once more")),
+        "{:?}",
+        world.warnings()
+    );
 }
 
 #[test]
@@ -373,7 +407,14 @@ fn a_slow_command_is_stopped_after_the_typed_time() {
         ..GrantFlags::default()
     };
     let plugins = Plugins::new(facts(), ports, Compile::InMemory, &flags).unwrap();
-    let error = plugins.open_judge("cli:sleep 60").unwrap().score(&[item("q", &["a"])]).unwrap_err();
+    let error = plugins
+        .open_judge("cli:sleep 60")
+        .unwrap()
+        .score(&[item("q", &["a"])])
+        .unwrap_err();
     assert_eq!(error.code, "plugin::timed-out");
-    assert!(error.to_string().contains("`sleep 60` gave no answer within 0.2 s"), "{error}");
+    assert!(
+        error.to_string().contains("`sleep 60` gave no answer within 0.2 s"),
+        "{error}"
+    );
 }

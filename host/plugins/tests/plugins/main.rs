@@ -3,12 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod adapters;
-mod judges;
-mod sources;
-mod teachers;
 mod fakes;
 mod go_template;
+mod judges;
 mod real;
 mod refusals;
 mod smoke;
+mod sources;
 mod targets;
+mod teachers;

@@ -35,8 +35,15 @@ impl Web {
 impl GuestHttp for Web {
     fn send(&self, request: &GuestRequest, rules: &[HttpRule], _: &Cancel) -> Result<GuestResponse, GuestHttpError> {
         let url = ParsedUrl::parse(&request.url).unwrap();
-        assert!(rules.iter().any(|rule| rule.covers(&url)), "{} is not granted", request.url);
-        self.asked.lock().unwrap().push(format!("{:?} {}", request.method, request.url));
+        assert!(
+            rules.iter().any(|rule| rule.covers(&url)),
+            "{} is not granted",
+            request.url
+        );
+        self.asked
+            .lock()
+            .unwrap()
+            .push(format!("{:?} {}", request.method, request.url));
         let mut files = self.files.lock().unwrap();
         let (status, body) = match request.method {
             GuestMethod::Put => {
@@ -47,7 +54,9 @@ impl GuestHttp for Web {
                 files.insert(request.url.clone(), bytes);
                 (201, Vec::new())
             }
-            _ => files.get(&request.url).map_or((404, Vec::new()), |bytes| (200, bytes.clone())),
+            _ => files
+                .get(&request.url)
+                .map_or((404, Vec::new()), |bytes| (200, bytes.clone())),
         };
         Ok(GuestResponse {
             status,
@@ -94,9 +103,15 @@ fn the_gallery_lists_finds_and_hands_over() {
             "writing-partner"
         ]
     );
-    assert_eq!((listed[1].recommended_base.as_str(), listed[1].expected_steps), ("qwen2.5-coder-1.5b", Some(800)));
+    assert_eq!(
+        (listed[1].recommended_base.as_str(), listed[1].expected_steps),
+        ("qwen2.5-coder-1.5b", Some(800))
+    );
     let found = gallery.list(Some("Regex TUTOR")).unwrap();
-    assert_eq!(found.iter().map(|meta| meta.name.as_str()).collect::<Vec<_>>(), ["regex-buddy"]);
+    assert_eq!(
+        found.iter().map(|meta| meta.name.as_str()).collect::<Vec<_>>(),
+        ["regex-buddy"]
+    );
     let bundle = gallery.fetch("regex-buddy").unwrap();
     assert!(bundle.document.starts_with("---\ndlm_id: ") && bundle.files.is_empty());
     assert_eq!(bundle.meta.revision, sha256(bundle.document.as_bytes()));
@@ -104,8 +119,10 @@ fn the_gallery_lists_finds_and_hands_over() {
     assert!(open(&world, &web, "bundled", "elsewhere").is_err());
 }
 
-const DOCUMENT: &str = "---\ndlm_id: 01KAZ0GATTERY0000000000001\ndlm_version: 15\nbase_model: smollm2-135m\n---\n\nText.\n";
-const META: &str = "name: tone\ntitle: Tone\nsummary: How we write.\nrecommended_base: smollm2-135m\ndomain_tags: [a, b]\n";
+const DOCUMENT: &str =
+    "---\ndlm_id: 01KAZ0GATTERY0000000000001\ndlm_version: 15\nbase_model: smollm2-135m\n---\n\nText.\n";
+const META: &str =
+    "name: tone\ntitle: Tone\nsummary: How we write.\nrecommended_base: smollm2-135m\ndomain_tags: [a, b]\n";
 
 #[test]
 fn a_folder_is_a_source() {
@@ -122,12 +139,20 @@ fn a_folder_is_a_source() {
     write("broken.meta.yaml", &META.replace("tone", "other"));
     write("lonely.dlm", DOCUMENT);
     write("mismatch.dlm", DOCUMENT);
-    write("mismatch.meta.yaml", &META.replace("name: tone", "name: mismatch").replace("smollm2-135m", "other"));
+    write(
+        "mismatch.meta.yaml",
+        &META
+            .replace("name: tone", "name: mismatch")
+            .replace("smollm2-135m", "other"),
+    );
     let location = folder.display().to_string();
     let mut source = open(&world, &web, "dir", &location).unwrap();
     let listed = source.list(None).unwrap();
     assert_eq!(listed.len(), 1, "{listed:?}");
-    assert_eq!((listed[0].name.as_str(), listed[0].tags.as_slice()), ("tone", &["a".to_owned(), "b".to_owned()][..]));
+    assert_eq!(
+        (listed[0].name.as_str(), listed[0].tags.as_slice()),
+        ("tone", &["a".to_owned(), "b".to_owned()][..])
+    );
     let warnings = world.warnings().join("\n");
     for part in ["`broken`", "`lonely.meta.yaml`", "recommends `other`"] {
         assert!(warnings.contains(part), "{part}: {warnings}");
@@ -167,12 +192,18 @@ fn an_index_is_held_to_its_digests() {
     let mut source = open(&world, &web, "https", "https://example.com/t/index.json").unwrap();
     let error = source.fetch("tone").unwrap_err();
     assert_eq!(error.code, "plugin::corrupt");
-    assert!(error.to_string().contains("tone.dlm") && error.to_string().contains("sha256"), "{error}");
+    assert!(
+        error.to_string().contains("tone.dlm") && error.to_string().contains("sha256"),
+        "{error}"
+    );
     for location in ["", "http://example.com/index.json", "https://example.com/"] {
         assert!(open(&world, &web, "https", location).is_err(), "{location}");
     }
     let empty = Web::holding(&[]);
-    let error = open(&world, &empty, "https", "https://example.com/t/index.json").unwrap().list(None).unwrap_err();
+    let error = open(&world, &empty, "https", "https://example.com/t/index.json")
+        .unwrap()
+        .list(None)
+        .unwrap_err();
     assert_eq!(error.code, "plugin::not-found");
 }
 
@@ -203,7 +234,9 @@ const PLACE: &str = "https://example.com/packs";
 const FILE: &str = "https://example.com/packs/tone.dlm.pack";
 
 fn push(world: &World, web: &Arc<Web>, options: &PushOptions) -> Result<PushReceipt, PluginFailure> {
-    plugins(world, web).open_destination("put", PLACE)?.push(&pack(world, true), options)
+    plugins(world, web)
+        .open_destination("put", PLACE)?
+        .push(&pack(world, true), options)
 }
 
 #[test]
@@ -228,7 +261,10 @@ fn a_pack_is_put_with_its_signature_and_its_sum_last() {
         ]
     );
     let files = web.files.lock().unwrap();
-    assert_eq!((files[FILE].as_slice(), files[&format!("{FILE}.minisig")].as_slice()), (&b"pack"[..], &b"signed"[..]));
+    assert_eq!(
+        (files[FILE].as_slice(), files[&format!("{FILE}.minisig")].as_slice()),
+        (&b"pack"[..], &b"signed"[..])
+    );
     let sum = String::from_utf8(files[&format!("{FILE}.sha256")].clone()).unwrap();
     assert_eq!(sum, format!("{}  tone.dlm.pack\n", sha256(b"pack")));
 }

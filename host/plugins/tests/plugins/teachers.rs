@@ -127,14 +127,30 @@ fn openai_is_asked_as_its_protocol_wants() {
     let lesson = lesson(vec![answer(200, &[], &chat(&json!("four")))]);
     let mut teacher = lesson.teacher("openai:gpt-x").unwrap();
     let info = teacher.info().clone();
-    assert_eq!((info.identity.name.as_str(), info.concurrency_max, info.supports_seed), ("openai:gpt-x", 8, true));
+    assert_eq!(
+        (info.identity.name.as_str(), info.concurrency_max, info.supports_seed),
+        ("openai:gpt-x", 8, true)
+    );
     let done = teacher.complete(&request()).unwrap();
     assert_eq!((done.text.as_str(), done.is_truncated), ("four", false));
-    assert_eq!((done.usage.prompt_tokens, done.usage.completion_tokens, done.usage.requests), (9, 3, 1));
+    assert_eq!(
+        (
+            done.usage.prompt_tokens,
+            done.usage.completion_tokens,
+            done.usage.requests
+        ),
+        (9, 3, 1)
+    );
     let asked = &lesson.server.asked.lock().unwrap()[0];
-    assert_eq!((asked.method, asked.url.as_str()), (GuestMethod::Post, "https://api.openai.com/v1/chat/completions"));
+    assert_eq!(
+        (asked.method, asked.url.as_str()),
+        (GuestMethod::Post, "https://api.openai.com/v1/chat/completions")
+    );
     let header = &asked.secret_headers[0];
-    assert_eq!((header.name.as_str(), header.value.as_str()), ("authorization", "Bearer value of OPENAI_API_KEY"));
+    assert_eq!(
+        (header.name.as_str(), header.value.as_str()),
+        ("authorization", "Bearer value of OPENAI_API_KEY")
+    );
     drop(asked);
     let expected = json!({"model": "gpt-x", "max_tokens": 64, "temperature": 0.7, "top_p": 0.9, "seed": 15, "messages": [
         {"role": "system", "content": "Be brief."}, {"role": "user", "content": "2+2?"}]});
@@ -143,7 +159,8 @@ fn openai_is_asked_as_its_protocol_wants() {
 
 #[test]
 fn what_a_reasoning_model_refuses_is_left_out_from_then_on() {
-    let refusal = |param: &str| json!({"error": {"message": format!("Unsupported parameter: '{param}'"), "param": param}});
+    let refusal =
+        |param: &str| json!({"error": {"message": format!("Unsupported parameter: '{param}'"), "param": param}});
     let lesson = lesson(vec![
         answer(400, &[], &refusal("max_tokens")),
         answer(400, &[], &refusal("temperature")),
@@ -155,7 +172,10 @@ fn what_a_reasoning_model_refuses_is_left_out_from_then_on() {
     assert_eq!(teacher.complete(&request()).unwrap().usage.requests, 1);
     let last = lesson.bodies().pop().unwrap();
     assert_eq!(last["max_completion_tokens"], 64);
-    assert!(last.get("max_tokens").is_none() && last.get("temperature").is_none(), "{last}");
+    assert!(
+        last.get("max_tokens").is_none() && last.get("temperature").is_none(),
+        "{last}"
+    );
 }
 
 #[test]
@@ -167,7 +187,11 @@ fn anthropic_is_asked_as_its_protocol_wants() {
     assert_eq!((done.text.as_str(), done.is_truncated), ("a\nb", true));
     let asked = lesson.server.asked.lock().unwrap();
     assert_eq!(asked[0].url, "https://api.anthropic.com/v1/messages");
-    assert!(asked[0].headers.contains(&("anthropic-version".to_owned(), "2023-06-01".to_owned())));
+    assert!(
+        asked[0]
+            .headers
+            .contains(&("anthropic-version".to_owned(), "2023-06-01".to_owned()))
+    );
     assert_eq!(asked[0].secret_headers[0].name, "x-api-key");
     assert_eq!(asked[0].secret_headers[0].value, "value of ANTHROPIC_API_KEY");
     drop(asked);
@@ -184,13 +208,22 @@ fn vllm_server_takes_the_model_that_is_served() {
         (answer(404, &[], &json!("not found")), "dlm-synth"),
     ] {
         let parts = json!([{"type": "text", "text": " four "}, {"text": "five"}]);
-        let lesson = lesson(vec![list, answer(200, &[], &chat(&parts)), answer(200, &[], &chat(&json!("six")))]);
-        let mut teacher = lesson.teacher("vllm-server:http://10.0.0.5:8000/v1/chat/completions").unwrap();
+        let lesson = lesson(vec![
+            list,
+            answer(200, &[], &chat(&parts)),
+            answer(200, &[], &chat(&json!("six"))),
+        ]);
+        let mut teacher = lesson
+            .teacher("vllm-server:http://10.0.0.5:8000/v1/chat/completions")
+            .unwrap();
         assert_eq!(teacher.info().identity.name, "vllm-server:http://10.0.0.5:8000");
         assert_eq!(teacher.complete(&request()).unwrap().text, "four\nfive");
         assert_eq!(teacher.complete(&request()).unwrap().text, "six");
         let bodies = lesson.bodies();
-        assert_eq!((bodies.len(), &bodies[1]["model"], &bodies[2]["model"]), (3, &json!(model), &json!(model)));
+        assert_eq!(
+            (bodies.len(), &bodies[1]["model"], &bodies[2]["model"]),
+            (3, &json!(model), &json!(model))
+        );
         let asked = lesson.server.asked.lock().unwrap();
         assert_eq!(asked[0].url, "http://10.0.0.5:8000/v1/models");
         assert_eq!(asked[1].url, "http://10.0.0.5:8000/v1/chat/completions");
@@ -200,10 +233,14 @@ fn vllm_server_takes_the_model_that_is_served() {
 
 #[test]
 fn a_key_for_a_server_of_ones_own_is_sent_to_it_alone() {
-    let lesson = Lesson::new(&["VLLM_API_KEY"], &GrantFlags::default(), vec![
-        answer(200, &[], &json!({"data": [{"id": "served"}]})),
-        answer(200, &[], &chat(&json!("four"))),
-    ]);
+    let lesson = Lesson::new(
+        &["VLLM_API_KEY"],
+        &GrantFlags::default(),
+        vec![
+            answer(200, &[], &json!({"data": [{"id": "served"}]})),
+            answer(200, &[], &chat(&json!("four"))),
+        ],
+    );
     lesson.ask("vllm-server:http://10.0.0.5:8000").unwrap();
     for asked in lesson.server.asked.lock().unwrap().iter() {
         assert_eq!(asked.secret_headers[0].value, "Bearer value of VLLM_API_KEY");
@@ -220,14 +257,34 @@ fn each_refusal_has_its_class() {
         assert_eq!(error.after_ms(), after_ms);
     }
     let said = |text: &str| json!({"error": {"message": text}});
-    fails(answer(429, &[("Retry-After", "7")], &said("slow down")), "plugin::rate-limited", "slow down", Some(7_000));
-    fails(answer(429, &[], &said("slow down")), "plugin::rate-limited", "slow down", None);
-    fails(answer(503, &[("retry-after", "2")], &json!("")), "plugin::rate-limited", "503", Some(2_000));
+    fails(
+        answer(429, &[("Retry-After", "7")], &said("slow down")),
+        "plugin::rate-limited",
+        "slow down",
+        Some(7_000),
+    );
+    fails(
+        answer(429, &[], &said("slow down")),
+        "plugin::rate-limited",
+        "slow down",
+        None,
+    );
+    fails(
+        answer(503, &[("retry-after", "2")], &json!("")),
+        "plugin::rate-limited",
+        "503",
+        Some(2_000),
+    );
     for status in [408, 409, 425, 500, 502] {
         fails(answer(status, &[], &said("oops")), "plugin::unavailable", "oops", None);
     }
     for status in [400, 401, 403, 404] {
-        fails(answer(status, &[], &said("no such model")), "plugin::rejected", "no such model", None);
+        fails(
+            answer(status, &[], &said("no such model")),
+            "plugin::rejected",
+            "no such model",
+            None,
+        );
     }
     fails(answer(200, &[], &json!("<html>")), "plugin::corrupt", "not JSON", None);
     fails(answer(200, &[], &json!({})), "plugin::corrupt", "`choices[0]`", None);
@@ -241,11 +298,17 @@ fn each_refusal_has_its_class() {
 
 #[test]
 fn a_missing_key_names_teacher_and_secret() {
-    for (selector, key) in [("openai:gpt-x", "OPENAI_API_KEY"), ("anthropic:claude-x", "ANTHROPIC_API_KEY")] {
+    for (selector, key) in [
+        ("openai:gpt-x", "OPENAI_API_KEY"),
+        ("anthropic:claude-x", "ANTHROPIC_API_KEY"),
+    ] {
         let lesson = Lesson::new(&[], &GrantFlags::default(), Vec::new());
         let error = lesson.teacher(selector).map(|_| ()).unwrap_err();
         assert_eq!(error.code, "plugin::unavailable");
-        assert!(error.to_string().contains(selector) && error.to_string().contains(key), "{error}");
+        assert!(
+            error.to_string().contains(selector) && error.to_string().contains(key),
+            "{error}"
+        );
     }
 }
 
@@ -256,7 +319,9 @@ fn another_address_needs_another_grant() {
         options: vec!["openai.base-url=https://proxy.example/v1/".to_owned()],
         ..GrantFlags::default()
     };
-    let refused = Lesson::new(ALL_KEYS, &flags, answers()).ask("openai:gpt-x").unwrap_err();
+    let refused = Lesson::new(ALL_KEYS, &flags, answers())
+        .ask("openai:gpt-x")
+        .unwrap_err();
     assert_eq!(refused.code, "plugin::denied", "{refused}");
     flags.granted = vec![
         "openai=http:https://proxy.example/v1".to_owned(),
@@ -264,7 +329,10 @@ fn another_address_needs_another_grant() {
     ];
     let lesson = Lesson::new(ALL_KEYS, &flags, answers());
     assert_eq!(lesson.ask("openai:gpt-x").unwrap().text, "four");
-    assert_eq!(lesson.server.asked.lock().unwrap()[0].url, "https://proxy.example/v1/chat/completions");
+    assert_eq!(
+        lesson.server.asked.lock().unwrap()[0].url,
+        "https://proxy.example/v1/chat/completions"
+    );
 }
 
 #[test]
@@ -291,7 +359,9 @@ fn local(model: FakeModel, selector: &str) -> (Arc<FakeModels>, Result<TeacherCo
         named: Mutex::default(),
     });
     let plugins = plugins(&World::new(), &models, &GrantFlags::default());
-    let answered = plugins.open_teacher(selector).and_then(|mut teacher| teacher.complete(&request()));
+    let answered = plugins
+        .open_teacher(selector)
+        .and_then(|mut teacher| teacher.complete(&request()));
     (models, answered)
 }
 
@@ -306,15 +376,28 @@ fn local_teachers_have_real_turns_and_their_seed() {
         let (models, answered) = local(FakeModel::default(), selector);
         let done = answered.unwrap();
         assert_eq!((done.text.as_str(), done.is_truncated), ("An answer.", true));
-        assert_eq!((done.usage.prompt_tokens, done.usage.completion_tokens, done.usage.requests), (11, 4, 1));
+        assert_eq!(
+            (
+                done.usage.prompt_tokens,
+                done.usage.completion_tokens,
+                done.usage.requests
+            ),
+            (11, 4, 1)
+        );
         assert_eq!(*models.named.lock().unwrap(), named);
         let generated = models.model.generated.lock().unwrap();
         let message = |role, content: &str| ModelMessage {
             role,
             content: content.to_owned(),
         };
-        let chat = vec![message(ModelRole::System, "Be brief."), message(ModelRole::User, "2+2?")];
-        assert_eq!((&generated[0].prompt, generated[0].weights), (&ModelPrompt::Chat(chat), weights));
+        let chat = vec![
+            message(ModelRole::System, "Be brief."),
+            message(ModelRole::User, "2+2?"),
+        ];
+        assert_eq!(
+            (&generated[0].prompt, generated[0].weights),
+            (&ModelPrompt::Chat(chat), weights)
+        );
         let sampling = &generated[0].sampling;
         assert_eq!((sampling.new_tokens_max, sampling.seed), (64, Some(15)));
         assert!((sampling.temperature - 0.7).abs() < 1e-6);

@@ -1,0 +1,181 @@
+//! `dlm plugin …`: plugins as files. Only `test` runs one.
+
+mod install;
+mod pack;
+mod test;
+mod trust;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use dlm_core::Hints;
+use dlm_core::stamp::Stamp;
+use dlm_flow::{Clock, Failure};
+use dlm_plugins::manage::discover::{Finder, Places};
+use dlm_plugins::manage::error::ManageError;
+use dlm_plugins::manage::inspect::{inspect, wit};
+use dlm_plugins::manage::list::list;
+use dlm_plugins::manage::remove::remove;
+use dlm_plugins::manage::settings::{Settings, forget};
+use dlm_plugins::manage::verify::verify;
+use serde_json::json;
+
+use crate::args::Global;
+use crate::args::plugin::{Inspect, List, Plugin, Remove, Verify};
+use crate::console::Console;
+use crate::render;
+use crate::wiring;
+
+/// The plugin API of this dlm, which `--outdated-api` compares with.
+const API: (u64, u64) = (1, 0);
+
+/// What every command here needs.
+pub(crate) struct Setting {
+    pub finder: Finder,
+    pub settings: Settings,
+    /// UTC, as the lock writes it.
+    pub now: String,
+}
+
+impl Setting {
+    fn new(global: &Global) -> Result<Setting, Failure> {
+        let mut places = wiring::plugins::places(&wiring::home(global)?, None);
+        // No document is named: the project is the current folder.
+        places.project = Some(PathBuf::from("."));
+        let settings = Settings::read(&places.home, None)?;
+        places.is_always_hashed = settings.is_always_hashed;
+        let unix_ms = wiring::SystemClock::start().unix_ms();
+        Ok(Setting {
+            finder: Finder::new(places),
+            settings,
+            now: Stamp::from_unix_ms(i64::try_from(unix_ms).unwrap_or(i64::MAX)).zoned(),
+        })
+    }
+
+    pub fn places(&self) -> &Places {
+        self.finder.places()
+    }
+
+    pub fn home(&self) -> &Path {
+        &self.places().home
+    }
+}
+
+/// Manages plugins.
+pub fn run(command: &Plugin, global: &Global, console: &Console) -> Result<ExitCode, Failure> {
+    let setting = Setting::new(global)?;
+    let done = match command {
+        Plugin::List(args) => run_list(args, &setting, console),
+        Plugin::Install(args) => install::run(args, &setting, console),
+        Plugin::Remove(args) => run_remove(args, &setting, console),
+        Plugin::Inspect(args) => run_inspect(args, &setting, console),
+        Plugin::Pack(args) => pack::run(args, &setting, console),
+        Plugin::Trust(args) => trust::run(args, &setting, console),
+        Plugin::Verify(args) => run_verify(args, &setting, console),
+        Plugin::New(args) => pack::run_new(args, console),
+        Plugin::Test(args) => test::run(args, &setting, console),
+    };
+    match done {
+        Ok(code) => Ok(code),
+        Err(error) if command.is_json() => {
+            console.json(&failure_json(&error));
+            Ok(ExitCode::from(Hints::kind(&error).exit_code()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The failure as data, in the shape of `plugins.md` section 6.
+fn failure_json(error: &ManageError) -> serde_json::Value {
+    let hints = error.hints();
+    json!({ "error": {
+        "code": error.code(),
+        "class": error.class(),
+        "message": error.to_string(),
+        "hint": hints.first(),
+        "hints": hints,
+    }})
+}
+
+fn run_list(args: &List, setting: &Setting, console: &Console) -> Result<ExitCode, ManageError> {
+    let mut rows = list(&setting.finder)?;
+    if let Some(kind) = args.kind {
+        rows.retain(|row| row.kinds.contains(&kind.kind()));
+    }
+    if args.outdated_api {
+        rows.retain(|row| row.api.as_deref().is_some_and(is_outdated));
+    }
+    match args.json {
+        true => console.json(&json!({ "api": format!("{}.{}", API.0, API.1), "plugins": rows })),
+        false => console.result(&render::plugin::list(&rows)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn is_outdated(api: &str) -> bool {
+    let mut parts = api.split('.').map(|part| part.parse::<u64>().unwrap_or_default());
+    let own = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    own < API
+}
+
+fn run_inspect(args: &Inspect, setting: &Setting, console: &Console) -> Result<ExitCode, ManageError> {
+    let (seen, bytes) = inspect(&setting.finder, &args.plugin)?;
+    if args.wit {
+        let text = wit(Path::new(&args.plugin), &bytes)?;
+        match args.json {
+            true => console.json(&json!({ "wit": text })),
+            false => console.result(&text),
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    match (args.json, args.imports, args.audit) {
+        (true, true, _) => console.json(&json!({ "imports": seen.imports, "wasi": seen.wasi })),
+        (true, _, true) => console.json(&json!({ "risks": seen.risks })),
+        (true, ..) => console.json(&seen),
+        (false, true, _) => console.result(&render::plugin::imports(&seen)),
+        (false, _, true) => console.result(&render::plugin::audit(&seen)),
+        (false, ..) => console.result(&render::plugin::inspection(&seen)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_remove(args: &Remove, setting: &Setting, console: &Console) -> Result<ExitCode, ManageError> {
+    // The settings first: a file that cannot be edited is told before anything is gone.
+    let has_forgotten = !args.keep_config && forget(setting.home(), &args.name)?;
+    let removed = remove(setting.home(), &args.name)?;
+    for entry in &removed.entries {
+        console.info(&format!("plugin: removed {} {}", entry.name, entry.version));
+        if let Some(path) = &entry.path {
+            console.info(&format!(
+                "  {} is no longer trusted; the file stays",
+                dlm_plugins::inert(&path.display().to_string())
+            ));
+        }
+        for grant in &entry.grants {
+            console.info(&format!(
+                "  no longer granted: {}",
+                dlm_plugins::inert(&grant.capability)
+            ));
+        }
+    }
+    if !removed.compiled.is_empty() {
+        console.info(&format!("  compiled code: {} removed", removed.compiled.len()));
+    }
+    if has_forgotten {
+        console.info("  its settings in config.toml are gone");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_verify(args: &Verify, setting: &Setting, console: &Console) -> Result<ExitCode, ManageError> {
+    let verified = verify(setting.home())?;
+    let bad = verified.iter().filter(|one| one.problem.is_some()).count();
+    match args.json {
+        true => console.json(&json!({ "plugins": verified })),
+        false => console.result(&render::plugin::verified(&verified)),
+    }
+    Ok(match bad {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::from(1),
+    })
+}

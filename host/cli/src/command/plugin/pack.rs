@@ -1,0 +1,113 @@
+//! `dlm plugin pack` and `dlm plugin new`: what an author types.
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use dlm_plugins::manage::error::ManageError;
+use dlm_plugins::manage::new::{self, Language, NewOptions};
+use dlm_plugins::manage::pack::{PackOptions, Packed, pack, sign_command, write};
+use dlm_plugins::manage::settings::signing_key;
+use dlm_plugins::manage::signature::signature_path;
+
+use super::Setting;
+use crate::args::plugin::{self as args, New, Pack};
+use crate::console::Console;
+use crate::render;
+
+/// Packs a plugin.
+pub(super) fn run(args: &Pack, setting: &Setting, console: &Console) -> Result<ExitCode, ManageError> {
+    let packed = pack(&PackOptions {
+        folder: args.dir.clone(),
+        wasm: args.wasm.clone(),
+        out: args.out.clone(),
+    })?;
+    write(&packed)?;
+    for remark in &packed.remarks {
+        console.warning(remark);
+    }
+    console.info(&render::plugin::packed(&packed));
+    if args.sign {
+        let path = sign(&packed, signing_key(setting.home()))?;
+        console.info(&format!("plugin: signed {}", path.display()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lets minisign sign: it asks for the passphrase itself, on the terminal.
+fn sign(packed: &Packed, key: PathBuf) -> Result<PathBuf, ManageError> {
+    let failed = |cause: String, hint: String| ManageError::Signature {
+        subject: format!("`{}`", packed.path.display()),
+        cause,
+        hint: Some(hint),
+    };
+    if !key.is_file() {
+        return Err(failed(
+            format!("cannot be signed: there is no key `{}`", key.display()),
+            format!("make one: minisign -G -s '{0}' -p '{0}.pub'", key.display()),
+        ));
+    }
+    let words = sign_command(packed, &key);
+    let line: Vec<String> = words.iter().map(|word| quoted(&word.to_string_lossy())).collect();
+    let by_hand = format!("sign it by hand: {}", line.join(" "));
+    let (program, arguments) = words.split_first().expect("a command begins with its program");
+    let status = Command::new(program).args(arguments).status().map_err(|error| {
+        failed(
+            format!("cannot be signed: minisign does not start: {error}"),
+            format!("install minisign, then {by_hand}"),
+        )
+    })?;
+    match status.success() {
+        true => Ok(signature_path(&packed.path)),
+        false => Err(failed(format!("was not signed: minisign ended with {status}"), by_hand)),
+    }
+}
+
+fn quoted(word: &str) -> String {
+    let is_plain = word
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte));
+    match is_plain {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
+/// Starts a plugin's project.
+pub(super) fn run_new(args: &New, console: &Console) -> Result<ExitCode, ManageError> {
+    let folder = args.dir.clone().unwrap_or_else(|| PathBuf::from(&args.name));
+    let files = new::write(&NewOptions {
+        kind: args.kind.kind(),
+        name: args.name.clone(),
+        language: match args.lang {
+            args::Language::Rust => Language::Rust,
+            args::Language::Python => Language::Python,
+            args::Language::Js => Language::Js,
+            args::Language::C => Language::C,
+        },
+        folder: folder.clone(),
+        has_rust_target: has_rust_target(),
+    })?;
+    for file in files {
+        console.detail(&format!("plugin: wrote {}", file.display()));
+    }
+    console.info(&format!(
+        "plugin: a {} called {} is in {}",
+        args.kind.kind(),
+        args.name,
+        folder.display()
+    ));
+    console.info(&format!("next: cd {}", quoted(&folder.to_string_lossy())));
+    console.info("      read README.md, build, then: dlm plugin pack");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says whether the author's Rust has the standard library of plugins; without any Rust, the usual form is written.
+fn has_rust_target() -> bool {
+    let asked = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", "wasm32-unknown-unknown"])
+        .output();
+    match asked {
+        Ok(answer) => std::path::Path::new(String::from_utf8_lossy(&answer.stdout).trim()).is_dir(),
+        Err(_) => true,
+    }
+}

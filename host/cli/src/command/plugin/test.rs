@@ -1,0 +1,260 @@
+//! `dlm plugin test`: the cases of a plugin, and the checks that need none, through the real host.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use dlm_plugins::manage::error::ManageError;
+use dlm_plugins::manage::inspect::is_file_name;
+use dlm_plugins::manage::pack::{PackOptions, author, pack, write};
+use dlm_plugins::manage::selector::Selector;
+use dlm_plugins::trial::{Bench, CaseFile, CaseReport, Standing, Trial};
+use dlm_plugins::{NativeProcess, inert};
+use serde_json::json;
+
+use super::Setting;
+use crate::args::plugin::Test;
+use crate::console::Console;
+use crate::{render, wiring};
+
+/// Largest case file.
+const CASE_BYTES_MAX: u64 = 16 << 20;
+/// Instances and calls that `--bench` measures.
+const ROUNDS: usize = 101;
+/// How often `--watch` looks at the files.
+const LOOK: Duration = Duration::from_millis(300);
+/// Folders that a build writes into.
+const BUILT: [&str; 4] = ["target", "build", "node_modules", "__pycache__"];
+
+/// Tests a plugin, once or at every change.
+pub(super) fn run(args: &Test, setting: &Setting, console: &Console) -> Result<ExitCode, ManageError> {
+    if !args.watch {
+        return once(args, setting, console);
+    }
+    let folder = project(args, setting)?;
+    let mut before = None;
+    loop {
+        if before.as_ref() == Some(&stamps(&folder)) {
+            std::thread::sleep(LOOK);
+            continue;
+        }
+        // Whatever goes wrong is told, and the next change is waited for.
+        if let Err(error) = build(&folder, console).and_then(|()| once(args, setting, console)) {
+            console.failure(&error.into());
+        }
+        // What the build and --update wrote is no change of the author's.
+        before = Some(stamps(&folder));
+        console.info("plugin: watching for changes; Ctrl-C ends it");
+    }
+}
+
+fn once(args: &Test, setting: &Setting, console: &Console) -> Result<ExitCode, ManageError> {
+    let scratch = Scratch::new()?;
+    let typed = match is_file_name(&args.plugin) {
+        // A path selector begins with its folder.
+        true => absolute(&setting.finder.resolve(&args.plugin))?.display().to_string(),
+        false => args.plugin.clone(),
+    };
+    let plugin = setting.finder.find(&Selector::parse(&typed)?, None)?;
+    let files = cases(args, plugin.path.as_deref())?;
+    let trial = Trial {
+        plugin,
+        places: setting.places().clone(),
+        scratch: scratch.0.clone(),
+        host_version: env!("CARGO_PKG_VERSION").to_owned(),
+        compile: wiring::plugins::compile(setting.home()),
+        compiler: Arc::new(NativeProcess::new(Vec::new(), Vec::new())),
+    };
+    if args.update {
+        update(&trial, &files, console)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let read: Vec<CaseFile> = files.iter().map(|(_, file)| file.clone()).collect();
+    let reports: Vec<CaseReport> = read.iter().map(|file| trial.run(file)).collect();
+    let standing: Vec<Standing> = trial.standing(&read);
+    let mut benches: Vec<Result<Bench, String>> = Vec::new();
+    if args.bench {
+        benches = read.iter().map(|file| trial.bench(file, ROUNDS)).collect();
+    }
+    let is_passed = reports.iter().all(CaseReport::is_passed) && standing.iter().all(|check| check.problem.is_none());
+    match args.json {
+        true => console.json(&json!({
+            "plugin": trial.plugin.manifest.name,
+            "version": trial.plugin.manifest.version,
+            "passed": is_passed,
+            "cases": reports,
+            "standing": standing,
+            "bench": benches.iter().filter_map(|bench| bench.as_ref().ok()).collect::<Vec<_>>(),
+        })),
+        false => console.result(&render::plugin::trial(
+            &trial.plugin.manifest,
+            &reports,
+            &standing,
+            &benches,
+        )),
+    }
+    Ok(match is_passed {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(1),
+    })
+}
+
+fn update(trial: &Trial, files: &[(PathBuf, CaseFile)], console: &Console) -> Result<(), ManageError> {
+    for (path, file) in files {
+        let text = trial.updated(file).map_err(|cause| ManageError::Pack {
+            path: path.clone(),
+            cause: format!("it has no answer yet: {cause}"),
+            hint: None,
+        })?;
+        if text == file.text {
+            continue;
+        }
+        std::fs::write(path, text).map_err(|source| ManageError::Files {
+            action: "write",
+            path: path.clone(),
+            source,
+        })?;
+        console.info(&format!("plugin: wrote what was found into {}", path.display()));
+    }
+    Ok(())
+}
+
+/// The case files: those that were named, else `cases/` beside the plugin's file.
+fn cases(args: &Test, plugin: Option<&Path>) -> Result<Vec<(PathBuf, CaseFile)>, ManageError> {
+    let mut paths = args.cases.clone();
+    if paths.is_empty() {
+        let folder = plugin.and_then(Path::parent).map(|folder| folder.join("cases"));
+        let entries = folder.and_then(|folder| std::fs::read_dir(folder).ok());
+        paths = entries
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .collect();
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+        paths.sort();
+    }
+    let read = |path: PathBuf| {
+        let failed = |source| ManageError::Files {
+            action: "read",
+            path: path.clone(),
+            source,
+        };
+        let bytes = std::fs::metadata(&path).map_err(failed)?.len();
+        if bytes > CASE_BYTES_MAX {
+            return Err(failed(std::io::Error::other("it is larger than 16 MiB")));
+        }
+        let text = std::fs::read_to_string(&path).map_err(failed)?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Ok((
+            path,
+            CaseFile {
+                name: inert(&name),
+                text,
+            },
+        ))
+    };
+    paths.into_iter().map(read).collect()
+}
+
+/// The folder of the sources, for `--watch`.
+fn project(args: &Test, setting: &Setting) -> Result<PathBuf, ManageError> {
+    let file = setting.finder.resolve(&args.plugin);
+    let folder = file.parent().map(Path::to_owned).unwrap_or_default();
+    let folder = if folder.as_os_str().is_empty() {
+        PathBuf::from(".")
+    } else {
+        folder
+    };
+    author(&folder)?;
+    Ok(folder)
+}
+
+/// Builds and packs, as `plugin.toml` says.
+fn build(folder: &Path, console: &Console) -> Result<(), ManageError> {
+    let command = author(folder)?.build_command;
+    if let Some(command) = command {
+        console.info(&format!("plugin: {}", inert(&command)));
+        let shell = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
+        let status = Command::new(shell.0)
+            .args([shell.1, &command])
+            .current_dir(folder)
+            .status();
+        let status = status.map_err(|source| ManageError::Files {
+            action: "run the build in",
+            path: folder.to_owned(),
+            source,
+        })?;
+        if !status.success() {
+            return Err(ManageError::Pack {
+                path: folder.to_owned(),
+                cause: format!("its build ended with {status}"),
+                hint: None,
+            });
+        }
+    }
+    let packed = pack(&PackOptions {
+        folder: folder.to_owned(),
+        ..PackOptions::default()
+    })?;
+    packed.remarks.iter().for_each(|remark| console.warning(remark));
+    write(&packed)
+}
+
+/// When each file of the project was changed, without what a build writes.
+fn stamps(folder: &Path) -> BTreeMap<PathBuf, SystemTime> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            let is_built = BUILT.iter().any(|built| name == *built) || name.to_string_lossy().starts_with('.');
+            let Ok(kind) = entry.file_type() else { continue };
+            if kind.is_dir() && !is_built {
+                open.push(path);
+            } else if kind.is_file() && path.extension().is_none_or(|extension| extension != "wasm") {
+                let changed = entry.metadata().and_then(|found| found.modified());
+                found.insert(path, changed.unwrap_or(SystemTime::UNIX_EPOCH));
+            }
+            // A project of more files than this is none of `dlm plugin new`; the rest is not watched.
+            if found.len() > 10_000 {
+                return found;
+            }
+        }
+    }
+    found
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, ManageError> {
+    std::path::absolute(path).map_err(|source| ManageError::Files {
+        action: "find",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// A folder of this process, removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Result<Scratch, ManageError> {
+        let mut tag = [0u8; 8];
+        wiring::random_bytes(&mut tag);
+        let tag: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
+        let path = std::env::temp_dir().join(format!("dlm-plugin-test-{tag}"));
+        std::fs::create_dir(&path).map_err(|source| ManageError::Files {
+            action: "make",
+            path: path.clone(),
+            source,
+        })?;
+        Ok(Scratch(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What stays lies in the system's own folder for such files.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,100 @@
+//! `dlm plugin trust`: a name, a file, or a key.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use dlm_plugins::manage::error::ManageError;
+use dlm_plugins::manage::inspect::is_file_name;
+use dlm_plugins::manage::signature::trust_key;
+use dlm_plugins::manage::trust::{trust_file, trust_name};
+use dlm_plugins::manifest::is_name;
+
+use super::Setting;
+use crate::args::plugin::Trust;
+use crate::console::Console;
+
+/// Changes what is trusted.
+pub(super) fn run(args: &Trust, setting: &Setting, console: &Console) -> Result<ExitCode, ManageError> {
+    let is_key_file = args.subject.ends_with(".pub");
+    if is_key_file || !(is_file_name(&args.subject) || is_name(&args.subject)) {
+        return key(args, setting, console, is_key_file);
+    }
+    if !args.names.is_empty() {
+        return Err(wrong(args, "is a plugin; `--for-names` limits a key"));
+    }
+    let changed = match is_file_name(&args.subject) {
+        true => {
+            let path = setting.finder.resolve(&args.subject);
+            trust_file(setting.home(), &path, &args.grants, &args.revoked, &setting.now)?
+        }
+        false => trust_name(
+            &setting.finder,
+            &args.subject,
+            &args.grants,
+            &args.revoked,
+            &setting.now,
+        )?,
+    };
+    let entry = &changed.entry;
+    if changed.is_new {
+        console.info(&format!(
+            "plugin: {} {} is trusted where it lies",
+            entry.name, entry.version
+        ));
+        console.info(&format!("  sha256 {}", entry.sha256));
+    }
+    for text in &changed.added {
+        console.info(&format!(
+            "plugin: {} is granted {}",
+            entry.name,
+            dlm_plugins::inert(text)
+        ));
+    }
+    for text in &changed.revoked {
+        console.info(&format!(
+            "plugin: {} is no longer granted {}",
+            entry.name,
+            dlm_plugins::inert(text)
+        ));
+    }
+    if !changed.is_new && changed.added.is_empty() && changed.revoked.is_empty() {
+        console.info(&format!("plugin: nothing to change for {}", entry.name));
+    }
+    match entry.granted().as_slice() {
+        [] => console.info("  in all: nothing"),
+        granted => console.info(&format!("  in all: {}", dlm_plugins::inert(&granted.join("; ")))),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn key(args: &Trust, setting: &Setting, console: &Console, is_file: bool) -> Result<ExitCode, ManageError> {
+    if !args.grants.is_empty() || !args.revoked.is_empty() {
+        return Err(wrong(
+            args,
+            "is a key; `--grant` and `--revoke` change the grants of a plugin",
+        ));
+    }
+    let text = match is_file {
+        true => std::fs::read_to_string(Path::new(&args.subject)).map_err(|source| ManageError::Files {
+            action: "read",
+            path: args.subject.clone().into(),
+            source,
+        })?,
+        false => args.subject.clone(),
+    };
+    let key = trust_key(setting.home(), &text, &args.names, &setting.now)?;
+    console.info(&format!("plugin: the key {key} is trusted"));
+    match args.names.as_slice() {
+        [] => console.info("  it may sign every plugin"),
+        names => console.info(&format!("  it may sign: {}", names.join(", "))),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn wrong(args: &Trust, cause: &str) -> ManageError {
+    ManageError::Selector {
+        text: dlm_plugins::inert(&args.subject),
+        cause: cause.to_owned(),
+        hint: None,
+    }
+}

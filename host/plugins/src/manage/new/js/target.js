@@ -1,0 +1,56 @@
+import { write } from "dlm:plugin/output@1.0.0";
+
+// {{does}}.
+
+// An exception becomes `failed` with its stack; an error of the contract, which has a tag, passes as it is.
+function explained(functions) {
+  const told = (call) => (...values) => {
+    try {
+      return call(...values);
+    } catch (error) {
+      if (error && error.tag) throw error;
+      throw { tag: "failed", val: String((error && error.stack) || error) };
+    }
+  };
+  return Object.fromEntries(Object.entries(functions).map(([name, call]) => [name, told(call)]));
+}
+
+const NOTE = "NOTE.txt";
+
+export const target = explained({
+  // Called once, before anything else.
+  open(argument) {
+    if (argument !== "") {
+      throw { tag: "invalid-input", val: `\`{{name}}\` takes no argument, found \`${argument}\`` };
+    }
+    return {
+      identity: { name: "{{name}}", detail: undefined },
+      accepts: ["gguf"],
+      platforms: [],
+      programs: [],
+    };
+  },
+
+  // Writes the files of the export.
+  prepare(plan) {
+    write(NOTE, new TextEncoder().encode(`${plan.name} at ${plan.quant}\n`), false);
+    return {
+      files: [NOTE],
+      entry: undefined,
+      launch: undefined,
+      smoke: { tag: "skip", val: "there is nothing to start" },
+      installPreview: [],
+      usage: [`read ${NOTE}`],
+    };
+  },
+
+  // Registers the result with the runtime; this one has no register.
+  install(_plan) {
+    return undefined;
+  },
+
+  // Asks the started result; `prepare` said that there is nothing to start.
+  smoke(_plan, _endpoint) {
+    throw { tag: "unsupported", val: "there is nothing to start" };
+  },
+});

@@ -1,0 +1,62 @@
+// {{does}}.
+
+// An exception becomes `failed` with its stack; an error of the contract, which has a tag, passes as it is.
+function explained(functions) {
+  const told = (call) => (...values) => {
+    try {
+      return call(...values);
+    } catch (error) {
+      if (error && error.tag) throw error;
+      throw { tag: "failed", val: String((error && error.stack) || error) };
+    }
+  };
+  return Object.fromEntries(Object.entries(functions).map(([name, call]) => [name, told(call)]));
+}
+
+const DOCUMENT = `---
+dlm_version: 15
+base_model: smollm2-135m
+---
+
+# A first document
+
+::instruction::
+### Q
+What is this?
+
+### A
+A template.
+`;
+
+const FIRST = {
+  name: "first",
+  title: "A first document",
+  summary: "One question and its answer",
+  tags: [],
+  recommendedBase: "smollm2-135m",
+  expectedSteps: undefined,
+  expectedDuration: [],
+  samplePrompts: ["What is this?"],
+  revision: "1",
+  license: undefined,
+};
+
+export const templates = explained({
+  // Called once, before anything else; `location` is where the user's settings say that this source lies.
+  open(_location) {
+    return { identity: { name: "{{name}}", detail: undefined }, cacheSeconds: 0 };
+  },
+
+  // The templates, or those that fit a query.
+  list(query) {
+    return [FIRST].filter((meta) => query === undefined || meta.name.includes(query));
+  },
+
+  // One template with its files.
+  fetch(name) {
+    if (name !== "first") {
+      throw { tag: "not-found", val: `\`{{name}}\` has no template \`${name}\`` };
+    }
+    return { meta: FIRST, document: DOCUMENT, files: [] };
+  },
+});

@@ -1,0 +1,344 @@
+//! `dlm plugin test`: runs the cases of a plugin, and checks that need no case, through the real host with scripted ports.
+//!
+//! Invariants: the plugin runs under the limits and grants of every run; nothing but the scratch folder is written; a host
+//! request that is not scripted fails its case.
+
+mod case;
+mod compare;
+mod opened;
+mod script;
+mod standing;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use dlm_core::Cancel;
+use dlm_core::event::Quiet;
+use dlm_core::ports::plugin::PluginFailure;
+use dlm_core::ports::process::Process;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::cache::Compile;
+use crate::manage::discover::{Found, Origin, Places};
+use crate::ports::{GrantFlags, LogLevel, Ports, RunFacts};
+use crate::source::Plugins;
+use case::Case;
+use compare::differs;
+use opened::{Opened, Stopped};
+use script::{Failing, Script, ScriptedHttp, ScriptedModels, ScriptedProcess, ScriptedSecrets};
+
+pub use standing::Standing;
+
+/// The clock of every case: the run's start, so that an answer does not depend on the day.
+const UNIX_MS: u64 = 1_767_225_600_000;
+
+/// What is tested, and with what around it.
+#[derive(Clone)]
+pub struct Trial {
+    pub plugin: Found,
+    pub places: Places,
+    /// An empty folder for what the plugin writes; the caller removes it.
+    pub scratch: PathBuf,
+    pub host_version: String,
+    pub compile: Compile,
+    /// Runs the compiler of `compile`, and nothing else.
+    pub compiler: Arc<dyn Process>,
+}
+
+/// A case file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaseFile {
+    pub name: String,
+    pub text: String,
+}
+
+/// How a case went.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CaseReport {
+    pub name: String,
+    /// What is wrong, one line each; empty where it passed.
+    pub problems: Vec<String>,
+    /// What was found, in the shape of `expect`.
+    pub found: Value,
+    pub ms: f64,
+}
+
+impl CaseReport {
+    /// True where nothing is wrong.
+    pub fn is_passed(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+/// Start and call of a case, in microseconds: the median of many.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Bench {
+    pub name: String,
+    pub open_us: f64,
+    pub call_us: f64,
+    pub calls: usize,
+}
+
+/// One run of a case.
+struct Ran {
+    found: Value,
+    /// The same call once more in the same instance.
+    again: Option<Value>,
+    missing: Vec<String>,
+    ms: f64,
+    case_error: Option<String>,
+}
+
+/// What is around the plugin in one run.
+#[derive(Clone, Copy, Default)]
+struct Around {
+    failing: Option<Failing>,
+    is_sandboxed: bool,
+    is_repeated: bool,
+}
+
+impl Trial {
+    /// Runs one case.
+    pub fn run(&self, file: &CaseFile) -> CaseReport {
+        let report = |problems: Vec<String>, found: Value, ms: f64| CaseReport {
+            name: file.name.clone(),
+            problems,
+            found,
+            ms,
+        };
+        let case = match Case::parse(&file.text) {
+            Ok(case) => case,
+            Err(error) => return report(vec![format!("the case cannot be read: {error}")], Value::Null, 0.0),
+        };
+        let ran = self.once(&case, Around::default());
+        let mut problems: Vec<String> = ran.case_error.into_iter().collect();
+        problems.extend(ran.missing);
+        let expected = case.expected();
+        if expected.is_empty() && problems.is_empty() {
+            problems.push("the case expects nothing; --update writes what was found".to_owned());
+        }
+        problems.extend(differs(
+            "",
+            &Value::Object(expected.clone()),
+            &ran.found,
+            case.tolerance(),
+        ));
+        // An answer where an error was expected differs in shape, and the other way round.
+        if !expected.contains_key("error")
+            && let Some(error) = ran.found.get("error")
+        {
+            problems.push(format!(
+                "it failed: {}",
+                error.get("message").and_then(Value::as_str).unwrap_or("?")
+            ));
+        }
+        if let Some(most) = case.guest_ms_max()
+            && ran.ms > most
+        {
+            problems.push(format!(
+                "the call took {:.1} ms, at most {most} ms were expected",
+                ran.ms
+            ));
+        }
+        report(problems, ran.found, ran.ms)
+    }
+
+    /// The text of a case with what was found in the place of `expect`.
+    ///
+    /// **Errors**: the case cannot be read, or a host request is not scripted.
+    pub fn updated(&self, file: &CaseFile) -> Result<String, String> {
+        let case = Case::parse(&file.text)?;
+        let ran = self.once(&case, Around::default());
+        if let Some(problem) = ran.case_error.into_iter().chain(ran.missing).next() {
+            return Err(problem);
+        }
+        let mut whole: Map<String, Value> = serde_json::from_str(&file.text).map_err(|error| error.to_string())?;
+        let mut expect = ran.found.as_object().cloned().unwrap_or_default();
+        for key in ["margin-tolerance", "max-guest-ms"] {
+            if let Some(value) = case.expect.get(key) {
+                expect.insert(key.to_owned(), value.clone());
+            }
+        }
+        whole.insert("expect".to_owned(), Value::Object(expect));
+        let text = serde_json::to_string_pretty(&whole).map_err(|error| error.to_string())?;
+        Ok(format!("{text}\n"))
+    }
+
+    /// Measures start and call of a case: `rounds` fresh instances, and as many calls of one instance.
+    ///
+    /// **Errors**: the case cannot be read, or the plugin fails.
+    pub fn bench(&self, file: &CaseFile, rounds: usize) -> Result<Bench, String> {
+        let case = Case::parse(&file.text)?;
+        let script = Script::new(case.host.clone(), None, Cancel::new());
+        let plugins = self.plugins(&case, &script, Around::default(), &Cancel::new());
+        let plugins = plugins.map_err(|failure| failure.message)?;
+        let open = || Opened::open(&plugins, case.kind, &self.selector(), &self.argument(&case));
+        // Compiling is not part of a start.
+        let mut opened = open().map_err(|failure| failure.message)?;
+        let mut opens = Vec::new();
+        let mut calls = Vec::new();
+        for _ in 0..rounds {
+            let begun = Instant::now();
+            opened = open().map_err(|failure| failure.message)?;
+            opens.push(begun.elapsed().as_secs_f64() * 1e6);
+        }
+        for _ in 0..rounds {
+            let scratch = self.empty_scratch()?;
+            let begun = Instant::now();
+            let called = opened.call(&case, &scratch);
+            calls.push(begun.elapsed().as_secs_f64() * 1e6);
+            match called {
+                Ok(_) => {}
+                Err(Stopped::Failure(failure)) => return Err(failure.message),
+                Err(Stopped::Case(error)) => return Err(error),
+            }
+        }
+        Ok(Bench {
+            name: file.name.clone(),
+            open_us: median(&mut opens),
+            call_us: median(&mut calls),
+            calls: rounds,
+        })
+    }
+
+    fn selector(&self) -> String {
+        match (&self.plugin.path, self.plugin.origin) {
+            (None, _) | (_, Origin::Builtin) => self.plugin.manifest.name.clone(),
+            (Some(path), _) => std::path::absolute(path)
+                .unwrap_or_else(|_| path.clone())
+                .display()
+                .to_string(),
+        }
+    }
+
+    /// The argument of a case; a template source with inputs gets their folder.
+    fn argument(&self, case: &Case) -> String {
+        case.arg.clone()
+    }
+
+    fn empty_scratch(&self) -> Result<PathBuf, String> {
+        let folder = self.scratch.join("run");
+        let failed = |error: std::io::Error| format!("cannot empty `{}`: {error}", folder.display());
+        match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        std::fs::create_dir_all(&folder).map_err(failed)?;
+        Ok(folder)
+    }
+
+    fn plugins(
+        &self,
+        case: &Case,
+        script: &Arc<Script>,
+        around: Around,
+        cancel: &Cancel,
+    ) -> Result<Plugins, PluginFailure> {
+        let name = &self.plugin.manifest.name;
+        let option = |(key, value): (&String, &Value)| {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            format!("{name}.{key}={value}")
+        };
+        let flags = GrantFlags {
+            granted: case
+                .grants
+                .iter()
+                .map(|capability| format!("{name}={capability}"))
+                .collect(),
+            denied: Vec::new(),
+            is_sandboxed: around.is_sandboxed,
+            options: case.config.iter().map(option).collect(),
+        };
+        let facts = RunFacts {
+            host_version: self.host_version.clone(),
+            seed: 0,
+            unix_ms: UNIX_MS,
+            is_dry_run: false,
+            log_level: LogLevel::Error,
+            directory: self.scratch.clone(),
+        };
+        let ports = Ports {
+            process: Arc::new(ScriptedProcess {
+                script: Arc::clone(script),
+                compile: self.compile.clone(),
+                compiler: Arc::clone(&self.compiler),
+            }),
+            http: Arc::new(ScriptedHttp(Arc::clone(script))),
+            models: Arc::new(ScriptedModels(Arc::clone(script))),
+            secrets: Arc::new(ScriptedSecrets(Arc::clone(script))),
+            free_port: || Err(std::io::Error::other("a case opens no port")),
+            clock: None,
+            progress: Arc::new(Quiet),
+            cancel: cancel.clone(),
+        };
+        Ok(Plugins::new(facts, ports, self.compile.clone(), &flags)?.with_places(self.places.clone()))
+    }
+
+    fn once(&self, case: &Case, around: Around) -> Ran {
+        let cancel = Cancel::new();
+        let script = Script::new(case.host.clone(), around.failing, cancel.clone());
+        let mut ran = Ran {
+            found: Value::Null,
+            again: None,
+            missing: Vec::new(),
+            ms: 0.0,
+            case_error: None,
+        };
+        let mut call = |opened: &mut Opened, scratch: &Path| match opened.call(case, scratch) {
+            Ok(value) => value,
+            Err(Stopped::Failure(failure)) => failure_json(&failure),
+            Err(Stopped::Case(error)) => {
+                ran.case_error = Some(error);
+                Value::Null
+            }
+        };
+        let scratch = match self.empty_scratch() {
+            Ok(scratch) => scratch,
+            Err(error) => {
+                ran.case_error = Some(error);
+                return ran;
+            }
+        };
+        let opened = self.plugins(case, &script, around, &cancel).and_then(|plugins| {
+            Ok((
+                Opened::open(&plugins, case.kind, &self.selector(), &self.argument(case))?,
+                plugins,
+            ))
+        });
+        match opened {
+            Err(failure) => ran.found = failure_json(&failure),
+            Ok((mut opened, _plugins)) => {
+                let begun = Instant::now();
+                let found = call(&mut opened, &scratch);
+                let ms = begun.elapsed().as_secs_f64() * 1e3;
+                let again = match (around.is_repeated, self.empty_scratch()) {
+                    (true, Ok(scratch)) => Some(call(&mut opened, &scratch)),
+                    _ => None,
+                };
+                (ran.found, ran.again, ran.ms) = (found, again, ms);
+            }
+        }
+        ran.missing = script.missing();
+        ran
+    }
+}
+
+fn failure_json(failure: &PluginFailure) -> Value {
+    let capability = failure.detail.as_ref().and_then(|detail| detail.capability.clone());
+    let limit = failure.detail.as_ref().and_then(|detail| detail.limit.clone());
+    let mut error = json!({ "code": failure.code, "message": failure.message });
+    if let Some(capability) = capability {
+        error["capability"] = json!(capability);
+    }
+    if let Some(limit) = limit {
+        error["limit"] = json!(limit);
+    }
+    json!({ "error": error })
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
