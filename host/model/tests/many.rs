@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use dlm_core::Cancel;
 use dlm_kernels::quant::{GgmlType, quantize_row};
 use dlm_kernels::{Compute, Ctx, Simd};
+use dlm_model::chat::{Message, Thinking};
 use dlm_model::config::json::parse_config;
 use dlm_model::generate::{
     GenerateError, GenerateJob, GenerateOptions, Generated, ManyOptions, StopReason, generate, generate_many,
@@ -17,7 +18,7 @@ use dlm_model::text::{Stops, TextModel};
 use dlm_model::weights::{RawTensor, WeightError, WeightSource};
 use dlm_model::{
     Adapter, AdapterKind, AdapterSpec, Batch, LoadOptions, Model, Prepare, Roads, Sampling, ScoreError, ScoreJob,
-    Session, next_many, read_batch, score_many, step_batch,
+    Session, next_many, open_base, read_batch, score_many, step_batch,
 };
 
 const ALL: [&str; 11] = [
@@ -254,6 +255,61 @@ fn every_logit_has_the_same_bits_alone_and_in_a_batch() {
         by_rows_differs,
         "without fixed roads the number of rows shows, or this test sees nothing"
     );
+}
+
+/// The same on a real quantised base, whose rows are no multiple of the kernels' widths; needs its file.
+#[test]
+fn a_real_base_answers_and_scores_the_same_in_every_batch() {
+    let Some(path) = std::env::var_os("DLM_TEST_BASE").map(PathBuf::from) else {
+        println!("SKIPPED: set DLM_TEST_BASE to SmolLM2-135M-Instruct.Q4_1.gguf");
+        return;
+    };
+    let base = open_base(&path).unwrap();
+    for prepare in [Prepare::Decode, Prepare::Inference] {
+        let model = base
+            .load(LoadOptions {
+                ctx: Ctx::new(2, Simd::detect()),
+                compute: Compute::F32,
+                keep_quantised: true,
+                prepare,
+            })
+            .unwrap();
+        let ask = |text: &str| {
+            base.text()
+                .prompt_ids(&[Message::user(text)], Thinking::default())
+                .unwrap()
+        };
+        let prompts = [
+            "Name a river.",
+            "What is a ferry?",
+            "Name a river.",
+            "Count to three.",
+            "Say no.",
+        ]
+        .map(ask);
+        let jobs: Vec<GenerateJob> = (0..5).map(|i| job(prompts[i].clone(), 0.9, i as u64, 10)).collect();
+        let write = |jobs: &[GenerateJob]| {
+            let options = ManyOptions {
+                context_max: 2048,
+                ..options(Roads::STREAMED)
+            };
+            generate_many(&model, None, &base.text().tokenizer, jobs, &options).unwrap()
+        };
+        let scored: Vec<ScoreJob> = jobs
+            .iter()
+            .map(|job| ScoreJob {
+                prompt: job.prompt.clone(),
+                completion: base.text().tokenizer.encode("The Thames crosses London.").unwrap(),
+            })
+            .collect();
+        let score = |jobs: &[ScoreJob]| score_many(&model, None, jobs, 2048, &Cancel::new()).unwrap();
+        let (answers, scores) = (write(&jobs), score(&scored));
+        for at in 0..5 {
+            assert_eq!(write(&jobs[at..=at])[0], answers[at], "{prepare:?} answer {at}");
+            assert_eq!(score(&scored[at..=at])[0], scores[at], "{prepare:?} score {at}");
+        }
+        println!("{:?}", answers.iter().map(|answer| &answer.text).collect::<Vec<_>>());
+    }
 }
 
 /// More jobs than live at once: those that wait take the places of those that end.
