@@ -141,7 +141,7 @@ fn openai_is_asked_as_its_protocol_wants() {
         ),
         (9, 3, 1)
     );
-    let asked = &lesson.server.asked.lock().unwrap()[0];
+    let asked = lesson.server.asked.lock().unwrap()[0].clone();
     assert_eq!(
         (asked.method, asked.url.as_str()),
         (GuestMethod::Post, "https://api.openai.com/v1/chat/completions")
@@ -151,7 +151,6 @@ fn openai_is_asked_as_its_protocol_wants() {
         (header.name.as_str(), header.value.as_str()),
         ("authorization", "Bearer value of OPENAI_API_KEY")
     );
-    drop(asked);
     let expected = json!({"model": "gpt-x", "max_tokens": 64, "temperature": 0.7, "top_p": 0.9, "seed": 15, "messages": [
         {"role": "system", "content": "Be brief."}, {"role": "user", "content": "2+2?"}]});
     assert_eq!(lesson.bodies(), [expected]);
