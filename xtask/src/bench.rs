@@ -4,6 +4,8 @@
 //! (`pip install llama.cpp-bin`, or `llama-bench` and `llama-quantize` on PATH) for the rest. A peer that is missing is
 //! named as missing. Run it on a quiet machine: two busy cores distort threaded figures by a factor of ten.
 
+mod plugins;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -23,8 +25,13 @@ const STEPS: usize = 5;
 const PROMPT: usize = 512;
 const NEW: usize = 128;
 
-/// Measures everything and writes `docs/benchmarks.md`.
-pub fn run(_arguments: &[String]) -> Result<()> {
+/// Measures everything and writes `docs/benchmarks.md`; `plugins` measures and writes that section alone.
+pub fn run(arguments: &[String]) -> Result<()> {
+    match arguments {
+        [] => {}
+        [part] if part == "plugins" => return plugins::run(),
+        other => bail!("unknown part {}; `cargo xtask bench [plugins]`", other.join(" ")),
+    }
     let base = base::find_or_fetch()?;
     let bench = Bench {
         measure: build()?,

@@ -41,7 +41,7 @@ const CHORES: &[Chore] = &[
     },
     Chore {
         name: "bench",
-        about: "speed and memory beside the peers that are installed; writes docs/benchmarks.md",
+        about: "speed and memory beside the peers that are installed; writes docs/benchmarks.md; `bench plugins` for plugins alone",
         run: bench::run,
     },
     Chore {

@@ -5,6 +5,7 @@
 mod adapters;
 mod fakes;
 mod go_template;
+mod hostile;
 mod judges;
 mod real;
 mod refusals;

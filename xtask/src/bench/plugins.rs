@@ -1,0 +1,99 @@
+//! `cargo xtask bench plugins`: what running a plugin costs. Writes the section `Plugins` of `docs/benchmarks.md`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::{median, numbers, spread};
+use crate::program::target_folder;
+use crate::repository;
+
+/// The last section of the page; everything after it is replaced.
+const HEADING: &str = "## Plugins";
+/// Runs of a whole process.
+const RUNS: usize = 21;
+/// What each figure may be at most, from the issue that asked for them.
+const TARGETS: [(&str, f64); 4] = [
+    ("cold compile, ms", 100.0),
+    ("find, check, store, instance and open, us", 50.0),
+    ("warm score, 1 item of 2 candidates, us", 3.0),
+    ("endless loop stopped after its deadline, both cores busy, ms", 50.0),
+];
+
+/// Measures and writes the section.
+pub fn run() -> Result<()> {
+    let program = build()?;
+    let judge = repository::root().join("tests/guests/test-judge/plugin.wasm");
+    let folder = target_folder().join("bench").join("plugins");
+    std::fs::create_dir_all(&folder)?;
+    let judge = judge.to_str().context("the path of the repository is not UTF-8")?;
+    let folder_text = folder.to_str().context("the path of the target folder is not UTF-8")?;
+    let output = Command::new(&program).args(["all", judge, folder_text]).output()?;
+    ensure!(
+        output.status.success(),
+        "plugin_bench: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let figures: Value = serde_json::from_slice(&output.stdout)?;
+    let first = whole(&program, &["first", judge, folder_text])?;
+    let nothing = whole(&program, &["nothing"])?;
+    let section = section(&figures, &first, &nothing)?;
+    write(&section)?;
+    println!("{section}");
+    Ok(())
+}
+
+fn build() -> Result<PathBuf> {
+    let status = Command::new("cargo")
+        .args(["build", "--release", "--package", "dlm-plugins", "--example", "plugin_bench"])
+        .current_dir(repository::root())
+        .status()
+        .context("starting cargo")?;
+    ensure!(status.success(), "cargo build ended with {status}");
+    Ok(target_folder().join("release/examples/plugin_bench"))
+}
+
+/// Milliseconds of whole processes.
+fn whole(program: &Path, arguments: &[&str]) -> Result<Vec<f64>> {
+    let run = || -> Result<f64> {
+        let started = Instant::now();
+        let status = Command::new(program).args(arguments).status()?;
+        ensure!(status.success(), "{} ended with {status}", program.display());
+        Ok(started.elapsed().as_secs_f64() * 1e3)
+    };
+    std::iter::repeat_with(run).take(RUNS).collect()
+}
+
+fn section(figures: &Value, first: &[f64], nothing: &[f64]) -> Result<String> {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let mut out = format!(
+        "{HEADING}\n\nWritten by `cargo xtask bench plugins`: a Rust judge of {} KB, medians of {RUNS}, smallest and largest in \
+         brackets, load before the page was written {}.\n\n| what | median | target |\n|---|---|---|\n",
+        std::fs::metadata(repository::root().join("tests/guests/test-judge/plugin.wasm"))?.len() / 1000,
+        load.split(' ').next().unwrap_or("?"),
+    );
+    let table = figures.as_object().context("plugin_bench printed no object")?;
+    for (name, values) in table {
+        let values = numbers(values);
+        let target = TARGETS.iter().find(|(of, _)| of == name);
+        let target = target.map_or(String::new(), |(_, most)| format!("at most {most}"));
+        out.push_str(&format!("| {name} | {} | {target} |\n", spread(&values)));
+    }
+    let over = median(first) - median(nothing);
+    out.push_str(&format!(
+        "| whole process to the first verdict, code cached, less an empty process, ms | {over:.2} (process: {}) | at most 5 |\n",
+        spread(first)
+    ));
+    Ok(out)
+}
+
+fn write(section: &str) -> Result<()> {
+    let path = repository::root().join("docs/benchmarks.md");
+    let page = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let before = page.split_once(HEADING).map_or(page.as_str(), |(before, _)| before);
+    std::fs::write(&path, format!("{}\n\n{section}", before.trim_end()))?;
+    Ok(())
+}
