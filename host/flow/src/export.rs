@@ -166,7 +166,17 @@ pub fn export(
         is_installed: command.is_registered || plan.target.value != "ollama",
         is_smoked: command.is_smoked,
     };
-    let report = run_target(target.as_mut(), &target_plan, &stage, run)?;
+    let report = run_target(target.as_mut(), &target_plan, &stage, run).map_err(|error| {
+        let failure = Failure::from(error);
+        match run.is_installed && plan.target.value == "ollama" {
+            // The files are written and checked by now; only the hand-over to the program failed.
+            true => failure.hint(format!(
+                "the model files alone: `dlm export {} --skip-ollama`; for another program: `--target llama-server`",
+                command.path.display()
+            )),
+            false => failure,
+        }
+    })?;
     let files = files_of(&directory, &made, &report);
     if form == Form::Adapter {
         adapter::remove_stale(&directory, &files)?;

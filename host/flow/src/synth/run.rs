@@ -166,7 +166,7 @@ fn judge(
 
 fn tell_about_teacher(around: &Surroundings<'_>, options: &SynthOptions, info: &TeacherInfo) {
     let note = |text: String| around.progress.event(Event::Note(text));
-    let hosts = hosts(&info.identity);
+    let hosts = hosts(&info.identity, options.teacher.trim());
     if !hosts.is_empty() {
         note(format!("synth: prose of this document is sent to {}", hosts.join(", ")));
     }

@@ -631,6 +631,23 @@ fn remote_teachers_are_named_once_and_never_paid_twice() {
         .count();
     assert_eq!((told, teachers.requests()), (1, 2));
 
+    let local = FakeTeachers {
+        granted: vec!["http:arg"],
+        ..good()
+    };
+    let other = World::new(BODY);
+    let typed = SynthOptions {
+        teacher: "vllm-server:http://127.0.0.1:1".to_owned(),
+        ..options(other.path.clone())
+    };
+    run(&other, &untrained(), &local, &typed).result.unwrap();
+    assert!(
+        other
+            .remarks()
+            .iter()
+            .any(|remark| remark.ends_with("is sent to http://127.0.0.1:1"))
+    );
+
     let teachers = remote();
     let report = run(&world, &untrained(), &teachers, &plain).result.unwrap().report;
     assert_eq!(
