@@ -3,7 +3,11 @@
 //! `plugin_bench all <judge.wasm> <folder>` measures inside one process; `first <judge.wasm> <folder>` goes from nothing
 //! to the first verdict and ends; `nothing` ends at once. The judge is `tests/guests/test-judge`, a Rust guest.
 
-#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement, not a part of dlm")]
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a measurement, not a part of dlm"
+)]
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -64,7 +68,9 @@ fn item(candidates: usize) -> JudgeItem {
     JudgeItem {
         system: None,
         prompt: "Who keeps the bell?".to_owned(),
-        candidates: (0..candidates).map(|n| format!("The ferryman keeps bell {n}.")).collect(),
+        candidates: (0..candidates)
+            .map(|n| format!("The ferryman keeps bell {n}."))
+            .collect(),
         reference: None,
     }
 }

@@ -48,7 +48,14 @@ pub fn run() -> Result<()> {
 
 fn build() -> Result<PathBuf> {
     let status = Command::new("cargo")
-        .args(["build", "--release", "--package", "dlm-plugins", "--example", "plugin_bench"])
+        .args([
+            "build",
+            "--release",
+            "--package",
+            "dlm-plugins",
+            "--example",
+            "plugin_bench",
+        ])
         .current_dir(repository::root())
         .status()
         .context("starting cargo")?;

@@ -28,7 +28,8 @@ fn a_base_that_does_not_fit_in_memory_is_refused_with_the_numbers_before_it_is_l
     // Kibibytes of address space: enough to start and to read headers.
     let ran = limited(&lab, "-v 130000", "train a.dlm").exits(1);
     assert!(
-        ran.err.starts_with("doctor: `local:tiny` does not fit: training needs "),
+        ran.err
+            .starts_with("doctor: `local:tiny` does not fit: training needs "),
         "{}",
         ran.err
     );

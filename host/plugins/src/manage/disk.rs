@@ -29,7 +29,10 @@ pub(crate) fn read(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, Manag
 
 /// Replaces a file as a whole; the folder is made where it is missing.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), ManageError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
     fs::create_dir_all(folder).map_err(ManageError::files("make", folder))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.tmp.{}", std::process::id()));

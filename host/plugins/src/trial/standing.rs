@@ -183,9 +183,11 @@ fn plain(kind: Kind, call: Map<String, Value>) -> Case {
 
 /// A call with `text` wherever a user's text goes.
 fn call_with(kind: Kind, text: &str) -> Option<Map<String, Value>> {
+    // A huge prompt alone: what a judge hands to the model for each candidate stays below the limit of one call.
+    let answer = if text.len() >= HUGE { "a" } else { text };
     let call = match kind {
-        Kind::Judge => json!({ "score": [ { "system": text, "prompt": text, "candidates": [text, ""] } ] }),
-        Kind::Teacher => json!({ "complete": { "system": text, "user": text } }),
+        Kind::Judge => json!({ "score": [ { "prompt": text, "candidates": [answer, ""] } ] }),
+        Kind::Teacher => json!({ "complete": { "system": answer, "user": text } }),
         Kind::Templates => json!({ "fetch": text }),
         // Their texts are names and paths that the host has checked.
         Kind::Target | Kind::Destination => return None,

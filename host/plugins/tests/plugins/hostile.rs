@@ -78,7 +78,10 @@ fn refused(granted: &[&str], told: &str, code: &str, part: &str) -> PluginFailur
         error.to_string().contains("judge `test-judge` 0.1.0") || error.detail.is_some(),
         "{error}"
     );
-    assert!(!format!("{error:?}").contains('\u{1b}'), "an escape got through: {error:?}");
+    assert!(
+        !format!("{error:?}").contains('\u{1b}'),
+        "an escape got through: {error:?}"
+    );
     assert!(world.process.ran.lock().unwrap().is_empty(), "a program was started");
     assert!(world.http.sent.lock().unwrap().is_empty(), "a request was sent");
     tell_with(&world, &[], "score nothing").unwrap();
@@ -118,7 +121,11 @@ fn loops_and_memory_end_at_their_limits() {
     for told in ["open loop", "score loop", "score loop-host"] {
         let started = Instant::now();
         let error = refused(&[], told, "plugin::limit", "300 ms of its own time");
-        assert!(error.hints[0].contains("--grant 'test-judge=limit:deadline="), "{:?}", error.hints);
+        assert!(
+            error.hints[0].contains("--grant 'test-judge=limit:deadline="),
+            "{:?}",
+            error.hints
+        );
         assert!(started.elapsed() < Duration::from_secs(60));
     }
     let error = refused(&[], "score memory", "plugin::limit", "32 MiB of memory");
@@ -128,7 +135,12 @@ fn loops_and_memory_end_at_their_limits() {
 #[test]
 fn handles_and_results_are_bounded() {
     refused(&[], "score bars", "plugin::limit", "1000 live handles");
-    refused(&["limit:memory=1GiB"], "score huge", "plugin::limit", "8 MiB of data in one call");
+    refused(
+        &["limit:memory=1GiB"],
+        "score huge",
+        "plugin::limit",
+        "8 MiB of data in one call",
+    );
 }
 
 #[test]
@@ -152,8 +164,13 @@ fn a_flood_of_log_lines_is_cut_and_counted() {
 fn escapes_are_inert_wherever_they_come_from() {
     let verdicts = tell("score escapes title").unwrap();
     let reasoning = verdicts[0].reasoning.as_deref().unwrap();
-    assert!(reasoning.contains("\\u{1b}") && reasoning.contains("\\u{202e}"), "{reasoning}");
-    let judge = plugins(&World::new(), &GrantFlags::default()).open_judge(JUDGE).unwrap();
+    assert!(
+        reasoning.contains("\\u{1b}") && reasoning.contains("\\u{202e}"),
+        "{reasoning}"
+    );
+    let judge = plugins(&World::new(), &GrantFlags::default())
+        .open_judge(JUDGE)
+        .unwrap();
     let identity = &judge.info().identity;
     assert_eq!(identity.name, "test\\u{1b}[31m-judge");
     assert_eq!(identity.detail.as_deref(), Some("\\u{202e}reversed"));
@@ -168,7 +185,10 @@ fn nothing_outside_is_reached_without_a_grant() {
         let error = refused(granted, told, "plugin::denied", capability);
         assert_eq!(error.detail.unwrap().capability.as_deref(), Some(capability), "{told}");
         assert!(
-            error.hints.iter().any(|hint| hint.contains(&format!("--grant 'test-judge={capability}'"))),
+            error
+                .hints
+                .iter()
+                .any(|hint| hint.contains(&format!("--grant 'test-judge={capability}'"))),
             "{:?}",
             error.hints
         );
@@ -179,19 +199,39 @@ fn nothing_outside_is_reached_without_a_grant() {
     denied(&["exec:sh"], "score exec sh -c id", "exec:sh -c id");
     denied(&[], "score http https://example.com/v1", "http:https://example.com/v1");
     let granted = ["http:https://example.com/v1"];
-    denied(&granted, "score http https://example.com/v10", "http:https://example.com/v10");
-    denied(&granted, "score http http://example.com/v1", "http:http://example.com/v1");
-    denied(&granted, "score http https://example.com:444/v1", "http:https://example.com:444/v1");
+    denied(
+        &granted,
+        "score http https://example.com/v10",
+        "http:https://example.com/v10",
+    );
+    denied(
+        &granted,
+        "score http http://example.com/v1",
+        "http:http://example.com/v1",
+    );
+    denied(
+        &granted,
+        "score http https://example.com:444/v1",
+        "http:https://example.com:444/v1",
+    );
 }
 
 #[test]
 fn what_is_granted_works() {
     let world = World::new();
-    tell_with(&world, &["http:https://example.com/v1"], "score http https://example.com/v1/x").unwrap();
+    tell_with(
+        &world,
+        &["http:https://example.com/v1"],
+        "score http https://example.com/v1/x",
+    )
+    .unwrap();
     assert_eq!(world.http.sent.lock().unwrap()[0].url, "https://example.com/v1/x");
     let world = World::new();
     tell_with(&world, &["exec:server --score *"], "score exec server --score x").unwrap();
-    assert_eq!(world.process.ran.lock().unwrap()[0], ["/fake/bin/server", "--score", "x"]);
+    assert_eq!(
+        world.process.ran.lock().unwrap()[0],
+        ["/fake/bin/server", "--score", "x"]
+    );
     // Granted, but this run has no model: the engine's own words come through.
     let error = tell_with(&World::new(), &["model:current"], "score current").unwrap_err();
     assert_eq!(error.code, "plugin::unavailable", "{error}");
@@ -204,15 +244,31 @@ fn secrets_are_attached_not_seen() {
     refused(&[], "score secret KEY", "plugin::denied", "secret:KEY");
     refused(&granted, "score reveal KEY", "plugin::denied", "reveal:KEY");
     refused(&granted, "score secret OTHER", "plugin::denied", "secret:OTHER");
-    refused(&["secret:GONE@a.example"], "score secret GONE", "plugin::not-found", "DLM_SECRET_GONE");
-    refused(&granted, "score secret key", "plugin::invalid-input", "not the name of a secret");
+    refused(
+        &["secret:GONE@a.example"],
+        "score secret GONE",
+        "plugin::not-found",
+        "DLM_SECRET_GONE",
+    );
+    refused(
+        &granted,
+        "score secret key",
+        "plugin::invalid-input",
+        "not the name of a secret",
+    );
     world.answer_http(|_| (200, "ok".to_owned()));
     tell_with(&world, &granted, "score header KEY https://a.example/x").unwrap();
     let sent = world.http.sent.lock().unwrap();
     let header = &sent[0].secret_headers[0];
-    assert_eq!((header.name.as_str(), header.value.as_str()), ("authorization", &*format!("Bearer {SECRET}")));
+    assert_eq!(
+        (header.name.as_str(), header.value.as_str()),
+        ("authorization", &*format!("Bearer {SECRET}"))
+    );
     assert_eq!(header.hosts, ["a.example"], "the port sends it there only");
-    assert!(!format!("{:?}", sent[0]).contains(SECRET), "a debug print shows the secret");
+    assert!(
+        !format!("{:?}", sent[0]).contains(SECRET),
+        "a debug print shows the secret"
+    );
     let said = format!("{:?}", world.events.0.lock().unwrap());
     assert!(!said.contains(SECRET), "{said}");
 }
@@ -234,12 +290,18 @@ fn the_clock_stands_and_the_seed_is_the_plugins_own() {
     let first = said(&[]);
     assert!(first.contains("unix_ms: 951782400000"), "{first}");
     assert_eq!(first, said(&[]), "two runs say the same");
-    assert!(!first.contains("seed: 7,"), "the run's own seed is mixed with the plugin: {first}");
+    assert!(
+        !first.contains("seed: 7,"),
+        "the run's own seed is mixed with the plugin: {first}"
+    );
 }
 
 #[test]
 fn a_sandbox_and_a_denial_win_over_grants() {
-    for (denied, is_sandboxed) in [(vec!["test-judge=exec:server **".to_owned()], false), (Vec::new(), true)] {
+    for (denied, is_sandboxed) in [
+        (vec!["test-judge=exec:server **".to_owned()], false),
+        (Vec::new(), true),
+    ] {
         let flags = GrantFlags {
             granted: vec!["test-judge=exec:server".to_owned()],
             denied,
@@ -247,7 +309,9 @@ fn a_sandbox_and_a_denial_win_over_grants() {
             ..GrantFlags::default()
         };
         let world = World::new();
-        let mut judge = plugins(&world, &flags).open_judge(&format!("{JUDGE}:score exec server")).unwrap();
+        let mut judge = plugins(&world, &flags)
+            .open_judge(&format!("{JUDGE}:score exec server"))
+            .unwrap();
         assert_eq!(judge.score(&[item()]).unwrap_err().code, "plugin::denied");
         assert!(world.process.ran.lock().unwrap().is_empty());
     }
@@ -267,7 +331,9 @@ fn an_instance_that_was_stopped_is_not_called_again() {
 #[test]
 fn cancelling_stops_a_loop() {
     let world = World::new();
-    let mut judge = plugins(&world, &GrantFlags::default()).open_judge(&format!("{JUDGE}:score loop")).unwrap();
+    let mut judge = plugins(&world, &GrantFlags::default())
+        .open_judge(&format!("{JUDGE}:score loop"))
+        .unwrap();
     let cancel = world.cancel.clone();
     let raiser = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(100));
@@ -275,7 +341,10 @@ fn cancelling_stops_a_loop() {
     });
     let error = judge.score(&[item()]).unwrap_err();
     raiser.join().unwrap();
-    assert_eq!((error.code, error.kind), ("plugin::cancelled", FailureKind::Interrupted));
+    assert_eq!(
+        (error.code, error.kind),
+        ("plugin::cancelled", FailureKind::Interrupted)
+    );
 }
 
 #[test]
@@ -296,7 +365,11 @@ fn unknown_judges_and_wrong_kinds_are_misuse() {
     let plugins = plugins(&World::new(), &GrantFlags::default());
     let error = plugins.open_judge("swaj").map(drop).unwrap_err();
     assert_eq!((error.code, error.kind), ("plugin::unknown", FailureKind::Misuse));
-    assert!(format!("{error} {:?}", error.hints).contains("sway"), "{error} {:?}", error.hints);
+    assert!(
+        format!("{error} {:?}", error.hints).contains("sway"),
+        "{error} {:?}",
+        error.hints
+    );
     let error = plugins.open_judge("ollama").map(drop).unwrap_err();
     assert_eq!((error.code, error.kind), ("plugin::wrong-kind", FailureKind::Misuse));
 }

@@ -9,13 +9,18 @@ function explained(functions) {
       return call(...values);
     } catch (error) {
       if (error && error.tag) throw error;
-      throw { tag: "failed", val: String((error && error.stack) || error) };
+      throw { tag: "failed", val: `${error}\n${(error && error.stack) || ""}` };
     }
   };
   return Object.fromEntries(Object.entries(functions).map(([name, call]) => [name, told(call)]));
 }
 
 const NOTE = "NOTE.txt";
+
+// The UTF-8 bytes of a text; QuickJS has no TextEncoder.
+function bytes(text) {
+  return Uint8Array.from(unescape(encodeURIComponent(text)), (unit) => unit.charCodeAt(0));
+}
 
 export const target = explained({
   // Called once, before anything else.
@@ -33,7 +38,7 @@ export const target = explained({
 
   // Writes the files of the export.
   prepare(plan) {
-    write(NOTE, new TextEncoder().encode(`${plan.name} at ${plan.quant}\n`), false);
+    write(NOTE, bytes(`${plan.name} at ${plan.quant}\n`), false);
     return {
       files: [NOTE],
       entry: undefined,

@@ -7,7 +7,7 @@ function explained(functions) {
       return call(...values);
     } catch (error) {
       if (error && error.tag) throw error;
-      throw { tag: "failed", val: String((error && error.stack) || error) };
+      throw { tag: "failed", val: `${error}\n${(error && error.stack) || ""}` };
     }
   };
   return Object.fromEntries(Object.entries(functions).map(([name, call]) => [name, told(call)]));
@@ -31,7 +31,7 @@ export const teacher = explained({
     return {
       text: `You asked: ${request.user}`,
       truncated: false,
-      usage: { promptTokens: 0n, completionTokens: 0n, requests: 1 },
+      usage: { promptTokens: 0, completionTokens: 0, requests: 1 },
     };
   },
 });

@@ -7,7 +7,7 @@ function explained(functions) {
       return call(...values);
     } catch (error) {
       if (error && error.tag) throw error;
-      throw { tag: "failed", val: String((error && error.stack) || error) };
+      throw { tag: "failed", val: `${error}\n${(error && error.stack) || ""}` };
     }
   };
   return Object.fromEntries(Object.entries(functions).map(([name, call]) => [name, told(call)]));
@@ -49,7 +49,7 @@ export const templates = explained({
 
   // The templates, or those that fit a query.
   list(query) {
-    return [FIRST].filter((meta) => query === undefined || meta.name.includes(query));
+    return [FIRST].filter((meta) => query == null || meta.name.includes(query));
   },
 
   // One template with its files.
