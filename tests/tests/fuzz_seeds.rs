@@ -24,6 +24,8 @@ const TARGETS: [(&str, fn(&[u8])); 5] = [
     ("model_config", model_config::check),
     ("safetensors_header", safetensors_header::check),
 ];
+/// Targets whose seeds are replayed elsewhere: the crate of `plugin_files` is not built for this one.
+const ELSEWHERE: [&str; 1] = ["plugin_files"];
 /// Places at which each seed is also cut off and damaged.
 const DAMAGES: usize = 64;
 
@@ -65,6 +67,7 @@ fn every_target_of_the_fuzzer_is_replayed() {
         .iter()
         .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
         .collect();
+    targets.retain(|target| !ELSEWHERE.contains(&target.as_str()));
     targets.sort();
     assert_eq!(targets, TARGETS.map(|(name, _)| name));
 }
