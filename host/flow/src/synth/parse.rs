@@ -145,8 +145,7 @@ fn repair(text: &str) -> String {
     let text = &text[text.find(['[', '{']).unwrap_or(text.len())..];
     let mut out = String::with_capacity(text.len() + 16);
     let (mut is_string, mut is_escaped) = (false, false);
-    let mut letters = text.char_indices();
-    while let Some((at, letter)) = letters.next() {
+    for (at, letter) in text.char_indices() {
         if is_string {
             match letter {
                 _ if is_escaped => out.push(letter),

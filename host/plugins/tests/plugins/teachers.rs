@@ -193,7 +193,6 @@ fn anthropic_is_asked_as_its_protocol_wants() {
     );
     assert_eq!(asked[0].secret_headers[0].name, "x-api-key");
     assert_eq!(asked[0].secret_headers[0].value, "value of ANTHROPIC_API_KEY");
-    drop(asked);
     let expected = json!({"model": "claude-x", "system": "Be brief.", "max_tokens": 64, "temperature": 0.7, "top_p": 0.9,
         "messages": [{"role": "user", "content": "2+2?"}]});
     assert_eq!(lesson.bodies(), [expected]);
