@@ -17,7 +17,9 @@ mod model_config;
 #[path = "../../fuzz/checks/safetensors_header.rs"]
 mod safetensors_header;
 
-const TARGETS: [(&str, fn(&[u8])); 5] = [
+type Check = fn(&[u8]);
+
+const TARGETS: [(&str, Check); 5] = [
     ("document", document::check),
     ("gguf_header", gguf_header::check),
     ("gguf_model", gguf_model::check),

@@ -311,11 +311,10 @@ impl Grants {
         let Some(words) = split_words(&self.argument) else {
             return false;
         };
-        let typed = words.split_first().is_some_and(|(first, rest)| {
+        words.split_first().is_some_and(|(first, rest)| {
             let is_word = |(word, argument): (&String, &ExecArgument<'_>)| matches!(argument, ExecArgument::Text(text) if text == word);
             first == program && rest.len() == arguments.len() && rest.iter().zip(arguments).all(is_word)
-        });
-        typed
+        })
     }
 
     /// Says whether any command line of `program` is granted.

@@ -192,8 +192,8 @@ fn a_cached_row_is_the_row() {
     let cache = RowCache::new(&rows, base.text(), options.clone());
     let augment = recipe(1).augment.unwrap();
     let mut differing = 0;
-    for index in 0..rows.len() {
-        let written = plain(&rows[index], base.text(), &options).unwrap();
+    for (index, row) in rows.iter().enumerate() {
+        let written = plain(row, base.text(), &options).unwrap();
         assert_eq!(cache.plain(index).unwrap(), written);
         assert_eq!(cache.plain(index).unwrap(), written);
         for visit in 0..20 {

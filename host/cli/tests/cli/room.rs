@@ -52,6 +52,7 @@ fn a_hub_base_that_cannot_be_trained_here_is_refused_before_it_is_downloaded() {
     assert!(!lab.path("home/store").exists());
 }
 
+#[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
 /// Runs a script with a file system of `size` mounted at `small`; none where this user may not mount.
 fn with_small_disk(lab: &Lab, size: &str, script: &str) -> Option<Ran> {
     std::fs::create_dir_all(lab.path("small")).unwrap();
