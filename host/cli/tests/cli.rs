@@ -8,6 +8,8 @@ mod align;
 mod base;
 #[path = "cli/check.rs"]
 mod check;
+#[path = "cli/code_cache.rs"]
+mod code_cache;
 #[path = "cli/doctor.rs"]
 mod doctor;
 #[path = "cli/help.rs"]

@@ -1,0 +1,80 @@
+//! Compiled plugins on disk: loaded when they are what dlm wrote, compiled anew when anybody changed them.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::PathBuf;
+
+use crate::lab::Lab;
+
+/// The one piece of compiled code below the home.
+fn code(lab: &Lab) -> PathBuf {
+    let folders = fs::read_dir(lab.path("home/cache/plugins")).unwrap();
+    let folder = folders.map(|entry| entry.unwrap().path()).next().unwrap();
+    let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "cwasm"));
+    assert_eq!(files.len(), 1, "{files:?}");
+    files.remove(0)
+}
+
+fn replace(path: &std::path::Path, bytes: &[u8]) {
+    fs::remove_file(path).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn code_is_kept_for_this_user_alone_and_used_again() {
+    let lab = Lab::new();
+    lab.run(&["templates", "list"]).exits(0);
+    let path = code(&lab);
+    let first = fs::metadata(&path).unwrap();
+    assert_eq!(first.mode() & 0o777, 0o400);
+    assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
+    lab.run(&["templates", "list"]).exits(0);
+    assert_eq!(fs::metadata(code(&lab)).unwrap().ino(), first.ino(), "it was compiled again");
+}
+
+#[test]
+fn changed_code_is_compiled_anew_and_never_run() {
+    let lab = Lab::new();
+    lab.run(&["templates", "list"]).exits(0);
+    let path = code(&lab);
+    let good = fs::read(&path).unwrap();
+    let mut flipped = good.clone();
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 0x40;
+    let elsewhere = lab.path("elsewhere.cwasm");
+    fs::write(&elsewhere, &good).unwrap();
+    let changes: [(&str, &dyn Fn()); 5] = [
+        ("other bytes", &|| replace(&path, &flipped)),
+        ("cut", &|| replace(&path, &good[..middle])),
+        ("empty", &|| replace(&path, b"")),
+        ("a link to a copy outside", &|| {
+            fs::remove_file(&path).unwrap();
+            symlink(&elsewhere, &path).unwrap();
+        }),
+        ("writable by others", &|| {
+            replace(&path, &flipped);
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        }),
+    ];
+    for (what, change) in changes {
+        change();
+        lab.run(&["templates", "list"]).exits(0);
+        assert_eq!(fs::read(code(&lab)).unwrap(), good, "{what}");
+        assert!(!fs::symlink_metadata(&path).unwrap().is_symlink(), "{what}");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o400, "{what}");
+    }
+    assert_eq!(fs::read(&elsewhere).unwrap(), good, "what the link pointed to was touched");
+}
+
+#[test]
+fn a_cache_that_others_can_write_is_not_used() {
+    let lab = Lab::new();
+    lab.run(&["templates", "list"]).exits(0);
+    let folder = code(&lab).parent().unwrap().to_owned();
+    fs::remove_file(code(&lab)).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+    lab.run(&["templates", "list"]).exits(0);
+    let kept = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    assert_eq!(kept.filter(|path| path.extension().is_some_and(|e| e == "cwasm")).count(), 0);
+}
