@@ -46,6 +46,9 @@ fn commands() -> String {
     for command in root.get_subcommands().filter(|c| !c.is_hide_set()) {
         describe(command, "dlm", &mut out);
     }
+    // The last command may have no arguments and so no table.
+    out.truncate(out.trim_end().len());
+    out.push('\n');
     out
 }
 
@@ -174,7 +177,7 @@ mod tests {
         ] {
             assert!(page.contains(flag), "{flag} is missing in:\n{page}");
         }
-        assert!(!page.contains("--help"), "help is not repeated for every command");
+        assert!(!page.contains("| `-h`") && !page.contains("`--help`"), "help is not repeated for every command");
     }
 
     #[test]

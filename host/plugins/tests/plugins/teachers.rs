@@ -184,7 +184,7 @@ fn anthropic_is_asked_as_its_protocol_wants() {
     let lesson = lesson(vec![answer(200, &[], &message)]);
     let done = lesson.ask("anthropic:claude-x").unwrap();
     assert_eq!((done.text.as_str(), done.is_truncated), ("a\nb", true));
-    let asked = lesson.server.asked.lock().unwrap();
+    let asked = lesson.server.asked.lock().unwrap().clone();
     assert_eq!(asked[0].url, "https://api.anthropic.com/v1/messages");
     assert!(
         asked[0]
