@@ -288,7 +288,7 @@ fn the_clock_stands_and_the_seed_is_the_plugins_own() {
         world.warnings().join("\n")
     };
     let first = said(&[]);
-    assert!(first.contains("unix_ms: 951782400000"), "{first}");
+    assert!(first.contains("unix-ms: 951782400000"), "{first}");
     assert_eq!(first, said(&[]), "two runs say the same");
     assert!(
         !first.contains("seed: 7,"),
