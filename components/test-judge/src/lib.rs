@@ -66,7 +66,10 @@ impl Judge for TestJudge {
     }
 
     fn score_all(&mut self, items: &[Item]) -> Result<Vec<Verdict>, Error> {
-        let mut verdicts = items.iter().map(|item| self.score(item)).collect::<Result<Vec<_>, _>>()?;
+        let mut verdicts = items
+            .iter()
+            .map(|item| self.score(item))
+            .collect::<Result<Vec<_>, _>>()?;
         if self.told == "score verdicts" {
             verdicts.pop();
         }
@@ -102,7 +105,11 @@ impl TestJudge {
             "panic" => panic!("told to: {detail}"),
             "unreachable" => std::process::abort(),
             "log" => (0..20_000).for_each(|_| log::write(log::Level::Warn, detail, &[])),
-            "bars" => drop((0..100_000).map(|_| progress::Bar::new("bar", None)).collect::<Vec<_>>()),
+            "bars" => drop(
+                (0..100_000)
+                    .map(|_| progress::Bar::new("bar", None))
+                    .collect::<Vec<_>>(),
+            ),
             "current" => drop(model::current()?),
             "named" => drop(model::named(detail)?),
             "exec" => exec(detail)?,
@@ -134,7 +141,11 @@ fn exec(detail: &str) -> Result<(), Error> {
         stdin: Vec::new(),
         timeout_ms: Some(30_000),
     })?;
-    say(&format!("status {}: {}", finished.status, String::from_utf8_lossy(&finished.stdout)));
+    say(&format!(
+        "status {}: {}",
+        finished.status,
+        String::from_utf8_lossy(&finished.stdout)
+    ));
     Ok(())
 }
 
@@ -143,7 +154,11 @@ fn send_secret(detail: &str) -> Result<(), Error> {
     let (name, url) = detail.split_once(' ').unwrap_or((detail, ""));
     let secret = secrets::get(name)?;
     let answer = Request::get(url).secret("authorization", "Bearer ", &secret).send()?;
-    say(&format!("status {} {}", answer.status, String::from_utf8_lossy(&answer.body)));
+    say(&format!(
+        "status {} {}",
+        answer.status,
+        String::from_utf8_lossy(&answer.body)
+    ));
     Ok(())
 }
 

@@ -177,7 +177,10 @@ mod tests {
         ] {
             assert!(page.contains(flag), "{flag} is missing in:\n{page}");
         }
-        assert!(!page.contains("| `-h`") && !page.contains("`--help`"), "help is not repeated for every command");
+        assert!(
+            !page.contains("| `-h`") && !page.contains("`--help`"),
+            "help is not repeated for every command"
+        );
     }
 
     #[test]

@@ -10,7 +10,10 @@ use crate::lab::Lab;
 fn code(lab: &Lab) -> PathBuf {
     let folders = fs::read_dir(lab.path("home/cache/plugins")).unwrap();
     let folder = folders.map(|entry| entry.unwrap().path()).next().unwrap();
-    let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "cwasm"));
     assert_eq!(files.len(), 1, "{files:?}");
     files.remove(0)
@@ -30,7 +33,11 @@ fn code_is_kept_for_this_user_alone_and_used_again() {
     assert_eq!(first.mode() & 0o777, 0o400);
     assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
     lab.run(&["templates", "list"]).exits(0);
-    assert_eq!(fs::metadata(code(&lab)).unwrap().ino(), first.ino(), "it was compiled again");
+    assert_eq!(
+        fs::metadata(code(&lab)).unwrap().ino(),
+        first.ino(),
+        "it was compiled again"
+    );
 }
 
 #[test]
@@ -64,7 +71,11 @@ fn changed_code_is_compiled_anew_and_never_run() {
         assert!(!fs::symlink_metadata(&path).unwrap().is_symlink(), "{what}");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o400, "{what}");
     }
-    assert_eq!(fs::read(&elsewhere).unwrap(), good, "what the link pointed to was touched");
+    assert_eq!(
+        fs::read(&elsewhere).unwrap(),
+        good,
+        "what the link pointed to was touched"
+    );
 }
 
 #[test]
@@ -76,5 +87,9 @@ fn a_cache_that_others_can_write_is_not_used() {
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
     lab.run(&["templates", "list"]).exits(0);
     let kept = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
-    assert_eq!(kept.filter(|path| path.extension().is_some_and(|e| e == "cwasm")).count(), 0);
+    assert_eq!(
+        kept.filter(|path| path.extension().is_some_and(|e| e == "cwasm"))
+            .count(),
+        0
+    );
 }
