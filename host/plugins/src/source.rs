@@ -1,7 +1,7 @@
 //! Finds, checks and opens plugins of every kind; holds what all plugins of a run share.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -109,6 +109,17 @@ impl Plugins {
     pub fn with_setting(mut self, plugin: &str, key: &str, value: &str) -> Plugins {
         let option = (plugin.to_owned(), key.to_owned(), GivenValue::Typed(value.to_owned()));
         self.options.insert(0, option);
+        self
+    }
+
+    /// Adds settings by plugin name from the user's files, least important first; variables and flags win.
+    pub fn with_values(mut self, values: BTreeMap<String, Vec<(String, GivenValue)>>) -> Plugins {
+        let of_plugin = |(plugin, values): (String, Vec<(String, GivenValue)>)| {
+            values.into_iter().map(move |(key, value)| (plugin.clone(), key, value))
+        };
+        let mut all: Vec<_> = values.into_iter().flat_map(of_plugin).collect();
+        all.append(&mut self.options);
+        self.options = all;
         self
     }
 

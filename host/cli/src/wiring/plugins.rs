@@ -15,6 +15,7 @@ use dlm_flow::models::{EngineModels, EngineSetup};
 use dlm_flow::{Clock, Failure};
 use dlm_net::{GuestClient, GuestSettings, free_loopback_port};
 use dlm_plugins::manage::discover::{Places, SYSTEM_FOLDERS};
+use dlm_plugins::manage::settings::Settings;
 use dlm_plugins::{Compile, GrantFlags, LogLevel, NativeProcess, Plugins, Ports, RunFacts};
 use dlm_store::Home;
 use dlm_store::secrets::KeyStore;
@@ -75,11 +76,21 @@ pub fn plugins(world: &World, console: &Console, setup: Setup<'_>) -> Result<Plu
     for (teacher, url, secret) in &urls {
         flags.granted.extend(base_url_grants(teacher, url, secret)?);
     }
-    let plugins = Plugins::new(facts, ports, compile(&world.home), &flags)?;
-    let plugins = plugins.with_places(places(&world.home, setup.document));
-    Ok(urls.iter().fold(plugins, |plugins, (teacher, url, _)| {
+    let mut places = places(&world.home, setup.document);
+    let settings = Settings::read(&world.home, places.project.as_deref())?;
+    if settings.has_deterministic_limits {
+        return Err(Failure::misuse(
+            "plugin",
+            "`deterministic-limits = true` in `[plugins]` is not built yet",
+        )
+        .hint("take the line out: limits count time"));
+    }
+    places.is_always_hashed = settings.is_always_hashed;
+    let plugins = Plugins::new(facts, ports, compile(&world.home), &flags)?.with_places(places);
+    let plugins = urls.iter().fold(plugins, |plugins, (teacher, url, _)| {
         plugins.with_setting(teacher, "base-url", url)
-    }))
+    });
+    Ok(plugins.with_values(settings.values))
 }
 
 /// The plugin host of a command that has a document's model, and that model for the command itself.

@@ -510,3 +510,21 @@ fn start_and_call_are_measured() {
     let report: serde_json::Value = serde_json::from_str(&report.out).unwrap();
     assert!(report["bench"][0]["call_us"].as_f64().unwrap() > 0.0, "{report}");
 }
+
+#[test]
+fn settings_of_plugins_reach_the_commands_that_run_them() {
+    let lab = Lab::new();
+    std::fs::create_dir_all(lab.path("home")).unwrap();
+    lab.write("home/config.toml", "[plugins.bundled.config]\ncolour = \"red\"\n");
+    let ran = lab.run(&["templates", "list"]).exits(2);
+    assert!(
+        ran.err.contains("plugin `bundled` has no setting `colour`"),
+        "{}",
+        ran.err
+    );
+    lab.write("home/config.toml", "[plugins]\ndeterministic-limits = true\n");
+    let ran = lab.run(&["templates", "list"]).exits(2);
+    assert!(ran.err.contains("deterministic-limits"), "{}", ran.err);
+    lab.write("home/config.toml", "[plugins]\nverify = \"always\"\n");
+    lab.run(&["templates", "list"]).exits(0);
+}
