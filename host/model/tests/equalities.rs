@@ -2,8 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests; clippy excuses the tests alone")]
 
-use std::path::PathBuf;
-
 use dlm_kernels::{Compute, Ctx, Simd};
 use dlm_model::config::json::parse_config;
 use dlm_model::safetensors_dir::SafetensorsDir;
@@ -11,31 +9,12 @@ use dlm_model::{
     Adapter, AdapterKind, AdapterSpec, Batch, Checkpoint, LoadOptions, MergedSource, Model, Prepare, Session,
     SessionError, StepOptions, Target, TargetKind, prefill_batch, step_batch,
 };
+use dlm_testkit::architectures::{ALL, dir};
 
 /// Different order of sums in `f32`, relative to values of order one.
 const ROUNDING: f32 = 2e-5;
 /// Factors rounded to eight bits of mantissa, through a few layers.
 const BF16: f32 = 0.15;
-
-const ALL: [&str; 11] = [
-    "llama",
-    "llama3-rope",
-    "smollm3",
-    "qwen2",
-    "qwen3",
-    "gemma2",
-    "phi3",
-    "phi4-longrope",
-    "olmo2",
-    "mistral",
-    "mixtral",
-];
-
-fn dir(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../tests/golden/arch")
-        .join(name)
-}
 
 fn load_with(name: &str, options: LoadOptions) -> Model {
     let config = parse_config(&std::fs::read(dir(name).join("config.json")).unwrap()).unwrap();

@@ -20,26 +20,7 @@ use dlm_model::{
     Adapter, AdapterKind, AdapterSpec, Batch, LoadOptions, Model, Prepare, Roads, Sampling, ScoreError, ScoreJob,
     Session, next_many, open_base, read_batch, score_many, step_batch,
 };
-
-const ALL: [&str; 11] = [
-    "llama",
-    "llama3-rope",
-    "smollm3",
-    "qwen2",
-    "qwen3",
-    "gemma2",
-    "phi3",
-    "phi4-longrope",
-    "olmo2",
-    "mistral",
-    "mixtral",
-];
-
-fn dir(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../tests/golden/arch")
-        .join(name)
-}
+use dlm_testkit::architectures::{ALL, dir};
 
 /// The matrices of a directory in a block type.
 struct Quantised(SafetensorsDir, GgmlType);

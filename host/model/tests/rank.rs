@@ -2,8 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests; clippy excuses the tests alone")]
 
-use std::path::PathBuf;
-
 use dlm_core::Cancel;
 use dlm_kernels::{Ctx, Simd};
 use dlm_model::base::is_classifier;
@@ -12,30 +10,11 @@ use dlm_model::config::parse_config;
 use dlm_model::safetensors_dir::SafetensorsDir;
 use dlm_model::weights::WeightSource;
 use dlm_model::{LoadOptions, OpenedRanker, RankError, RankInput, Ranker, open_base, open_ranker};
+use dlm_testkit::architectures::{ALL, dir as golden};
 use dlm_testkit::reward::{RewardHead, write_reward_model};
 
 /// The tolerance of the golden logits.
 const LOGITS: f64 = 2e-4;
-
-const ALL: [&str; 11] = [
-    "llama",
-    "llama3-rope",
-    "smollm3",
-    "qwen2",
-    "qwen3",
-    "gemma2",
-    "phi3",
-    "phi4-longrope",
-    "olmo2",
-    "mistral",
-    "mixtral",
-];
-
-fn golden(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../tests/golden/arch")
-        .join(name)
-}
 
 fn opened(name: &str, head: RewardHead) -> (tempfile::TempDir, Result<OpenedRanker, RankError>) {
     let dir = tempfile::tempdir().unwrap();

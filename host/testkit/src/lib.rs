@@ -2,6 +2,7 @@
 //!
 //! Dev only: no crate that ships depends on this one.
 
+pub mod architectures;
 pub mod chat_server;
 pub mod gguf;
 pub mod golden;
