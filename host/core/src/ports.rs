@@ -3,7 +3,6 @@
 pub mod base_source;
 pub mod destination;
 pub mod guest_http;
-pub mod http;
 pub mod judge;
 pub mod model;
 pub mod plugin;
@@ -14,4 +13,3 @@ pub mod teacher;
 pub mod templates;
 
 pub use base_source::{BaseRequest, BaseSource, BaseSourceError, RemoteBase, Snapshot};
-pub use http::{Http, HttpError, HttpMethod, HttpRequest, HttpResponse};

@@ -6,14 +6,10 @@
 
 mod client;
 pub mod guest;
-pub mod http;
 pub mod hub;
 pub mod local;
-pub mod loopback;
 
 pub use client::SettingError;
 pub use guest::{GuestClient, GuestSettings, Resolve, SystemResolver};
-pub use http::{AllowedHost, AllowedHttp};
 pub use hub::{Hub, HubSettings};
-pub use local::{LocalHttp, free_loopback_port};
-pub use loopback::{JsonClient, JsonError};
+pub use local::free_loopback_port;

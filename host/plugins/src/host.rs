@@ -173,16 +173,12 @@ pub(crate) struct State {
     pub wasi: wasi::Wasi,
 }
 
-/// What an instance used so far; limits count against it, and `-v` prints it.
+/// What an instance used so far, as far as limits count it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Uses {
-    pub calls: u64,
     pub requests: u64,
-    pub request_bytes: u64,
     pub process_runs: u64,
-    pub model_requests: u64,
     pub tokens: u64,
-    pub secrets: u64,
 }
 
 impl State {

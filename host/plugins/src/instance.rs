@@ -162,7 +162,6 @@ fn drive<T>(
 fn begin(store: &mut Store<State>, phase: Phase) {
     let state = store.data_mut();
     state.phase = phase;
-    state.uses.calls += 1;
     state.clock = CallClock::new();
     store.set_epoch_deadline(1);
 }

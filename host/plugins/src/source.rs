@@ -25,7 +25,7 @@ use crate::judge::PluginJudge;
 use crate::kind::Kind;
 use crate::limits::{Limits, limits};
 use crate::load::{Ready, ready};
-use crate::manage::discover::{Finder, Found, Places};
+use crate::manage::discover::{Finder, Places};
 use crate::manage::selector::Selector;
 use crate::manifest::{ConfigValue, GivenValue, Manifest};
 use crate::open::Opened;
@@ -227,7 +227,7 @@ impl Plugins {
             version: found.manifest.version.to_string(),
             sha256: found.sha256.clone(),
             read: &read,
-            granted: held(&found)?,
+            granted: parse_capabilities(found.granted.iter().map(String::as_str))?,
             requested: requested(&found.manifest),
             settings,
         };
@@ -251,12 +251,6 @@ impl Plugins {
         };
         PluginTarget::open(self.opened(Kind::Target, &candidate, argument)?)
     }
-}
-
-/// What the lock or dlm itself grants a plugin, as far as its manifest still asks for it.
-fn held(found: &Found) -> Result<Vec<Capability>, PluginError> {
-    let asked = found.granted.iter().filter(|text| found.manifest.requests_text(text));
-    parse_capabilities(asked.map(String::as_str))
 }
 
 fn requested(manifest: &Manifest) -> Vec<String> {

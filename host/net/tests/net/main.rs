@@ -4,5 +4,4 @@
 
 mod guest;
 mod hub;
-mod loopback;
 mod server;

@@ -135,7 +135,6 @@ impl State {
     }
 
     fn keep(&mut self, answer: GuestResponse) -> wasmtime::Result<Resource<Response>> {
-        self.uses.request_bytes = self.uses.request_bytes.saturating_add(answer.body.len() as u64);
         let field = |(name, value)| Field { name, value };
         Ok(self.table.push(Response {
             status: answer.status,

@@ -44,7 +44,6 @@ impl State {
             let text = format!("{allowed} tokens of models");
             return Err(Stop::trap(Passed::raisable(LimitName::Tokens, allowed, text)));
         }
-        self.uses.model_requests += requests as u64;
         let model = self.model(handle)?;
         let answer = self.in_host(|state| work(&*model, &state.new.ports.cancel));
         match answer {

@@ -40,7 +40,6 @@ impl State {
         if !self.new.grants.knows_secret(&name) {
             return Err(denied(capability(), "this secret is not granted".to_owned()));
         }
-        self.uses.secrets += 1;
         let found = self.in_host(|state| state.new.ports.secrets.find(&name));
         match found {
             Ok(Some(value)) => Ok(Secret { name, value }),
