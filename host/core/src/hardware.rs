@@ -13,6 +13,9 @@ pub enum SimdLevel {
     /// With the bf16 dot product, which doubles the peak of products of narrow weights.
     #[serde(rename = "avx512-bf16")]
     Avx512Bf16,
+    /// With matrix registers that multiply bf16.
+    #[serde(rename = "amx-bf16")]
+    Amx,
 }
 
 impl SimdLevel {
@@ -23,6 +26,7 @@ impl SimdLevel {
             SimdLevel::Avx2 => "avx2",
             SimdLevel::Avx512 => "avx512",
             SimdLevel::Avx512Bf16 => "avx512-bf16",
+            SimdLevel::Amx => "amx-bf16",
         }
     }
 }

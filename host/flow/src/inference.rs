@@ -202,5 +202,6 @@ pub(crate) fn simd(level: SimdLevel) -> Simd {
         SimdLevel::Avx2 => Simd::Avx2,
         SimdLevel::Avx512 => Simd::Avx512,
         SimdLevel::Avx512Bf16 => Simd::Avx512Bf16,
+        SimdLevel::Amx => Simd::Amx,
     }
 }

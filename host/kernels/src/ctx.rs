@@ -15,11 +15,13 @@ pub enum Simd {
     Avx512,
     /// [`Simd::Avx512`] with the BF16 dot product (`vdpbf16ps`).
     Avx512Bf16,
+    /// [`Simd::Avx512Bf16`] with matrix registers that multiply BF16 (AMX).
+    Amx,
 }
 
 impl Simd {
     /// Every variant, narrowest first.
-    pub const ALL: [Simd; 4] = [Simd::Scalar, Simd::Avx2, Simd::Avx512, Simd::Avx512Bf16];
+    pub const ALL: [Simd; 5] = [Simd::Scalar, Simd::Avx2, Simd::Avx512, Simd::Avx512Bf16, Simd::Amx];
 
     /// Finds the widest set that this processor has.
     pub fn detect() -> Simd {
@@ -32,10 +34,13 @@ impl Simd {
             if !(has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl")) {
                 return Simd::Avx2;
             }
-            if has!("avx512bf16") {
-                return Simd::Avx512Bf16;
+            if !has!("avx512bf16") {
+                return Simd::Avx512;
             }
-            Simd::Avx512
+            if crate::amx::is_available() {
+                return Simd::Amx;
+            }
+            Simd::Avx512Bf16
         }
         #[cfg(not(target_arch = "x86_64"))]
         Simd::Scalar
@@ -48,6 +53,7 @@ impl Simd {
             Simd::Avx2 => "avx2",
             Simd::Avx512 => "avx512",
             Simd::Avx512Bf16 => "avx512-bf16",
+            Simd::Amx => "amx-bf16",
         }
     }
 }

@@ -186,9 +186,15 @@ fn dot_floats(simd: Simd, float: Float, bytes: &[u8], rows: usize, input: &Input
         // SAFETY: the instruction set was found on this machine and the lengths were just checked.
         unsafe {
             match (simd, float) {
-                (Simd::Avx512 | Simd::Avx512Bf16, Float::F32) => return x86::pick::<0>(bytes, rows, x, t, k),
-                (Simd::Avx512 | Simd::Avx512Bf16, Float::Bf16) => return x86::pick::<1>(bytes, rows, pairs, t, k),
-                (Simd::Avx512 | Simd::Avx512Bf16, Float::F16) => return x86::pick::<2>(bytes, rows, x, t, k),
+                (Simd::Avx512 | Simd::Avx512Bf16 | Simd::Amx, Float::F32) => {
+                    return x86::pick::<0>(bytes, rows, x, t, k);
+                }
+                (Simd::Avx512 | Simd::Avx512Bf16 | Simd::Amx, Float::Bf16) => {
+                    return x86::pick::<1>(bytes, rows, pairs, t, k);
+                }
+                (Simd::Avx512 | Simd::Avx512Bf16 | Simd::Amx, Float::F16) => {
+                    return x86::pick::<2>(bytes, rows, x, t, k);
+                }
                 (Simd::Avx2, _) => return x86::dot_avx2(float, bytes, rows, x, t, k),
                 (Simd::Scalar, _) => {}
             }

@@ -13,6 +13,8 @@
 //! Lengths that do not fit together are broken invariants of the caller: the functions here panic and name the slice.
 
 mod adamw;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod attention;
 mod bytes;
 mod ctx;

@@ -1,7 +1,8 @@
 //! Copies factors into the order in which tiles read them.
 //!
-//! Two moves cover every case. [`transpose`] takes rows that run along the sum and turns them into lanes (the rows of
-//! `x`; a weight in the forward). [`interleave`] takes rows that already lie across the sum (a weight in the backward).
+//! Three moves cover every case. [`transpose`] takes rows that run along the sum and turns them into lanes (the rows of
+//! `x`; a weight in the forward). [`interleave`] takes rows that already lie across the sum (a weight in the backward). [`narrow`] leaves the rows
+//! as they lie, for the matrix registers.
 //! Both convert on the way: from `f32`, `bf16` or `f16` storage to `f32` values or, in `bf16` compute, to 32-bit pairs
 //! of neighbours along the sum (a missing last neighbour is zero).
 
@@ -25,11 +26,14 @@ impl Float {
     }
 }
 
-/// Returns the 32-bit steps of a sum of `k` elements.
+/// Elements of a sum in `bf16` that one instruction of the matrix registers takes.
+const PADDED: usize = 32;
+
+/// Returns the 32-bit steps of a sum of `k` elements; in `bf16` it is padded with zeros to whole vectors of pairs.
 pub(crate) fn steps(compute: Compute, k: usize) -> usize {
     match compute {
         Compute::F32 => k,
-        Compute::Bf16 => k.div_ceil(2),
+        Compute::Bf16 => k.next_multiple_of(PADDED) / 2,
     }
 }
 
@@ -117,6 +121,20 @@ pub(crate) fn transpose(
     }
 }
 
+/// Writes the `k` elements of each of `rows` rows as `bf16`, the rows behind one another, each padded with zeros.
+pub(crate) fn narrow(simd: Simd, from: Rows<'_>, rows: usize, k: usize, out: &mut [f32]) {
+    let steps = steps(Compute::Bf16, k);
+    from.check(rows, k);
+    assert!(rows * steps <= out.len(), "the packed rows fit");
+    #[cfg(target_arch = "x86_64")]
+    if simd >= Simd::Avx512Bf16 {
+        // SAFETY: the ranges were checked above and `simd` was found on this machine.
+        unsafe { x86::narrow(from, rows, k, out.as_mut_ptr()) };
+        return;
+    }
+    unreachable!("bf16 compute exists with its instructions only: {simd:?}");
+}
+
 /// Writes element `j` of row `p` to `out[p * PANEL + j]`, for `k` rows of `columns` elements; the rest is zero.
 pub(crate) fn interleave(simd: Simd, compute: Compute, from: Rows<'_>, columns: usize, k: usize, out: &mut [f32]) {
     let steps = steps(compute, k);
@@ -146,7 +164,7 @@ pub(crate) fn interleave(simd: Simd, compute: Compute, from: Rows<'_>, columns: 
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Float, Rows};
+    use super::{Float, PADDED, Rows};
     use crate::ctx::Compute;
     use crate::tile::PANEL;
 
@@ -190,6 +208,19 @@ mod x86 {
                 (Float::F32, Compute::Bf16) => interleave_pairs::<F32>(from, columns, k, out),
                 (Float::Bf16, Compute::Bf16) => interleave_pairs::<BF16>(from, columns, k, out),
                 (Float::F16, Compute::Bf16) => interleave_pairs::<F16>(from, columns, k, out),
+            }
+        }
+    }
+
+    /// # Safety
+    /// Ranges are checked by the caller; AVX-512 with BF16 is there.
+    pub(super) unsafe fn narrow(from: Rows<'_>, rows: usize, k: usize, out: *mut f32) {
+        // SAFETY: handed on.
+        unsafe {
+            match from.float {
+                Float::F32 => narrow_rows::<F32>(from, rows, k, out),
+                Float::Bf16 => narrow_rows::<BF16>(from, rows, k, out),
+                Float::F16 => narrow_rows::<F16>(from, rows, k, out),
             }
         }
     }
@@ -335,9 +366,25 @@ mod x86 {
                     *lane = load32::<FLOAT>(at, k - p);
                 }
             }
-            let count = (k - p).div_ceil(2).min(16);
-            // SAFETY: the packed rows fit, as the caller checked.
-            unsafe { scatter(turn(block), count, out.add(p / 2 * out_step), out_step, lanes) };
+            // SAFETY: the packed rows fit, padding too, as the caller checked.
+            unsafe { scatter(turn(block), PADDED / 2, out.add(p / 2 * out_step), out_step, lanes) };
+        }
+    }
+
+    /// # Safety
+    /// As [`narrow`].
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+    unsafe fn narrow_rows<const FLOAT: u8>(from: Rows<'_>, rows: usize, k: usize, mut out: *mut f32) {
+        let size = from.float.size();
+        for i in 0..rows {
+            for p in (0..k).step_by(PADDED) {
+                // SAFETY: row `i` has `k` elements, and every row has room for its padding.
+                unsafe {
+                    let at = from.bytes.as_ptr().add(i * from.row_bytes + p * size);
+                    _mm512_storeu_epi32(out.cast(), load32::<FLOAT>(at, k - p));
+                }
+                out = out.wrapping_add(PADDED / 2);
+            }
         }
     }
 
@@ -367,18 +414,14 @@ mod x86 {
         for (lane, source) in order.iter_mut().enumerate() {
             *source = (lane / 2 + 32 * (lane % 2)) as u16;
         }
-        for p in (0..k).step_by(2) {
-            // SAFETY: `k` rows of `columns` elements are readable, `k.div_ceil(2)` rows of a panel writable.
+        for p in (0..k.next_multiple_of(PADDED)).step_by(2) {
+            // SAFETY: `k` rows of `columns` elements are readable, half the padded rows of a panel writable.
             unsafe {
                 let low_order = _mm512_loadu_epi16(order.as_ptr().cast());
                 let high_order = _mm512_loadu_epi16(order.as_ptr().add(32).cast());
-                let at = from.bytes.as_ptr().add(p * from.row_bytes);
-                let even = load32::<FLOAT>(at, columns);
-                let odd = if p + 1 < k {
-                    load32::<FLOAT>(at.add(from.row_bytes), columns)
-                } else {
-                    _mm512_setzero_si512()
-                };
+                let at = from.bytes.as_ptr().wrapping_add(p * from.row_bytes);
+                let even = load32::<FLOAT>(at, if p < k { columns } else { 0 });
+                let odd = load32::<FLOAT>(at.wrapping_add(from.row_bytes), if p + 1 < k { columns } else { 0 });
                 let out = out.add(p / 2 * PANEL);
                 _mm512_storeu_epi32(out.cast(), _mm512_permutex2var_epi16(even, low_order, odd));
                 _mm512_storeu_epi32(out.add(16).cast(), _mm512_permutex2var_epi16(even, high_order, odd));

@@ -5,11 +5,11 @@
 //! in ascending order whoever does it, so the split never changes a bit.
 
 use crate::ctx::{Compute, Ctx, Write};
-use crate::pack::{Float, Rows, interleave, steps, transpose};
+use crate::pack::{Float, Rows, interleave, narrow, steps, transpose};
 use crate::pool::Disjoint;
 use crate::quant::GgmlType;
 use crate::scratch::{self, Aligned};
-use crate::tile::{Kernels, PANEL, TILE_ROWS, Tile, rows_max};
+use crate::tile::{Kernels, PANEL, TILE_ROWS, Tile, reads_rows, rows_max};
 use crate::weight::{Direction, Weight};
 
 /// Elements of the sum that a tile takes at once: a 12-row block of `A` (36 KiB in `f32`) and a few panels of `B` stay
@@ -278,8 +278,18 @@ struct PackedRows<'a> {
     blocks: usize,
     steps: usize,
     data: &'a [f32],
-    /// Distance between the steps of a transposed factor, which tiles read where it lies.
-    in_place: Option<usize>,
+    order: Order,
+}
+
+/// How the packed rows lie.
+#[derive(Clone, Copy)]
+enum Order {
+    /// The lanes of a step side by side, block by block.
+    Lanes,
+    /// As `Lanes`, with this distance between steps: a transposed factor, which tiles read where it lies.
+    InPlace(usize),
+    /// Row by row.
+    Rows,
 }
 
 impl PackedRows<'_> {
@@ -288,14 +298,16 @@ impl PackedRows<'_> {
         index * self.rows / self.blocks
     }
 
-    /// Returns the elements of rows `first..first + height` from step `offset` on, and the distance between steps.
+    /// Returns the elements of rows `first..first + height` from step `offset` on, and the `a_step` of their tiles.
     fn block(&self, first: usize, height: usize, offset: usize, count: usize) -> (&[f32], usize) {
-        match self.in_place {
-            Some(_) if count == 0 => (&[], 0),
-            Some(step) => (&self.data[first + offset * step..][..(count - 1) * step + height], step),
-            None => (
-                &self.data[first * self.steps + offset * height..][..count * height],
-                height,
+        let from = first * self.steps;
+        match self.order {
+            _ if count == 0 => (&[], 0),
+            Order::InPlace(step) => (&self.data[first + offset * step..][..(count - 1) * step + height], step),
+            Order::Lanes => (&self.data[from + offset * height..][..count * height], height),
+            Order::Rows => (
+                &self.data[from + offset..][..(height - 1) * self.steps + count],
+                self.steps,
             ),
         }
     }
@@ -304,14 +316,14 @@ impl PackedRows<'_> {
 fn pack_rows<R>(ctx: &Ctx, compute: Compute, a: &Dense<'_>, body: impl FnOnce(&PackedRows<'_>) -> R) -> R {
     let (m, k) = (a.rows, a.columns);
     let steps = steps(compute, k);
-    let blocks = m.div_ceil(rows_max(ctx.simd)).max(1);
+    let blocks = m.div_ceil(rows_max(ctx.simd, compute)).max(1);
     if compute == Compute::F32 && a.row_step == 1 {
         return body(&PackedRows {
             rows: m,
             blocks,
             steps,
             data: a.values,
-            in_place: Some(a.column_step),
+            order: Order::InPlace(a.column_step),
         });
     }
     scratch::with(m * steps, |data| {
@@ -332,7 +344,11 @@ fn pack_rows<R>(ctx: &Ctx, compute: Compute, a: &Dense<'_>, body: impl FnOnce(&P
             blocks,
             steps,
             data,
-            in_place: None,
+            order: if reads_rows(ctx.simd, compute) {
+                Order::Rows
+            } else {
+                Order::Lanes
+            },
         })
     })
 }
@@ -342,7 +358,11 @@ fn pack_row_block(ctx: &Ctx, compute: Compute, a: &Dense<'_>, rows: std::ops::Ra
     let values = a.values.get(rows.start * a.row_step..).unwrap_or_default();
     if a.column_step == 1 {
         let from = Rows::of(values, a.row_step);
-        transpose(ctx.simd, compute, from, height, k, out, (height, height));
+        if reads_rows(ctx.simd, compute) {
+            narrow(ctx.simd, from, height, k, out);
+        } else {
+            transpose(ctx.simd, compute, from, height, k, out, (height, height));
+        }
         return;
     }
     assert!(compute == Compute::F32, "only dense f32 products have strided rows");
@@ -391,6 +411,10 @@ pub(crate) fn product(
             "the result has m rows of n columns"
         );
     }
+    assert!(
+        compute == Compute::F32 || alpha == 1.0,
+        "products in bf16 are not scaled"
+    );
     let kernels = Kernels::pick::<1>(ctx.simd, compute);
     pack_rows(ctx, compute, a, |rows| {
         let tasks = plan(ctx, rows, outputs);
@@ -413,6 +437,7 @@ pub(crate) fn product(
                 write,
             };
             call.run(task);
+            kernels.leave();
         });
     });
 }
@@ -534,6 +559,7 @@ impl Call<'_> {
             let (first, end) = (self.rows.first(block), self.rows.first(block + 1));
             let height = end - first;
             let (a, a_step) = self.rows.block(first, height, offset, count);
+            self.kernels.enter(height);
             for (index, panel) in panels.clone().enumerate() {
                 let column = panel * PANEL;
                 let width = PANEL.min(n - column);

@@ -9,24 +9,32 @@
 //! place of the tile, and any split of the output over threads or calls gives the same bits.
 //!
 //! **Sketch:** 12 x 32 takes 24 multiply-adds, 2 loads and 12 broadcasts per step: the multipliers are the limit
-//! (32 flops per cycle and core in `f32` on Zen 4, twice that in `bf16`).
+//! (32 flops per cycle and core in `f32` on Zen 4, twice that in `bf16`). Matrix registers: see `amx`.
 
 use crate::ctx::{Compute, Simd};
 
 /// Columns of a panel: two 512-bit vectors.
 pub(crate) const PANEL: usize = 32;
 /// Most rows of a tile in any instruction set.
-pub(crate) const TILE_ROWS: usize = 12;
+pub(crate) const TILE_ROWS: usize = 32;
+/// Most rows of a tile in vector registers.
+const VECTOR_ROWS: usize = 12;
 const TILE_ROWS_AVX2: usize = 6;
 const TILE_ROWS_SCALAR: usize = 4;
 
 /// Returns the most rows that one tile takes in this instruction set.
-pub(crate) fn rows_max(simd: Simd) -> usize {
+pub(crate) fn rows_max(simd: Simd, compute: Compute) -> usize {
     match simd {
         Simd::Scalar => TILE_ROWS_SCALAR,
         Simd::Avx2 => TILE_ROWS_AVX2,
-        Simd::Avx512 | Simd::Avx512Bf16 => TILE_ROWS,
+        Simd::Amx if compute == Compute::Bf16 => TILE_ROWS,
+        Simd::Avx512 | Simd::Avx512Bf16 | Simd::Amx => VECTOR_ROWS,
     }
+}
+
+/// Says whether tiles take the rows of `A` as rows of `bf16`, not as lanes of a step.
+pub(crate) fn reads_rows(simd: Simd, compute: Compute) -> bool {
+    simd == Simd::Amx && compute == Compute::Bf16
 }
 
 /// Addresses and steps of one tile. In [`Compute::Bf16`] every 32-bit element of `A` and `B` is a pair along `k`.
@@ -35,11 +43,13 @@ pub(crate) struct Tile {
     /// Steps along the sum (pairs in `bf16`).
     pub(crate) k: usize,
     pub(crate) a: *const f32,
+    /// Distance of the steps of `A`, of its rows where [`reads_rows`].
     pub(crate) a_step: usize,
     pub(crate) b: *const f32,
     pub(crate) b_step: usize,
     pub(crate) c: *mut f32,
     pub(crate) c_step: usize,
+    /// 1 in [`Compute::Bf16`].
     pub(crate) alpha: f32,
     /// Adds to `C` instead of replacing it.
     pub(crate) add: bool,
@@ -53,10 +63,16 @@ pub(crate) struct Tile {
 /// `add`, readable) at `i * c_step + j`, and nobody else touches those elements meanwhile.
 pub(crate) type Kernel = unsafe fn(&Tile);
 
-/// Kernels of one family, by rows (index `mr - 1`) for tiles of one and of two vectors.
-pub(crate) struct Kernels {
-    narrow: [Kernel; TILE_ROWS],
-    wide: [Kernel; TILE_ROWS],
+/// Kernels of one family.
+pub(crate) enum Kernels {
+    /// By rows (index `mr - 1`), for tiles of one and of two vectors.
+    Vectors {
+        narrow: [Kernel; VECTOR_ROWS],
+        wide: [Kernel; VECTOR_ROWS],
+    },
+    /// Matrix registers, which a thread configures for a number of rows and gives back.
+    #[cfg(target_arch = "x86_64")]
+    Matrix,
 }
 
 impl Kernels {
@@ -66,17 +82,20 @@ impl Kernels {
     pub(crate) fn pick<const RS: usize>(simd: Simd, compute: Compute) -> Kernels {
         #[cfg(target_arch = "x86_64")]
         match (simd, compute) {
+            (Simd::Amx, Compute::Bf16) => {
+                return Kernels::Matrix;
+            }
             (Simd::Avx512Bf16, Compute::Bf16) => {
                 return x86::BF16;
             }
-            (Simd::Avx512 | Simd::Avx512Bf16, Compute::F32) => {
-                return Kernels {
+            (Simd::Avx512 | Simd::Avx512Bf16 | Simd::Amx, Compute::F32) => {
+                return Kernels::Vectors {
                     narrow: x86::avx512::<RS, 1>(),
                     wide: x86::avx512::<RS, 2>(),
                 };
             }
             (Simd::Avx2, Compute::F32) => {
-                return Kernels {
+                return Kernels::Vectors {
                     narrow: x86::avx2::<RS, 1>(),
                     wide: x86::avx2::<RS, 2>(),
                 };
@@ -87,7 +106,7 @@ impl Kernels {
             simd == Simd::Scalar && compute == Compute::F32,
             "callers check `Ctx::supports` before they ask for bf16"
         );
-        Kernels {
+        Kernels::Vectors {
             narrow: scalar_kernels::<RS, 16>(),
             wide: scalar_kernels::<RS, 32>(),
         }
@@ -95,16 +114,35 @@ impl Kernels {
 
     /// Returns the kernel for `rows` rows and `vectors` (1 or 2) vectors of 16 columns.
     pub(crate) fn get(&self, rows: usize, vectors: usize) -> Kernel {
-        if vectors == 1 {
-            self.narrow[rows - 1]
-        } else {
-            self.wide[rows - 1]
+        match self {
+            Kernels::Vectors { narrow, .. } if vectors == 1 => narrow[rows - 1],
+            Kernels::Vectors { wide, .. } => wide[rows - 1],
+            #[cfg(target_arch = "x86_64")]
+            Kernels::Matrix => crate::amx::kernel(rows, vectors),
+        }
+    }
+
+    /// Prepares this thread for tiles of so many rows; [`Kernels::leave`] must follow.
+    pub(crate) fn enter(&self, rows: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if let Kernels::Matrix = self {
+            // SAFETY: only [`Kernels::pick`] makes the variant, for an instruction set that was found on this machine.
+            unsafe { crate::amx::configure(rows) };
+        }
+    }
+
+    /// Gives back what [`Kernels::enter`] took.
+    pub(crate) fn leave(&self) {
+        #[cfg(target_arch = "x86_64")]
+        if let Kernels::Matrix = self {
+            // SAFETY: as in [`Kernels::enter`].
+            unsafe { crate::amx::release() };
         }
     }
 }
 
-fn scalar_kernels<const RS: usize, const N: usize>() -> [Kernel; TILE_ROWS] {
-    let mut table: [Kernel; TILE_ROWS] = [scalar::<RS, N, 4>; TILE_ROWS];
+fn scalar_kernels<const RS: usize, const N: usize>() -> [Kernel; VECTOR_ROWS] {
+    let mut table: [Kernel; VECTOR_ROWS] = [scalar::<RS, N, 4>; VECTOR_ROWS];
     table[0] = scalar::<RS, N, 1>;
     table[1] = scalar::<RS, N, 2>;
     table[2] = scalar::<RS, N, 3>;
@@ -146,9 +184,9 @@ unsafe fn scalar<const RS: usize, const N: usize, const MR: usize>(tile: &Tile) 
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Kernel, Kernels, TILE_ROWS, Tile};
+    use super::{Kernel, Kernels, Tile, VECTOR_ROWS};
 
-    pub(super) const fn avx512<const RS: usize, const NV: usize>() -> [Kernel; TILE_ROWS] {
+    pub(super) const fn avx512<const RS: usize, const NV: usize>() -> [Kernel; VECTOR_ROWS] {
         [
             tile_avx512::<RS, NV, 1>,
             tile_avx512::<RS, NV, 2>,
@@ -165,8 +203,8 @@ mod x86 {
         ]
     }
 
-    pub(super) const fn avx2<const RS: usize, const NV: usize>() -> [Kernel; TILE_ROWS] {
-        let mut table: [Kernel; TILE_ROWS] = [tile_avx2::<RS, NV, 6>; TILE_ROWS];
+    pub(super) const fn avx2<const RS: usize, const NV: usize>() -> [Kernel; VECTOR_ROWS] {
+        let mut table: [Kernel; VECTOR_ROWS] = [tile_avx2::<RS, NV, 6>; VECTOR_ROWS];
         table[0] = tile_avx2::<RS, NV, 1>;
         table[1] = tile_avx2::<RS, NV, 2>;
         table[2] = tile_avx2::<RS, NV, 3>;
@@ -175,12 +213,12 @@ mod x86 {
         table
     }
 
-    pub(super) const BF16: Kernels = Kernels {
+    pub(super) const BF16: Kernels = Kernels::Vectors {
         narrow: bf16_kernels::<1>(),
         wide: bf16_kernels::<2>(),
     };
 
-    const fn bf16_kernels<const NV: usize>() -> [Kernel; TILE_ROWS] {
+    const fn bf16_kernels<const NV: usize>() -> [Kernel; VECTOR_ROWS] {
         [
             tile_bf16::<NV, 1>,
             tile_bf16::<NV, 2>,

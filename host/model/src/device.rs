@@ -171,6 +171,7 @@ pub fn simd_level(simd: Simd) -> SimdLevel {
         Simd::Avx2 => SimdLevel::Avx2,
         Simd::Avx512 => SimdLevel::Avx512,
         Simd::Avx512Bf16 => SimdLevel::Avx512Bf16,
+        Simd::Amx => SimdLevel::Amx,
     }
 }
 

@@ -125,7 +125,7 @@ impl Capabilities {
             ram_gb: gib(hardware.memory_total_bytes),
             ram_available_gb: gib(hardware.memory_available_bytes),
             supports_bf16: match hardware.backend {
-                Backend::Cpu => hardware.simd == SimdLevel::Avx512Bf16,
+                Backend::Cpu => hardware.simd >= SimdLevel::Avx512Bf16,
                 Backend::Cuda => cuda.is_some_and(|device| device.compute_capability.0 >= 8),
                 Backend::Mps | Backend::Rocm => false,
             },

@@ -150,7 +150,7 @@ impl Tiles {
     }
 
     fn height(&self) -> usize {
-        rows_max(self.simd)
+        rows_max(self.simd, Compute::F32)
     }
 
     /// Packs `rows` `[count, dim]` in blocks of tile height, each `[dim, height]`.

@@ -42,7 +42,7 @@ impl Level {
         match simd {
             Simd::Scalar => Level::Scalar,
             Simd::Avx2 => Level::Avx2,
-            Simd::Avx512 | Simd::Avx512Bf16 => Level::Avx512,
+            Simd::Avx512 | Simd::Avx512Bf16 | Simd::Amx => Level::Avx512,
         }
     }
 

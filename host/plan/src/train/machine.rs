@@ -11,11 +11,12 @@ use crate::knob::Knob;
 
 /// Products per second and core at each level, measured on a quiet two-core AVX512-BF16 machine (f32 195 and bf16 435
 /// GFLOP/s on both cores); the lower levels follow from their vector widths.
-const GFLOPS_PER_CORE: [(SimdLevel, f64, f64); 4] = [
+const GFLOPS_PER_CORE: [(SimdLevel, f64, f64); 5] = [
     (SimdLevel::Scalar, 3.0, 3.0),
     (SimdLevel::Avx2, 45.0, 45.0),
     (SimdLevel::Avx512, 95.0, 95.0),
     (SimdLevel::Avx512Bf16, 95.0, 210.0),
+    (SimdLevel::Amx, 95.0, 800.0),
 ];
 /// What a step reaches of that: attention, norms and thin products run slower than the frozen products.
 const EFFICIENCY: f64 = 0.6;
@@ -175,9 +176,9 @@ pub(super) fn precision(
             format!("the device is older than compute capability {CUDA_BF16_MAJOR}.0"),
         ),
         (_, Some(precision)) => Ok(Knob::written(precision)),
-        (Backend::Cpu, None) if simd == SimdLevel::Avx512Bf16 => Ok(Knob::chosen(
+        (Backend::Cpu, None) if simd >= SimdLevel::Avx512Bf16 => Ok(Knob::chosen(
             Precision::Bf16,
-            "the processor multiplies bf16 at twice the speed, and sums in f32 all the same",
+            "the processor multiplies bf16 at least twice as fast, and sums in f32 all the same",
         )),
         (Backend::Cpu | Backend::Mps, None) => Ok(Knob::chosen(
             Precision::Fp32,
