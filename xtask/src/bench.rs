@@ -224,7 +224,10 @@ impl Bench {
     /// Prompt and generation speed on the same files.
     fn generation(&self) -> Result<String> {
         let mut out = format!(
-            "## Reading {PROMPT} tokens and writing {NEW}, tokens per second\n\n| file | dlm reads | llama.cpp reads | speed | dlm writes | llama.cpp writes | speed |\n|---|---|---|---|---|---|---|\n"
+            "## Reading {PROMPT} tokens and writing {NEW}, tokens per second\n\n\
+            `reads` is what sampling does (bf16 products where the processor has them), `exactly` what `--temp 0` does (f32).\n\n\
+            | file | dlm reads | dlm reads exactly | llama.cpp reads | speed | speed exactly | dlm writes | llama.cpp writes | speed |\n\
+            |---|---|---|---|---|---|---|---|---|\n"
         );
         for quant in ["F16", "Q4_K_M", "Q8_0"] {
             let file = self.folder.join(format!("model.{quant}.gguf"));
@@ -235,23 +238,25 @@ impl Bench {
                 NEW.to_string(),
                 THREADS.to_string(),
             ])?;
-            let (read, written) = (
-                numbers(&ours["prompt_tokens_per_s"]),
-                numbers(&ours["new_tokens_per_s"]),
-            );
+            let read = numbers(&ours["prompt_tokens_per_s"]);
+            let exact = numbers(&ours["exact_prompt_tokens_per_s"]);
+            let written = numbers(&ours["new_tokens_per_s"]);
             out.push_str(&match self.llama_bench(&file) {
                 Ok((peer_read, peer_written)) => format!(
-                    "| {quant} | {} | {} | {:.2} | {} | {} | {:.2} |\n",
+                    "| {quant} | {} | {} | {} | {:.2} | {:.2} | {} | {} | {:.2} |\n",
                     spread(&read),
+                    spread(&exact),
                     spread(&peer_read),
                     median(&read) / median(&peer_read),
+                    median(&exact) / median(&peer_read),
                     spread(&written),
                     spread(&peer_written),
                     median(&written) / median(&peer_written)
                 ),
                 Err(error) => format!(
-                    "| {quant} | {} | {} | | {} | | |\n",
+                    "| {quant} | {} | {} | {} | | | {} | | |\n",
                     spread(&read),
+                    spread(&exact),
                     first_line(&error),
                     spread(&written)
                 ),

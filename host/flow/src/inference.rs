@@ -17,7 +17,8 @@ use crate::surroundings::Surroundings;
 /// Which weights answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weights {
-    /// As they are stored, quantised ones multiplied as such: what a person talks to.
+    /// As they are stored: quantised ones multiply single tokens as such, and prompts are read in bf16 where the processor
+    /// multiplies it. What a person talks to.
     AsStored,
     /// Dequantised to f32, so that every product is exact.
     Exact,
@@ -172,9 +173,10 @@ pub fn load(
     check_memory(around, located, weights, copies)?;
     let keep_quantised = weights == Weights::AsStored;
     let threads = threads.unwrap_or(around.hardware.cpu_cores).max(1) as usize;
+    let ctx = Ctx::new(threads, simd(around.hardware.simd));
     let options = LoadOptions {
-        ctx: Ctx::new(threads, simd(around.hardware.simd)),
-        compute: Compute::F32,
+        compute: if keep_quantised { fastest(&ctx) } else { Compute::F32 },
+        ctx,
         keep_quantised,
         // Single tokens of quantised weights are multiplied as integers; without this each token decodes every block.
         prepare: if keep_quantised {
@@ -193,6 +195,15 @@ pub fn load(
         None => None,
     };
     Ok(Loaded { model, adapter })
+}
+
+/// The faster precision of the frozen products.
+fn fastest(ctx: &Ctx) -> Compute {
+    if ctx.supports(Compute::Bf16) {
+        Compute::Bf16
+    } else {
+        Compute::F32
+    }
 }
 
 /// Translates the plan's instruction-set level into the kernels'.

@@ -151,17 +151,29 @@ fn one_step(
     Ok(loss.nll.iter().map(|v| f64::from(*v)).sum::<f64>() / count as f64)
 }
 
+/// Reads a prompt as `dlm prompt` does before it samples and as `--temp 0` does, and writes tokens.
 fn generate(file: &str, prompt: usize, new: usize, threads: usize) -> Result<Value, Failed> {
+    let ctx = Ctx::new(threads, Simd::detect());
+    let compute = match ctx.supports(Compute::Bf16) {
+        true => Compute::Bf16,
+        false => Compute::F32,
+    };
     let options = LoadOptions {
-        ctx: Ctx::new(threads, Simd::detect()),
-        compute: Compute::F32,
+        ctx,
+        compute,
         keep_quantised: true,
         prepare: Prepare::Decode,
     };
-    let model = open(file)?.load(options)?;
+    let mut model = open(file)?.load(options)?;
     let ids: Vec<u32> = (0..prompt as u32).map(|i| 100 + i * 37 % 20000).collect();
-    let (mut read, mut written) = (Vec::new(), Vec::new());
+    let (mut read, mut read_exactly, mut written) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..GENERATIONS {
+        model.compute = Compute::F32;
+        let mut session = Session::new(&model, None, prompt);
+        let start = Instant::now();
+        session.prefill(&ids)?;
+        read_exactly.push(prompt as f64 / start.elapsed().as_secs_f64());
+        model.compute = compute;
         let mut session = Session::new(&model, None, prompt + new);
         let start = Instant::now();
         let mut next = dlm_model::sampling::argmax(session.prefill(&ids)?);
@@ -174,7 +186,9 @@ fn generate(file: &str, prompt: usize, new: usize, threads: usize) -> Result<Val
         }
         written.push(new as f64 / start.elapsed().as_secs_f64());
     }
-    Ok(json!({ "prompt_tokens_per_s": read, "new_tokens_per_s": written, "peak_mib": peak_mib() }))
+    Ok(
+        json!({ "prompt_tokens_per_s": read, "exact_prompt_tokens_per_s": read_exactly, "new_tokens_per_s": written, "peak_mib": peak_mib() }),
+    )
 }
 
 fn quantise(from: &str, to: &str, quant: &str, threads: usize) -> Result<Value, Failed> {
