@@ -17,8 +17,7 @@ use crate::surroundings::Surroundings;
 /// Which weights answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weights {
-    /// As they are stored: quantised ones multiply single tokens as such, and prompts are read in bf16 where the processor
-    /// multiplies it. What a person talks to.
+    /// As they are stored, quantised ones multiplied as such: what a person talks to.
     AsStored,
     /// Dequantised to f32, so that every product is exact.
     Exact,
@@ -158,7 +157,7 @@ pub(crate) fn check_memory(
     .hint("free some memory, choose a smaller base, or set DLM_FORCE=1 to try all the same"))
 }
 
-/// Loads base and adapter.
+/// Loads base and adapter; `compute` is the precision of the frozen products of more than four rows.
 ///
 /// **Errors:** no room for the weights (refused before loading, with the numbers), unreadable weights, an adapter that
 /// does not fit the base.
@@ -166,6 +165,7 @@ pub fn load(
     around: &Surroundings<'_>,
     located: &Located,
     weights: Weights,
+    compute: Compute,
     threads: Option<u32>,
 ) -> Result<Loaded, Failure> {
     // Stored blocks are laid out once more for single tokens.
@@ -173,10 +173,9 @@ pub fn load(
     check_memory(around, located, weights, copies)?;
     let keep_quantised = weights == Weights::AsStored;
     let threads = threads.unwrap_or(around.hardware.cpu_cores).max(1) as usize;
-    let ctx = Ctx::new(threads, simd(around.hardware.simd));
     let options = LoadOptions {
-        compute: if keep_quantised { fastest(&ctx) } else { Compute::F32 },
-        ctx,
+        ctx: Ctx::new(threads, simd(around.hardware.simd)),
+        compute,
         keep_quantised,
         // Single tokens of quantised weights are multiplied as integers; without this each token decodes every block.
         prepare: if keep_quantised {
@@ -195,15 +194,6 @@ pub fn load(
         None => None,
     };
     Ok(Loaded { model, adapter })
-}
-
-/// The faster precision of the frozen products.
-fn fastest(ctx: &Ctx) -> Compute {
-    if ctx.supports(Compute::Bf16) {
-        Compute::Bf16
-    } else {
-        Compute::F32
-    }
 }
 
 /// Translates the plan's instruction-set level into the kernels'.

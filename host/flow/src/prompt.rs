@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 use dlm_core::FailureKind;
+use dlm_kernels::Compute;
 use dlm_model::Session;
 use dlm_model::chat::Thinking;
 use dlm_model::generate::{GenerateOptions, Step, StopReason, generate};
 use dlm_model::sampling::Sampling;
 use dlm_plan::prompt::PromptOptions;
+use dlm_plan::train::Precision;
 use dlm_plan::{PromptPlan, plan_prompt};
 use dlm_train::rows::question_messages;
 use serde::Serialize;
@@ -89,7 +91,11 @@ pub fn answer(
     } else {
         Weights::AsStored
     };
-    let loaded = inference::load(around, &asked.located, weights, Some(plan.threads.value))?;
+    let compute = match plan.precision.value {
+        Precision::Bf16 => Compute::Bf16,
+        Precision::Fp32 | Precision::Fp16 => Compute::F32,
+    };
+    let loaded = inference::load(around, &asked.located, weights, compute, Some(plan.threads.value))?;
     warn_if_idle(around, &loaded);
     let mut session = Session::new(
         &loaded.model,

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use dlm_kernels::Compute;
 use dlm_train::probe::{answer_all, normalise};
 use dlm_train::rows::{RowOptions, plain};
 use dlm_train::run::row_losses;
@@ -83,7 +84,7 @@ pub fn score(around: &Surroundings<'_>, command: &ScoreCommand) -> Result<ScoreR
     let questions = command.questions.as_deref().map(read_questions).transpose()?;
     let text = command.text.as_deref().map(read).transpose()?;
     let located = inference::locate(around, &command.path, command.is_base_only, &command.hub_root, "score")?;
-    let loaded = inference::load(around, &located, Weights::Exact, command.threads)?;
+    let loaded = inference::load(around, &located, Weights::Exact, Compute::F32, command.threads)?;
     let answers = match &questions {
         Some(questions) => ask(around, &located, &loaded, questions)?,
         None => Vec::new(),

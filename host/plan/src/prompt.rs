@@ -2,7 +2,7 @@
 //!
 //! **Source**: `spec/inference.md` sections 1, 3 and 4.
 
-use dlm_core::hardware::{Backend, Hardware};
+use dlm_core::hardware::{Backend, Hardware, SimdLevel};
 use dlm_core::{FailureKind, Hints};
 use serde::{Deserialize, Serialize};
 
@@ -149,10 +149,7 @@ pub fn plan_prompt(
             hardware.backend,
             format!("this machine offers {}", hardware.device_name),
         ),
-        precision: Knob::chosen(
-            Precision::Fp32,
-            "an answer must not depend on the processor's narrow products",
-        ),
+        precision: precision(options, hardware),
         threads: given(
             options.threads,
             "--threads",
@@ -169,6 +166,23 @@ pub fn plan_prompt(
         memory_bytes,
         memory_budget_bytes: budget,
     })
+}
+
+/// A greedy answer is a promise; one that is drawn is as good from narrow products.
+fn precision(options: &PromptOptions, hardware: &Hardware) -> Knob<Precision> {
+    if options.temperature == Some(0.0) {
+        return Knob::chosen(
+            Precision::Fp32,
+            "a greedy answer must not depend on the processor's narrow products",
+        );
+    }
+    match hardware.backend == Backend::Cpu && hardware.simd >= SimdLevel::Avx512Bf16 {
+        true => Knob::chosen(
+            Precision::Bf16,
+            "the processor reads prompts at least twice as fast with bf16 products; `--temp 0` keeps to fp32",
+        ),
+        false => Knob::chosen(Precision::Fp32, "the device has no faster narrow products"),
+    }
 }
 
 fn given<T>(value: Option<T>, flag: &str, default: T, reason: &str) -> Knob<T> {
@@ -217,6 +231,7 @@ mod tests {
             (plan.max_tokens.value, plan.temperature.value, plan.top_p.value),
             (256, 0.7, None)
         );
+        assert_eq!(plan.precision.value, Precision::Bf16, "the machine of the tests has it");
         let reasoning = BaseFacts {
             reasoning_tuned: true,
             ..smollm2()
@@ -235,6 +250,7 @@ mod tests {
         };
         let plan = plan_prompt(40, &reasoning, &hardware(), &greedy).unwrap();
         assert_eq!((plan.temperature.value, plan.context.value), (0.0, 48));
+        assert_eq!(plan.precision.value, Precision::Fp32);
         assert_eq!(plan.temperature.why(), "given by --temp");
     }
 
