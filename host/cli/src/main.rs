@@ -22,6 +22,7 @@ use clap::{CommandFactory, Parser};
 
 use args::Cli;
 use console::Console;
+use dlm_plugins::{COUNTING, Metering};
 
 #[global_allocator]
 static ALLOCATOR: memory::Allocator = memory::Allocator;
@@ -51,8 +52,9 @@ fn main() -> ExitCode {
 
 /// The process that compiles one plugin, started by dlm itself so that a plugin which makes the compiler slow or hungry
 /// cannot take the user's command down.
-fn compile(component: &std::ffi::OsString, code: &std::ffi::OsString) -> ExitCode {
-    match dlm_plugins::compile_file(component.as_ref(), code.as_ref()) {
+fn compile(component: &std::ffi::OsString, code: &std::ffi::OsString, is_counting: bool) -> ExitCode {
+    let metering = if is_counting { Metering::Counted } else { Metering::Time };
+    match dlm_plugins::compile_file(component.as_ref(), code.as_ref(), metering) {
         Ok(()) => ExitCode::SUCCESS,
         Err(cause) => {
             eprintln!("{cause}");
@@ -63,10 +65,10 @@ fn compile(component: &std::ffi::OsString, code: &std::ffi::OsString) -> ExitCod
 
 /// What is handled before everything else: compiling a plugin, the version, completion scripts, the reference pages.
 fn before_parsing(arguments: &[std::ffi::OsString]) -> Option<ExitCode> {
-    if let [_, word, component, code] = arguments
+    if let [_, word, component, code, rest @ ..] = arguments
         && word == "__compile"
     {
-        return Some(compile(component, code));
+        return Some(compile(component, code, rest.iter().any(|word| word == COUNTING)));
     }
     fn is(word: &'static str) -> impl Fn(&std::ffi::OsString) -> bool {
         move |argument| argument == word

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use dlm_core::event::StepEvent;
 use dlm_core::{Event, Progress};
@@ -9,6 +10,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// Lines between two printed steps when there is no terminal.
 const STEPS_PER_LINE: u64 = 10;
+
+/// Time between two pictures of a spinner.
+const TICK: Duration = Duration::from_millis(100);
 
 /// Shows progress on stderr.
 pub struct Screen {
@@ -39,12 +43,15 @@ impl Screen {
             return;
         }
         let bar = match total {
-            Some(total) => ProgressBar::new(total),
-            None => ProgressBar::new_spinner(),
+            Some(total) => ProgressBar::new(total).with_style(style("{prefix:>18} {wide_bar} {pos}/{len} {msg}")),
+            None => ProgressBar::new_spinner().with_style(style("{prefix:>18} {spinner} {elapsed}")),
         };
-        bar.set_style(style("{prefix:>18} {wide_bar} {pos}/{len} {msg}"));
         bar.set_prefix(phase.to_owned());
         self.end();
+        if total.is_none() {
+            // Work of unknown length shows that it goes on.
+            bar.enable_steady_tick(TICK);
+        }
         *self.bar() = Some(bar);
     }
 

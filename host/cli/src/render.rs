@@ -6,6 +6,7 @@ pub mod check;
 pub mod doctor;
 pub mod plugin;
 pub mod show;
+pub mod used;
 
 /// `1.5 KB`: 1024 steps, one decimal, bytes without.
 pub fn size(bytes: u64) -> String {

@@ -100,14 +100,7 @@ impl World {
     ///
     /// **Errors** when the answer cannot be read.
     pub fn ask(&self, question: &str) -> Result<bool, Failure> {
-        eprint!("{question}");
-        std::io::stderr().flush().map_err(|e| Failure::of("error", &e))?;
-        let mut line = String::new();
-        self.interrupt.is_asking.store(true, Ordering::SeqCst);
-        let read = std::io::stdin().lock().read_line(&mut line);
-        self.interrupt.is_asking.store(false, Ordering::SeqCst);
-        read.map_err(|e| Failure::of("error", &e))?;
-        Ok(matches!(line.trim().to_lowercase().as_str(), "y" | "yes"))
+        self.interrupt.ask(question).map_err(|e| Failure::of("error", &e))
     }
 }
 
@@ -146,13 +139,14 @@ pub fn home(global: &Global) -> Result<PathBuf, Failure> {
 }
 
 /// Ctrl-C: raises a flag that long work looks at; a second one, or one during a question, ends the program at once.
-struct Interrupt {
-    cancel: Cancel,
+pub struct Interrupt {
+    pub cancel: Cancel,
     is_asking: Arc<AtomicBool>,
 }
 
 impl Interrupt {
-    fn install() -> Result<Self, Failure> {
+    /// Takes over Ctrl-C, once in a process.
+    pub fn install() -> Result<Self, Failure> {
         let interrupt = Self {
             cancel: Cancel::new(),
             is_asking: Arc::default(),
@@ -170,6 +164,16 @@ impl Interrupt {
         })
         .map_err(|e| Failure::of("error", &e))?;
         Ok(interrupt)
+    }
+
+    /// Puts a question on stderr and reads the answer; only `y` and `yes` mean yes, and Ctrl-C ends the program.
+    ///
+    /// **Errors** when the answer cannot be read.
+    pub fn ask(&self, question: &str) -> std::io::Result<bool> {
+        self.is_asking.store(true, Ordering::SeqCst);
+        let answer = ask_plainly(question);
+        self.is_asking.store(false, Ordering::SeqCst);
+        answer
     }
 }
 

@@ -34,3 +34,5 @@ mod show;
 mod spine;
 #[path = "cli/surface.rs"]
 mod surface;
+#[path = "cli/terminal.rs"]
+mod terminal;

@@ -94,6 +94,8 @@ pub struct HttpRule {
     pub prefix: String,
     /// True where the user typed the address itself (`http:arg`): it may then be private.
     pub is_typed: bool,
+    /// True for the server that dlm itself started on this machine: it is asked offline too.
+    pub is_own_server: bool,
 }
 
 /// Why a text is no rule.
@@ -157,6 +159,7 @@ impl HttpRule {
             port: url.port(),
             prefix: prefix.to_owned(),
             is_typed: false,
+            is_own_server: false,
         })
     }
 

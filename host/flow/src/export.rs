@@ -129,7 +129,8 @@ pub fn export(
     let form = Form::of(target.info());
     if form == Form::Gguf {
         // What was written is loaded and compared with the model in memory.
-        inference::check_memory(around, &located, Weights::Exact, 2).map_err(|failure| failure.under("export"))?;
+        inference::check_memory(around, &located, 2 * inference::weights_bytes(&located, Weights::Exact))
+            .map_err(|failure| failure.under("export"))?;
     }
     let store = Store::new(&around.home, &front.dlm_id);
     let folder = match form {

@@ -130,17 +130,19 @@ fn current_adapter(store: &Store, path: &std::path::Path, subject: &str) -> Resu
     }
 }
 
-/// Refuses weights for which there is no room, `copies` of them at a time.
+/// Bytes of the weights in memory, as [`load`] keeps them for answers.
+pub(crate) fn weights_bytes(located: &Located, weights: Weights) -> u64 {
+    match weights {
+        // Stored blocks are laid out once more for single tokens.
+        Weights::AsStored => 2 * located.base.opened.weights_memory_bytes(true),
+        Weights::Exact => located.base.opened.weights_memory_bytes(false),
+    }
+}
+
+/// Refuses weights for which there is no room.
 ///
 /// **Errors** with what is needed and what is free; `DLM_FORCE` passes.
-pub(crate) fn check_memory(
-    around: &Surroundings<'_>,
-    located: &Located,
-    weights: Weights,
-    copies: u64,
-) -> Result<(), Failure> {
-    let keep_quantised = weights == Weights::AsStored;
-    let need = copies * located.base.opened.weights_memory_bytes(keep_quantised);
+pub(crate) fn check_memory(around: &Surroundings<'_>, located: &Located, need: u64) -> Result<(), Failure> {
     let free = around.hardware.memory_available_bytes;
     if need <= free || around.is_forced {
         return Ok(());
@@ -168,9 +170,7 @@ pub fn load(
     compute: Compute,
     threads: Option<u32>,
 ) -> Result<Loaded, Failure> {
-    // Stored blocks are laid out once more for single tokens.
-    let copies = if weights == Weights::AsStored { 2 } else { 1 };
-    check_memory(around, located, weights, copies)?;
+    check_memory(around, located, weights_bytes(located, weights))?;
     let keep_quantised = weights == Weights::AsStored;
     let threads = threads.unwrap_or(around.hardware.cpu_cores).max(1) as usize;
     let options = LoadOptions {

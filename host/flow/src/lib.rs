@@ -24,6 +24,7 @@ mod surroundings;
 pub mod synth;
 pub mod templates;
 pub mod train;
+pub mod used;
 
 pub use failure::Failure;
 pub use surroundings::{Clock, Surroundings};

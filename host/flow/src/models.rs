@@ -12,7 +12,7 @@ mod weights;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use dlm_core::hardware::Hardware;
 use dlm_core::ports::BaseSource;
@@ -76,7 +76,9 @@ struct Run {
     random: RandomBytes,
     is_forced: bool,
     version: &'static str,
-    ctx: Ctx,
+    threads: usize,
+    /// Its threads start with the first weights: most commands with plugins never ask a model.
+    ctx: OnceLock<Ctx>,
     /// Bytes that loaded weights take; whoever holds it computes.
     turn: Mutex<u64>,
 }
@@ -110,6 +112,11 @@ impl Run {
         }
     }
 
+    fn ctx(&self) -> &Ctx {
+        self.ctx
+            .get_or_init(|| Ctx::new(self.threads, simd(self.hardware.simd)))
+    }
+
     /// Waits until no other call computes.
     fn turn(&self) -> MutexGuard<'_, u64> {
         lock(&self.turn)
@@ -130,9 +137,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl EngineModels {
     /// Takes what the run has; opens and loads nothing.
     pub fn new(setup: EngineSetup) -> EngineModels {
-        let threads = setup.threads.unwrap_or(setup.hardware.cpu_cores).max(1) as usize;
         let run = Run {
-            ctx: Ctx::new(threads, simd(setup.hardware.simd)),
+            threads: setup.threads.unwrap_or(setup.hardware.cpu_cores).max(1) as usize,
+            ctx: OnceLock::new(),
             home: setup.home,
             hardware: setup.hardware,
             hub: setup.hub,

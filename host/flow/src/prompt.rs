@@ -10,7 +10,7 @@ use dlm_model::generate::{GenerateOptions, Step, StopReason, generate};
 use dlm_model::sampling::Sampling;
 use dlm_plan::prompt::PromptOptions;
 use dlm_plan::train::Precision;
-use dlm_plan::{PromptPlan, plan_prompt};
+use dlm_plan::{BaseFacts, PromptPlan, plan_prompt};
 use dlm_train::rows::question_messages;
 use serde::Serialize;
 
@@ -62,12 +62,12 @@ pub fn ask(around: &Surroundings<'_>, command: &PromptCommand) -> Result<Asked, 
     let ids = located
         .text
         .prompt_ids(&question_messages(system, command.query.trim()), Thinking::default())?;
-    let plan = plan_prompt(
-        ids.len() as u64,
-        &located.base.facts,
-        &around.hardware,
-        &command.options,
-    )?;
+    let weights = weights(command.options.temperature.unwrap_or(f64::INFINITY));
+    let facts = BaseFacts {
+        weights_bytes: inference::weights_bytes(&located, weights),
+        ..located.base.facts.clone()
+    };
+    let plan = plan_prompt(ids.len() as u64, &facts, &around.hardware, &command.options)?;
     let adapter = located.adapter.as_ref().map(|(directory, _)| directory.clone());
     Ok(Asked {
         located,
@@ -75,6 +75,15 @@ pub fn ask(around: &Surroundings<'_>, command: &PromptCommand) -> Result<Asked, 
         plan,
         adapter,
     })
+}
+
+/// A greedy answer is a promise of exactness, so its weights are widened; a sampled one takes the faster products.
+fn weights(temperature: f64) -> Weights {
+    if temperature == 0.0 {
+        Weights::Exact
+    } else {
+        Weights::AsStored
+    }
 }
 
 /// Loads the model and answers; `on_text` hears every piece of text as it becomes certain.
@@ -85,16 +94,11 @@ pub fn answer(
 ) -> Result<PromptReport, Failure> {
     let plan = &asked.plan;
     let temperature = plan.temperature.value as f32;
-    // A greedy answer is a promise of exactness, so its weights are widened; a sampled one takes the faster products.
-    let weights = if temperature == 0.0 {
-        Weights::Exact
-    } else {
-        Weights::AsStored
-    };
     let compute = match plan.precision.value {
         Precision::Bf16 => Compute::Bf16,
         Precision::Fp32 | Precision::Fp16 => Compute::F32,
     };
+    let weights = weights(plan.temperature.value);
     let loaded = inference::load(around, &asked.located, weights, compute, Some(plan.threads.value))?;
     warn_if_idle(around, &loaded);
     let mut session = Session::new(

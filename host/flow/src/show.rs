@@ -69,6 +69,8 @@ pub struct Stored {
     pub named_adapters: Vec<NamedAdapter>,
     pub lock: Lock,
     pub runs: Vec<RunRecord>,
+    /// Runs whose record says that they run while no process holds the store: they were killed.
+    pub interrupted_runs: Vec<u64>,
     pub sections: Vec<ShownSection>,
     /// Ids that the last run saw and that the document has no more.
     pub removed_sections: Vec<String>,
@@ -175,6 +177,7 @@ fn stored(home: &Home, document: &Document, store: &Store, inspection: Inspectio
         content_hashes: manifest.content_hashes,
         pinned_versions: manifest.pinned_versions,
         runs: manifest.training_runs,
+        interrupted_runs: inspection.interrupted_runs,
     })
 }
 

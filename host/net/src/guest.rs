@@ -12,6 +12,7 @@ mod exchange;
 mod headers;
 mod proxies;
 
+use std::borrow::Cow;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -90,6 +91,35 @@ impl GuestClient {
     }
 }
 
+impl GuestClient {
+    /// The rules that count now: offline only those of a server that dlm itself started.
+    fn reachable<'a>(&self, rules: &'a [HttpRule]) -> Result<Cow<'a, [HttpRule]>, GuestHttpError> {
+        let Some(switch) = &self.0.offline else {
+            return Ok(Cow::Borrowed(rules));
+        };
+        let own: Vec<HttpRule> = rules.iter().filter(|rule| rule.is_own_server).cloned().collect();
+        if own.is_empty() {
+            return Err(offline(switch));
+        }
+        Ok(Cow::Owned(own))
+    }
+
+    /// A hop that no rule of [`GuestClient::reachable`] covers is refused because of the switch, and no grant lifts that.
+    fn explained(&self, result: Result<GuestResponse, GuestHttpError>) -> Result<GuestResponse, GuestHttpError> {
+        match (&self.0.offline, result) {
+            (Some(switch), Err(GuestHttpError::Denied { .. })) => Err(offline(switch)),
+            (_, result) => result,
+        }
+    }
+}
+
+fn offline(switch: &str) -> GuestHttpError {
+    GuestHttpError::Denied {
+        capability: String::new(),
+        message: format!("{switch} forbids connections"),
+    }
+}
+
 impl GuestHttp for GuestClient {
     fn send(
         &self,
@@ -97,16 +127,11 @@ impl GuestHttp for GuestClient {
         rules: &[HttpRule],
         cancel: &Cancel,
     ) -> Result<GuestResponse, GuestHttpError> {
-        if let Some(switch) = &self.0.offline {
-            return Err(GuestHttpError::Denied {
-                capability: String::new(),
-                message: format!("{switch} forbids connections"),
-            });
-        }
+        let rules = self.reachable(rules)?;
         let slot = self.0.slots.take(cancel).ok_or(GuestHttpError::Cancelled)?;
         let stop = Arc::new(Stop::at(Instant::now() + request.timeout.min(TIMEOUT_MAX)));
         let (done, result) = mpsc::sync_channel(1);
-        let (inner, asked, allowed, stopped) = (self.0.clone(), request.clone(), rules.to_vec(), stop.clone());
+        let (inner, asked, allowed, stopped) = (self.0.clone(), request.clone(), rules.into_owned(), stop.clone());
         let work = move || {
             // A caller that has left no longer listens.
             let _unheard = done.send(exchange::run(&inner, &asked, &allowed, &stopped));
@@ -120,7 +145,7 @@ impl GuestHttp for GuestClient {
         loop {
             let left = stop.deadline.saturating_duration_since(Instant::now());
             match result.recv_timeout(POLL.min(left)) {
-                Ok(result) => return result,
+                Ok(result) => return self.explained(result),
                 Err(RecvTimeoutError::Timeout) if cancel.is_cancelled() => {
                     stop.stop();
                     return Err(GuestHttpError::Cancelled);

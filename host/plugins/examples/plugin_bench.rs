@@ -1,7 +1,8 @@
 //! What running a plugin costs, as JSON on stdout: `cargo xtask bench plugins` runs this and writes the page.
 //!
-//! `plugin_bench all <judge.wasm> <folder>` measures inside one process; `first <judge.wasm> <folder>` goes from nothing
-//! to the first verdict and ends; `nothing` ends at once. The judge is `tests/guests/test-judge`, a Rust guest.
+//! `plugin_bench all <judge.wasm> <folder>` measures inside one process; `install <judge.wasm> <home>` puts a judge under a
+//! home of dlm and `first <judge> <home>` goes from nothing to its first verdict and ends; `nothing` ends at once. The judge
+//! is `tests/guests/test-judge`, a Rust guest, or any other whose `open` takes no argument.
 
 #![expect(
     clippy::print_stdout,
@@ -18,15 +19,27 @@ use std::time::{Duration, Instant};
 use dlm_core::http_rule::HttpRule;
 use dlm_core::ports::guest_http::{GuestHttp, GuestHttpError, GuestRequest, GuestResponse};
 use dlm_core::ports::judge::{JudgeItem, JudgeSource};
-use dlm_core::ports::model::NoModels;
+use dlm_core::ports::model::{
+    GenerateRequest, Model, ModelError, ModelGeneration, ModelInfo, ModelMessage, ModelScore, ModelToken, Models,
+    NextRequest, RankRequest, ScoreRequest,
+};
 use dlm_core::ports::secrets::NoSecrets;
 use dlm_core::{Cancel, Quiet};
-use dlm_plugins::{Compile, GrantFlags, Kind, Limits, LogLevel, NativeProcess, Plugins, Ports, RunFacts, limits};
+use dlm_plugins::manage::discover::Places;
+use dlm_plugins::manage::fetch::from_file;
+use dlm_plugins::manage::install::{InstallFlags, Policy, decide, offer};
+use dlm_plugins::{
+    Compile, GrantFlags, Kind, Limits, LogLevel, Metering, NativeProcess, Plugins, Ports, RunFacts, compile_ahead,
+    limits, manage,
+};
 
 /// Measurements of each figure; the median is what counts.
 const TIMES: usize = 21;
 /// Calls of one measurement of a warm call.
 const CALLS: u32 = 20_000;
+/// Pairs of the measurement that the issue names, and how many of them a call takes at most.
+const PAIRS: usize = 10_000;
+const BATCH: usize = 64;
 /// Deadline of the endless loop.
 const DEADLINE: Duration = Duration::from_millis(500);
 
@@ -35,6 +48,67 @@ struct NoHttp;
 impl GuestHttp for NoHttp {
     fn send(&self, _: &GuestRequest, _: &[HttpRule], _: &Cancel) -> Result<GuestResponse, GuestHttpError> {
         Err(GuestHttpError::Invalid("this measurement sends nothing".to_owned()))
+    }
+}
+
+/// A model that answers at once, so that what is measured is the plugin and the host.
+struct InstantModel;
+
+impl Model for InstantModel {
+    fn info(&self) -> ModelInfo {
+        ModelInfo {
+            name: "instant".to_owned(),
+            revision: None,
+            architecture: "llama".to_owned(),
+            context_length: 2048,
+            vocabulary_size: 49_152,
+            has_adapter: true,
+            adapter_version: Some(1),
+            has_chat_template: true,
+        }
+    }
+
+    fn score(&self, requests: &[ScoreRequest], _: &Cancel) -> Result<Vec<ModelScore>, ModelError> {
+        let score = |request: &ScoreRequest| ModelScore {
+            logprob: -(request.completion.len() as f64),
+            token_count: 8,
+            tokens: Vec::new(),
+        };
+        Ok(requests.iter().map(score).collect())
+    }
+
+    fn generate(&self, _: &[GenerateRequest], _: &Cancel) -> Result<Vec<ModelGeneration>, ModelError> {
+        Err(ModelError::Unsupported("this measurement only scores".to_owned()))
+    }
+
+    fn rank(&self, _: &[RankRequest], _: &Cancel) -> Result<Vec<f64>, ModelError> {
+        Err(ModelError::Unsupported("this measurement only scores".to_owned()))
+    }
+
+    fn next(&self, _: &[NextRequest], _: &Cancel) -> Result<Vec<Vec<ModelToken>>, ModelError> {
+        Err(ModelError::Unsupported("this measurement only scores".to_owned()))
+    }
+
+    fn tokenize(&self, _: &str) -> Result<Vec<u32>, ModelError> {
+        Err(ModelError::Unsupported("this measurement only scores".to_owned()))
+    }
+
+    fn detokenize(&self, _: &[u32]) -> Result<String, ModelError> {
+        Err(ModelError::Unsupported("this measurement only scores".to_owned()))
+    }
+
+    fn render(&self, _: &[ModelMessage], _: bool) -> Result<String, ModelError> {
+        Err(ModelError::Unsupported("this measurement only scores".to_owned()))
+    }
+}
+
+impl Models for InstantModel {
+    fn current(&self) -> Result<Arc<dyn Model>, ModelError> {
+        Ok(Arc::new(InstantModel))
+    }
+
+    fn named(&self, _: &str) -> Result<Arc<dyn Model>, ModelError> {
+        self.current()
     }
 }
 
@@ -50,18 +124,41 @@ fn plugins(folder: &Path) -> Plugins {
     let ports = Ports {
         process: Arc::new(NativeProcess::new(Vec::new(), Vec::new())),
         http: Arc::new(NoHttp),
-        models: Arc::new(NoModels),
+        models: Arc::new(InstantModel),
         secrets: Arc::new(NoSecrets),
         free_port: || Err(std::io::Error::other("no ports")),
         clock: None,
         progress: Arc::new(Quiet),
         cancel: Cancel::new(),
     };
-    let compile = Compile::Cached {
-        folder: folder.to_owned(),
-        program: std::env::current_exe().unwrap(),
+    let places = Places {
+        home: folder.to_owned(),
+        ..Places::default()
     };
-    Plugins::new(facts, ports, compile, &GrantFlags::default()).unwrap()
+    Plugins::new(facts, ports, compile(folder), &GrantFlags::default())
+        .unwrap()
+        .with_places(places)
+}
+
+fn compile(home: &Path) -> Compile {
+    Compile::Cached {
+        folder: home.join("cache").join("plugins"),
+        program: std::env::current_exe().unwrap(),
+    }
+}
+
+/// Installs a judge that asks for nothing, as `dlm plugin install` does; prints its name and the milliseconds that
+/// compiling took.
+fn install(judge: &str, home: &Path) {
+    let flags = InstallFlags::default();
+    let offer = offer(home, from_file(Path::new(judge)).unwrap(), Policy::default(), &flags).unwrap();
+    let consent = decide(&offer, &flags, None).unwrap();
+    let process = NativeProcess::new(Vec::new(), Vec::new());
+    let bytes = &offer.fetched.bytes;
+    let time = compile_ahead(&compile(home), &process, &Cancel::new(), &offer.name, bytes).unwrap();
+    manage::install::install(home, &offer, &consent, "2026-01-01T00:00:00Z").unwrap();
+    let ms = time.map_or(0.0, |time| time.as_secs_f64() * 1e3);
+    println!("{}", serde_json::json!({ "name": offer.name, "compile_ms": ms }));
 }
 
 fn item(candidates: usize) -> JudgeItem {
@@ -89,6 +186,16 @@ fn warm(judge: &mut dyn dlm_core::ports::judge::Judge, count: usize) -> f64 {
         black_box(judge.score(black_box(&items)).unwrap());
     }
     microseconds(started, calls)
+}
+
+/// Milliseconds to judge ten thousand pairs in the batches that mining uses: all of it is the plugin's and the host's.
+fn pairs(judge: &mut dyn dlm_core::ports::judge::Judge) -> f64 {
+    let items = vec![item(2); judge.info().batch_max.min(BATCH)];
+    let started = Instant::now();
+    for _ in 0..PAIRS.div_ceil(items.len()) {
+        black_box(judge.score(black_box(&items)).unwrap());
+    }
+    microseconds(started, 1000)
 }
 
 /// Milliseconds past its deadline after which an endless loop was stopped, with both cores kept busy.
@@ -143,12 +250,14 @@ fn all(judge: &str, folder: &Path) -> serde_json::Value {
         microseconds(started, 100)
     });
     let mut one = shared.open_judge(judge).unwrap();
+    let mut sway = shared.open_judge("sway").unwrap();
     serde_json::json!({
         "cold compile, ms": cold,
         "engine to first verdict, code cached, us": engine_to_verdict,
         "find, check, store, instance and open, us": open_again,
         "warm score, 1 item of 2 candidates, us": times(|| warm(&mut *one, 1)),
         "warm score, 32 items, us": times(|| warm(&mut *one, 32)),
+        "10,000 pairs judged by sway, its model answering at once, ms": times(|| pairs(&mut *sway)),
         "endless loop stopped after its deadline, both cores busy, ms": times(|| overrun(judge, folder)),
     })
 }
@@ -158,12 +267,15 @@ fn main() {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["nothing", ..] => {}
-        ["__compile", component, code] => dlm_plugins::compile_file(component.as_ref(), code.as_ref()).unwrap(),
+        ["install", judge, home] => install(judge, Path::new(home)),
+        ["__compile", component, code] => {
+            dlm_plugins::compile_file(component.as_ref(), code.as_ref(), Metering::Time).unwrap()
+        }
         ["first", judge, folder] => {
             let plugins = plugins(&PathBuf::from(folder));
             black_box(plugins.open_judge(judge).unwrap().score(&[item(2)]).unwrap());
         }
         ["all", judge, folder] => println!("{}", all(judge, &PathBuf::from(folder))),
-        _ => panic!("usage: plugin_bench nothing | first JUDGE FOLDER | all JUDGE FOLDER"),
+        _ => panic!("usage: plugin_bench nothing | install FILE HOME | first JUDGE HOME | all FILE HOME"),
     }
 }

@@ -10,16 +10,19 @@ use std::fs;
 use std::hash::{Hash, Hasher};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dlm_core::Cancel;
-use dlm_core::ports::process::{Command, Process};
+use dlm_core::ports::plugin::PluginFailure;
+use dlm_core::ports::process::{Command, Process, ProcessError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::error::PluginError;
+use crate::manage::error::ManageError;
+use crate::ports::Metering;
 use crate::terminal::{cut, inert};
 
 /// Longest compile.
@@ -53,9 +56,11 @@ struct Place {
     inode: u64,
     size: u64,
     modified_ns: i128,
+    /// Set by the system alone, so that setting back the time of modification hides nothing.
+    changed_ns: i128,
 }
 
-/// Gives the compiled component, from the cache where it is there and sound.
+/// Gives the compiled component, from the cache where it is there and sound, and else the time to compile it.
 ///
 /// **Errors**: not a component, or the compiler passed a limit.
 pub(crate) fn component(
@@ -64,24 +69,53 @@ pub(crate) fn component(
     process: &dyn Process,
     cancel: &Cancel,
     plugin: &Plugin<'_>,
-) -> Result<Component, PluginError> {
+) -> Result<(Component, Option<Duration>), PluginError> {
+    let started = Instant::now();
+    let timed = |component| Ok((component, Some(started.elapsed())));
     let Compile::Cached { folder, program } = compile else {
-        return in_memory(engine, plugin);
+        return in_memory(engine, plugin).and_then(timed);
     };
     let Some(folder) = own_folder(&folder.join(engine_key(engine))) else {
         // A folder that others can write to is no place for code; the plugin still runs.
-        return in_memory(engine, plugin);
+        return in_memory(engine, plugin).and_then(timed);
     };
     let code = folder.join(format!("{}.cwasm", plugin.sha256));
     if let Some(component) = load(engine, &code) {
-        return Ok(component);
+        return Ok((component, None));
     }
     forget(&code);
     make(program, process, cancel, plugin, &code)?;
     match load(engine, &code) {
-        Some(component) => Ok(component),
-        None => in_memory(engine, plugin),
+        Some(component) => timed(component),
+        None => in_memory(engine, plugin).and_then(timed),
     }
+}
+
+/// Compiles a component into the cache where its code is not there yet, so that its first use does not wait.
+///
+/// **Returns** the time it took; none where there was nothing to do.
+///
+/// **Errors**: as of the first use.
+pub fn compile_ahead(
+    compile: &Compile,
+    process: &dyn Process,
+    cancel: &Cancel,
+    name: &str,
+    component: &[u8],
+) -> Result<Option<Duration>, PluginFailure> {
+    if matches!(compile, Compile::InMemory) {
+        return Ok(None);
+    }
+    let sha256 = crate::builtin::sha256(component);
+    let plugin = Plugin {
+        name,
+        sha256: &sha256,
+        is_counting: false,
+        read: &|| Ok(Cow::Borrowed(component)),
+    };
+    let engine = crate::engine::engine(Metering::Time)?;
+    let (_, time) = self::component(&engine, compile, process, cancel, &plugin)?;
+    Ok(time)
 }
 
 /// Reads the bytes of a component.
@@ -92,6 +126,8 @@ pub(crate) struct Plugin<'a> {
     pub name: &'a str,
     /// Lower-case hex.
     pub sha256: &'a str,
+    /// Its code counts instructions, as that of `engine` does.
+    pub is_counting: bool,
     /// Reads its bytes; not called when code is at hand.
     pub read: Bytes<'a>,
 }
@@ -155,11 +191,13 @@ fn open_own(path: &Path) -> Option<fs::File> {
 fn place(file: &fs::File) -> Option<Place> {
     use std::os::unix::fs::MetadataExt;
     let found = file.metadata().ok()?;
+    let ns = |seconds: i64, ns: i64| i128::from(seconds) * 1_000_000_000 + i128::from(ns);
     Some(Place {
         device: found.dev(),
         inode: found.ino(),
         size: found.size(),
-        modified_ns: i128::from(found.mtime()) * 1_000_000_000 + i128::from(found.mtime_nsec()),
+        modified_ns: ns(found.mtime(), found.mtime_nsec()),
+        changed_ns: ns(found.ctime(), found.ctime_nsec()),
     })
 }
 
@@ -254,11 +292,14 @@ fn make(
     let folder = code.parent().unwrap_or(Path::new("/"));
     let command = Command {
         program: program.to_owned(),
-        arguments: vec![
+        arguments: [
             "__compile".to_owned(),
             input.to_string_lossy().into_owned(),
             made.to_string_lossy().into_owned(),
-        ],
+        ]
+        .into_iter()
+        .chain(plugin.is_counting.then(|| COUNTING.to_owned()))
+        .collect(),
         env: Vec::new(),
         directory: folder.to_owned(),
         is_inheriting: false,
@@ -266,36 +307,39 @@ fn make(
     };
     let ran = process.run(&command, COMPILE_TIME_MAX, cancel);
     let _input_gone = fs::remove_file(&input);
-    let ended = ran.map_err(|error| malformed(plugin.name, &format!("compiling it: {error}")))?;
+    let ended = ran.map_err(|error| match error {
+        ProcessError::Cancelled { .. } => PluginError::managed(ManageError::Cancelled),
+        error => malformed(plugin.name, &format!("compiling it: {error}")),
+    })?;
     if ended.status != 0 {
         let _made_gone = fs::remove_file(&made);
         let message = String::from_utf8_lossy(&ended.stderr).into_owned();
         return Err(malformed(plugin.name, &message));
     }
-    let recorded = || -> Option<Vec<u8>> {
-        let file = open_own(&made)?;
-        let record = Record {
-            sha256: hash_of(&file)?,
-            place: place(&file)?,
-        };
-        serde_json::to_vec(&record).ok()
-    };
-    let record = recorded().ok_or_else(|| malformed(plugin.name, "the compiler left no code behind"))?;
-    write_new(&record_path(code), &record).map_err(files)?;
-    fs::rename(&made, code).map_err(files)
+    let opened = || open_own(&made).and_then(|file| Some((hash_of(&file)?, file)));
+    let (sha256, file) = opened().ok_or_else(|| malformed(plugin.name, "the compiler left no code behind"))?;
+    fs::rename(&made, code).map_err(files)?;
+    // A rename changes the time that the system keeps, so that the place is taken after it. Code without a record is
+    // compiled again.
+    let place = place(&file).ok_or_else(|| malformed(plugin.name, "the compiled code cannot be looked at"))?;
+    let record = serde_json::to_vec(&Record { sha256, place }).expect("a record is plain data");
+    write_new(&record_path(code), &record).map_err(files)
 }
+
+/// The word that asks the compiler process for code that counts its instructions.
+pub const COUNTING: &str = "counting";
 
 /// The compiler process: reads a component, writes its code. Limits its own memory first.
 ///
 /// **Errors**: in words, for the parent to pass on.
-pub fn compile_file(component: &Path, code: &Path) -> Result<(), String> {
+pub fn compile_file(component: &Path, code: &Path, metering: Metering) -> Result<(), String> {
     let limit = rustix::process::Rlimit {
         current: Some(COMPILE_MEMORY_MAX),
         maximum: Some(COMPILE_MEMORY_MAX),
     };
     rustix::process::setrlimit(rustix::process::Resource::As, limit)
         .map_err(|error| format!("limiting the compiler's memory: {error}"))?;
-    let engine = crate::engine::engine().map_err(|error| error.to_string())?;
+    let engine = crate::engine::engine(metering).map_err(|error| error.to_string())?;
     let bytes = fs::read(component).map_err(|error| format!("{}: {error}", component.display()))?;
     let compiled = engine
         .precompile_component(&bytes)

@@ -265,6 +265,7 @@ pub struct Grants {
     denied: Vec<Capability>,
     /// The plugin's argument, which the user typed.
     argument: String,
+    is_sandboxed: bool,
 }
 
 impl Grants {
@@ -278,7 +279,35 @@ impl Grants {
             held: granted.into_iter().filter(is_kept).collect(),
             denied,
             argument: argument.to_owned(),
+            is_sandboxed: false,
         }
+    }
+
+    /// Holds nothing, because of `--sandbox`.
+    pub fn sandboxed(argument: &str) -> Grants {
+        Grants {
+            is_sandboxed: true,
+            ..Grants::new(Vec::new(), Vec::new(), argument)
+        }
+    }
+
+    /// The flag of the command line that takes `wanted` away, whatever is granted.
+    pub(crate) fn taken_by(&self, wanted: &Capability) -> Option<String> {
+        if self.is_sandboxed {
+            return Some("--sandbox".to_owned());
+        }
+        let covers_command = |denial: &Capability| match wanted {
+            Capability::Exec { program, patterns } => {
+                let words: Vec<ExecArgument<'_>> = patterns.iter().map(|word| ExecArgument::Text(word)).collect();
+                denial.covers_exec(program, &words)
+            }
+            _ => false,
+        };
+        let is_touching = |denial: &&Capability| {
+            *denial == wanted || covers_command(denial) || touches(denial, wanted, &self.argument)
+        };
+        let denial = self.denied.iter().find(is_touching)?;
+        Some(format!("--deny '{denial}'"))
     }
 
     /// The grants in text form, denied ones left out.

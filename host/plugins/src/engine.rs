@@ -4,13 +4,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
+use std::thread::Thread;
 use std::time::Duration;
 
 use wasmtime::{Config, Engine, WasmBacktraceDetails};
 
 use crate::error::PluginError;
 use crate::limits::STACK_BYTES_MAX;
+use crate::ports::Metering;
 
 /// Time between two looks at a running guest. A guest is stopped within two ticks of its limit.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
@@ -40,8 +41,11 @@ pub(crate) fn settings() -> Config {
 }
 
 /// Makes the engine.
-pub(crate) fn engine() -> Result<Engine, PluginError> {
-    Engine::new(&settings()).map_err(|error| PluginError::Malformed {
+pub(crate) fn engine(metering: Metering) -> Result<Engine, PluginError> {
+    let mut settings = settings();
+    // Counting costs time in every block of code, so that only those who ask for it pay.
+    settings.consume_fuel(metering.counts_instructions());
+    Engine::new(&settings).map_err(|error| PluginError::Malformed {
         plugin: "the plugin engine".to_owned(),
         cause: format!("{error:#}"),
     })
@@ -50,7 +54,7 @@ pub(crate) fn engine() -> Result<Engine, PluginError> {
 /// Ticks an engine's epoch while any guest is running.
 pub(crate) struct Pulse {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: Thread,
 }
 
 struct Shared {
@@ -73,7 +77,7 @@ impl Pulse {
         let thread = std::thread::spawn(move || tick(&engine, &of_thread));
         Pulse {
             shared,
-            thread: Some(thread),
+            thread: thread.thread().clone(),
         }
     }
 
@@ -87,9 +91,7 @@ impl Pulse {
     }
 
     fn wake(&self) {
-        if let Some(thread) = &self.thread {
-            thread.thread().unpark();
-        }
+        self.thread.unpark();
     }
 }
 
@@ -123,12 +125,10 @@ impl Drop for Beat<'_> {
 }
 
 impl Drop for Pulse {
+    /// Tells the thread to end and does not wait: on busy cores its turn may be milliseconds away, it holds no lock, and
+    /// there is nothing to learn from its end.
     fn drop(&mut self) {
         self.shared.is_done.store(true, Ordering::SeqCst);
         self.wake();
-        if let Some(thread) = self.thread.take() {
-            // The thread holds no lock and cannot panic; there is nothing to learn from its end.
-            let _ended = thread.join();
-        }
     }
 }

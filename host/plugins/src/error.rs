@@ -100,6 +100,8 @@ pub enum PluginError {
         is_grantable: bool,
         /// Its manifest asks for it, so that it can be granted for good.
         is_requested: bool,
+        /// The flag that takes it away, whatever is granted.
+        taken_by: Option<String>,
     },
     #[error("{message}")]
     Guest {
@@ -229,19 +231,38 @@ impl PluginError {
                 "raise it: --grant '{}=limit:{limit}={value}' (ceiling {ceiling})",
                 who.plugin
             )],
+            PluginError::Limit { raise: None, .. } => {
+                vec!["no grant raises this limit".to_owned()]
+            }
+            PluginError::Import { import, .. } => {
+                vec![format!(
+                    "no grant allows it: the plugin must be built without `{import}`"
+                )]
+            }
+            PluginError::Api { plugin, supported, .. } => vec![format!(
+                "install a version of `{plugin}` that was built for plugin API {supported}, or upgrade dlm"
+            )],
+            PluginError::NewerApi { .. } => vec!["upgrade dlm, or install an older version of the plugin".to_owned()],
+            PluginError::WrongKind { wanted, .. } => vec![format!("see the others: dlm plugin list --kind {wanted}")],
             PluginError::Denied {
                 who,
                 capability,
                 granted,
                 is_grantable,
                 is_requested,
+                taken_by,
                 ..
             } => {
                 let mut hints = vec![match granted.as_slice() {
                     [] => "nothing is granted".to_owned(),
                     granted => format!("granted: {}", granted.join("; ")),
                 }];
-                if *is_grantable {
+                if let Some(flag) = taken_by {
+                    hints.push(format!(
+                        "{} takes it away: leave that out",
+                        flag.replacen("'", &format!("'{}=", who.plugin), 1)
+                    ));
+                } else if *is_grantable {
                     hints.push(format!("allow it once: --grant '{}={capability}'", who.plugin));
                     hints.push(if *is_requested {
                         format!(

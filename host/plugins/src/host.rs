@@ -12,8 +12,10 @@ mod run;
 mod secrets;
 mod wasi;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use dlm_core::ports::plugin::PluginUse;
 use dlm_core::ports::target::Artifact;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
@@ -21,12 +23,13 @@ use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use crate::capability::Grants;
 use crate::error::Who;
 use crate::kind::Kind;
+use crate::ledger::Ledger;
 use crate::limits::{
     HANDLES_MAX, INSTANCES_MAX, LimitName, Limits, MEMORIES_MAX, Passed, TABLE_ELEMENTS_MAX, TABLES_MAX, size, time,
 };
 use crate::manifest::ConfigValue;
 use crate::output::Output;
-use crate::ports::{LogLevel, Ports, RunFacts};
+use crate::ports::{LogLevel, Metering, Ports, RunFacts};
 
 pub use files::Input;
 pub use http::Response;
@@ -149,6 +152,13 @@ pub(crate) struct NewState {
     pub ports: Ports,
     /// Distinguishes the random streams of instances of one plugin.
     pub instance: u64,
+    /// Lower-case hex, of the component.
+    pub sha256: String,
+    /// Time to compile it, for the first instance of a run that had to.
+    pub compiled: Option<Duration>,
+    pub metering: Metering,
+    /// Where the instance's uses are added up when it ends.
+    pub ledger: Arc<Ledger>,
 }
 
 /// The state of one plugin instance.
@@ -168,17 +178,9 @@ pub(crate) struct State {
     pub output: Output,
     /// Port of the server that the host started for the smoke test.
     pub server_port: Option<u16>,
-    pub uses: Uses,
+    pub used: PluginUse,
     pub bars: usize,
     pub wasi: wasi::Wasi,
-}
-
-/// What an instance used so far, as far as limits count it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Uses {
-    pub requests: u64,
-    pub process_runs: u64,
-    pub tokens: u64,
 }
 
 impl State {
@@ -196,7 +198,18 @@ impl State {
             reserved: Vec::new(),
             output: Output::default(),
             server_port: None,
-            uses: Uses::default(),
+            used: PluginUse {
+                plugin: new.plugin.clone(),
+                version: new.version.clone(),
+                sha256: new.sha256.clone(),
+                kind: new.kind.name().to_owned(),
+                granted: new.grants.texts(),
+                instances: 1,
+                compile_ms: new
+                    .compiled
+                    .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+                ..PluginUse::default()
+            },
             bars: 0,
             wasi: wasi::Wasi::default(),
             new,
@@ -218,18 +231,13 @@ impl State {
             return Some(Stop::Cancelled);
         }
         let (allowed, wall) = (self.call_time(), self.new.limits.wall_time);
-        if self.clock.guest_time() > allowed {
-            let text = format!("{} of its own time", time(allowed));
-            return Some(Stop::Passed(Passed::raisable(
-                LimitName::Deadline,
-                allowed.as_secs(),
-                text,
-            )));
+        if self.new.metering != Metering::Instructions && self.clock.guest_time() > allowed {
+            return Some(Stop::Passed(deadline_passed(allowed)));
         }
         (self.clock.wall_time() > wall).then(|| Stop::Passed(wall_passed(wall)))
     }
 
-    fn call_time(&self) -> Duration {
+    pub fn call_time(&self) -> Duration {
         match self.phase {
             Phase::Open => self.new.limits.open_time,
             _ => self.new.limits.call_time,
@@ -267,6 +275,19 @@ impl State {
             &*self.new.ports.progress,
         );
     }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.used.memory_peak_bytes = self.memory.used;
+        self.new.ledger.add(std::mem::take(&mut self.used));
+    }
+}
+
+/// The limit on the guest's own time in a call.
+pub(crate) fn deadline_passed(allowed: Duration) -> Passed {
+    let text = format!("{} of its own time", time(allowed));
+    Passed::raisable(LimitName::Deadline, allowed.as_secs(), text)
 }
 
 /// The limit on the time of a whole call.

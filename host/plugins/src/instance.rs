@@ -8,9 +8,10 @@ use wasmtime::{Store, Trap, UpdateDeadline};
 
 use crate::engine::{Pulse, TICK};
 use crate::error::{GuestFailure, PluginError, Who};
-use crate::host::{CallClock, NewState, Phase, State, Stop, WitError, wall_passed};
+use crate::host::{CallClock, NewState, Phase, State, Stop, WitError, deadline_passed, wall_passed};
 use crate::limits::{HANDLES_MAX, LimitName, Passed, STACK_BYTES_MAX, TEXT_BYTES_MAX, size};
 use crate::load::{NEWER, Ready};
+use crate::ports::{INSTRUCTIONS_PER_SECOND, Metering};
 use crate::terminal::{cut, inert};
 
 /// Times that a frame must repeat in a backtrace before a memory fault counts as an exhausted stack: a Rust guest runs
@@ -42,13 +43,14 @@ impl<W> Running<W> {
             let text = format!("was built for plugin API {version}; it runs until it needs something newer");
             store.data_mut().remark(&text);
         }
-        begin(&mut store, Phase::Open);
+        begin(&mut store, Phase::Open)?;
         let instance = {
             let _beat = pulse.beat();
             drive(runtime.as_ref(), &mut store, async |store| {
                 ready.pre.instantiate_async(store).await
             })
         };
+        settle(&mut store);
         let instance = instance.map_err(|error| ended(&mut store, &error))?;
         let world = bind(&mut store, &instance).map_err(|error| PluginError::Malformed {
             plugin: store.data().new.plugin.clone(),
@@ -71,7 +73,7 @@ impl<W> Running<W> {
         phase: Phase,
         function: impl AsyncFnOnce(&W, &mut Store<State>) -> wasmtime::Result<Result<T, WitError>>,
     ) -> Result<T, PluginError> {
-        begin(&mut self.store, phase);
+        begin(&mut self.store, phase)?;
         if self.is_spent {
             return Err(PluginError::Crashed {
                 who: self.store.data().who(),
@@ -86,6 +88,8 @@ impl<W> Running<W> {
                 function(&world, store).await
             })
         };
+        self.store.data_mut().used.calls += 1;
+        settle(&mut self.store);
         note_output(&mut self.store);
         match returned {
             Ok(Ok(value)) => Ok(value),
@@ -159,11 +163,43 @@ fn drive<T>(
     })
 }
 
-fn begin(store: &mut Store<State>, phase: Phase) {
+fn begin(store: &mut Store<State>, phase: Phase) -> Result<(), PluginError> {
     let state = store.data_mut();
     state.phase = phase;
     state.clock = CallClock::new();
+    let fuel = fuel(state);
     store.set_epoch_deadline(1);
+    if let Some(fuel) = fuel {
+        store.set_fuel(fuel).map_err(|error| PluginError::Malformed {
+            plugin: "the plugin engine".to_owned(),
+            cause: format!("{error:#}"),
+        })?;
+    }
+    Ok(())
+}
+
+/// The instructions that a call may take, where they are counted.
+fn fuel(state: &State) -> Option<u64> {
+    match state.new.metering {
+        Metering::Time => None,
+        Metering::Counted => Some(u64::MAX),
+        Metering::Instructions => {
+            let ms = u64::try_from(state.call_time().as_millis()).unwrap_or(u64::MAX);
+            Some(ms.saturating_mul(INSTRUCTIONS_PER_SECOND / 1000))
+        }
+    }
+}
+
+/// Adds up what a call took.
+fn settle(store: &mut Store<State>) {
+    let us = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let left = store.get_fuel().ok();
+    let state = store.data_mut();
+    state.used.guest_us += us(state.clock.guest_time());
+    state.used.host_us += us(state.clock.host);
+    if let (Some(given), Some(left)) = (fuel(state), left) {
+        *state.used.instructions.get_or_insert_default() += given.saturating_sub(left);
+    }
 }
 
 /// Moves what the guest printed into the log, and says what found no room.
@@ -193,6 +229,9 @@ fn ended(store: &mut Store<State>, error: &wasmtime::Error) -> PluginError {
             Stop::Cancelled => PluginError::Cancelled { who },
             Stop::Passed(passed) => limit(who, passed.clone(), last_log),
         };
+    }
+    if matches!(error.downcast_ref::<Trap>(), Some(Trap::OutOfFuel)) {
+        return limit(who, deadline_passed(state.call_time()), last_log);
     }
     if is_stack(error) {
         let passed = Passed::fixed("stack", format!("{} of stack", size(STACK_BYTES_MAX as u64)));
@@ -303,6 +342,7 @@ fn denied(state: &State, who: Box<Who>, capability: &str, message: &str) -> Plug
         capability: inert(&cut(capability, TEXT_BYTES_MAX)),
         message: inert(&cut(message, TEXT_BYTES_MAX)),
         granted: state.new.grants.texts(),
+        taken_by: parsed.and_then(|parsed| state.new.grants.taken_by(&parsed)),
         who,
     }
 }

@@ -20,6 +20,8 @@ pub(crate) struct Ready {
     pub has_wasi: bool,
     /// Set when it was built for a newer minor version than this host has.
     pub newer_api: Option<semver::Version>,
+    /// Time to compile it, where that was necessary now.
+    pub compiled: Option<std::time::Duration>,
 }
 
 /// What a component's type says.
@@ -63,6 +65,7 @@ pub(crate) fn ready(plugin: &str, engine: &Engine, component: &Component, kind: 
         pre,
         has_wasi: shape.has_wasi,
         newer_api: is_newer.then_some(shape.newest),
+        compiled: None,
     })
 }
 

@@ -37,6 +37,28 @@ pub struct RunFacts {
     pub directory: PathBuf,
 }
 
+/// How a guest's work is measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Metering {
+    /// Its limits count time.
+    #[default]
+    Time,
+    /// Its limits count time, and its instructions are counted beside.
+    Counted,
+    /// Its limits count instructions, [`INSTRUCTIONS_PER_SECOND`] for each second of a limit: the same input stops at the
+    /// same instruction on every machine. The time of a whole call is still limited.
+    Instructions,
+}
+
+impl Metering {
+    pub(crate) fn counts_instructions(self) -> bool {
+        self != Metering::Time
+    }
+}
+
+/// Instructions that stand for a second under [`Metering::Instructions`].
+pub const INSTRUCTIONS_PER_SECOND: u64 = 1_000_000_000;
+
 /// The ports through which plugins act.
 #[derive(Clone)]
 pub struct Ports {

@@ -94,6 +94,8 @@ fn attempted(
         })
     })?;
     let command = command(target, launch, port).map_err(Attempt::Failed)?;
+    let used = &mut target.running.store.data_mut().used;
+    used.count_program(&short(&launch.program));
     let state = target.running.store.data();
     let started = state.new.ports.process.start(&command);
     let mut server = started.map_err(|error| {

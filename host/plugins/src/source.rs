@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use dlm_core::ports::destination::{Destination, DestinationSource};
 use dlm_core::ports::judge::{Judge, JudgeSource};
-use dlm_core::ports::plugin::PluginFailure;
+use dlm_core::ports::plugin::{PluginFailure, PluginUse};
 use dlm_core::ports::target::{ExportTarget, TargetSource};
 use dlm_core::ports::teacher::{Teacher, TeacherSource};
 use dlm_core::ports::templates::{TemplateSource, Templates};
@@ -23,13 +23,15 @@ use crate::error::PluginError;
 use crate::host::NewState;
 use crate::judge::PluginJudge;
 use crate::kind::Kind;
+use crate::ledger::Ledger;
 use crate::limits::{Limits, limits};
 use crate::load::{Ready, ready};
 use crate::manage::discover::{Finder, Places};
+use crate::manage::error::ManageError;
 use crate::manage::selector::Selector;
 use crate::manifest::{ConfigValue, GivenValue, Manifest};
 use crate::open::Opened;
-use crate::ports::{GrantFlags, Ports, RunFacts};
+use crate::ports::{GrantFlags, Metering, Ports, RunFacts};
 use crate::target::PluginTarget;
 use crate::teacher::PluginTeacher;
 use crate::templates::PluginTemplates;
@@ -50,6 +52,10 @@ pub struct Plugins {
     /// Components that were loaded in this run, by hash and kind.
     ready: Mutex<HashMap<(String, Kind), Ready>>,
     instances: AtomicU64,
+    metering: Metering,
+    /// `wasi = "none"`: a plugin that imports any of it is refused.
+    is_wasi_refused: bool,
+    ledger: Arc<Ledger>,
 }
 
 struct Machine {
@@ -90,6 +96,9 @@ impl Plugins {
             machine: OnceLock::new(),
             ready: Mutex::default(),
             instances: AtomicU64::new(0),
+            metering: Metering::default(),
+            is_wasi_refused: false,
+            ledger: Arc::default(),
         })
     }
 
@@ -97,6 +106,23 @@ impl Plugins {
     pub fn with_limits(mut self, limits: Limits) -> Plugins {
         self.limits = Some(limits);
         self
+    }
+
+    /// Says how the work of guests is measured.
+    pub fn with_metering(mut self, metering: Metering) -> Plugins {
+        self.metering = metering;
+        self
+    }
+
+    /// Refuses plugins that import WASI, however they came here.
+    pub fn without_wasi(mut self) -> Plugins {
+        self.is_wasi_refused = true;
+        self
+    }
+
+    /// What each plugin used, as far as its instances have ended.
+    pub fn used(&self) -> Vec<PluginUse> {
+        self.ledger.all()
     }
 
     /// Says where plugins that are not built in may lie.
@@ -137,7 +163,7 @@ impl Plugins {
         if let Some(machine) = self.machine.get() {
             return Ok(machine);
         }
-        let engine = engine()?;
+        let engine = engine(self.metering)?;
         let pulse = Arc::new(Pulse::new(&engine));
         Ok(self.machine.get_or_init(|| Machine { engine, pulse }))
     }
@@ -145,7 +171,7 @@ impl Plugins {
     /// What the plugin called `name` may do in this run.
     fn grants(&self, kind: Kind, name: &str, granted: &[Capability], argument: &str) -> Grants {
         if self.is_sandboxed {
-            return Grants::new(Vec::new(), Vec::new(), argument);
+            return Grants::sandboxed(argument);
         }
         let of_name = |list: &[(String, Capability)]| {
             let own = list.iter().filter(|(plugin, _)| plugin == name);
@@ -168,13 +194,18 @@ impl Plugins {
         let plugin = cache::Plugin {
             name: &candidate.name,
             sha256: &candidate.sha256,
+            is_counting: self.metering.counts_instructions(),
             read: candidate.read,
         };
         let ports = &self.ports;
-        let component = cache::component(engine, &self.compile, &*ports.process, &ports.cancel, &plugin)?;
+        let (component, compiled) = cache::component(engine, &self.compile, &*ports.process, &ports.cancel, &plugin)?;
         let made = ready(&candidate.name, engine, &component, kind)?;
+        if made.has_wasi && self.is_wasi_refused {
+            let plugin = candidate.name.clone();
+            return Err(PluginError::managed(ManageError::Wasi { plugin }));
+        }
         known.insert(key, made.clone());
-        Ok(made)
+        Ok(Ready { compiled, ..made })
     }
 
     /// Prepares a candidate for its first call.
@@ -192,7 +223,6 @@ impl Plugins {
             ..self.facts.clone()
         };
         Ok(Opened {
-            ready,
             pulse: &self.machine()?.pulse,
             sha256: candidate.sha256.clone(),
             new: NewState {
@@ -207,7 +237,12 @@ impl Plugins {
                 limits,
                 ports: self.ports.clone(),
                 instance: self.instances.fetch_add(1, Ordering::Relaxed),
+                sha256: candidate.sha256.clone(),
+                compiled: ready.compiled,
+                metering: self.metering,
+                ledger: Arc::clone(&self.ledger),
             },
+            ready,
         })
     }
 

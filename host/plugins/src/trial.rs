@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cache::Compile;
 use crate::manage::discover::{Found, Origin, Places};
-use crate::ports::{GrantFlags, LogLevel, Ports, RunFacts};
+use crate::ports::{GrantFlags, LogLevel, Metering, Ports, RunFacts};
 use crate::source::Plugins;
 use case::Case;
 use compare::differs;
@@ -78,7 +78,19 @@ pub struct Bench {
     pub name: String,
     pub open_us: f64,
     pub call_us: f64,
+    /// Of one instance, all its memories together.
+    pub memory_peak_bytes: u64,
+    /// Of one start and of one call, counted in a run of their own.
+    pub open_instructions: u64,
+    pub call_instructions: u64,
     pub calls: usize,
+}
+
+/// What a start and a call took, besides time.
+struct Counted {
+    memory_peak_bytes: u64,
+    open_instructions: u64,
+    call_instructions: u64,
 }
 
 /// One run of a case.
@@ -195,11 +207,44 @@ impl Trial {
                 Err(Stopped::Case(error)) => return Err(error),
             }
         }
+        let counted = self.counted(&case)?;
         Ok(Bench {
             name: file.name.clone(),
             open_us: median(&mut opens),
             call_us: median(&mut calls),
+            memory_peak_bytes: counted.memory_peak_bytes,
+            open_instructions: counted.open_instructions,
+            call_instructions: counted.call_instructions,
             calls: rounds,
+        })
+    }
+
+    /// Memory and instructions of a case. The code that counts is another one than the code that is timed.
+    fn counted(&self, case: &Case) -> Result<Counted, String> {
+        let script = Script::new(case.host.clone(), None, Cancel::new());
+        let plugins = self.plugins(case, &script, Around::default(), &Cancel::new());
+        let plugins = plugins
+            .map_err(|failure| failure.message)?
+            .with_metering(Metering::Counted);
+        let open = || Opened::open(&plugins, case.kind, &self.selector(), &self.argument(case));
+        let used = || plugins.used().into_iter().next().unwrap_or_default();
+        drop(open().map_err(|failure| failure.message)?);
+        let open_instructions = used().instructions.unwrap_or_default();
+        let scratch = self.empty_scratch()?;
+        let mut opened = open().map_err(|failure| failure.message)?;
+        let called = opened.call(case, &scratch);
+        drop(opened);
+        match called {
+            Ok(_) => {}
+            Err(Stopped::Failure(failure)) => return Err(failure.message),
+            Err(Stopped::Case(error)) => return Err(error),
+        }
+        let whole = used();
+        let all = whole.instructions.unwrap_or_default();
+        Ok(Counted {
+            memory_peak_bytes: whole.memory_peak_bytes,
+            open_instructions,
+            call_instructions: all.saturating_sub(2 * open_instructions),
         })
     }
 

@@ -273,6 +273,17 @@ fn replace_dead(disk: &Disk, path: &Path, host: &str, now: Stamp, holder: Holder
     Ok(Try::Taken(file, Some(holder)))
 }
 
+/// Says whether somebody holds the lock at `path`, as far as it can be seen from here; takes and changes nothing.
+///
+/// A holder of another machine, or a file that names none, counts as somebody: writers respect both.
+pub(crate) fn is_held(path: &Path) -> bool {
+    match read_holder(path) {
+        Ok(Content::Missing) => false,
+        Ok(Content::Holder(holder)) => holder.host != host_name() || is_alive(holder.pid),
+        Ok(Content::Unreadable) | Err(_) => true,
+    }
+}
+
 enum Content {
     Missing,
     Unreadable,

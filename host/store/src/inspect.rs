@@ -4,6 +4,7 @@ use dlm_core::manifest::{Manifest, RunStatus};
 use serde::Serialize;
 
 use crate::disk;
+use crate::exclusive;
 use crate::layout::AdapterSlot;
 use crate::store::{Store, StoreError};
 use crate::version::VersionEntry;
@@ -28,6 +29,8 @@ pub struct Inspection {
     pub rejected_versions: Vec<String>,
     /// State of `dlm.lock`.
     pub lock_status: LockStatus,
+    /// Runs that are recorded as running while no process holds the store: they were killed. The next writer settles them.
+    pub interrupted_runs: Vec<u64>,
 }
 
 /// One named adapter.
@@ -68,6 +71,14 @@ impl Store {
                 Ok(None) => LockStatus::Absent,
                 Ok(Some(_)) => LockStatus::Ok,
                 Err(_) => LockStatus::Unreadable,
+            },
+            interrupted_runs: match exclusive::is_held(&self.paths().exclusive_lock()) {
+                true => Vec::new(),
+                false => {
+                    let runs = manifest.training_runs.iter();
+                    let running = runs.filter(|run| run.status == RunStatus::Running);
+                    running.map(|run| run.run_id).collect()
+                }
             },
             manifest,
         };

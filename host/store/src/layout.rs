@@ -244,6 +244,11 @@ impl StorePaths {
         format!("logs/train-{run_id:06}-{}", started_at.compact())
     }
 
+    /// What the plugins of a command used.
+    pub fn plugin_record(&self, command: &str, at: Stamp) -> PathBuf {
+        self.logs().join(format!("plugins-{}-{command}.json", at.compact()))
+    }
+
     /// The database of metrics.
     pub fn metrics(&self) -> PathBuf {
         self.root.join("metrics.sqlite")

@@ -11,7 +11,7 @@ use dlm_plan::export::ExportOptions;
 use crate::args::Global;
 use crate::args::build::Export;
 use crate::console::Console;
-use crate::wiring::plugins::{Setup, plugins};
+use crate::wiring::plugins::{Setup, close, plugins};
 use crate::{unbuilt, wiring};
 
 /// Exports, checks, hands over to the target, and prints what was made.
@@ -51,13 +51,14 @@ pub fn run(args: &Export, global: &Global, console: &Console) -> Result<ExitCode
         threads: global.threads,
         hub_root: world.hub_root().to_owned(),
     };
-    let report = export(&around, &targets, &command)?;
-    if args.json {
-        console.json(&report);
-    } else {
-        show(&report, console);
+    let report = export(&around, &targets, &command);
+    match &report {
+        Ok(report) if args.json => console.json(report),
+        Ok(report) => show(report, console),
+        Err(_) => {}
     }
-    Ok(ExitCode::SUCCESS)
+    close(&world, console, &targets, Some((args.path.as_path(), "export")));
+    report.map(|_| ExitCode::SUCCESS)
 }
 
 fn show(report: &ExportReport, console: &Console) {

@@ -47,7 +47,9 @@ fn template(
     let (source, name) = templates::selector(text)?;
     let plugins = wiring::plugins::open(world, global, console, &args.plugins, None, 0)?;
     let location = wiring::plugins::template_location(world, source)?;
-    templates::fetch(&plugins.plugins, source, &location, name).map_err(|failure| failure.under("init"))
+    let template = templates::fetch(&plugins.plugins, source, &location, name);
+    wiring::plugins::close(world, console, &plugins.plugins, None);
+    template.map_err(|failure| failure.under("init"))
 }
 
 fn tell(report: &InitReport, console: &Console) {

@@ -57,9 +57,13 @@ pub fn mine_command(args: &Mine, global: &Global, console: &Console) -> Result<E
         judges: &plugins.plugins,
         models: plugins.models.as_ref(),
     };
-    let mined = mine(&world.around(), &ports, &options)?;
-    tell(&mined, args, console);
-    match mined.stopped {
+    let mined = mine(&world.around(), &ports, &options);
+    if let Ok(mined) = &mined {
+        tell(mined, args, console);
+    }
+    let document = (args.path.as_path(), "preference-mine");
+    wiring::plugins::close(&world, console, &plugins.plugins, Some(document));
+    match mined?.stopped {
         Some(failure) => Err(failure),
         None => Ok(ExitCode::SUCCESS),
     }

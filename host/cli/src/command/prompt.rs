@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::args::Global;
 use crate::args::build::{Backend, Gate, Prompt};
 use crate::console::Console;
-use crate::{unbuilt, wiring};
+use crate::{memory, render, unbuilt, wiring};
 
 /// Largest query that is read from standard input.
 const QUERY_BYTES_MAX: u64 = 4 << 20;
@@ -60,6 +60,13 @@ pub fn run(args: &Prompt, global: &Global, console: &Console) -> Result<ExitCode
         "read {} tokens in {:.2} s, wrote {} in {:.2} s ({})",
         report.prompt_tokens, report.seconds_prompt, report.answer_tokens, report.seconds_answer, report.reason
     ));
+    if let Some(peak) = memory::peak_bytes() {
+        console.detail(&format!(
+            "memory: at most {}, mapped files of the base included; planned {}",
+            render::size(peak),
+            render::size(asked.plan.memory_bytes)
+        ));
+    }
     Ok(ExitCode::SUCCESS)
 }
 

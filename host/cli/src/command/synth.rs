@@ -66,9 +66,13 @@ fn instructions_command(args: &Instructions, global: &Global, console: &Console)
         models: plugins.models.as_ref(),
         pause: &pause,
     };
-    let done = instructions(&world.around(), &ports, &options)?;
-    tell(&done, args, console);
-    match done.stopped {
+    let done = instructions(&world.around(), &ports, &options);
+    if let Ok(done) = &done {
+        tell(done, args, console);
+    }
+    let document = (args.path.as_path(), "synth-instructions");
+    wiring::plugins::close(&world, console, &plugins.plugins, Some(document));
+    match done?.stopped {
         Some(failure) => Err(failure),
         None => Ok(ExitCode::SUCCESS),
     }

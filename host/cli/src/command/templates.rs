@@ -18,12 +18,14 @@ pub fn run(command: &Templates, global: &Global, console: &Console) -> Result<Ex
     let plugins = wiring::plugins::open(&world, global, console, &args.plugins, None, 0)?;
     let source = source(args, console);
     let location = wiring::plugins::template_location(&world, source)?;
-    let rows = list(&plugins.plugins, source, &location, args.query.as_deref())?;
-    match args.json {
-        true => console.json(&rows),
-        false => console.result(&render::align::templates(&rows)),
+    let rows = list(&plugins.plugins, source, &location, args.query.as_deref());
+    match &rows {
+        Ok(rows) if args.json => console.json(rows),
+        Ok(rows) => console.result(&render::align::templates(rows)),
+        Err(_) => {}
     }
-    Ok(ExitCode::SUCCESS)
+    wiring::plugins::close(&world, console, &plugins.plugins, None);
+    rows.map(|_| ExitCode::SUCCESS)
 }
 
 /// There is no upstream gallery yet, so refreshing falls back to the bundled one, as documented.

@@ -373,8 +373,14 @@ pub fn trial(
     for bench in benches {
         match bench {
             Ok(bench) => out.push_str(&format!(
-                "bench  {}: open {:.1} µs, call {:.1} µs (median of {})\n",
-                bench.name, bench.open_us, bench.call_us, bench.calls
+                "bench  {}: open {:.1} µs ({} instructions), call {:.1} µs ({} instructions); memory {}; medians of {}\n",
+                bench.name,
+                bench.open_us,
+                grouped(bench.open_instructions),
+                bench.call_us,
+                grouped(bench.call_instructions),
+                super::size(bench.memory_peak_bytes),
+                bench.calls
             )),
             Err(cause) => out.push_str(&format!("bench  {}\n", inert(cause))),
         }
@@ -389,6 +395,19 @@ pub fn trial(
     }
     if reports.is_empty() {
         out.push_str("no case was found: put JSON files into cases/ beside the file, or name one with --case\n");
+    }
+    out
+}
+
+/// `12 345 678`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place) % 3 == 0 {
+            out.push(' ');
+        }
+        out.push(digit);
     }
     out
 }

@@ -119,6 +119,7 @@ fn runs(lines: &mut Lines, report: &Stored) {
     lines.put("training runs", last);
     for run in report.runs.iter().rev().take(5) {
         let status = match run.status {
+            RunStatus::Running if report.interrupted_runs.contains(&run.run_id) => "interrupted",
             RunStatus::Running => "running",
             RunStatus::Completed => "completed",
             RunStatus::Failed => "failed",

@@ -16,7 +16,7 @@ use dlm_flow::{Clock, Failure};
 use dlm_net::{GuestClient, GuestSettings, free_loopback_port};
 use dlm_plugins::manage::discover::{Places, SYSTEM_FOLDERS};
 use dlm_plugins::manage::settings::Settings;
-use dlm_plugins::{Compile, GrantFlags, LogLevel, NativeProcess, Plugins, Ports, RunFacts};
+use dlm_plugins::{Compile, GrantFlags, LogLevel, Metering, NativeProcess, Plugins, Ports, RunFacts};
 use dlm_store::Home;
 use dlm_store::secrets::KeyStore;
 
@@ -25,6 +25,7 @@ use super::{World, is_set, random_bytes};
 use crate::args::Global;
 use crate::args::plugin_flags::PluginFlags;
 use crate::console::Console;
+use crate::render;
 
 /// Folders in which programs are looked for after the user's own path.
 const USUAL_FOLDERS: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/opt/homebrew/bin"];
@@ -78,19 +79,27 @@ pub fn plugins(world: &World, console: &Console, setup: Setup<'_>) -> Result<Plu
     }
     let mut places = places(&world.home, setup.document);
     let settings = Settings::read(&world.home, places.project.as_deref())?;
-    if settings.has_deterministic_limits {
-        return Err(Failure::misuse(
-            "plugin",
-            "`deterministic-limits = true` in `[plugins]` is not built yet",
-        )
-        .hint("take the line out: limits count time"));
-    }
     places.is_always_hashed = settings.is_always_hashed;
-    let plugins = Plugins::new(facts, ports, compile(&world.home), &flags)?.with_places(places);
+    let mut plugins = Plugins::new(facts, ports, compile(&world.home), &flags)?.with_places(places);
+    if settings.has_deterministic_limits {
+        plugins = plugins.with_metering(Metering::Instructions);
+    }
+    if settings.policy.is_wasi_refused {
+        plugins = plugins.without_wasi();
+    }
     let plugins = urls.iter().fold(plugins, |plugins, (teacher, url, _)| {
         plugins.with_setting(teacher, "base-url", url)
     });
     Ok(plugins.with_values(settings.values))
+}
+
+/// Says with `-v` what each plugin used, and records it in the store of the document that the command worked on.
+pub fn close(world: &World, console: &Console, plugins: &Plugins, document: Option<(&Path, &str)>) {
+    let used = plugins.used();
+    used.iter().for_each(|one| console.detail(&render::used::line(one)));
+    if let Some((path, command)) = document {
+        dlm_flow::used::record(&world.around(), path, command, &used);
+    }
 }
 
 /// The plugin host of a command that has a document's model, and that model for the command itself.

@@ -13,8 +13,8 @@ fn component() -> Vec<u8> {
     std::fs::read(path).unwrap()
 }
 
-const EXEC: &str = "exec:ollama --version";
-const HTTP: &str = "http:https://api.example.com/v1";
+pub const EXEC: &str = "exec:ollama --version";
+pub const HTTP: &str = "http:https://api.example.com/v1";
 
 /// Packs the component as `shelf` in this version, with these lines of manifest beside the usual ones.
 fn pack(lab: &Lab, version: &str, more: &str) -> PathBuf {
@@ -31,7 +31,7 @@ fn pack(lab: &Lab, version: &str, more: &str) -> PathBuf {
     lab.path("src/shelf.wasm")
 }
 
-fn asking(lab: &Lab, version: &str) -> PathBuf {
+pub fn asking(lab: &Lab, version: &str) -> PathBuf {
     let requests = format!(
         "[[request]]\ncapability = \"{EXEC}\"\nreason = \"asks for the version\"\n\
          [[request]]\ncapability = \"{HTTP}\"\nreason = \"fetches shelves\"\noptional = true\n"
@@ -508,7 +508,11 @@ fn start_and_call_are_measured() {
         .run(&["plugin", "test", "sway", "--case", "case.json", "--bench", "--json"])
         .ok();
     let report: serde_json::Value = serde_json::from_str(&report.out).unwrap();
-    assert!(report["bench"][0]["call_us"].as_f64().unwrap() > 0.0, "{report}");
+    let bench = &report["bench"][0];
+    assert!(bench["call_us"].as_f64().unwrap() > 0.0, "{report}");
+    for key in ["memory_peak_bytes", "open_instructions", "call_instructions"] {
+        assert!(bench[key].as_u64().unwrap() > 0, "{key}: {report}");
+    }
 }
 
 #[test]
@@ -522,9 +526,16 @@ fn settings_of_plugins_reach_the_commands_that_run_them() {
         "{}",
         ran.err
     );
+    // Another setting is another code: what counts instructions is compiled beside what does not.
     lab.write("home/config.toml", "[plugins]\ndeterministic-limits = true\n");
-    let ran = lab.run(&["templates", "list"]).exits(2);
-    assert!(ran.err.contains("deterministic-limits"), "{}", ran.err);
+    let ran = lab.run(&["templates", "list", "--verbose"]).exits(0);
+    assert!(
+        ran.err.contains("bundled 0.1.0: used no capability") && ran.err.contains("compiled in"),
+        "{}",
+        ran.err
+    );
+    let ran = lab.run(&["templates", "list", "--verbose"]).exits(0);
+    assert!(ran.err.contains("code from the cache"), "{}", ran.err);
     lab.write("home/config.toml", "[plugins]\nverify = \"always\"\n");
     lab.run(&["templates", "list"]).exits(0);
 }

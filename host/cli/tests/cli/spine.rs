@@ -188,7 +188,14 @@ fn a_killed_train_leaves_a_store_that_opens() {
         training.until(moment);
         training.signal("KILL");
         assert_eq!(training.end().0, None, "{moment}");
-        lab.run(&["show", "a.dlm"]).ok();
+        let shown = lab.run(&["show", "a.dlm"]).ok();
+        assert!(!shown.out.contains(" running,"), "{moment}: {}", shown.out);
+        assert_eq!(
+            shown.out.contains(" interrupted,"),
+            moment != "loading",
+            "{moment}: {}",
+            shown.out
+        );
         let state = lab.json(&["show", "a.dlm", "--json"]);
         assert_eq!(state["adapter_version"], 1, "{moment}");
         assert_eq!(adapter(&lab, "v0001"), good, "{moment}");
@@ -221,7 +228,8 @@ fn a_second_train_names_the_first_and_changes_nothing() {
     first.until("step 1/");
     let pid = format!("already locked by PID {}", first.child.0.id());
     train(&lab, &[]).exits(1).says(&["store: ", &pid, "wait until process"]);
-    lab.run(&["show", "a.dlm"]).ok();
+    let shown = lab.run(&["show", "a.dlm"]).ok();
+    assert!(shown.out.contains(" running,"), "{}", shown.out);
     first.signal("INT");
     assert_eq!(first.end().0, Some(130));
     train(&lab, &[]).ok();

@@ -215,6 +215,7 @@ fn only_a_literal_localhost_or_typed_rule_names_a_private_address() {
     assert!(!rule("http://box.example").names_address(ip("10.0.0.5")));
     let typed = HttpRule {
         is_typed: true,
+        is_own_server: false,
         ..rule("http://box.example")
     };
     assert!(typed.names_address(ip("10.0.0.5")));

@@ -1,5 +1,9 @@
 //! What every plugin port shares: the failure that a plugin's call ends with, and who a plugin is.
 
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
 use crate::failure::{FailureKind, Hints};
 
 /// A plugin failed, refused or was stopped. It carries everything the command line shows, because the caller cannot know
@@ -77,4 +81,98 @@ pub struct PluginIdentity {
     pub detail: Option<String>,
     /// What it may do, in grant syntax.
     pub granted: Vec<String>,
+}
+
+/// What one plugin used in a run: the closing line of `-v`, and the run's record.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PluginUse {
+    pub plugin: String,
+    pub version: String,
+    /// Hash of the component that ran, lower-case hex.
+    pub sha256: String,
+    /// `judge`, `teacher`, …
+    pub kind: String,
+    /// What it might do, in grant syntax.
+    pub granted: Vec<String>,
+    pub instances: u64,
+    /// Calls of its functions, `open` among them.
+    pub calls: u64,
+    /// Time in the guest and in the host's functions that it called.
+    pub guest_us: u64,
+    pub host_us: u64,
+    /// Time to compile it in this run; none where its code was in the cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compile_ms: Option<u64>,
+    /// Instructions of the guest, where they were counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<u64>,
+    /// Of one instance, all its memories together.
+    pub memory_peak_bytes: u64,
+    pub model_requests: u64,
+    pub model_tokens: u64,
+    /// By host, with the port where it is not the usual one.
+    pub http: BTreeMap<String, HttpUse>,
+    /// Runs by program; the server of a smoke test is one.
+    pub programs: BTreeMap<String, u64>,
+    pub files_read: u64,
+    pub bytes_read: u64,
+    pub files_written: u64,
+    pub bytes_written: u64,
+    /// How often each secret was taken, by name.
+    pub secrets: BTreeMap<String, u64>,
+}
+
+/// Requests to one host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct HttpUse {
+    pub requests: u64,
+    /// Bodies alone.
+    pub bytes_sent: u64,
+    pub bytes_received: u64,
+}
+
+impl PluginUse {
+    /// Counts one run of a program.
+    pub fn count_program(&mut self, program: &str) {
+        *self.programs.entry(program.to_owned()).or_default() += 1;
+    }
+
+    /// Requests to all hosts.
+    pub fn requests(&self) -> u64 {
+        self.http.values().map(|of_host| of_host.requests).sum()
+    }
+
+    /// Adds what another instance of the same plugin used.
+    pub fn add(&mut self, other: &PluginUse) {
+        self.instances += other.instances;
+        self.calls += other.calls;
+        self.guest_us += other.guest_us;
+        self.host_us += other.host_us;
+        self.compile_ms = self.compile_ms.or(other.compile_ms);
+        self.instructions = match (self.instructions, other.instructions) {
+            (Some(own), Some(more)) => Some(own + more),
+            (own, more) => own.or(more),
+        };
+        self.memory_peak_bytes = self.memory_peak_bytes.max(other.memory_peak_bytes);
+        self.model_requests += other.model_requests;
+        self.model_tokens += other.model_tokens;
+        for (host, more) in &other.http {
+            let own = self.http.entry(host.clone()).or_default();
+            own.requests += more.requests;
+            own.bytes_sent += more.bytes_sent;
+            own.bytes_received += more.bytes_received;
+        }
+        for (own, other) in [
+            (&mut self.programs, &other.programs),
+            (&mut self.secrets, &other.secrets),
+        ] {
+            for (name, more) in other {
+                *own.entry(name.clone()).or_default() += more;
+            }
+        }
+        self.files_read += other.files_read;
+        self.bytes_read += other.bytes_read;
+        self.files_written += other.files_written;
+        self.bytes_written += other.bytes_written;
+    }
 }

@@ -91,7 +91,7 @@ pub(super) fn loading<T>(run: &Run, key: &str, load: impl FnOnce(LoadOptions) ->
         unit: "tensors",
     });
     let loaded = load(LoadOptions {
-        ctx: run.ctx.clone(),
+        ctx: run.ctx().clone(),
         compute: Compute::F32,
         keep_quantised: true,
         prepare,

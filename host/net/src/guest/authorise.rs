@@ -298,6 +298,7 @@ mod tests {
             };
             Some(HttpRule {
                 is_typed,
+                is_own_server: false,
                 ..HttpRule::parse(&text).ok()?
             })
         });

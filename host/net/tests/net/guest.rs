@@ -70,6 +70,7 @@ pub fn rules(texts: &[&str]) -> Vec<HttpRule> {
 pub fn typed(text: &str) -> HttpRule {
     HttpRule {
         is_typed: true,
+        is_own_server: false,
         ..HttpRule::parse(text).unwrap()
     }
 }

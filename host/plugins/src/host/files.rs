@@ -60,7 +60,10 @@ impl artifacts::Host for State {
             Err(error) => return Ok(Err(error)),
         };
         match File::open(&artifact.path) {
-            Ok(file) => Ok(Ok(self.table.push(Input { artifact, file })?)),
+            Ok(file) => {
+                self.used.files_read += 1;
+                Ok(Ok(self.table.push(Input { artifact, file })?))
+            }
             Err(error) => Ok(Err(WitError::Failed(format!("cannot open artefact `{name}`: {error}")))),
         }
     }
@@ -81,7 +84,10 @@ impl artifacts::HostInput for State {
                 .seek(SeekFrom::Start(offset))
                 .and_then(|_| (&input.file).take(wanted).read_to_end(&mut bytes));
             Ok(match read {
-                Ok(_) => Ok(bytes),
+                Ok(count) => {
+                    state.used.bytes_read += count as u64;
+                    Ok(bytes)
+                }
                 Err(error) => Err(WitError::Failed(format!(
                     "cannot read artefact `{}`: {error}",
                     input.artifact.name
@@ -152,6 +158,8 @@ impl output::Host for State {
             return Ok(Err(error));
         }
         self.check_room(&name, bytes.len() as u64)?;
+        self.used.files_written += 1;
+        self.used.bytes_written += bytes.len() as u64;
         self.output.put(&name, Contents::Bytes { bytes, is_executable });
         Ok(Ok(()))
     }
@@ -161,6 +169,7 @@ impl output::Host for State {
             return Ok(Err(error));
         }
         self.check_room(&name, 0)?;
+        self.used.files_written += 1;
         let artifact = &self.table.get(&source)?.artifact;
         let contents = Contents::Placed {
             path: artifact.path.clone(),

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use dlm_core::http_rule::{HostPattern, HttpRule, Scheme};
+use dlm_core::http_rule::{HostPattern, HttpRule, ParsedUrl, Scheme};
 use dlm_core::ports::guest_http::{GuestBody, GuestHttpError, GuestMethod, GuestRequest, GuestResponse, SecretHeader};
 use wasmtime::component::Resource;
 
@@ -41,6 +41,15 @@ impl Response {
     }
 }
 
+/// What a request is counted under: `host`, with the port where it is not the scheme's own.
+fn host_of(url: &str) -> String {
+    match ParsedUrl::parse(url) {
+        Ok(url) if url.port() == url.scheme().default_port() => url.host().to_string(),
+        Ok(url) => format!("{}:{}", url.host(), url.port()),
+        Err(_) => "an address that cannot be read".to_owned(),
+    }
+}
+
 /// The rule that reaches a server which the host itself started on this machine.
 pub(crate) fn server_rule(port: u16) -> HttpRule {
     HttpRule {
@@ -49,6 +58,7 @@ pub(crate) fn server_rule(port: u16) -> HttpRule {
         port,
         prefix: String::new(),
         is_typed: true,
+        is_own_server: true,
     }
 }
 
@@ -118,18 +128,27 @@ impl State {
             Err(error) => return Ok(Err(error)),
         };
         let allowed = self.new.limits.requests;
-        if self.uses.requests >= allowed {
+        if self.used.requests() >= allowed {
             let text = format!("{allowed} requests");
             return Err(Stop::trap(Passed::raisable(LimitName::Requests, allowed, text)));
         }
-        self.uses.requests += 1;
+        let host = host_of(&request.url);
+        let of_host = self.used.http.entry(host.clone()).or_default();
+        of_host.requests += 1;
+        of_host.bytes_sent += match &request.body {
+            GuestBody::Bytes(bytes) => bytes.len() as u64,
+            GuestBody::File { length, .. } => *length,
+        };
         let rules = self.rules();
         let answer = self.in_host(|state| {
             let ports = &state.new.ports;
             ports.http.send(&request, &rules, &ports.cancel)
         });
         match answer {
-            Ok(answer) => Ok(Ok(self.keep(answer)?)),
+            Ok(answer) => {
+                self.used.http.entry(host).or_default().bytes_received += answer.body.len() as u64;
+                Ok(Ok(self.keep(answer)?))
+            }
             Err(error) => failed(error),
         }
     }

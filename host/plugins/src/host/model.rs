@@ -40,15 +40,16 @@ impl State {
             return Ok(Err(WitError::InvalidInput(message)));
         }
         let allowed = self.new.limits.tokens;
-        if self.uses.tokens >= allowed {
+        if self.used.model_tokens >= allowed {
             let text = format!("{allowed} tokens of models");
             return Err(Stop::trap(Passed::raisable(LimitName::Tokens, allowed, text)));
         }
         let model = self.model(handle)?;
+        self.used.model_requests += requests as u64;
         let answer = self.in_host(|state| work(&*model, &state.new.ports.cancel));
         match answer {
             Ok(answer) => {
-                self.uses.tokens = self.uses.tokens.saturating_add(tokens(&answer));
+                self.used.model_tokens = self.used.model_tokens.saturating_add(tokens(&answer));
                 Ok(Ok(answer))
             }
             Err(ModelError::Cancelled) => Err(wasmtime::Error::new(Stop::Cancelled)),

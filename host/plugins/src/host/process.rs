@@ -188,11 +188,11 @@ impl process::Host for State {
             Err(error) => return Ok(Err(error)),
         };
         let allowed = self.new.limits.process_runs;
-        if self.uses.process_runs >= allowed {
+        if self.used.programs.values().sum::<u64>() >= allowed {
             let text = format!("{allowed} program runs");
             return Err(Stop::trap(Passed::raisable(LimitName::Process, allowed, text)));
         }
-        self.uses.process_runs += 1;
+        self.used.count_program(&inert_line(&request.program));
         let asked = request
             .timeout_ms
             .map_or(PROCESS_TIME_MAX, |ms| Duration::from_millis(u64::from(ms)));

@@ -42,7 +42,10 @@ impl State {
         }
         let found = self.in_host(|state| state.new.ports.secrets.find(&name));
         match found {
-            Ok(Some(value)) => Ok(Secret { name, value }),
+            Ok(Some(value)) => {
+                *self.used.secrets.entry(name.clone()).or_default() += 1;
+                Ok(Secret { name, value })
+            }
             Ok(None) => Err(WitError::NotFound(format!(
                 "the secret {name} is not set: set the environment variable DLM_SECRET_{name}, or put it into \
                  ~/.dlm/secrets.toml"

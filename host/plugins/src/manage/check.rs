@@ -104,11 +104,23 @@ pub fn remarks(checked: &Checked) -> Vec<String> {
         .iter()
         .map(|key| format!("its manifest has the key `{key}`, which this dlm does not know"))
         .collect();
-    for (import, start) in super::ask::imports_unasked(&checked.shape.imports, &manifest.requests) {
-        remarks.push(format!(
-            "it imports `{}` and requests no `{start}`: every use will be denied",
-            inert_line(&import)
-        ));
+    // Guests of interpreters import all that their kind may, so that several are one remark.
+    let unasked: Vec<(String, _)> = super::ask::imports_unasked(&checked.shape.imports, &manifest.requests)
+        .into_iter()
+        .map(|(import, start)| (inert_line(&import), start))
+        .collect();
+    match unasked.as_slice() {
+        [] => {}
+        [(import, start)] => remarks.push(format!(
+            "it imports `{import}` and requests no `{start}`: every use will be denied"
+        )),
+        several => {
+            let starts: Vec<String> = several.iter().map(|(_, start)| format!("`{start}`")).collect();
+            remarks.push(format!(
+                "it imports what needs {}, and requests none of them: every use will be denied",
+                starts.join(", ")
+            ));
+        }
     }
     for unused in super::ask::requests_unused(&checked.shape.imports, &manifest.requests) {
         remarks.push(format!(

@@ -26,6 +26,9 @@ pub enum ManageError {
         cause: String,
         hint: Option<String>,
     },
+    /// Compiling it before it is pinned.
+    #[error("{}", .0.message)]
+    Compile(Box<PluginFailure>),
     #[error("no plugin is called `{name}`{}", did_you_mean(suggestions))]
     Unknown {
         name: String,
@@ -196,6 +199,7 @@ impl ManageError {
                 "plugin::invalid-input"
             }
             ManageError::Signature { .. } => "plugin::signature",
+            ManageError::Compile(failure) => failure.code,
             ManageError::Unknown { .. } | ManageError::Version { .. } => "plugin::unknown",
             ManageError::Lock { .. } => "plugin::lock",
             ManageError::Tampered { .. } | ManageError::Untrusted { .. } => "plugin::tampered",
@@ -242,6 +246,7 @@ impl Hints for ManageError {
             | ManageError::NotHeld { .. }
             | ManageError::NotInstalled { .. } => FailureKind::Misuse,
             ManageError::Cancelled => FailureKind::Interrupted,
+            ManageError::Compile(failure) => failure.kind,
             _ => FailureKind::Runtime,
         }
     }
@@ -252,6 +257,7 @@ impl Hints for ManageError {
                 vec!["such as: model:current, or http:https://api.example.com".to_owned()]
             }
             ManageError::Selector { hint, .. } | ManageError::Signature { hint, .. } => hint.iter().cloned().collect(),
+            ManageError::Compile(failure) => failure.hints.clone(),
             ManageError::Unknown { looked, .. } => {
                 let mut hints: Vec<String> = looked.iter().map(|place| format!("looked: {place}")).collect();
                 hints.push("see what is here: dlm plugin list".to_owned());

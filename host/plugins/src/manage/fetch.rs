@@ -194,6 +194,7 @@ fn rule(url: &ParsedUrl, is_typed: bool) -> Result<HttpRule, String> {
         port: url.port(),
         prefix: String::new(),
         is_typed,
+        is_own_server: false,
     })
 }
 

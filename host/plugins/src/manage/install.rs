@@ -208,7 +208,13 @@ pub fn decide(offer: &Offer, flags: &InstallFlags, mut asker: Option<&mut Asker<
         match (is_agreed, request.optional) {
             (true, _) => grants.push((capability, GrantedBy::Prompt)),
             (false, true) => {}
-            (false, false) => missing.push(capability),
+            (false, false) => {
+                missing.push(capability);
+                // One no is enough: what else it asks for does not matter any more.
+                if asker.is_some() {
+                    break;
+                }
+            }
         }
     }
     if missing.is_empty() {

@@ -290,7 +290,11 @@ pub fn check(
         });
     }
     match is_ours {
-        true => Err(wrong("does not fit the file".to_owned(), None)),
+        true => {
+            let hint =
+                "fetch the file and its .minisig again; a file that was changed after it was signed is not installed";
+            Err(wrong("does not fit the file".to_owned(), Some(hint.to_owned())))
+        }
         false => Ok(Signed::Stranger),
     }
 }

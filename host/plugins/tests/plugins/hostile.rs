@@ -312,7 +312,17 @@ fn a_sandbox_and_a_denial_win_over_grants() {
         let mut judge = plugins(&world, &flags)
             .open_judge(&format!("{JUDGE}:score exec server"))
             .unwrap();
-        assert_eq!(judge.score(&[item()]).unwrap_err().code, "plugin::denied");
+        let error = judge.score(&[item()]).unwrap_err();
+        assert_eq!(error.code, "plugin::denied");
+        // No grant would help here: the flag that takes it away is named instead.
+        let lifted = match is_sandboxed {
+            true => ["nothing is granted", "--sandbox takes it away: leave that out"],
+            false => [
+                "granted: exec:server",
+                "--deny 'test-judge=exec:server **' takes it away: leave that out",
+            ],
+        };
+        assert_eq!(error.hints, lifted, "{error}");
         assert!(world.process.ran.lock().unwrap().is_empty());
     }
 }

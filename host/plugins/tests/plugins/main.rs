@@ -13,3 +13,4 @@ mod smoke;
 mod sources;
 mod targets;
 mod teachers;
+mod used;

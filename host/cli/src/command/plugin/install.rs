@@ -1,33 +1,33 @@
-//! `dlm plugin install`: fetch, check, show, ask, pin.
+//! `dlm plugin install`: fetch, check, show, ask, compile, pin.
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use dlm_core::{Cancel, Event, Progress};
+use dlm_plugins::NativeProcess;
 use dlm_plugins::manage::error::ManageError;
 use dlm_plugins::manage::fetch::{Source, fetch};
-use dlm_plugins::manage::install::{Asker, InstallFlags, decide, install, offer};
+use dlm_plugins::manage::install::{Asker, InstallFlags, Offer, decide, install, offer};
 use serde_json::json;
 
 use super::Setting;
 use crate::args::plugin::Install;
 use crate::console::Console;
+use crate::progress::Screen;
 use crate::{render, wiring};
 
 /// Installs a plugin.
 pub(super) fn run(args: &Install, setting: &Setting, console: &Console) -> Result<ExitCode, ManageError> {
     let source = Source::parse(&args.source, |typed| setting.finder.resolve(typed))?;
+    let interrupt = wiring::Interrupt::install().map_err(unwatched)?;
     let fetched = match &source {
         Source::File(path) => dlm_plugins::manage::fetch::from_file(path)?,
         Source::Web(url) => {
-            let failed = |cause: String| ManageError::Fetch {
-                url: dlm_plugins::inert(url),
-                cause,
-            };
             let http = wiring::plugins::LazyHttp::default();
-            let cancel = wiring::cancel_on_interrupt().map_err(|failure| failed(failure.message))?;
             let agent = format!("dlm/{}", env!("CARGO_PKG_VERSION"));
             console.info(&format!("plugin: fetching {}", dlm_plugins::inert(url)));
-            fetch(&source, &http, &agent, &cancel)?
+            fetch(&source, &http, &agent, &interrupt.cancel)?
         }
     };
     let flags = InstallFlags {
@@ -49,9 +49,11 @@ pub(super) fn run(args: &Install, setting: &Setting, console: &Console) -> Resul
         console.info(&render::plugin::consent(&offer));
     }
     let has_terminal = !args.json && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    let mut ask = |question: &str| wiring::ask_plainly(&format!("{question} [y/N] ")).map_err(asking_failed);
+    let mut ask = |question: &str| interrupt.ask(&format!("{question} [y/N] ")).map_err(asking_failed);
     let asker: Option<&mut Asker<'_>> = if has_terminal { Some(&mut ask) } else { None };
     let consent = decide(&offer, &flags, asker)?;
+    // Before anything is pinned: what cannot be compiled is not installed, and Ctrl-C here leaves all as it was.
+    let compiled = compile(&offer, setting, console, &interrupt.cancel)?;
     let entry = install(setting.home(), &offer, &consent, &setting.now)?;
     if args.json {
         console.json(&json!({ "installed": entry }));
@@ -64,7 +66,46 @@ pub(super) fn run(args: &Install, setting: &Setting, console: &Console) -> Resul
             .iter()
             .for_each(|text| console.info(&format!("  granted: {}", dlm_plugins::inert(text)))),
     }
+    if let Some(time) = compiled {
+        console.info(&format!(
+            "  compiled: {:.1} s, kept for its first use",
+            time.as_secs_f64()
+        ));
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Compiles what is about to be installed, so that its first use does not wait.
+fn compile(
+    offer: &Offer,
+    setting: &Setting,
+    console: &Console,
+    cancel: &Cancel,
+) -> Result<Option<Duration>, ManageError> {
+    let screen = Screen::new(console.is_quiet);
+    let phase = format!("compiling {}", dlm_plugins::inert(&offer.name));
+    screen.event(Event::PhaseStarted {
+        phase: phase.clone(),
+        total: None,
+        unit: "",
+    });
+    let compiled = dlm_plugins::compile_ahead(
+        &wiring::plugins::compile(setting.home()),
+        &NativeProcess::new(Vec::new(), Vec::new()),
+        cancel,
+        &offer.name,
+        &offer.fetched.bytes,
+    );
+    screen.event(Event::PhaseEnded { phase });
+    compiled.map_err(|failure| ManageError::Compile(Box::new(failure)))
+}
+
+fn unwatched(failure: dlm_flow::Failure) -> ManageError {
+    ManageError::Files {
+        action: "watch for Ctrl-C on",
+        path: "the terminal".into(),
+        source: std::io::Error::other(failure.message),
+    }
 }
 
 fn asking_failed(source: std::io::Error) -> ManageError {

@@ -319,3 +319,39 @@ fn offline_sends_nothing() {
     );
     assert!(witness.is_untouched());
 }
+
+#[test]
+fn offline_the_server_that_dlm_started_is_asked_and_nothing_else() {
+    let witness = Witness::new();
+    let away = format!("http://127.0.0.1:{}/", witness.port);
+    let server = Server::start(move |seen| match seen.path.as_str() {
+        "/away" => Reply::status(302).header("Location", away.clone()),
+        _ => Reply::ok("up"),
+    });
+    let settings = GuestSettings {
+        offline: Some("--offline".into()),
+        ..GuestSettings::default()
+    };
+    let client = GuestClient::with_resolver(&settings, Box::new(local())).unwrap();
+    let own = HttpRule {
+        is_own_server: true,
+        ..typed(&format!("http://127.0.0.1:{}", server.port))
+    };
+    let granted = typed(&format!("http://127.0.0.1:{}", witness.port));
+    let rules = [own, granted];
+    let url = |port: u16, path: &str| format!("http://127.0.0.1:{port}{path}");
+    let ask = |request: &GuestRequest| client.send(request, &rules, &Cancel::new());
+    assert_eq!(ask(&get(&url(server.port, "/"))).unwrap().body, b"up");
+    let following = GuestRequest {
+        follow_redirects: 1,
+        ..get(&url(server.port, "/away"))
+    };
+    for refused in [get(&url(witness.port, "/")), following] {
+        let (capability, message) = denied(ask(&refused));
+        assert_eq!(
+            (capability.as_str(), message.as_str()),
+            ("", "--offline forbids connections")
+        );
+    }
+    assert!(witness.is_untouched());
+}
