@@ -3,6 +3,7 @@
 //! Invariants: the model is named by what the user typed and by nothing else; as judge it must be a sequence classifier with
 //! one output, whose raw number is the score.
 
+use dlm_plugin::guided::Guide;
 use dlm_plugin::judge::{self, Item, Judge, Verdict};
 use dlm_plugin::model::{self, Handle, RankRequest, Weights};
 use dlm_plugin::teacher::{self, Completion, Request, Teacher};
@@ -57,6 +58,7 @@ struct OtherModel {
     model: Handle,
     /// `hf:<model>`.
     name: String,
+    guide: Guide,
 }
 
 impl Teacher for OtherModel {
@@ -65,6 +67,7 @@ impl Teacher for OtherModel {
         Ok(OtherModel {
             model: model::named(&model::selector(typed))?,
             name: recorded(typed, None),
+            guide: Guide::default(),
         })
     }
 
@@ -78,7 +81,7 @@ impl Teacher for OtherModel {
     }
 
     fn complete(&mut self, request: &Request) -> Result<Completion, Error> {
-        teacher::generate(&self.name, &self.model, Weights::Base, request)
+        self.guide.complete(&self.name, &self.model, Weights::Base, request)
     }
 }
 

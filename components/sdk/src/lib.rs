@@ -33,6 +33,7 @@ pub mod config;
 pub mod destination;
 mod error;
 pub mod gallery;
+pub mod guided;
 pub mod http;
 pub mod inputs;
 pub mod judge;

@@ -1,14 +1,16 @@
 //! The teacher `self`: the document's own model, base and adapter; `self:base` is the bare base, for a document that was
 //! never trained.
 
+use dlm_plugin::guided::Guide;
 use dlm_plugin::model::{self, Handle, Weights};
-use dlm_plugin::teacher::{self, Completion, Info, Request, Teacher};
+use dlm_plugin::teacher::{Completion, Info, Request, Teacher};
 use dlm_plugin::{Error, error};
 
 struct Own {
     weights: Weights,
     /// The run's model, from the first request on.
     model: Option<Handle>,
+    guide: Guide,
 }
 
 impl Teacher for Own {
@@ -23,7 +25,11 @@ impl Teacher for Own {
                 ));
             }
         };
-        Ok(Own { weights, model: None })
+        Ok(Own {
+            weights,
+            model: None,
+            guide: Guide::default(),
+        })
     }
 
     fn info(&self) -> Info {
@@ -37,7 +43,11 @@ impl Teacher for Own {
 
     fn complete(&mut self, request: &Request) -> Result<Completion, Error> {
         let (who, weights) = (self.name(), self.weights);
-        teacher::generate(who, self.model()?, weights, request)
+        self.open_model()?;
+        match &self.model {
+            Some(model) => self.guide.complete(who, model, weights, request),
+            None => Err(error!(Failed, "the model was lost")),
+        }
     }
 }
 
@@ -49,20 +59,21 @@ impl Own {
         }
     }
 
-    /// The run's model, refused where its adapter is wanted and there is none.
-    fn model(&mut self) -> Result<&Handle, Error> {
-        if self.model.is_none() {
-            let found = model::current()?;
-            if self.weights == Weights::Adapter && !found.info().has_adapter {
-                return Err(error!(
-                    Unavailable,
-                    "the teacher `self` is the trained document, and it has no adapter yet; run `dlm train` first, or use \
-                     `--teacher self:base` for the bare base"
-                ));
-            }
-            self.model = Some(found);
+    /// Opens the run's model, refused where its adapter is wanted and there is none.
+    fn open_model(&mut self) -> Result<(), Error> {
+        if self.model.is_some() {
+            return Ok(());
         }
-        self.model.as_ref().ok_or_else(|| error!(Failed, "the model was lost"))
+        let found = model::current()?;
+        if self.weights == Weights::Adapter && !found.info().has_adapter {
+            return Err(error!(
+                Unavailable,
+                "the teacher `self` is the trained document, and it has no adapter yet; run `dlm train` first, or use \
+                 `--teacher self:base` for the bare base"
+            ));
+        }
+        self.model = Some(found);
+        Ok(())
     }
 }
 

@@ -135,7 +135,8 @@ pub(crate) fn system(strategy: Strategy) -> String {
     )
 }
 
-/// What a teacher is asked.
+/// What a teacher is asked. Teachers read passage, number and the words for facts out of it: see `components/sdk/src/guided.rs`
+/// and `examples/plugins/cloze`.
 pub(crate) fn user(strategy: Strategy, passage: &Passage, pairs: usize) -> String {
     let code = code(&passage.text);
     let wanted = match strategy {

@@ -20,7 +20,10 @@ pub struct FakeModel {
     /// Log-probability and token count of a completion, for each of the weights.
     pub scores: fn(&str, ModelWeights) -> (f64, u32),
     pub ranks: fn(&str) -> f64,
+    /// The answer to every chat.
     pub text: &'static str,
+    /// How a raw text goes on.
+    pub continues: fn(&str) -> &'static str,
     pub scored: Mutex<Vec<Vec<ScoreRequest>>>,
     pub ranked: Mutex<Vec<Vec<RankRequest>>>,
     pub generated: Mutex<Vec<GenerateRequest>>,
@@ -33,6 +36,7 @@ impl Default for FakeModel {
             scores: |_, _| (-1.0, 2),
             ranks: |_| 0.0,
             text: "An answer.",
+            continues: |_| "",
             scored: Mutex::default(),
             ranked: Mutex::default(),
             generated: Mutex::default(),
@@ -56,11 +60,17 @@ impl Model for FakeModel {
 
     fn generate(&self, requests: &[GenerateRequest], _: &Cancel) -> Result<Vec<ModelGeneration>, ModelError> {
         self.generated.lock().unwrap().extend_from_slice(requests);
-        let answer = |_: &GenerateRequest| ModelGeneration {
-            text: self.text.to_owned(),
-            prompt_tokens: 11,
-            completion_tokens: 4,
-            finish: ModelFinish::Length,
+        let answer = |request: &GenerateRequest| {
+            let (text, finish) = match &request.prompt {
+                ModelPrompt::Raw(text) => ((self.continues)(text), ModelFinish::Stop),
+                ModelPrompt::Chat(_) => (self.text, ModelFinish::Length),
+            };
+            ModelGeneration {
+                text: text.to_owned(),
+                prompt_tokens: 11,
+                completion_tokens: 4,
+                finish,
+            }
         };
         Ok(requests.iter().map(answer).collect())
     }

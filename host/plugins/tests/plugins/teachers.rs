@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use dlm_core::http_rule::{HttpRule, ParsedUrl};
 use dlm_core::ports::guest_http::{GuestBody, GuestHttp, GuestHttpError, GuestMethod, GuestRequest, GuestResponse};
-use dlm_core::ports::model::{ModelMessage, ModelPrompt, ModelRole, ModelWeights};
+use dlm_core::ports::model::{GenerateRequest, ModelMessage, ModelPrompt, ModelRole, ModelWeights};
 use dlm_core::ports::plugin::PluginFailure;
 use dlm_core::ports::secrets::Secrets;
 use dlm_core::ports::teacher::{Teacher, TeacherCompletion, TeacherRequest, TeacherSource};
@@ -417,4 +417,78 @@ fn self_needs_an_adapter_unless_the_base_teaches() {
         ..FakeModel::default()
     };
     assert!(local(blank, "self").1.unwrap_err().to_string().contains("blank"));
+}
+
+/// A request for facts of a passage, in the words of `dlm synth`.
+fn facts_request(complaint: &str) -> TeacherRequest {
+    TeacherRequest {
+        user: format!(
+            "Write exactly 2 question-answer pairs about facts that the passage states.\n\n[c0de]\n# Customs\n\nThe towns throw \
+             marigolds into the\nwater in May. It is an old custom.\n[/c0de]\n\nReply only with a JSON list{complaint}"
+        ),
+        ..request()
+    }
+}
+
+#[test]
+fn a_small_model_is_asked_sentence_by_sentence() {
+    // A question that its sentence answers, one that repeats itself, one about something unnamed, one that never ends.
+    let continues = |prompt: &str| match prompt.rsplit('\n').next().unwrap_or_default() {
+        "Question: Who" => " throws marigolds into the water?",
+        "Question: What" => " is an old custom?",
+        "Question: Why" => " do they throw it?",
+        "Question: How" => " many towns are",
+        "Answer:" if prompt.contains("Question: Who throws") => " The towns throw marigolds.",
+        "Answer:" => " An old custom.",
+        _ => "",
+    };
+    let models = Arc::new(FakeModels {
+        model: Arc::new(FakeModel {
+            text: "The towns are nice.",
+            continues,
+            ..FakeModel::default()
+        }),
+        named: Mutex::default(),
+    });
+    for selector in ["self", "hf:org/model"] {
+        let plugins = plugins(&World::new(), &models, &GrantFlags::default());
+        let mut teacher = plugins.open_teacher(selector).unwrap();
+        let done = teacher.complete(&facts_request("")).unwrap();
+        assert_eq!(
+            done.text,
+            "Q: Who throws marigolds into the water?\nA: The towns throw marigolds into the water in May.\n"
+        );
+        let chats = || {
+            let generated = models.model.generated.lock().unwrap();
+            let is_chat = |request: &&GenerateRequest| matches!(request.prompt, ModelPrompt::Chat(_));
+            generated.iter().filter(is_chat).count()
+        };
+        let before = chats();
+        assert_eq!(teacher.complete(&facts_request("")).unwrap().text, done.text);
+        assert_eq!(
+            chats(),
+            before,
+            "a model that failed once is not asked for a list again"
+        );
+    }
+}
+
+#[test]
+fn a_model_that_writes_lists_is_left_alone_until_they_cannot_be_read() {
+    let list = "[{\"question\": \"Who?\", \"answer\": \"They.\"}, {\"question\": \"When?\", \"answer\": \"In May.\"}";
+    let able = || FakeModel {
+        text: list,
+        ..FakeModel::default()
+    };
+    let ask = |complaint: &str| {
+        let models = Arc::new(FakeModels {
+            model: Arc::new(able()),
+            named: Mutex::default(),
+        });
+        let plugins = plugins(&World::new(), &models, &GrantFlags::default());
+        let mut teacher = plugins.open_teacher("self").unwrap();
+        teacher.complete(&facts_request(complaint)).unwrap().text
+    };
+    assert_eq!(ask(""), list);
+    assert_ne!(ask("\n\nYour last reply could not be used: it is not JSON."), list);
 }
