@@ -9,6 +9,9 @@ use crate::{Error, error};
 /// The parameters of a request that some models refuse.
 pub const PARAMETERS: [&str; 5] = ["max_tokens", "max_completion_tokens", "temperature", "top_p", "seed"];
 
+/// Longest text of a service that is repeated in an error.
+const SAID_CHARS_MAX: usize = 300;
+
 /// What a model of this protocol refused, learned from its answers: models made for reasoning take no `max_tokens` and no
 /// `temperature`. Kept for the life of the teacher, so that each is refused once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,7 +97,7 @@ pub fn decimal(value: f32) -> Value {
 /// **Errors**: the missing piece is named.
 pub fn completion(who: &str, answer: &Value, requests: u32) -> Result<Completion, Error> {
     let Some(choice) = answer.pointer("/choices/0") else {
-        return Err(error!(Corrupt, "the answer of {who} has no `choices[0]`"));
+        return Err(missing(who, "`choices[0]`", answer));
     };
     let Some(content) = choice.pointer("/message/content") else {
         return Err(error!(
@@ -125,6 +128,17 @@ pub fn completion(who: &str, answer: &Value, requests: u32) -> Result<Completion
             requests,
         },
     })
+}
+
+/// The error of an answer that lacks a piece; services that had begun to answer report failures with status 200.
+pub fn missing(who: &str, what: &str, answer: &Value) -> Error {
+    match answer.pointer("/error/message").and_then(Value::as_str) {
+        Some(said) => {
+            let said: String = said.trim().chars().take(SAID_CHARS_MAX).collect();
+            error!(Unavailable, "{who} answered with status 200 and an error: {said}")
+        }
+        None => error!(Corrupt, "the answer of {who} has no {what}"),
+    }
 }
 
 /// A text, or a list of parts whose texts are trimmed and joined by newlines; null is an empty text.
@@ -214,6 +228,15 @@ mod tests {
         assert_eq!((done.usage.prompt_tokens, done.usage.completion_tokens), (5, 3));
         let parts = json!([{"type": "text", "text": " a "}, {"type": "image"}, {"text": "b"}]);
         assert_eq!(completion("x", &answer(parts), 1).unwrap().text, "a\nb");
+    }
+
+    #[test]
+    fn an_error_inside_of_a_success_may_pass() {
+        let error = completion("openai:m", &json!({"error": {"message": "overloaded"}}), 1).unwrap_err();
+        assert!(
+            matches!(&error, Error::Unavailable(text) if text.contains("overloaded")),
+            "{error}"
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Bodies and answers of Anthropic's messages.
 
-use dlm_plugin::openai::{Habits, decimal};
+use dlm_plugin::openai::{Habits, decimal, missing};
 use dlm_plugin::serde_json::{Map, Value, json};
 use dlm_plugin::teacher::{Completion, Request, Usage};
 use dlm_plugin::{Error, error};
@@ -35,7 +35,7 @@ pub fn body(model: &str, request: &Request, habits: &Habits) -> Value {
 /// Reads an answer: its blocks of text, why it ended, and what it cost.
 pub fn completion(who: &str, answer: &Value, requests: u32) -> Result<Completion, Error> {
     let Some(blocks) = answer.get("content").and_then(Value::as_array) else {
-        return Err(error!(Corrupt, "the answer of {who} has no `content` list"));
+        return Err(missing(who, "`content` list", answer));
     };
     let is_text = |block: &&Value| block.get("type").and_then(Value::as_str) == Some("text");
     let texts = blocks

@@ -34,5 +34,7 @@ mod show;
 mod spine;
 #[path = "cli/surface.rs"]
 mod surface;
+#[path = "cli/teachers.rs"]
+mod teachers;
 #[path = "cli/terminal.rs"]
 mod terminal;

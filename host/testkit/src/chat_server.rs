@@ -44,6 +44,8 @@ pub enum Answer {
     },
     /// Another answer after a time.
     After(Duration, Box<Answer>),
+    /// A well-formed answer with this text, of which only the first half arrives before the connection is closed.
+    Cut(String),
     /// The connection is closed without a word.
     HangUp,
 }
@@ -262,8 +264,9 @@ fn answer(shared: &Shared, seen: &Seen) -> Answer {
 
 fn write(mut stream: &TcpStream, shared: &Shared, seen: &Seen, answer: Answer) -> io::Result<()> {
     let protocol = shared.settings.protocol;
+    let is_cut = matches!(answer, Answer::Cut(_));
     let (status, headers, body) = match answer {
-        Answer::Text(text) => (200, Vec::new(), well_formed(protocol, seen, vec![text], false)),
+        Answer::Text(text) | Answer::Cut(text) => (200, Vec::new(), well_formed(protocol, seen, vec![text], false)),
         Answer::Parts(parts) => (200, Vec::new(), well_formed(protocol, seen, parts, true)),
         Answer::Raw(body) => (200, Vec::new(), body),
         Answer::Fail {
@@ -289,7 +292,8 @@ fn write(mut stream: &TcpStream, shared: &Shared, seen: &Seen, answer: Answer) -
     }
     head += &format!("Content-Length: {}\r\n\r\n", body.len());
     stream.write_all(head.as_bytes())?;
-    stream.write_all(body.as_bytes())
+    let sent = if is_cut { body.len() / 2 } else { body.len() };
+    stream.write_all(&body.as_bytes()[..sent])
 }
 
 /// Word counts stand in for tokens: they change with the texts, which is what a usage summary needs.

@@ -149,6 +149,14 @@ impl Drop for Guarded {
     }
 }
 
+/// Sends what Ctrl-C sends.
+pub fn interrupt(child: &std::process::Child) {
+    let id = i32::try_from(child.id()).unwrap();
+    // SAFETY: the child is ours and was not waited for, so that its id is still its own.
+    let sent = unsafe { libc::kill(id, libc::SIGINT) };
+    assert_eq!(sent, 0);
+}
+
 impl Ran {
     /// Panics with both streams unless the exit code is `code`.
     pub fn exits(self, code: i32) -> Self {

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use crate::lab::{Guarded, Lab};
+use crate::lab::{Guarded, Lab, interrupt};
 
 fn database(lab: &Lab) -> rusqlite::Connection {
     std::fs::create_dir_all(lab.store()).unwrap();
@@ -140,8 +140,6 @@ fn watching_follows_the_newest_run_and_ends_with_the_interrupt() {
         )
         .unwrap();
     assert!(next().starts_with("  step     2  loss=2.0000"));
-    // SAFETY: the child is ours and has not been waited for, so the id is its own.
-    let sent = unsafe { libc::kill(child.0.id() as i32, libc::SIGINT) };
-    assert_eq!(sent, 0);
+    interrupt(&child.0);
     assert_eq!(child.0.wait().unwrap().code(), Some(0));
 }

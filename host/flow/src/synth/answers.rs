@@ -13,6 +13,8 @@ use std::path::PathBuf;
 
 /// How a grant to reach a host begins.
 const HTTP: &str = "http:";
+/// How a grant to ask a model begins.
+const MODEL: &str = "model:";
 /// Largest kept answer that is read.
 const BYTES_MAX: u64 = 4 << 20;
 
@@ -98,6 +100,11 @@ impl KeptAnswers {
 /// Says whether a teacher reaches over the network.
 pub(crate) fn is_remote(teacher: &PluginIdentity) -> bool {
     teacher.granted.iter().any(|capability| capability.starts_with(HTTP))
+}
+
+/// Says whether a teacher is a model of this machine: what that cannot do now it cannot do a minute later.
+pub(crate) fn is_local(teacher: &PluginIdentity) -> bool {
+    !is_remote(teacher) && teacher.granted.iter().any(|capability| capability.starts_with(MODEL))
 }
 
 /// Where a teacher's requests may go, as granted; `http:arg` is the address in its selector.

@@ -1,6 +1,6 @@
 //! One teacher at work on one section: requests, tries, and a second question where the answer cannot be read.
 //!
-//! Invariants: only failures that may pass are tried again, at most [`TRIES`] times, with waits that the far side can
+//! Invariants: only failures that may pass are tried again, at most [`Asker::tries`] times, with waits that the far side can
 //! lengthen but not beyond [`WAIT_MAX`]; a section gives everything it has or the first failure that ended it.
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::answers::KeptAnswers;
 use super::parse::parse;
 use super::passage::{Passage, again, system, user};
 
-/// How often a request is sent at most.
+/// How often a request is sent at most, where waiting can help.
 pub(crate) const TRIES: usize = 4;
 /// Waits before the second, third and fourth try, in seconds.
 const WAITS_S: [f64; TRIES - 1] = [1.0, 4.0, 16.0];
@@ -67,6 +67,8 @@ pub(crate) struct Asker<'a> {
     pub teacher: Box<dyn Teacher>,
     pub settings: &'a Settings,
     pub kept: Option<&'a KeptAnswers>,
+    /// How often a request is sent at most.
+    pub tries: usize,
     pub pause: &'a (dyn Fn(Duration, &Cancel) + Sync),
     pub cancel: &'a Cancel,
 }
@@ -156,7 +158,7 @@ impl Asker<'_> {
                 Err(failure) => failure,
             };
             tries += 1;
-            if tries == TRIES || !failure.is_transient() || self.cancel.is_cancelled() {
+            if tries == self.tries || !failure.is_transient() || self.cancel.is_cancelled() {
                 let message = match tries {
                     1 => failure.message.clone(),
                     tries => format!("{} (after {tries} tries)", failure.message),

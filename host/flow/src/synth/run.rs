@@ -10,8 +10,8 @@ use dlm_core::{AutoSynth, Event, FailureKind, Section, SectionId};
 use dlm_doc::marker::encode_name;
 use dlm_store::{PlanKind, Store};
 
-use super::answers::{KeptAnswers, hosts, is_remote};
-use super::ask::{Asker, Call, CallAnswer, SectionAnswer, Settings};
+use super::answers::{KeptAnswers, hosts, is_local, is_remote};
+use super::ask::{Asker, Call, CallAnswer, SectionAnswer, Settings, TRIES};
 use super::clean::{CleanPair, Known, clean};
 use super::grounding::{self, Measured};
 use super::passage::{passages, share};
@@ -262,6 +262,7 @@ impl Run<'_> {
             teacher,
             settings: &settings,
             kept: kept.as_ref(),
+            tries: if is_local(&info.identity) { 1 } else { TRIES },
             pause: ports.pause,
             cancel: around.cancel,
         };

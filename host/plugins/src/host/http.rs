@@ -11,6 +11,7 @@ use super::files::Input;
 use super::wit::types::Field;
 use super::wit::{http, upload};
 use super::{Phase, State, Stop, WitError, denied};
+use crate::capability::Capability;
 use crate::limits::{LimitName, Passed, size};
 use crate::terminal::{cut, inert_line};
 
@@ -22,6 +23,9 @@ const READ_BYTES_MAX: u32 = 1 << 20;
 const SHOWN_BYTES_MAX: usize = 200;
 const HEADERS_MAX: usize = 64;
 const REDIRECTS_MAX: u8 = 5;
+
+/// Shortest secret that is looked for in answers: a shorter one stands in ordinary words.
+const HIDDEN_BYTES_MIN: usize = 8;
 
 /// An answer, read by the guest in parts.
 pub struct Response {
@@ -123,6 +127,7 @@ impl State {
         request: http::Request,
         body: GuestBody,
     ) -> wasmtime::Result<Result<Resource<Response>, WitError>> {
+        let hidden = self.hidden(&request)?;
         let request = match self.request(request, body) {
             Ok(request) => request,
             Err(error) => return Ok(Err(error)),
@@ -147,10 +152,23 @@ impl State {
         match answer {
             Ok(answer) => {
                 self.used.http.entry(host).or_default().bytes_received += answer.body.len() as u64;
-                Ok(Ok(self.keep(answer)?))
+                Ok(Ok(self.keep(without(answer, &hidden))?))
             }
             Err(error) => failed(error),
         }
+    }
+
+    /// The secrets of a request that the guest must not read in its answer either: a server may repeat them.
+    fn hidden(&self, request: &http::Request) -> wasmtime::Result<Vec<(String, String)>> {
+        let mut hidden = Vec::new();
+        for header in &request.secret_headers {
+            let secret = self.table.get(&header.secret)?;
+            let is_revealed = self.new.grants.holds(&Capability::Reveal(secret.name().to_owned()));
+            if secret.value().len() >= HIDDEN_BYTES_MIN && !is_revealed {
+                hidden.push((secret.value().to_owned(), format!("[secret {}]", secret.name())));
+            }
+        }
+        Ok(hidden)
     }
 
     fn keep(&mut self, answer: GuestResponse) -> wasmtime::Result<Resource<Response>> {
@@ -163,6 +181,33 @@ impl State {
             read: 0,
         })?)
     }
+}
+
+/// An answer with other words in the place of secrets, wherever they stand.
+fn without(mut answer: GuestResponse, hidden: &[(String, String)]) -> GuestResponse {
+    for (secret, shown) in hidden {
+        answer.body = replaced(&answer.body, secret.as_bytes(), shown.as_bytes());
+        answer.url = answer.url.replace(secret, shown);
+        for (_, value) in &mut answer.headers {
+            *value = value.replace(secret, shown);
+        }
+    }
+    answer
+}
+
+fn replaced(bytes: &[u8], wanted: &[u8], other: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(first) = rest.first() {
+        if let Some(behind) = rest.strip_prefix(wanted) {
+            out.extend_from_slice(other);
+            rest = behind;
+        } else {
+            out.push(*first);
+            rest = &rest[1..];
+        }
+    }
+    out
 }
 
 /// An exchange that gave no answer, in the guest's terms; limits and Ctrl-C end the call instead.
