@@ -116,7 +116,7 @@ impl GuestClient {
 fn offline(switch: &str) -> GuestHttpError {
     GuestHttpError::Denied {
         capability: String::new(),
-        message: format!("{switch} forbids connections"),
+        message: format!("{switch} forbids connections; without it they are allowed"),
     }
 }
 

@@ -23,6 +23,7 @@ use wasmtime::component::Component;
 use crate::error::PluginError;
 use crate::manage::error::ManageError;
 use crate::ports::Metering;
+use crate::stamp::FileStamp;
 use crate::terminal::{cut, inert};
 
 /// Longest compile.
@@ -46,18 +47,8 @@ pub enum Compile {
 #[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
 struct Record {
     sha256: String,
-    place: Place,
-}
-
-/// Which file it was when its hash was last checked.
-#[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
-struct Place {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified_ns: i128,
-    /// Set by the system alone, so that setting back the time of modification hides nothing.
-    changed_ns: i128,
+    /// Which file it was when its hash was last checked.
+    stamp: FileStamp,
 }
 
 /// Gives the compiled component, from the cache where it is there and sound, and else the time to compile it.
@@ -188,38 +179,31 @@ fn open_own(path: &Path) -> Option<fs::File> {
     is_own.then_some(file)
 }
 
-fn place(file: &fs::File) -> Option<Place> {
-    use std::os::unix::fs::MetadataExt;
-    let found = file.metadata().ok()?;
-    let ns = |seconds: i64, ns: i64| i128::from(seconds) * 1_000_000_000 + i128::from(ns);
-    Some(Place {
-        device: found.dev(),
-        inode: found.ino(),
-        size: found.size(),
-        modified_ns: ns(found.mtime(), found.mtime_nsec()),
-        changed_ns: ns(found.ctime(), found.ctime_nsec()),
-    })
+fn stamp(file: &fs::File) -> Option<FileStamp> {
+    FileStamp::of(&file.metadata().ok()?)
 }
 
 /// Loads code whose bytes are the recorded ones.
 fn load(engine: &Engine, code: &Path) -> Option<Component> {
     let file = open_own(code)?;
     let record_path = record_path(code);
+    let record_file = open_own(&record_path)?;
+    let written = stamp(&record_file)?;
     let mut text = String::new();
-    open_own(&record_path)?.take(4096).read_to_string(&mut text).ok()?;
+    record_file.take(4096).read_to_string(&mut text).ok()?;
     let record: Record = serde_json::from_str(&text).ok()?;
-    let now = place(&file)?;
-    if record.place != now {
-        // Copied or restored from a backup: the bytes decide.
+    let now = stamp(&file)?;
+    if record.stamp != now || !now.is_settled(written) {
+        // Just made, copied, or restored from a backup: the bytes decide.
         if hash_of(&file)? != record.sha256 {
             return None;
         }
-        let record = Record { place: now, ..record };
+        let record = Record { stamp: now, ..record };
         write_new(&record_path, &serde_json::to_vec(&record).ok()?).ok()?;
     }
     // The open file and the path must still be one file, since the code is mapped by path.
-    let again = place(&open_own(code)?)?;
-    if again != place(&file)? {
+    let again = stamp(&open_own(code)?)?;
+    if again != stamp(&file)? {
         return None;
     }
     // SAFETY: the file lies in a folder of this user that nobody else can write to, is a plain file of this user, and its
@@ -319,10 +303,10 @@ fn make(
     let opened = || open_own(&made).and_then(|file| Some((hash_of(&file)?, file)));
     let (sha256, file) = opened().ok_or_else(|| malformed(plugin.name, "the compiler left no code behind"))?;
     fs::rename(&made, code).map_err(files)?;
-    // A rename changes the time that the system keeps, so that the place is taken after it. Code without a record is
+    // A rename changes the time that the system keeps, so that the stamp is taken after it. Code without a record is
     // compiled again.
-    let place = place(&file).ok_or_else(|| malformed(plugin.name, "the compiled code cannot be looked at"))?;
-    let record = serde_json::to_vec(&Record { sha256, place }).expect("a record is plain data");
+    let stamp = stamp(&file).ok_or_else(|| malformed(plugin.name, "the compiled code cannot be looked at"))?;
+    let record = serde_json::to_vec(&Record { sha256, stamp }).expect("a record is plain data");
     write_new(&record_path(code), &record).map_err(files)
 }
 

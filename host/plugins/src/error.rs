@@ -89,7 +89,7 @@ pub enum PluginError {
     NewerApi { who: Box<Who>, needs: String },
     #[error("{who} gave a result that is not allowed{}: {rule}", at(who))]
     BadResult { who: Box<Who>, rule: String },
-    #[error("{who} wanted `{capability}`{}: {message}", at(who))]
+    #[error("{who} {}{}: {message}", wanted(capability), at(who))]
     Denied {
         who: Box<Who>,
         capability: String,
@@ -158,6 +158,14 @@ impl GuestFailure {
 
     fn is_misuse(self) -> bool {
         matches!(self, GuestFailure::InvalidInput | GuestFailure::Unsupported)
+    }
+}
+
+/// What it wanted, where a capability stands for that.
+fn wanted(capability: &str) -> String {
+    match capability {
+        "" => "was refused".to_owned(),
+        capability => format!("wanted `{capability}`"),
     }
 }
 
@@ -253,6 +261,10 @@ impl PluginError {
                 taken_by,
                 ..
             } => {
+                if capability.is_empty() {
+                    // No grant is at stake, and the message says what is.
+                    return Vec::new();
+                }
                 let mut hints = vec![match granted.as_slice() {
                     [] => "nothing is granted".to_owned(),
                     granted => format!("granted: {}", granted.join("; ")),

@@ -31,6 +31,7 @@ mod output;
 mod ports;
 mod smoke;
 mod source;
+mod stamp;
 mod target;
 mod teacher;
 mod templates;

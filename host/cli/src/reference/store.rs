@@ -55,6 +55,10 @@ pub fn page() -> String {
             "log of a run, a JSON object a line; beside it the summary",
         ),
         (
+            shown(&paths.plugin_record("export", Stamp::from_unix_ms(1_776_623_414_000))),
+            "what the plugins of a command were, might do and used",
+        ),
+        (
             shown(&paths.metrics()),
             "loss, rate, evaluations and exports of every run, for `dlm metrics`",
         ),

@@ -1,7 +1,7 @@
 //! Hashes of installed files that were not touched since they were last read: an 18 MB plugin starts without hashing it.
 //!
-//! Invariants: an answer is given only for the same device, file number, size, times of change and pinned hash; whatever
-//! is wrong with the index means reading the file, never an error.
+//! Invariants: an answer is given only for the same device, file number, size, times of change and pinned hash, from an
+//! index that is younger than the file; whatever is wrong with the index means reading the file, never an error.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::disk;
 use crate::manifest::Manifest;
+use crate::stamp::FileStamp;
 
 const INDEX_BYTES_MAX: u64 = 16 << 20;
 
@@ -27,38 +28,6 @@ struct Record {
     manifest: Manifest,
 }
 
-/// What the file system says about a file that nobody wrote to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct FileStamp {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    modified_ns: i64,
-    /// Set by the system alone, so that setting back the time of modification hides nothing.
-    changed_ns: i64,
-}
-
-impl FileStamp {
-    #[cfg(unix)]
-    fn of(path: &Path) -> Option<FileStamp> {
-        use std::os::unix::fs::MetadataExt;
-        let found = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file)?;
-        let ns = |seconds: i64, ns: i64| seconds.saturating_mul(1_000_000_000).saturating_add(ns);
-        Some(FileStamp {
-            device: found.dev(),
-            inode: found.ino(),
-            bytes: found.size(),
-            modified_ns: ns(found.mtime(), found.mtime_nsec()),
-            changed_ns: ns(found.ctime(), found.ctime_nsec()),
-        })
-    }
-
-    #[cfg(not(unix))]
-    fn of(_path: &Path) -> Option<FileStamp> {
-        None
-    }
-}
-
 impl Seen {
     fn path(home: &Path) -> PathBuf {
         home.join("cache").join("plugins").join("seen.json")
@@ -70,20 +39,25 @@ impl Seen {
         if !is_private(&path) {
             return Seen::default();
         }
+        // Taken before the bytes: an index that is replaced meanwhile then counts as the older one.
+        let written = stamp(&path);
         let bytes = disk::read(&path, INDEX_BYTES_MAX).ok().flatten().unwrap_or_default();
-        serde_json::from_slice(&bytes).unwrap_or_default()
+        let mut seen: Seen = serde_json::from_slice(&bytes).unwrap_or_default();
+        seen.files
+            .retain(|_, record| written.is_some_and(|written| record.stamp.is_settled(written)));
+        seen
     }
 
     /// The manifest of the file at `path`, if it is untouched and has the pinned hash.
     pub(crate) fn known(&self, path: &Path, sha256: &str) -> Option<Manifest> {
         let record = self.files.get(path.to_str()?)?;
-        let is_same = record.sha256 == sha256 && FileStamp::of(path)? == record.stamp;
+        let is_same = record.sha256 == sha256 && stamp(path)? == record.stamp;
         is_same.then(|| record.manifest.clone())
     }
 
     /// Remembers a file that was just read and hashed.
     pub(crate) fn put(&mut self, path: &Path, sha256: &str, manifest: &Manifest) {
-        let (Some(key), Some(stamp)) = (path.to_str(), FileStamp::of(path)) else {
+        let (Some(key), Some(stamp)) = (path.to_str(), stamp(path)) else {
             return;
         };
         self.files.retain(|path, _| Path::new(path).exists());
@@ -101,6 +75,11 @@ impl Seen {
         let json = serde_json::to_vec(self).expect("an index is plain data with text keys");
         let _ = disk::write(&path, &json);
     }
+}
+
+/// The stamp of a plain file; a link is none.
+fn stamp(path: &Path) -> Option<FileStamp> {
+    FileStamp::of(&fs::symlink_metadata(path).ok()?)
 }
 
 #[cfg(unix)]

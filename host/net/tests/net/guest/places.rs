@@ -315,7 +315,7 @@ fn offline_sends_nothing() {
     let (capability, message) = denied(client.send(&get(&url), &[rule], &Cancel::new()));
     assert_eq!(
         (capability.as_str(), message.as_str()),
-        ("", "--offline forbids connections")
+        ("", "--offline forbids connections; without it they are allowed")
     );
     assert!(witness.is_untouched());
 }
@@ -350,7 +350,7 @@ fn offline_the_server_that_dlm_started_is_asked_and_nothing_else() {
         let (capability, message) = denied(ask(&refused));
         assert_eq!(
             (capability.as_str(), message.as_str()),
-            ("", "--offline forbids connections")
+            ("", "--offline forbids connections; without it they are allowed")
         );
     }
     assert!(witness.is_untouched());
