@@ -43,7 +43,7 @@ pub fn run(cli: Cli, console: &Console) -> Result<ExitCode, Failure> {
         Command::Prompt(args) => prompt::run(args, global, console),
         Command::Score(args) => score::run(args, global, console),
         Command::Export(args) => export::run(args, global, console),
-        Command::Check(args) => check::run(args, console),
+        Command::Check(args) => check::run(args, global, console),
         Command::Show(args) => show::run(args, global, console),
         Command::Migrate(args) => migrate::run(args, console),
         Command::Doctor(args) => doctor::run(args, global, console),

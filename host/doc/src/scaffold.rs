@@ -42,7 +42,7 @@ A plain text file with a base model's name at the top and training text below it
 How do I train this document?
 
 ### A
-Run `dlm train` with the path of the file. Training again after an edit starts from the last version.
+Run `dlm train` with the path of the file. It starts from the base each time and keeps every earlier version.
 
 ### Q !probe
 How do I ask the trained model a question?

@@ -126,6 +126,8 @@ pub fn export(
     let plan = plan_export(&located.base.facts, &options)?;
     let quant = Quant::parse(plan.quant.value.name()).map_err(|e| Failure::of("export", &e))?;
     let mut target = targets.open(&plan.target.value)?;
+    let is_installed = command.is_registered || plan.target.value != "ollama";
+    check_programs(target.info(), is_installed, &command.path)?;
     let form = Form::of(target.info());
     if form == Form::Gguf {
         // What was written is loaded and compared with the model in memory.
@@ -165,17 +167,14 @@ pub fn export(
     };
     let stage = write::stage(&directory, &made);
     let run = TargetRun {
-        is_installed: command.is_registered || plan.target.value != "ollama",
+        is_installed,
         is_smoked: command.is_smoked,
     };
     let report = run_target(target.as_mut(), &target_plan, &stage, run).map_err(|error| {
         let failure = Failure::from(error);
         match run.is_installed && plan.target.value == "ollama" {
             // The files are written and checked by now; only the hand-over to the program failed.
-            true => failure.hint(format!(
-                "the model files alone: `dlm export {} --skip-ollama`; for another program: `--target llama-server`",
-                command.path.display()
-            )),
+            true => failure.hint(without_ollama(&command.path)),
             false => failure,
         }
     })?;
@@ -185,6 +184,12 @@ pub fn export(
     }
     write_manifest(around, &directory, &plan, recorded, &located, &files, &report)?;
     record(around, &store, &plan, recorded, &located, &files, &report, started)?;
+    // What was left out comes first: without it the rest does not work.
+    let mut usage = match run.is_installed {
+        true => Vec::new(),
+        false => report.prepared.install_preview,
+    };
+    usage.extend(report.prepared.usage);
     let (smoke, has_answered) = match &report.smoke {
         TargetSmoke::Passed { detail } => (detail.clone(), true),
         TargetSmoke::Skipped { reason } => (reason.clone(), false),
@@ -199,10 +204,30 @@ pub fn export(
         registered: report.registration.map(|r| r.name),
         smoke,
         has_answered,
-        usage: report.prepared.usage,
+        usage,
         notes: made.notes,
         seconds: around.clock.seconds() - started,
     })
+}
+
+/// Refuses, before a weight is read, a registration with a program that is not here.
+fn check_programs(info: &TargetInfo, is_installed: bool, path: &Path) -> Result<(), Failure> {
+    match info.missing.first() {
+        // Other targets use their program for the smoke test alone, which is then left out.
+        Some(program) if is_installed && info.name == "ollama" => Err(Failure::new(
+            &info.name,
+            format!("the program `{program}` is not installed"),
+        )
+        .hint(without_ollama(path))),
+        _ => Ok(()),
+    }
+}
+
+fn without_ollama(path: &Path) -> String {
+    format!(
+        "the model files alone: `dlm export {} --skip-ollama`; for another program: `--target llama-server`",
+        path.display()
+    )
 }
 
 fn files_of(directory: &Path, made: &write::Made, report: &TargetReport) -> Vec<ExportedFile> {

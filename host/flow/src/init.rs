@@ -67,6 +67,8 @@ pub struct InitReport {
     pub notes: Vec<String>,
     /// What will likely go wrong later.
     pub warnings: Vec<String>,
+    /// The base to choose instead where this machine cannot train the document's.
+    pub better_base: Option<String>,
 }
 
 /// The template that a document was made from.
@@ -173,7 +175,8 @@ pub fn init(
             template.meta.name
         ));
     }
-    let mut warnings: Vec<String> = fit_warning(around, &resolved).into_iter().collect();
+    let misfit = misfit(around, &resolved);
+    let mut warnings: Vec<String> = misfit.iter().map(|misfit| misfit.warning.clone()).collect();
     if let Some(other) = template.map(|t| &t.meta.recommended_base).filter(|base| *base != word) {
         warnings.push(format!(
             "the template is listed for base `{other}`, its document names `{word}`"
@@ -196,6 +199,7 @@ pub fn init(
             files: files.iter().map(|(path, _)| path.clone()).collect(),
         }),
         warnings,
+        better_base: misfit.and_then(|misfit| misfit.largest),
         notes,
     })
 }
@@ -386,23 +390,37 @@ fn provision(
     Ok(())
 }
 
+/// Why this machine does not train a base.
+struct Misfit {
+    warning: String,
+    /// Key of the largest base that it does train.
+    largest: Option<String>,
+}
+
 /// Says that this machine cannot train the base, and which is the largest that it can.
-fn fit_warning(around: &Surroundings<'_>, resolved: &ResolvedBase) -> Option<String> {
+fn misfit(around: &Surroundings<'_>, resolved: &ResolvedBase) -> Option<Misfit> {
     let key = &resolved.record.key;
     let options = TrainOptions {
         is_forced: around.is_forced,
         ..TrainOptions::default()
     };
     if resolved.record.trust_remote_code {
-        return Some(BaseError::RemoteCode { key: key.clone() }.to_string());
+        return Some(Misfit {
+            warning: BaseError::RemoteCode { key: key.clone() }.to_string(),
+            largest: None,
+        });
     }
     let facts = BaseFacts::new(resolved).ok()?;
     let refusal = plan_typical(&facts, &around.hardware, &options).err()?;
     let fits = fit_bases(&around.hardware, &options);
     let largest = fits.iter().filter(|base| base.fits()).max_by_key(|base| base.params);
-    let advice = match largest {
-        Some(base) => format!("; the largest base that it can train is `{}`", base.key),
+    let largest = largest.map(|base| base.key.clone());
+    let advice = match &largest {
+        Some(base) => format!("; the largest base that it can train is `{base}`"),
         None => String::new(),
     };
-    Some(format!("this machine cannot train `{key}`: {refusal}{advice}"))
+    Some(Misfit {
+        warning: format!("this machine cannot train `{key}`: {refusal}{advice}"),
+        largest,
+    })
 }

@@ -1,5 +1,7 @@
 //! From a document's sections to rows of training, and to the facts that a plan is made from.
 
+use std::path::Path;
+
 use dlm_core::SectionId;
 use dlm_core::split::{VALIDATION_SHARE, is_validation};
 use dlm_doc::{Frontmatter, Parsed, Rows, Section, SectionKind};
@@ -10,18 +12,16 @@ use dlm_train::windows::windows;
 use dlm_train::{SourceBody, SourceRow};
 use serde::de::DeserializeOwned;
 
-use crate::document::Document;
 use crate::failure::Failure;
 
 /// Instruction rows from which the hash may hold some of them out, when the author asks for it.
 const HOLDOUT_PAIRS_MIN: usize = 64;
 
 /// Checks what a run of this version can train on; every problem of the rows in one failure.
-pub fn check_trainable(document: &Document) -> Result<(), Failure> {
-    let parsed = &document.parsed;
+pub fn check_trainable(path: &Path, parsed: &Parsed) -> Result<(), Failure> {
     let problems = dlm_doc::training_problems(parsed);
     if !problems.is_empty() {
-        let place = document.path.display();
+        let place = path.display();
         let lines: Vec<String> = problems
             .iter()
             .map(|p| format!("{place}:{}: {}", p.line, p.message))
@@ -44,7 +44,7 @@ pub fn check_trainable(document: &Document) -> Result<(), Failure> {
             "training",
             format!(
                 "{}:{}: a text base cannot learn an {} section",
-                document.path.display(),
+                path.display(),
                 section.start_line,
                 section.kind
             ),

@@ -33,7 +33,11 @@ pub struct ScoreCommand {
 
 /// A file of questions.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Questions {
+    /// What the file is, for its readers.
+    #[serde(default, rename = "about")]
+    _about: Option<String>,
     #[serde(default)]
     pairs: Vec<Question>,
     #[serde(default)]
@@ -42,6 +46,7 @@ struct Questions {
 
 /// One question with the phrases that its answer may contain.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Question {
     question: String,
     accept: Vec<String>,
@@ -186,12 +191,17 @@ fn text_loss(located: &Located, loaded: &Loaded, text: &str) -> Result<f64, Fail
 }
 
 fn read_questions(path: &Path) -> Result<Questions, Failure> {
+    const EXPECTED: &str = "expected {\"pairs\": [{\"question\", \"accept\": [..], \"paraphrases\": [..]}], \"general\": [{\"question\", \"accept\": [..]}]}";
     let text = read(path)?;
-    serde_json::from_str(&text).map_err(|e| {
-        Failure::new("score", format!("{}:{}:{}: {e}", path.display(), e.line(), e.column())).hint(
-            "expected {\"pairs\": [{\"question\", \"accept\": [..], \"paraphrases\": [..]}], \"general\": [{\"question\", \"accept\": [..]}]}",
-        )
-    })
+    let refuse = |place: String, what: String| {
+        Failure::new("score", format!("{}{place}: {what}", path.display())).hint(EXPECTED)
+    };
+    let questions: Questions =
+        serde_json::from_str(&text).map_err(|e| refuse(format!(":{}:{}", e.line(), e.column()), e.to_string()))?;
+    if questions.pairs.is_empty() && questions.general.is_empty() {
+        return Err(refuse(String::new(), "holds no question".to_owned()));
+    }
+    Ok(questions)
 }
 
 fn read(path: &Path) -> Result<String, Failure> {

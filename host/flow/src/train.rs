@@ -60,6 +60,20 @@ pub struct TrainCommand {
     pub hub_root: String,
 }
 
+impl TrainCommand {
+    /// The command line that trains the same with `flag`: what makes a run another one is repeated.
+    fn again(&self, flag: &str) -> String {
+        let mut line = format!("dlm train {} {flag}", self.path.display());
+        if let Some(steps) = self.max_steps {
+            line += &format!(" --max-steps {steps}");
+        }
+        if let Some(seed) = self.seed {
+            line += &format!(" --seed {seed}");
+        }
+        line
+    }
+}
+
 /// What a run did.
 #[derive(Clone, Debug, Serialize)]
 pub struct TrainReport {
@@ -111,7 +125,7 @@ impl Prepared {
 /// Does everything that needs no weight: parse, resolve the base, count rows, plan, refuse.
 pub fn prepare(around: &Surroundings<'_>, command: &TrainCommand) -> Result<Prepared, Failure> {
     let document = document::load(&command.path)?;
-    rows::check_trainable(&document)?;
+    rows::check_trainable(&document.path, &document.parsed)?;
     let front = document.parsed.frontmatter();
     let store = Store::new(&around.home, &front.dlm_id);
     let manifest = store.manifest()?;
@@ -187,7 +201,7 @@ pub fn prepare(around: &Surroundings<'_>, command: &TrainCommand) -> Result<Prep
         };
         rows::check_lengths(&source, &text, &options)?;
     }
-    Ok(Prepared {
+    let prepared = Prepared {
         document,
         base,
         text,
@@ -195,7 +209,9 @@ pub fn prepare(around: &Surroundings<'_>, command: &TrainCommand) -> Result<Prep
         plan,
         replay,
         licence,
-    })
+    };
+    warn_about_the_untrained(around, &prepared);
+    Ok(prepared)
 }
 
 /// Trains a prepared document and commits what it learned.
@@ -357,7 +373,7 @@ impl Job<'_> {
 
     fn interrupted(&self, what: String) -> Failure {
         Failure::interrupted(format!("{what}; the state is kept"))
-            .hint(format!("go on: `dlm train {} --resume`", self.command.path.display()))
+            .hint(format!("go on: `{}`", self.command.again("--resume")))
     }
 
     /// Records how a run without a report ended. The failure that ended it is the one to tell: what cannot be recorded

@@ -48,6 +48,10 @@ impl PluginTarget {
         let info = running.call(Phase::Open, async |world, store| {
             world.dlm_plugin_target().call_open(store, &argument).await
         })?;
+        let programs: Vec<String> = info.programs.iter().map(|text| short(text)).collect();
+        let process = &running.store.data().new.ports.process;
+        let missing = programs.iter().filter(|program| process.find(program).is_none());
+        let missing = missing.cloned().collect();
         Ok(PluginTarget {
             running,
             info: TargetInfo {
@@ -56,7 +60,8 @@ impl PluginTarget {
                 detail: info.identity.detail.map(|text| short(&text)),
                 accepts: info.accepts.into_iter().map(kind).collect(),
                 platforms: info.platforms.iter().map(|text| short(text)).collect(),
-                programs: info.programs.iter().map(|text| short(text)).collect(),
+                programs,
+                missing,
                 granted: identity.granted,
                 sha256: identity.sha256,
             },

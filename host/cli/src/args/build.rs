@@ -205,7 +205,8 @@ pub struct Score {
     /// Document whose model answers
     #[arg(value_hint = ValueHint::FilePath)]
     pub path: PathBuf,
-    /// JSON file with questions and the words that right answers hold
+    /// JSON file with questions and the words that right answers hold: {"pairs": [{"question": "…", "accept": ["…"],
+    /// "paraphrases": ["…"]}], "general": [{"question": "…", "accept": ["…"]}]}
     #[arg(long, value_name = "FILE.json", value_hint = ValueHint::FilePath)]
     pub questions: Option<PathBuf>,
     /// Text file whose mean loss is measured

@@ -4,13 +4,16 @@ use std::process::ExitCode;
 
 use dlm_flow::Failure;
 
+use crate::args::Global;
 use crate::args::build::Check;
 use crate::console::Console;
-use crate::render;
+use crate::{render, wiring};
 
-/// Prints what was parsed; a file that does not parse exits 1, with its errors.
-pub fn run(args: &Check, console: &Console) -> Result<ExitCode, Failure> {
-    let (check, failure) = dlm_flow::check::check(&args.path)?;
+/// Prints what was parsed; a file that does not parse exits 1, with its errors. As text, so does one whose rows have mistakes:
+/// `dlm check … && dlm train …` then stops here. The JSON lists them, and its exit code says whether the file parsed.
+pub fn run(args: &Check, global: &Global, console: &Console) -> Result<ExitCode, Failure> {
+    let world = wiring::World::new(global, console)?;
+    let (check, failure) = dlm_flow::check::check(Some(&world.around()), &args.path)?;
     if args.json {
         console.json(&check.to_json());
         return Ok(if failure.is_some() {
@@ -26,5 +29,9 @@ pub fn run(args: &Check, console: &Console) -> Result<ExitCode, Failure> {
     if !check.remarks.is_empty() {
         console.remarks(&check.remarks);
     }
-    Ok(ExitCode::SUCCESS)
+    check.advice.iter().for_each(|advice| console.warning(advice));
+    match check.report.problems.is_empty() {
+        true => Ok(ExitCode::SUCCESS),
+        false => Ok(ExitCode::FAILURE),
+    }
 }

@@ -95,6 +95,9 @@ fn show(report: &ExportReport, console: &Console) {
     }
     let word = if report.has_answered { "answered" } else { "not run" };
     console.info(&format!("smoke: {word}: {}", report.smoke));
+    if !report.usage.is_empty() {
+        console.info(&format!("next: cd '{}'", report.directory.display()));
+    }
     for line in &report.usage {
         console.info(&format!("  {line}"));
     }

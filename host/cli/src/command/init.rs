@@ -94,5 +94,11 @@ fn tell(report: &InitReport, console: &Console) {
         .iter()
         .for_each(|note| console.info(&format!("  note: {note}")));
     report.warnings.iter().for_each(|warning| console.warning(warning));
-    console.info(&format!("next: write your text into {path}, then `dlm train {path}`"));
+    let next = match &report.better_base {
+        Some(base) => format!(
+            "next: change `base_model:` in {path} to `{base}` to train it on this machine, then write your text into it"
+        ),
+        None => format!("next: write your text into {path}, then `dlm train {path}`"),
+    };
+    console.info(&next);
 }

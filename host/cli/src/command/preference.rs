@@ -121,6 +121,9 @@ pub fn apply(
         args.path.display(),
         report.skipped.len()
     ));
+    if kind == PlanKind::Preference {
+        console.info("note: this version keeps preferences in the document and does not train on them yet");
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -29,6 +29,7 @@ pub fn text(check: &Check) -> String {
     }
     let (problems, warnings) = (check.report.problems.len(), parsed.warnings.len());
     match (problems, warnings) {
+        (0, 0) if !check.advice.is_empty() => out.push_str("  it parses; see the warnings\n"),
         (0, 0) => out.push_str("  no problems\n"),
         _ => writeln!(out, "  {problems} problem(s), {warnings} warning(s)").expect("strings take all"),
     }

@@ -130,9 +130,24 @@ fn rows_that_training_would_refuse_are_told_with_their_line() {
     lab.write("a.dlm", text.replace("### A\n", ""));
     let ran = lab
         .run(&["check", "a.dlm"])
-        .ok()
+        .exits(1)
         .says(&["a.dlm:14: InstructionGrammarError"]);
     assert!(ran.out.contains("1 problem(s)"), "{}", ran.out);
+    // The JSON lists them, and its exit code says whether the file parsed.
+    lab.run(&["check", "a.dlm", "--json"]).ok();
+}
+
+#[test]
+fn a_document_that_parses_and_cannot_be_trained_is_told() {
+    let lab = Lab::new();
+    let path = lab.document();
+    let text = std::fs::read_to_string(&path).unwrap();
+    lab.write("base.dlm", text.replace("smollm2-135m", "smollm2-135n"));
+    lab.run(&["check", "base.dlm"])
+        .ok()
+        .says(&["`dlm train` refuses it", "smollm2-135n"]);
+    lab.write("prose.dlm", text.replace("::instruction::\n", ""));
+    lab.run(&["check", "prose.dlm"]).ok().says(&["put `::instruction::`"]);
 }
 
 #[test]

@@ -269,7 +269,10 @@ fn a_damaged_current_adapter_is_told_with_what_to_do() {
     let weights = lab.store().join("adapter/versions/v0001/adapter_model.safetensors");
     let whole = std::fs::read(&weights).unwrap();
     std::fs::write(&weights, &whole[..whole.len() / 2]).unwrap();
-    for line in [&["prompt", "a.dlm", "What?"][..], &["export", "a.dlm"]] {
+    for line in [
+        &["prompt", "a.dlm", "What?"][..],
+        &["export", "a.dlm", "--target", "llama-server"],
+    ] {
         let ran = lab.run(line).exits(1).says(&["adapter_model.safetensors"]);
         assert!(!ran.err.contains("panicked"), "{}", ran.err);
     }

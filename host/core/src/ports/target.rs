@@ -149,6 +149,8 @@ pub struct TargetInfo {
     pub platforms: Vec<String>,
     /// Programs it may run.
     pub programs: Vec<String>,
+    /// Those of them that are not on this machine.
+    pub missing: Vec<String>,
     /// What it may do, in grant syntax, for `--verbose` and for the record of the export.
     pub granted: Vec<String>,
     /// Hash of the component that runs, lower-case hex.
@@ -239,7 +241,7 @@ pub trait ExportTarget {
 /// How far [`run_target`] goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TargetRun {
-    /// False with `--dry-run`: stop after the files.
+    /// False where the result is not to be registered: stop after the files.
     pub is_installed: bool,
     /// False with `--no-smoke`.
     pub is_smoked: bool,
@@ -264,7 +266,11 @@ pub fn run_target(
         target.smoke(plan, stage)?
     } else {
         TargetSmoke::Skipped {
-            reason: if run.is_installed { "--no-smoke" } else { "--dry-run" }.to_owned(),
+            reason: match (run.is_smoked, run.is_installed) {
+                (false, _) => "--no-smoke",
+                (true, _) => "the result is not registered with its program",
+            }
+            .to_owned(),
         }
     };
     Ok(TargetReport {

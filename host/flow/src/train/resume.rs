@@ -39,10 +39,12 @@ pub(crate) fn find(store: &Store, model: &Model, fresh: &Adapter, digest: &str) 
                     return Err(Failure::new(
                         "resume",
                         format!(
-                            "`{}` was interrupted, but the document, the settings or the base have changed since",
-                            version.name
+                            "`{}` was interrupted after step {}, but the document, the base, `--seed` or \
+                             `--max-steps` have changed since",
+                            version.name, state.header.step
                         ),
                     )
+                    .hint("repeat the run's own flags beside `--resume`, or take the edit back")
                     .hint("run `dlm train --fresh` to begin again from the base; earlier versions are kept"));
                 }
                 let note = format!("resuming {} after step {}", version.name, state.header.step);

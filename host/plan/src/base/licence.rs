@@ -72,7 +72,7 @@ impl Hints for LicenceError {
         match self {
             LicenceError::NotAccepted { moment, .. } => {
                 vec![format!(
-                    "read it, then run `dlm {moment} --i-accept-license`; the acceptance is stored once"
+                    "read it, then run `dlm {moment} --i-accept-license`, with your other flags as before; the acceptance is stored once"
                 )]
             }
             LicenceError::NoAddress { .. } => Vec::new(),
