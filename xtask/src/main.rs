@@ -1,5 +1,6 @@
 //! `cargo xtask <command>`: the chores of the repository, one file each.
 
+mod authors;
 mod base;
 mod bench;
 mod cuda;
@@ -53,6 +54,11 @@ const CHORES: &[Chore] = &[
         name: "guests",
         about: "build the plugins of components/ into plugins/; --check compares what is there",
         run: guests::run,
+    },
+    Chore {
+        name: "authors",
+        about: "write, build and test a plugin of every language and kind, and the examples; LANGUAGE, KIND or `examples` for a part",
+        run: authors::run,
     },
     Chore {
         name: "docs",

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Builds rubric.wasm: needs Python and `pip install componentize-py==0.25.1` (any later one should do).
+# Builds rubric.wasm: needs Python 3.10 or newer and `pip install componentize-py==0.25.1`.
 set -eu
 cd "$(dirname "$0")"
 WIT="${DLM_WIT:-../../../wit}"
-componentize-py --wit-path "$WIT" --world judge-plugin componentize --stub-wasi app --output component.wasm
-dlm plugin pack . --wasm component.wasm --out rubric.wasm
+mkdir -p build
+componentize-py --wit-path "$WIT" --world judge-plugin componentize --stub-wasi app --output build/component.wasm
+dlm plugin pack . --wasm build/component.wasm --out rubric.wasm

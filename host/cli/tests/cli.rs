@@ -4,6 +4,8 @@
 
 #[path = "cli/align.rs"]
 mod align;
+#[path = "cli/authors.rs"]
+mod authors;
 #[path = "cli/base.rs"]
 mod base;
 #[path = "cli/check.rs"]
@@ -12,6 +14,8 @@ mod check;
 mod code_cache;
 #[path = "cli/doctor.rs"]
 mod doctor;
+#[path = "cli/examples.rs"]
+mod examples;
 #[path = "cli/help.rs"]
 mod help;
 #[path = "cli/hostile.rs"]

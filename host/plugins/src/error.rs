@@ -69,7 +69,7 @@ pub enum PluginError {
     },
     #[error("the grant `{text}` is wrong: {cause}")]
     Grant { text: String, cause: String },
-    #[error("{who} used more than {allowed}{}{}", at(who), after(last_log))]
+    #[error("{who} used more than {allowed}{}{}", at(who), after(said))]
     Limit {
         who: Box<Who>,
         limit: &'static str,
@@ -77,13 +77,16 @@ pub enum PluginError {
         allowed: String,
         /// The value that doubles the limit, and the ceiling; nothing when it is at its ceiling or has none.
         raise: Option<(String, String)>,
-        last_log: Option<String>,
+        /// What it logged or printed last.
+        said: Option<String>,
     },
-    #[error("{who} crashed{}: {cause}{}", at(who), after(last_log))]
+    #[error("{who} crashed{}: {cause}{}{}", at(who), through(frames), after(said))]
     Crashed {
         who: Box<Who>,
         cause: String,
-        last_log: Option<String>,
+        said: Option<String>,
+        /// The nearest of its own functions, by name, where the component has names.
+        frames: Vec<String>,
     },
     #[error("{who} {needs}")]
     NewerApi { who: Box<Who>, needs: String },
@@ -174,11 +177,24 @@ fn at(who: &Who) -> String {
         .map_or_else(String::new, |function| format!(" in `{function}`"))
 }
 
-fn after(last_log: &Option<String>) -> String {
-    last_log
-        .as_ref()
-        .map_or_else(String::new, |line| format!("; its last log line: `{line}`"))
+fn after(said: &Option<String>) -> String {
+    match said {
+        None => String::new(),
+        Some(line) if !line.contains('\n') => format!("; it last said `{line}`"),
+        Some(lines) => format!("; it last said:\n  {}", lines.replace('\n', "\n  ")),
+    }
 }
+
+fn through(frames: &[String]) -> String {
+    let names: Vec<String> = frames.iter().map(|frame| format!("`{frame}`")).collect();
+    match names.is_empty() {
+        true => String::new(),
+        false => format!(", at {}", names.join(", from ")),
+    }
+}
+
+/// Functions of wasi-libc that ask for a stream, a terminal or a folder begin with these.
+const SYSTEM: [&str; 5] = ["stderr_", "stdout_", "terminal_", "filesystem_", "environment_"];
 
 impl PluginError {
     /// Carries what the management half found.
@@ -286,6 +302,17 @@ impl PluginError {
                     });
                 }
                 hints
+            }
+            // A build that stubs WASI traps in the very function that would have said what is wrong.
+            PluginError::Crashed { frames, .. }
+                if frames
+                    .first()
+                    .is_some_and(|frame| SYSTEM.iter().any(|start| frame.starts_with(start))) =>
+            {
+                vec![
+                    "it wanted to print, and its build took that away; to read it, build without `--stub-wasi`"
+                        .to_owned(),
+                ]
             }
             PluginError::Smoke { .. } => {
                 vec!["--no-smoke skips the smoke test; the exported files are kept".to_owned()]

@@ -12,11 +12,23 @@ use crate::host::{CallClock, NewState, Phase, State, Stop, WitError, deadline_pa
 use crate::limits::{HANDLES_MAX, LimitName, Passed, STACK_BYTES_MAX, TEXT_BYTES_MAX, size};
 use crate::load::{NEWER, Ready};
 use crate::ports::{INSTRUCTIONS_PER_SECOND, Metering};
-use crate::terminal::{cut, inert};
+use crate::terminal::{cut, inert, inert_line};
 
 /// Times that a frame must repeat in a backtrace before a memory fault counts as an exhausted stack: a Rust guest runs
 /// out of its own stack first, which wasm reports as an access out of bounds.
 const REPEATED_FRAMES: usize = 16;
+
+/// How a Rust guest's panic begins.
+const PANIC: &str = "panicked at ";
+/// Frames of a backtrace that a message names.
+const FRAMES_MAX: usize = 5;
+/// How names begin that belong to a language's runtime.
+const RUNTIME: [&str; 8] = [
+    "core::", "std::", "alloc::", "<core::", "<std::", "<alloc::", "__rust", "rust_",
+];
+/// Lines, and bytes of a line, of what a guest printed before its end that a message shows.
+const SAID_LINES_MAX: usize = 12;
+const SAID_LINE_BYTES_MAX: usize = 400;
 
 /// A running plugin.
 pub(crate) struct Running<W> {
@@ -78,7 +90,8 @@ impl<W> Running<W> {
             return Err(PluginError::Crashed {
                 who: self.store.data().who(),
                 cause: "it was stopped in an earlier call".to_owned(),
-                last_log: None,
+                said: None,
+                frames: Vec::new(),
             });
         }
         let returned = {
@@ -203,11 +216,12 @@ fn settle(store: &mut Store<State>) {
     }
 }
 
-/// Moves what the guest printed into the log, and says what found no room.
-fn note_output(store: &mut Store<State>) {
+/// Moves what the guest printed into the log, and says what found no room; returns the end of what was printed.
+fn note_output(store: &mut Store<State>) -> Option<String> {
     let state = store.data_mut();
     let (printed, unprinted) = state.wasi.take_printed();
-    for line in printed.lines().filter(|line| !line.trim().is_empty()) {
+    let lines: Vec<&str> = printed.lines().filter(|line| !line.trim().is_empty()).collect();
+    for line in &lines {
         state.print(line);
     }
     let dropped = std::mem::take(&mut state.log.dropped);
@@ -217,33 +231,42 @@ fn note_output(store: &mut Store<State>) {
     if unprinted > 0 {
         state.remark(&format!("{unprinted} more bytes of printed text were dropped"));
     }
+    let tail = lines
+        .get(lines.len().saturating_sub(SAID_LINES_MAX)..)
+        .unwrap_or_default();
+    let tail: Vec<String> = tail
+        .iter()
+        .map(|line| inert_line(&cut(line, SAID_LINE_BYTES_MAX)))
+        .collect();
+    (!tail.is_empty()).then(|| tail.join("\n"))
 }
 
 /// Says what the end of a call from outside means.
 fn ended(store: &mut Store<State>, error: &wasmtime::Error) -> PluginError {
-    note_output(store);
+    let printed = note_output(store);
     let state = store.data_mut();
     let transfer = state.new.limits.transfer_bytes;
-    let (who, last_log) = (state.who(), state.log.last.take());
+    let (who, logged) = (state.who(), state.log.last.take());
+    let said = printed.or(logged);
     if let Some(stop) = error.downcast_ref::<Stop>() {
         return match stop {
             Stop::Cancelled => PluginError::Cancelled { who },
-            Stop::Passed(passed) => limit(who, passed.clone(), last_log),
+            Stop::Passed(passed) => limit(who, passed.clone(), said),
         };
     }
     if matches!(error.downcast_ref::<Trap>(), Some(Trap::OutOfFuel)) {
-        return limit(who, deadline_passed(state.call_time()), last_log);
+        return limit(who, deadline_passed(state.call_time()), said);
     }
     if is_stack(error) {
         let passed = Passed::fixed("stack", format!("{} of stack", size(STACK_BYTES_MAX as u64)));
-        return limit(who, passed, last_log);
+        return limit(who, passed, said);
     }
     if matches!(
         error.downcast_ref::<ResourceTableError>(),
         Some(ResourceTableError::Full)
     ) {
         let passed = Passed::fixed("handles", format!("{HANDLES_MAX} live handles"));
-        return limit(who, passed, last_log);
+        return limit(who, passed, said);
     }
     let cause = error.root_cause().to_string();
     if cause.starts_with(NEWER) {
@@ -252,27 +275,30 @@ fn ended(store: &mut Store<State>, error: &wasmtime::Error) -> PluginError {
     // wasmtime has no type for this error; the wording is held by a test.
     if cause.contains("fuel allocated for hostcalls has been exhausted") {
         let text = format!("{} of data in one call", size(transfer));
-        return limit(who, Passed::raisable(LimitName::Transfer, transfer, text), last_log);
+        return limit(who, Passed::raisable(LimitName::Transfer, transfer, text), said);
     }
-    let frames = frames(error);
-    let cause = match frames.is_empty() {
-        true => cut(&cause, TEXT_BYTES_MAX),
-        false => format!("{}, at {}", cut(&cause, TEXT_BYTES_MAX), frames.join(", from ")),
+    let is_abort = matches!(error.downcast_ref::<Trap>(), Some(Trap::UnreachableCodeReached));
+    let (cause, said) = match said {
+        // A Rust guest says in the log why it panics, then aborts: the first is the cause.
+        Some(panic) if is_abort && panic.starts_with(PANIC) => (panic, None),
+        said if is_abort => ("it gave up (wasm `unreachable`)".to_owned(), said),
+        said => (cause.strip_prefix("wasm trap: ").unwrap_or(&cause).to_owned(), said),
     };
     PluginError::Crashed {
         who,
-        cause: inert(&cause),
-        last_log,
+        cause: inert(&cut(&cause, TEXT_BYTES_MAX)),
+        said,
+        frames: frames(error),
     }
 }
 
-fn limit(who: Box<Who>, passed: Passed, last_log: Option<String>) -> PluginError {
+fn limit(who: Box<Who>, passed: Passed, said: Option<String>) -> PluginError {
     PluginError::Limit {
         who,
         limit: passed.name,
         allowed: passed.allowed,
         raise: passed.raise,
-        last_log,
+        said,
     }
 }
 
@@ -293,16 +319,22 @@ fn is_stack(error: &wasmtime::Error) -> bool {
     }
 }
 
-/// The guest's frames nearest to a trap, by name, where the component has names.
+/// The guest's frames nearest to a trap, by name, where the component has names; those of a language's own way of giving
+/// up are left out, unless there are no others.
 fn frames(error: &wasmtime::Error) -> Vec<String> {
     let Some(backtrace) = error.downcast_ref::<wasmtime::WasmBacktrace>() else {
         return Vec::new();
     };
-    let named = backtrace.frames().iter().filter_map(|frame| {
-        let name = frame.func_name()?;
-        Some(cut(&format!("`{}`", name), 200))
-    });
-    named.take(5).collect()
+    let names = backtrace.frames().iter().filter_map(|frame| frame.func_name());
+    let names: Vec<String> = names
+        .map(|name| inert_line(&cut(&format!("{:#}", rustc_demangle::demangle(name)), 200)))
+        .collect();
+    let is_own = |name: &&String| !RUNTIME.iter().any(|start| name.starts_with(start));
+    let own: Vec<String> = names.iter().filter(is_own).take(FRAMES_MAX).cloned().collect();
+    match own.is_empty() {
+        true => names.into_iter().take(FRAMES_MAX).collect(),
+        false => own,
+    }
 }
 
 /// Turns the error that a guest returned into ours.

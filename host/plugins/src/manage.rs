@@ -6,6 +6,7 @@
 pub mod ask;
 pub mod check;
 pub mod component;
+mod contract;
 pub mod discover;
 mod disk;
 pub mod error;

@@ -128,23 +128,18 @@ impl Trial {
         let mut problems: Vec<String> = ran.case_error.into_iter().collect();
         problems.extend(ran.missing);
         let expected = case.expected();
-        if expected.is_empty() && problems.is_empty() {
+        let failed = ran.found.get("error").filter(|_| !expected.contains_key("error"));
+        if let Some(error) = failed {
+            // Nothing else of what was expected can be there.
+            let message = error.get("message").and_then(Value::as_str).unwrap_or("?");
+            problems.push(format!("it failed: {message}"));
+            problems.extend(hints(error).map(str::to_owned));
+        } else if expected.is_empty() && problems.is_empty() {
             problems.push("the case expects nothing; --update writes what was found".to_owned());
         }
-        problems.extend(differs(
-            "",
-            &Value::Object(expected.clone()),
-            &ran.found,
-            case.tolerance(),
-        ));
-        // An answer where an error was expected differs in shape, and the other way round.
-        if !expected.contains_key("error")
-            && let Some(error) = ran.found.get("error")
-        {
-            problems.push(format!(
-                "it failed: {}",
-                error.get("message").and_then(Value::as_str).unwrap_or("?")
-            ));
+        if failed.is_none() {
+            let expected = Value::Object(expected.clone());
+            problems.extend(differs("", &expected, &ran.found, case.tolerance()));
         }
         if let Some(most) = case.guest_ms_max()
             && ran.ms > most
@@ -168,6 +163,10 @@ impl Trial {
         }
         let mut whole: Map<String, Value> = serde_json::from_str(&file.text).map_err(|error| error.to_string())?;
         let mut expect = ran.found.as_object().cloned().unwrap_or_default();
+        // What to do about a failure is for the author, and no part of what the plugin answers.
+        if let Some(error) = expect.get_mut("error").and_then(Value::as_object_mut) {
+            error.remove("hints");
+        }
         for key in ["margin-tolerance", "max-guest-ms"] {
             if let Some(value) = case.expect.get(key) {
                 expect.insert(key.to_owned(), value.clone());
@@ -380,7 +379,16 @@ fn failure_json(failure: &PluginFailure) -> Value {
     if let Some(limit) = limit {
         error["limit"] = json!(limit);
     }
+    if !failure.hints.is_empty() {
+        error["hints"] = json!(failure.hints);
+    }
     json!({ "error": error })
+}
+
+/// What the author can do about a failure.
+fn hints(error: &Value) -> impl Iterator<Item = &str> {
+    let listed = error.get("hints").and_then(Value::as_array).into_iter().flatten();
+    listed.filter_map(Value::as_str)
 }
 
 fn median(values: &mut [f64]) -> f64 {

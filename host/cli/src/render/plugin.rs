@@ -317,7 +317,7 @@ pub fn audit(seen: &Inspection) -> String {
 pub fn packed(packed: &Packed) -> String {
     let manifest = &packed.checked.manifest;
     let was = if packed.was_module {
-        " made of a core module"
+        ", made from a core module"
     } else {
         ""
     };
@@ -356,12 +356,24 @@ pub fn trial(
     benches: &[Result<Bench, String>],
 ) -> String {
     let mut out = String::new();
+    let mut told: Vec<(String, String)> = Vec::new();
     let mut line = |name: &str, problems: &[String], ms: Option<f64>| {
         let time = ms.map(|ms| format!(" ({ms:.1} ms)")).unwrap_or_default();
         let word = if problems.is_empty() { "ok    " } else { "FAILED" };
         out.push_str(&format!("{word} {name}{time}\n"));
         for problem in problems {
-            out.push_str(&format!("         {}\n", inert(problem)));
+            // A plugin that fails always fails the same way: told once, named after that.
+            let first = told.iter().find(|(_, before)| before == problem).map(|(name, _)| name);
+            let text = match first {
+                Some(first) => format!("as in `{first}`"),
+                None => problem.trim_end().to_owned(),
+            };
+            if first.is_none() {
+                told.push((name.to_owned(), problem.clone()));
+            }
+            inert(&text)
+                .lines()
+                .for_each(|line| out.push_str(&format!("         {line}\n")));
         }
     };
     for report in reports {

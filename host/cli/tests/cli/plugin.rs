@@ -324,9 +324,7 @@ fn packing_refuses_and_warns() {
     );
     let wrong = lab.run(&["plugin", "pack", "src", "--wasm", "src/in.wasm"]).exits(1);
     assert!(
-        wrong
-            .err
-            .contains("its kinds are [judge], the component exports [target]"),
+        wrong.err.contains("exports target, its manifest says judge"),
         "{}",
         wrong.err
     );

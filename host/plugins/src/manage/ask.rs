@@ -82,11 +82,12 @@ fn needed_by(interface: &str) -> Option<&'static str> {
     }
 }
 
-/// Imports that no request covers, each with the kind of request that would.
+/// Imports that no request covers, each with the kind of request that would. One of types alone can do nothing and needs none.
 pub fn imports_unasked(imports: &[Item], requests: &[Request]) -> Vec<(String, &'static str)> {
     let mut unasked = Vec::new();
     for import in imports {
         let interface = match import.ours() {
+            Some(_) if import.functions.is_empty() => continue,
             Some((interface, _)) => interface,
             None if import.name.starts_with("wasi:http/outgoing-handler") => "http",
             None => continue,
@@ -166,7 +167,7 @@ mod tests {
     fn import(name: &str) -> Item {
         Item {
             name: name.to_owned(),
-            functions: Vec::new(),
+            functions: vec!["use".to_owned()],
         }
     }
 
@@ -217,6 +218,11 @@ mod tests {
             [("dlm:plugin/model@1.0.0".to_owned(), "model:")]
         );
         assert_eq!(requests_unused(&imports, &requests), ["exec:git"]);
+        let types = [Item {
+            functions: Vec::new(),
+            ..import("dlm:plugin/process@1.0.0")
+        }];
+        assert!(imports_unasked(&types, &[]).is_empty());
         let wasi = [import("wasi:http/outgoing-handler@0.2.0")];
         assert_eq!(imports_unasked(&wasi, &[]).len(), 1);
         assert!(requests_unused(&wasi, &[request("http:https://a.example")]).is_empty());

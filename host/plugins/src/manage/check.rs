@@ -12,7 +12,7 @@ use super::discover::outside;
 use super::error::ManageError;
 use super::imports::{self, Wasi};
 use crate::builtin::sha256;
-use crate::manifest::{Kind, Manifest};
+use crate::manifest::Manifest;
 use crate::terminal::inert_line;
 
 /// Major version of the contract that this dlm has.
@@ -45,14 +45,10 @@ pub fn check(path: &Path, bytes: &[u8]) -> Result<Checked, ManageError> {
     let mut claimed = manifest.kinds.clone();
     claimed.sort();
     if claimed != exported {
-        let words = |kinds: &[Kind]| kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
-        return Err(ManageError::Manifest {
+        return Err(ManageError::Kinds {
             path: path.to_owned(),
-            cause: format!(
-                "its kinds are [{}], the component exports [{}]",
-                words(&claimed),
-                words(&exported)
-            ),
+            claimed,
+            exported,
         });
     }
     for request in &manifest.requests {

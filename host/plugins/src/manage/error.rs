@@ -70,6 +70,12 @@ pub enum ManageError {
         wanted: Kind,
         kinds: Vec<Kind>,
     },
+    #[error("`{}` exports {}, its manifest says {}", path.display(), names(exported), names(claimed))]
+    Kinds {
+        path: PathBuf,
+        claimed: Vec<Kind>,
+        exported: Vec<Kind>,
+    },
     #[error("`{}` exports none of the interfaces of a plugin", path.display())]
     NoKind { path: PathBuf },
     #[error("plugin `{plugin}` {version} was built for plugin API {found}; this dlm has {API_SUPPORTED}")]
@@ -159,6 +165,21 @@ pub(crate) fn kinds_text(kinds: &[Kind]) -> String {
     words.join(" and ")
 }
 
+fn names(kinds: &[Kind]) -> String {
+    let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+    names.join(" and ")
+}
+
+fn kinds_hint(claimed: &[Kind], exported: &[Kind]) -> String {
+    let worlds: Vec<String> = claimed.iter().map(|kind| format!("`{}`", kind.world())).collect();
+    let kinds: Vec<String> = exported.iter().map(|kind| format!("\"{kind}\"")).collect();
+    format!(
+        "build it for {}, or write in plugin.toml: kinds = [{}]",
+        worlds.join(" and "),
+        kinds.join(", ")
+    )
+}
+
 impl ManageError {
     /// A broken manifest of the file at `path`.
     pub(crate) fn manifest(path: &Path, bad: BadManifest) -> ManageError {
@@ -207,7 +228,7 @@ impl ManageError {
             ManageError::Damaged { .. } => "plugin::tampered",
             ManageError::Malformed { .. } => "plugin::malformed",
             ManageError::NotAComponent { .. } => "plugin::not-a-component",
-            ManageError::Manifest { .. } => "plugin::manifest",
+            ManageError::Manifest { .. } | ManageError::Kinds { .. } => "plugin::manifest",
             ManageError::WrongKind { .. } | ManageError::NoKind { .. } => "plugin::wrong-kind",
             ManageError::Api { .. } => "plugin::api",
             ManageError::Import { .. } | ManageError::Wasi { .. } => "plugin::import",
@@ -295,6 +316,7 @@ impl Hints for ManageError {
             )],
             ManageError::Config(bad) => vec![bad.hint()],
             ManageError::WrongKind { wanted, .. } => vec![format!("see the others: dlm plugin list --kind {wanted}")],
+            ManageError::Kinds { claimed, exported, .. } => vec![kinds_hint(claimed, exported)],
             ManageError::NoKind { .. } => vec![format!(
                 "a plugin exports one of: {}",
                 Kind::ALL.map(|kind| format!("dlm:plugin/{kind}@1.0.0")).join(", ")

@@ -5,21 +5,11 @@
 
 use std::path::PathBuf;
 
+use super::contract;
 use super::disk;
 use super::error::ManageError;
 use crate::manifest::{Kind, is_name, is_reserved};
 use crate::terminal::inert_line;
-
-/// The contract, as every project gets it.
-const WIT: [(&str, &str); 7] = [
-    ("wit/types.wit", include_str!("../../../../wit/types.wit")),
-    ("wit/host.wit", include_str!("../../../../wit/host.wit")),
-    ("wit/judge.wit", include_str!("../../../../wit/judge.wit")),
-    ("wit/teacher.wit", include_str!("../../../../wit/teacher.wit")),
-    ("wit/target.wit", include_str!("../../../../wit/target.wit")),
-    ("wit/destination.wit", include_str!("../../../../wit/destination.wit")),
-    ("wit/templates.wit", include_str!("../../../../wit/templates.wit")),
-];
 
 /// Languages that projects are written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,14 +27,22 @@ pub struct NewOptions {
     pub name: String,
     pub language: Language,
     pub folder: PathBuf,
-    /// The author's Rust has the standard library for `wasm32-unknown-unknown`; else it is built from its sources.
-    pub has_rust_target: bool,
+    pub rust: Rust,
 }
 
-/// The files of a project, as path and text.
+/// How the author's Rust comes to the standard library of `wasm32-unknown-unknown`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rust {
+    /// `rustup target add` has it, or will have.
+    Target,
+    /// Debian's compiler in `/usr/bin` builds it from its sources and links with this linker.
+    Sources { linker: String },
+}
+
+/// The files of a project, as path and contents.
 ///
 /// **Errors**: a name that no plugin can have.
-pub fn files(options: &NewOptions) -> Result<Vec<(String, String)>, ManageError> {
+pub fn files(options: &NewOptions) -> Result<Vec<(String, Vec<u8>)>, ManageError> {
     let name = options.name.as_str();
     if !is_name(name) || is_reserved(name) {
         let cause = match is_reserved(name) {
@@ -57,34 +55,50 @@ pub fn files(options: &NewOptions) -> Result<Vec<(String, String)>, ManageError>
             hint: Some("such as: dlm plugin new judge my-judge".to_owned()),
         });
     }
-    let (build, wasm) = build(options);
-    let readme = format!("{README}\n{}", needs(options));
-    let mut files = vec![
-        ("plugin.toml".to_owned(), PLUGIN_TOML.to_owned()),
-        ("README.md".to_owned(), readme),
-        (".gitignore".to_owned(), ignored(options.language).to_owned()),
+    let mut texts = vec![
+        ("plugin.toml", PLUGIN_TOML),
+        ("README.md", README),
+        (".gitignore", ignored(options.language)),
     ];
-    files.extend(
-        sources(options)
-            .into_iter()
-            .map(|(path, text)| (path.to_owned(), text.to_owned())),
-    );
-    files.extend(cases(options.kind).map(|(path, text)| (path.to_owned(), text.to_owned())));
-    files.extend(WIT.map(|(path, text)| (path.to_owned(), text.to_owned())));
-    for (path, text) in &mut files {
-        if !path.starts_with("wit/") {
-            *text = text
-                .replace("{{build}}", &build)
-                .replace("{{wasm}}", &wasm)
-                .replace("{{kind}}", options.kind.name())
-                .replace("{{world}}", options.kind.world())
-                .replace("{{bindings}}", &options.kind.world().replace('-', "_"))
-                .replace("{{does}}", does(options.kind))
-                .replace("{{name}}", name)
-                .replace("{{NAME}}", &name.replace('-', "_"));
-        }
+    texts.extend(sources(options));
+    texts.extend(cases(options.kind));
+    let filled = texts
+        .into_iter()
+        .map(|(path, text)| (path.to_owned(), fill(text, options).into_bytes()));
+    let mut files: Vec<(String, Vec<u8>)> = filled.collect();
+    files.extend(contract::TEXTS.map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec())));
+    if options.language == Language::C {
+        let bindings = contract::c_bindings(options.kind).into_iter();
+        files.extend(bindings.map(|(name, bytes)| (format!("bindings/{name}"), bytes)));
     }
     Ok(files)
+}
+
+/// Puts the project's own words into the place holders of a text.
+fn fill(text: &str, options: &NewOptions) -> String {
+    let (build, wasm) = build(options);
+    let kind = options.kind;
+    let linker = match &options.rust {
+        Rust::Sources { linker } => linker,
+        Rust::Target => "",
+    };
+    let words = [
+        // Texts that hold place holders themselves come first.
+        ("{{needs}}", needs(options)),
+        ("{{build}}", build.as_str()),
+        ("{{wasm}}", wasm),
+        ("{{linker}}", linker),
+        ("{{kind}}", kind.name()),
+        ("{{a kind}}", a_kind(kind)),
+        ("{{world}}", kind.world()),
+        ("{{bindings}}", &kind.world().replace('-', "_")),
+        ("{{does}}", does(kind)),
+        ("{{name}}", &options.name),
+        ("{{NAME}}", &options.name.replace('-', "_")),
+    ];
+    words
+        .iter()
+        .fold(text.to_owned(), |text, (holder, word)| text.replace(holder, word))
 }
 
 /// Writes the project; returns the paths of its files.
@@ -98,34 +112,30 @@ pub fn write(options: &NewOptions) -> Result<Vec<PathBuf>, ManageError> {
         return Err(ManageError::Exists { path: folder.clone() });
     }
     let mut written = Vec::new();
-    for (path, text) in files {
+    for (path, bytes) in files {
         let path = folder.join(path);
-        disk::write(&path, text.as_bytes())?;
+        disk::write(&path, &bytes)?;
         written.push(path);
     }
     Ok(written)
 }
 
 /// The build command, and the file that it leaves.
-fn build(options: &NewOptions) -> (String, String) {
-    let world = options.kind.world();
-    match options.language {
-        Language::Rust => {
-            let release = "target/wasm32-unknown-unknown/release/{{NAME}}.wasm".to_owned();
-            let command = match options.has_rust_target {
-                true => "cargo build --release --target wasm32-unknown-unknown",
-                false => {
-                    "RUSTC_BOOTSTRAP=1 cargo build --release --target wasm32-unknown-unknown -Z build-std=std,panic_abort"
-                }
-            };
-            (command.to_owned(), release)
+fn build(options: &NewOptions) -> (String, &'static str) {
+    let cargo = "build --release --target wasm32-unknown-unknown";
+    let module = "target/wasm32-unknown-unknown/release/{{NAME}}.wasm";
+    match (options.language, &options.rust) {
+        (Language::Rust, Rust::Target) => (format!("cargo {cargo}"), module),
+        (Language::Rust, Rust::Sources { .. }) => {
+            let debian = "RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc /usr/bin/cargo";
+            (format!("{debian} {cargo} -Z build-std=std,panic_abort"), module)
         }
-        Language::Python => (
-            format!("componentize-py -d wit -w {world} componentize --stub-wasi app -o build/app.wasm"),
-            "build/app.wasm".to_owned(),
+        (Language::Python, _) => (
+            "componentize-py -d wit -w {{world}} componentize --stub-wasi app -o build/app.wasm".to_owned(),
+            "build/app.wasm",
         ),
-        Language::Js => ("npm run --silent build".to_owned(), "build/app.wasm".to_owned()),
-        Language::C => ("make".to_owned(), "build/plugin.wasm".to_owned()),
+        (Language::Js, _) => ("npm run --silent build".to_owned(), "build/app.wasm"),
+        (Language::C, _) => ("make".to_owned(), "build/plugin.wasm"),
     }
 }
 
@@ -148,10 +158,21 @@ fn does(kind: Kind) -> &'static str {
     }
 }
 
+/// The kind with its article, as in "a template source".
+pub fn a_kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Judge => "a judge",
+        Kind::Teacher => "a teacher",
+        Kind::Target => "an export target",
+        Kind::Destination => "a push destination",
+        Kind::Templates => "a template source",
+    }
+}
+
 fn needs(options: &NewOptions) -> &'static str {
     match options.language {
-        Language::Rust if options.has_rust_target => include_str!("new/rust/needs.md"),
-        Language::Rust => include_str!("new/rust/needs-build-std.md"),
+        Language::Rust if options.rust == Rust::Target => include_str!("new/rust/needs.md"),
+        Language::Rust => include_str!("new/rust/needs-sources.md"),
         Language::Python => include_str!("new/python/needs.md"),
         Language::Js => include_str!("new/js/needs.md"),
         Language::C => include_str!("new/c/needs.md"),
@@ -169,7 +190,7 @@ fn sources(options: &NewOptions) -> Vec<(&'static str, &'static str)> {
                 ("Cargo.toml", include_str!("new/rust/Cargo.toml.txt")),
                 ("src/lib.rs", rust(kind)),
             ];
-            if !options.has_rust_target {
+            if options.rust != Rust::Target {
                 files.push((".cargo/config.toml", include_str!("new/rust/cargo-config.toml")));
             }
             files
@@ -277,7 +298,9 @@ mod tests {
             name: "my-plugin".to_owned(),
             language,
             folder,
-            has_rust_target: false,
+            rust: Rust::Sources {
+                linker: "wasm-ld-19".to_owned(),
+            },
         }
     }
 
@@ -286,14 +309,18 @@ mod tests {
         for kind in Kind::ALL {
             for language in [Language::Rust, Language::Python, Language::Js, Language::C] {
                 let all = files(&options(kind, language, PathBuf::new())).unwrap();
-                for (path, text) in &all {
+                for (path, bytes) in all.iter().filter(|(path, _)| !path.ends_with(".o")) {
+                    let text = std::str::from_utf8(bytes).unwrap();
                     assert!(!text.contains("{{"), "{path} of {kind}");
                     if path.ends_with(".json") {
                         serde_json::from_str::<serde_json::Value>(text).unwrap();
                     }
+                    if path.ends_with("Cargo.toml") || path.ends_with("config.toml") {
+                        toml::from_str::<toml::Table>(text).unwrap();
+                    }
                 }
                 let toml = &all.iter().find(|(path, _)| path == "plugin.toml").unwrap().1;
-                let author = AuthorManifest::parse(toml).unwrap();
+                let author = AuthorManifest::parse(std::str::from_utf8(toml).unwrap()).unwrap();
                 assert_eq!(author.manifest.kinds, [kind]);
                 assert!(author.build_command.is_some() && author.build_wasm.is_some());
             }

@@ -9,10 +9,11 @@ use wit_component::ComponentEncoder;
 
 use super::COMPONENT_BYTES_MAX;
 use super::check::{self, Checked};
+use super::contract;
 use super::disk;
 use super::error::ManageError;
 use super::signature::{TEXT_BYTES_MAX, signature_path};
-use crate::manifest::{AuthorManifest, BadManifest, MODULE_HEAD, append, without};
+use crate::manifest::{AuthorManifest, BadManifest, Kind, MODULE_HEAD, append, without};
 use crate::terminal::inert_line;
 
 /// The author's file.
@@ -83,7 +84,10 @@ pub fn pack(options: &PackOptions) -> Result<Packed, ManageError> {
             .map(|command| format!("build it first: {}", inert_line(command))),
     })?;
     let was_module = input.starts_with(&MODULE_HEAD);
-    let component = if was_module { encode(&wasm, &input)? } else { input };
+    let component = match was_module {
+        true => encode(&wasm, input, &author.manifest.kinds)?,
+        false => input,
+    };
     let mut bytes = without(&component).map_err(|bad| ManageError::manifest(&wasm, bad))?;
     append(&mut bytes, author.manifest.to_json().as_bytes());
     let checked = check::check(&wasm, &bytes)?;
@@ -105,7 +109,8 @@ pub fn write(packed: &Packed) -> Result<(), ManageError> {
     disk::write(&packed.path, &packed.bytes)
 }
 
-fn encode(path: &Path, module: &[u8]) -> Result<Vec<u8>, ManageError> {
+/// Makes a component of a core module. One that does not say which world it is built for gets that of its manifest.
+fn encode(path: &Path, mut module: Vec<u8>, kinds: &[Kind]) -> Result<Vec<u8>, ManageError> {
     let failed = |cause: String, hint: Option<&str>| ManageError::Pack {
         path: path.to_owned(),
         cause: inert_line(&cause),
@@ -113,14 +118,25 @@ fn encode(path: &Path, module: &[u8]) -> Result<Vec<u8>, ManageError> {
     };
     // The encoder reports some modules that no compiler makes by giving up; those are caught before.
     wasmparser::Validator::new()
-        .validate_all(module)
+        .validate_all(&module)
         .map_err(|error| failed(format!("it is no valid module: {error}"), None))?;
+    if !names_its_world(&module) {
+        contract::embed(&mut module, kinds);
+    }
     let world = "is it built with wit-bindgen for one of the worlds of dlm:plugin?";
     ComponentEncoder::default()
         .validate(true)
-        .module(module)
+        .module(&module)
         .and_then(|mut encoder| encoder.encode())
         .map_err(|error| failed(format!("no component can be made of it: {error:#}"), Some(world)))
+}
+
+fn names_its_world(module: &[u8]) -> bool {
+    let sections = wasmparser::Parser::new(0).parse_all(module).flatten();
+    sections.into_iter().any(|payload| match payload {
+        wasmparser::Payload::CustomSection(section) => section.name().starts_with(contract::WORLD_SECTION),
+        _ => false,
+    })
 }
 
 /// The command that signs a packed file with the user's minisign key: program, then arguments.
@@ -139,4 +155,51 @@ pub fn sign_command(packed: &Packed, key: &Path) -> Vec<OsString> {
         command.extend([flag.into(), value]);
     }
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPEN: &str = r#"(func (export "dlm:plugin/teacher@1.0.0#open") (param i32 i32) (result i32) unreachable)"#;
+    const COMPLETE: &str = r#"(func (export "dlm:plugin/teacher@1.0.0#complete")
+        (param i32 i32 i32 i32 i32 f32 i32 f32 i32 i64) (result i32) unreachable)"#;
+
+    /// Packs a core module of these functions as a teacher.
+    fn packed(functions: &[&str]) -> Result<Packed, ManageError> {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!(
+            r#"(module (memory (export "memory") 1)
+                (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable) {})"#,
+            functions.concat()
+        );
+        std::fs::write(folder.path().join("core.wasm"), wat::parse_str(text).unwrap()).unwrap();
+        let toml = "schema = 1\nname = \"parrot\"\nversion = \"1.0.0\"\nkinds = [\"teacher\"]\ndescription = \"Says it again\"\n\
+                    [build]\nwasm = \"core.wasm\"\n";
+        std::fs::write(folder.path().join(AUTHOR_FILE), toml).unwrap();
+        pack(&PackOptions {
+            folder: folder.path().to_owned(),
+            ..PackOptions::default()
+        })
+    }
+
+    #[test]
+    fn a_module_that_names_no_world_gets_that_of_its_kind() {
+        let done = packed(&[OPEN, COMPLETE]).unwrap();
+        assert!(done.was_module);
+        assert_eq!(done.checked.shape.kinds(), [Kind::Teacher]);
+        assert_eq!(done.checked.api, "1.0.0");
+    }
+
+    #[test]
+    fn a_function_that_is_missing_is_named() {
+        let error = packed(&[OPEN]).unwrap_err();
+        assert_eq!(error.code(), "plugin::pack");
+        assert!(
+            error
+                .to_string()
+                .contains("`dlm:plugin/teacher@1.0.0` function `complete`"),
+            "{error}"
+        );
+    }
 }

@@ -2,11 +2,11 @@
 
 use crate::manifest::append;
 
-/// A component with empty interfaces and, where it is not empty, a manifest.
+/// A component whose imports have one function each, and whose exports are empty, and, where it is not empty, a manifest.
 pub(crate) fn component(imports: &[&str], exports: &[&str], manifest: &str) -> Vec<u8> {
     let mut text = "(component ".to_owned();
     for import in imports {
-        text.push_str(&format!("(import \"{import}\" (instance)) "));
+        text.push_str(&format!("(import \"{import}\" (instance (export \"use\" (func)))) "));
     }
     text.push_str("(instance $empty) ");
     for export in exports {

@@ -91,6 +91,10 @@ impl Trial {
             ..Around::default()
         };
         let first = self.once(case, around);
+        // A call that breaks down is told by its own case.
+        if fault(&first.found).is_some() {
+            return None;
+        }
         let second = self.once(case, Around::default());
         let problem = match first.again {
             Some(again) if again != first.found => Some("the second call of one instance gives another answer"),
@@ -114,7 +118,10 @@ impl Trial {
             ("empty", String::new()),
             ("huge (1 MiB)", huge),
             ("outside the basic plane", "𝄞 👩‍👩‍👧 \u{10ffff}".to_owned()),
-            ("with control and direction marks", "a\u{1b}[31m\u{202e}b\0c".to_owned()),
+            (
+                "full of control and direction marks",
+                "a\u{1b}[31m\u{202e}b\0c".to_owned(),
+            ),
         ];
         let mut checks = Vec::new();
         for kind in kinds {
@@ -200,5 +207,5 @@ fn fault(found: &Value) -> Option<String> {
     let error = found.get("error")?;
     let code = error.get("code").and_then(Value::as_str)?;
     let message = error.get("message").and_then(Value::as_str).unwrap_or_default();
-    FAULTS.contains(&code).then(|| format!("{code}: {message}"))
+    FAULTS.contains(&code).then(|| format!("it failed: {message}"))
 }

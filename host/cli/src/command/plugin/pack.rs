@@ -1,10 +1,10 @@
 //! `dlm plugin pack` and `dlm plugin new`: what an author types.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use dlm_plugins::manage::error::ManageError;
-use dlm_plugins::manage::new::{self, Language, NewOptions};
+use dlm_plugins::manage::new::{self, Language, NewOptions, Rust, a_kind};
 use dlm_plugins::manage::pack::{PackOptions, Packed, pack, sign_command, write};
 use dlm_plugins::manage::settings::signing_key;
 use dlm_plugins::manage::signature::signature_path;
@@ -13,6 +13,9 @@ use super::Setting;
 use crate::args::plugin::{self as args, New, Pack};
 use crate::console::Console;
 use crate::render;
+
+/// What Debian calls the linker of WebAssembly, newest first.
+const DEBIAN_LINKERS: [&str; 3] = ["wasm-ld-19", "wasm-ld-16", "wasm-ld"];
 
 /// Packs a plugin.
 pub(super) fn run(args: &Pack, setting: &Setting, console: &Console) -> Result<ExitCode, ManageError> {
@@ -85,14 +88,14 @@ pub(super) fn run_new(args: &New, console: &Console) -> Result<ExitCode, ManageE
             args::Language::C => Language::C,
         },
         folder: folder.clone(),
-        has_rust_target: has_rust_target(),
+        rust: rust(),
     })?;
     for file in files {
         console.detail(&format!("plugin: wrote {}", file.display()));
     }
     console.info(&format!(
-        "plugin: a {} called {} is in {}",
-        args.kind.kind(),
+        "plugin: {} called {} is in {}",
+        a_kind(args.kind.kind()),
         args.name,
         folder.display()
     ));
@@ -101,13 +104,25 @@ pub(super) fn run_new(args: &New, console: &Console) -> Result<ExitCode, ManageE
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says whether the author's Rust has the standard library of plugins; without any Rust, the usual form is written.
-fn has_rust_target() -> bool {
-    let asked = Command::new("rustc")
-        .args(["--print", "target-libdir", "--target", "wasm32-unknown-unknown"])
-        .output();
-    match asked {
-        Ok(answer) => std::path::Path::new(String::from_utf8_lossy(&answer.stdout).trim()).is_dir(),
-        Err(_) => true,
+/// Where the author's Rust finds the standard library of plugins; without any Rust, the usual form is written.
+fn rust() -> Rust {
+    let asked = |rustc: &str, what: &[&str]| {
+        let answer = Command::new(rustc).args(["--print"]).args(what).output().ok()?;
+        Some(PathBuf::from(String::from_utf8_lossy(&answer.stdout).trim()))
+    };
+    let target = ["target-libdir", "--target", "wasm32-unknown-unknown"];
+    if asked("rustc", &target).is_some_and(|library| library.is_dir()) {
+        return Rust::Target;
+    }
+    let has_sources = asked("/usr/bin/rustc", &["sysroot"])
+        .is_some_and(|sysroot| sysroot.join("lib/rustlib/src/rust/library").is_dir());
+    let linker = DEBIAN_LINKERS
+        .into_iter()
+        .find(|linker| Path::new("/usr/bin").join(linker).is_file());
+    match linker {
+        Some(linker) if has_sources => Rust::Sources {
+            linker: linker.to_owned(),
+        },
+        _ => Rust::Target,
     }
 }

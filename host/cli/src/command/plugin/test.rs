@@ -58,6 +58,12 @@ fn once(args: &Test, setting: &Setting, console: &Console) -> Result<ExitCode, M
         false => args.plugin.clone(),
     };
     let plugin = setting.finder.find(&Selector::parse(&typed)?, None)?;
+    plugin.path.as_deref().and_then(unpacked).inspect(|built| {
+        console.warning(&format!(
+            "{} is newer than what is tested; pack it: dlm plugin pack",
+            built.display()
+        ));
+    });
     let files = cases(args, plugin.path.as_deref())?;
     let trial = Trial {
         plugin,
@@ -156,6 +162,16 @@ fn cases(args: &Test, plugin: Option<&Path>) -> Result<Vec<(PathBuf, CaseFile)>,
         ))
     };
     paths.into_iter().map(read).collect()
+}
+
+/// What a build left beside a plugin's file and nobody has packed since.
+fn unpacked(file: &Path) -> Option<PathBuf> {
+    let folder = file.parent()?;
+    let author = author(folder).ok()?;
+    let built = folder.join(author.build_wasm?);
+    let changed = |path: &Path| path.metadata().and_then(|found| found.modified()).ok();
+    let is_own = file.file_stem()?.to_str()? == author.manifest.name;
+    (is_own && changed(&built)? > changed(file)?).then_some(built)
 }
 
 /// The folder of the sources, for `--watch`.

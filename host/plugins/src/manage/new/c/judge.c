@@ -7,7 +7,7 @@
 
 typedef {{bindings}}_string_t text;
 
-// A copy of two texts, which the host frees.
+// A copy of three texts, which the host frees.
 static text joined(const char *start, text rest, const char *end) {
   size_t a = strlen(start), b = strlen(end);
   text made = {.ptr = malloc(a + rest.len + b), .len = a + rest.len + b};

@@ -7,7 +7,7 @@ function explained(functions) {
       return call(...values);
     } catch (error) {
       if (error && error.tag) throw error;
-      throw { tag: "failed", val: `${error}\n${(error && error.stack) || ""}` };
+      throw { tag: "failed", val: `${error}\n${(error && error.stack) || ""}`.trimEnd() };
     }
   };
   return Object.fromEntries(Object.entries(functions).map(([name, call]) => [name, told(call)]));

@@ -1,7 +1,6 @@
 """{{does}}."""
 
 import functools
-import traceback
 
 from componentize_py_types import Err
 from wit_world import exports
@@ -10,7 +9,7 @@ from wit_world.imports import types
 
 
 def explained(function):
-    """A Python exception becomes `failed` with its traceback; an `Err` passes as it is."""
+    """A Python exception becomes `failed` and says where it was raised; an `Err` passes as it is."""
 
     @functools.wraps(function)
     def call(*arguments):
@@ -18,8 +17,14 @@ def explained(function):
             return function(*arguments)
         except Err:
             raise
-        except Exception:
-            raise Err(types.Error_Failed(traceback.format_exc()))
+        except Exception as error:
+            # `traceback` would read the source files, and a plugin has none.
+            lines, step = [f"{type(error).__name__}: {error}"], error.__traceback__.tb_next
+            while step:
+                code = step.tb_frame.f_code
+                lines.append(f"  in {code.co_qualname} ({code.co_filename}:{step.tb_lineno})")
+                step = step.tb_next
+            raise Err(types.Error_Failed("\n".join(lines)))
 
     return call
 
