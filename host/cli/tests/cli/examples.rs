@@ -33,7 +33,12 @@ fn the_target_in_rust_writes_a_compose_file() {
     let option = ["--plugin-opt", "compose.port=9000"];
     let export = ["export", "a.dlm", "--target", &target, "--quant", "F16", "--json"];
     let report = lab.json(&[export.as_slice(), &option].concat());
-    let written = PathBuf::from(report["directory"].as_str().unwrap()).join("compose.yaml");
+    let here = lab.path("").display().to_string();
+    let folder = report["directory"]
+        .as_str()
+        .unwrap()
+        .replace("[DIR]", here.trim_end_matches('/'));
+    let written = PathBuf::from(folder).join("compose.yaml");
     let text = std::fs::read_to_string(written).unwrap();
     assert!(text.contains("- \"127.0.0.1:9000:8080\""), "{text}");
     assert!(text.contains(".F16.gguf\""), "{text}");
