@@ -26,8 +26,8 @@ const TARGETS: [(&str, Check); 5] = [
     ("model_config", model_config::check),
     ("safetensors_header", safetensors_header::check),
 ];
-/// Targets whose seeds are replayed elsewhere: the crate of `plugin_files` is not built for this one.
-const ELSEWHERE: [&str; 1] = ["plugin_files"];
+/// Targets whose seeds `dlm-plugins` replays (`host/plugins/tests/plugins/seeds.rs`).
+const ELSEWHERE: [&str; 3] = ["grants", "guest_values", "plugin_files"];
 /// Places at which each seed is also cut off and damaged.
 const DAMAGES: usize = 64;
 

@@ -131,8 +131,17 @@ fn malformed(name: &str, cause: &str) -> PluginError {
 }
 
 fn in_memory(engine: &Engine, plugin: &Plugin<'_>) -> Result<Component, PluginError> {
-    let bytes = (plugin.read)()?;
+    let bytes = readable(plugin)?;
     Component::from_binary(engine, &bytes).map_err(|error| malformed(plugin.name, &format!("{error:#}")))
+}
+
+/// The bytes of a component that is not made to be large.
+fn readable<'a>(plugin: &Plugin<'a>) -> Result<Cow<'a, [u8]>, PluginError> {
+    let bytes = (plugin.read)()?;
+    match crate::instances::is_too_many(&bytes) {
+        false => Ok(bytes),
+        true => Err(malformed(plugin.name, crate::instances::TOO_MANY)),
+    }
 }
 
 /// Sixteen hex digits over everything that compiled code depends on.
@@ -272,7 +281,7 @@ fn make(
         code.with_extension(format!("{number}.cwasm.tmp")),
     );
     let _left = (fs::remove_file(&input), fs::remove_file(&made));
-    write_new(&input, &(plugin.read)()?).map_err(files)?;
+    write_new(&input, &readable(plugin)?).map_err(files)?;
     let folder = code.parent().unwrap_or(Path::new("/"));
     let command = Command {
         program: program.to_owned(),

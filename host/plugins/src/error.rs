@@ -6,6 +6,7 @@ use dlm_core::FailureKind;
 use dlm_core::ports::plugin::{PluginFailure, PluginFailureDetail};
 
 use crate::kind::Kind;
+use crate::terminal::quoted;
 
 /// The plugin and the function that a failure belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -252,8 +253,8 @@ impl PluginError {
                 raise: Some((value, ceiling)),
                 ..
             } => vec![format!(
-                "raise it: --grant '{}=limit:{limit}={value}' (ceiling {ceiling})",
-                who.plugin
+                "raise it: --grant {} (ceiling {ceiling})",
+                quoted(&format!("{}=limit:{limit}={value}", who.plugin))
             )],
             PluginError::Limit { raise: None, .. } => {
                 vec!["no grant raises this limit".to_owned()]
@@ -291,12 +292,11 @@ impl PluginError {
                         flag.replacen("'", &format!("'{}=", who.plugin), 1)
                     ));
                 } else if *is_grantable {
-                    hints.push(format!("allow it once: --grant '{}={capability}'", who.plugin));
+                    let once = quoted(&format!("{}={capability}", who.plugin));
+                    hints.push(format!("allow it once: --grant {once}"));
                     hints.push(if *is_requested {
-                        format!(
-                            "allow it always: dlm plugin trust {} --grant '{capability}'",
-                            who.plugin
-                        )
+                        let always = quoted(capability);
+                        format!("allow it always: dlm plugin trust {} --grant {always}", who.plugin)
                     } else {
                         "its manifest does not ask for it, so it can be allowed for one run only".to_owned()
                     });

@@ -13,8 +13,10 @@ mod secrets;
 mod wasi;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use dlm_core::Cancel;
 use dlm_core::ports::plugin::PluginUse;
 use dlm_core::ports::target::Artifact;
 use wasmtime::ResourceLimiter;
@@ -227,14 +229,20 @@ impl State {
 
     /// Says why the guest must stop now, if it must.
     pub fn stop(&self) -> Option<Stop> {
-        if self.new.ports.cancel.is_cancelled() {
-            return Some(Stop::Cancelled);
+        stop(&self.new.ports.cancel, &self.clock, self.allowed())
+    }
+
+    /// A look at the call that is running which can be taken while the guest has the state.
+    pub fn watch(&self) -> impl Fn() -> Option<Stop> + use<> {
+        let (cancel, clock, allowed) = (self.new.ports.cancel.clone(), self.clock.clone(), self.allowed());
+        move || stop(&cancel, &clock, allowed)
+    }
+
+    fn allowed(&self) -> Allowed {
+        Allowed {
+            own: (self.new.metering != Metering::Instructions).then(|| self.call_time()),
+            wall: self.new.limits.wall_time,
         }
-        let (allowed, wall) = (self.call_time(), self.new.limits.wall_time);
-        if self.new.metering != Metering::Instructions && self.clock.guest_time() > allowed {
-            return Some(Stop::Passed(deadline_passed(allowed)));
-        }
-        (self.clock.wall_time() > wall).then(|| Stop::Passed(wall_passed(wall)))
     }
 
     pub fn call_time(&self) -> Duration {
@@ -253,7 +261,7 @@ impl State {
     pub fn in_host<T>(&mut self, work: impl FnOnce(&mut State) -> T) -> T {
         let started = Instant::now();
         let result = work(self);
-        self.clock.host += started.elapsed();
+        self.clock.spend(started.elapsed());
         result
     }
 
@@ -284,16 +292,33 @@ impl Drop for State {
     }
 }
 
+/// Times of one call.
+#[derive(Clone, Copy)]
+struct Allowed {
+    /// Inside the guest; nothing where instructions are counted instead.
+    own: Option<Duration>,
+    /// Host calls included.
+    wall: Duration,
+}
+
+fn stop(cancel: &Cancel, clock: &CallClock, allowed: Allowed) -> Option<Stop> {
+    if cancel.is_cancelled() {
+        return Some(Stop::Cancelled);
+    }
+    if let Some(own) = allowed.own.filter(|own| clock.guest_time() > *own) {
+        return Some(Stop::Passed(deadline_passed(own)));
+    }
+    let wall = allowed.wall;
+    (clock.wall_time() > wall).then(|| {
+        let text = format!("{} in one call", time(wall));
+        Stop::Passed(Passed::raisable(LimitName::WallTime, wall.as_secs(), text))
+    })
+}
+
 /// The limit on the guest's own time in a call.
 pub(crate) fn deadline_passed(allowed: Duration) -> Passed {
     let text = format!("{} of its own time", time(allowed));
     Passed::raisable(LimitName::Deadline, allowed.as_secs(), text)
-}
-
-/// The limit on the time of a whole call.
-pub(crate) fn wall_passed(wall: Duration) -> Passed {
-    let text = format!("{} in one call", time(wall));
-    Passed::raisable(LimitName::WallTime, wall.as_secs(), text)
 }
 
 /// Why a guest was stopped from outside.
@@ -316,18 +341,36 @@ pub(crate) fn denied(capability: String, message: String) -> WitError {
     WitError::Denied(Denial { capability, message })
 }
 
-/// The clock of one call. Monotonic time is read here because a time limit cannot be passed in.
+/// The clock of one call. Monotonic time is read here because a time limit cannot be passed in. Clones share the time that was
+/// spent in the host.
+#[derive(Clone)]
 pub(crate) struct CallClock {
     started: Instant,
-    pub host: Duration,
+    host_ns: Arc<AtomicU64>,
 }
 
 impl CallClock {
     pub fn new() -> CallClock {
         CallClock {
             started: Instant::now(),
-            host: Duration::ZERO,
+            host_ns: Arc::default(),
         }
+    }
+
+    /// Begins the next call.
+    pub fn restart(&mut self) {
+        self.started = Instant::now();
+        self.host_ns.store(0, Ordering::Relaxed);
+    }
+
+    pub fn host_time(&self) -> Duration {
+        Duration::from_nanos(self.host_ns.load(Ordering::Relaxed))
+    }
+
+    /// Keeps time of host work apart.
+    fn spend(&self, time: Duration) {
+        let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.host_ns.fetch_add(ns, Ordering::Relaxed);
     }
 
     pub fn wall_time(&self) -> Duration {
@@ -335,7 +378,7 @@ impl CallClock {
     }
 
     pub fn guest_time(&self) -> Duration {
-        self.wall_time().saturating_sub(self.host)
+        self.wall_time().saturating_sub(self.host_time())
     }
 }
 

@@ -8,10 +8,14 @@ use wasmtime::{Store, Trap, UpdateDeadline};
 
 use crate::engine::{Pulse, TICK};
 use crate::error::{GuestFailure, PluginError, Who};
-use crate::host::{CallClock, NewState, Phase, State, Stop, WitError, deadline_passed, wall_passed};
-use crate::limits::{HANDLES_MAX, LimitName, Passed, STACK_BYTES_MAX, TEXT_BYTES_MAX, size};
+use crate::host::{NewState, Phase, State, Stop, WitError, deadline_passed};
+use crate::limits::{
+    HANDLES_MAX, INSTANCES_MAX, LimitName, MEMORIES_MAX, Passed, STACK_BYTES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX,
+    TEXT_BYTES_MAX, size,
+};
 use crate::load::{NEWER, Ready};
 use crate::ports::{INSTRUCTIONS_PER_SECOND, Metering};
+use crate::target::short;
 use crate::terminal::{cut, inert, inert_line};
 
 /// Times that a frame must repeat in a backtrace before a memory fault counts as an exhausted stack: a Rust guest runs
@@ -118,7 +122,7 @@ impl<W> Running<W> {
     pub fn bad_result(&self, rule: impl Into<String>) -> PluginError {
         PluginError::BadResult {
             who: self.store.data().who(),
-            rule: inert(&rule.into()),
+            rule: short(&rule.into()),
         }
     }
 }
@@ -150,9 +154,7 @@ fn drive<T>(
     store: &mut Store<State>,
     call: impl AsyncFnOnce(&mut Store<State>) -> wasmtime::Result<T>,
 ) -> wasmtime::Result<T> {
-    let state = store.data();
-    let (cancel, wall) = (state.new.ports.cancel.clone(), state.new.limits.wall_time);
-    let started = std::time::Instant::now();
+    let must_stop = store.data().watch();
     let mut call = std::pin::pin!(call(store));
     let Some(runtime) = runtime else {
         // None of the host's own functions waits, so one poll runs the call to its end.
@@ -166,11 +168,8 @@ fn drive<T>(
             if let Ok(done) = tokio::time::timeout(TICK, call.as_mut()).await {
                 return done;
             }
-            if cancel.is_cancelled() {
-                return Err(wasmtime::Error::new(Stop::Cancelled));
-            }
-            if started.elapsed() > wall {
-                return Err(Stop::trap(wall_passed(wall)));
+            if let Some(stop) = must_stop() {
+                return Err(wasmtime::Error::new(stop));
             }
         }
     })
@@ -179,7 +178,7 @@ fn drive<T>(
 fn begin(store: &mut Store<State>, phase: Phase) -> Result<(), PluginError> {
     let state = store.data_mut();
     state.phase = phase;
-    state.clock = CallClock::new();
+    state.clock.restart();
     let fuel = fuel(state);
     store.set_epoch_deadline(1);
     if let Some(fuel) = fuel {
@@ -210,7 +209,7 @@ fn settle(store: &mut Store<State>) {
     let taken = fuel(store.data()).map(|given| given.saturating_sub(store.get_fuel().unwrap_or(given)));
     let state = store.data_mut();
     state.used.guest_us += us(state.clock.guest_time());
-    state.used.host_us += us(state.clock.host);
+    state.used.host_us += us(state.clock.host_time());
     if let Some(taken) = taken {
         *state.used.instructions.get_or_insert_default() += taken;
     }
@@ -261,14 +260,12 @@ fn ended(store: &mut Store<State>, error: &wasmtime::Error) -> PluginError {
         let passed = Passed::fixed("stack", format!("{} of stack", size(STACK_BYTES_MAX as u64)));
         return limit(who, passed, said);
     }
-    if matches!(
-        error.downcast_ref::<ResourceTableError>(),
-        Some(ResourceTableError::Full)
-    ) {
+    let cause = error.root_cause().to_string();
+    let is_table_full = matches!(error.downcast_ref(), Some(ResourceTableError::Full));
+    if is_table_full || cause.contains("handle limit exceeded") {
         let passed = Passed::fixed("handles", format!("{HANDLES_MAX} live handles"));
         return limit(who, passed, said);
     }
-    let cause = error.root_cause().to_string();
     if cause.starts_with(NEWER) {
         return PluginError::NewerApi { who, needs: cause };
     }
@@ -276,6 +273,9 @@ fn ended(store: &mut Store<State>, error: &wasmtime::Error) -> PluginError {
     if cause.contains("fuel allocated for hostcalls has been exhausted") {
         let text = format!("{} of data in one call", size(transfer));
         return limit(who, Passed::raisable(LimitName::Transfer, transfer, text), said);
+    }
+    if let Some(passed) = counted(&cause) {
+        return limit(who, passed, said);
     }
     let is_abort = matches!(error.downcast_ref::<Trap>(), Some(Trap::UnreachableCodeReached));
     let (cause, said) = match said {
@@ -290,6 +290,18 @@ fn ended(store: &mut Store<State>, error: &wasmtime::Error) -> PluginError {
         said,
         frames: frames(error),
     }
+}
+
+/// The limits on what a component is made of; wasmtime has no types for these errors either.
+fn counted(cause: &str) -> Option<Passed> {
+    let (allowed, what) = match cause {
+        cause if cause.contains("instance count too high") => (INSTANCES_MAX, "core instances"),
+        cause if cause.contains("memory count too high") => (MEMORIES_MAX, "memories"),
+        cause if cause.contains("table count too high") => (TABLES_MAX, "tables"),
+        cause if cause.starts_with("table minimum size") => (TABLE_ELEMENTS_MAX, "table elements"),
+        _ => return None,
+    };
+    Some(Passed::fixed("parts", format!("{allowed} {what}")))
 }
 
 fn limit(who: Box<Who>, passed: Passed, said: Option<String>) -> PluginError {
@@ -372,7 +384,7 @@ fn denied(state: &State, who: Box<Who>, capability: &str, message: &str) -> Plug
     PluginError::Denied {
         is_grantable: text.is_some(),
         is_requested: text.is_some_and(|text| state.new.requested.contains(&text)),
-        capability: inert(&cut(capability, TEXT_BYTES_MAX)),
+        capability: short(capability),
         message: inert(&cut(message, TEXT_BYTES_MAX)),
         granted: state.new.grants.texts(),
         taken_by: parsed.and_then(|parsed| state.new.grants.taken_by(&parsed)),

@@ -18,6 +18,7 @@ mod engine;
 mod error;
 mod host;
 mod instance;
+mod instances;
 mod judge;
 mod kind;
 mod ledger;

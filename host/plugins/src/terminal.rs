@@ -30,6 +30,11 @@ pub(crate) fn cut(text: &str, bytes_max: usize) -> String {
     format!("{}…", text.get(..end).unwrap_or_default())
 }
 
+/// One word of a command to type, whatever it holds: text of a plugin must not become a command of its own when it is pasted.
+pub(crate) fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 fn is_harmful(c: char) -> bool {
     match c {
         '\n' | '\t' => false,
@@ -51,6 +56,12 @@ mod tests {
         assert_eq!(inert("a\u{1b}[31mb\u{202e}c\u{9b}"), "a\\u{1b}[31mb\\u{202e}c\\u{9b}");
         assert_eq!(inert("plain ü\n\tline"), "plain ü\n\tline");
         assert_eq!(inert_line("a\r\nb"), "a  b");
+    }
+
+    #[test]
+    fn a_quote_ends_no_word() {
+        assert_eq!(quoted("a b"), "'a b'");
+        assert_eq!(quoted("x';id;'"), r"'x'\'';id;'\'''");
     }
 
     #[test]

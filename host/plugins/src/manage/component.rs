@@ -62,6 +62,9 @@ impl Shape {
         if bytes.starts_with(&MODULE_HEAD) {
             return Err(ManageError::NotAComponent { path: path.to_owned() });
         }
+        if crate::instances::is_too_many(bytes) {
+            return Err(malformed(crate::instances::TOO_MANY.to_owned()));
+        }
         let wrong = |error: wasmparser::BinaryReaderError| malformed(error.to_string());
         let types = Validator::new_with_features(features())
             .validate_all(bytes)

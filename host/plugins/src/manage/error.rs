@@ -7,7 +7,7 @@ use dlm_core::{FailureKind, Hints};
 
 use super::check::API_SUPPORTED;
 use crate::manifest::{BadConfig, BadManifest, Kind};
-use crate::terminal::{inert, inert_line};
+use crate::terminal::{inert, inert_line, quoted};
 
 /// A failure to find, install, check or describe a plugin.
 #[derive(Debug, thiserror::Error)]
@@ -295,24 +295,24 @@ impl Hints for ManageError {
                 "then install each plugin again: dlm plugin install SRC".to_owned(),
             ],
             ManageError::Tampered { plugin, path, .. } => vec![
-                format!("see what it is now: dlm plugin inspect '{}'", path.display()),
-                format!("if you changed it: dlm plugin trust '{}'", path.display()),
+                format!("see what it is now: dlm plugin inspect {}", typed(path)),
+                format!("if you changed it: dlm plugin trust {}", typed(path)),
                 format!("else remove it: dlm plugin remove {plugin}"),
             ],
             ManageError::Untrusted { path, .. } => vec![
-                format!("see what it is: dlm plugin inspect '{}'", path.display()),
-                format!("let it run: dlm plugin trust '{}'", path.display()),
+                format!("see what it is: dlm plugin inspect {}", typed(path)),
+                format!("let it run: dlm plugin trust {}", typed(path)),
             ],
             ManageError::Gone { source_text, .. } => {
                 vec![format!(
-                    "install it again: dlm plugin install '{}'",
-                    inert_line(source_text)
+                    "install it again: dlm plugin install {}",
+                    quoted(&inert_line(source_text))
                 )]
             }
             ManageError::Damaged { .. } => vec!["install dlm again from a source you trust".to_owned()],
             ManageError::NotAComponent { path } => vec![format!(
-                "make a component of it: dlm plugin pack --wasm '{}'",
-                path.display()
+                "make a component of it: dlm plugin pack --wasm {}",
+                typed(path)
             )],
             ManageError::Config(bad) => vec![bad.hint()],
             ManageError::WrongKind { wanted, .. } => vec![format!("see the others: dlm plugin list --kind {wanted}")],
@@ -351,7 +351,7 @@ impl Hints for ManageError {
                 if !is_answered {
                     let flags: Vec<String> = missing
                         .iter()
-                        .map(|text| format!("--grant '{}'", inert_line(text)))
+                        .map(|text| format!("--grant {}", quoted(&inert_line(text))))
                         .collect();
                     hints.push(format!("grant it: {}", flags.join(" ")));
                     hints.push("or everything that it requests: --grant-requested".to_owned());
@@ -367,10 +367,7 @@ impl Hints for ManageError {
             }
             ManageError::NotInstalled { .. } => vec!["see what is here: dlm plugin list".to_owned()],
             ManageError::Pack { hint, .. } => hint.iter().cloned().collect(),
-            ManageError::Exists { path } => vec![format!(
-                "choose another place, or remove it: rm -r '{}'",
-                path.display()
-            )],
+            ManageError::Exists { path } => vec![format!("choose another place, or remove it: rm -r {}", typed(path))],
             ManageError::Malformed { .. }
             | ManageError::Manifest { .. }
             | ManageError::Files { .. }
@@ -392,4 +389,9 @@ impl From<ManageError> for PluginFailure {
             detail: None,
         }
     }
+}
+
+/// A path as one word of a command.
+fn typed(path: &Path) -> String {
+    quoted(&path.display().to_string())
 }

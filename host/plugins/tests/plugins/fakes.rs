@@ -213,6 +213,18 @@ impl World {
     }
 }
 
+impl World {
+    /// Warnings and notes, in order.
+    pub fn lines(&self) -> Vec<String> {
+        let events = self.events.0.lock().unwrap();
+        let texts = events.iter().filter_map(|event| match event {
+            Event::Warning(text) | Event::Note(text) => Some(text.clone()),
+            _ => None,
+        });
+        texts.collect()
+    }
+}
+
 pub fn facts() -> RunFacts {
     RunFacts {
         host_version: "1.2.3".to_owned(),

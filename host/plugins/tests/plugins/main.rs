@@ -3,14 +3,27 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod adapters;
+mod bombs;
 mod fakes;
 mod go_template;
+#[path = "../../../../fuzz/checks/grants.rs"]
+mod grants;
+#[path = "../../../../fuzz/checks/guest.rs"]
+mod guest;
+#[path = "../../../../fuzz/checks/guest_values.rs"]
+mod guest_values;
 mod hostile;
 mod judges;
+#[path = "../../../../fuzz/checks/plugin_files.rs"]
+mod plugin_files;
 mod real;
 mod refusals;
+mod seeds;
 mod smoke;
 mod sources;
 mod targets;
 mod teachers;
 mod used;
+mod values;
+mod versions;
+mod wasi;

@@ -449,6 +449,6 @@ fn start_functions_run_under_the_limits() {
     let deep = target_component("(func $f (call $f)) (start $f)");
     not_loaded(deep, "plugin::limit", "1 MiB of stack");
     let tables = target_component("(table 200000 funcref)");
-    not_loaded(tables, "plugin::crashed", "table");
+    not_loaded(tables, "plugin::limit", "100000 table elements");
     not_loaded(target_component(""), "plugin::crashed", "unreachable");
 }

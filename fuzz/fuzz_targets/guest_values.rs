@@ -1,0 +1,8 @@
+#![no_main]
+
+#[path = "../checks/guest.rs"]
+mod guest;
+#[path = "../checks/guest_values.rs"]
+mod guest_values;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| guest_values::check(bytes));
