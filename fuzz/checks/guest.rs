@@ -79,6 +79,17 @@ pub fn later_contract(version: &str) -> (Resolve, PackageId) {
 ///
 /// **Panics** when the module does not fit.
 pub fn component(contract: &(Resolve, PackageId), kind: Kind, world: &str, module: &str) -> Vec<u8> {
+    component_that(contract, kind, world, module, "")
+}
+
+/// The same with more keys in its manifest, such as `,"deterministic":true`.
+pub fn component_that(
+    contract: &(Resolve, PackageId),
+    kind: Kind,
+    world: &str,
+    module: &str,
+    promises: &str,
+) -> Vec<u8> {
     let (resolve, package) = contract;
     let world = resolve
         .select_world(&[*package], Some(world))
@@ -91,13 +102,13 @@ pub fn component(contract: &(Resolve, PackageId), kind: Kind, world: &str, modul
         .expect("the module fits its world")
         .encode()
         .expect("it is a component");
-    with_manifest(bytes, kind)
+    with_manifest(bytes, kind, promises)
 }
 
 /// Appends the manifest of a plugin called `hostile`.
-pub fn with_manifest(mut bytes: Vec<u8>, kind: Kind) -> Vec<u8> {
+fn with_manifest(mut bytes: Vec<u8>, kind: Kind, promises: &str) -> Vec<u8> {
     let kind = kind.name();
-    let manifest = format!(r#"{{"schema":1,"name":"hostile","version":"0.0.1","kinds":["{kind}"]}}"#);
+    let manifest = format!(r#"{{"schema":1,"name":"hostile","version":"0.0.1","kinds":["{kind}"]{promises}}}"#);
     let name = b"dlm:plugin-manifest";
     let sizes = [1 + name.len() + manifest.len(), name.len()];
     bytes.push(0);

@@ -26,8 +26,8 @@ const TARGETS: [(&str, Check); 5] = [
     ("model_config", model_config::check),
     ("safetensors_header", safetensors_header::check),
 ];
-/// Targets whose seeds `dlm-plugins` replays (`host/plugins/tests/plugins/seeds.rs`).
-const ELSEWHERE: [&str; 3] = ["grants", "guest_values", "plugin_files"];
+/// Targets whose seeds are replayed by the crate that they need: `host/plugins/tests/plugins/seeds.rs`, `host/flow/tests/`.
+const ELSEWHERE: [&str; 4] = ["grants", "guest_values", "plugin_files", "teacher_answers"];
 /// Places at which each seed is also cut off and damaged.
 const DAMAGES: usize = 64;
 

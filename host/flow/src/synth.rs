@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use dlm_core::ports::model::Models;
 use dlm_core::ports::teacher::TeacherSource;
-use dlm_core::{Cancel, SectionId};
+use dlm_core::{Cancel, Section, SectionId};
 use serde::Serialize;
 
 use crate::align::Outcome;
@@ -35,6 +35,15 @@ pub struct SynthPorts<'a> {
     pub models: &'a dyn Models,
     /// Waits, or returns early when the flag is raised.
     pub pause: &'a (dyn Fn(Duration, &Cancel) + Sync),
+}
+
+/// The pairs in a teacher's answer about `passage` that a document can hold, as sections; the rest is left out.
+pub fn sections_of(answer: &str, passage: &str) -> Vec<Section> {
+    let pairs = parse::parse(answer).map(|answer| answer.pairs).unwrap_or_default();
+    let kept = pairs
+        .iter()
+        .filter_map(|(question, answer)| clean::clean(question, answer, passage).ok());
+    kept.map(|pair| pair.section).collect()
 }
 
 /// What is asked of the teacher.

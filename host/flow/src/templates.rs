@@ -24,6 +24,8 @@ const FILES_BYTES_MAX: usize = 64 << 20;
 /// Longest name of a template and of a file.
 const NAME_LEN_MAX: usize = 64;
 const FILE_NAME_LEN_MAX: usize = 200;
+/// What dlm reads beside a document.
+const PROJECT_SETTINGS: &str = "dlm.toml";
 
 /// One line of a listing.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -212,6 +214,9 @@ fn file_problem(name: &str) -> Option<&'static str> {
     if name.len() > FILE_NAME_LEN_MAX {
         return Some("has too long a name");
     }
+    if name.eq_ignore_ascii_case(PROJECT_SETTINGS) {
+        return Some("would set plugins for the folder");
+    }
     let is_plain = |c: char| {
         !c.is_control()
             && !"<>:\"|?*\\".contains(c)
@@ -270,6 +275,8 @@ mod tests {
             "a//b",
             ".git/config",
             ".dlm/plugins/x.wasm",
+            "dlm.toml",
+            "DLM.toml",
             "a\0b",
             "a\u{202e}b",
             "a\nb",

@@ -8,8 +8,12 @@ mod fakes;
 mod mine;
 #[path = "align/plans.rs"]
 mod plans;
+#[path = "align/seeds.rs"]
+mod seeds;
 #[path = "align/synth.rs"]
 mod synth;
+#[path = "../../../fuzz/checks/teacher_answers.rs"]
+mod teacher_answers;
 #[path = "align/templates.rs"]
 mod templates;
 #[path = "align/world.rs"]

@@ -86,7 +86,7 @@ impl PluginDestination {
                 &sha256,
             ));
         }
-        self.running.store.data_mut().artifacts = artifacts;
+        self.running.store.data_mut().hand_over(artifacts);
         Ok(())
     }
 

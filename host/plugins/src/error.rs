@@ -123,6 +123,8 @@ pub enum PluginError {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[error("`{}` was changed during the export{}", path.display(), at(who))]
+    Changed { who: Box<Who>, path: PathBuf },
     #[error("`{name}` is in the way: {cause}")]
     InTheWay { name: String, cause: &'static str },
     #[error("{who} was cancelled")]
@@ -223,6 +225,7 @@ impl PluginError {
             PluginError::Guest { failure, .. } => failure.code(),
             PluginError::Smoke { .. } => "plugin::smoke",
             PluginError::Files { .. } => "plugin::files",
+            PluginError::Changed { .. } => "plugin::corrupt",
             PluginError::InTheWay { .. } => "plugin::conflict",
             PluginError::Cancelled { .. } => "plugin::cancelled",
         }
@@ -319,6 +322,7 @@ impl PluginError {
             }
             PluginError::Unknown { hints, .. } => hints.clone(),
             PluginError::Managed(failure) => failure.hints.clone(),
+            PluginError::Changed { .. } => vec!["see what else writes there, then export again".to_owned()],
             PluginError::Tampered { .. } => vec!["install dlm again from a source you trust".to_owned()],
             _ => Vec::new(),
         }
@@ -333,6 +337,7 @@ impl PluginError {
             | PluginError::Denied { who, .. }
             | PluginError::Guest { who, .. }
             | PluginError::Smoke { who, .. }
+            | PluginError::Changed { who, .. }
             | PluginError::Cancelled { who } => Some(who),
             _ => None,
         }

@@ -32,6 +32,7 @@ use crate::limits::{
 use crate::manifest::ConfigValue;
 use crate::output::Output;
 use crate::ports::{LogLevel, Metering, Ports, RunFacts};
+use crate::watched::Watched;
 
 pub use files::Input;
 pub use http::Response;
@@ -173,6 +174,8 @@ pub(crate) struct State {
     pub log: Log,
     /// Files that the host hands over: the artefacts of an export or a push.
     pub artifacts: Vec<Artifact>,
+    /// Those files, and what a target wrote, as they were when they were checked.
+    pub watched: Watched,
     /// Where programs run and files are written; none where the kind has no such folder.
     pub directory: Option<std::path::PathBuf>,
     /// Names that may not be written, besides those of the artefacts.
@@ -196,6 +199,7 @@ impl State {
             table,
             log: Log::new(new.facts.log_level),
             artifacts: Vec::new(),
+            watched: Watched::default(),
             directory: None,
             reserved: Vec::new(),
             output: Output::default(),
@@ -225,6 +229,12 @@ impl State {
             version: self.new.version.clone(),
             function: Some(self.phase.function()),
         })
+    }
+
+    /// Hands files over, as they are now.
+    pub fn hand_over(&mut self, artifacts: Vec<Artifact>) {
+        self.watched = Watched::look(artifacts.iter().map(|artifact| artifact.path.clone()));
+        self.artifacts = artifacts;
     }
 
     /// Says why the guest must stop now, if it must.

@@ -38,6 +38,7 @@ mod teacher;
 mod templates;
 mod terminal;
 pub mod trial;
+mod watched;
 
 pub use builtin::{Builtin, builtins};
 pub use cache::{COUNTING, Compile, compile_ahead, compile_file};

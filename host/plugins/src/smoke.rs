@@ -26,7 +26,6 @@ const READY_ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// Runs the smoke test that `prepare` announced.
 pub(crate) fn run(target: &mut PluginTarget, plan: &wire::Plan) -> Result<TargetSmoke, PluginError> {
-    target.running.store.data_mut().phase = Phase::Smoke;
     match target.smoke.clone() {
         None => Err(target.bad_result("`smoke` was asked for before `prepare`".to_owned())),
         Some(wire::SmokePlan::Skip(reason)) => Ok(TargetSmoke::Skipped { reason: short(&reason) }),

@@ -76,7 +76,7 @@ impl PluginTarget {
 
     fn use_stage(&mut self, stage: &Stage) {
         let state = self.running.store.data_mut();
-        state.artifacts.clone_from(&stage.artifacts);
+        state.hand_over(stage.artifacts.clone());
         state.reserved.clone_from(&stage.reserved);
         state.directory = Some(stage.directory.clone());
     }
@@ -89,7 +89,12 @@ impl PluginTarget {
             world.dlm_plugin_target().call_prepare(store, &plan).await
         })?;
         self.check_prepared(&prepared)?;
-        let mut files = self.running.store.data().output.commit(stage)?;
+        self.check_unchanged()?;
+        let state = self.running.store.data_mut();
+        let mut files = state.output.commit(stage)?;
+        for file in &files {
+            state.watched.add(stage.directory.join(&file.name));
+        }
         let place = |name: &str| {
             prepared
                 .files
@@ -105,6 +110,17 @@ impl PluginTarget {
             entry: prepared.entry,
             install_preview: prepared.install_preview.iter().map(|text| short(text)).collect(),
             usage: prepared.usage.iter().map(|text| short(text)).collect(),
+        })
+    }
+
+    /// Refuses to go on with files that are not the ones that were checked or written.
+    fn check_unchanged(&self) -> Result<(), PluginError> {
+        let state = self.running.store.data();
+        state.watched.changed().map_or(Ok(()), |path| {
+            Err(PluginError::Changed {
+                who: state.who(),
+                path: path.to_owned(),
+            })
         })
     }
 
@@ -139,8 +155,9 @@ impl PluginTarget {
         Ok(())
     }
 
-    fn install_result(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<Option<TargetRegistration>, PluginError> {
-        self.use_stage(stage);
+    fn install_result(&mut self, plan: &TargetPlan) -> Result<Option<TargetRegistration>, PluginError> {
+        self.running.store.data_mut().phase = Phase::Install;
+        self.check_unchanged()?;
         let plan = wire_plan(plan);
         let registration = self.running.call(Phase::Install, async |world, store| {
             world.dlm_plugin_target().call_install(store, &plan).await
@@ -161,12 +178,13 @@ impl ExportTarget for PluginTarget {
         Ok(self.prepare_files(plan, stage)?)
     }
 
-    fn install(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<Option<TargetRegistration>, PluginFailure> {
-        Ok(self.install_result(plan, stage)?)
+    fn install(&mut self, plan: &TargetPlan, _stage: &Stage) -> Result<Option<TargetRegistration>, PluginFailure> {
+        Ok(self.install_result(plan)?)
     }
 
-    fn smoke(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<TargetSmoke, PluginFailure> {
-        self.use_stage(stage);
+    fn smoke(&mut self, plan: &TargetPlan, _stage: &Stage) -> Result<TargetSmoke, PluginFailure> {
+        self.running.store.data_mut().phase = Phase::Smoke;
+        self.check_unchanged()?;
         Ok(crate::smoke::run(self, &wire_plan(plan))?)
     }
 }

@@ -49,7 +49,7 @@ impl PluginTemplates {
         let mut running = opened.start(|store, instance| TemplatesExport::new(store, instance))?;
         // A location that is a folder of this machine was typed or configured by the user, which grants reading it.
         if !argument.is_empty() && folder.is_dir() {
-            running.store.data_mut().artifacts = folder::inputs(&folder)?;
+            running.store.data_mut().hand_over(folder::inputs(&folder)?);
         }
         let info = running.call(Phase::Open, async |world, store| {
             world.dlm_plugin_templates().call_open(store, &argument).await

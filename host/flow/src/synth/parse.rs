@@ -5,6 +5,8 @@
 
 use serde_json::Value;
 
+/// Longest answer that is read; far more than any that was asked for.
+const ANSWER_BYTES_MAX: usize = 256 << 10;
 /// How many places in an answer are tried as the beginning of JSON.
 const STARTS_MAX: usize = 512;
 /// Names that teachers give the two halves of a pair.
@@ -25,6 +27,12 @@ pub(crate) struct Answer {
 ///
 /// **Errors**: no pair at all; the complaint is meant for the teacher.
 pub(crate) fn parse(text: &str) -> Result<Answer, String> {
+    if text.len() > ANSWER_BYTES_MAX {
+        return Err(format!(
+            "it has {} bytes, at most {ANSWER_BYTES_MAX} are read",
+            text.len()
+        ));
+    }
     let bare = without_code_fence(text.trim());
     if let Ok(Value::Array(items)) = serde_json::from_str(bare)
         && let Some(answer) = of_items(&items)
@@ -222,6 +230,15 @@ mod tests {
             dropped,
         };
         assert_eq!(parse(text), Ok(expected), "{text}");
+    }
+
+    #[test]
+    fn a_huge_answer_is_not_searched() {
+        let huge = "[\"".repeat(1 << 20);
+        assert_eq!(
+            parse(&huge),
+            Err("it has 2097152 bytes, at most 262144 are read".to_owned())
+        );
     }
 
     #[test]

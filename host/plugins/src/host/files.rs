@@ -60,6 +60,7 @@ impl artifacts::Host for State {
             Err(error) => return Ok(Err(error)),
         };
         match File::open(&artifact.path) {
+            Ok(file) if !self.is_checked(&artifact, &file) => Ok(Err(changed(&artifact))),
             Ok(file) => {
                 self.used.files_read += 1;
                 Ok(Ok(self.table.push(Input { artifact, file })?))
@@ -67,6 +68,22 @@ impl artifacts::Host for State {
             Err(error) => Ok(Err(WitError::Failed(format!("cannot open artefact `{name}`: {error}")))),
         }
     }
+}
+
+impl State {
+    /// Says whether an opened file is still the one that was handed over.
+    pub(super) fn is_checked(&self, artifact: &Artifact, file: &File) -> bool {
+        let is_whole = file.metadata().is_ok_and(|found| found.len() == artifact.size);
+        is_whole && self.watched.is_same(&artifact.path, file)
+    }
+}
+
+/// A file that is no longer the one whose hash the guest was told.
+pub(super) fn changed(artifact: &Artifact) -> WitError {
+    WitError::Corrupt(format!(
+        "the artefact `{}` was changed since it was checked",
+        artifact.name
+    ))
 }
 
 impl artifacts::HostInput for State {

@@ -7,7 +7,7 @@ use dlm_core::http_rule::{HostPattern, HttpRule, ParsedUrl, Scheme};
 use dlm_core::ports::guest_http::{GuestBody, GuestHttpError, GuestMethod, GuestRequest, GuestResponse, SecretHeader};
 use wasmtime::component::Resource;
 
-use super::files::Input;
+use super::files::{Input, changed};
 use super::wit::types::Field;
 use super::wit::{http, upload};
 use super::{Phase, State, Stop, WitError, denied};
@@ -261,6 +261,9 @@ impl upload::Host for State {
                 "bytes {offset} to {offset} + {length} are not all in `{}`, which has {}",
                 artifact.name, artifact.size
             ))));
+        }
+        if !std::fs::File::open(&artifact.path).is_ok_and(|file| self.is_checked(artifact, &file)) {
+            return Ok(Err(changed(artifact)));
         }
         let body = GuestBody::File {
             path: artifact.path.clone(),

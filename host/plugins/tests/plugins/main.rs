@@ -16,11 +16,13 @@ mod hostile;
 mod judges;
 #[path = "../../../../fuzz/checks/plugin_files.rs"]
 mod plugin_files;
+mod processes;
 mod real;
 mod refusals;
 mod seeds;
 mod smoke;
 mod sources;
+mod swapped;
 mod targets;
 mod teachers;
 mod used;

@@ -350,8 +350,9 @@ fn after_a_limit_the_instance_is_not_used_again() {
     let world = World::new();
     let targets = world.targets(&GrantFlags::default()).with_limits(SMALL);
     let mut target = targets.open_bytes("test-target", TEST_TARGET, "prepare panic").unwrap();
-    target.prepare(&plan(), &world.stage()).unwrap_err();
-    let error = target.install(&plan(), &world.stage()).unwrap_err();
+    let stage = world.stage();
+    target.prepare(&plan(), &stage).unwrap_err();
+    let error = target.install(&plan(), &stage).unwrap_err();
     assert!(error.to_string().contains("stopped in an earlier call"), "{error}");
 }
 

@@ -207,7 +207,7 @@ fn an_index_is_held_to_its_digests() {
     assert_eq!(error.code, "plugin::not-found");
 }
 
-fn pack(world: &World, signature: bool) -> PushPack {
+pub fn pack(world: &World, signature: bool) -> PushPack {
     let path = world.folder.path().join("tone.dlm.pack");
     std::fs::write(&path, b"pack").unwrap();
     let signature = signature.then(|| {

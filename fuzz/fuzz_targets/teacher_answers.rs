@@ -1,0 +1,6 @@
+#![no_main]
+
+#[path = "../checks/teacher_answers.rs"]
+mod teacher_answers;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| teacher_answers::check(bytes));
