@@ -9,7 +9,10 @@ use sha2::{Digest, Sha256};
 use super::Strategy;
 
 /// Longest passage of one request, in characters: with the answer it fits a context of 2048 tokens in most languages.
-const CHARS_MAX: usize = 5000;
+pub(crate) const CHARS_MAX: usize = 5000;
+/// The same for a model of this machine, which may be asked sentence by sentence: less work is lost with a call that runs
+/// into its time limit. On a loaded machine even this much can be too long (`docs/decisions.md`).
+pub(crate) const CHARS_MAX_LOCAL: usize = 1500;
 /// Hex digits of the code that fences a passage.
 const CODE_LEN: usize = 24;
 
@@ -22,14 +25,14 @@ pub(crate) struct Passage {
     pub text: String,
 }
 
-/// The prose sections of a document, each cut into passages; blank ones are left out.
-pub(crate) fn passages(sections: &[Section]) -> Vec<Vec<Passage>> {
+/// The prose sections of a document, each cut into passages of at most `chars_max`; blank ones are left out.
+pub(crate) fn passages(sections: &[Section], chars_max: usize) -> Vec<Vec<Passage>> {
     let mut path: Vec<(usize, String)> = Vec::new();
     let mut found = Vec::new();
     for section in sections.iter().filter(|s| s.kind == SectionKind::Prose) {
         let source = section.id();
         let mut pieces = Vec::new();
-        for piece in cut(section.content.trim()) {
+        for piece in cut(section.content.trim(), chars_max) {
             enter(
                 &mut path,
                 piece
@@ -71,12 +74,12 @@ fn heading(line: &str) -> Option<(usize, &str)> {
     is_heading.then(|| (level, title.trim()))
 }
 
-/// Cuts a text at blank lines, else at line ends, else anywhere, into pieces of at most [`CHARS_MAX`] characters.
-fn cut(text: &str) -> Vec<String> {
+/// Cuts a text at blank lines, else at line ends, else anywhere, into pieces of at most `chars_max` characters.
+fn cut(text: &str, chars_max: usize) -> Vec<String> {
     let mut pieces: Vec<String> = Vec::new();
     let mut piece = String::new();
-    for paragraph in text.split_inclusive("\n\n").flat_map(parts) {
-        if !piece.is_empty() && piece.chars().count() + paragraph.chars().count() > CHARS_MAX {
+    for paragraph in text.split_inclusive("\n\n").flat_map(|part| parts(part, chars_max)) {
+        if !piece.is_empty() && piece.chars().count() + paragraph.chars().count() > chars_max {
             pieces.push(std::mem::take(&mut piece));
         }
         piece.push_str(&paragraph);
@@ -86,15 +89,15 @@ fn cut(text: &str) -> Vec<String> {
     trimmed.filter(|piece| !piece.is_empty()).collect()
 }
 
-fn parts(paragraph: &str) -> Vec<String> {
-    if paragraph.chars().count() <= CHARS_MAX {
+fn parts(paragraph: &str, chars_max: usize) -> Vec<String> {
+    if paragraph.chars().count() <= chars_max {
         return vec![paragraph.to_owned()];
     }
     let letters: Vec<char> = paragraph.chars().collect();
     let mut parts = Vec::new();
     let mut from = 0;
     while from < letters.len() {
-        let limit = (from + CHARS_MAX).min(letters.len());
+        let limit = (from + chars_max).min(letters.len());
         let border = |what: fn(&char) -> bool| letters[from..limit].iter().rposition(what).map(|at| from + at + 1);
         let to = match limit == letters.len() {
             true => limit,
@@ -199,7 +202,7 @@ mod tests {
             prose("# Other\n## Part\n\nText."),
             prose(" \n"),
         ];
-        let found = passages(&sections);
+        let found = passages(&sections, CHARS_MAX);
         let headings: Vec<String> = found.iter().map(|p| p[0].headings.join(">")).collect();
         assert_eq!(headings, ["Harbour", "Harbour>Bell", "Other>Part"]);
         assert_eq!(found[1][0].source, sections[2].id());
@@ -213,12 +216,15 @@ mod tests {
             "字".repeat(900),
         ] {
             let long = text.repeat(20);
-            let pieces = cut(&long);
-            assert!(pieces.len() > 2 && pieces.iter().all(|p| p.chars().count() <= CHARS_MAX && !p.is_empty()));
             let squeezed = |text: &str| text.split_whitespace().collect::<String>();
-            assert_eq!(squeezed(&pieces.join("\n")), squeezed(&long));
+            for max in [CHARS_MAX, CHARS_MAX_LOCAL] {
+                let pieces = cut(&long, max);
+                assert!(pieces.len() > 2 && pieces.iter().all(|p| p.chars().count() <= max && !p.is_empty()));
+                assert_eq!(squeezed(&pieces.join("\n")), squeezed(&long));
+            }
+            assert!(cut(&long, CHARS_MAX_LOCAL).len() > 2 * cut(&long, CHARS_MAX).len());
         }
-        assert_eq!(cut(""), Vec::<String>::new());
+        assert_eq!(cut("", CHARS_MAX), Vec::<String>::new());
         assert_eq!(share(5, 3), [2, 2, 1]);
         assert_eq!(share(1, 3), [1, 0, 0]);
     }

@@ -14,7 +14,7 @@ use super::answers::{KeptAnswers, hosts, is_local, is_remote};
 use super::ask::{Asker, Call, CallAnswer, SectionAnswer, Settings, TRIES};
 use super::clean::{CleanPair, Known, clean};
 use super::grounding::{self, Measured};
-use super::passage::{passages, share};
+use super::passage::{CHARS_MAX, CHARS_MAX_LOCAL, passages, share};
 use super::workers::{self, Crew, Next};
 use super::{
     Filter, FilterReport, Filtered, Generated, SUBJECT, SynthOptions, SynthPorts, SynthReport, SynthSkip, Synthesised,
@@ -56,7 +56,12 @@ pub fn instructions(
     let teacher = teacher.map_err(|e| plugin_failure(SUBJECT, e))?;
     let info = teacher.info().clone();
     tell_about_teacher(around, options, &info);
-    let sections = calls(document.parsed.sections(), options);
+    let chars_max = if is_local(&info.identity) {
+        CHARS_MAX_LOCAL
+    } else {
+        CHARS_MAX
+    };
+    let sections = calls(document.parsed.sections(), options, chars_max);
     let mut run = Run {
         around,
         options,
@@ -180,9 +185,9 @@ fn tell_about_teacher(around: &Surroundings<'_>, options: &SynthOptions, info: &
 }
 
 /// The calls of every section that has prose.
-fn calls(sections: &[Section], options: &SynthOptions) -> Vec<Vec<Call>> {
+fn calls(sections: &[Section], options: &SynthOptions, chars_max: usize) -> Vec<Vec<Call>> {
     let budget = options.strategies.budget(options.per_section);
-    passages(sections)
+    passages(sections, chars_max)
         .into_iter()
         .map(|pieces| {
             let mut calls = Vec::new();
