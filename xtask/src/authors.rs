@@ -124,7 +124,11 @@ pub fn run(arguments: &[String]) -> Result<()> {
             for kind in of(&KINDS) {
                 workshop.count(&format!("{language} {kind}"), |it| it.project(language, kind));
             }
-            for mistake in MISTAKES.iter().filter(|mistake| mistake.language == language && is_all) {
+            let is_whole = is_all || is_asked(language);
+            for mistake in MISTAKES
+                .iter()
+                .filter(|mistake| mistake.language == language && is_whole)
+            {
                 workshop.count(&format!("{language}: {}", mistake.name), |it| it.mistake(mistake));
             }
         }
