@@ -16,10 +16,15 @@ mod code_cache;
 mod doctor;
 #[path = "cli/examples.rs"]
 mod examples;
+#[path = "../../../fuzz/checks/guest.rs"]
+#[expect(dead_code, reason = "the tests of the plugin host use the rest")]
+mod guest;
 #[path = "cli/help.rs"]
 mod help;
 #[path = "cli/hostile.rs"]
 mod hostile;
+#[path = "cli/hostile_plugins.rs"]
+mod hostile_plugins;
 #[path = "cli/init.rs"]
 mod init;
 #[path = "cli/lab.rs"]
