@@ -29,8 +29,8 @@ use dlm_plugins::manage::discover::Places;
 use dlm_plugins::manage::fetch::from_file;
 use dlm_plugins::manage::install::{InstallFlags, Policy, decide, offer};
 use dlm_plugins::{
-    Compile, GrantFlags, Kind, Limits, LogLevel, Metering, NativeProcess, Plugins, Ports, RunFacts, compile_ahead,
-    limits, manage,
+    Ahead, Compile, GrantFlags, Kind, Limits, LogLevel, Metering, NativeProcess, Plugins, Ports, RunFacts,
+    compile_ahead, limits, manage,
 };
 
 /// Measurements of each figure; the median is what counts.
@@ -154,8 +154,13 @@ fn install(judge: &str, home: &Path) -> (String, f64) {
     let offer = offer(home, from_file(Path::new(judge)).unwrap(), Policy::default(), &flags).unwrap();
     let consent = decide(&offer, &flags, None).unwrap();
     let process = NativeProcess::new(Vec::new(), Vec::new());
-    let bytes = &offer.fetched.bytes;
-    let time = compile_ahead(&compile(home), &process, &Cancel::new(), &offer.name, bytes).unwrap();
+    let ahead = Ahead {
+        compile: &compile(home),
+        metering: Metering::Time,
+        name: &offer.name,
+        component: &offer.fetched.bytes,
+    };
+    let time = compile_ahead(&ahead, &process, &Cancel::new()).unwrap();
     manage::install::install(home, &offer, &consent, "2026-01-01T00:00:00Z").unwrap();
     (offer.name.clone(), time.map_or(0.0, |time| time.as_secs_f64() * 1e3))
 }

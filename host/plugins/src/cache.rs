@@ -82,30 +82,37 @@ pub(crate) fn component(
     }
 }
 
+/// A component that is compiled before its first use.
+pub struct Ahead<'a> {
+    pub compile: &'a Compile,
+    /// What its uses will measure: code that counts is other code.
+    pub metering: Metering,
+    pub name: &'a str,
+    pub component: &'a [u8],
+}
+
 /// Compiles a component into the cache where its code is not there yet, so that its first use does not wait.
 ///
 /// **Returns** the time it took; none where there was nothing to do.
 ///
 /// **Errors**: as of the first use.
 pub fn compile_ahead(
-    compile: &Compile,
+    ahead: &Ahead<'_>,
     process: &dyn Process,
     cancel: &Cancel,
-    name: &str,
-    component: &[u8],
 ) -> Result<Option<Duration>, PluginFailure> {
-    if matches!(compile, Compile::InMemory) {
+    if matches!(ahead.compile, Compile::InMemory) {
         return Ok(None);
     }
-    let sha256 = crate::builtin::sha256(component);
+    let sha256 = crate::builtin::sha256(ahead.component);
     let plugin = Plugin {
-        name,
+        name: ahead.name,
         sha256: &sha256,
-        is_counting: false,
-        read: &|| Ok(Cow::Borrowed(component)),
+        is_counting: ahead.metering.counts_instructions(),
+        read: &|| Ok(Cow::Borrowed(ahead.component)),
     };
-    let engine = crate::engine::engine(Metering::Time)?;
-    let (_, time) = self::component(&engine, compile, process, cancel, &plugin)?;
+    let engine = crate::engine::engine(ahead.metering)?;
+    let (_, time) = component(&engine, ahead.compile, process, cancel, &plugin)?;
     Ok(time)
 }
 

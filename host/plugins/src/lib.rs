@@ -41,7 +41,7 @@ pub mod trial;
 mod watched;
 
 pub use builtin::{Builtin, builtins};
-pub use cache::{COUNTING, Compile, compile_ahead, compile_file};
+pub use cache::{Ahead, COUNTING, Compile, compile_ahead, compile_file};
 pub use capability::{BadCapability, Capability, Grants};
 pub use error::{PluginError, Who};
 pub use kind::Kind;

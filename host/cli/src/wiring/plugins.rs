@@ -16,7 +16,7 @@ use dlm_flow::{Clock, Failure};
 use dlm_net::{GuestClient, GuestSettings, free_loopback_port};
 use dlm_plugins::manage::discover::{Places, SYSTEM_FOLDERS};
 use dlm_plugins::manage::settings::Settings;
-use dlm_plugins::{Compile, GrantFlags, LogLevel, Metering, NativeProcess, Plugins, Ports, RunFacts};
+use dlm_plugins::{Compile, GrantFlags, LogLevel, NativeProcess, Plugins, Ports, RunFacts};
 use dlm_store::Home;
 use dlm_store::secrets::KeyStore;
 
@@ -80,10 +80,8 @@ pub fn plugins(world: &World, console: &Console, setup: Setup<'_>) -> Result<Plu
     let mut places = places(&world.home, setup.document);
     let settings = Settings::read(&world.home, places.project.as_deref())?;
     places.is_always_hashed = settings.is_always_hashed;
-    let mut plugins = Plugins::new(facts, ports, compile(&world.home), &flags)?.with_places(places);
-    if settings.has_deterministic_limits {
-        plugins = plugins.with_metering(Metering::Instructions);
-    }
+    let plugins = Plugins::new(facts, ports, compile(&world.home), &flags)?;
+    let mut plugins = plugins.with_places(places).with_metering(settings.metering());
     if settings.policy.is_wasi_refused {
         plugins = plugins.without_wasi();
     }

@@ -417,6 +417,19 @@ fn the_settings_of_the_user_are_held() {
         "{}",
         refused.err
     );
+    // What is compiled at install is the code that this setting runs: another one than without it.
+    let codes = || {
+        let files = lab.files("home/cache/plugins").into_iter();
+        files.filter(|(name, _)| name.ends_with(".cwasm")).count()
+    };
+    for (setting, count) in [("false", 1), ("true", 2)] {
+        lab.write(
+            "home/config.toml",
+            format!("[plugins]\ndeterministic-limits = {setting}\n"),
+        );
+        lab.run(&["plugin", "install", file.to_str().unwrap()]).ok();
+        assert_eq!(codes(), count, "{setting}");
+    }
     lab.write("home/config.toml", "[plugins]\ncolour = 1\n");
     assert!(
         lab.run(&["plugin", "list"])

@@ -12,6 +12,7 @@ use super::error::ManageError;
 use super::install::Policy;
 use super::signature::{RequireSignature, TEXT_BYTES_MAX};
 use crate::manifest::GivenValue;
+use crate::ports::Metering;
 use crate::terminal::{inert, inert_line};
 
 /// What the user wants of all plugins.
@@ -66,6 +67,14 @@ impl Settings {
             settings.take(table, false).map_err(|cause| wrong(&project, cause))?;
         }
         Ok(settings)
+    }
+
+    /// How the work of guests is measured.
+    pub fn metering(&self) -> Metering {
+        match self.has_deterministic_limits {
+            true => Metering::Instructions,
+            false => Metering::Time,
+        }
     }
 
     /// The values of one plugin, `--plugin-opt name.key=value` last, for [`crate::Manifest::resolve_config`].

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use dlm_core::{Cancel, Event, Progress};
-use dlm_plugins::NativeProcess;
 use dlm_plugins::manage::error::ManageError;
 use dlm_plugins::manage::fetch::{Source, fetch};
 use dlm_plugins::manage::install::{Asker, InstallFlags, Offer, decide, install, offer};
+use dlm_plugins::{Ahead, NativeProcess};
 use serde_json::json;
 
 use super::Setting;
@@ -89,13 +89,14 @@ fn compile(
         total: None,
         unit: "",
     });
-    let compiled = dlm_plugins::compile_ahead(
-        &wiring::plugins::compile(setting.home()),
-        &NativeProcess::new(Vec::new(), Vec::new()),
-        cancel,
-        &offer.name,
-        &offer.fetched.bytes,
-    );
+    let ahead = Ahead {
+        compile: &wiring::plugins::compile(setting.home()),
+        metering: setting.settings.metering(),
+        name: &offer.name,
+        component: &offer.fetched.bytes,
+    };
+    let process = NativeProcess::new(Vec::new(), Vec::new());
+    let compiled = dlm_plugins::compile_ahead(&ahead, &process, cancel);
     screen.event(Event::PhaseEnded { phase });
     compiled.map_err(|failure| ManageError::Compile(Box::new(failure)))
 }
