@@ -14,6 +14,8 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 
 /// Keeps the options of every command apart from its own.
 const GLOBAL_HEADING: &str = "Global options";
+/// Sets flags apart that are refused until their feature is built.
+pub const NOT_BUILT_HEADING: &str = "Not built yet (refused)";
 
 /// Turns a text file into a local language model.
 #[derive(Debug, Parser)]
@@ -23,8 +25,7 @@ const GLOBAL_HEADING: &str = "Global options";
     about = "A .dlm text file becomes a local language model: init, train, prompt, export.",
     after_help = "First steps:\n  dlm init notes.dlm --base smollm2-135m\n  dlm train notes.dlm\n  dlm prompt notes.dlm \"a question\"\n  dlm export notes.dlm --target llama-server",
     arg_required_else_help = true,
-    subcommand_required = true,
-    disable_help_subcommand = true
+    subcommand_required = true
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -60,8 +61,15 @@ pub struct Global {
     #[arg(short, long, global = true, help_heading = GLOBAL_HEADING)]
     pub quiet: bool,
     /// Use this many threads (default: every core); results do not depend on it
-    #[arg(long, value_name = "N", global = true, help_heading = GLOBAL_HEADING, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_name = "N", global = true, help_heading = GLOBAL_HEADING, value_parser = parse_threads)]
     pub threads: Option<u32>,
+}
+
+fn parse_threads(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(value) if (1..=1024).contains(&value) => Ok(value),
+        _ => Err("expected a whole number from 1 to 1024".to_owned()),
+    }
 }
 
 /// Every command.

@@ -3,13 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::Command;
+use clap::builder::PossibleValuesParser;
 use clap_complete::Shell;
+use dlm_plan::base::Registry;
+
+use crate::console::{deliver, say};
 
 /// Prints the script for `shell`, or for the shell of the user.
 pub fn show(shell: Option<&str>) -> ExitCode {
     match choose(shell) {
         Ok(shell) => {
-            print!("{}", script(shell));
+            deliver(&script(shell));
             ExitCode::SUCCESS
         }
         Err(code) => code,
@@ -23,24 +28,26 @@ pub fn install(shell: Option<&str>) -> ExitCode {
         Err(code) => return code,
     };
     let Some(home) = folder("HOME") else {
-        eprintln!("error: HOME is not set, so there is no place to install to");
-        eprintln!("  print the script instead: dlm --show-completion");
+        say("error: HOME is not set, so there is no place to install to");
+        say("  print the script instead: dlm --show-completion");
         return ExitCode::FAILURE;
     };
     let Some((path, reload)) = place(shell, &home) else {
-        eprintln!("error: no place to install to is known for {shell}");
-        eprintln!("  dlm --show-completion {shell} > <file>, and load it from your profile");
+        say(&format!("error: no place to install to is known for {shell}"));
+        say(&format!(
+            "  dlm --show-completion {shell} > <file>, and load it from your profile"
+        ));
         return ExitCode::from(2);
     };
     let parent = path.parent().expect("the path has a folder");
     let written = std::fs::create_dir_all(parent).and_then(|()| std::fs::write(&path, script(shell)));
     match written {
         Ok(()) => {
-            eprintln!("completion: wrote {}\n  {reload}", path.display());
+            say(&format!("completion: wrote {}\n  {reload}", path.display()));
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("error: {} cannot be written: {error}", path.display());
+            say(&format!("error: {} cannot be written: {error}", path.display()));
             ExitCode::FAILURE
         }
     }
@@ -102,14 +109,61 @@ fn choose(shell: Option<&str>) -> Result<Shell, ExitCode> {
         Some(Ok(shell)) => Ok(shell),
         _ => {
             let found = named.map_or("SHELL is not set".to_owned(), |n| format!("`{n}` is not known"));
-            eprintln!("error: which shell? {found}; known: {known}\n  dlm --show-completion bash");
+            say(&format!(
+                "error: which shell? {found}; known: {known}\n  dlm --show-completion bash"
+            ));
             Err(ExitCode::from(2))
         }
     }
 }
 
+/// The templates of the bundled gallery, which only the plugin that holds it can list.
+const TEMPLATES: [&str; 9] = [
+    "changelog",
+    "coding-tutor",
+    "domain-kb",
+    "meeting-notes-summarizer",
+    "personal-assistant",
+    "regex-buddy",
+    "shell-one-liner",
+    "tool-use-example",
+    "writing-partner",
+];
+const TARGETS: [&str; 4] = ["ollama", "llama-server", "vllm", "mlx-serve"];
+const JUDGES: [&str; 4] = ["sway", "sway:ft", "hf:", "cli:"];
+const TEACHERS: [&str; 5] = ["self", "hf:", "openai:", "anthropic:", "vllm-server:"];
+
+/// Gives arguments that take more than a fixed list, such as a plugin's file, the words that are known of them. Only for
+/// completion: parsing takes any other word too.
+fn with_choices(root: Command) -> Command {
+    let bases: Vec<&str> = Registry::builtin().keys().collect();
+    let plugins: Vec<&str> = dlm_plugins::builtins().iter().map(|plugin| plugin.name).collect();
+    let of = |root: Command, path: &[&str], argument: &str, words: &[&str]| -> Command {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        choose_from(root, path, argument, &words)
+    };
+    let root = of(root, &["init"], "base", &bases);
+    let root = of(root, &["init"], "template", &TEMPLATES);
+    let root = of(root, &["export"], "target", &TARGETS);
+    let root = of(root, &["base", "show"], "name", &bases);
+    let root = of(root, &["base", "add"], "name", &bases);
+    let root = of(root, &["plugin", "inspect"], "plugin", &plugins);
+    let root = of(root, &["preference", "mine"], "judge", &JUDGES);
+    let root = of(root, &["synth", "preferences"], "judge", &JUDGES);
+    of(root, &["synth", "instructions"], "teacher", &TEACHERS)
+}
+
+fn choose_from(command: Command, path: &[&str], argument: &str, words: &[String]) -> Command {
+    match path {
+        [] => command.mut_arg(argument, |arg| {
+            arg.value_parser(PossibleValuesParser::new(words.to_vec()))
+        }),
+        [first, rest @ ..] => command.mut_subcommand(first, |inner| choose_from(inner, rest, argument, words)),
+    }
+}
+
 fn script(shell: Shell) -> String {
     let mut out = Vec::new();
-    clap_complete::generate(shell, &mut crate::definition(), "dlm", &mut out);
+    clap_complete::generate(shell, &mut with_choices(crate::definition()), "dlm", &mut out);
     String::from_utf8(out).expect("completion scripts are text")
 }

@@ -1,4 +1,6 @@
 //! How things are said: colour, quiet, verbose, and the one shape of a failure.
+//!
+//! Invariant: nothing else in this program prints, so that a stream which cannot be written never is a panic.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -27,35 +29,33 @@ impl Console {
     /// Prints an informational line on stderr unless `--quiet`.
     pub fn info(&self, text: &str) {
         if !self.is_quiet {
-            eprintln!("{text}");
+            say(text);
         }
     }
 
     /// Prints a diagnostic line on stderr with `--verbose`.
     pub fn detail(&self, text: &str) {
         if self.is_verbose {
-            eprintln!("{text}");
+            say(text);
         }
     }
 
     /// Prints a warning on stderr, also with `--quiet`.
     pub fn warning(&self, text: &str) {
-        eprintln!("{}", self.paint("33", &format!("warning: {text}")));
+        say(&self.paint("33", &format!("warning: {text}")));
     }
 
     /// Prints remarks about a file on stderr, also with `--quiet`: they have places, excerpts and colour of their own.
     pub fn remarks(&self, text: &str) {
-        eprintln!("{}", text.trim_end());
+        say(text.trim_end());
     }
 
     /// Prints a result on stdout.
     pub fn result(&self, text: &str) {
-        print!("{text}");
+        deliver(text);
         if !text.ends_with('\n') {
-            println!();
+            deliver("\n");
         }
-        // A result that cannot be delivered has nobody left to tell.
-        let _ = std::io::stdout().flush();
     }
 
     /// Prints JSON on stdout: two spaces, never coloured, one final newline.
@@ -67,24 +67,20 @@ impl Console {
     /// Prints a failure with its remedies and returns its exit code.
     pub fn failure(&self, failure: &Failure) -> ExitCode {
         if failure.kind == dlm_core::FailureKind::Interrupted && failure.subject == "interrupted" {
-            eprintln!(
-                "interrupted{}",
-                if failure.message.is_empty() {
-                    String::new()
-                } else {
-                    format!(": {}", failure.message)
-                }
-            );
+            match failure.message.as_str() {
+                "" => say("interrupted"),
+                message => say(&format!("interrupted: {message}")),
+            }
         } else {
-            eprintln!(
-                "{}",
-                self.paint("31", &format!("{}: {}", failure.subject, failure.message))
-            );
+            say(&self.paint("31", &format!("{}: {}", failure.subject, failure.message)));
         }
         if self.is_verbose {
-            failure.causes.iter().for_each(|cause| eprintln!("  because: {cause}"));
+            failure
+                .causes
+                .iter()
+                .for_each(|cause| say(&format!("  because: {cause}")));
         }
-        failure.hints.iter().for_each(|hint| eprintln!("  {hint}"));
+        failure.hints.iter().for_each(|hint| say(&format!("  {hint}")));
         ExitCode::from(failure.kind.exit_code())
     }
 
@@ -95,4 +91,31 @@ impl Console {
             text.to_owned()
         }
     }
+}
+
+/// Prints on stdout at once. Where that is impossible the program ends: quietly when nobody reads any more, else with
+/// one message and exit 1.
+pub fn deliver(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        undeliverable(&error);
+    }
+}
+
+/// Ends the program because its output cannot be written.
+#[expect(
+    clippy::exit,
+    reason = "a result that has no reader leaves nothing to do, however deep the call is"
+)]
+pub fn undeliverable(error: &std::io::Error) -> ! {
+    if error.kind() == std::io::ErrorKind::BrokenPipe {
+        std::process::exit(0);
+    }
+    say(&format!("error: the output cannot be written: {error}"));
+    std::process::exit(1)
+}
+
+/// Prints a line on stderr; one that nobody can read any more stops no work.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

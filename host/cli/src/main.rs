@@ -3,8 +3,6 @@
 //! Invariants: results go to stdout, everything else to stderr; one failure is one message; this is the only crate that
 //! reads the environment, the clock or a terminal.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "printing is this crate's work")]
-
 mod args;
 mod command;
 mod completion;
@@ -13,6 +11,7 @@ mod memory;
 mod progress;
 mod reference;
 mod render;
+mod tips;
 mod unbuilt;
 mod wiring;
 
@@ -28,14 +27,13 @@ use dlm_plugins::{COUNTING, Metering};
 static ALLOCATOR: memory::Allocator = memory::Allocator;
 
 fn main() -> ExitCode {
-    reset_broken_pipe();
     let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
     if let Some(code) = before_parsing(&arguments) {
         return code;
     }
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(error, &arguments),
     };
     let is_verbose = cli.global.verbose || std::env::var_os("DLM_VERBOSE").is_some_and(|v| v == "1");
     let console = Console::new(cli.global.quiet, is_verbose);
@@ -57,7 +55,7 @@ fn compile(component: &std::ffi::OsString, code: &std::ffi::OsString, is_countin
     match dlm_plugins::compile_file(component.as_ref(), code.as_ref(), metering) {
         Ok(()) => ExitCode::SUCCESS,
         Err(cause) => {
-            eprintln!("{cause}");
+            console::say(&cause.to_string());
             ExitCode::FAILURE
         }
     }
@@ -78,7 +76,7 @@ fn before_parsing(arguments: &[std::ffi::OsString]) -> Option<ExitCode> {
     }
     let before_separator: Vec<_> = arguments.iter().skip(1).take_while(|a| *a != "--").cloned().collect();
     if before_separator.iter().any(is("--version")) {
-        println!("dlm {}", env!("CARGO_PKG_VERSION"));
+        console::deliver(concat!("dlm ", env!("CARGO_PKG_VERSION"), "\n"));
         return Some(ExitCode::SUCCESS);
     }
     for (flag, action) in [
@@ -97,20 +95,15 @@ fn before_parsing(arguments: &[std::ffi::OsString]) -> Option<ExitCode> {
 }
 
 /// Prints help on stdout with exit 0, misuse on stderr with exit 2.
-fn usage(error: &clap::Error) -> ExitCode {
+fn usage(mut error: clap::Error, arguments: &[std::ffi::OsString]) -> ExitCode {
     use clap::error::ErrorKind;
+    tips::drop_unbuilt(&mut error, arguments);
     let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-    // Nothing is left to do when the terminal that asked for help is gone.
-    let _ = error.print();
-    if is_help { ExitCode::SUCCESS } else { ExitCode::from(2) }
-}
-
-/// Lets a closed pipe end the program quietly, as other tools do, instead of a panic inside `println!`.
-fn reset_broken_pipe() {
-    #[cfg(unix)]
-    // SAFETY: called first thing in `main`, before any thread exists; SIG_DFL is a valid disposition.
-    unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    match error.print() {
+        Err(problem) if is_help => console::undeliverable(&problem),
+        // A refusal that cannot be read still has its exit code.
+        _ if is_help => ExitCode::SUCCESS,
+        _ => ExitCode::from(2),
     }
 }
 

@@ -2,14 +2,20 @@
 
 use std::io::IsTerminal;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dlm_core::event::StepEvent;
 use dlm_core::{Event, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::console::say;
+use crate::render::size;
+
 /// Lines between two printed steps when there is no terminal.
 const STEPS_PER_LINE: u64 = 10;
+
+/// Least time between two lines about one phase when there is no terminal.
+const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
 /// Time between two pictures of a spinner.
 const TICK: Duration = Duration::from_millis(100);
@@ -19,6 +25,15 @@ pub struct Screen {
     is_quiet: bool,
     is_terminal: bool,
     bar: Mutex<Option<ProgressBar>>,
+    /// Without a terminal: the phase that is told now and then.
+    told: Mutex<Option<Told>>,
+}
+
+/// A phase as far as it was told in plain lines.
+struct Told {
+    total: u64,
+    unit: &'static str,
+    last: Instant,
 }
 
 impl Screen {
@@ -28,6 +43,7 @@ impl Screen {
             is_quiet,
             is_terminal: std::io::stderr().is_terminal(),
             bar: Mutex::new(None),
+            told: Mutex::new(None),
         }
     }
 
@@ -36,10 +52,12 @@ impl Screen {
         self.bar.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn start(&self, phase: &str, total: Option<u64>, unit: &str) {
+    fn start(&self, phase: &str, total: Option<u64>, unit: &'static str) {
         if !self.is_terminal {
-            let amount = total.map(|n| format!(" ({n} {unit})")).unwrap_or_default();
+            let amount = total.map(|n| format!(" ({})", amount(n, unit))).unwrap_or_default();
             self.line(&format!("{phase}{amount}"));
+            let last = Instant::now();
+            *self.told.lock().unwrap_or_else(PoisonError::into_inner) = total.map(|total| Told { total, unit, last });
             return;
         }
         let bar = match total {
@@ -55,6 +73,18 @@ impl Screen {
         *self.bar() = Some(bar);
     }
 
+    fn advance(&self, phase: &str, done: u64) {
+        if let Some(bar) = self.bar().as_ref() {
+            bar.set_position(done);
+        }
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(told) = told.as_mut().filter(|told| told.last.elapsed() >= BETWEEN_LINES) {
+            told.last = Instant::now();
+            let (done, total) = (amount(done, told.unit), amount(told.total, told.unit));
+            self.line(&format!("{phase}: {done} of {total}"));
+        }
+    }
+
     fn end(&self) {
         let bar = self.bar().take();
         if let Some(bar) = bar {
@@ -64,8 +94,8 @@ impl Screen {
 
     fn line(&self, text: &str) {
         match self.bar().as_ref() {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| say(text)),
+            None => say(text),
         }
     }
 
@@ -107,11 +137,7 @@ impl Progress for Screen {
         }
         match event {
             Event::PhaseStarted { phase, total, unit } => self.start(&phase, total, unit),
-            Event::PhaseAdvanced { done, .. } => {
-                if let Some(bar) = self.bar().as_ref() {
-                    bar.set_position(done);
-                }
-            }
+            Event::PhaseAdvanced { phase, done } => self.advance(&phase, done),
             Event::PhaseEnded { .. } => self.end(),
             Event::Step(step) => self.step(&step),
             Event::Eval { step, loss } => self.line(&format!("step {step}  held-out loss {loss:.4}")),
@@ -133,6 +159,15 @@ fn style(template: &str) -> ProgressStyle {
         .progress_chars("━╸─")
 }
 
+/// `96 rows`, `1 row`, `12.5 MB`.
+fn amount(count: u64, unit: &str) -> String {
+    match (count, unit) {
+        (_, "bytes") => size(count),
+        (1, _) => format!("1 {}", unit.strip_suffix('s').unwrap_or(unit)),
+        _ => format!("{count} {unit}"),
+    }
+}
+
 /// `1:05`, or `2:01:05`.
 fn duration(seconds: f64) -> String {
     let total = seconds.max(0.0).round() as u64;
@@ -146,6 +181,13 @@ fn duration(seconds: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn amounts_are_counted_in_their_unit() {
+        assert_eq!(super::amount(96, "rows"), "96 rows");
+        assert_eq!(super::amount(1, "prompts"), "1 prompt");
+        assert_eq!(super::amount(5 << 20, "bytes"), "5.0 MB");
+    }
+
     #[test]
     fn durations_read_like_a_clock() {
         assert_eq!(super::duration(65.2), "1:05");

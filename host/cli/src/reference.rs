@@ -13,6 +13,8 @@ use clap::{Arg, Command};
 use dlm_core::FailureKind;
 use serde_json::{Map, Value};
 
+use crate::console::deliver;
+
 /// The word that prints every page, as JSON: file name to text. Not part of the surface; `cargo xtask docs` types it.
 pub const COMMAND: &str = "__reference";
 
@@ -22,7 +24,7 @@ pub fn print() -> ExitCode {
         .into_iter()
         .map(|(name, text)| (name.to_owned(), text.into()))
         .collect();
-    println!("{}", Value::from(pages));
+    deliver(&format!("{}\n", Value::from(pages)));
     ExitCode::SUCCESS
 }
 
@@ -43,7 +45,7 @@ fn commands() -> String {
         "# Commands\n\nWritten by `cargo xtask docs` out of the program's own definition; `dlm <command> --help` says the same.\n\n## Everywhere\n\n",
     );
     table(&root, &|arg| is_listed(arg), &mut out);
-    for command in root.get_subcommands().filter(|c| !c.is_hide_set()) {
+    for command in root.get_subcommands().filter(|c| is_described(c)) {
         describe(command, "dlm", &mut out);
     }
     // The last command may have no arguments and so no table.
@@ -57,9 +59,14 @@ fn describe(command: &Command, path: &str, out: &mut String) {
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
     out.push_str(&format!("\n## {path}\n\n{about}.\n\n"));
     table(command, &|arg| is_listed(arg) && !arg.is_global_set(), out);
-    for inner in command.get_subcommands().filter(|c| !c.is_hide_set()) {
+    for inner in command.get_subcommands().filter(|c| is_described(c)) {
         describe(inner, &path, out);
     }
+}
+
+/// `help` says what `--help` says, for every command once more.
+fn is_described(command: &Command) -> bool {
+    !command.is_hide_set() && command.get_name() != "help"
 }
 
 fn is_listed(arg: &Arg) -> bool {
@@ -156,7 +163,8 @@ fn exit_codes() -> String {
     out.push_str(
         "\nResults go to stdout, everything else to stderr. A failure is one message, `subject: message`, with the next command to\n\
          type on an indented line below it; `--verbose` adds the causes. A mistake in a document is\n\
-         `parse: file:line:column: class: message` with the line itself. A closed pipe ends the program quietly.\n",
+         `parse: file:line:column: class: message` with the line itself. A reader that went away ends the program\n\
+         quietly, with 0; output that cannot be written for another reason is one message and 1.\n",
     );
     out
 }

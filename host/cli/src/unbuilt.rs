@@ -7,7 +7,7 @@ use crate::args::build::{ExportUnbuilt, Init, Prompt, TrainUnbuilt};
 /// A refusal with exit 2 that names the flag or command.
 fn refuse(what: &str) -> Failure {
     Failure::misuse("error", format!("`{what}` is not built yet in this version"))
-        .hint("see docs/status.md for what works and what comes next")
+        .hint("what works: `dlm --help`, where everything that is not built yet is marked")
 }
 
 /// Refuses a whole command.

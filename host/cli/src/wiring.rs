@@ -19,7 +19,7 @@ use dlm_flow::{Clock, Failure, Surroundings};
 use dlm_store::Home;
 
 use crate::args::Global;
-use crate::console::Console;
+use crate::console::{Console, say};
 use crate::progress::Screen;
 
 pub use hub::LazyHub;
@@ -154,7 +154,7 @@ impl Interrupt {
         let (raised, is_asking) = (interrupt.cancel.clone(), interrupt.is_asking.clone());
         ctrlc::set_handler(move || {
             if is_asking.load(Ordering::SeqCst) {
-                eprintln!("\ninterrupted");
+                say("\ninterrupted");
                 exit_now();
             }
             if raised.is_cancelled() {
@@ -181,8 +181,9 @@ impl Interrupt {
 ///
 /// **Errors** when the answer cannot be read.
 pub fn ask_plainly(question: &str) -> std::io::Result<bool> {
-    eprint!("{question}");
-    std::io::stderr().flush()?;
+    let mut screen = std::io::stderr();
+    screen.write_all(question.as_bytes())?;
+    screen.flush()?;
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line)?;
     Ok(matches!(line.trim().to_lowercase().as_str(), "y" | "yes"))

@@ -12,7 +12,7 @@ use crate::document::{Parsed, parse_bytes};
 use crate::error::{ErrorClass, ParseErrors, Warning};
 use crate::limits::Limits;
 use crate::probes::explicit_probes;
-use crate::rows::{RowError, Rows, rows};
+use crate::rows::{RowError, Rows, all_rows, rows};
 
 /// Something that parses but that training will refuse.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -43,10 +43,9 @@ pub fn training_problems(parsed: &Parsed) -> Vec<TrainingProblem> {
     let mut problems = Vec::new();
     for section in parsed.sections() {
         problems.extend(routing_problem(parsed, section));
-        if let Err(error) = rows(section) {
-            let class = error.class.as_str().to_owned();
+        for error in all_rows(section).err().unwrap_or_default() {
             problems.push(TrainingProblem {
-                class,
+                class: error.class.as_str().to_owned(),
                 line: error.line,
                 message: error.to_string(),
             });

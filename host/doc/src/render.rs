@@ -56,7 +56,7 @@ pub fn render_problems(path: Option<&str>, source: &str, problems: &[TrainingPro
         excerpts.push(
             &mut out,
             problem.line,
-            None,
+            Some(1),
             &format!("{}: {}", problem.class, problem.message),
             None,
         );
@@ -101,7 +101,9 @@ impl<'a> Excerpts<'a> {
             None => format!("{}:{line}", self.path),
         };
         let mut text = format!("{place}: {}\n", printable(message));
-        if let Some(source) = line.checked_sub(1).and_then(|index| self.lines.get(index)) {
+        let source = line.checked_sub(1).and_then(|index| self.lines.get(index));
+        // What is missing at the end of a section has a place, but nothing to show there.
+        if let Some(source) = source.filter(|source| !source.trim().is_empty()) {
             let (excerpt, caret) = cut(source, col.unwrap_or(1));
             let margin = line.to_string().len();
             let number = format!("{line:>margin$} | ");

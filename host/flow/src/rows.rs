@@ -12,26 +12,29 @@ use dlm_train::windows::windows;
 use dlm_train::{SourceBody, SourceRow};
 use serde::de::DeserializeOwned;
 
+use crate::document::Document;
 use crate::failure::Failure;
 
 /// Instruction rows from which the hash may hold some of them out, when the author asks for it.
 const HOLDOUT_PAIRS_MIN: usize = 64;
 
-/// Checks what a run of this version can train on; every problem of the rows in one failure.
-pub fn check_trainable(path: &Path, parsed: &Parsed) -> Result<(), Failure> {
-    let problems = dlm_doc::training_problems(parsed);
-    if !problems.is_empty() {
-        let place = path.display();
-        let lines: Vec<String> = problems
-            .iter()
-            .map(|p| format!("{place}:{}: {}", p.line, p.message))
-            .collect();
-        return Err(Failure::new("parse", lines.join("\nparse: ")).hint(format!("dlm check {place}")));
+/// Refuses a document whose rows have mistakes; all of them are in the failure.
+pub fn check_rows(document: &Document) -> Result<(), Failure> {
+    let problems = dlm_doc::training_problems(&document.parsed);
+    if problems.is_empty() {
+        return Ok(());
     }
+    let place = document.path.display().to_string();
+    let text = dlm_doc::render::render_problems(Some(&place), &document.text, &problems);
+    Err(Failure::new("parse", text.trim_end()))
+}
+
+/// Refuses what a run of this version cannot train on.
+pub fn check_trainable(path: &Path, parsed: &Parsed) -> Result<(), Failure> {
     let front = parsed.frontmatter();
     let not_built = |what: &str| {
         Failure::misuse("training", format!("{what} is not built yet in this version"))
-            .hint("see docs/status.md for what works and what comes next")
+            .hint("take it out of the document; the rest is trained")
     };
     if front.training.adapters.is_some() {
         return Err(not_built("training several named adapters (`training.adapters`)"));

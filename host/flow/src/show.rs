@@ -11,7 +11,7 @@ use dlm_core::lock::DlmLock;
 use dlm_core::manifest::{ExportRecord, Manifest, RunRecord};
 use dlm_core::stamp::Stamp;
 use dlm_doc::{CacheConfig, Frontmatter, SourceDirective};
-use dlm_store::{Delta, Home, Inspection, LockStatus, NamedAdapter, Store, delta};
+use dlm_store::{Delta, Home, Inspection, LockStatus, NamedAdapter, ResumableVersion, Store, delta};
 use serde::Serialize;
 
 use crate::document::{self, Document};
@@ -74,7 +74,9 @@ pub struct Stored {
     pub sections: Vec<ShownSection>,
     /// Ids that the last run saw and that the document has no more.
     pub removed_sections: Vec<String>,
-    /// Versions that no completed run accounts for.
+    /// What an interrupted run left and `--resume` goes on from, while document and settings are as they were.
+    pub resumable_versions: Vec<ResumableVersion>,
+    /// Other versions that no completed and no running run accounts for.
     pub orphan_versions: Vec<String>,
     /// Versions whose weights were refused.
     pub rejected_versions: Vec<String>,
@@ -159,6 +161,7 @@ fn stored(home: &Home, document: &Document, store: &Store, inspection: Inspectio
         },
         sections: parts::sections(&document.parsed, &delta),
         removed_sections: delta.removed,
+        resumable_versions: inspection.resumable_versions,
         orphan_versions: inspection.orphan_versions,
         rejected_versions: inspection.rejected_versions,
         problems,

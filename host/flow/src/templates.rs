@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use dlm_core::nearest::{did_you_mean, nearest};
 use dlm_core::ports::templates::{TemplateMeta, TemplateSource, Templates};
 use dlm_doc::template::{leaves_folder, template_problems};
 use dlm_doc::{Limits, parse_with};
@@ -122,8 +123,11 @@ pub fn fetch(
     check_names(source, &known)?;
     if !known.iter().any(|meta| meta.name == name) {
         let names: Vec<&str> = known.iter().map(|meta| meta.name.as_str()).collect();
-        return Err(Failure::new(SUBJECT, format!("`{source}` has no template `{name}`"))
-            .hint(format!("it has: {}", names.join(", "))));
+        let near = did_you_mean(&nearest(name, names.iter().copied()));
+        return Err(
+            Failure::new(SUBJECT, format!("`{source}` has no template `{name}`{near}"))
+                .hint(format!("it has: {}", names.join(", "))),
+        );
     }
     let bundle = opened.fetch(name)?;
     let refuse = |what: String| {

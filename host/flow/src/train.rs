@@ -13,6 +13,7 @@ mod room;
 use std::path::PathBuf;
 
 use dlm_core::manifest::{Manifest, RunRecord, RunStatus};
+use dlm_core::shell::quoted_path;
 use dlm_core::stamp::Stamp;
 use dlm_core::{Event, FailureKind};
 use dlm_kernels::{Compute, Ctx};
@@ -63,7 +64,7 @@ pub struct TrainCommand {
 impl TrainCommand {
     /// The command line that trains the same with `flag`: what makes a run another one is repeated.
     fn again(&self, flag: &str) -> String {
-        let mut line = format!("dlm train {} {flag}", self.path.display());
+        let mut line = format!("dlm train {} {flag}", quoted_path(&self.path));
         if let Some(steps) = self.max_steps {
             line += &format!(" --max-steps {steps}");
         }
@@ -72,6 +73,18 @@ impl TrainCommand {
         }
         line
     }
+}
+
+/// Why a run that was committed took no further step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HowEnded {
+    /// It took every step of the plan.
+    Complete,
+    /// The answers were known, or the held-out loss stopped falling.
+    EarlyStop,
+    /// `--max-steps` cut the plan short.
+    MaxSteps,
 }
 
 /// What a run did.
@@ -86,7 +99,7 @@ pub struct TrainReport {
     pub determinism: String,
     pub steps: u64,
     pub steps_max: u64,
-    pub ending: Ending,
+    pub ending: HowEnded,
     /// Nats per token, over the last step.
     pub loss: f64,
     pub eval_loss: Option<f64>,
@@ -125,6 +138,7 @@ impl Prepared {
 /// Does everything that needs no weight: parse, resolve the base, count rows, plan, refuse.
 pub fn prepare(around: &Surroundings<'_>, command: &TrainCommand) -> Result<Prepared, Failure> {
     let document = document::load(&command.path)?;
+    rows::check_rows(&document)?;
     rows::check_trainable(&document.path, &document.parsed)?;
     let front = document.parsed.frontmatter();
     let store = Store::new(&around.home, &front.dlm_id);
@@ -211,7 +225,43 @@ pub fn prepare(around: &Surroundings<'_>, command: &TrainCommand) -> Result<Prep
         licence,
     };
     warn_about_the_untrained(around, &prepared);
+    if manifest.is_none_or(|manifest| manifest.adapter_version == 0) {
+        // What is worth knowing of a base is told before its first training, not at each.
+        for note in &prepared.base.resolved.notes {
+            around.progress.event(Event::Note(note.clone()));
+        }
+    }
     Ok(prepared)
+}
+
+/// Refuses what [`run`] would refuse before it loads a weight, without a lock on the store and without writing; says
+/// what a run with `--resume` would go on from.
+pub fn rehearse(
+    around: &Surroundings<'_>,
+    command: &TrainCommand,
+    prepared: &Prepared,
+) -> Result<Option<String>, Failure> {
+    let store = Store::new(&around.home, &prepared.document.parsed.frontmatter().dlm_id);
+    if let Some(manifest) = store.manifest()? {
+        let lock = commit::current_lock(around, prepared, &manifest)?;
+        check_lock(around, &store, &lock, command.lock.mode()?)?;
+    }
+    if !command.is_resume {
+        return Ok(None);
+    }
+    resume::check_any(&store)?;
+    let kept = store
+        .inspect()?
+        .and_then(|found| found.resumable_versions.into_iter().next());
+    let current = store.current_version(&AdapterSlot::Flat)?;
+    Ok(match (kept, current) {
+        (Some(kept), _) => Some(format!(
+            "goes on from {} after step {}, where document, base and flags are as they were",
+            kept.path, kept.step
+        )),
+        (None, Some(current)) => Some(format!("trains {} further", current.relative)),
+        (None, None) => None,
+    })
 }
 
 /// Trains a prepared document and commits what it learned.
@@ -233,7 +283,9 @@ pub fn run(around: &Surroundings<'_>, command: &TrainCommand, prepared: &Prepare
     let lock = commit::current_lock(around, prepared, &manifest)?;
     check_lock(around, &store, &lock, mode)?;
     room::check_space(around, prepared)?;
-    warn_about_the_untrained(around, prepared);
+    if command.is_resume {
+        resume::check_any(&store)?;
+    }
     let model = load_model(around, prepared)?;
     let hold = hold_set(around, prepared, &model)?;
     let adapter = init_adapter(prepared, &model)?;
@@ -355,7 +407,7 @@ impl Job<'_> {
             determinism: self.prepared.plan.determinism.clone(),
             steps: header.step,
             steps_max,
-            ending: outcome.ending,
+            ending: how_ended(&self.prepared.plan, outcome.ending),
             loss: outcome.loss,
             eval_loss: outcome.eval.map(|e| e.loss),
             tokens: header.tokens,
@@ -390,7 +442,9 @@ impl Job<'_> {
             FailureKind::Interrupted => (observer.cancelled(), RunStatus::Cancelled),
             _ => (observer.failed(), RunStatus::Failed),
         };
-        let recorded = self.guard.end_run(now(self.around), observer.run_id(), status);
+        let recorded = self
+            .guard
+            .end_run(now(self.around), observer.run_id(), status, observer.steps());
         let problems = [is_settled.err(), recorded.err().map(Failure::from)];
         for problem in problems.into_iter().flatten() {
             let what = format!("the end of the run is not recorded: {}", problem.message);
@@ -430,6 +484,14 @@ impl Job<'_> {
             self.around.cancel,
         )
         .map_err(|e| Failure::of("training", &e))
+    }
+}
+
+fn how_ended(plan: &TrainPlan, ending: Ending) -> HowEnded {
+    match ending {
+        Ending::EarlyStop => HowEnded::EarlyStop,
+        _ if plan.steps.total.value < plan.steps.uncapped() => HowEnded::MaxSteps,
+        _ => HowEnded::Complete,
     }
 }
 
@@ -506,9 +568,6 @@ fn warn_about_the_untrained(around: &Surroundings<'_>, prepared: &Prepared) {
     for warning in &prepared.plan.warnings {
         around.progress.event(Event::Warning(warning.clone()));
     }
-    for note in &prepared.base.resolved.notes {
-        around.progress.event(Event::Note(note.clone()));
-    }
 }
 
 fn load_model(around: &Surroundings<'_>, prepared: &Prepared) -> Result<Model, Failure> {
@@ -564,6 +623,9 @@ fn hold_set(around: &Surroundings<'_>, prepared: &Prepared, model: &Model) -> Re
                 .event(Event::Warning(format!("{}: {error}; it is made again", path.display()))),
         }
     }
+    around.progress.event(Event::Note(
+        "the base is asked what to hold on to: once for this base and precision, kept for every later run".into(),
+    ));
     let set =
         HoldSet::prepare(model, &prepared.text, &options, around.progress, around.cancel).map_err(|e| match e {
             dlm_train::hold::HoldError::Cancelled => Failure::interrupted(""),

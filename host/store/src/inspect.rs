@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::disk;
 use crate::exclusive;
 use crate::layout::AdapterSlot;
+use crate::state;
 use crate::store::{Store, StoreError};
 use crate::version::VersionEntry;
 
@@ -23,7 +24,9 @@ pub struct Inspection {
     pub total_size_bytes: u64,
     /// Sorted by name.
     pub named_adapters: Vec<NamedAdapter>,
-    /// Versions that no completed run accounts for, as paths relative to the store root.
+    /// What an interrupted run left and `--resume` goes on from; one a slot at most.
+    pub resumable_versions: Vec<ResumableVersion>,
+    /// Other versions that no completed and no running run accounts for, as paths relative to the store root.
     pub orphan_versions: Vec<String>,
     /// Versions whose weights were refused, as paths relative to the store root.
     pub rejected_versions: Vec<String>,
@@ -40,6 +43,16 @@ pub struct NamedAdapter {
     pub has_current: bool,
     /// Largest version; 0 without versions.
     pub latest_version: u32,
+}
+
+/// A version that was never committed and that has a state to go on from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ResumableVersion {
+    /// Relative to the store root.
+    pub path: String,
+    pub number: u32,
+    /// The step after which the state was kept.
+    pub step: u64,
 }
 
 /// State of `dlm.lock`.
@@ -65,6 +78,7 @@ impl Store {
             replay_size_bytes: disk::tree_size(&self.paths().replay())?,
             total_size_bytes: disk::tree_size(self.paths().root())?,
             named_adapters: Vec::new(),
+            resumable_versions: Vec::new(),
             orphan_versions: Vec::new(),
             rejected_versions: Vec::new(),
             lock_status: match self.determinism_lock() {
@@ -95,32 +109,44 @@ impl Store {
     }
 
     fn inspect_slot(&self, slot: &AdapterSlot, inspection: &mut Inspection) -> Result<(bool, u32), StoreError> {
-        let has_current = match self.current_version(slot) {
-            Ok(current) => current.is_some(),
-            Err(error) => {
-                inspection.pointer_problems.push(error.to_string());
-                false
-            }
-        };
+        let current = self.current_version(slot).unwrap_or_else(|error| {
+            inspection.pointer_problems.push(error.to_string());
+            None
+        });
+        let done = current.as_ref().map_or(0, |current| current.number.unwrap_or(0));
         let mut latest = 0;
+        let mut resumable: Option<ResumableVersion> = None;
         for version in self.versions(slot)? {
-            let relative = format!("{}/versions/{}", slot.relative(), version.name);
+            let path = format!("{}/versions/{}", slot.relative(), version.name);
             if version.is_rejected {
-                inspection.rejected_versions.push(relative);
+                inspection.rejected_versions.push(path);
                 continue;
             }
             latest = latest.max(version.number);
-            if !version.is_current && !is_accounted_for(&inspection.manifest, slot, &version) {
-                inspection.orphan_versions.push(relative);
+            if version.is_current || is_accounted_for(inspection, slot, &version) {
+                continue;
+            }
+            let directory = self.paths().versions(slot).join(&version.name);
+            match state::kept_step(&directory).filter(|_| version.number > done) {
+                // Only the newest is gone on from.
+                Some(step) if resumable.as_ref().is_none_or(|other| other.number < version.number) => {
+                    let number = version.number;
+                    let older = resumable.replace(ResumableVersion { path, number, step });
+                    inspection.orphan_versions.extend(older.map(|older| older.path));
+                }
+                _ => inspection.orphan_versions.push(path),
             }
         }
-        Ok((has_current, latest))
+        inspection.resumable_versions.extend(resumable);
+        Ok((current.is_some(), latest))
     }
 }
 
-fn is_accounted_for(manifest: &Manifest, slot: &AdapterSlot, version: &VersionEntry) -> bool {
-    manifest.training_runs.iter().any(|run| {
-        run.status == RunStatus::Completed
+/// Whether the version is of a run that came to its end, or that is at work on it now.
+fn is_accounted_for(inspection: &Inspection, slot: &AdapterSlot, version: &VersionEntry) -> bool {
+    inspection.manifest.training_runs.iter().any(|run| {
+        let is_at_work = run.status == RunStatus::Running && !inspection.interrupted_runs.contains(&run.run_id);
+        (run.status == RunStatus::Completed || is_at_work)
             && run.adapter_version == version.number
             && run.adapter_name.as_deref() == slot.name()
     })

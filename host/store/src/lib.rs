@@ -32,7 +32,7 @@ pub use delta::{Delta, delta};
 pub use determinism::DeterminismLockError;
 pub use disk::{Disk, DiskError, Operation};
 pub use exclusive::{ExclusiveError, LockWait, WAIT_EXPORT, WAIT_HOUSEKEEPING, WAIT_TRAIN};
-pub use inspect::{Inspection, LockStatus, NamedAdapter};
+pub use inspect::{Inspection, LockStatus, NamedAdapter, ResumableVersion};
 pub use layout::{AdapterSlot, Home, StorePaths};
 pub use manifest::ManifestError;
 pub use pending::{PendingError, PendingPlan, PlanKind};

@@ -201,6 +201,13 @@ pub fn read_state(directory: &Path) -> Result<TrainingState, ResumeIntegrityErro
     Ok(state)
 }
 
+/// The step after which the state of a version directory was kept; none without a state. Reads no tensor.
+pub(crate) fn kept_step(directory: &Path) -> Option<u64> {
+    let bytes = disk::read(&directory.join(STATE_RNG_FILE), JSON_BYTES_MAX).ok()??;
+    let step = record::object(&bytes).ok()?.get("step")?.as_u64()?;
+    directory.join(STATE_FILE).is_file().then_some(step)
+}
+
 fn required(path: &Path, limit: u64) -> Result<Vec<u8>, ResumeIntegrityError> {
     disk::read(path, limit)?.ok_or_else(|| ResumeIntegrityError::Missing { path: path.to_owned() })
 }

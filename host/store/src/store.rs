@@ -328,10 +328,11 @@ impl StoreGuard {
     /// Records how a run ended that committed nothing.
     ///
     /// **Errors** as [`StoreGuard::update_manifest`]; a number that was never recorded changes nothing.
-    pub fn end_run(&self, now: Stamp, run_id: u64, status: RunStatus) -> Result<Manifest, ManifestError> {
+    pub fn end_run(&self, now: Stamp, run_id: u64, status: RunStatus, steps: u64) -> Result<Manifest, ManifestError> {
         self.update_manifest(now, |manifest| {
             for run in manifest.training_runs.iter_mut().filter(|run| run.run_id == run_id) {
                 run.status = status;
+                run.steps = steps;
                 run.ended_at = Some(now);
             }
         })

@@ -92,7 +92,19 @@ impl HoldSet {
             total: Some(prompts.len() as u64),
             unit: "rows",
         });
-        let rows = sample_rows(model, text, &prompts, options.top, cancel)?;
+        let (count, planned) = (prompts.len() as u64, (prompts.len() * tokens_max).max(1) as u64);
+        let (mut drawn, mut told) = (0, 0);
+        // Rows grow side by side, so the share of tokens tells how far they are.
+        let mut advance = || {
+            drawn += 1;
+            let done = drawn * count / planned;
+            if done > told {
+                told = done;
+                let phase = phase.clone();
+                progress.event(Event::PhaseAdvanced { phase, done });
+            }
+        };
+        let rows = sample_rows(model, text, &prompts, options.top, cancel, &mut advance)?;
         progress.event(Event::PhaseEnded { phase });
         Ok(Self { rows })
     }
@@ -169,13 +181,14 @@ impl HoldSet {
     }
 }
 
-/// Generates every row and keeps the base's probabilities at each generated token.
+/// Generates every row and keeps the base's probabilities at each generated token; `advance` is called at each.
 fn sample_rows(
     model: &Model,
     text: &TextModel,
     prompts: &[(Prompt, bool)],
     top: usize,
     cancel: &Cancel,
+    advance: &mut dyn FnMut(),
 ) -> Result<Vec<Row>, HoldError> {
     let stops = text.stops.ids.clone();
     let plain: Vec<Prompt> = prompts
@@ -187,6 +200,7 @@ fn sample_rows(
         .collect();
     let mut kept: Vec<Vec<TargetKind>> = vec![Vec::new(); prompts.len()];
     let mut choose = |i: usize, place: usize, logits: &[f32]| {
+        advance();
         kept[i].push(top_probabilities(logits, top));
         if prompts[i].1 {
             argmax(logits)

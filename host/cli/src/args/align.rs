@@ -39,7 +39,7 @@ pub struct Mine {
     #[arg(long, value_name = "N")]
     pub max_pairs: Option<u32>,
     /// Sampling temperature, over 0
-    #[arg(long, value_name = "F", default_value_t = 0.7, value_parser = parse_temperature)]
+    #[arg(long, value_name = "F", default_value_t = 0.7, value_parser = parse_temperature, allow_negative_numbers = true)]
     pub temp: f32,
     /// Sample from the likeliest tokens that together have this probability
     #[arg(long, value_name = "F", value_parser = parse_share)]
@@ -51,7 +51,7 @@ pub struct Mine {
     #[arg(long, value_name = "NAME")]
     pub adapter: Option<String>,
     /// Seed of the sampling [default: the document's]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<i64>,
     /// Mine questions that are marked `!probe` too
     #[arg(long)]
@@ -151,13 +151,13 @@ pub struct Instructions {
     #[arg(long, value_name = "N", default_value_t = 512)]
     pub max_new_tokens: u32,
     /// Temperature of the teacher; 0 always takes the likeliest token
-    #[arg(long, value_name = "F", default_value_t = 0.0, value_parser = parse_temperature)]
+    #[arg(long, value_name = "F", default_value_t = 0.0, value_parser = parse_temperature, allow_negative_numbers = true)]
     pub temp: f32,
     /// Teacher samples from the likeliest tokens that together have this probability
     #[arg(long, value_name = "F", value_parser = parse_share)]
     pub top_p: Option<f32>,
     /// Seed of the teacher's sampling
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<u64>,
     /// Teachers that work side by side, where the teacher allows it
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=16))]

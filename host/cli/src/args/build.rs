@@ -65,10 +65,10 @@ pub struct Train {
     #[arg(long)]
     pub fresh: bool,
     /// Override the document's seed
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<i64>,
     /// Stop after this many steps
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = parse_count, allow_negative_numbers = true)]
     pub max_steps: Option<u64>,
     /// Which phases run
     #[arg(long, value_enum, default_value_t = Phase::All)]
@@ -103,7 +103,7 @@ pub struct Train {
 
 /// Flags of `dlm train` that are refused until their feature is built.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Not built yet (refused)")]
+#[command(next_help_heading = super::NOT_BUILT_HEADING)]
 pub struct TrainUnbuilt {
     /// Train on several devices
     #[arg(long, value_name = "SPEC")]
@@ -170,13 +170,13 @@ pub struct Prompt {
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_tokens: u32,
     /// Temperature; 0 always takes the likeliest token [default: 0.7]
-    #[arg(long, value_name = "F", value_parser = parse_temperature)]
+    #[arg(long, value_name = "F", value_parser = parse_temperature, allow_negative_numbers = true)]
     pub temp: Option<f32>,
     /// Sample from the likeliest tokens that together have this probability
     #[arg(long, value_name = "F", value_parser = parse_share)]
     pub top_p: Option<f32>,
     /// Seed of the sampling [default: different each time]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<u64>,
     /// Ask the base alone, without the trained adapter
     #[arg(long)]
@@ -273,7 +273,7 @@ pub struct Export {
     #[arg(long, value_name = "NAME", default_value = "ollama")]
     pub target: String,
     /// Quantisation [default: the document's export.default_quant, else Q4_K_M]
-    #[arg(long, value_enum, value_name = "Q")]
+    #[arg(long, value_enum, value_name = "Q", ignore_case = true)]
     pub quant: Option<Quant>,
     /// Merge the adapter into the base
     #[arg(long)]
@@ -304,7 +304,7 @@ pub struct Export {
 
 /// Flags of `dlm export` that are refused until their feature is built.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Not built yet (refused)")]
+#[command(next_help_heading = super::NOT_BUILT_HEADING)]
 pub struct ExportUnbuilt {
     /// Merge a QLoRA adapter
     #[arg(long)]
@@ -397,7 +397,7 @@ pub enum Metrics {
         #[arg(long, value_name = "WINDOW")]
         since: Option<String>,
         /// At most this many runs
-        #[arg(long, value_name = "N", default_value_t = 20)]
+        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
     },
     /// Follow the newest run's steps as they come
@@ -440,6 +440,9 @@ pub enum Base {
     Remove {
         /// Local name
         name: String,
+        /// Do not ask on a terminal
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -454,6 +457,13 @@ pub(super) fn parse_share(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(value) if value > 0.0 && value <= 1.0 => Ok(value),
         _ => Err("expected a number over 0 and at most 1".to_owned()),
+    }
+}
+
+fn parse_count(text: &str) -> Result<u64, String> {
+    match text.parse::<u64>() {
+        Ok(value) if value >= 1 => Ok(value),
+        _ => Err("expected a whole number of at least 1".to_owned()),
     }
 }
 

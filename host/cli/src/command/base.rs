@@ -1,5 +1,6 @@
 //! `dlm base add|list|show|remove`.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use dlm_flow::Failure;
@@ -37,10 +38,33 @@ pub fn run(command: &Base, global: &Global, console: &Console) -> Result<ExitCod
                 false => console.result(&render::base::detail(&detail)),
             }
         }
-        Base::Remove { name } => {
-            let removed = dlm_flow::base::remove(&Home::new(wiring::home(global)?), name)?;
-            console.info(&format!("base: removed {removed}"));
-        }
+        Base::Remove { name, force } => remove(name, *force, global, console)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Asks on a terminal; elsewhere the documents that need the base are only named.
+fn remove(name: &str, is_forced: bool, global: &Global, console: &Console) -> Result<(), Failure> {
+    let home = Home::new(wiring::home(global)?);
+    let removal = dlm_flow::base::removal(&home, name)?;
+    let name = &removal.name;
+    let documents = removal.needed_by.len();
+    if documents > 0 {
+        console.info(&format!("base: {name} is needed by {documents} document(s):"));
+        removal
+            .needed_by
+            .iter()
+            .for_each(|path| console.info(&format!("  {path}")));
+    }
+    let has_terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    if has_terminal && !is_forced {
+        let is_sure = wiring::ask_plainly(&format!("remove the base {name}? [y/N] "));
+        if !is_sure.map_err(|e| Failure::of("base", &e))? {
+            console.info("base: nothing was removed");
+            return Ok(());
+        }
+    }
+    dlm_flow::base::remove(&home, &removal)?;
+    console.info(&format!("base: removed {name}"));
+    Ok(())
 }

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use dlm_core::FailureKind;
+use dlm_core::shell::quoted_path;
 use dlm_flow::Failure;
 use dlm_flow::init::{InitOptions, InitReport};
 use dlm_flow::templates::{self, CheckedTemplate};
@@ -49,7 +51,11 @@ fn template(
     let location = wiring::plugins::template_location(world, source)?;
     let template = templates::fetch(&plugins.plugins, source, &location, name);
     wiring::plugins::close(world, console, &plugins.plugins, None);
-    template.map_err(|failure| failure.under("init"))
+    // An unknown source is the same mistake as an unknown template, which `spec/cli.md` section 4 gives exit 1.
+    template.map_err(|failure| Failure {
+        kind: FailureKind::Runtime,
+        ..failure.under("init")
+    })
 }
 
 fn tell(report: &InitReport, console: &Console) {
@@ -94,11 +100,12 @@ fn tell(report: &InitReport, console: &Console) {
         .iter()
         .for_each(|note| console.info(&format!("  note: {note}")));
     report.warnings.iter().for_each(|warning| console.warning(warning));
+    let typed = quoted_path(&report.path);
     let next = match &report.better_base {
         Some(base) => format!(
             "next: change `base_model:` in {path} to `{base}` to train it on this machine, then write your text into it"
         ),
-        None => format!("next: write your text into {path}, then `dlm train {path}`"),
+        None => format!("next: write your text into {path}, then `dlm train {typed}`"),
     };
     console.info(&next);
 }

@@ -1,16 +1,16 @@
 //! `dlm prompt`.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read};
 use std::process::ExitCode;
 
 use dlm_flow::Failure;
 use dlm_flow::prompt::{PromptCommand, answer, ask};
-use dlm_plan::prompt::PromptOptions;
-use serde_json::json;
+use dlm_plan::knob::Knob;
+use dlm_plan::prompt::{PromptOptions, PromptPlan};
 
 use crate::args::Global;
 use crate::args::build::{Backend, Gate, Prompt};
-use crate::console::Console;
+use crate::console::{Console, deliver, say};
 use crate::{memory, render, unbuilt, wiring};
 
 /// Largest query that is read from standard input.
@@ -41,19 +41,19 @@ pub fn run(args: &Prompt, global: &Global, console: &Console) -> Result<ExitCode
         hub_root: world.hub_root().to_owned(),
     };
     let asked = ask(&around, &command)?;
-    console.detail(&format!("plan: {}", json!(asked.plan)));
+    if console.is_verbose {
+        plan_lines(&asked.plan).iter().for_each(|line| console.detail(line));
+    }
     if let Some(adapter) = &asked.adapter {
         console.detail(&format!("adapter: {}", adapter.display()));
     }
-    let mut out = std::io::stdout();
     let mut ends_with_newline = false;
     let report = answer(&around, &asked, &mut |text| {
         ends_with_newline = text.ends_with('\n');
-        // A reader that went away ends the program through SIGPIPE; nothing is left to do here.
-        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        deliver(text);
     });
     if !ends_with_newline {
-        println!();
+        deliver("\n");
     }
     let report = report?;
     console.detail(&format!(
@@ -68,6 +68,46 @@ pub fn run(args: &Prompt, global: &Global, console: &Console) -> Result<ExitCode
         ));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Every knob of the plan with the reason for its value.
+fn plan_lines(plan: &PromptPlan) -> Vec<String> {
+    fn line<T: ToString>(name: &str, knob: &Knob<T>) -> String {
+        format!("{name:<18}  {}  ({})", knob.value.to_string(), knob.why())
+    }
+    fn optional<T: ToString + Clone>(name: &str, knob: &Knob<Option<T>>) -> String {
+        let value = knob.value.as_ref().map_or("off".to_owned(), T::to_string);
+        format!("{name:<18}  {value}  ({})", knob.why())
+    }
+    vec![
+        format!("{:<18}  {}", "base", plan.base),
+        format!(
+            "{:<18}  {}  ({})",
+            "backend",
+            plan.backend.value.name(),
+            plan.backend.why()
+        ),
+        format!(
+            "{:<18}  {}  ({})",
+            "precision",
+            plan.precision.value.name(),
+            plan.precision.why()
+        ),
+        line("threads", &plan.threads),
+        line("max_tokens", &plan.max_tokens),
+        line("context", &plan.context),
+        line("temperature", &plan.temperature),
+        optional("top_p", &plan.top_p),
+        optional("top_k", &plan.top_k),
+        optional("repetition_penalty", &plan.repetition_penalty),
+        optional("seed", &plan.seed),
+        format!(
+            "{:<18}  {} of {}",
+            "memory",
+            render::size(plan.memory_bytes),
+            render::size(plan.memory_budget_bytes)
+        ),
+    ]
 }
 
 fn check_choices(args: &Prompt) -> Result<(), Failure> {
@@ -100,7 +140,7 @@ fn check_choices(args: &Prompt) -> Result<(), Failure> {
 fn read_query() -> Result<String, Failure> {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
-        eprintln!("reading the question from standard input; end it with Ctrl-D");
+        say("reading the question from standard input; end it with Ctrl-D");
     }
     let mut text = String::new();
     stdin

@@ -21,11 +21,19 @@ pub fn run(command: &Templates, global: &Global, console: &Console) -> Result<Ex
     let rows = list(&plugins.plugins, source, &location, args.query.as_deref());
     match &rows {
         Ok(rows) if args.json => console.json(rows),
+        Ok(rows) if rows.is_empty() => console.info(&nothing(args, source)),
         Ok(rows) => console.result(&render::align::templates(rows)),
         Err(_) => {}
     }
     wiring::plugins::close(&world, console, &plugins.plugins, None);
     rows.map(|_| ExitCode::SUCCESS)
+}
+
+fn nothing(args: &TemplatesList, source: &str) -> String {
+    match &args.query {
+        Some(query) => format!("templates: nothing in `{source}` matches `{query}`\n  see all: dlm templates list"),
+        None => format!("templates: `{source}` has none"),
+    }
 }
 
 /// There is no upstream gallery yet, so refreshing falls back to the bundled one, as documented.

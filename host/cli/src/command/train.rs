@@ -1,10 +1,13 @@
 //! `dlm train`.
 
+use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 
 use dlm_core::FailureKind;
+use dlm_core::shell::{quoted, quoted_path};
 use dlm_flow::Failure;
-use dlm_flow::train::{self, Prepared, ProbeScore, TrainCommand, TrainReport};
+use dlm_flow::train::{self, HowEnded, Prepared, ProbeScore, TrainCommand, TrainReport};
 use dlm_plan::lock::LockFlags;
 use serde_json::json;
 
@@ -19,7 +22,7 @@ pub fn run(args: &Train, global: &Global, console: &Console) -> Result<ExitCode,
     if args.phase == Phase::Preference {
         return Err(
             Failure::misuse("error", "`--phase preference` is not built yet in this version")
-                .hint("see docs/status.md for what works and what comes next"),
+                .hint("leave it out: the instruction and prose sections are trained"),
         );
     }
     let world = wiring::World::new(global, console)?;
@@ -49,11 +52,13 @@ pub fn run(args: &Train, global: &Global, console: &Console) -> Result<ExitCode,
         other => other?,
     };
     if args.dry_run {
-        return Ok(show_plan(&prepared, args.json, console));
+        let resumed = train::rehearse(&around, &command, &prepared)?;
+        show_plan(&prepared, resumed, args.json, console);
+        return Ok(ExitCode::SUCCESS);
     }
     show_details(&prepared, console);
     let report = train::run(&around, &command, &prepared)?;
-    show(&report, args.json, console);
+    show(&report, args, console);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -62,13 +67,12 @@ fn is_nothing_to_train(failure: &Failure) -> bool {
     failure.kind == FailureKind::Runtime && failure.message == dlm_plan::PlanError::NoRows.to_string()
 }
 
-fn show_plan(prepared: &Prepared, is_json: bool, console: &Console) -> ExitCode {
+fn show_plan(prepared: &Prepared, resumed: Option<String>, is_json: bool, console: &Console) {
     if is_json {
-        console.json(&prepared.plan);
-    } else {
-        console.result(&plan_text(prepared));
+        return console.json(&prepared.plan);
     }
-    ExitCode::SUCCESS
+    let resumed = resumed.map(|from| format!("resume: {from}\n")).unwrap_or_default();
+    console.result(&(plan_text(prepared) + &resumed));
 }
 
 fn plan_text(prepared: &Prepared) -> String {
@@ -110,7 +114,7 @@ fn show_details(prepared: &Prepared, console: &Console) {
     }
 }
 
-fn show(report: &TrainReport, is_json: bool, console: &Console) {
+fn show(report: &TrainReport, args: &Train, console: &Console) {
     for line in recall_lines(report) {
         console.info(&line);
     }
@@ -135,13 +139,38 @@ fn show(report: &TrainReport, is_json: bool, console: &Console) {
         "time:    {:.0} s in all, {:.0} s of training at {:.0} tokens/s{peak_text}",
         report.seconds_total, report.seconds_training, report.tokens_per_s
     ));
-    if is_json {
+    if report.ending == HowEnded::MaxSteps {
+        let planned = report.plan.steps.uncapped();
+        let why = format!(
+            "stopped by --max-steps {}: the plan had {planned} updates",
+            report.steps_max
+        );
+        console.info(&why);
+    }
+    // The bare number is for scripts; a person who reads both streams at once gets it with its name.
+    let is_read_by_a_person = std::io::stdout().is_terminal() && !console.is_quiet;
+    if args.json {
         let mut value = json!(report);
         value["peak_memory_bytes"] = json!(peak);
         console.json(&value);
+    } else if is_read_by_a_person {
+        console.info(&format!("loss:    {:.4}", report.loss));
     } else {
         console.result(&format!("{}", report.loss));
     }
+    console.info(&next(report, &args.path));
+}
+
+/// The command that shows what was learned: with the document's first question where it has a short one.
+fn next(report: &TrainReport, path: &Path) -> String {
+    /// Longest question that is offered to be typed.
+    const QUESTION_CHARS_MAX: usize = 80;
+    let mut asked = report.recall.iter().map(|pair| pair.question.trim());
+    let short = asked.find(|text| {
+        !text.contains(char::is_control) && !text.starts_with('-') && text.chars().count() <= QUESTION_CHARS_MAX
+    });
+    let question = short.map_or("\"a question\"".to_owned(), quoted);
+    format!("next: dlm prompt {} {question}", quoted_path(path))
 }
 
 /// What was rehearsed, what is retained without, and how the probes did.
@@ -167,9 +196,11 @@ fn memory_lines(report: &TrainReport) -> Vec<String> {
     }
     let count = report.probes.len() as f64;
     if count > 0.0 {
+        let marked = report.probes.iter().filter(|probe| probe.is_explicit).count();
+        let drawn = report.probes.len() - marked;
         let mean = |value: fn(&ProbeScore) -> f64| report.probes.iter().map(value).sum::<f64>() / count;
         lines.push(format!(
-            "probes: {}/{} exact, F1 {:.2}, log-probability of the answer {:.2} a token (base {:.2})",
+            "probes: {marked} marked, {drawn} drawn: {}/{} exact, F1 {:.2}, log-probability of the answer {:.2} a token (base {:.2})",
             report.probes.iter().filter(|probe| probe.exact).count(),
             report.probes.len(),
             mean(|probe| probe.f1),

@@ -46,7 +46,7 @@ fn row(base: &BaseRow) -> Vec<String> {
         base.context_length.to_string(),
         licence,
         if base.is_here { "yes" } else { "-" }.to_owned(),
-        base.train_memory_bytes.map_or("not on this machine".to_owned(), size),
+        base.train_memory_bytes.map_or("more than there is".to_owned(), size),
     ]
 }
 

@@ -32,7 +32,10 @@ pub fn text(doctor: &Doctor) -> String {
         None if doctor.local_bases.is_empty() => lines.push(("local bases", "none".to_owned())),
         None => lines.push(("local bases", doctor.local_bases.join(", "))),
     }
-    for plugin in &doctor.plugins {
+    let (ready, broken): (Vec<_>, Vec<_>) = doctor.plugins.iter().partition(|plugin| plugin.state == "ready");
+    let ready: Vec<&str> = ready.iter().map(|plugin| plugin.name.as_str()).collect();
+    lines.push(("plugins", format!("{} ready: {}", ready.len(), ready.join(", "))));
+    for plugin in broken {
         lines.push(("plugin", format!("{}: {}", plugin.name, plugin.state)));
     }
     plan(doctor, &mut lines);

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use dlm_core::manifest::RunStatus;
+use dlm_core::shell::quoted_path;
 use dlm_doc::SourceDirective;
 use dlm_flow::show::{Security, Show, ShownSection, Stored, Untrained};
 use dlm_store::LockStatus;
@@ -31,7 +32,7 @@ pub fn text(path: &Path, show: &Show) -> String {
     let mut lines = Lines(format!("{}\n", path.display()));
     match show {
         Show::Untrained(report) => untrained(&mut lines, report),
-        Show::Stored(report) => stored(&mut lines, report),
+        Show::Stored(report) => stored(&mut lines, path, report),
     }
     lines.0
 }
@@ -45,7 +46,7 @@ fn untrained(lines: &mut Lines, report: &Untrained) {
     security(lines, report.base_security.as_ref());
 }
 
-fn stored(lines: &mut Lines, report: &Stored) {
+fn stored(lines: &mut Lines, path: &Path, report: &Stored) {
     lines.put("dlm_id", &report.dlm_id);
     let revision: String = report
         .base_model_revision
@@ -61,7 +62,7 @@ fn stored(lines: &mut Lines, report: &Stored) {
         "store",
         format!("{} ({})", report.path.display(), size(report.total_size_bytes)),
     );
-    adapters(lines, report);
+    adapters(lines, path, report);
     runs(lines, report);
     lines.put("exports", report.exports.len().to_string());
     for export in &report.exports {
@@ -85,7 +86,7 @@ fn stored(lines: &mut Lines, report: &Stored) {
     security(lines, report.base_security.as_ref());
 }
 
-fn adapters(lines: &mut Lines, report: &Stored) {
+fn adapters(lines: &mut Lines, path: &Path, report: &Stored) {
     if report.named_adapters.is_empty() {
         match (report.adapter_version, report.has_adapter_current) {
             (0, false) => lines.put("adapter", "none (no dlm train yet)"),
@@ -102,6 +103,14 @@ fn adapters(lines: &mut Lines, report: &Stored) {
             false => "no current pointer".to_owned(),
         };
         lines.put("adapter", format!("{}  {state}", adapter.name));
+    }
+    for kept in &report.resumable_versions {
+        lines.more(format!(
+            "{} is kept after step {}; go on, with the same options: dlm train {} --resume",
+            kept.path,
+            kept.step,
+            quoted_path(path)
+        ));
     }
     for orphan in &report.orphan_versions {
         lines.more(format!("{orphan} was left by a run that did not end"));

@@ -131,7 +131,7 @@ fn rows_that_training_would_refuse_are_told_with_their_line() {
     let ran = lab
         .run(&["check", "a.dlm"])
         .exits(1)
-        .says(&["a.dlm:14: InstructionGrammarError"]);
+        .says(&["parse: a.dlm:14:1: InstructionGrammarError"]);
     assert!(ran.out.contains("1 problem(s)"), "{}", ran.out);
     // The JSON lists them, and its exit code says whether the file parsed.
     lab.run(&["check", "a.dlm", "--json"]).ok();

@@ -34,7 +34,7 @@ fn text_names_backend_plan_and_what_trains_here() {
         "telemetry     none",
         "plan",
         "trains here",
-        "plugin        ollama: ready",
+        "plugins       15 ready: sway, cli,",
     ] {
         assert!(
             text.lines().any(|found| found.starts_with(line)),

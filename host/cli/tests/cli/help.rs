@@ -10,6 +10,8 @@ fn subcommands(help: &str) -> Vec<String> {
     let names = lines.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
     names
         .filter_map(|line| line.split_whitespace().next())
+        // It prints what `--help` prints.
+        .filter(|name| *name != "help")
         .map(str::to_owned)
         .collect()
 }

@@ -36,8 +36,8 @@ fn runs_as_text_json_and_csv() {
     let lab = lab();
     insta::assert_snapshot!(lab.run(&["metrics", "show", "a.dlm"]).ok().out, @r#"
     Runs: 2
-      run_id=2 phase=cpt seed=7 status=running started=2999-01-01T00:00:00Z
-      run_id=1 phase=sft seed=42 status=ok started=2020-01-01T00:00:00Z
+      run_id=2 phase=cpt seed=7 status=running started=2999-01-01T00:00:00Z last_step=1 loss=2.5000
+      run_id=1 phase=sft seed=42 status=ok started=2020-01-01T00:00:00Z last_step=10 loss=1.5000
     "#);
     let runs = lab.json(&["metrics", "show", "a.dlm", "--json"]);
     assert_eq!(runs["runs"][0]["run_id"], 2);
@@ -61,6 +61,40 @@ fn one_run_joins_steps_and_evaluations() {
     lab.run(&["metrics", "show", "a.dlm", "--run-id", "9"])
         .exits(1)
         .says(&["metrics: no run 9"]);
+}
+
+#[test]
+fn one_run_as_text_has_its_steps() {
+    let lab = lab();
+    let connection = rusqlite::Connection::open(lab.store().join("metrics.sqlite")).unwrap();
+    for step in 11..=60 {
+        let row = format!("INSERT INTO steps VALUES (1, {step}, 1.0, 0.0001, 0.5, 90.0, NULL, '2020-01-01T00:00:31Z')");
+        connection.execute(&row, []).unwrap();
+    }
+    let text = lab.run(&["metrics", "show", "a.dlm", "--run-id", "1"]).ok().out;
+    let steps: Vec<&str> = text.lines().filter(|line| line.starts_with("  step ")).collect();
+    assert_eq!(
+        steps[0], "  step    10  loss=1.5000 lr=2.00e-4 grad_norm=0.5000",
+        "{text}"
+    );
+    assert!(
+        steps.len() <= 21 && steps[steps.len() - 1].starts_with("  step    60"),
+        "{text}"
+    );
+    assert!(
+        text.contains("steps=51 evals=1") && text.contains("every step: --csv"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_filter_that_hides_runs_says_so() {
+    let lab = lab();
+    for flags in [&["--phase", "dpo"][..], &["--limit", "1"]] {
+        let text = lab.run(&[&["metrics", "show", "a.dlm"], flags].concat()).ok().out;
+        assert!(text.contains("more recorded, outside"), "{text}");
+    }
+    lab.run(&["metrics", "show", "a.dlm", "--limit", "0"]).exits(2);
 }
 
 #[test]

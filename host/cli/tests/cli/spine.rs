@@ -71,7 +71,11 @@ fn adapter(lab: &Lab, version: &str) -> Vec<u8> {
 }
 
 fn train(lab: &Lab, more: &[&str]) -> Ran {
-    lab.run(&[&["train", "a.dlm", "--max-steps", "20", "--threads", "1"], more].concat())
+    let steps = match more.contains(&"--max-steps") {
+        true => &[][..],
+        false => &["--max-steps", "20"],
+    };
+    lab.run(&[&["train", "a.dlm", "--threads", "1"], steps, more].concat())
 }
 
 #[test]
@@ -128,6 +132,15 @@ fn ctrl_c_keeps_the_state_and_resume_gives_the_bytes_of_an_uninterrupted_run() {
     );
     let runs = lab.json(&["metrics", "show", "a.dlm", "--json"]);
     assert_eq!(runs["runs"][0]["status"], "cancelled", "{runs}");
+    let shown = lab.run(&["show", "a.dlm"]).ok().out;
+    assert!(
+        shown.contains("is kept after step ") && shown.contains("dlm train a.dlm --resume"),
+        "{shown}"
+    );
+    assert!(
+        !shown.contains("did not end") && !shown.contains(", 0 steps"),
+        "{shown}"
+    );
     lab.run(&["prompt", "a.dlm", "What?"])
         .exits(1)
         .says(&["no adapter was trained yet", "dlm train a.dlm"]);
@@ -139,6 +152,18 @@ fn ctrl_c_keeps_the_state_and_resume_gives_the_bytes_of_an_uninterrupted_run() {
     other.trainable();
     other.run(&arguments).ok();
     assert_eq!(adapter(&lab, "v0002"), adapter(&other, "v0001"));
+}
+
+#[test]
+fn a_capped_run_says_that_it_was_and_what_to_do_next() {
+    let lab = Lab::new();
+    lab.trainable();
+    let ran = train(&lab, &["--max-steps", "2"])
+        .ok()
+        .says(&["stopped by --max-steps 2: the plan had ", "next: dlm prompt a.dlm "]);
+    assert_eq!(ran.out.lines().count(), 1, "{}", ran.out);
+    let report = lab.json(&["train", "a.dlm", "--max-steps", "2", "--threads", "1", "--json"]);
+    assert_eq!(report["ending"], "max_steps");
 }
 
 /// On the real base, whose answer takes long enough to be interrupted.
@@ -229,7 +254,11 @@ fn a_second_train_names_the_first_and_changes_nothing() {
     let pid = format!("already locked by PID {}", first.child.0.id());
     train(&lab, &[]).exits(1).says(&["store: ", &pid, "wait until process"]);
     let shown = lab.run(&["show", "a.dlm"]).ok();
-    assert!(shown.out.contains(" running,"), "{}", shown.out);
+    assert!(
+        shown.out.contains(" running,") && !shown.out.contains("did not end"),
+        "{}",
+        shown.out
+    );
     first.signal("INT");
     assert_eq!(first.end().0, Some(130));
     train(&lab, &[]).ok();
@@ -240,7 +269,12 @@ fn a_base_that_is_gone_gives_the_command_that_brings_it_back() {
     let lab = Lab::new();
     lab.trainable();
     train(&lab, &[]).ok();
-    lab.run(&["base", "remove", "tiny"]).ok();
+    let removed = lab.run(&["base", "remove", "tiny"]).ok();
+    assert!(
+        removed.err.contains("needed by 1 document(s)") && removed.err.contains("a.dlm"),
+        "{}",
+        removed.err
+    );
     for line in [
         &["train", "a.dlm"][..],
         &["prompt", "a.dlm", "What?"],

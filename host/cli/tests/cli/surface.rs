@@ -176,6 +176,103 @@ fn a_closed_pipe_ends_quietly() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0), "{:?}", output.status);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_written_is_one_message_and_exit_1() {
+    let lab = Lab::new();
+    lab.document();
+    for line in [
+        &["check", "a.dlm"][..],
+        &["base", "list", "--json"],
+        &["--help"],
+        &["--version"],
+        &["--show-completion", "bash"],
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let child = lab
+            .command()
+            .args(line)
+            .stdout(full)
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{line:?}: {said}");
+        assert!(
+            said.starts_with("error: the output cannot be written: "),
+            "{line:?}: {said}"
+        );
+        assert_eq!(said.lines().count(), 1, "{line:?}: {said}");
+    }
+}
+
+#[test]
+fn help_is_a_command_too() {
+    let lab = Lab::new();
+    assert_eq!(lab.run(&["help"]).ok().out, lab.run(&["--help"]).ok().out);
+    for path in [&["train"][..], &["base", "add"]] {
+        let by_command = lab.run(&[&["help"], path].concat()).ok().out;
+        let by_flag = lab.run(&[path, &["--help"]].concat()).ok().out;
+        assert_eq!(by_command, by_flag, "{path:?}");
+    }
+}
+
+#[test]
+fn what_is_not_built_is_never_suggested() {
+    let lab = Lab::new();
+    for line in [&["repll"][..], &["harvst"], &["train", "a.dlm", "--wach"]] {
+        let ran = lab.run(line).exits(2);
+        assert!(
+            !ran.err.contains("tip:") && !ran.err.contains("--watch"),
+            "{line:?}: {}",
+            ran.err
+        );
+    }
+}
+
+#[test]
+fn a_number_that_does_not_fit_is_told_what_would() {
+    let lab = Lab::new();
+    for (line, expected) in [
+        (
+            &["train", "a.dlm", "--max-steps", "0"][..],
+            "expected a whole number of at least 1",
+        ),
+        (
+            &["train", "a.dlm", "--max-steps", "-1"],
+            "expected a whole number of at least 1",
+        ),
+        (
+            &["show", "a.dlm", "--threads", "abc"],
+            "expected a whole number from 1 to 1024",
+        ),
+        (
+            &["prompt", "a.dlm", "q", "--temp", "-1"],
+            "expected a number of at least 0",
+        ),
+        (
+            &["prompt", "a.dlm", "q", "--seed", "-1"],
+            "invalid value '-1' for '--seed <N>'",
+        ),
+    ] {
+        let ran = lab.run(line).exits(2).says(&[expected]);
+        assert!(!ran.err.contains("tip:"), "{line:?}: {}", ran.err);
+    }
+}
+
+#[test]
+fn commands_in_hints_are_quoted_for_a_shell() {
+    let lab = Lab::new();
+    lab.run(&["init", "a b.dlm", "--base", "smollm2-135m"])
+        .ok()
+        .says(&["then `dlm train 'a b.dlm'`"]);
+    lab.run(&["show", "it's.dlm"])
+        .exits(1)
+        .says(&[r"make a document: `dlm init 'it'\''s.dlm'`"]);
 }
 
 #[test]
@@ -189,6 +286,26 @@ fn completion_is_printed_for_every_shell() {
     lab.run(&["--show-completion", "tcsh"])
         .exits(2)
         .says(&["`tcsh` is not known; known: bash, zsh"]);
+}
+
+#[test]
+fn completion_knows_bases_templates_targets_and_plugins() {
+    let lab = Lab::new();
+    let script = lab.run(&["--show-completion", "bash"]).ok().out;
+    for word in ["smollm2-135m", "llama-server", "mlx-serve", "hf:", "vllm-server:"] {
+        assert!(script.contains(word), "{word}");
+    }
+    let listed = lab.run(&["templates", "list", "--json"]).ok().out;
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let names: Vec<&str> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| t["name"].as_str().unwrap())
+        .collect();
+    // All in one list, so that a new template is not forgotten here.
+    let line = script.lines().find(|line| line.contains("regex-buddy")).unwrap();
+    assert!(names.iter().all(|name| line.contains(name)), "{names:?} in {line}");
 }
 
 #[test]

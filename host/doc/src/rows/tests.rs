@@ -115,3 +115,21 @@ fn the_line_of_the_file_counts_fence_and_markers() {
     let error = rows(&section).unwrap_err();
     assert_eq!((error.section_line, error.line), (4, 16));
 }
+
+#[test]
+fn every_broken_record_is_told_once_with_lines_of_the_file() {
+    let content = "### Q\na\n### Q\nb\n### A\nc\n### Q\n\n### A\nd\n### Q\ne";
+    let mut section = Section::text(SectionKind::Instruction, content);
+    section.start_line = 10;
+    let errors = all_rows(&section).unwrap_err();
+    let told: Vec<String> = errors.iter().map(|error| format!("{}: {error}", error.line)).collect();
+    assert_eq!(
+        told,
+        [
+            "13: expected `### A`, found `### Q`",
+            "19: empty body under `### Q`",
+            "23: the section ends without the `### A` that belongs to the `### Q` on line 21",
+        ]
+    );
+    assert_eq!(rows(&section).unwrap_err(), errors[0]);
+}

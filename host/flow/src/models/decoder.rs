@@ -10,6 +10,7 @@ use dlm_core::ports::model::{
     GenerateRequest, Model, ModelError, ModelGeneration, ModelInfo, ModelMessage, ModelScore, ModelToken, ModelWeights,
     NextRequest, RankRequest, ScoreRequest,
 };
+use dlm_core::shell::quoted_path;
 use dlm_model::chat::{Ending, Thinking};
 use dlm_model::text::TextModel;
 use dlm_model::{Adapter, GenerateJob, Generated, ManyOptions, Roads, ScoreJob, generate_many, next_many, score_many};
@@ -90,7 +91,8 @@ impl DecoderModel {
         Err(ModelError::Unavailable(match &self.document {
             Some(document) => {
                 let path = document.display();
-                format!("{path} has no adapter on `{name}` yet (train it: dlm train {path})")
+                let typed = quoted_path(document);
+                format!("{path} has no adapter on `{name}` yet (train it: dlm train {typed})")
             }
             None => format!("`{name}` was named as a base, so it has no adapter (ask for the weights of the base)"),
         }))

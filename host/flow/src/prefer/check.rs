@@ -2,6 +2,7 @@
 
 use dlm_core::ports::model::Model;
 use dlm_core::ports::model::Models;
+use dlm_core::shell::quoted_path;
 use dlm_plan::base::licence::{self, LicenceInput, LicenceMoment};
 use dlm_store::Store;
 use std::path::Path;
@@ -103,7 +104,7 @@ pub(super) fn newest_run(store: &Store, path: &Path) -> Result<u64, Failure> {
             SUBJECT,
             "no training run has ended yet, and a mined preference names the run it came from",
         )
-        .hint(format!("dlm train {}", path.display()))
+        .hint(format!("dlm train {}", quoted_path(path)))
     })
 }
 
@@ -158,7 +159,7 @@ pub(super) fn trained_model(models: &dyn Models, path: &Path) -> Result<Arc<dyn 
             SUBJECT,
             "no adapter was trained yet, so there is nothing to sample from",
         )
-        .hint(format!("dlm train {}", path.display())));
+        .hint(format!("dlm train {}", quoted_path(path))));
     }
     Ok(model)
 }

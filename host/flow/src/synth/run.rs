@@ -6,6 +6,7 @@ use std::sync::Arc;
 use dlm_core::ports::model::Model;
 use dlm_core::ports::plugin::PluginFailure;
 use dlm_core::ports::teacher::{Teacher, TeacherInfo};
+use dlm_core::shell::quoted_path;
 use dlm_core::{AutoSynth, Event, FailureKind, Section, SectionId};
 use dlm_doc::marker::encode_name;
 use dlm_store::{PlanKind, Store};
@@ -158,7 +159,7 @@ fn judge(
             SUBJECT,
             "`--filter sway` needs a trained adapter, and none was trained yet",
         )
-        .hint(format!("dlm train {}", options.path.display()))
+        .hint(format!("dlm train {}", quoted_path(&options.path)))
         .hint("or leave out `--filter`: pairs are then held against the bare base"));
     }
     if !is_trained {

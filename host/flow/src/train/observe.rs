@@ -1,6 +1,6 @@
 //! Writes down what happens during a run: run log, metrics database, and the progress that the caller draws.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 
 use dlm_core::stamp::Stamp;
@@ -27,6 +27,8 @@ pub(crate) struct Observer<'a> {
     log: RefCell<RunLog>,
     metrics: RefCell<MetricsRecorder>,
     failure: RefCell<Option<Failure>>,
+    /// The last step that was taken.
+    steps: Cell<u64>,
 }
 
 impl<'a> Observer<'a> {
@@ -81,11 +83,17 @@ impl<'a> Observer<'a> {
             log: RefCell::new(log),
             metrics: RefCell::new(metrics),
             failure: RefCell::new(None),
+            steps: Cell::new(0),
         })
     }
 
     pub(crate) fn run_id(&self) -> u64 {
         self.run_id
+    }
+
+    /// Steps that were taken, those before a resume among them.
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps.get()
     }
 
     pub(crate) fn started_at(&self) -> Stamp {
@@ -163,6 +171,7 @@ impl<'a> Observer<'a> {
     }
 
     fn write_step(&self, step: &dlm_core::event::StepEvent) {
+        self.steps.set(step.step);
         let at = now(self.around);
         let line = StepLine {
             step: step.step,

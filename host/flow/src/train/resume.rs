@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use dlm_model::{Adapter, Model};
+use dlm_store::state::STATE_FILE;
 use dlm_store::{AdapterSlot, ResumeIntegrityError, StateData, StateTensor, Store, TrainingState, read_state};
 use dlm_train::TrainState;
 use dlm_train::state::StateHeader;
@@ -59,11 +60,27 @@ pub(crate) fn find(store: &Store, model: &Model, fresh: &Adapter, digest: &str) 
             Err(error) => return Err(error.into()),
         }
     }
-    let current = current.ok_or_else(|| {
-        Failure::new("resume", "there is nothing to resume: the document was never trained")
-            .hint("run `dlm train` without `--resume`")
-    })?;
+    let current = current.ok_or_else(nothing)?;
     further(&current.directory, current.number.unwrap_or(0), model, fresh, digest)
+}
+
+fn nothing() -> Failure {
+    Failure::new("resume", "there is nothing to resume: the document was never trained")
+        .hint("run `dlm train` without `--resume`")
+}
+
+/// Refuses to resume where nothing was ever kept, before anything heavy is loaded; [`find`] looks closer.
+pub(crate) fn check_any(store: &Store) -> Result<(), Failure> {
+    let slot = AdapterSlot::Flat;
+    let folder = store.paths().versions(&slot);
+    let mut versions = store
+        .versions(&slot)?
+        .into_iter()
+        .filter(|version| !version.is_rejected);
+    match versions.any(|version| version.is_current || folder.join(&version.name).join(STATE_FILE).is_file()) {
+        true => Ok(()),
+        false => Err(nothing()),
+    }
 }
 
 /// Trains the current adapter for another run: its moments are kept, its schedule begins anew.

@@ -86,6 +86,13 @@ pub struct StepsPlan {
     pub eval_patience: u32,
 }
 
+impl StepsPlan {
+    /// Updates of the plan without `--max-steps`.
+    pub fn uncapped(&self) -> u64 {
+        u64::from(self.epochs.value).saturating_mul(self.steps_per_epoch)
+    }
+}
+
 /// The rows of one update.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BatchPlan {

@@ -449,7 +449,12 @@ fn steps_plan(request: &TrainRequest, prose: &ProsePlan, batch: &BatchPlan, regi
         let steps = epochs * steps_per_epoch;
         (
             u32::try_from(epochs).unwrap_or(u32::MAX),
-            format!("{count} rows make {steps_per_epoch} updates a pass, and facts stick after about {steps} updates"),
+            format!(
+                "{} {} {} a pass, and facts stick after about {steps} updates",
+                counted(count, "row"),
+                if count == 1 { "makes" } else { "make" },
+                counted(steps_per_epoch, "update")
+            ),
         )
     });
     let planned = u64::from(epochs.value).saturating_mul(steps_per_epoch);
@@ -474,6 +479,10 @@ fn steps_plan(request: &TrainRequest, prose: &ProsePlan, batch: &BatchPlan, regi
         eval_every,
         eval_patience: recipe::EVAL_PATIENCE,
     }
+}
+
+fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 fn stop_plan(steps: &StepsPlan, regime: &Regime) -> StopPlan {

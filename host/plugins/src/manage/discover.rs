@@ -7,6 +7,8 @@ use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use dlm_core::nearest::nearest;
+use dlm_core::shell::quoted_path;
 use semver::{Version, VersionReq};
 
 use super::error::ManageError;
@@ -22,9 +24,6 @@ use crate::terminal::inert_line;
 pub const SYSTEM_FOLDERS: [&str; 2] = ["/usr/local/share/dlm/plugins", "/usr/share/dlm/plugins"];
 /// Most entries of one folder that are looked at.
 const ENTRIES_MAX: usize = 1000;
-/// Most suggestions, and the most edits between what was typed and one.
-const SUGGESTIONS_MAX: usize = 3;
-const EDITS_MAX: usize = 2;
 
 /// Where plugins may lie.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -155,7 +154,7 @@ impl Finder {
         let mut found = match &selector.choice {
             Choice::Path(path) => self.by_path(path)?,
             Choice::Name { name, version } => {
-                let found = self.by_name(name)?;
+                let found = self.by_name(name, wanted)?;
                 if let Some(asked) = version {
                     check_version(&found.manifest, asked)?;
                 }
@@ -207,7 +206,7 @@ impl Finder {
         })
     }
 
-    fn by_name(&self, name: &str) -> Result<Found, ManageError> {
+    fn by_name(&self, name: &str, wanted: Option<Kind>) -> Result<Found, ManageError> {
         if let Some(builtin) = builtins().iter().find(|builtin| builtin.name == name) {
             return inside(builtin);
         }
@@ -224,7 +223,7 @@ impl Finder {
                 return self.in_place(name, &path, Origin::System);
             }
         }
-        Err(self.unknown(name)?)
+        Err(self.unknown(name, wanted)?)
     }
 
     /// A plugin of the user's own folder. Its hash is taken from an earlier look where the file is untouched since.
@@ -278,7 +277,8 @@ impl Finder {
         Some(project.join(".dlm").join("plugins"))
     }
 
-    fn unknown(&self, name: &str) -> Result<ManageError, ManageError> {
+    /// Names what there is instead: of the wanted kind where one is wanted, else each place with its plugins.
+    fn unknown(&self, name: &str, wanted: Option<Kind>) -> Result<ManageError, ManageError> {
         let lock = self.lock()?;
         let mut names: Vec<String> = builtins().iter().map(|builtin| builtin.name.to_owned()).collect();
         let mut looked = vec![format!("inside dlm: {}", names.join(", "))];
@@ -294,11 +294,70 @@ impl Finder {
         for folder in &self.places.system {
             looked.push(look(folder, &mut names));
         }
+        if let Some(kind) = wanted {
+            names = self.names_of(kind)?;
+            looked = vec![format!("choose one of: {}", names.join(", "))];
+        }
         Ok(ManageError::Unknown {
             name: name.to_owned(),
-            suggestions: suggestions(name, names),
+            wanted,
+            suggestions: nearest(name, names.iter().map(String::as_str)),
             looked,
         })
+    }
+
+    /// The plugins of a kind that can be named here, those inside dlm first.
+    fn names_of(&self, kind: Kind) -> Result<Vec<String>, ManageError> {
+        let is_of_kind = |bytes: &[u8]| Manifest::of_component(bytes).is_ok_and(|found| found.kinds.contains(&kind));
+        let inside = builtins().iter().filter(|builtin| is_of_kind(builtin.wasm));
+        let mut names: Vec<String> = inside.map(|builtin| builtin.name.to_owned()).collect();
+        let installed = self.lock()?.plugins.iter().filter(|entry| entry.kinds.contains(&kind));
+        names.extend(installed.map(|entry| entry.name.clone()));
+        for folder in self.project_folder().iter().chain(&self.places.system) {
+            let files = files_of(folder).unwrap_or_default().into_iter();
+            let fitting = files.filter(|(_, path)| read_file(path).is_ok_and(|bytes| is_of_kind(&bytes)));
+            names.extend(fitting.map(|(name, _)| inert_line(&name)));
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        names.retain(|name| seen.insert(name.clone()));
+        Ok(names)
+    }
+
+    /// Says what was typed where a plugin was expected, for an error that only says that it is none.
+    pub fn explain(&self, typed: &str, error: ManageError) -> ManageError {
+        let path = self.resolve(typed);
+        let wrong = |cause: &str, hint: String| ManageError::Selector {
+            text: typed.to_owned(),
+            cause: cause.to_owned(),
+            hint: Some(hint),
+        };
+        let folder = quoted_path(&path);
+        if path.join("plugin.toml").is_file() {
+            let built = path.join("plugin.wasm");
+            return match built.is_file() {
+                true => wrong(
+                    "is the folder of a plugin's sources",
+                    format!("name what was packed: {}", quoted_path(&built)),
+                ),
+                false => wrong(
+                    "is the folder of a plugin's sources, and nothing is packed in it yet",
+                    format!("build and pack it first: cd {folder} && dlm plugin pack"),
+                ),
+            };
+        }
+        if path.is_dir() {
+            return wrong(
+                "is a folder",
+                "name a plugin, or its file: see dlm plugin list".to_owned(),
+            );
+        }
+        if path.is_file() && path.extension().is_none_or(|extension| extension != "wasm") {
+            return wrong(
+                "is a file, and no plugin: those end in `.wasm`",
+                "see what is here: dlm plugin list".to_owned(),
+            );
+        }
+        error
     }
 }
 
@@ -448,39 +507,6 @@ pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, ManageError> {
 /// The path that the lock holds for a file.
 pub(crate) fn real(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
-}
-
-/// The names that are closest to what was typed.
-fn suggestions(typed: &str, mut names: Vec<String>) -> Vec<String> {
-    names.sort();
-    names.dedup();
-    let mut near: Vec<(usize, String)> = names
-        .into_iter()
-        .map(|name| (edits(typed, &name), name))
-        .filter(|(edits, _)| *edits <= EDITS_MAX)
-        .collect();
-    near.sort();
-    near.into_iter().map(|(_, name)| name).take(SUGGESTIONS_MAX).collect()
-}
-
-/// Edit distance: insertions, removals, replacements and swaps of neighbours.
-fn edits(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
-    let mut table: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
-    for (i, x) in a.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            let above = table[i][j + 1] + 1;
-            let left = row[j] + 1;
-            let mut least = above.min(left).min(table[i][j] + usize::from(x != y));
-            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
-                least = least.min(table[i - 1][j - 1] + 1);
-            }
-            row.push(least);
-        }
-        table.push(row);
-    }
-    table[a.len()][b.len()]
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use dlm_core::nearest::did_you_mean;
 use dlm_core::ports::plugin::PluginFailure;
 use dlm_core::{FailureKind, Hints};
 
@@ -29,11 +30,13 @@ pub enum ManageError {
     /// Compiling it before it is pinned.
     #[error("{}", .0.message)]
     Compile(Box<PluginFailure>),
-    #[error("no plugin is called `{name}`{}", did_you_mean(suggestions))]
+    #[error("no {} is called `{name}`{}", what(*wanted), did_you_mean(suggestions))]
     Unknown {
         name: String,
+        /// The kind that it had to be of.
+        wanted: Option<Kind>,
         suggestions: Vec<String>,
-        /// Each place with what was there.
+        /// Each place with what was there, or the choices.
         looked: Vec<String>,
     },
     #[error("plugin `{name}` is here in version {found}, `@{asked}` was asked for")]
@@ -148,10 +151,12 @@ pub enum ManageError {
     },
 }
 
-fn did_you_mean(suggestions: &[String]) -> String {
-    match suggestions {
-        [] => String::new(),
-        names => format!("; did you mean {}?", names.join(" or ")),
+/// `plugin`, or the kind that was asked for.
+fn what(wanted: Option<Kind>) -> &'static str {
+    match wanted {
+        None => "plugin",
+        Some(Kind::Templates) => "source of templates",
+        Some(kind) => kind.name(),
     }
 }
 
@@ -249,7 +254,18 @@ impl ManageError {
 
 impl Hints for ManageError {
     fn subject(&self) -> &str {
-        "plugin"
+        match self {
+            // A wrong choice is a mistake in the command that asked for it.
+            ManageError::Unknown { wanted: Some(kind), .. } | ManageError::WrongKind { wanted: kind, .. } => match kind
+            {
+                Kind::Judge => "preference",
+                Kind::Teacher => "synth",
+                Kind::Target => "export",
+                Kind::Destination => "push",
+                Kind::Templates => "templates",
+            },
+            _ => "plugin",
+        }
     }
 
     fn kind(&self) -> FailureKind {
@@ -279,9 +295,14 @@ impl Hints for ManageError {
             }
             ManageError::Selector { hint, .. } | ManageError::Signature { hint, .. } => hint.iter().cloned().collect(),
             ManageError::Compile(failure) => failure.hints.clone(),
-            ManageError::Unknown { looked, .. } => {
-                let mut hints: Vec<String> = looked.iter().map(|place| format!("looked: {place}")).collect();
-                hints.push("see what is here: dlm plugin list".to_owned());
+            ManageError::Unknown { looked, wanted, .. } => {
+                let Some(kind) = wanted else {
+                    let mut hints: Vec<String> = looked.iter().map(|place| format!("looked: {place}")).collect();
+                    hints.push("see what is here: dlm plugin list".to_owned());
+                    return hints;
+                };
+                let mut hints = looked.clone();
+                hints.push(format!("see what each is: dlm plugin list --kind {kind}"));
                 hints
             }
             ManageError::Version { name, asked, .. } => vec![format!(

@@ -55,6 +55,10 @@ pub struct Inspection {
 ///
 /// **Errors**: it is not there, or is no component at all.
 pub fn inspect(finder: &Finder, typed: &str) -> Result<(Inspection, Vec<u8>), ManageError> {
+    described(finder, typed).map_err(|error| finder.explain(typed, error))
+}
+
+fn described(finder: &Finder, typed: &str) -> Result<(Inspection, Vec<u8>), ManageError> {
     if is_file_name(typed) {
         return of_file(finder, typed);
     }

@@ -13,7 +13,7 @@ use super::{MetricsError, open};
 use crate::store::Store;
 
 /// A row of `runs`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RunRow {
     pub run_id: u64,
     pub started_at: String,
@@ -22,6 +22,9 @@ pub struct RunRow {
     pub phase: Option<String>,
     pub seed: Option<i64>,
     pub status: Option<String>,
+    /// Of the run's last logged step; not of the table `runs`.
+    pub last_step: Option<u64>,
+    pub last_loss: Option<f64>,
 }
 
 /// A row of `steps`.
@@ -146,7 +149,7 @@ impl MetricsReader {
         let limit = filter
             .limit
             .map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
-        self.rows(
+        let mut runs = self.rows(
             "SELECT run_id, started_at, ended_at, adapter_version, phase, seed, status FROM runs
              WHERE (?1 IS NULL OR run_id = ?1) AND (?2 IS NULL OR phase = ?2) AND (?3 IS NULL OR started_at >= ?3)
              ORDER BY run_id DESC LIMIT ?4",
@@ -165,9 +168,30 @@ impl MetricsReader {
                     phase: row.get(4)?,
                     seed: row.get(5)?,
                     status: row.get(6)?,
+                    last_step: None,
+                    last_loss: None,
                 })
             },
-        )
+        )?;
+        for run in &mut runs {
+            let last = self.rows(
+                "SELECT step, loss FROM steps WHERE run_id = ?1 ORDER BY step DESC LIMIT 1",
+                params![signed(run.run_id)],
+                |row| Ok((unsigned(row, 0)?, row.get(1)?)),
+            )?;
+            if let Some((step, loss)) = last.into_iter().next() {
+                (run.last_step, run.last_loss) = (Some(step), loss);
+            }
+        }
+        Ok(runs)
+    }
+
+    /// How many runs there are, whatever a list leaves out.
+    ///
+    /// **Errors** name the file.
+    pub fn runs_count(&self) -> Result<u64, MetricsError> {
+        let counted = self.rows("SELECT COUNT(*) FROM runs", [], |row| unsigned(row, 0))?;
+        Ok(counted.into_iter().next().unwrap_or(0))
     }
 
     /// The newest run's number.

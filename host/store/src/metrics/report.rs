@@ -14,8 +14,8 @@ use crate::store::Store;
 /// Runs that match a filter, or one run in detail.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MetricsReport {
-    /// Newest first.
-    Runs(Vec<RunRow>),
+    /// Newest first, of so many that are recorded.
+    Runs { runs: Vec<RunRow>, recorded: u64 },
     /// One run.
     Run(Box<RunDetail>),
 }
@@ -40,7 +40,11 @@ impl MetricsReport {
             None => Vec::new(),
         };
         let Some(run_id) = filter.run_id else {
-            return Ok(MetricsReport::Runs(runs));
+            let recorded = match &reader {
+                Some(reader) => reader.runs_count()?,
+                None => 0,
+            };
+            return Ok(MetricsReport::Runs { runs, recorded });
         };
         match (reader, runs.into_iter().next()) {
             (Some(reader), Some(run)) => Self::detail(&reader, run).map(MetricsReport::Run),
@@ -63,7 +67,7 @@ impl MetricsReport {
     /// The JSON form: `runs`, and for one run `steps`, `evals`, `preference_mining` and `run`.
     pub fn to_json(&self) -> Value {
         match self {
-            MetricsReport::Runs(runs) => json!({ "runs": runs }),
+            MetricsReport::Runs { runs, .. } => json!({ "runs": runs }),
             MetricsReport::Run(detail) => json!({
                 "runs": [detail.run],
                 "run": detail.run,
@@ -77,7 +81,7 @@ impl MetricsReport {
     /// The CSV form with a header line: runs, or the steps of one run beside its evaluations.
     pub fn to_csv(&self) -> String {
         match self {
-            MetricsReport::Runs(runs) => {
+            MetricsReport::Runs { runs, .. } => {
                 let mut out = "run_id,phase,seed,status,started_at,ended_at\n".to_owned();
                 for run in runs {
                     let cells = [
@@ -99,10 +103,16 @@ impl MetricsReport {
     /// The text form, without colours.
     pub fn to_text(&self) -> String {
         match self {
-            MetricsReport::Runs(runs) => {
+            MetricsReport::Runs { runs, recorded } => {
                 let mut out = format!("Runs: {}\n", runs.len());
                 for run in runs {
                     out.push_str(&run_line(run));
+                }
+                let hidden = recorded.saturating_sub(runs.len() as u64);
+                if hidden > 0 {
+                    out.push_str(&format!(
+                        "  {hidden} more recorded, outside --since, --phase or --limit\n"
+                    ));
                 }
                 out
             }
@@ -156,14 +166,29 @@ fn push_csv_line(out: &mut String, cells: &[String]) {
 
 fn run_line(run: &RunRow) -> String {
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+    let steps = run.last_step.map_or(String::new(), |step| format!(" last_step={step}"));
+    let loss = run.last_loss.map_or(String::new(), |loss| format!(" loss={loss:.4}"));
     format!(
-        "  run_id={} phase={} seed={} status={} started={}\n",
+        "  run_id={} phase={} seed={} status={} started={}{steps}{loss}\n",
         run.run_id,
         text(&run.phase),
         run.seed.map_or_else(|| "-".to_owned(), |seed| seed.to_string()),
         text(&run.status),
         run.started_at
     )
+}
+
+/// At most about twenty steps, evenly, the first and the last among them.
+fn thinned(steps: &[StepRow]) -> Vec<&StepRow> {
+    /// Lines that a person reads without scrolling.
+    const SHOWN_MAX: usize = 20;
+    let stride = steps.len().div_ceil(SHOWN_MAX).max(1);
+    let mut shown: Vec<&StepRow> = steps.iter().step_by(stride).collect();
+    let is_last_shown = steps.is_empty() || (steps.len() - 1).is_multiple_of(stride);
+    if !is_last_shown {
+        shown.extend(steps.last());
+    }
+    shown
 }
 
 fn detail_text(detail: &RunDetail) -> String {
@@ -174,6 +199,19 @@ fn detail_text(detail: &RunDetail) -> String {
         detail.steps.len(),
         detail.evals.len()
     );
+    let shown = thinned(&detail.steps);
+    for step in &shown {
+        out.push_str(&format!(
+            "  step {:>5}  loss={} lr={} grad_norm={}\n",
+            step.step,
+            query::number(step.loss),
+            step.lr.map_or_else(|| "-".to_owned(), |lr| format!("{lr:.2e}")),
+            query::number(step.grad_norm)
+        ));
+    }
+    if shown.len() < detail.steps.len() {
+        out.push_str("  every step: --csv or --json\n");
+    }
     if let Some(eval) = detail.evals.last() {
         out.push_str(&format!(
             "  last eval @ step {}  val_loss={}  perplexity={}\n",

@@ -77,7 +77,7 @@ fn runs_are_listed_newest_first_and_filtered() {
     let text = report.to_text();
     assert_eq!(
         text,
-        "Runs: 2\n  run_id=2 phase=sft seed=42 status=running started=2026-04-19T20:30:14Z\n  \
+        "Runs: 2\n  run_id=2 phase=sft seed=42 status=running started=2026-04-19T20:30:14Z last_step=20 loss=0.2500\n  \
          run_id=1 phase=cpt seed=42 status=ok started=2026-04-19T18:30:14Z\n"
     );
     let csv = report.to_csv();
@@ -135,7 +135,9 @@ fn one_run_has_all_its_rows() {
     );
     assert_eq!(
         report.to_text(),
-        "run_id=2 phase=sft seed=42 status=running started=2026-04-19T20:30:14Z steps=2 evals=2\n  \
+        "run_id=2 phase=sft seed=42 status=running started=2026-04-19T20:30:14Z last_step=20 loss=0.2500 steps=2 evals=2\n  \
+         step    10  loss=0.5000 lr=1.00e-4 grad_norm=1.5000\n  \
+         step    20  loss=0.2500 lr=1.00e-4 grad_norm=1.5000\n  \
          last eval @ step 25  val_loss=0.5000  perplexity=1.6487\n"
     );
     let error = MetricsReport::gather(&store, &one(9)).unwrap_err();

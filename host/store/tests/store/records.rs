@@ -192,9 +192,10 @@ fn runs_and_exports_are_recorded() {
     let guard = lock(&store);
     let (now, later) = (stamp(NOW_MS), stamp(NOW_MS + 5000));
     guard.record_run(now, scenario::run_record(1, 1, now)).unwrap();
-    let manifest = guard.end_run(later, 1, RunStatus::Cancelled).unwrap();
+    let manifest = guard.end_run(later, 1, RunStatus::Cancelled, 6).unwrap();
     assert_eq!(manifest.training_runs.len(), 1);
     assert_eq!(manifest.training_runs[0].status, RunStatus::Cancelled);
+    assert_eq!(manifest.training_runs[0].steps, 6);
     assert_eq!(manifest.training_runs[0].ended_at, Some(later));
     assert_eq!(manifest.next_run_id(), 2);
     let export: ExportRecord =

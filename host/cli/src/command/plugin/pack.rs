@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use dlm_core::shell::quoted;
 use dlm_plugins::manage::error::ManageError;
 use dlm_plugins::manage::new::{self, Language, NewOptions, Rust, a_kind};
 use dlm_plugins::manage::pack::{PackOptions, Packed, pack, sign_command, write};
@@ -62,16 +63,6 @@ fn sign(packed: &Packed, key: PathBuf) -> Result<PathBuf, ManageError> {
     match status.success() {
         true => Ok(signature_path(&packed.path)),
         false => Err(failed(format!("was not signed: minisign ended with {status}"), by_hand)),
-    }
-}
-
-fn quoted(word: &str) -> String {
-    let is_plain = word
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte));
-    match is_plain {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', "'\\''")),
     }
 }
 

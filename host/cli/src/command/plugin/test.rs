@@ -57,7 +57,9 @@ fn once(args: &Test, setting: &Setting, console: &Console) -> Result<ExitCode, M
         true => absolute(&setting.finder.resolve(&args.plugin))?.display().to_string(),
         false => args.plugin.clone(),
     };
-    let plugin = setting.finder.find(&Selector::parse(&typed)?, None)?;
+    let plugin = Selector::parse(&typed)
+        .and_then(|selector| setting.finder.find(&selector, None))
+        .map_err(|error| setting.finder.explain(&args.plugin, error))?;
     plugin.path.as_deref().and_then(unpacked).inspect(|built| {
         console.warning(&format!(
             "{} is newer than what is tested; pack it: dlm plugin pack",

@@ -232,7 +232,8 @@ fn an_unknown_name_says_what_is_near_and_where_it_looked() {
     let scene = Scene::new();
     scene.install("rubric", "1.2.0");
     scene.write("system/rubrik.wasm", &wasm("rubrik", "1.0.0"));
-    let error = scene.find("rubirc").unwrap_err();
+    let selector = Selector::parse("rubirc").unwrap();
+    let error = scene.finder().find(&selector, None).unwrap_err();
     assert!(error.to_string().contains("did you mean rubric or rubrik?"), "{error}");
     let looked = error.hints().join("\n");
     for part in [
@@ -262,14 +263,51 @@ fn a_file_that_lies_about_its_name_or_is_gone_is_refused() {
 }
 
 #[test]
-fn distances() {
-    for (a, b, distance) in [
-        ("", "", 0),
-        ("a", "", 1),
-        ("rubric", "rubirc", 1),
-        ("kitten", "sitting", 3),
+fn an_unknown_name_of_a_kind_gives_the_choices_of_that_kind_and_the_command_that_asked() {
+    let scene = Scene::new();
+    scene.install("rubric", "1.2.0");
+    let selector = Selector::parse("slef").unwrap();
+    for (wanted, message, has, lacks, subject) in [
+        (
+            Kind::Judge,
+            "no judge is called `slef`",
+            "rubric",
+            "ollama",
+            "preference",
+        ),
+        (Kind::Teacher, "did you mean self?", "self", "sway", "synth"),
+        (Kind::Target, "no target is called", "ollama", "sway", "export"),
     ] {
-        assert_eq!(edits(a, b), distance, "{a} {b}");
-        assert_eq!(edits(b, a), distance, "{b} {a}");
+        let error = scene.finder().find(&selector, Some(wanted)).unwrap_err();
+        assert!(error.to_string().contains(message), "{error}");
+        let hints = error.hints().join("\n");
+        assert!(hints.contains(has) && !hints.contains(lacks), "{hints}");
+        assert_eq!(error.subject(), subject);
     }
+}
+
+#[test]
+fn what_is_no_plugin_is_said_to_be_what_it_is() {
+    let scene = Scene::new();
+    let folder = scene.write("mine/plugin.toml", b"").parent().unwrap().to_owned();
+    let document = scene.write("notes.dlm", b"---\n");
+    let explained = |typed: &std::path::Path| {
+        let typed = typed.to_str().unwrap();
+        let finder = scene.finder();
+        let error = finder.explain(typed, ManageError::Cancelled);
+        format!("{error}\n{}", error.hints().join("\n"))
+    };
+    assert!(explained(&folder).contains("dlm plugin pack"), "{}", explained(&folder));
+    scene.write("mine/plugin.wasm", b"");
+    assert!(
+        explained(&folder).contains("mine/plugin.wasm"),
+        "{}",
+        explained(&folder)
+    );
+    assert!(
+        explained(&document).contains("end in `.wasm`"),
+        "{}",
+        explained(&document)
+    );
+    assert!(explained(&document.with_extension("wasm")).starts_with("cancelled"));
 }
