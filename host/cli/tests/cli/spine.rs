@@ -166,6 +166,31 @@ fn a_capped_run_says_that_it_was_and_what_to_do_next() {
     assert_eq!(report["ending"], "max_steps");
 }
 
+#[test]
+fn a_dry_run_refuses_what_the_run_would_and_says_what_it_resumes() {
+    let lab = Lab::new();
+    lab.trainable();
+    for flags in [&["--resume", "--dry-run"][..], &["--resume"]] {
+        let ran = train(&lab, flags)
+            .exits(1)
+            .says(&["resume: there is nothing to resume"]);
+        assert!(!ran.err.contains("loading"), "{}", ran.err);
+    }
+    train(&lab, &[]).ok();
+    for flags in [
+        &["--strict-lock", "--seed", "7", "--dry-run"][..],
+        &["--strict-lock", "--seed", "7"],
+    ] {
+        train(&lab, flags).exits(1).says(&["lock: ", "seed"]);
+    }
+    let plan = train(&lab, &["--resume", "--dry-run"]).ok();
+    assert!(
+        plan.out.contains("resume: trains adapter/versions/v0001 further"),
+        "{}",
+        plan.out
+    );
+}
+
 /// On the real base, whose answer takes long enough to be interrupted.
 #[test]
 fn ctrl_c_during_an_answer_ends_it_with_130() {
