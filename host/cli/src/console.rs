@@ -61,7 +61,7 @@ impl Console {
     /// Prints JSON on stdout: two spaces, never coloured, one final newline.
     pub fn json(&self, value: &impl serde::Serialize) {
         let text = serde_json::to_string_pretty(value).expect("reports are plain data");
-        self.result(&text);
+        self.result(&escaped(&text));
     }
 
     /// Prints a failure with its remedies and returns its exit code.
@@ -118,4 +118,34 @@ pub fn undeliverable(error: &std::io::Error) -> ! {
 /// Prints a line on stderr; one that nobody can read any more stops no work.
 pub fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Escapes what could redraw a terminal. JSON has such characters inside its strings alone, where an escape means the same.
+fn escaped(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if dlm_plugins::is_harmful(c) {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escaped_json_means_the_same() {
+        let text = "plain ü \u{9b}31m\u{7f}\u{202e}\u{e0041}\n";
+        let json = serde_json::to_string(text).expect("a text is plain data");
+        let shown = escaped(&json);
+        assert_eq!(shown, r#""plain ü \u009b31m\u007f\u202e\udb40\udc41\n""#);
+        assert_eq!(serde_json::from_str::<String>(&shown).expect("it stays JSON"), text);
+    }
 }

@@ -21,6 +21,6 @@ pub mod ulid;
 
 pub use cancel::Cancel;
 pub use event::{Event, Progress, Quiet};
-pub use failure::{FailureKind, Hints};
+pub use failure::{FailureKind, Hints, shell_quoted};
 pub use section::{AutoMined, AutoSynth, Media, Section, SectionId, SectionKind};
 pub use ulid::Ulid;

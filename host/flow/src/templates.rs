@@ -218,8 +218,12 @@ fn file_problem(name: &str) -> Option<&'static str> {
     if name.len() > FILE_NAME_LEN_MAX {
         return Some("has too long a name");
     }
-    if name.eq_ignore_ascii_case(PROJECT_SETTINGS) {
+    let folded = name.to_ascii_lowercase();
+    if folded.rsplit('/').next() == Some(PROJECT_SETTINGS) {
         return Some("would set plugins for the folder");
+    }
+    if folded.ends_with(".dlm") {
+        return Some("is another document; a template brings one");
     }
     let is_plain = |c: char| {
         !c.is_control()
@@ -261,7 +265,14 @@ mod tests {
 
     #[test]
     fn file_names_mean_one_file_below_the_folder_everywhere() {
-        for good in ["a.txt", "figures/a b.png", "ä/日本.md", "console.txt"] {
+        for good in [
+            "a.txt",
+            "figures/a b.png",
+            "ä/日本.md",
+            "console.txt",
+            "dlm.toml.md",
+            "dlm",
+        ] {
             assert_eq!(file_problem(good), None, "{good}");
         }
         for bad in [
@@ -284,6 +295,9 @@ mod tests {
             "a\0b",
             "a\u{202e}b",
             "a\nb",
+            "a/DLM.TOML",
+            "other.dlm",
+            "a/B.Dlm",
             &"x".repeat(201),
         ] {
             assert!(file_problem(bad).is_some(), "{bad:?}");

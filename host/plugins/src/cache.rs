@@ -2,7 +2,7 @@
 //!
 //! Invariants: code is loaded only from the cache's own folder, from a plain file that this user owns and nobody else can
 //! write, and whose bytes have the hash that was recorded when it was written; anything else is compiled again. A file is
-//! never changed in place. The folder's name covers everything that the code depends on: wasmtime, its settings, the
+//! never changed in place. A compiler never runs in this process where another one is named. The folder's name covers everything that the code depends on: wasmtime, its settings, the
 //! processor.
 
 use std::borrow::Cow;
@@ -17,6 +17,7 @@ use dlm_core::ports::plugin::PluginFailure;
 use dlm_core::ports::process::{Command, Process, ProcessError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tempfile::TempDir;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -39,6 +40,8 @@ pub enum Compile {
     /// In this process, kept nowhere.
     #[default]
     InMemory,
+    /// By such a process, kept nowhere.
+    Apart { program: PathBuf },
     /// By a process of its own (`<program> __compile <component> <code>`), kept in `folder`.
     Cached { folder: PathBuf, program: PathBuf },
 }
@@ -63,12 +66,19 @@ pub(crate) fn component(
 ) -> Result<(Component, Option<Duration>), PluginError> {
     let started = Instant::now();
     let timed = |component| Ok((component, Some(started.elapsed())));
-    let Compile::Cached { folder, program } = compile else {
-        return in_memory(engine, plugin).and_then(timed);
+    let (program, kept) = match compile {
+        Compile::InMemory => return in_memory(engine, plugin).and_then(timed),
+        Compile::Apart { program } => (program, None),
+        Compile::Cached { folder, program } => (program, own_folder(&folder.join(engine_key(engine)))),
     };
-    let Some(folder) = own_folder(&folder.join(engine_key(engine))) else {
-        // A folder that others can write to is no place for code; the plugin still runs.
-        return in_memory(engine, plugin).and_then(timed);
+    // A folder that others can write to is no place for code; the plugin still runs, and is compiled anew each time.
+    let passing;
+    let folder = match kept {
+        Some(folder) => folder,
+        None => {
+            passing = passing_folder(plugin.name)?;
+            passing.path().to_owned()
+        }
     };
     let code = folder.join(format!("{}.cwasm", plugin.sha256));
     if let Some(component) = load(engine, &code) {
@@ -76,10 +86,14 @@ pub(crate) fn component(
     }
     forget(&code);
     make(program, process, cancel, plugin, &code)?;
-    match load(engine, &code) {
-        Some(component) => timed(component),
-        None => in_memory(engine, plugin).and_then(timed),
-    }
+    let component = load(engine, &code).ok_or_else(|| malformed(plugin.name, "its compiled code cannot be loaded"))?;
+    timed(component)
+}
+
+/// A folder of this user alone; the code that was mapped from it outlives it.
+fn passing_folder(plugin: &str) -> Result<TempDir, PluginError> {
+    let made = tempfile::Builder::new().prefix("dlm-code-").tempdir();
+    made.map_err(|error| malformed(plugin, &format!("no private folder to compile it in: {error}")))
 }
 
 /// A component that is compiled before its first use.
@@ -101,7 +115,8 @@ pub fn compile_ahead(
     process: &dyn Process,
     cancel: &Cancel,
 ) -> Result<Option<Duration>, PluginFailure> {
-    if matches!(ahead.compile, Compile::InMemory) {
+    // Where nothing is kept there is nothing to do ahead.
+    if !matches!(ahead.compile, Compile::Cached { .. }) {
         return Ok(None);
     }
     let sha256 = crate::builtin::sha256(ahead.component);
@@ -301,7 +316,7 @@ fn make(
         .chain(plugin.is_counting.then(|| COUNTING.to_owned()))
         .collect(),
         env: Vec::new(),
-        directory: folder.to_owned(),
+        directory: Some(folder.to_owned()),
         is_inheriting: false,
         stdin: Vec::new(),
     };

@@ -7,6 +7,7 @@ mod shell;
 use std::fmt;
 
 use dlm_core::http_rule::{HostPattern, HttpRule};
+use dlm_core::shell_quoted;
 
 use crate::kind::Kind;
 use crate::limits::{LimitName, LimitValue};
@@ -174,6 +175,11 @@ fn parse_exec(rest: &str) -> Result<Capability, &'static str> {
     if patterns.iter().any(String::is_empty) {
         return Err("has an empty argument pattern");
     }
+    if !patterns.iter().all(|pattern| is_plain(pattern)) {
+        return Err(
+            "has an argument pattern with letters outside ASCII or characters that a shell reads; `*` stands for it",
+        );
+    }
     if patterns.iter().rev().skip(1).any(|pattern| pattern == "**") {
         return Err("has `**` before its end");
     }
@@ -210,7 +216,13 @@ pub(crate) fn is_secret_name(name: &str) -> bool {
 }
 
 fn is_selector(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 200 && name.bytes().all(|byte| byte.is_ascii_graphic())
+    !name.is_empty() && name.len() <= 200 && is_plain(name)
+}
+
+/// Says whether a text looks like what it is, and like nothing else to a shell that it is pasted into.
+fn is_plain(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_graphic() && !b"'\"\\`$;&|<>()".contains(&byte))
 }
 
 /// Compares arguments with patterns. `*` stands for one path or one text that is not an option, so that a granted
@@ -291,8 +303,8 @@ impl Grants {
         }
     }
 
-    /// The flag of the command line that takes `wanted` away, whatever is granted.
-    pub(crate) fn taken_by(&self, wanted: &Capability) -> Option<String> {
+    /// The flag of the command line that takes `wanted` away from `plugin`, whatever is granted.
+    pub(crate) fn taken_by(&self, wanted: &Capability, plugin: &str) -> Option<String> {
         if self.is_sandboxed {
             return Some("--sandbox".to_owned());
         }
@@ -307,7 +319,7 @@ impl Grants {
             *denial == wanted || covers_command(denial) || touches(denial, wanted, &self.argument)
         };
         let denial = self.denied.iter().find(is_touching)?;
-        Some(format!("--deny '{denial}'"))
+        Some(format!("--deny {}", shell_quoted(&format!("{plugin}={denial}"))))
     }
 
     /// The grants in text form, denied ones left out.
@@ -427,11 +439,23 @@ fn touches(denial: &Capability, granted: &Capability, argument: &str) -> bool {
         }
         (Capability::Model(ModelGrant::Any), Capability::Model(_)) => true,
         (Capability::Model(ModelGrant::Named(_)), Capability::Model(ModelGrant::Any)) => true,
-        (Capability::Model(ModelGrant::Named(name)), Capability::Model(ModelGrant::Argument)) => name == argument,
+        (Capability::Model(ModelGrant::Named(denied)), Capability::Model(ModelGrant::Named(name))) => {
+            is_same_model(denied, name)
+        }
+        (Capability::Model(ModelGrant::Named(denied)), Capability::Model(ModelGrant::Argument)) => {
+            is_same_model(denied, argument)
+        }
+        (Capability::Secret { name: denied, .. }, Capability::Secret { name, .. }) => denied == name,
         (Capability::Reveal(denied), Capability::Reveal(name)) => denied == name,
         (Capability::Limit { name: denied, .. }, Capability::Limit { name, .. }) => denied == name,
         _ => false,
     }
+}
+
+/// Says whether two selectors name one model: with `hf:` or without, and in any case of letters, as the hub reads them.
+fn is_same_model(a: &str, b: &str) -> bool {
+    let bare = |name: &str| name.strip_prefix("hf:").unwrap_or(name).to_ascii_lowercase();
+    bare(a) == bare(b)
 }
 
 /// Says whether two rules have an address in common. A denial with a path takes the whole grant away: too much is denied
@@ -453,7 +477,7 @@ pub(crate) fn exec_text(program: &str, arguments: &[ExecArgument<'_>]) -> String
     for argument in arguments {
         out.push(' ');
         out.push_str(match argument {
-            ExecArgument::Text(text) if !text.is_empty() && !text.contains(char::is_whitespace) => text,
+            ExecArgument::Text(text) if !text.is_empty() && is_plain(text) => text,
             _ => "*",
         });
     }
@@ -564,6 +588,25 @@ mod tests {
     }
 
     #[test]
+    fn a_denied_secret_or_model_takes_every_grant_of_it() {
+        let parse = |text: &str| vec![Capability::parse(text).unwrap()];
+        for (granted, denied, is_kept) in [
+            ("secret:K@*.a.com", "secret:K@api.a.com", false),
+            ("secret:K@arg", "secret:K@api.a.com", false),
+            ("secret:K@exec:curl", "secret:K@api.a.com", false),
+            ("secret:OTHER@*.a.com", "secret:K@api.a.com", true),
+            ("model:arg", "model:hf:org/x", false),
+            ("model:org/x", "model:hf:Org/X", false),
+            ("model:hf:org/x", "model:org/x", false),
+            ("model:arg", "model:hf:org/y", true),
+            ("model:org/y", "model:hf:org/x", true),
+        ] {
+            let held = Grants::new(parse(granted), parse(denied), "org/x");
+            assert_eq!(!held.texts().is_empty(), is_kept, "{granted} less {denied}");
+        }
+    }
+
+    #[test]
     fn capabilities_fit_their_kinds() {
         let parse = |text: &str| Capability::parse(text).unwrap();
         assert!(parse("exec:a").fits(Kind::Judge) && !parse("exec:a").fits(Kind::Templates));
@@ -600,6 +643,11 @@ mod tests {
             ("exec:", "no program"),
             ("exec:a ** b", "before its end"),
             ("exec:a  b", "empty argument"),
+            ("exec:a x';touch${IFS}b;'", "a shell reads"),
+            ("exec:a --nаme", "outside ASCII"),
+            ("exec:a x\ny", "a shell reads"),
+            ("model:x';id;'", "names no model"),
+            ("model:$HOME", "names no model"),
             ("http:ftp://example.com", "scheme"),
             ("http:https://user@example.com", "user name"),
             ("secret:key@example.com", "names no secret"),

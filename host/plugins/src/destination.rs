@@ -131,8 +131,9 @@ fn check_contacts(running: &Running<DestinationExport>, contacts: &[String]) -> 
                 && path.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         if !rules.iter().any(is_within) {
-            let denial = crate::host::denied(contact.clone(), "it would talk to this address".to_owned());
-            return Err(crate::instance::returned_error(running.store.data(), denial));
+            let state = running.store.data();
+            let denial = state.denied(contact.clone(), "it would talk to this address");
+            return Err(crate::instance::returned_error(state, denial));
         }
     }
     Ok(())

@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use dlm_core::FailureKind;
 use dlm_core::ports::plugin::{PluginFailure, PluginFailureDetail};
+use dlm_core::{FailureKind, shell_quoted};
 
 use crate::kind::Kind;
-use crate::terminal::quoted;
 
 /// The plugin and the function that a failure belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -257,7 +256,7 @@ impl PluginError {
                 ..
             } => vec![format!(
                 "raise it: --grant {} (ceiling {ceiling})",
-                quoted(&format!("{}=limit:{limit}={value}", who.plugin))
+                shell_quoted(&format!("{}=limit:{limit}={value}", who.plugin))
             )],
             PluginError::Limit { raise: None, .. } => {
                 vec!["no grant raises this limit".to_owned()]
@@ -290,16 +289,16 @@ impl PluginError {
                     granted => format!("granted: {}", granted.join("; ")),
                 }];
                 if let Some(flag) = taken_by {
-                    hints.push(format!(
-                        "{} takes it away: leave that out",
-                        flag.replacen("'", &format!("'{}=", who.plugin), 1)
-                    ));
+                    hints.push(format!("{flag} takes it away: leave that out"));
                 } else if *is_grantable {
-                    let once = quoted(&format!("{}={capability}", who.plugin));
+                    let once = shell_quoted(&format!("{}={capability}", who.plugin));
                     hints.push(format!("allow it once: --grant {once}"));
                     hints.push(if *is_requested {
-                        let always = quoted(capability);
-                        format!("allow it always: dlm plugin trust {} --grant {always}", who.plugin)
+                        format!(
+                            "allow it always: dlm plugin trust {} --grant {}",
+                            who.plugin,
+                            shell_quoted(capability)
+                        )
                     } else {
                         "its manifest does not ask for it, so it can be allowed for one run only".to_owned()
                     });
@@ -420,8 +419,12 @@ impl From<PluginError> for PluginFailure {
             code: error.code(),
             subject: error.subject(),
             kind: error.kind(),
-            message: crate::terminal::inert(&error.to_string()),
-            hints: error.hints(),
+            message: crate::terminal::framed(&error.to_string()),
+            hints: error
+                .hints()
+                .iter()
+                .map(|hint| crate::terminal::inert_line(hint))
+                .collect(),
             detail,
         }
     }

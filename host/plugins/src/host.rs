@@ -12,6 +12,8 @@ mod run;
 mod secrets;
 mod wasi;
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -27,7 +29,8 @@ use crate::error::Who;
 use crate::kind::Kind;
 use crate::ledger::Ledger;
 use crate::limits::{
-    HANDLES_MAX, INSTANCES_MAX, LimitName, Limits, MEMORIES_MAX, Passed, TABLE_ELEMENTS_MAX, TABLES_MAX, size, time,
+    HANDLES_MAX, INSTANCES_MAX, LimitName, Limits, MEMORIES_MAX, Passed, TABLE_ELEMENTS_MAX, TABLES_MAX,
+    TEXT_BYTES_MAX, size, time,
 };
 use crate::manifest::ConfigValue;
 use crate::output::Output;
@@ -43,6 +46,9 @@ pub use run::Bar;
 pub(crate) use run::{API_VERSION, Log};
 pub use secrets::Secret;
 pub(crate) use wasi::{ALLOWED as WASI_ALLOWED, add_to_linker as add_wasi_to_linker};
+
+/// Denials that are remembered.
+const DENIALS_MAX: usize = 32;
 
 /// Bindings generated from `wit/`: all imports once, then one export a kind.
 pub(crate) mod bindings {
@@ -184,7 +190,15 @@ pub(crate) struct State {
     /// Port of the server that the host started for the smoke test.
     pub server_port: Option<u16>,
     pub used: PluginUse,
+    /// Progress bars alive, and all that were made.
     pub bars: usize,
+    pub bars_made: u64,
+    /// Bytes of HTTP answers that are kept for the guest.
+    pub answer_bytes: u64,
+    /// Inputs that are open.
+    pub inputs: usize,
+    /// What the host denied last.
+    denials: RefCell<VecDeque<String>>,
     pub wasi: wasi::Wasi,
 }
 
@@ -217,6 +231,10 @@ impl State {
                 ..PluginUse::default()
             },
             bars: 0,
+            bars_made: 0,
+            answer_bytes: 0,
+            inputs: 0,
+            denials: RefCell::default(),
             wasi: wasi::Wasi::default(),
             new,
         }
@@ -280,8 +298,27 @@ impl State {
         if self.phase.reaches_outside(self.new.kind) {
             return Ok(());
         }
-        let message = "nothing outside is reached before `install`";
-        Err(denied(capability(), message.to_owned()))
+        Err(self.denied(capability(), "nothing outside is reached before `install`"))
+    }
+
+    /// A denial in the guest's terms; kept, so that only what the host denied is offered as a grant.
+    pub fn denied(&self, capability: String, message: impl Into<String>) -> WitError {
+        let mut denials = self.denials.borrow_mut();
+        if !denials.contains(&capability) && capability.len() <= TEXT_BYTES_MAX {
+            if denials.len() >= DENIALS_MAX {
+                denials.pop_front();
+            }
+            denials.push_back(capability.clone());
+        }
+        WitError::Denied(Denial {
+            capability,
+            message: message.into(),
+        })
+    }
+
+    /// Says whether the host denied this, lately.
+    pub fn was_denied(&self, capability: &str) -> bool {
+        self.denials.borrow().iter().any(|denied| denied == capability)
     }
 
     /// A line for the user about something the guest asked for and did not get.
@@ -344,11 +381,6 @@ impl Stop {
     pub fn trap(passed: Passed) -> wasmtime::Error {
         wasmtime::Error::new(Stop::Passed(passed))
     }
-}
-
-/// A denial in the guest's terms.
-pub(crate) fn denied(capability: String, message: String) -> WitError {
-    WitError::Denied(Denial { capability, message })
 }
 
 /// The clock of one call. Monotonic time is read here because a time limit cannot be passed in. Clones share the time that was
@@ -440,5 +472,74 @@ impl ResourceLimiter for Memory {
 
     fn memories(&self) -> usize {
         MEMORIES_MAX
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::sync::Mutex;
+
+    use dlm_core::Cancel;
+    use dlm_core::event::Event;
+    use dlm_core::http_rule::HttpRule;
+    use dlm_core::ports::guest_http::{GuestHttp, GuestHttpError, GuestRequest, GuestResponse};
+    use dlm_core::ports::model::NoModels;
+    use dlm_core::ports::secrets::NoSecrets;
+
+    use super::*;
+
+    /// Keeps every event.
+    #[derive(Default)]
+    pub(crate) struct Recorder(pub Mutex<Vec<Event>>);
+
+    impl dlm_core::Progress for Recorder {
+        fn event(&self, event: Event) {
+            self.0.lock().unwrap().push(event);
+        }
+    }
+
+    struct NoHttp;
+
+    impl GuestHttp for NoHttp {
+        fn send(&self, _: &GuestRequest, _: &[HttpRule], _: &Cancel) -> Result<GuestResponse, GuestHttpError> {
+            Err(GuestHttpError::Cancelled)
+        }
+    }
+
+    /// The state of a judge that holds nothing.
+    pub(crate) fn state(events: &Arc<Recorder>) -> State {
+        State::new(NewState {
+            kind: Kind::Judge,
+            plugin: "rubric".to_owned(),
+            version: "1.0.0".to_owned(),
+            argument: String::new(),
+            facts: RunFacts {
+                host_version: "1.2.3".to_owned(),
+                seed: 7,
+                unix_ms: 0,
+                is_dry_run: false,
+                log_level: LogLevel::Warn,
+                directory: std::path::PathBuf::from("/"),
+            },
+            grants: Grants::default(),
+            requested: Vec::new(),
+            settings: Vec::new(),
+            limits: crate::limits::limits(Kind::Judge),
+            ports: Ports {
+                process: Arc::new(crate::NativeProcess::new(Vec::new(), Vec::new())),
+                http: Arc::new(NoHttp),
+                models: Arc::new(NoModels),
+                secrets: Arc::new(NoSecrets),
+                free_port: || Ok(1),
+                clock: None,
+                progress: events.clone(),
+                cancel: Cancel::new(),
+            },
+            instance: 0,
+            sha256: String::new(),
+            compiled: None,
+            metering: Metering::Time,
+            ledger: Arc::default(),
+        })
     }
 }

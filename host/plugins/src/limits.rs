@@ -105,6 +105,10 @@ pub(crate) const LOG_LINES_MAX: u64 = 10_000;
 pub(crate) const TEXT_BYTES_MAX: usize = 16 * 1024;
 /// Progress bars alive; further ones are silent.
 pub(crate) const BARS_MAX: usize = 16;
+/// Progress bars of a run; further ones are silent.
+pub(crate) const BARS_MADE_MAX: u64 = 1_000;
+/// Artefacts open at once: each is a file descriptor of the host.
+pub(crate) const INPUTS_MAX: usize = 64;
 /// Live handles of all kinds.
 pub(crate) const HANDLES_MAX: usize = 1_000;
 /// Table elements of all tables together.

@@ -1,8 +1,8 @@
 //! The process port on this machine: programs in a process group of their own, output kept to its last part.
 //!
 //! Invariants: no shell; the environment is what the caller of [`NativeProcess::new`] gave (all of dlm's own for a command
-//! that the user typed) plus what the command says; a
-//! program that is stopped is stopped with everything it started.
+//! that the user typed) plus what the command says; a program runs in the folder that the command names or in an empty one;
+//! a program that is stopped is stopped with everything it started.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use dlm_core::Cancel;
 use dlm_core::ports::process::{Command, Finished, Process, ProcessError, Running};
+use tempfile::TempDir;
 
 /// Last bytes of each stream that are kept.
 const STREAM_BYTES_MAX: usize = 256 * 1024;
@@ -30,30 +31,46 @@ pub struct NativeProcess {
 }
 
 impl NativeProcess {
-    /// Makes a port that looks in `search` (the user's `PATH` first, then the usual folders) and gives programs `env`
+    /// Makes a port that looks in the absolute folders of `search` (the user's `PATH` first, then the usual ones; a
+    /// relative one would mean another folder once the program runs) and gives programs `env`
     /// (`PATH`, `HOME`, `LANG`, `TMPDIR`) and nothing else of the caller's environment.
     pub fn new(search: Vec<PathBuf>, env: Vec<(String, String)>) -> NativeProcess {
+        let search = search.into_iter().filter(|folder| folder.is_absolute()).collect();
         NativeProcess { search, env }
     }
 
+    /// A new folder for this user alone, where programs keep such things.
+    fn empty_folder(&self) -> std::io::Result<TempDir> {
+        let place = self.env.iter().find(|(name, _)| name == "TMPDIR");
+        let place = place.map_or("/tmp", |(_, value)| value);
+        tempfile::Builder::new().prefix("dlm-").tempdir_in(place)
+    }
+
     fn spawn(&self, command: &Command) -> Result<(Child, Streams), ProcessError> {
+        let start_error = |source| ProcessError::Start {
+            program: command.program.clone(),
+            source,
+        };
+        let (directory, empty) = match &command.directory {
+            Some(directory) => (directory.clone(), None),
+            None => {
+                let empty = self.empty_folder().map_err(start_error)?;
+                (empty.path().to_owned(), Some(empty))
+            }
+        };
         let mut builder = std::process::Command::new(&command.program);
         if !command.is_inheriting {
             builder.env_clear().envs(self.env.iter().cloned());
         }
         builder
             .args(&command.arguments)
-            .current_dir(&command.directory)
             .envs(command.env.iter().cloned())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut builder, 0);
-        let start_error = |source| ProcessError::Start {
-            program: command.program.clone(),
-            source,
-        };
+        builder.current_dir(directory);
         let mut child = builder.spawn().map_err(start_error)?;
         let (ended, streams_ended) = mpsc::channel();
         let (stdout, stderr) = (Kept::default(), Kept::default());
@@ -70,6 +87,7 @@ impl NativeProcess {
                 stdout,
                 stderr,
                 ended: streams_ended,
+                _empty: empty,
             },
         ))
     }
@@ -97,6 +115,8 @@ struct Streams {
     stdout: Kept,
     stderr: Kept,
     ended: mpsc::Receiver<()>,
+    /// The program's own folder, which goes when it ended.
+    _empty: Option<TempDir>,
 }
 
 impl Streams {
@@ -324,7 +344,7 @@ mod tests {
             program: process().find("sh").unwrap(),
             arguments: vec!["-c".to_owned(), script.to_owned()],
             env: vec![("GIVEN".to_owned(), "yes".to_owned())],
-            directory: std::env::temp_dir(),
+            directory: None,
             stdin: b"in".to_vec(),
         }
     }
@@ -343,6 +363,21 @@ mod tests {
         assert_eq!(finished.status, 3);
         assert_eq!(String::from_utf8_lossy(&finished.stdout), "in yes \n");
         assert_eq!(String::from_utf8_lossy(&finished.stderr), "err\n");
+    }
+
+    #[test]
+    fn a_program_without_a_folder_runs_in_an_empty_one_that_goes() {
+        let finished = run("pwd; ls -A; mkdir made", Duration::from_secs(60)).unwrap();
+        assert_eq!((finished.status, &finished.stderr[..]), (0, &b""[..]));
+        let folder = String::from_utf8(finished.stdout).unwrap();
+        assert_eq!(folder.lines().count(), 1, "it is empty: {folder}");
+        assert!(!Path::new(folder.trim()).exists());
+        let named = Command {
+            directory: Some(PathBuf::from("/usr")),
+            ..shell("pwd")
+        };
+        let finished = process().run(&named, Duration::from_secs(60), &Cancel::new()).unwrap();
+        assert_eq!(finished.stdout, b"/usr\n");
     }
 
     #[test]
@@ -395,6 +430,11 @@ mod tests {
     #[test]
     fn programs_are_found_by_name_only() {
         assert!(process().find("sh").is_some());
+        let relative = NativeProcess::new(
+            vec![PathBuf::from("../../../../../../../../usr/bin"), PathBuf::from(".")],
+            vec![],
+        );
+        assert_eq!(relative.find("sh"), None);
         for name in ["../bin/sh", "/bin/sh", "", "no-such-program"] {
             assert_eq!(process().find(name), None, "{name}");
         }

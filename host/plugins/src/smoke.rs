@@ -131,10 +131,7 @@ fn command(target: &PluginTarget, launch: &wire::Launch, port: u16) -> Result<Co
             program,
             arguments,
             env: checked_env(&launch.env)?,
-            directory: state
-                .directory
-                .clone()
-                .ok_or_else(|| WitError::Failed("there is no export directory".to_owned()))?,
+            directory: None,
             is_inheriting: false,
             stdin: Vec::new(),
         })

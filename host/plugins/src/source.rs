@@ -26,7 +26,7 @@ use crate::kind::Kind;
 use crate::ledger::Ledger;
 use crate::limits::{Limits, limits};
 use crate::load::{Ready, ready};
-use crate::manage::discover::{Finder, Places};
+use crate::manage::discover::{Finder, Origin, Places};
 use crate::manage::error::ManageError;
 use crate::manage::selector::Selector;
 use crate::manifest::{ConfigValue, GivenValue, Manifest};
@@ -150,12 +150,15 @@ impl Plugins {
     }
 
     /// The values that the user gave the plugin called `name`, the last one of a key winning.
-    fn given(&self, name: &str) -> Vec<(String, GivenValue)> {
+    ///
+    /// A file on the command line may call itself as it likes: what settings files say of that name is not for it.
+    fn given(&self, name: &str, origin: Origin) -> Vec<(String, GivenValue)> {
         let mut given: Vec<(String, GivenValue)> = Vec::new();
         for (_, key, value) in self.options.iter().filter(|(plugin, ..)| plugin == name) {
             given.retain(|(other, _)| other != key);
             given.push((key.clone(), value.clone()));
         }
+        given.retain(|(_, value)| origin != Origin::Path || matches!(value, GivenValue::Typed(_)));
         given
     }
 
@@ -254,7 +257,9 @@ impl Plugins {
         open: impl FnOnce(Opened<'_>) -> Result<T, PluginError>,
     ) -> Result<T, PluginError> {
         let found = self.finder.find(selector, Some(kind)).map_err(PluginError::managed)?;
-        let settings = found.manifest.resolve_config(&self.given(&found.manifest.name));
+        let settings = found
+            .manifest
+            .resolve_config(&self.given(&found.manifest.name, found.origin));
         let settings = settings.map_err(|bad| PluginError::managed(bad.into()))?;
         let read = || found.read().map_err(PluginError::managed);
         let candidate = Candidate {
@@ -417,4 +422,31 @@ fn seed(run: u64, name: &str, sha256: &str) -> u64 {
         .take(8)
         .rev()
         .fold(0, |seed, byte| seed << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_on_the_command_line_gets_typed_settings_alone() {
+        let state = crate::host::testing::state(&Arc::default());
+        let flags = GrantFlags {
+            options: vec!["rubric.strictness=0.7".to_owned()],
+            ..GrantFlags::default()
+        };
+        let (facts, ports) = (state.new.facts.clone(), state.new.ports.clone());
+        let stated = ("key".to_owned(), GivenValue::Stated(serde_json::json!("private")));
+        let plugins = Plugins::new(facts, ports, Compile::InMemory, &flags)
+            .unwrap()
+            .with_values(BTreeMap::from([("rubric".to_owned(), vec![stated])]));
+        let keys = |origin| {
+            let given = plugins.given("rubric", origin);
+            given.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+        };
+        assert_eq!(keys(Origin::Path), ["strictness"]);
+        for origin in [Origin::User, Origin::Project, Origin::System, Origin::Builtin] {
+            assert_eq!(keys(origin), ["key", "strictness"]);
+        }
+    }
 }

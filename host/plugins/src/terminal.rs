@@ -13,6 +13,12 @@ pub fn inert(text: &str) -> String {
     out
 }
 
+/// The same for a message of several lines: those after the first are marked as its own, so that none can pass for a line
+/// of dlm.
+pub(crate) fn framed(text: &str) -> String {
+    inert(text.trim_end()).replace('\n', "\n│ ")
+}
+
 /// The same on one line: newlines become spaces.
 pub(crate) fn inert_line(text: &str) -> String {
     inert(&text.replace(['\n', '\r', '\t'], " "))
@@ -30,12 +36,8 @@ pub(crate) fn cut(text: &str, bytes_max: usize) -> String {
     format!("{}…", text.get(..end).unwrap_or_default())
 }
 
-/// One word of a command to type, whatever it holds: text of a plugin must not become a command of its own when it is pasted.
-pub(crate) fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
-fn is_harmful(c: char) -> bool {
+/// Says whether a character could redraw a terminal, or show a text as another one.
+pub fn is_harmful(c: char) -> bool {
     match c {
         '\n' | '\t' => false,
         c if c.is_control() => true,
@@ -56,12 +58,7 @@ mod tests {
         assert_eq!(inert("a\u{1b}[31mb\u{202e}c\u{9b}"), "a\\u{1b}[31mb\\u{202e}c\\u{9b}");
         assert_eq!(inert("plain ü\n\tline"), "plain ü\n\tline");
         assert_eq!(inert_line("a\r\nb"), "a  b");
-    }
-
-    #[test]
-    fn a_quote_ends_no_word() {
-        assert_eq!(quoted("a b"), "'a b'");
-        assert_eq!(quoted("x';id;'"), r"'x'\'';id;'\'''");
+        assert_eq!(framed("a\n  try: x\n"), "a\n│   try: x");
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl Hints for ExclusiveError {
     }
 
     fn hints(&self) -> Vec<String> {
-        let delete = |path: &Path| format!("rm '{}'", path.display());
+        let delete = |path: &Path| format!("rm {}", dlm_core::shell_quoted(&path.to_string_lossy()));
         match self {
             ExclusiveError::Held { path, holder } => vec![format!(
                 "wait until process {} ends; if that is not a dlm process, break the lock: `{}`",

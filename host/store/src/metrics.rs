@@ -140,8 +140,8 @@ impl Hints for MetricsError {
             }
             MetricsError::Disk(error) => error.hints(),
             MetricsError::Database { path, .. } => vec![format!(
-                "see with `dlm doctor` whether the disk is full; a database that is damaged can be deleted, a new one is begun: `rm '{}'`",
-                path.display()
+                "see with `dlm doctor` whether the disk is full; a database that is damaged can be deleted, a new one is begun: `rm {}`",
+                dlm_core::shell_quoted(&path.to_string_lossy())
             )],
             _ => Vec::new(),
         }

@@ -66,7 +66,7 @@ pub struct Install {
     /// Grant a capability that the plugin requests, such as model:current (repeatable)
     #[arg(long = "grant", value_name = "CAP")]
     pub grants: Vec<String>,
-    /// Grant everything that the plugin requests
+    /// Grant everything that the plugin requests, optional ones too
     #[arg(long)]
     pub grant_requested: bool,
     /// Install without a signature where one is needed

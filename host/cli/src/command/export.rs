@@ -96,7 +96,8 @@ fn show(report: &ExportReport, console: &Console) {
     let word = if report.has_answered { "answered" } else { "not run" };
     console.info(&format!("smoke: {word}: {}", report.smoke));
     if !report.usage.is_empty() {
-        console.info(&format!("next: cd '{}'", report.directory.display()));
+        let folder = dlm_core::shell_quoted(&report.directory.to_string_lossy());
+        console.info(&format!("next: cd {folder}"));
     }
     for line in &report.usage {
         console.info(&format!("  {line}"));

@@ -1,5 +1,6 @@
 //! `dlm prompt`.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Read};
 use std::process::ExitCode;
 
@@ -47,10 +48,11 @@ pub fn run(args: &Prompt, global: &Global, console: &Console) -> Result<ExitCode
     if let Some(adapter) = &asked.adapter {
         console.detail(&format!("adapter: {}", adapter.display()));
     }
+    let is_terminal = std::io::stdout().is_terminal();
     let mut ends_with_newline = false;
     let report = answer(&around, &asked, &mut |text| {
         ends_with_newline = text.ends_with('\n');
-        deliver(text);
+        deliver(&shown(text, is_terminal));
     });
     if !ends_with_newline {
         deliver("\n");
@@ -110,6 +112,14 @@ fn plan_lines(plan: &PromptPlan) -> Vec<String> {
     ]
 }
 
+/// What a model writes goes raw into a pipe or a file, and harmless to a terminal.
+fn shown(text: &str, is_terminal: bool) -> Cow<'_, str> {
+    match is_terminal {
+        true => Cow::Owned(dlm_plugins::inert(text)),
+        false => Cow::Borrowed(text),
+    }
+}
+
 fn check_choices(args: &Prompt) -> Result<(), Failure> {
     if args.backend == Backend::Mlx {
         return Err(Failure::misuse(
@@ -149,4 +159,16 @@ fn read_query() -> Result<String, Failure> {
         .read_to_string(&mut text)
         .map_err(|e| Failure::new("prompt", format!("standard input cannot be read as text: {e}")))?;
     Ok(text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_not_written_to_by_the_model() {
+        let text = "one\n\ttwo\u{1b}]52;c;eA==\u{7}\u{202e}";
+        assert_eq!(shown(text, false), text);
+        assert_eq!(shown(text, true), "one\n\ttwo\\u{1b}]52;c;eA==\\u{7}\\u{202e}");
+    }
 }

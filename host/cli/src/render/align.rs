@@ -27,10 +27,10 @@ fn one_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().chars().map(harmless).collect()
 }
 
-/// Control and direction characters could redraw the terminal.
+/// Control, direction and invisible characters could redraw the terminal or hide a text.
 fn harmless(c: char) -> char {
-    let turns = ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c);
-    if c.is_control() || turns { '\u{fffd}' } else { c }
+    let is_shown = !c.is_control() && !dlm_plugins::is_harmful(c);
+    if is_shown { c } else { '\u{fffd}' }
 }
 
 fn reason(reason: &str, detail: Option<&String>) -> String {

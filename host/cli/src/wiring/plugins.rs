@@ -182,15 +182,17 @@ pub fn places(home: &Path, document: Option<&Path>) -> Places {
     }
 }
 
-/// How plugins are compiled: by a process of this program, kept under the home; in memory with `DLM_PLUGIN_CACHE=off`.
+/// How plugins are compiled: by a process of this program, kept under the home; kept nowhere with
+/// `DLM_PLUGIN_CACHE=off`.
 pub fn compile(home: &Path) -> Compile {
     let is_off = text("DLM_PLUGIN_CACHE").is_some_and(|value| value == "off");
     match std::env::current_exe() {
-        Ok(program) if !is_off => Compile::Cached {
+        Ok(program) if is_off => Compile::Apart { program },
+        Ok(program) => Compile::Cached {
             folder: home.join("cache").join("plugins"),
             program,
         },
-        _ => Compile::InMemory,
+        Err(_) => Compile::InMemory,
     }
 }
 

@@ -164,10 +164,13 @@ fn the_consent_screen() {
     assert!(!lab.path("home/plugins").exists());
     lab.run(&["plugin", "install", source, "--allow-unsigned", "--grant-requested"])
         .ok();
-    let next = asking(&lab, "1.3.0");
-    let offer = lab.json(&["plugin", "install", next.to_str().unwrap(), "--dry-run", "--json"]);
-    assert_eq!(offer["offer"]["replaces"], "1.2.0");
-    assert_eq!(offer["offer"]["asks"], serde_json::json!([]));
+    let offered =
+        |file: &std::path::Path| lab.json(&["plugin", "install", file.to_str().unwrap(), "--dry-run", "--json"]);
+    assert_eq!(offered(&file)["offer"]["asks"], serde_json::json!([]));
+    let next = offered(&asking(&lab, "1.3.0"));
+    assert_eq!(next["offer"]["replaces"], "1.2.0");
+    let asks = next["offer"]["asks"].as_array().unwrap();
+    assert_eq!(asks.len(), 2, "nobody signed both: {asks:?}");
 }
 
 #[test]

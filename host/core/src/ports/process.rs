@@ -16,7 +16,8 @@ pub struct Command {
     pub arguments: Vec<String>,
     /// Added to the fixed few names.
     pub env: Vec<(String, String)>,
-    pub directory: PathBuf,
+    /// Where it runs; none for an empty folder of its own, in which no file can pass for a part of the program.
+    pub directory: Option<PathBuf>,
     /// True for a command that the user typed: it gets the whole environment of dlm, not the fixed few names alone.
     pub is_inheriting: bool,
     /// Written to standard input, which is then closed.

@@ -64,6 +64,9 @@ mod tests {
         ] {
             assert_eq!(split_words(text).unwrap(), words, "{text}");
         }
+        for text in ["a'b", "", "$(id); \\ \"x\n"] {
+            assert_eq!(split_words(&dlm_core::shell_quoted(text)).unwrap(), [text]);
+        }
         for text in ["'a", "\"a", "a\\"] {
             assert_eq!(split_words(text), None, "{text}");
         }

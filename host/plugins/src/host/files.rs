@@ -8,7 +8,7 @@ use wasmtime::component::Resource;
 
 use super::wit::{artifacts, output};
 use super::{Phase, State, Stop, WitError};
-use crate::limits::{LimitName, Passed, size};
+use crate::limits::{INPUTS_MAX, LimitName, Passed, size};
 use crate::output::{Contents, check_name};
 use crate::terminal::inert_line;
 
@@ -59,10 +59,15 @@ impl artifacts::Host for State {
             Ok(artifact) => artifact.clone(),
             Err(error) => return Ok(Err(error)),
         };
+        if self.inputs >= INPUTS_MAX {
+            let text = format!("{INPUTS_MAX} open artefacts");
+            return Err(Stop::trap(Passed::fixed("inputs", text)));
+        }
         match File::open(&artifact.path) {
             Ok(file) if !self.is_checked(&artifact, &file) => Ok(Err(changed(&artifact))),
             Ok(file) => {
                 self.used.files_read += 1;
+                self.inputs += 1;
                 Ok(Ok(self.table.push(Input { artifact, file })?))
             }
             Err(error) => Ok(Err(WitError::Failed(format!("cannot open artefact `{name}`: {error}")))),
@@ -115,6 +120,7 @@ impl artifacts::HostInput for State {
 
     fn drop(&mut self, input: Resource<Input>) -> wasmtime::Result<()> {
         self.table.delete(input)?;
+        self.inputs = self.inputs.saturating_sub(1);
         Ok(())
     }
 }
@@ -210,5 +216,40 @@ impl output::Host for State {
 
     fn list_files(&mut self) -> wasmtime::Result<Vec<String>> {
         Ok(self.output.names())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::testing::state;
+    use super::*;
+    use artifacts::{Host, HostInput};
+
+    #[test]
+    fn few_artefacts_are_open_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("base.gguf");
+        std::fs::write(&path, "x").unwrap();
+        let mut state = state(&Arc::default());
+        state.hand_over(vec![Artifact {
+            name: "base.gguf".to_owned(),
+            kind: ArtifactKind::Gguf,
+            path,
+            size: 1,
+            sha256: String::new(),
+            staged_path: None,
+        }]);
+        let mut open: Vec<_> = (0..INPUTS_MAX)
+            .map(|_| state.open_input("base.gguf".to_owned()).unwrap().unwrap())
+            .collect();
+        let error = state.open_input("base.gguf".to_owned()).unwrap_err();
+        assert!(
+            matches!(error.downcast_ref(), Some(Stop::Passed(passed)) if passed.name == "inputs"),
+            "{error}"
+        );
+        HostInput::drop(&mut state, open.pop().unwrap()).unwrap();
+        assert!(state.open_input("base.gguf".to_owned()).is_ok());
     }
 }

@@ -10,7 +10,7 @@ use wasmtime::component::Resource;
 use super::files::{Input, changed};
 use super::wit::types::Field;
 use super::wit::{http, upload};
-use super::{Phase, State, Stop, WitError, denied};
+use super::{Phase, State, Stop, WitError};
 use crate::capability::Capability;
 use crate::limits::{LimitName, Passed, size};
 use crate::terminal::{cut, inert_line};
@@ -23,6 +23,8 @@ const READ_BYTES_MAX: u32 = 1 << 20;
 const SHOWN_BYTES_MAX: usize = 200;
 const HEADERS_MAX: usize = 64;
 const REDIRECTS_MAX: u8 = 5;
+/// Answers of the largest size that a guest may hold at once.
+const ANSWERS_KEPT: u64 = 2;
 
 /// Shortest secret that is looked for in answers: a shorter one stands in ordinary words.
 const HIDDEN_BYTES_MIN: usize = 8;
@@ -37,11 +39,16 @@ pub struct Response {
 }
 
 impl Response {
-    fn take(&mut self, bytes: usize) -> Vec<u8> {
+    /// The next part; and how many bytes that frees, which is all of them once the guest has the last one.
+    fn take(&mut self, bytes: usize) -> (Vec<u8>, u64) {
         let end = self.read.saturating_add(bytes).min(self.body.len());
         let part = self.body.get(self.read..end).unwrap_or_default().to_vec();
         self.read = end;
-        part
+        if end < self.body.len() {
+            return (part, 0);
+        }
+        self.read = 0;
+        (part, std::mem::take(&mut self.body).len() as u64)
     }
 }
 
@@ -154,7 +161,7 @@ impl State {
                 self.used.http.entry(host).or_default().bytes_received += answer.body.len() as u64;
                 Ok(Ok(self.keep(without(answer, &hidden))?))
             }
-            Err(error) => failed(error),
+            Err(error) => self.failed(error),
         }
     }
 
@@ -171,7 +178,30 @@ impl State {
         Ok(hidden)
     }
 
+    /// An exchange that gave no answer, in the guest's terms; limits and Ctrl-C end the call instead.
+    fn failed(&self, error: GuestHttpError) -> wasmtime::Result<Result<Resource<Response>, WitError>> {
+        match error {
+            GuestHttpError::TooLarge { limit_bytes, .. } => {
+                let text = format!("{} of answer to one request", size(limit_bytes));
+                Err(Stop::trap(Passed::raisable(LimitName::Response, limit_bytes, text)))
+            }
+            GuestHttpError::Cancelled => Err(wasmtime::Error::new(Stop::Cancelled)),
+            GuestHttpError::TimedOut { .. } => Ok(Err(WitError::TimedOut(error.to_string()))),
+            GuestHttpError::Denied { capability, message } => Ok(Err(self.denied(capability, message))),
+            GuestHttpError::Invalid(message) => Ok(Err(WitError::InvalidInput(message))),
+            GuestHttpError::Unreachable { .. } => Ok(Err(WitError::Unavailable(error.to_string()))),
+        }
+    }
+
+    /// Keeps an answer until the guest read or dropped it. All that are kept have room for [`ANSWERS_KEPT`] of the largest.
     fn keep(&mut self, answer: GuestResponse) -> wasmtime::Result<Resource<Response>> {
+        let limit = self.new.limits.response_bytes;
+        let kept = self.answer_bytes.saturating_add(answer.body.len() as u64);
+        if kept > limit.saturating_mul(ANSWERS_KEPT) {
+            let text = format!("{} of answers kept at once", size(limit.saturating_mul(ANSWERS_KEPT)));
+            return Err(Stop::trap(Passed::raisable(LimitName::Response, limit, text)));
+        }
+        self.answer_bytes = kept;
         let field = |(name, value)| Field { name, value };
         Ok(self.table.push(Response {
             status: answer.status,
@@ -208,21 +238,6 @@ fn replaced(bytes: &[u8], wanted: &[u8], other: &[u8]) -> Vec<u8> {
         }
     }
     out
-}
-
-/// An exchange that gave no answer, in the guest's terms; limits and Ctrl-C end the call instead.
-fn failed(error: GuestHttpError) -> wasmtime::Result<Result<Resource<Response>, WitError>> {
-    match error {
-        GuestHttpError::TooLarge { limit_bytes, .. } => {
-            let text = format!("{} of answer to one request", size(limit_bytes));
-            Err(Stop::trap(Passed::raisable(LimitName::Response, limit_bytes, text)))
-        }
-        GuestHttpError::Cancelled => Err(wasmtime::Error::new(Stop::Cancelled)),
-        GuestHttpError::TimedOut { .. } => Ok(Err(WitError::TimedOut(error.to_string()))),
-        GuestHttpError::Denied { capability, message } => Ok(Err(denied(capability, message))),
-        GuestHttpError::Invalid(message) => Ok(Err(WitError::InvalidInput(message))),
-        GuestHttpError::Unreachable { .. } => Ok(Err(WitError::Unavailable(error.to_string()))),
-    }
 }
 
 fn method(method: http::Method) -> GuestMethod {
@@ -289,7 +304,9 @@ impl http::HostResponse for State {
 
     fn read(&mut self, response: Resource<Response>, max: u32) -> wasmtime::Result<Result<Vec<u8>, WitError>> {
         let max = usize::try_from(max.min(READ_BYTES_MAX))?;
-        Ok(Ok(self.table.get_mut(&response)?.take(max)))
+        let (part, freed) = self.table.get_mut(&response)?.take(max);
+        self.answer_bytes = self.answer_bytes.saturating_sub(freed);
+        Ok(Ok(part))
     }
 
     fn read_all(&mut self, response: Resource<Response>, limit: u32) -> wasmtime::Result<Result<Vec<u8>, WitError>> {
@@ -300,11 +317,79 @@ impl http::HostResponse for State {
                 "the answer is longer than {limit} bytes"
             ))));
         }
-        Ok(Ok(response.take(limit)))
+        let (part, freed) = response.take(limit);
+        self.answer_bytes = self.answer_bytes.saturating_sub(freed);
+        Ok(Ok(part))
     }
 
     fn drop(&mut self, response: Resource<Response>) -> wasmtime::Result<()> {
-        self.table.delete(response)?;
+        let response = self.table.delete(response)?;
+        self.answer_bytes = self.answer_bytes.saturating_sub(response.body.len() as u64);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::testing::state;
+    use super::*;
+    use http::HostResponse;
+
+    const MIB: usize = 1 << 20;
+
+    fn answer(bytes: usize) -> GuestResponse {
+        GuestResponse {
+            status: 200,
+            headers: Vec::new(),
+            url: "https://a.example/".to_owned(),
+            body: vec![b'x'; bytes],
+        }
+    }
+
+    #[test]
+    fn answers_that_a_guest_keeps_are_counted_together() {
+        let mut state = state(&Arc::default());
+        let first = state.keep(answer(16 * MIB)).unwrap();
+        let second = state.keep(answer(16 * MIB)).unwrap();
+        let error = state.keep(answer(1)).unwrap_err();
+        assert!(
+            matches!(error.downcast_ref(), Some(Stop::Passed(passed)) if passed.name == "response"),
+            "{error}"
+        );
+        HostResponse::drop(&mut state, first).unwrap();
+        let third = state.keep(answer(16 * MIB)).unwrap();
+        // What was read to its end takes no room any more, and is at its end.
+        let again = Resource::new_borrow(second.rep());
+        let read = state.read_all(again, 64 << 20).unwrap().unwrap();
+        assert_eq!(read.len(), 16 * MIB);
+        assert!(
+            state
+                .read(Resource::new_borrow(second.rep()), 1)
+                .unwrap()
+                .unwrap()
+                .is_empty()
+        );
+        let fourth = state.keep(answer(16 * MIB)).unwrap();
+        for response in [second, third, fourth] {
+            HostResponse::drop(&mut state, response).unwrap();
+        }
+        assert_eq!(state.answer_bytes, 0);
+    }
+
+    #[test]
+    fn an_answer_is_read_in_parts() {
+        let mut state = state(&Arc::default());
+        let response = state.keep(answer(5)).unwrap();
+        let mut part = |max| {
+            state
+                .read(Resource::new_borrow(response.rep()), max)
+                .unwrap()
+                .unwrap()
+                .len()
+        };
+        assert_eq!([part(2), part(2), part(2), part(2)], [2, 2, 1, 0]);
+        assert_eq!(state.answer_bytes, 0);
     }
 }

@@ -9,7 +9,7 @@ use dlm_core::ports::model::{
 use wasmtime::component::Resource;
 
 use super::wit::model;
-use super::{State, Stop, WitError, denied};
+use super::{State, Stop, WitError};
 use crate::limits::{LimitName, Passed};
 use crate::terminal::{cut, inert_line};
 
@@ -64,8 +64,7 @@ impl State {
     ) -> Answer<Resource<Handle>> {
         if !self.new.grants.allows_model(selector) {
             let shown = inert_line(&cut(selector.unwrap_or("current"), SHOWN_BYTES_MAX));
-            let message = "this model is not granted";
-            return Ok(Err(denied(format!("model:{shown}"), message.to_owned())));
+            return Ok(Err(self.denied(format!("model:{shown}"), "this model is not granted")));
         }
         match self.in_host(|state| find(state)) {
             Ok(model) => Ok(Ok(self.table.push(Handle(model))?)),

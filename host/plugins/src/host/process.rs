@@ -5,14 +5,23 @@ use std::time::Duration;
 use dlm_core::ports::process::{Command, ProcessError};
 
 use super::wit::process;
-use super::{State, Stop, WitError, denied};
+use super::{State, Stop, WitError};
 use crate::capability::{Capability, ExecArgument, exec_text, split_words};
 use crate::limits::{LimitName, PROCESS_TIME_MAX, Passed};
-use crate::terminal::inert_line;
+use crate::terminal::{cut, inert_line};
 
 /// Most arguments of a command, and bytes of all of them.
 const ARGUMENTS_MAX: usize = 256;
 const ARGUMENT_BYTES_MAX: usize = 128 * 1024;
+/// Most of a variable's name that a refusal repeats.
+const NAME_BYTES_SHOWN: usize = 64;
+/// What a guest may set in the environment of any granted program. Everything else stays the user's own: an interpreter, a
+/// loader or a client takes code, servers or certificates from variables that no list of refused names could exhaust.
+const ENVIRONMENT: [&str; 3] = [
+    "DLM_JUDGE_PROTOCOL",
+    "VLLM_METAL_MEMORY_FRACTION",
+    "VLLM_METAL_USE_PAGED_ATTENTION",
+];
 
 impl State {
     fn command(&self, request: &process::Command) -> Result<Command, WitError> {
@@ -27,10 +36,7 @@ impl State {
             arguments,
             env,
             // What the user typed runs where and as it would from the shell.
-            directory: match &self.directory {
-                Some(directory) if !is_typed => directory.clone(),
-                _ => self.new.facts.directory.clone(),
-            },
+            directory: is_typed.then(|| self.new.facts.directory.clone()),
             is_inheriting: is_typed,
             stdin: request.stdin.clone(),
         })
@@ -44,13 +50,9 @@ impl State {
                 .map_err(|error| WitError::InvalidInput(error.to_string()))?;
             if !self.new.grants.secret_for_program(secret.name(), program) {
                 let capability = format!("secret:{}@exec:{}", secret.name(), inert_line(program));
-                return Err(denied(capability, "the secret may not go to this program".to_owned()));
+                return Err(self.denied(capability, "the secret may not go to this program"));
             }
-            let name = super::wit::types::Field {
-                name: entry.name.clone(),
-                value: String::new(),
-            };
-            checked_env(&[name])?;
+            secret_variable(&entry.name, secret.name())?;
             Ok((entry.name.clone(), secret.value().to_owned()))
         };
         list.iter().map(one).collect()
@@ -107,7 +109,7 @@ pub(crate) fn expand(
         .collect();
     if !state.new.grants.allows_exec(program, &matched) {
         let capability = inert_line(&exec_text(program, &matched));
-        return Err(denied(capability, "this command line is not granted".to_owned()));
+        return Err(state.denied(capability, "this command line is not granted"));
     }
     let texts = filled.iter().map(|argument| spelled(state, argument));
     let texts: Vec<String> = texts.collect::<Result<_, _>>()?;
@@ -143,24 +145,28 @@ fn spelled(state: &State, argument: &process::Argument) -> Result<String, WitErr
     }
 }
 
-/// The environment a guest adds; names that change which code a program loads are refused.
+/// The environment a guest adds to any program: only names of [`ENVIRONMENT`].
 pub(crate) fn checked_env(fields: &[super::wit::types::Field]) -> Result<Vec<(String, String)>, WitError> {
     let check = |field: &super::wit::types::Field| {
-        let name = field.name.as_str();
-        let is_name = name.bytes().next().is_some_and(|byte| byte.is_ascii_uppercase())
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
-        let is_loader = name.starts_with("LD_") || name.starts_with("DYLD_") || name == "PATH";
-        if is_name && !is_loader && !field.value.contains('\0') {
-            return Ok((name.to_owned(), field.value.clone()));
+        if ENVIRONMENT.contains(&field.name.as_str()) && !field.value.contains('\0') {
+            return Ok((field.name.clone(), field.value.clone()));
         }
-        Err(WitError::InvalidInput(format!(
-            "the environment variable `{}` may not be set",
-            inert_line(name)
-        )))
+        Err(not_set(&field.name, &format!("only {} may", ENVIRONMENT.join(", "))))
     };
     fields.iter().map(check).collect()
+}
+
+/// A secret goes into the variable of its own name, the one that the user read when it was granted.
+fn secret_variable(name: &str, secret: &str) -> Result<(), WitError> {
+    if name == secret {
+        return Ok(());
+    }
+    Err(not_set(name, &format!("the secret goes into the variable `{secret}`")))
+}
+
+fn not_set(name: &str, why: &str) -> WitError {
+    let name = inert_line(&cut(name, NAME_BYTES_SHOWN));
+    WitError::InvalidInput(format!("the environment variable `{name}` may not be set: {why}"))
 }
 
 fn missing(program: &str) -> WitError {
@@ -174,7 +180,7 @@ impl process::Host for State {
             return Ok(Err(error));
         }
         if !self.new.grants.knows_program(&program) {
-            return Ok(Err(denied(capability(), "this program is not granted".to_owned())));
+            return Ok(Err(self.denied(capability(), "this program is not granted")));
         }
         let found = self.in_host(|state| state.find_program(&program));
         Ok(found
@@ -211,5 +217,62 @@ impl process::Host for State {
             Err(error @ ProcessError::TimedOut { .. }) => Ok(Err(WitError::TimedOut(error.to_string()))),
             Err(error) => Ok(Err(WitError::Unavailable(error.to_string()))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(name: &str) -> super::super::wit::types::Field {
+        super::super::wit::types::Field {
+            name: name.to_owned(),
+            value: "1".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_guest_sets_only_variables_that_load_nothing() {
+        for name in ENVIRONMENT {
+            assert_eq!(
+                checked_env(&[field(name)]).unwrap(),
+                [(name.to_owned(), "1".to_owned())]
+            );
+        }
+        for name in [
+            "PYTHONPATH",
+            "BASH_ENV",
+            "ENV",
+            "NODE_OPTIONS",
+            "PERL5OPT",
+            "GIT_SSH_COMMAND",
+            "GIT_CONFIG_COUNT",
+            "HOME",
+            "TMPDIR",
+            "OLLAMA_HOST",
+            "HTTPS_PROXY",
+            "SSL_CERT_FILE",
+            "LD_PRELOAD",
+            "PATH",
+            "DLM_HOME",
+            "VLLM_PLUGINS",
+            "",
+        ] {
+            assert!(
+                matches!(checked_env(&[field(name)]), Err(WitError::InvalidInput(_))),
+                "{name}"
+            );
+        }
+        let zero = super::super::wit::types::Field {
+            value: "a\0b".to_owned(),
+            ..field("DLM_JUDGE_PROTOCOL")
+        };
+        assert!(checked_env(&[zero]).is_err());
+    }
+
+    #[test]
+    fn a_secret_goes_into_its_own_variable() {
+        assert!(secret_variable("HF_TOKEN", "HF_TOKEN").is_ok());
+        assert!(secret_variable("PYTHONPATH", "HF_TOKEN").is_err());
     }
 }

@@ -7,7 +7,7 @@ use wasmtime::component::Resource;
 use super::State;
 use super::wit::{log, progress, run, types};
 use crate::capability::Capability;
-use crate::limits::{BARS_MAX, LOG_LINE_BYTES_MAX, LOG_LINES_MAX};
+use crate::limits::{BARS_MADE_MAX, BARS_MAX, LOG_LINE_BYTES_MAX, LOG_LINES_MAX};
 use crate::ports::LogLevel;
 use crate::terminal::{cut, inert_line};
 
@@ -137,8 +137,15 @@ impl progress::Host for State {
 impl progress::HostBar for State {
     fn new(&mut self, label: String, total: Option<u64>) -> wasmtime::Result<Resource<Bar>> {
         self.bars += 1;
-        let is_shown = self.bars <= BARS_MAX;
-        let phase = is_shown.then(|| inert_line(&cut(&label, LOG_LINE_BYTES_MAX)));
+        let label = cut(&label, LOG_LINE_BYTES_MAX);
+        let bytes = self.log.bytes.saturating_add(label.len() as u64);
+        let has_room = bytes <= self.new.limits.log_bytes && self.bars_made < BARS_MADE_MAX;
+        let phase = (self.bars <= BARS_MAX && has_room).then(|| inert_line(&label));
+        if phase.is_some() {
+            // Its label is text on the screen as a line of the log is.
+            self.bars_made += 1;
+            self.log.bytes = bytes;
+        }
         if let Some(phase) = &phase {
             self.new.ports.progress.event(Event::PhaseStarted {
                 phase: phase.clone(),
@@ -172,5 +179,38 @@ impl progress::HostBar for State {
             self.new.ports.progress.event(Event::PhaseEnded { phase });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::testing::{Recorder, state};
+    use super::*;
+    use progress::HostBar;
+
+    fn shown(label: &str, times: usize) -> usize {
+        let events = Arc::new(Recorder::default());
+        let mut state = state(&events);
+        for _ in 0..times {
+            let bar = HostBar::new(&mut state, label.to_owned(), None).unwrap();
+            HostBar::drop(&mut state, bar).unwrap();
+        }
+        let events = events.0.lock().unwrap();
+        events
+            .iter()
+            .filter(|event| matches!(event, Event::PhaseStarted { .. }))
+            .count()
+    }
+
+    #[test]
+    fn bars_one_after_the_other_are_counted_and_their_labels_are_log_text() {
+        assert_eq!(shown("scoring", 20), 20);
+        assert_eq!(shown("scoring", 5_000) as u64, BARS_MADE_MAX);
+        assert_eq!(
+            shown(&"x".repeat(LOG_LINE_BYTES_MAX), 5_000),
+            (1 << 20) / LOG_LINE_BYTES_MAX
+        );
     }
 }

@@ -3,7 +3,7 @@
 use wasmtime::component::Resource;
 
 use super::wit::secrets;
-use super::{State, WitError, denied};
+use super::{State, WitError};
 use crate::capability::{Capability, is_secret_name};
 use crate::terminal::inert_line;
 
@@ -38,7 +38,7 @@ impl State {
         let capability = || format!("secret:{name}");
         self.check_outside(capability)?;
         if !self.new.grants.knows_secret(&name) {
-            return Err(denied(capability(), "this secret is not granted".to_owned()));
+            return Err(self.denied(capability(), "this secret is not granted"));
         }
         let found = self.in_host(|state| state.new.ports.secrets.find(&name));
         match found {
@@ -75,8 +75,9 @@ impl secrets::HostSecret for State {
         if self.new.grants.holds(&wanted) {
             return Ok(Ok(secret.value.clone()));
         }
-        let message = "this secret can be attached, not read";
-        Ok(Err(denied(wanted.to_string(), message.to_owned())))
+        Ok(Err(
+            self.denied(wanted.to_string(), "this secret can be attached, not read")
+        ))
     }
 
     fn drop(&mut self, secret: Resource<Secret>) -> wasmtime::Result<()> {

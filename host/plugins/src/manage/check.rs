@@ -12,11 +12,14 @@ use super::discover::outside;
 use super::error::ManageError;
 use super::imports::{self, Wasi};
 use crate::builtin::sha256;
+use crate::capability::Capability;
 use crate::manifest::Manifest;
-use crate::terminal::inert_line;
+use crate::terminal::{cut, inert_line};
 
 /// Major version of the contract that this dlm has.
 const API_MAJOR: u64 = 1;
+/// Most of a capability that a refusal repeats.
+const CAPABILITY_BYTES_SHOWN: usize = 120;
 /// The versions in words.
 pub const API_SUPPORTED: &str = "1.0";
 
@@ -52,7 +55,7 @@ pub fn check(path: &Path, bytes: &[u8]) -> Result<Checked, ManageError> {
         });
     }
     for request in &manifest.requests {
-        super::ask::power(&request.capability)?;
+        canonical(&request.capability)?;
     }
     Ok(Checked {
         wasi: Wasi::of(&shape.imports),
@@ -62,6 +65,25 @@ pub fn check(path: &Path, bytes: &[u8]) -> Result<Checked, ManageError> {
         shape,
         manifest,
     })
+}
+
+/// Refuses a request that is not written as the runtime reads it, so that what is shown is what is granted: a host name in
+/// letters that look like others would be shown as it stands.
+fn canonical(capability: &str) -> Result<(), ManageError> {
+    let wrong = |cause: String| ManageError::Capability {
+        text: inert_line(&cut(capability, CAPABILITY_BYTES_SHOWN)),
+        cause,
+    };
+    let read = Capability::parse(capability)
+        .map_err(|bad| wrong(bad.cause))?
+        .to_string();
+    if read == capability {
+        return Ok(());
+    }
+    Err(wrong(format!(
+        "must be written `{}`",
+        inert_line(&cut(&read, CAPABILITY_BYTES_SHOWN))
+    )))
 }
 
 /// Checks exports, versions and imports; returns the version of the contract.

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use dlm_core::nearest::did_you_mean;
 use dlm_core::ports::plugin::PluginFailure;
-use dlm_core::{FailureKind, Hints};
+use dlm_core::{FailureKind, Hints, shell_quoted};
 
 use super::check::API_SUPPORTED;
+use super::signature::Signed;
 use crate::manifest::{BadConfig, BadManifest, Kind};
-use crate::terminal::{inert, inert_line, quoted};
+use crate::terminal::{framed, inert_line};
 
 /// A failure to find, install, check or describe a plugin.
 #[derive(Debug, thiserror::Error)]
@@ -252,6 +253,31 @@ impl ManageError {
     }
 }
 
+impl ManageError {
+    /// The user's settings want a signature of a trusted key, and the file has none.
+    pub(crate) fn unsigned(subject: String, signed: &Signed) -> ManageError {
+        ManageError::Signature {
+            subject,
+            cause: format!("{}, and your settings require a signature", signed.lack()),
+            hint: Some(
+                "trust its key: dlm plugin trust KEY; or set `require-signature` under [plugins] in config.toml"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    /// `action` is what the user does once the entry of `name` is gone.
+    pub(crate) fn other_signer(subject: String, name: &str, action: &str) -> ManageError {
+        ManageError::Signature {
+            subject,
+            cause: "is signed by another key than the file that is pinned".to_owned(),
+            hint: Some(format!(
+                "if that is right: dlm plugin remove {name}, then {action} it again"
+            )),
+        }
+    }
+}
+
 impl Hints for ManageError {
     fn subject(&self) -> &str {
         match self {
@@ -310,30 +336,34 @@ impl Hints for ManageError {
             )],
             ManageError::Lock { path, .. } => vec![
                 format!(
-                    "put back a copy of it, or start anew: mv '{0}' '{0}.damaged'",
-                    path.display()
+                    "put back a copy of it, or start anew: mv {} {}",
+                    quoted(path),
+                    shell_quoted(&format!("{}.damaged", path.display()))
                 ),
                 "then install each plugin again: dlm plugin install SRC".to_owned(),
             ],
             ManageError::Tampered { plugin, path, .. } => vec![
-                format!("see what it is now: dlm plugin inspect {}", typed(path)),
-                format!("if you changed it: dlm plugin trust {}", typed(path)),
+                format!("see what it is now: dlm plugin inspect {}", quoted(path)),
+                format!(
+                    "if you changed it, pin it anew, without its grants: dlm plugin trust {}",
+                    quoted(path)
+                ),
                 format!("else remove it: dlm plugin remove {plugin}"),
             ],
             ManageError::Untrusted { path, .. } => vec![
-                format!("see what it is: dlm plugin inspect {}", typed(path)),
-                format!("let it run: dlm plugin trust {}", typed(path)),
+                format!("see what it is: dlm plugin inspect {}", quoted(path)),
+                format!("let it run: dlm plugin trust {}", quoted(path)),
             ],
             ManageError::Gone { source_text, .. } => {
                 vec![format!(
                     "install it again: dlm plugin install {}",
-                    quoted(&inert_line(source_text))
+                    shell_quoted(source_text)
                 )]
             }
             ManageError::Damaged { .. } => vec!["install dlm again from a source you trust".to_owned()],
             ManageError::NotAComponent { path } => vec![format!(
                 "make a component of it: dlm plugin pack --wasm {}",
-                typed(path)
+                quoted(path)
             )],
             ManageError::Config(bad) => vec![bad.hint()],
             ManageError::WrongKind { wanted, .. } => vec![format!("see the others: dlm plugin list --kind {wanted}")],
@@ -354,7 +384,7 @@ impl Hints for ManageError {
             ManageError::NotRequested { requested, plugin, .. } => match requested.as_slice() {
                 [] => vec![
                     "it requests nothing; what a manifest does not request is only possible for one run".to_owned(),
-                    format!("for one run: --grant '{plugin}=CAPABILITY'"),
+                    format!("for one run: --grant {}", shell_quoted(&format!("{plugin}=CAPABILITY"))),
                 ],
                 requested => vec![format!("it requests: {}", inert_line(&requested.join("; ")))],
             },
@@ -372,7 +402,7 @@ impl Hints for ManageError {
                 if !is_answered {
                     let flags: Vec<String> = missing
                         .iter()
-                        .map(|text| format!("--grant {}", quoted(&inert_line(text))))
+                        .map(|text| format!("--grant {}", shell_quoted(text)))
                         .collect();
                     hints.push(format!("grant it: {}", flags.join(" ")));
                     hints.push("or everything that it requests: --grant-requested".to_owned());
@@ -388,7 +418,7 @@ impl Hints for ManageError {
             }
             ManageError::NotInstalled { .. } => vec!["see what is here: dlm plugin list".to_owned()],
             ManageError::Pack { hint, .. } => hint.iter().cloned().collect(),
-            ManageError::Exists { path } => vec![format!("choose another place, or remove it: rm -r {}", typed(path))],
+            ManageError::Exists { path } => vec![format!("choose another place, or remove it: rm -r {}", quoted(path))],
             ManageError::Malformed { .. }
             | ManageError::Manifest { .. }
             | ManageError::Files { .. }
@@ -399,20 +429,20 @@ impl Hints for ManageError {
     }
 }
 
+/// A path as one word of a command.
+fn quoted(path: &Path) -> String {
+    shell_quoted(&path.to_string_lossy())
+}
+
 impl From<ManageError> for PluginFailure {
     fn from(error: ManageError) -> PluginFailure {
         PluginFailure {
             code: error.code(),
             subject: error.subject().to_owned(),
             kind: Hints::kind(&error),
-            message: inert(&error.to_string()),
+            message: framed(&error.to_string()),
             hints: error.hints().iter().map(|hint| inert_line(hint)).collect(),
             detail: None,
         }
     }
-}
-
-/// A path as one word of a command.
-fn typed(path: &Path) -> String {
-    quoted(&path.display().to_string())
 }

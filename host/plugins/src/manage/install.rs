@@ -1,7 +1,7 @@
 //! Installing: what is offered, what the user agrees to, and then, in one step, file and lock.
 //!
 //! Invariants: nothing is written before everything was agreed to; a refusal leaves the old version as it was; an offer is
-//! data that can be shown; a grant is recorded with its time and how it was given.
+//! data that can be shown; a grant is recorded with its time and how it was given; grants follow the author, not the name.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -51,7 +51,7 @@ pub struct Offer {
     pub unsigned: Unsigned,
     /// The entry that it replaces.
     pub previous: Option<LockEntry>,
-    /// Grants of the previous version whose text is requested again.
+    /// Grants of the previous version, of the same author, whose text is requested again.
     pub kept: Vec<LockGrant>,
     /// Grants of the previous version that are not requested any more.
     pub dropped: Vec<String>,
@@ -67,9 +67,14 @@ impl Offer {
 
     /// True where another key signed than the one that is pinned, or none any more.
     pub fn is_other_signer(&self) -> bool {
-        let pinned = self.previous.as_ref().and_then(|entry| entry.signer.as_deref());
-        pinned.is_some() && pinned != self.signed.signer()
+        other_signer(self.previous.as_ref(), &self.signed)
     }
+}
+
+/// True where the pinned file is signed by a key and the new one is not signed by it.
+pub(crate) fn other_signer(pinned: Option<&LockEntry>, signed: &Signed) -> bool {
+    let pinned = pinned.and_then(|entry| entry.signer.as_deref());
+    pinned.is_some() && pinned != signed.signer()
 }
 
 /// What was agreed to.
@@ -129,12 +134,21 @@ pub fn offer(home: &Path, fetched: Fetched, policy: Policy, flags: &InstallFlags
     };
     let previous = Lock::read(home)?.installed(&name).cloned();
     let old = previous.as_ref().map(|entry| entry.grants.clone()).unwrap_or_default();
-    let (kept, dropped): (Vec<LockGrant>, Vec<LockGrant>) = old
+    let (mut kept, dropped): (Vec<LockGrant>, Vec<LockGrant>) = old
         .into_iter()
         .partition(|grant| manifest.requests_text(&grant.capability));
+    let mut remarks = check::remarks(&checked);
+    if previous
+        .as_ref()
+        .is_some_and(|entry| !entry.is_of_author(&checked.sha256, signed.signer()))
+        && !kept.is_empty()
+    {
+        remarks.push("no trusted key signed both versions: nothing that the old one was granted is kept".to_owned());
+        kept.clear();
+    }
     Ok(Offer {
         name,
-        remarks: check::remarks(&checked),
+        remarks,
         signed,
         unsigned,
         previous,
@@ -180,14 +194,8 @@ pub fn decide(offer: &Offer, flags: &InstallFlags, mut asker: Option<&mut Asker<
         );
         let is_agreed = asker.as_mut().map(|ask| ask(&question)).transpose()?;
         if is_agreed != Some(true) {
-            return Err(ManageError::Signature {
-                subject: format!("`{}` {}", offer.name, offer.checked.manifest.version),
-                cause: "is signed by another key than the version that is installed".to_owned(),
-                hint: Some(format!(
-                    "if that is right: dlm plugin remove {}, then install it again",
-                    offer.name
-                )),
-            });
+            let subject = format!("`{}` {}", offer.name, offer.checked.manifest.version);
+            return Err(ManageError::other_signer(subject, &offer.name, "install"));
         }
     }
     let mut grants = Vec::new();
@@ -230,23 +238,18 @@ pub fn decide(offer: &Offer, flags: &InstallFlags, mut asker: Option<&mut Asker<
 }
 
 fn unsigned(offer: &Offer, flags: &InstallFlags, asker: &mut Option<&mut Asker<'_>>) -> Result<(), ManageError> {
+    let subject = format!("`{}` {}", offer.name, offer.checked.manifest.version);
     let refused = |cause: &str, hint: &str| {
         Err(ManageError::Signature {
-            subject: format!("`{}` {}", offer.name, offer.checked.manifest.version),
+            subject: subject.clone(),
             cause: cause.to_owned(),
             hint: Some(hint.to_owned()),
         })
     };
-    let what = match offer.signed {
-        Signed::Stranger => "is signed by a key that you do not trust",
-        _ => "is not signed",
-    };
+    let what = offer.signed.lack();
     match offer.unsigned {
         Unsigned::Installs => Ok(()),
-        Unsigned::Refused => refused(
-            &format!("{what}, and your settings require a signature"),
-            "trust its key: dlm plugin trust KEY; or set `require-signature` under [plugins] in config.toml",
-        ),
+        Unsigned::Refused => Err(ManageError::unsigned(subject.clone(), &offer.signed)),
         _ if flags.is_allowing_unsigned => Ok(()),
         Unsigned::NeedsFlag => refused(
             &format!("{what}, comes from the network and asks for far-reaching power"),

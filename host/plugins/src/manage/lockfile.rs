@@ -81,6 +81,12 @@ impl LockEntry {
         self.grants.iter().map(|grant| grant.capability.clone()).collect()
     }
 
+    /// Says whether a file comes from where this one does: the same bytes, or signed by the same trusted key. A name proves
+    /// nothing, since everybody may choose it.
+    pub(crate) fn is_of_author(&self, sha256: &str, signer: Option<&str>) -> bool {
+        self.sha256 == sha256 || (signer.is_some() && self.signer.as_deref() == signer)
+    }
+
     fn check(&self) -> Result<(), String> {
         let name = inert(&self.name);
         if !is_name(&self.name) {

@@ -55,6 +55,14 @@ impl Signed {
             Signed::No | Signed::Stranger => None,
         }
     }
+
+    /// What is wrong with a file that no trusted key signed.
+    pub(crate) fn lack(&self) -> &'static str {
+        match self {
+            Signed::Stranger => "is signed by a key that you do not trust",
+            _ => "is not signed",
+        }
+    }
 }
 
 /// `[plugins] require-signature`.
@@ -279,8 +287,9 @@ pub fn check(
         if !may_sign {
             let cause = format!("is by a key that may sign {} only", trusted.names.join(", "));
             let hint = format!(
-                "let it sign this too: dlm plugin trust {} --for-names '{name}'",
-                trusted.text
+                "let it sign this too: dlm plugin trust {} --for-names {}",
+                trusted.text,
+                dlm_core::shell_quoted(name)
             );
             return Err(wrong(cause, Some(hint)));
         }

@@ -1,15 +1,17 @@
 //! Changing what is trusted: grants of a plugin, a file where it lies, a signer's key.
 //!
-//! Invariant: only what the manifest requests can be granted for good.
+//! Invariants: only what the manifest requests can be granted for good; changed bytes keep no grant, except under the same
+//! signer's key.
 
 use std::path::Path;
 
 use super::check;
 use super::discover::{Finder, Origin, read_file, real};
 use super::error::ManageError;
+use super::install::{Policy, other_signer};
 use super::lockfile::{GrantedBy, Lock, LockEntry, LockGrant};
 use super::selector::{Choice, Selector};
-use super::signature::{self, Signed, TEXT_BYTES_MAX, signature_path};
+use super::signature::{self, Signed, TEXT_BYTES_MAX, Unsigned, signature_path};
 use crate::manifest::Manifest;
 use crate::terminal::inert_line;
 
@@ -64,11 +66,13 @@ pub fn trust_name(
     })
 }
 
-/// Pins a file where it lies, with the grants that were typed.
+/// Pins a file where it lies, with the grants that were typed. Typing them is the yes that an unsigned file of this machine
+/// needs.
 ///
 /// **Errors**: anything that installing it would refuse, or a grant that its manifest does not request.
 pub fn trust_file(
     home: &Path,
+    policy: Policy,
     path: &Path,
     grants: &[String],
     revoked: &[String],
@@ -80,9 +84,18 @@ pub fn trust_file(
     let keys = signature::trusted_keys(home)?;
     let manifest = &checked.manifest;
     let signed = signature::check(&keys, beside.as_deref(), &bytes, &manifest.name, &manifest.version)?;
+    let subject = || format!("`{}` {}", manifest.name, manifest.version);
+    let power = super::ask::most(&manifest.requests)?;
+    if signed.signer().is_none() && policy.require_signature.unsigned(power, false) == Unsigned::Refused {
+        return Err(ManageError::unsigned(subject(), &signed));
+    }
     let place = real(path);
     Lock::change(home, |lock| {
         let old = lock.at(&place).cloned();
+        if other_signer(old.as_ref(), &signed) {
+            return Err(ManageError::other_signer(subject(), &manifest.name, "trust"));
+        }
+        let is_of_author = |entry: &&LockEntry| entry.is_of_author(&checked.sha256, signed.signer());
         let entry = LockEntry {
             name: manifest.name.clone(),
             version: manifest.version.clone(),
@@ -96,8 +109,12 @@ pub fn trust_file(
                 Signed::No | Signed::Stranger => None,
             },
             installed: now.to_owned(),
-            // Grants stay with an unchanged request, as in an upgrade.
-            grants: old.iter().flat_map(|entry| entry.grants.clone()).collect(),
+            // Grants stay with an unchanged request of the same author, as in an upgrade.
+            grants: old
+                .iter()
+                .filter(is_of_author)
+                .flat_map(|entry| entry.grants.clone())
+                .collect(),
             path: Some(place.clone()),
         };
         let is_new = old.as_ref().is_none_or(|old| old.sha256 != entry.sha256);

@@ -455,7 +455,7 @@ impl Process for ScriptedProcess {
     }
 
     fn run(&self, command: &Command, timeout: Duration, cancel: &Cancel) -> Result<Finished, ProcessError> {
-        if let Compile::Cached { program, .. } = &self.compile
+        if let Compile::Cached { program, .. } | Compile::Apart { program } = &self.compile
             && *program == command.program
         {
             return self.compiler.run(command, timeout, cancel);

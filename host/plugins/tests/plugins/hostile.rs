@@ -218,9 +218,9 @@ fn nothing_outside_is_reached_without_a_grant() {
 
 #[test]
 fn a_hint_to_type_is_one_word_of_a_shell() {
-    let error = refused(&[], "score exec sh ';id;'", "plugin::denied", "exec:sh ';id;'");
-    let told = r"allow it once: --grant 'test-judge=exec:sh '\'';id;'\'''";
-    assert_eq!(error.hints[1], told);
+    // What a shell would read never stands in a capability.
+    let error = refused(&[], "score exec sh ';id;'", "plugin::denied", "exec:sh *");
+    assert_eq!(error.hints[1], "allow it once: --grant 'test-judge=exec:sh *'");
 }
 
 #[test]

@@ -47,7 +47,11 @@ fn sign(packed: &Packed, key: PathBuf) -> Result<PathBuf, ManageError> {
     if !key.is_file() {
         return Err(failed(
             format!("cannot be signed: there is no key `{}`", key.display()),
-            format!("make one: minisign -G -s '{0}' -p '{0}.pub'", key.display()),
+            format!(
+                "make one: minisign -G -s {} -p {}",
+                dlm_core::shell_quoted(&key.to_string_lossy()),
+                dlm_core::shell_quoted(&format!("{}.pub", key.display()))
+            ),
         ));
     }
     let words = sign_command(packed, &key);

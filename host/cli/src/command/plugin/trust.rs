@@ -25,7 +25,8 @@ pub(super) fn run(args: &Trust, setting: &Setting, console: &Console) -> Result<
     let changed = match is_file_name(&args.subject) {
         true => {
             let path = setting.finder.resolve(&args.subject);
-            trust_file(setting.home(), &path, &args.grants, &args.revoked, &setting.now)
+            let policy = setting.settings.policy;
+            trust_file(setting.home(), policy, &path, &args.grants, &args.revoked, &setting.now)
                 .map_err(|error| setting.finder.explain(&args.subject, error))?
         }
         false => trust_name(

@@ -132,19 +132,29 @@ fn answers_on_a_terminal_are_recorded_as_such() {
 #[test]
 fn an_upgrade_keeps_unchanged_grants_drops_the_rest_and_asks_for_the_new() {
     let home = tempfile::tempdir().unwrap();
+    let signer = Signer::new(1);
+    signature::trust_key(home.path(), &signer.public(), &[], NOW).unwrap();
+    let signed = |bytes: &[u8], version: &str| Fetched {
+        signature: Some(signer.sign(bytes, &format!("dlm-plugin rubric {version}"))),
+        ..fetched(bytes.to_vec(), false)
+    };
+    let install_signed = |bytes: &[u8], version: &str, flags: &InstallFlags, now: &str| {
+        let offer = offer(home.path(), signed(bytes, version), Policy::default(), flags)?;
+        install(home.path(), &offer, &decide(&offer, flags, None)?, now)
+    };
     let first = judge("rubric", "1.2.0", &[MODEL, HTTP]);
     let all = InstallFlags {
         is_granting_requested: true,
         ..flags(&[])
     };
-    install_with(home.path(), first, &all, NOW).unwrap();
+    install_signed(&first, "1.2.0", &all, NOW).unwrap();
     let second = judge(
         "rubric",
         "1.3.0",
         &[MODEL, ("http:https://telemetry.example.com", false)],
     );
     let error = refused(
-        install_with(home.path(), second.clone(), &flags(&[]), LATER),
+        install_signed(&second, "1.3.0", &flags(&[]), LATER),
         "plugin::denied",
         "http:https://telemetry.example.com",
     );
@@ -158,26 +168,14 @@ fn an_upgrade_keeps_unchanged_grants_drops_the_rest_and_asks_for_the_new() {
         "1.2.0"
     );
 
-    let offered = offer(
-        home.path(),
-        fetched(second.clone(), false),
-        Policy::default(),
-        &flags(&[]),
-    )
-    .unwrap();
+    let offered = offer(home.path(), signed(&second, "1.3.0"), Policy::default(), &flags(&[])).unwrap();
     assert_eq!(offered.dropped, ["http:https://api.example.com/v1"]);
     let open: Vec<&str> = offered
         .open_requests()
         .map(|request| request.capability.as_str())
         .collect();
     assert_eq!(open, ["http:https://telemetry.example.com"]);
-    let entry = install_with(
-        home.path(),
-        second,
-        &flags(&["http:https://telemetry.example.com"]),
-        LATER,
-    )
-    .unwrap();
+    let entry = install_signed(&second, "1.3.0", &flags(&["http:https://telemetry.example.com"]), LATER).unwrap();
     assert_eq!(entry.granted(), ["model:current", "http:https://telemetry.example.com"]);
     assert_eq!(
         (entry.grants[0].granted.as_str(), entry.grants[1].granted.as_str()),
@@ -433,11 +431,19 @@ fn trust_changes_grants_and_pins_files_in_place() {
         "plugin::tampered",
         "never trusted",
     );
-    assert!(trust_file(home.path(), &file, &gone, &[], NOW).unwrap().is_new);
+    assert!(
+        trust_file(home.path(), Policy::default(), &file, &gone, &[], NOW)
+            .unwrap()
+            .is_new
+    );
     let there = Finder::new(there.places().clone());
     assert_eq!(there.find(&grader, None).unwrap().granted, ["model:current"]);
-    assert!(!trust_file(home.path(), &file, &[], &[], NOW).unwrap().is_new);
-    // Another file in its place is not trusted, and keeps its grants once it is.
+    assert!(
+        !trust_file(home.path(), Policy::default(), &file, &[], &[], NOW)
+            .unwrap()
+            .is_new
+    );
+    // Another file in its place is not trusted, and has none of the grants once it is.
     disk::write(&file, &judge("grader", "1.0.1", &[MODEL])).unwrap();
     let there = Finder::new(there.places().clone());
     refused(
@@ -445,9 +451,118 @@ fn trust_changes_grants_and_pins_files_in_place() {
         "plugin::tampered",
         "not the file that was trusted",
     );
-    let changed = trust_file(home.path(), &file, &[], &[], LATER).unwrap();
+    let changed = trust_file(home.path(), Policy::default(), &file, &[], &[], LATER).unwrap();
     assert!(changed.is_new);
-    assert_eq!(changed.entry.granted(), ["model:current"]);
+    assert!(changed.entry.granted().is_empty());
+    let always = Policy {
+        require_signature: RequireSignature::Always,
+        ..Policy::default()
+    };
+    refused(
+        trust_file(home.path(), always, &file, &[], &[], LATER),
+        "plugin::signature",
+        "your settings require a signature",
+    );
+}
+
+#[test]
+fn a_trusted_file_keeps_its_grants_under_its_signer_alone() {
+    let home = tempfile::tempdir().unwrap();
+    let signer = Signer::new(1);
+    signature::trust_key(home.path(), &signer.public(), &[], NOW).unwrap();
+    let file = home.path().join("grader.wasm");
+    let write = |version: &str, signer: Option<&Signer>| {
+        let bytes = judge("grader", version, &[MODEL]);
+        disk::write(&file, &bytes).unwrap();
+        let beside = signature::signature_path(&file);
+        match signer {
+            Some(signer) => {
+                disk::write(&beside, &signer.sign(&bytes, &format!("dlm-plugin grader {version}"))).unwrap()
+            }
+            None => remove_file(&beside).unwrap(),
+        }
+    };
+    let model = ["model:current".to_owned()];
+    let trust = |grants: &[String]| trust_file(home.path(), Policy::default(), &file, grants, &[], NOW);
+    write("1.0.0", Some(&signer));
+    trust(&model).unwrap();
+    write("1.1.0", Some(&signer));
+    assert_eq!(trust(&[]).unwrap().entry.granted(), model);
+    write("1.2.0", None);
+    let error = refused(trust(&[]), "plugin::signature", "by another key");
+    assert!(error.hints()[0].contains("dlm plugin remove grader, then trust it again"));
+    write("1.2.0", Some(&Signer::new(2)));
+    refused(trust(&model), "plugin::signature", "by another key");
+    assert_eq!(Lock::read(home.path()).unwrap().plugins[0].version, "1.1.0");
+}
+
+#[test]
+fn grants_follow_the_author_and_not_the_name() {
+    let home = tempfile::tempdir().unwrap();
+    install_with(
+        home.path(),
+        judge("rubric", "1.2.0", &[MODEL]),
+        &flags(&["model:current"]),
+        NOW,
+    )
+    .unwrap();
+    let strangers = judge("rubric", "1.3.0", &[MODEL]);
+    let offered = offer(
+        home.path(),
+        fetched(strangers.clone(), false),
+        Policy::default(),
+        &flags(&[]),
+    )
+    .unwrap();
+    assert!(offered.kept.is_empty() && offered.dropped.is_empty());
+    assert_eq!(offered.open_requests().count(), 1);
+    assert!(
+        offered
+            .remarks
+            .iter()
+            .any(|text| text.contains("no trusted key signed both"))
+    );
+    refused(
+        install_with(home.path(), strangers.clone(), &flags(&[]), LATER),
+        "plugin::denied",
+        "needs model:current",
+    );
+    let entry = install_with(home.path(), strangers.clone(), &flags(&["model:current"]), LATER).unwrap();
+    assert_eq!(entry.grants[0].granted, LATER);
+    // The same bytes again are the same author's.
+    let again = install_with(home.path(), strangers, &flags(&[]), NOW).unwrap();
+    assert_eq!(again.grants, entry.grants);
+}
+
+#[test]
+fn a_request_is_shown_as_it_is_read() {
+    let home = tempfile::tempdir().unwrap();
+    for (capability, part) in [
+        (
+            "secret:OPENAI_API_KEY@\u{430}pi.openai.com",
+            "must be written `secret:OPENAI_API_KEY@xn--pi-6kc.openai.com`",
+        ),
+        (
+            "http:https://\u{430}pi.openai.com",
+            "must be written `http:https://xn--pi-6kc.openai.com`",
+        ),
+        ("http:http://0x7f.1/", "must be written `http:http://127.0.0.1`"),
+        (
+            "http:https://API.example.com",
+            "must be written `http:https://api.example.com`",
+        ),
+        ("exec:git stat\u{430}s", "letters outside ASCII"),
+        ("limit:colour=1", "memory"),
+    ] {
+        let bytes = judge("rubric", "1.0.0", &[(capability, false)]);
+        refused(
+            offer(home.path(), fetched(bytes, false), Policy::default(), &flags(&[])).map(|_| ()),
+            "plugin::invalid-input",
+            part,
+        );
+    }
+    let bytes = judge("rubric", "1.0.0", &[("http:https://xn--pi-6kc.openai.com", false)]);
+    assert!(offer(home.path(), fetched(bytes, false), Policy::default(), &flags(&[])).is_ok());
 }
 
 #[test]
