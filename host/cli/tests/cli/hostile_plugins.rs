@@ -198,7 +198,7 @@ fn a_template_stays_in_its_folder() {
     refused(
         &lab,
         &Gallery::with_files(&["a.dlm"]),
-        &["the template would replace it"],
+        &["is another document; a template brings one"],
     );
 }
 

@@ -224,8 +224,8 @@ fn files_replace_nothing_and_a_failure_takes_everything_back() {
     std::fs::remove_file(folder.join("b.md")).unwrap();
 
     // The document's own place becomes a folder that cannot be replaced by a file.
-    let own = fetch(&gallery(&[bundle("t", "", &[("my.dlm", "x")])]), "bundled", "", "t").unwrap();
-    assert!(start(&world, folder.join("my.dlm"), &own, None, false).is_err());
+    let own = fetch(&gallery(&[bundle("t", "", &[("my.dlm", "x")])]), "bundled", "", "t").unwrap_err();
+    assert!(own.message.contains("is another document"), "{}", own.message);
     let blocked = fetch(
         &gallery(&[bundle("t", "", &[("b.md", "B"), ("my.dlm/x", "x")])]),
         "bundled",
