@@ -41,6 +41,9 @@ impl Tools {
         if language == "python" {
             folders.push(self.venv().join("bin"));
         }
+        if language == "js" {
+            folders.push(self.folder.join("js/node_modules/.bin"));
+        }
         folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
         std::env::join_paths(folders).context("PATH")
     }

@@ -118,9 +118,8 @@ fn the_judge_in_python_mines_preferences() {
         "--max-pairs",
         "1",
     ];
-    let ran = lab.run(&[mine.as_slice(), &["--threshold", "0"]].concat());
-    assert!(ran.err.contains("rubric"), "{ran:?}");
-    assert!([0, 1].contains(&ran.code), "{ran:?}");
+    let ran = lab.run(&[mine.as_slice(), &["--threshold", "0"]].concat()).ok();
+    assert!(ran.out.contains("judge=rubric"), "{}", ran.out);
 }
 
 /// The cases of the Python judge without a WebAssembly tool: its plain Python, with stand-ins for the contract's modules.

@@ -683,8 +683,8 @@ fn packing_embeds_the_manifest_and_signs() {
     fs::write(folder.path().join("out.wasm"), wat::parse_str("(module)").unwrap()).unwrap();
     refused(
         pack(&options).map(|_| ()),
-        "plugin::wrong-kind",
-        "none of the interfaces",
+        "plugin::pack",
+        "`dlm:plugin/judge@1.0.0` function `open`",
     );
 }
 
