@@ -70,7 +70,7 @@ exec llama-server --model "$SCRIPT_DIR/base.Q4_K_M.gguf" --ctx-size 2048 --jinja
     assert_eq!(
         report.smoke,
         TargetSmoke::Skipped {
-            reason: "--dry-run".to_owned()
+            reason: "--no-smoke".to_owned()
         }
     );
     #[cfg(unix)]
