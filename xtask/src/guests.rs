@@ -94,11 +94,6 @@ fn rerun(arguments: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says whether this machine can build guests.
-pub fn has_compiler() -> bool {
-    Toolchain::find().is_ok()
-}
-
 fn build(root: &Path, guests: &[Guest]) -> anyhow::Result<()> {
     let toolchain = Toolchain::find()?;
     println!("compiler: {}", toolchain.compiler);
