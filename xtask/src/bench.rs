@@ -14,7 +14,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::program::target_folder;
+use crate::program::{build_release, target_folder};
 use crate::{base, repository};
 
 /// Threads of every measurement.
@@ -67,21 +67,8 @@ struct Bench {
 }
 
 fn build() -> Result<PathBuf> {
-    let status = Command::new("cargo")
-        .args([
-            "build",
-            "--release",
-            "--package",
-            "dlm-tests",
-            "--package",
-            "dlm-cli",
-            "--bins",
-        ])
-        .current_dir(repository::root())
-        .status()
-        .context("starting cargo")?;
-    ensure!(status.success(), "cargo build ended with {status}");
-    Ok(target_folder().join("release").join("measure"))
+    let programs = build_release(&["--package", "dlm-tests", "--package", "dlm-cli", "--bins"])?;
+    Ok(programs.join("measure"))
 }
 
 fn head() -> Result<String> {

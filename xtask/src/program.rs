@@ -24,13 +24,7 @@ pub struct Call {
 impl Program {
     /// Builds the release binary and gives it an empty home below the target folder.
     pub fn build(home_name: &str) -> Result<Self> {
-        let status = Command::new("cargo")
-            .args(["build", "--release", "--package", "dlm-cli"])
-            .current_dir(repository::root())
-            .status()
-            .context("starting cargo")?;
-        ensure!(status.success(), "cargo build ended with {status}");
-        Self::at(target_folder().join("release").join("dlm"), home_name)
+        Self::at(build_release(&["--package", "dlm-cli"])?.join("dlm"), home_name)
     }
 
     /// Takes a program that is built already and gives it an empty home below the target folder.
@@ -99,6 +93,18 @@ impl Program {
         ];
         self.run(&arguments, false).map(drop)
     }
+}
+
+/// Builds in release what `arguments` of cargo name, and returns the folder of the programs.
+pub fn build_release(arguments: &[&str]) -> Result<PathBuf> {
+    let status = Command::new("cargo")
+        .args(["build", "--release"])
+        .args(arguments)
+        .current_dir(repository::root())
+        .status()
+        .context("starting cargo")?;
+    ensure!(status.success(), "cargo build ended with {status}");
+    Ok(target_folder().join("release"))
 }
 
 /// The folder that cargo builds into.

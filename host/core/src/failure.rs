@@ -22,11 +22,6 @@ impl FailureKind {
     }
 }
 
-/// A word for a hint that is meant to be pasted into a shell: in single quotes, whatever it holds.
-pub fn shell_quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', "'\\''"))
-}
-
 /// An error that knows its subject, its kind and its remedy.
 ///
 /// The command line prints `<subject>: <Display>` and every hint on a line of its own below it.
@@ -42,22 +37,5 @@ pub trait Hints: std::error::Error {
     /// Commands or edits that remedy the failure, most useful first.
     fn hints(&self) -> Vec<String> {
         Vec::new()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_quoted_word_stays_one_word() {
-        for (word, quoted) in [
-            ("", "''"),
-            ("exec:git status", "'exec:git status'"),
-            ("a'; rm -r ~", r"'a'\''; rm -r ~'"),
-            ("$(x) `y` \\", r"'$(x) `y` \'"),
-        ] {
-            assert_eq!(shell_quoted(word), quoted);
-        }
     }
 }

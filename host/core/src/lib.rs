@@ -21,6 +21,7 @@ pub mod ulid;
 
 pub use cancel::Cancel;
 pub use event::{Event, Progress, Quiet};
-pub use failure::{FailureKind, Hints, shell_quoted};
+pub use failure::{FailureKind, Hints};
 pub use section::{AutoMined, AutoSynth, Media, Section, SectionId, SectionKind};
+pub use shell::shell_quoted;
 pub use ulid::Ulid;

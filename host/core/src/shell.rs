@@ -2,6 +2,11 @@
 
 use std::path::Path;
 
+/// A word for a hint that is meant to be pasted into a shell: in single quotes, whatever it holds.
+pub fn shell_quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
 /// Quotes a word where a shell would take it apart or change it.
 pub fn quoted(word: &str) -> String {
     let is_plain = !word.is_empty()
@@ -9,7 +14,7 @@ pub fn quoted(word: &str) -> String {
         && word.chars().all(|c| c.is_alphanumeric() || "-_./:@%+,=~".contains(c));
     match is_plain {
         true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', "'\\''")),
+        false => shell_quoted(word),
     }
 }
 
@@ -41,5 +46,17 @@ mod tests {
             assert_eq!(quoted(word), expected);
         }
         assert_eq!(quoted_path(Path::new("-x.dlm")), "./-x.dlm");
+    }
+
+    #[test]
+    fn a_quoted_word_stays_one_word() {
+        for (word, quoted) in [
+            ("", "''"),
+            ("exec:git status", "'exec:git status'"),
+            ("a'; rm -r ~", r"'a'\''; rm -r ~'"),
+            ("$(x) `y` \\", r"'$(x) `y` \'"),
+        ] {
+            assert_eq!(shell_quoted(word), quoted);
+        }
     }
 }

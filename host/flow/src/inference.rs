@@ -8,6 +8,7 @@ use dlm_kernels::{Compute, Ctx, Simd};
 use dlm_model::text::TextModel;
 use dlm_model::{Adapter, LoadOptions, Model, Prepare};
 use dlm_plan::base::licence::{self, LicenceInput, LicenceMoment};
+use dlm_plan::train::Precision;
 use dlm_store::{AdapterSlot, Store};
 
 use crate::base::{self, ReadyBase};
@@ -191,6 +192,14 @@ pub fn load(
         None => None,
     };
     Ok(Loaded { model, adapter })
+}
+
+/// Translates the plan's precision into the kernels'.
+pub(crate) fn compute(precision: Precision) -> Compute {
+    match precision {
+        Precision::Bf16 => Compute::Bf16,
+        Precision::Fp32 | Precision::Fp16 => Compute::F32,
+    }
 }
 
 /// Translates the plan's instruction-set level into the kernels'.

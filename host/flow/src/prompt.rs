@@ -3,13 +3,11 @@
 use std::path::PathBuf;
 
 use dlm_core::FailureKind;
-use dlm_kernels::Compute;
 use dlm_model::Session;
 use dlm_model::chat::Thinking;
 use dlm_model::generate::{GenerateOptions, Step, StopReason, generate};
 use dlm_model::sampling::Sampling;
 use dlm_plan::prompt::PromptOptions;
-use dlm_plan::train::Precision;
 use dlm_plan::{BaseFacts, PromptPlan, plan_prompt};
 use dlm_train::rows::question_messages;
 use serde::Serialize;
@@ -94,10 +92,7 @@ pub fn answer(
 ) -> Result<PromptReport, Failure> {
     let plan = &asked.plan;
     let temperature = plan.temperature.value as f32;
-    let compute = match plan.precision.value {
-        Precision::Bf16 => Compute::Bf16,
-        Precision::Fp32 | Precision::Fp16 => Compute::F32,
-    };
+    let compute = inference::compute(plan.precision.value);
     let weights = weights(plan.temperature.value);
     let loaded = inference::load(around, &asked.located, weights, compute, Some(plan.threads.value))?;
     warn_if_idle(around, &loaded);

@@ -16,7 +16,7 @@ use dlm_core::manifest::{Manifest, RunRecord, RunStatus};
 use dlm_core::shell::quoted_path;
 use dlm_core::stamp::Stamp;
 use dlm_core::{Event, FailureKind};
-use dlm_kernels::{Compute, Ctx};
+use dlm_kernels::Ctx;
 use dlm_model::text::TextModel;
 use dlm_model::{Adapter, AdapterKind, AdapterSpec, LoadOptions, Model, Prepare};
 use dlm_plan::base::licence::{self, LicenceDecision, LicenceInput, LicenceMoment};
@@ -575,10 +575,7 @@ fn load_model(around: &Surroundings<'_>, prepared: &Prepared) -> Result<Model, F
     let ctx = Ctx::new(plan.threads.value as usize, crate::inference::simd(plan.simd.value));
     let options = LoadOptions {
         ctx,
-        compute: match plan.precision.value {
-            plan::Precision::Bf16 => Compute::Bf16,
-            plan::Precision::Fp32 | plan::Precision::Fp16 => Compute::F32,
-        },
+        compute: crate::inference::compute(plan.precision.value),
         // The packed copies are what a step multiplies with; the weights themselves stay as small as they are stored.
         keep_quantised: true,
         prepare: match plan.packing.value {

@@ -8,20 +8,7 @@ use dlm_model::config::{Arch, QkNorm, RopeScaling, parse_config};
 use dlm_model::safetensors_dir::SafetensorsDir;
 use dlm_model::tokenizer::{PadChoice, read_tokenizer_dir};
 use dlm_model::weights::{GgmlType, WeightSource};
-
-const TEXT_ARCHS: [&str; 11] = [
-    "llama",
-    "llama3-rope",
-    "smollm3",
-    "qwen2",
-    "qwen3",
-    "gemma2",
-    "phi3",
-    "phi4-longrope",
-    "olmo2",
-    "mixtral",
-    "mistral",
-];
+use dlm_testkit::architectures;
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden")
@@ -34,7 +21,7 @@ fn config(arch: &str, file: &str) -> dlm_model::config::DecoderConfig {
 
 #[test]
 fn both_key_styles_give_the_same_model() {
-    for arch in TEXT_ARCHS {
+    for arch in architectures::ALL {
         assert_eq!(config(arch, "config.json"), config(arch, "config.hub.json"), "{arch}");
     }
 }
@@ -117,7 +104,7 @@ fn settings_that_are_not_understood_are_refused() {
 
 #[test]
 fn every_golden_directory_opens() {
-    for arch in TEXT_ARCHS {
+    for arch in architectures::ALL {
         let dir = golden().join("arch").join(arch);
         let weights = SafetensorsDir::open(&dir).unwrap();
         let config = config(arch, "config.json");

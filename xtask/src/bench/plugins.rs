@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::{median, numbers, spread};
-use crate::program::target_folder;
+use crate::program::{build_release, target_folder};
 use crate::repository;
 
 /// The last section of the page; everything after it is replaced.
@@ -54,20 +54,8 @@ pub fn run() -> Result<()> {
 }
 
 fn build() -> Result<PathBuf> {
-    let status = Command::new("cargo")
-        .args([
-            "build",
-            "--release",
-            "--package",
-            "dlm-plugins",
-            "--example",
-            "plugin_bench",
-        ])
-        .current_dir(repository::root())
-        .status()
-        .context("starting cargo")?;
-    ensure!(status.success(), "cargo build ended with {status}");
-    Ok(target_folder().join("release/examples/plugin_bench"))
+    let programs = build_release(&["--package", "dlm-plugins", "--example", "plugin_bench"])?;
+    Ok(programs.join("examples/plugin_bench"))
 }
 
 /// Milliseconds of whole processes.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use dlm_core::event::Progress;
 use dlm_core::http_rule::{HttpRule, ParsedUrl};
 use dlm_core::ports::guest_http::{GuestHttp, GuestHttpError, GuestRequest, GuestResponse};
+use dlm_core::ports::judge::JudgeItem;
 use dlm_core::ports::model::NoModels;
 use dlm_core::ports::process::{Command, Finished, Process, ProcessError, Running};
 use dlm_core::ports::secrets::NoSecrets;
@@ -222,6 +223,16 @@ impl World {
             _ => None,
         });
         texts.collect()
+    }
+}
+
+/// A question with two answers for a judge.
+pub fn item() -> JudgeItem {
+    JudgeItem {
+        system: None,
+        prompt: "Who?".to_owned(),
+        candidates: vec!["one".to_owned(), "three".to_owned()],
+        reference: None,
     }
 }
 

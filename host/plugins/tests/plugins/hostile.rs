@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dlm_core::FailureKind;
-use dlm_core::ports::judge::{JudgeItem, JudgeSource, JudgeVerdict};
+use dlm_core::ports::judge::{JudgeSource, JudgeVerdict};
 use dlm_core::ports::plugin::PluginFailure;
 use dlm_core::ports::secrets::Secrets;
 use dlm_plugins::{Compile, GrantFlags, Kind, Limits, Plugins, limits};
 
-use crate::fakes::{World, facts, finished};
+use crate::fakes::{World, facts, finished, item};
 
 const JUDGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/guests/test-judge/plugin.wasm");
 /// The text of the secret that no message may ever hold.
@@ -37,15 +37,6 @@ fn plugins(world: &World, flags: &GrantFlags) -> Plugins {
     let mut ports = world.ports();
     ports.secrets = Arc::new(OneSecret);
     Plugins::new(facts(), ports, Compile::InMemory, flags).unwrap()
-}
-
-fn item() -> JudgeItem {
-    JudgeItem {
-        system: None,
-        prompt: "Who?".to_owned(),
-        candidates: vec!["one".to_owned(), "three".to_owned()],
-        reference: None,
-    }
 }
 
 fn tell_with(world: &World, granted: &[&str], told: &str) -> Result<Vec<JudgeVerdict>, PluginFailure> {

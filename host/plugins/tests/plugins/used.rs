@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dlm_core::ports::judge::{JudgeItem, JudgeSource};
+use dlm_core::ports::judge::JudgeSource;
 use dlm_core::ports::plugin::{HttpUse, PluginUse};
 use dlm_plugins::{Compile, GrantFlags, Kind, Limits, Metering, Plugins, limits};
 
-use crate::fakes::{World, facts, finished};
+use crate::fakes::{World, facts, finished, item};
 use crate::judges::{FakeModel, FakeModels};
 
 const JUDGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/guests/test-judge/plugin.wasm");
@@ -18,15 +18,6 @@ fn plugins(world: &World, granted: &[&str]) -> Plugins {
         ..GrantFlags::default()
     };
     Plugins::new(facts(), world.ports(), Compile::InMemory, &flags).unwrap()
-}
-
-fn item() -> JudgeItem {
-    JudgeItem {
-        system: None,
-        prompt: "Who?".to_owned(),
-        candidates: vec!["one".to_owned(), "three".to_owned()],
-        reference: None,
-    }
 }
 
 fn told(plugins: &Plugins, selector: &str) -> PluginUse {
