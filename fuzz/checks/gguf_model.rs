@@ -9,7 +9,7 @@ pub fn check(bytes: &[u8]) {
         return;
     }
     let path = std::env::temp_dir().join(format!("dlm-fuzz-{}.gguf", std::process::id()));
-    std::fs::write(&path, bytes).expect("the folder for temporary files can be written");
+    std::fs::write(&path, bytes).expect("the directory for temporary files can be written");
     if let Ok(base) = dlm_model::base::open_base(&path) {
         base.config().check().expect("the reader checks last");
         // A template that cannot be compiled is an error like any other.

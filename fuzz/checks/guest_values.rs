@@ -35,14 +35,14 @@ impl GuestHttp for Nowhere {
 /// The plugin host with all five guests on disk.
 pub struct Host {
     plugins: Plugins,
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl Host {
-    /// Writes the guests into `folder`, which is this host's own.
-    pub fn new(folder: &Path) -> Host {
+    /// Writes the guests into `directory`, which is this host's own.
+    pub fn new(directory: &Path) -> Host {
         for kind in KINDS {
-            std::fs::write(folder.join(format!("{kind}.wasm")), guest(kind)).expect("the folder can be written");
+            std::fs::write(directory.join(format!("{kind}.wasm")), guest(kind)).expect("the directory can be written");
         }
         let facts = RunFacts {
             host_version: "1.2.3".to_owned(),
@@ -50,7 +50,7 @@ impl Host {
             unix_ms: 951_782_400_000,
             is_dry_run: false,
             log_level: LogLevel::Warn,
-            directory: folder.to_owned(),
+            directory: directory.to_owned(),
         };
         let ports = Ports {
             process: Arc::new(NativeProcess::new(Vec::new(), Vec::new())),
@@ -75,12 +75,12 @@ impl Host {
         });
         Host {
             plugins,
-            folder: folder.to_owned(),
+            directory: directory.to_owned(),
         }
     }
 
     fn path(&self, kind: Kind) -> String {
-        self.folder.join(format!("{kind}.wasm")).display().to_string()
+        self.directory.join(format!("{kind}.wasm")).display().to_string()
     }
 
     /// Calls every function of a guest whose memory is `argument`, and holds what comes back against the contract.
@@ -149,11 +149,11 @@ impl Host {
     }
 
     fn target(&self, argument: &str) -> Result<(), PluginFailure> {
-        let around = self.folder.join("around");
+        let around = self.directory.join("around");
         let directory = around.join("export");
         // Left by the call before, if anything is.
         let _gone = std::fs::remove_dir_all(&around);
-        std::fs::create_dir_all(&directory).expect("the folder can be written");
+        std::fs::create_dir_all(&directory).expect("the directory can be written");
         let called = self.export(argument, &directory);
         assert_eq!(names(&around), ["export"], "something was written beside the export");
         called
@@ -206,7 +206,7 @@ impl Host {
             shown_line(contact);
         }
         let pack = PushPack {
-            path: self.folder.join("judge.wasm"),
+            path: self.directory.join("judge.wasm"),
             file_name: "a.pack".to_owned(),
             size: 1,
             sha256: "00".repeat(32),
@@ -259,8 +259,8 @@ impl Host {
     }
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).expect("the folder is there");
+fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).expect("the directory is there");
     let mut names: Vec<String> = entries
         .map(|entry| {
             entry
@@ -331,9 +331,9 @@ pub fn on_host<T>(with: impl FnOnce(&Host) -> T) -> T {
     HOST.with_borrow_mut(|host| {
         let host = host.get_or_insert_with(|| {
             let name = format!("dlm-values-{}-{:?}", std::process::id(), std::thread::current().id());
-            let folder = std::env::temp_dir().join(name.replace(['(', ')'], ""));
-            std::fs::create_dir_all(&folder).expect("the folder for temporary files can be written");
-            Host::new(&folder)
+            let directory = std::env::temp_dir().join(name.replace(['(', ')'], ""));
+            std::fs::create_dir_all(&directory).expect("the directory for temporary files can be written");
+            Host::new(&directory)
         });
         with(host)
     })
@@ -341,8 +341,8 @@ pub fn on_host<T>(with: impl FnOnce(&Host) -> T) -> T {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        // A folder for temporary files; what is left there harms nobody.
-        let _gone = std::fs::remove_dir_all(&self.folder);
+        // A directory for temporary files; what is left there harms nobody.
+        let _gone = std::fs::remove_dir_all(&self.directory);
     }
 }
 

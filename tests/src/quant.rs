@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use crate::{Case, Failed};
 
-/// A quantiser may be built otherwise than the reference's, but not be worse than it by more than this.
+/// A quantizer may be built otherwise than the reference's, but not be worse than it by more than this.
 const RMSE_FACTOR: f64 = 1.02;
-/// Restoring doubly quantised scales hangs on the order of a sum.
+/// Restoring doubly quantized scales hangs on the order of a sum.
 const DOUBLE_QUANT_TOLERANCE: f64 = 1e-3;
 
 /// Runs every file of the directory.
@@ -145,7 +145,7 @@ fn nf4(file: &SafeTensors<'_>) -> Result<Vec<Case>, Failed> {
         Nf4::decode(&encoded.packed, &scales, &mut decoded);
         let expected = floats(file, &format!("{name}.dq_dequant"))?;
         cases.push(Case {
-            name: format!("nf4 {name} values, double quantised"),
+            name: format!("nf4 {name} values, double quantized"),
             deviation: worst(&decoded, &expected),
             tolerance: DOUBLE_QUANT_TOLERANCE,
         });

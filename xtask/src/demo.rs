@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::base;
-use crate::program::{Program, number, target_folder};
+use crate::program::{Program, number, target_directory};
 use crate::teach::Example;
 
 /// Builds, gets the base, runs init, train, prompt before and after, export, and prints the page.
@@ -59,7 +59,7 @@ pub fn run(_arguments: &[String]) -> Result<()> {
             export,
         },
     )?;
-    let path = target_folder().join("demo.md");
+    let path = target_directory().join("demo.md");
     std::fs::write(&path, &page).with_context(|| format!("writing {}", path.display()))?;
     println!("\n{page}\nThis page is also in {}", path.display());
     Ok(())
@@ -195,8 +195,8 @@ fn exported(export: &Value) -> Result<String> {
         .filter_map(Value::as_str)
         .collect();
     if !usage.is_empty() {
-        let folder = export["directory"].as_str().unwrap_or(".");
-        out.push_str(&format!("\n```\ncd {folder}\n{}\n```\n", usage.join("\n")));
+        let directory = export["directory"].as_str().unwrap_or(".");
+        out.push_str(&format!("\n```\ncd {directory}\n{}\n```\n", usage.join("\n")));
     }
     Ok(out)
 }

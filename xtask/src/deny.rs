@@ -1,4 +1,4 @@
-//! `cargo xtask deny`: what `deny.toml` says of licences, duplicate versions, banned crates and sources, checked offline.
+//! `cargo xtask deny`: what `deny.toml` says of licenses, duplicate versions, banned crates and sources, checked offline.
 //!
 //! The same file is read by `cargo deny check`, which also knows advisories and needs a network. This part needs nothing
 //! but cargo, so that a clean clone can hold the rules. Dependencies of tests are left out, as cargo-deny does.
@@ -16,7 +16,7 @@ use crate::repository;
 #[derive(Deserialize)]
 struct Rules {
     graph: Graph,
-    licenses: Licences,
+    licenses: Licenses,
     bans: Bans,
 }
 
@@ -26,7 +26,7 @@ struct Graph {
 }
 
 #[derive(Deserialize)]
-struct Licences {
+struct Licenses {
     allow: BTreeSet<String>,
 }
 
@@ -49,7 +49,7 @@ struct Exception {
 struct Package {
     name: String,
     version: String,
-    licence: String,
+    license: String,
     is_from_registry: bool,
 }
 
@@ -68,7 +68,7 @@ pub fn run(_arguments: &[String]) -> Result<()> {
     let problems = check(&rules, &packages);
     if problems.is_empty() {
         println!(
-            "deny: licences, versions and sources of {} packages are allowed",
+            "deny: licenses, versions and sources of {} packages are allowed",
             packages.len()
         );
         return Ok(());
@@ -121,7 +121,7 @@ fn shipped(metadata: &Value) -> Result<Vec<Package>> {
         .map(|p| Package {
             name: word(&p["name"]),
             version: word(&p["version"]),
-            licence: word(&p["license"]),
+            license: word(&p["license"]),
             is_from_registry: word(&p["source"]).starts_with("registry+"),
         })
         .collect())
@@ -133,10 +133,10 @@ fn check(rules: &Rules, packages: &[Package]) -> Vec<String> {
     for package in packages {
         let Package { name, version, .. } = package;
         versions.entry(name).or_default().insert(version);
-        if !is_allowed(&package.licence, &rules.licenses.allow) {
+        if !is_allowed(&package.license, &rules.licenses.allow) {
             problems.push(format!(
-                "{name} {version}: licence `{}` is not allowed",
-                package.licence
+                "{name} {version}: license `{}` is not allowed",
+                package.license
             ));
         }
         if !package.is_from_registry {
@@ -216,12 +216,12 @@ fn one(tokens: &[&str], at: &mut usize, allowed: &BTreeSet<String>) -> bool {
         *at += 1;
         return verdict && is_closed;
     }
-    let mut licence = (*token).to_owned();
+    let mut license = (*token).to_owned();
     if tokens.get(*at) == Some(&"WITH") {
-        licence = format!("{licence} WITH {}", tokens.get(*at + 1).unwrap_or(&""));
+        license = format!("{license} WITH {}", tokens.get(*at + 1).unwrap_or(&""));
         *at += 2;
     }
-    allowed.contains(&licence)
+    allowed.contains(&license)
 }
 
 #[cfg(test)]
@@ -256,10 +256,10 @@ mod tests {
 
     #[test]
     fn each_rule_is_broken_by_something() {
-        let package = |name: &str, version: &str, licence: &str| Package {
+        let package = |name: &str, version: &str, license: &str| Package {
             name: name.to_owned(),
             version: version.to_owned(),
-            licence: licence.to_owned(),
+            license: license.to_owned(),
             is_from_registry: name != "forked",
         };
         let exception = |spec: &str| Exception {
@@ -268,7 +268,7 @@ mod tests {
         };
         let rules = Rules {
             graph: Graph { targets: Vec::new() },
-            licenses: Licences { allow: allowed() },
+            licenses: Licenses { allow: allowed() },
             bans: Bans {
                 skip: vec![exception("old@0.1"), exception("gone@1")],
                 deny: vec![exception("banned")],
@@ -287,7 +287,7 @@ mod tests {
         let expected = [
             "banned 1.0.0 is banned",
             "forked 1.0.0 does not come",
-            "copyleft 1.0.0: licence `GPL-3.0`",
+            "copyleft 1.0.0: license `GPL-3.0`",
             "twice comes in versions",
             "the skip of `gone@1`",
         ];

@@ -15,23 +15,23 @@ pub fn run(arguments: &[String]) -> Result<()> {
         _ => bail!("usage: cargo xtask docs [--check]"),
     };
     let pages = pages()?;
-    let folder = repository::root().join("docs/reference");
-    let old = repository::files_below(&folder).unwrap_or_default();
-    let is_known = |path: &std::path::Path| pages.keys().any(|name| folder.join(name) == path);
+    let directory = repository::root().join("docs/reference");
+    let old = repository::files_below(&directory).unwrap_or_default();
+    let is_known = |path: &std::path::Path| pages.keys().any(|name| directory.join(name) == path);
     let left_over: Vec<_> = old.iter().filter(|path| !is_known(path)).collect();
     if !is_check {
-        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
         for path in left_over {
             std::fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
         for (name, text) in &pages {
-            let path = folder.join(name);
+            let path = directory.join(name);
             std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         }
         println!("docs: wrote {} pages to docs/reference", pages.len());
         return Ok(());
     }
-    let is_fresh = |name: &str, text: &str| std::fs::read_to_string(folder.join(name)).is_ok_and(|old| old == text);
+    let is_fresh = |name: &str, text: &str| std::fs::read_to_string(directory.join(name)).is_ok_and(|old| old == text);
     let stale: Vec<&str> = pages
         .iter()
         .filter(|(name, text)| !is_fresh(name, text))

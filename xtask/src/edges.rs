@@ -1,4 +1,9 @@
-//! `cargo xtask edges`: reads the manifests and refuses an edge between crates that the design does not allow.
+//! `cargo xtask edges`: the structure that the design asks for. Reads the manifests and refuses an edge between crates that is
+//! not in the table; reads the sources and refuses circles of modules inside a crate, long files and long functions.
+
+mod circles;
+mod lengths;
+mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,14 +45,46 @@ const KEPT_OUT: &[(&str, &[&str])] = &[
     ("plugins", &["candle-core", "rusqlite"]),
 ];
 
-/// Checks every manifest under `host/`.
+/// Modules that may stand on a circle: the store's errors name the records they are about.
+const CIRCLES_ALLOWED: &[(&str, &[&str])] = &[("store", &["error"])];
+
+/// Checks every manifest and every source under `host/`.
 pub fn run(_arguments: &[String]) -> Result<()> {
-    let problems = check(&repository::root())?;
+    let root = repository::root();
+    let mut problems = check(&root)?;
+    for (name, _) in ALLOWED {
+        problems.extend(circle_problems(&root, name)?);
+    }
+    problems.extend(lengths::problems(&root.join("host"))?);
+    problems.extend(lengths::problems(&root.join("xtask"))?);
     if problems.is_empty() {
-        println!("edges: every dependency between crates is allowed");
+        println!("edges: every dependency between crates is allowed, no modules in a circle, nothing too long");
         return Ok(());
     }
     bail!("{}", problems.join("\n"))
+}
+
+/// The circles of one crate that are not allowed.
+fn circle_problems(root: &std::path::Path, name: &str) -> Result<Vec<String>> {
+    let allowed = CIRCLES_ALLOWED
+        .iter()
+        .find(|(of, _)| *of == name)
+        .map_or(&[][..], |(_, on)| on);
+    let found = circles::circles(&root.join("host").join(name).join("src"))?;
+    Ok(found
+        .into_iter()
+        .filter(|circle| !circle.modules.iter().any(|module| allowed.contains(&module.as_str())))
+        .map(|circle| {
+            let place = match circle.parent.as_str() {
+                "" => format!("dlm-{name}"),
+                parent => format!("dlm-{name}, {parent}"),
+            };
+            format!(
+                "{place}: the modules {} use each other in a circle",
+                circle.modules.join(", ")
+            )
+        })
+        .collect())
 }
 
 fn check(root: &std::path::Path) -> Result<Vec<String>> {

@@ -13,7 +13,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         [flag, dir] if flag == "--dir" => std::path::absolute(dir).context("--dir")?,
         _ => anyhow::bail!("usage: cargo xtask golden [--dir DIR]"),
     };
-    ensure!(dir.is_dir(), "{} is not a folder", dir.display());
+    ensure!(dir.is_dir(), "{} is not a directory", dir.display());
     let mut command = Command::new("cargo");
     command
         .args(["run", "--quiet", "--package", "dlm-tests", "--bin", "golden", "--"])

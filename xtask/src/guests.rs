@@ -1,4 +1,4 @@
-//! `cargo xtask guests [--check] [NAME…]`: builds every plugin of `components/` into `plugins/<name>/`, those for tests (their folder's name
+//! `cargo xtask guests [--check] [NAME…]`: builds every plugin of `components/` into `plugins/<name>/`, those for tests (their directory's name
 //! begins with `test-`) into `tests/guests/<name>/`.
 //!
 //! Per plugin two files are written: `plugin.wasm`, a component with its manifest inside, and `plugin.toml`, the record of
@@ -31,11 +31,11 @@ struct Record {
     compiler: String,
 }
 
-/// One folder of `components/` that holds a plugin.
+/// One directory of `components/` that holds a plugin.
 struct Guest {
-    /// Folder name, which is also the crate's name.
+    /// Directory name, which is also the crate's name.
     krate: String,
-    folder: PathBuf,
+    directory: PathBuf,
     /// `plugin.toml`, parsed.
     manifest: toml::Table,
 }
@@ -100,14 +100,14 @@ fn build(root: &Path, guests: &[Guest]) -> anyhow::Result<()> {
     for guest in guests {
         let bytes = make(root, guest, &toolchain)?;
         let record = record(root, guest, &bytes, &toolchain.compiler)?;
-        let folder = root.join(guest.place()?);
-        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        write(&folder.join("plugin.wasm"), &bytes)?;
+        let directory = root.join(guest.place()?);
+        std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        write(&directory.join("plugin.wasm"), &bytes)?;
         let text = format!(
             "# Written by `cargo xtask guests`.\n{}",
             toml::to_string_pretty(&record)?
         );
-        write(&folder.join("plugin.toml"), text.as_bytes())?;
+        write(&directory.join("plugin.toml"), text.as_bytes())?;
         println!(
             "{} {}: {} bytes, sha256 {}, imports {}",
             record.name,
@@ -135,10 +135,10 @@ fn check(root: &Path, guests: &[Guest]) -> anyhow::Result<()> {
 
 /// Compares one plugin with its record, its sources and, where the recorded compiler is here, with a rebuild.
 fn check_one(root: &Path, guest: &Guest, toolchain: &anyhow::Result<Toolchain>) -> anyhow::Result<String> {
-    let folder = root.join(guest.place()?);
-    let text = std::fs::read_to_string(folder.join("plugin.toml")).context("plugin.toml is missing")?;
+    let directory = root.join(guest.place()?);
+    let text = std::fs::read_to_string(directory.join("plugin.toml")).context("plugin.toml is missing")?;
     let old: Record = toml::from_str(&text).context("plugin.toml cannot be read")?;
-    let bytes = std::fs::read(folder.join("plugin.wasm")).context("plugin.wasm is missing")?;
+    let bytes = std::fs::read(directory.join("plugin.wasm")).context("plugin.wasm is missing")?;
     ensure!(
         old == record(root, guest, &bytes, &old.compiler)?,
         "it does not match its sources or its record"
@@ -214,10 +214,10 @@ fn world(kind: &str) -> String {
     }
 }
 
-/// Hash of everything a guest is built from: its folder, the SDK, the workspace files of `components/`, and `wit/`.
+/// Hash of everything a guest is built from: its directory, the SDK, the workspace files of `components/`, and `wit/`.
 fn source_sha256(root: &Path, guest: &Guest) -> anyhow::Result<String> {
     let components = root.join("components");
-    let mut files = repository::files_below(&guest.folder)?;
+    let mut files = repository::files_below(&guest.directory)?;
     files.extend(repository::files_below(&components.join("sdk"))?);
     files.extend(repository::files_below(&root.join("wit"))?);
     files.extend([components.join("Cargo.toml"), components.join("Cargo.lock")]);
@@ -232,16 +232,16 @@ fn source_sha256(root: &Path, guest: &Guest) -> anyhow::Result<String> {
     Ok(repository::hex(&hash.finalize()))
 }
 
-/// The guests of these folder or plugin names, or all.
+/// The guests of these directory or plugin names, or all.
 fn find(root: &Path, names: &[String]) -> anyhow::Result<Vec<Guest>> {
     let components = root.join("components");
     let mut guests = Vec::new();
     for entry in std::fs::read_dir(&components).with_context(|| format!("cannot list {}", components.display()))? {
-        let folder = entry?.path();
-        let Ok(text) = std::fs::read_to_string(folder.join("plugin.toml")) else {
+        let directory = entry?.path();
+        let Ok(text) = std::fs::read_to_string(directory.join("plugin.toml")) else {
             continue;
         };
-        let krate = folder
+        let krate = directory
             .file_name()
             .expect("a listed entry has a name")
             .to_string_lossy()
@@ -249,7 +249,7 @@ fn find(root: &Path, names: &[String]) -> anyhow::Result<Vec<Guest>> {
         let manifest = toml::from_str(&text).with_context(|| format!("components/{krate}/plugin.toml"))?;
         guests.push(Guest {
             krate,
-            folder,
+            directory,
             manifest,
         });
     }
@@ -271,14 +271,14 @@ impl Guest {
         self.text("name")
     }
 
-    /// The folder of what is built, relative to the repository.
+    /// The directory of what is built, relative to the repository.
     fn place(&self) -> anyhow::Result<String> {
-        let folder = if self.krate.starts_with("test-") {
+        let directory = if self.krate.starts_with("test-") {
             "tests/guests"
         } else {
             "plugins"
         };
-        Ok(format!("{folder}/{}", self.name()?))
+        Ok(format!("{directory}/{}", self.name()?))
     }
 
     fn text(&self, key: &str) -> anyhow::Result<&str> {

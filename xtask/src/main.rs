@@ -10,6 +10,7 @@ mod docs;
 mod edges;
 mod golden;
 mod guests;
+mod pin;
 mod program;
 mod repository;
 mod teach;
@@ -34,6 +35,11 @@ const CHORES: &[Chore] = &[
         name: "test",
         about: "everything that must hold: format, clippy, edges, plugins, tests, golden numbers",
         run: test::run,
+    },
+    Chore {
+        name: "pin",
+        about: "outputs that a refactoring must not change: --record keeps them, without it they are compared",
+        run: pin::run,
     },
     Chore {
         name: "teach",
@@ -67,7 +73,7 @@ const CHORES: &[Chore] = &[
     },
     Chore {
         name: "deny",
-        about: "refuse licences, duplicate versions and sources that deny.toml does not allow",
+        about: "refuse licenses, duplicate versions and sources that deny.toml does not allow",
         run: deny::run,
     },
     Chore {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::repository;
 
-/// The built program with a home folder of its own.
+/// The built program with a home directory of its own.
 pub struct Program {
     pub path: PathBuf,
     pub home: PathBuf,
@@ -22,15 +22,15 @@ pub struct Call {
 }
 
 impl Program {
-    /// Builds the release binary and gives it an empty home below the target folder.
+    /// Builds the release binary and gives it an empty home below the target directory.
     pub fn build(home_name: &str) -> Result<Self> {
         Self::at(build_release(&["--package", "dlm-cli"])?.join("dlm"), home_name)
     }
 
-    /// Takes a program that is built already and gives it an empty home below the target folder.
+    /// Takes a program that is built already and gives it an empty home below the target directory.
     pub fn at(path: PathBuf, home_name: &str) -> Result<Self> {
         ensure!(path.is_file(), "{} is not a program", path.display());
-        let home = target_folder().join(home_name);
+        let home = target_directory().join(home_name);
         if home.exists() {
             std::fs::remove_dir_all(&home).with_context(|| format!("clearing {}", home.display()))?;
         }
@@ -95,7 +95,7 @@ impl Program {
     }
 }
 
-/// Builds in release what `arguments` of cargo name, and returns the folder of the programs.
+/// Builds in release what `arguments` of cargo name, and returns the directory of the programs.
 pub fn build_release(arguments: &[&str]) -> Result<PathBuf> {
     let status = Command::new("cargo")
         .args(["build", "--release"])
@@ -104,11 +104,11 @@ pub fn build_release(arguments: &[&str]) -> Result<PathBuf> {
         .status()
         .context("starting cargo")?;
     ensure!(status.success(), "cargo build ended with {status}");
-    Ok(target_folder().join("release"))
+    Ok(target_directory().join("release"))
 }
 
-/// The folder that cargo builds into.
-pub fn target_folder() -> PathBuf {
+/// The directory that cargo builds into.
+pub fn target_directory() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository::root().join("target"), PathBuf::from)
 }
 

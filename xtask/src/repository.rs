@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use sha2::{Digest, Sha256};
 
-/// The folder of the workspace's `Cargo.toml`.
+/// The directory of the workspace's `Cargo.toml`.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
-        .expect("xtask is a folder of the repository")
+        .expect("xtask is a directory of the repository")
         .to_owned()
 }
 
@@ -23,14 +23,14 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Every file below `folder`, sorted, build folders left out.
-pub fn files_below(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// Every file below `directory`, sorted, build directories left out.
+pub fn files_below(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    let mut waiting = vec![folder.to_owned()];
-    while let Some(folder) = waiting.pop() {
-        let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    let mut waiting = vec![directory.to_owned()];
+    while let Some(directory) = waiting.pop() {
+        let entries = std::fs::read_dir(&directory).with_context(|| format!("cannot list {}", directory.display()))?;
         for entry in entries {
-            let entry = entry.with_context(|| format!("cannot list {}", folder.display()))?;
+            let entry = entry.with_context(|| format!("cannot list {}", directory.display()))?;
             let path = entry.path();
             if !path.is_dir() {
                 found.push(path);

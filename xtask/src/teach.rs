@@ -116,11 +116,11 @@ pub struct Example {
 }
 
 impl Example {
-    /// Copies the example into `folder`.
-    pub fn copy_to(folder: &Path) -> Result<Self> {
+    /// Copies the example into `directory`.
+    pub fn copy_to(directory: &Path) -> Result<Self> {
         let examples = repository::root().join("examples");
         let copy = |name: &str| -> Result<PathBuf> {
-            let target = folder.join(name);
+            let target = directory.join(name);
             std::fs::copy(examples.join(name), &target).with_context(|| format!("copying {name}"))?;
             Ok(target)
         };

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that must hold before a change lands, in one command.
 //!
-//! Format, clippy, crate edges, licences and versions, plugin hashes, every test of the workspace and of the guests' own logic,
+//! Format, clippy, crate edges, licenses and versions, plugin hashes, every test of the workspace and of the guests' own logic,
 //! the reference pages, and the golden files against a real base.
 //! Prints one closing line that counts tests, and fails when any part failed.
 
@@ -76,7 +76,7 @@ impl Parts {
 
 /// The workspace of the guests, whose pure parts are tested on this machine.
 const GUESTS: [&str; 2] = ["--manifest-path", "components/Cargo.toml"];
-/// Where it is built: not in its own folder, whose files are hashed.
+/// Where it is built: not in its own directory, whose files are hashed.
 const GUESTS_TARGET: &str = "target/guests-native";
 
 /// Runs cargo on the guests' workspace.
@@ -97,7 +97,7 @@ fn cargo(arguments: &[&str]) -> Result<()> {
     }
 }
 
-/// The target folder of a command, where it is not the workspace's own.
+/// The target directory of a command, where it is not the workspace's own.
 fn target_of(arguments: &[&str]) -> Option<(&'static str, &'static str)> {
     arguments
         .contains(&GUESTS[1])

@@ -50,7 +50,7 @@ pub struct Completion {
 /// Options that may stand anywhere on the line.
 #[derive(Clone, Debug, Args)]
 pub struct Global {
-    /// Folder of all stores and local bases [env: DLM_HOME] [default: ~/.dlm]
+    /// Directory of all stores and local bases [env: DLM_HOME] [default: ~/.dlm]
     // Not read by clap: a variable must not count as an argument where a bare command prints its help.
     #[arg(long, value_name = "PATH", global = true, help_heading = GLOBAL_HEADING, value_hint = ValueHint::DirPath)]
     pub home: Option<PathBuf>,
@@ -111,7 +111,7 @@ pub enum Command {
         #[command(subcommand)]
         command: align::Preference,
     },
-    /// Synthesise training pairs with a teacher, stage, apply and revert them
+    /// Synthesize training pairs with a teacher, stage, apply and revert them
     #[command(arg_required_else_help = true, subcommand_required = true)]
     Synth {
         #[command(subcommand)]
@@ -133,7 +133,7 @@ pub enum Command {
     Repl(NotBuilt),
     /// Turn failed probes into training pairs (not built yet)
     Harvest(NotBuilt),
-    /// Inspect the cache of tokenised sections (not built yet)
+    /// Inspect the cache of tokenized sections (not built yet)
     Cache(NotBuilt),
     /// Bundle a document and its model into a pack (not built yet)
     Pack(NotBuilt),

@@ -21,13 +21,13 @@ pub fn show(shell: Option<&str>) -> ExitCode {
     }
 }
 
-/// Writes the script into the user's completion folder and says how to load it.
+/// Writes the script into the user's completion directory and says how to load it.
 pub fn install(shell: Option<&str>) -> ExitCode {
     let shell = match choose(shell) {
         Ok(shell) => shell,
         Err(code) => return code,
     };
-    let Some(home) = folder("HOME") else {
+    let Some(home) = directory("HOME") else {
         say("error: HOME is not set, so there is no place to install to");
         say("  print the script instead: dlm --show-completion");
         return ExitCode::FAILURE;
@@ -39,7 +39,7 @@ pub fn install(shell: Option<&str>) -> ExitCode {
         ));
         return ExitCode::from(2);
     };
-    let parent = path.parent().expect("the path has a folder");
+    let parent = path.parent().expect("the path has a directory");
     let written = std::fs::create_dir_all(parent).and_then(|()| std::fs::write(&path, script(shell)));
     match written {
         Ok(()) => {
@@ -53,7 +53,7 @@ pub fn install(shell: Option<&str>) -> ExitCode {
     }
 }
 
-fn folder(name: &str) -> Option<PathBuf> {
+fn directory(name: &str) -> Option<PathBuf> {
     std::env::var_os(name)
         .filter(|value| !value.is_empty())
         .map(PathBuf::from)
@@ -61,8 +61,8 @@ fn folder(name: &str) -> Option<PathBuf> {
 
 /// Where a shell looks for the script, and how it is loaded.
 fn place(shell: Shell, home: &Path) -> Option<(PathBuf, &'static str)> {
-    let data = folder("XDG_DATA_HOME").unwrap_or_else(|| home.join(".local/share"));
-    let config = folder("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
+    let data = directory("XDG_DATA_HOME").unwrap_or_else(|| home.join(".local/share"));
+    let config = directory("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
     match shell {
         Shell::Bash => Some((data.join("bash-completion/completions/dlm"), "start a new shell")),
         Shell::Zsh => Some((
@@ -101,7 +101,7 @@ fn choose(shell: Option<&str>) -> Result<Shell, ExitCode> {
         return Ok(parent);
     }
     let named = shell.map(str::to_owned).or_else(|| {
-        let path = folder("SHELL")?;
+        let path = directory("SHELL")?;
         Some(path.file_name()?.to_string_lossy().into_owned())
     });
     let known = "bash, zsh, fish, powershell, elvish";

@@ -1,4 +1,4 @@
-//! How things are said: colour, quiet, verbose, and the one shape of a failure.
+//! How things are said: color, quiet, verbose, and the one shape of a failure.
 //!
 //! Invariant: nothing else in this program prints, so that a stream which cannot be written never is a panic.
 
@@ -11,7 +11,7 @@ use dlm_flow::Failure;
 pub struct Console {
     pub is_quiet: bool,
     pub is_verbose: bool,
-    has_colour: bool,
+    has_color: bool,
 }
 
 impl Console {
@@ -22,7 +22,7 @@ impl Console {
         Self {
             is_quiet,
             is_verbose,
-            has_colour: std::io::stderr().is_terminal() && !is_plain,
+            has_color: std::io::stderr().is_terminal() && !is_plain,
         }
     }
 
@@ -45,7 +45,7 @@ impl Console {
         say(&self.paint("33", &format!("warning: {text}")));
     }
 
-    /// Prints remarks about a file on stderr, also with `--quiet`: they have places, excerpts and colour of their own.
+    /// Prints remarks about a file on stderr, also with `--quiet`: they have places, excerpts and color of their own.
     pub fn remarks(&self, text: &str) {
         say(text.trim_end());
     }
@@ -58,7 +58,7 @@ impl Console {
         }
     }
 
-    /// Prints JSON on stdout: two spaces, never coloured, one final newline.
+    /// Prints JSON on stdout: two spaces, never colored, one final newline.
     pub fn json(&self, value: &impl serde::Serialize) {
         let text = serde_json::to_string_pretty(value).expect("reports are plain data");
         self.result(&escaped(&text));
@@ -85,7 +85,7 @@ impl Console {
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
-        if self.has_colour {
+        if self.has_color {
             format!("\x1b[{code}m{text}\x1b[0m")
         } else {
             text.to_owned()

@@ -144,7 +144,7 @@ fn exit_codes() -> String {
         (0, "success, also when there was nothing to train"),
         (
             FailureKind::Runtime.exit_code(),
-            "it could not be done: the document, the base, the store, the disk, memory, a licence",
+            "it could not be done: the document, the base, the store, the disk, memory, a license",
         ),
         (
             FailureKind::Misuse.exit_code(),
@@ -200,7 +200,7 @@ mod tests {
             );
             assert!(
                 !text.contains(env!("CARGO_MANIFEST_DIR")),
-                "{name} names a folder of this machine"
+                "{name} names a directory of this machine"
             );
         }
     }

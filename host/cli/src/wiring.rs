@@ -58,7 +58,7 @@ pub struct World {
 impl World {
     /// Probes the machine and takes over Ctrl-C; opens no connection.
     ///
-    /// **Errors** when there is no home folder or the machine cannot be probed.
+    /// **Errors** when there is no home directory or the machine cannot be probed.
     pub fn new(global: &Global, console: &Console) -> Result<Self, Failure> {
         Ok(Self {
             home: home(global)?,
@@ -86,7 +86,7 @@ impl World {
         }
     }
 
-    /// The hub's web root, which `{hub}` in licence addresses stands for.
+    /// The hub's web root, which `{hub}` in license addresses stands for.
     pub fn hub_root(&self) -> &str {
         self.hub.root()
     }
@@ -104,7 +104,7 @@ impl World {
     }
 }
 
-/// Finds the folder of all stores: `--home`, `DLM_HOME`, else `~/.dlm`; the result is absolute.
+/// Finds the directory of all stores: `--home`, `DLM_HOME`, else `~/.dlm`; the result is absolute.
 ///
 /// **Errors** when none of them is there.
 pub fn home(global: &Global) -> Result<PathBuf, Failure> {
@@ -127,12 +127,12 @@ pub fn home(global: &Global) -> Result<PathBuf, Failure> {
         }
     };
     if chosen.as_os_str().is_empty() {
-        return Err(Failure::misuse("error", "`--home` is empty, expected a folder"));
+        return Err(Failure::misuse("error", "`--home` is empty, expected a directory"));
     }
     if chosen.is_file() {
         return Err(Failure::misuse(
             "error",
-            format!("{} is a file, expected the folder of all stores", chosen.display()),
+            format!("{} is a file, expected the directory of all stores", chosen.display()),
         ));
     }
     std::path::absolute(&chosen).map_err(|e| Failure::new("error", format!("{}: {e}", chosen.display())))

@@ -173,7 +173,7 @@ pub struct BaseRecord {
     /// `{hub}` stands for the web root of the hub in use.
     #[serde(default)]
     pub license_url: Option<String>,
-    /// Whether using it needs an accepted licence.
+    /// Whether using it needs an accepted license.
     pub requires_acceptance: bool,
     /// Whether its weights may be passed on.
     pub redistributable: bool,
@@ -212,7 +212,7 @@ impl BaseRecord {
         self.context_length_effective.unwrap_or(self.context_length)
     }
 
-    /// The licence's address, with `{hub}` replaced by `hub_root` (no slash at its end).
+    /// The license's address, with `{hub}` replaced by `hub_root` (no slash at its end).
     pub fn license_link(&self, hub_root: &str) -> Option<String> {
         self.license_url.as_ref().map(|url| url.replace("{hub}", hub_root))
     }
@@ -257,7 +257,7 @@ pub struct LocalBase {
     pub license_spdx: Option<String>,
 }
 
-/// How a licence was accepted.
+/// How a license was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AcceptedVia {
@@ -266,7 +266,7 @@ pub enum AcceptedVia {
     Frontmatter,
 }
 
-/// The record of an accepted licence, kept in the store's manifest and mirrored in `dlm.lock`.
+/// The record of an accepted license, kept in the store's manifest and mirrored in `dlm.lock`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LicenseAcceptance {

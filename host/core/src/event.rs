@@ -13,7 +13,7 @@ pub enum Event {
     PhaseAdvanced { phase: String, done: u64 },
     /// The phase ended.
     PhaseEnded { phase: String },
-    /// One optimiser step was taken.
+    /// One optimizer step was taken.
     Step(StepEvent),
     /// An evaluation ran after `step`.
     Eval { step: u64, loss: f64 },
@@ -23,7 +23,7 @@ pub enum Event {
     Warning(String),
 }
 
-/// Figures of one optimiser step.
+/// Figures of one optimizer step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepEvent {
     /// 1-based number of the step.

@@ -3,7 +3,7 @@
 /// The kinds of failure, each with its documented exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
-    /// Licence, disk, memory, lock, parse, missing artefact: exit 1.
+    /// License, disk, memory, lock, parse, missing artefact: exit 1.
     Runtime,
     /// Exclusive flags, missing or bad argument, unknown choice: exit 2.
     Misuse,

@@ -90,7 +90,7 @@ pub struct HttpRule {
     pub scheme: Scheme,
     pub host: HostPattern,
     pub port: u16,
-    /// Normalised path prefix, without a final `/`; empty allows every path.
+    /// Normalized path prefix, without a final `/`; empty allows every path.
     pub prefix: String,
     /// True where the user typed the address itself (`http:arg`): it may then be private.
     pub is_typed: bool,

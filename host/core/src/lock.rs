@@ -48,7 +48,7 @@ pub struct DlmLock {
     pub determinism_flags: BTreeMap<String, Value>,
     /// What the run may promise about repetition.
     pub determinism_class: DeterminismClass,
-    /// The licence record of the manifest.
+    /// The license record of the manifest.
     #[serde(default)]
     pub license_acceptance: Option<LicenseAcceptance>,
     /// Number of the run.

@@ -61,7 +61,7 @@ pub struct Manifest {
     /// Absolute path of the document when it was last seen.
     #[serde(default)]
     pub source_path: Option<String>,
-    /// The licence of a gated base, once accepted.
+    /// The license of a gated base, once accepted.
     #[serde(default)]
     pub license_acceptance: Option<LicenseAcceptance>,
 }
@@ -88,7 +88,7 @@ pub struct RunRecord {
     pub base_model_revision: Option<String>,
     /// Seed of the run.
     pub seed: i64,
-    /// Optimiser steps taken.
+    /// Optimizer steps taken.
     #[serde(default)]
     pub steps: u64,
     /// Mean loss over the last training steps, nats per token.
@@ -141,7 +141,7 @@ pub struct ExportRecord {
     /// Export target.
     #[serde(default = "export_target_default")]
     pub target: String,
-    /// Quantisation level, or `hf`.
+    /// Quantization level, or `hf`.
     pub quant: String,
     /// Whether the adapter was merged into the base.
     #[serde(default)]

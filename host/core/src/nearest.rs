@@ -27,7 +27,7 @@ pub fn did_you_mean(suggestions: &[String]) -> String {
     }
 }
 
-/// Edit distance: insertions, removals, replacements and swaps of neighbours.
+/// Edit distance: insertions, removals, replacements and swaps of neighbors.
 fn edits(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
     let mut table: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];

@@ -84,7 +84,7 @@ impl SectionId {
     ///
     /// **Source**: spec, document chapter, section 4.
     pub fn of_content(kind: SectionKind, content: &str) -> Self {
-        Self::hash(&[kind.as_str(), &normalise_newlines(content)])
+        Self::hash(&[kind.as_str(), &normalize_newlines(content)])
     }
 
     /// Names a media file of `kind`; `blob_sha` is the 64-digit hex SHA-256 of its bytes once it was ingested.
@@ -140,7 +140,7 @@ impl From<SectionId> for String {
 }
 
 /// Drops one leading U+FEFF and folds CRLF and CR to LF.
-pub fn normalise_newlines(text: &str) -> String {
+pub fn normalize_newlines(text: &str) -> String {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.contains('\r') {
         text.replace("\r\n", "\n").replace('\r', "\n")

@@ -18,7 +18,7 @@ pub fn quoted(word: &str) -> String {
     }
 }
 
-/// Quotes a path; one that begins like a flag gets its folder.
+/// Quotes a path; one that begins like a flag gets its directory.
 pub fn quoted_path(path: &Path) -> String {
     let text = path.display().to_string();
     match text.starts_with('-') {

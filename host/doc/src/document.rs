@@ -86,7 +86,7 @@ pub fn parse_bytes(bytes: &[u8], limits: &Limits) -> Result<Parsed, ParseErrors>
 pub fn parse_with(source: &str, limits: &Limits) -> Result<Parsed, ParseErrors> {
     check_document_size(source.len(), limits)?;
     let mut warnings = Vec::new();
-    let text = text::normalise(source, &mut warnings);
+    let text = text::normalize(source, &mut warnings);
     let layout = text::split(&text).map_err(|error| ParseErrors {
         errors: vec![error],
         warnings: warnings.clone(),

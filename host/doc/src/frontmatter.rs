@@ -1,6 +1,6 @@
 //! The frontmatter as typed values: schema version 15 with every key and default.
 //!
-//! Invariants: a value of these types passed validation (`read`); serialising one gives the keys as in the file.
+//! Invariants: a value of these types passed validation (`read`); serializing one gives the keys as in the file.
 //! Which keys the author wrote is kept beside the values, because the planner may choose a knob that was left out
 //! and must obey one that was written.
 

@@ -35,7 +35,7 @@ pub fn guard(text: &str, kind: SectionKind) -> Result<Cow<'_, str>, GuardError> 
         return Err(GuardError::Blank);
     }
     let clean: Cow<'_, str> = if text.contains(['\r', '\u{feff}']) {
-        Cow::Owned(dlm_core::section::normalise_newlines(text))
+        Cow::Owned(dlm_core::section::normalize_newlines(text))
     } else {
         Cow::Borrowed(text)
     };

@@ -1,6 +1,6 @@
 //! Errors, warnings and problems as text for people: `path:line:col: message`, the offending line, a caret, the edit.
 //!
-//! Invariants: reads the same without colour; control characters of the file never reach the terminal.
+//! Invariants: reads the same without color; control characters of the file never reach the terminal.
 
 use std::fmt::Write as _;
 
@@ -88,7 +88,7 @@ struct Excerpts<'a> {
 
 impl<'a> Excerpts<'a> {
     fn new(path: Option<&'a str>, source: &str) -> Self {
-        let text = dlm_core::section::normalise_newlines(source);
+        let text = dlm_core::section::normalize_newlines(source);
         Excerpts {
             path: path.unwrap_or(NO_PATH),
             lines: text.split('\n').map(str::to_owned).collect(),

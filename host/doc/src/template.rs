@@ -1,24 +1,24 @@
-//! What a template's document must not do: reach outside the folder in which it is put.
+//! What a template's document must not do: reach outside the directory in which it is put.
 //!
 //! Invariants: a template is foreign text; it is judged after parsing, which refuses every key that the schema does not
 //! know, so a template can set nothing about plugins or grants.
 
 use crate::document::Parsed;
 
-/// Everything in a parsed template that reaches outside its folder, each with its place; empty when it may be used.
+/// Everything in a parsed template that reaches outside its directory, each with its place; empty when it may be used.
 pub fn template_problems(parsed: &Parsed) -> Vec<String> {
     let training = &parsed.frontmatter().training;
     let mut problems = Vec::new();
     for source in training.sources.iter().flatten() {
         for path in std::iter::once(&source.path).chain(&source.include) {
-            if let Some(reason) = leaves_folder(path) {
+            if let Some(reason) = leaves_directory(path) {
                 problems.push(format!("`training.sources` names `{path}`, which {reason}"));
             }
         }
     }
     for section in parsed.sections() {
         let path = section.media.as_ref().map(|media| &media.path);
-        if let Some((path, reason)) = path.and_then(|path| Some((path, leaves_folder(path)?))) {
+        if let Some((path, reason)) = path.and_then(|path| Some((path, leaves_directory(path)?))) {
             problems.push(format!(
                 "line {}: the section names `{path}`, which {reason}",
                 section.start_line
@@ -28,14 +28,14 @@ pub fn template_problems(parsed: &Parsed) -> Vec<String> {
     problems
 }
 
-/// Says why a path does not stay in the folder that it is relative to, on any of the systems that dlm runs on.
-pub fn leaves_folder(path: &str) -> Option<&'static str> {
+/// Says why a path does not stay in the directory that it is relative to, on any of the systems that dlm runs on.
+pub fn leaves_directory(path: &str) -> Option<&'static str> {
     let bytes = path.as_bytes();
     if path.starts_with(['/', '\\', '~']) || (bytes.len() > 1 && bytes[0].is_ascii_alphabetic() && bytes[1] == b':') {
         return Some("is not relative");
     }
     if path.split(['/', '\\']).any(|part| part == "..") {
-        return Some("leads out of its folder");
+        return Some("leads out of its directory");
     }
     path.contains('\0').then_some("holds a NUL character")
 }
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_stay_in_the_folder() {
+    fn paths_stay_in_the_directory() {
         assert!(
             check(
                 "training:\n  sources:\n    - path: ./notes\n",

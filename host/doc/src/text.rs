@@ -1,6 +1,6 @@
 //! From bytes to text with LF line ends, and the split of a file into frontmatter and body.
 //!
-//! Invariants: only LF splits lines after [`normalise`]; no Unicode folding happens anywhere; line numbers are 1-based
+//! Invariants: only LF splits lines after [`normalize`]; no Unicode folding happens anywhere; line numbers are 1-based
 //! lines of the file and survive the folding of CRLF and CR.
 
 use crate::error::{ErrorClass, ParseError, Warning, WarningKind};
@@ -22,7 +22,7 @@ pub fn decode(bytes: &[u8]) -> Result<&str, ParseError> {
         };
         // The part before the bad byte is valid, so its lines can be counted.
         let before = String::from_utf8_lossy(&bytes[..offset]);
-        let (line, col) = position_of_end(&dlm_core::section::normalise_newlines(&before));
+        let (line, col) = position_of_end(&dlm_core::section::normalize_newlines(&before));
         ParseError::new(
             ErrorClass::Encoding,
             line,
@@ -40,7 +40,7 @@ fn position_of_end(text: &str) -> (usize, usize) {
 }
 
 /// Removes one BOM (with a warning) and folds CRLF and CR to LF.
-pub(crate) fn normalise(text: &str, warnings: &mut Vec<Warning>) -> String {
+pub(crate) fn normalize(text: &str, warnings: &mut Vec<Warning>) -> String {
     if text.starts_with('\u{feff}') {
         warnings.push(Warning::new(
             WarningKind::Bom,
@@ -48,7 +48,7 @@ pub(crate) fn normalise(text: &str, warnings: &mut Vec<Warning>) -> String {
             "the file starts with a byte order mark, which is ignored",
         ));
     }
-    dlm_core::section::normalise_newlines(text)
+    dlm_core::section::normalize_newlines(text)
 }
 
 /// The two parts of a file.
@@ -64,7 +64,7 @@ pub(crate) struct Layout<'a> {
     pub body_line: usize,
 }
 
-/// Splits a normalised text at its `---` lines.
+/// Splits a normalized text at its `---` lines.
 pub(crate) fn split(text: &str) -> Result<Layout<'_>, ParseError> {
     let (first, rest) = match text.split_once('\n') {
         Some((first, rest)) => (first, Some(rest)),

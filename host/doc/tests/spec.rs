@@ -178,7 +178,7 @@ fn sections_and_code_blocks() {
 
 #[test]
 fn all_errors_come_in_one_report() {
-    let text = "---\ndlm_version: 15\nbase_model: ''\ntraining:\n  lora_r: 0\n  colour: red\nbase: x\n---\na\n::note::\n::prose#A::\n::instruction::\n<!-- dlm-auto-synth: x=\"1\" -->\n```\n::nope::\n";
+    let text = "---\ndlm_version: 15\nbase_model: ''\ntraining:\n  lora_r: 0\n  color: red\nbase: x\n---\na\n::note::\n::prose#A::\n::instruction::\n<!-- dlm-auto-synth: x=\"1\" -->\n```\n::nope::\n";
     check_errors(
         text,
         &[
@@ -203,7 +203,7 @@ fn all_errors_come_in_one_report() {
             "dlm_id@2",
             "base_model@3",
             "training.lora_r@5",
-            "training.colour@6",
+            "training.color@6",
             "base@7"
         ]
     );

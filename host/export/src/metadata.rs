@@ -11,7 +11,7 @@ use crate::names::architecture;
 use crate::recipe::Quant;
 use crate::writer::Metadata;
 
-/// Version of the quantisation formats, written into every quantised file.
+/// Version of the quantization formats, written into every quantized file.
 const QUANTIZATION_VERSION: u32 = 2;
 /// Every fourth layer of SmolLM3 is not rotated; readers take that for granted.
 const SMOLLM3_NO_ROPE_INTERVAL: usize = 4;
@@ -28,7 +28,7 @@ pub struct Identity {
     pub basename: Option<String>,
     /// Such as `135M`; worked out from the weights when not given.
     pub size_label: Option<String>,
-    /// SPDX id or the licence's own name.
+    /// SPDX id or the license's own name.
     pub license: Option<String>,
     /// Name and web address of the model that this one was made from.
     pub base_model: Option<(String, String)>,

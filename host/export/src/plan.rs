@@ -63,7 +63,7 @@ pub struct ModelPlan {
 /// What accompanies the writing of a model.
 #[derive(Clone, Copy)]
 pub struct WriteOptions<'a> {
-    /// Weights of input columns by tensor name in the file; a tensor without an entry is quantised evenly.
+    /// Weights of input columns by tensor name in the file; a tensor without an entry is quantized evenly.
     pub importance: Option<&'a BTreeMap<String, Vec<f32>>>,
     pub progress: &'a dyn Progress,
     pub cancel: &'a Cancel,

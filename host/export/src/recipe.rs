@@ -7,7 +7,7 @@ use dlm_kernels::quant::GgmlType;
 
 use crate::error::ExportError;
 
-/// A quantisation level of the command line.
+/// A quantization level of the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(non_camel_case_types, reason = "these are the names that users type")]
 pub enum Quant {

@@ -102,11 +102,11 @@ pub struct Listed {
     pub section_id: SectionId,
     /// Judge or teacher, as typed.
     pub made_by: String,
-    /// The strategy of a synthesised section.
+    /// The strategy of a synthesized section.
     pub strategy: Option<String>,
     /// The run that a preference was mined from.
     pub run_id: Option<u64>,
-    /// The section that a pair was synthesised from.
+    /// The section that a pair was synthesized from.
     pub source: Option<SectionId>,
     /// First line of the prompt, or `<unparseable>`, `<empty>`, `<blank>`.
     pub prompt: String,
@@ -277,7 +277,7 @@ fn refusal(kind: PlanKind, section: &Section) -> Option<&'static str> {
         PlanKind::Preference if section.kind != SectionKind::Preference => Some("not_a_preference"),
         PlanKind::Preference if section.mined.is_none() => Some("not_mined"),
         PlanKind::Synth if section.kind != SectionKind::Instruction => Some("not_an_instruction"),
-        PlanKind::Synth if section.synth.is_none() => Some("not_synthesised"),
+        PlanKind::Synth if section.synth.is_none() => Some("not_synthesized"),
         _ => None,
     }
 }

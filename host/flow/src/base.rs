@@ -15,7 +15,7 @@ use dlm_core::base::LocalBase;
 use dlm_core::ports::base_source::{BaseRequest, Snapshot};
 use dlm_model::base::{OpenedBase, open_base};
 use dlm_plan::base::{
-    BaseFacts, BaseLocation, HubAnswer, Registry, Resolution, ResolvedBase, resolve_base, synthesise,
+    BaseFacts, BaseLocation, HubAnswer, Registry, Resolution, ResolvedBase, resolve_base, synthesize,
 };
 use dlm_store::{BaseStore, Disk, Home, Store, disk};
 
@@ -43,8 +43,8 @@ pub fn local_bases(home: &Home) -> Result<Vec<LocalBase>, Failure> {
 
 /// Reads a record; its `location` comes back as an absolute path.
 fn read_record(store: &BaseStore, name: &str) -> Result<LocalBase, Failure> {
-    let folder = store.directory(name)?;
-    let path = folder.join(RECORD);
+    let directory = store.directory(name)?;
+    let path = directory.join(RECORD);
     let damaged = |reason: String| {
         Failure::new("base", format!("{}: {reason}", path.display())).hint(format!(
             "remove the base and add it again: `dlm base remove {name}`, `dlm base add {name} --from <path>`"
@@ -52,10 +52,10 @@ fn read_record(store: &BaseStore, name: &str) -> Result<LocalBase, Failure> {
     };
     let bytes = disk::read(&path, RECORD_BYTES_MAX)?.ok_or_else(|| damaged("the base has no record".into()))?;
     let mut record: LocalBase = serde_json::from_slice(&bytes).map_err(|e| damaged(format!("is damaged: {e}")))?;
-    // The record holds a name inside the folder, so that a home that is moved keeps its bases.
+    // The record holds a name inside the directory, so that a home that is moved keeps its bases.
     record.location = match record.location.as_str() {
-        "" => folder.display().to_string(),
-        file => folder.join(file).display().to_string(),
+        "" => directory.display().to_string(),
+        file => directory.join(file).display().to_string(),
     };
     record.name = name.to_owned();
     Ok(record)
@@ -110,7 +110,7 @@ pub fn resolve(around: &Surroundings<'_>, word: &str) -> Result<ResolvedBase, Fa
         Resolution::Ready(base) => Ok(*base),
         Resolution::AskHub { hf_id } => {
             let remote = around.hub.inspect(&request(&hf_id, None, None))?;
-            Ok(synthesise(&HubAnswer::from_remote(&hf_id, &remote))?)
+            Ok(synthesize(&HubAnswer::from_remote(&hf_id, &remote))?)
         }
     }
 }
@@ -126,7 +126,7 @@ pub fn resolve_pinned(around: &Surroundings<'_>, word: &str, pinned: Option<&str
                 return from_snapshot(&hf_id, &snapshot);
             }
             let remote = around.hub.inspect(&wanted)?;
-            Ok(synthesise(&HubAnswer::from_remote(&hf_id, &remote))?)
+            Ok(synthesize(&HubAnswer::from_remote(&hf_id, &remote))?)
         }
     }
 }
@@ -143,7 +143,7 @@ pub(crate) fn from_snapshot(hf_id: &str, snapshot: &Snapshot) -> Result<Resolved
         config_json: &String::from_utf8_lossy(&bytes),
         weights_bytes: None,
     };
-    Ok(synthesise(&answer)?)
+    Ok(synthesize(&answer)?)
 }
 
 fn request(hf_id: &str, revision: Option<String>, license_url: Option<String>) -> BaseRequest {
@@ -154,7 +154,7 @@ fn request(hf_id: &str, revision: Option<String>, license_url: Option<String>) -
     }
 }
 
-/// Returns the folder or file of a base's weights, downloading them when `may_fetch`.
+/// Returns the directory or file of a base's weights, downloading them when `may_fetch`.
 pub fn locate(around: &Surroundings<'_>, base: &ResolvedBase, may_fetch: bool) -> Result<PathBuf, Failure> {
     match &base.location {
         BaseLocation::Local(local) => {

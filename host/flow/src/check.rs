@@ -111,8 +111,8 @@ mod tests {
 
     #[test]
     fn a_document_is_checked_without_a_store_and_a_broken_one_fails() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.dlm");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.dlm");
         let id = dlm_core::Ulid::mint(1_700_000_000_000, [1; 10]);
         let good = dlm_doc::starter_document(&id, "smollm2-135m").unwrap();
         std::fs::write(&path, &good).unwrap();

@@ -31,7 +31,7 @@ pub struct Doctor {
     pub plugins: Vec<PluginState>,
     /// Names of the local bases.
     pub local_bases: Vec<String>,
-    /// What is wrong with the folder of local bases, if anything.
+    /// What is wrong with the directory of local bases, if anything.
     pub local_bases_problem: Option<String>,
     /// Bytes that may still be written where the stores lie.
     pub disk_free_bytes: Option<u64>,
@@ -54,7 +54,7 @@ pub fn doctor(around: &Surroundings<'_>, threads: Option<u32>, plugins: Vec<Plug
         Err(failure) => (Vec::new(), Some(failure.message)),
     };
     let root = around.home.root();
-    let existing = root.ancestors().find(|folder| folder.exists());
+    let existing = root.ancestors().find(|directory| directory.exists());
     Doctor {
         report: examine(&around.hardware, engine, &options),
         home: root.to_path_buf(),

@@ -40,7 +40,7 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
     if path.is_dir() {
         return Err(Failure::new(
             "doc",
-            format!("{shown} is a folder, expected a .dlm file"),
+            format!("{shown} is a directory, expected a .dlm file"),
         ));
     }
     let limit = Limits::default().document_bytes_max as u64;
@@ -63,8 +63,8 @@ mod tests {
     use super::*;
 
     fn fail(text: &[u8]) -> Failure {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.dlm");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.dlm");
         std::fs::write(&path, text).unwrap();
         load(&path).unwrap_err()
     }
@@ -97,6 +97,11 @@ mod tests {
         let failure = load(Path::new("/nowhere/a.dlm")).unwrap_err();
         assert_eq!(failure.message, "/nowhere/a.dlm does not exist");
         assert_eq!(failure.hints, ["make a document: `dlm init /nowhere/a.dlm`"]);
-        assert!(load(&std::env::temp_dir()).unwrap_err().message.contains("is a folder"));
+        assert!(
+            load(&std::env::temp_dir())
+                .unwrap_err()
+                .message
+                .contains("is a directory")
+        );
     }
 }

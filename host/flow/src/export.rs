@@ -135,11 +135,11 @@ pub fn export(
             .map_err(|failure| failure.under("export"))?;
     }
     let store = Store::new(&around.home, &front.dlm_id);
-    let folder = match form {
+    let directory = match form {
         Form::Gguf => quant.name(),
         Form::Adapter => target.info().name.as_str(),
     };
-    let directory = store.paths().export(folder).map_err(|e| Failure::of("export", &e))?;
+    let directory = store.paths().export(directory).map_err(|e| Failure::of("export", &e))?;
     Disk::new().create_directories(&directory)?;
     let (made, target_plan) = match form {
         Form::Gguf => {

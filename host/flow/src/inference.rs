@@ -7,7 +7,7 @@ use dlm_core::shell::quoted_path;
 use dlm_kernels::{Compute, Ctx, Simd};
 use dlm_model::text::TextModel;
 use dlm_model::{Adapter, LoadOptions, Model, Prepare};
-use dlm_plan::base::licence::{self, LicenceInput, LicenceMoment};
+use dlm_plan::base::license::{self, LicenseInput, LicenseMoment};
 use dlm_plan::train::Precision;
 use dlm_store::{AdapterSlot, Store};
 
@@ -19,9 +19,9 @@ use crate::surroundings::Surroundings;
 /// Which weights answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weights {
-    /// As they are stored, quantised ones multiplied as such: what a person talks to.
+    /// As they are stored, quantized ones multiplied as such: what a person talks to.
     AsStored,
-    /// Dequantised to f32, so that every product is exact.
+    /// Dequantized to f32, so that every product is exact.
     Exact,
 }
 
@@ -87,10 +87,10 @@ pub fn locate_for(
     let manifest = store.manifest()?;
     let pinned = manifest.as_ref().and_then(|m| m.base_model_revision.as_deref());
     let resolved = base::resolve_pinned(around, &front.base_model, pinned)?;
-    licence::decide(
+    license::decide(
         &resolved.record,
-        &LicenceInput {
-            moment: LicenceMoment::Use,
+        &LicenseInput {
+            moment: LicenseMoment::Use,
             stored: manifest.as_ref().and_then(|m| m.license_acceptance.as_ref()),
             is_flag_given: false,
             has_terminal: false,
@@ -169,14 +169,14 @@ pub fn load(
     threads: Option<u32>,
 ) -> Result<Loaded, Failure> {
     check_memory(around, located, weights_bytes(located, weights))?;
-    let keep_quantised = weights == Weights::AsStored;
+    let keep_quantized = weights == Weights::AsStored;
     let threads = threads.unwrap_or(around.hardware.cpu_cores).max(1) as usize;
     let options = LoadOptions {
         ctx: Ctx::new(threads, simd(around.hardware.simd)),
         compute,
-        keep_quantised,
-        // Single tokens of quantised weights are multiplied as integers; without this each token decodes every block.
-        prepare: if keep_quantised {
+        keep_quantized,
+        // Single tokens of quantized weights are multiplied as integers; without this each token decodes every block.
+        prepare: if keep_quantized {
             Prepare::Decode
         } else {
             Prepare::Nothing

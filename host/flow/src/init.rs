@@ -12,7 +12,7 @@ use dlm_core::manifest::Manifest;
 use dlm_core::stamp::Stamp;
 use dlm_core::{Event, Ulid};
 use dlm_model::base::open_base;
-use dlm_plan::base::licence::{LicenceDecision, LicenceInput, LicenceMoment, decide, question};
+use dlm_plan::base::license::{LicenseDecision, LicenseInput, LicenseMoment, decide, question};
 use dlm_plan::base::registry::DEFAULT_BASE;
 use dlm_plan::base::{BaseFacts, BaseLocation, ResolvedBase};
 use dlm_plan::train::fit::{fit_bases, plan_typical};
@@ -43,10 +43,10 @@ pub struct InitOptions {
     /// Left out under `--skip-export-probes` or its variable.
     pub export_probes: ExportProbes,
     /// `--i-accept-license`.
-    pub accepts_licence: bool,
+    pub accepts_license: bool,
     /// `--force`.
     pub overwrites: bool,
-    /// The web root that `{hub}` in licence addresses stands for.
+    /// The web root that `{hub}` in license addresses stands for.
     pub hub_root: String,
 }
 
@@ -59,7 +59,7 @@ pub struct InitReport {
     pub base: String,
     pub base_revision: String,
     pub store: PathBuf,
-    pub licence: Option<LicenseAcceptance>,
+    pub license: Option<LicenseAcceptance>,
     pub replaced: Option<Replaced>,
     /// The template that it was made from.
     pub template: Option<TemplateUsed>,
@@ -114,7 +114,7 @@ pub fn skips_export_probes(store: &Store) -> Result<bool, Failure> {
 /// Makes a document and its store, from a template or with the starter text; `ask` puts a question to the person at the
 /// terminal.
 ///
-/// **Errors:** the file exists, the base is unknown or cannot be used, its licence is not accepted, the disk.
+/// **Errors:** the file exists, the base is unknown or cannot be used, its license is not accepted, the disk.
 pub fn init(
     around: &Surroundings<'_>,
     options: &InitOptions,
@@ -134,7 +134,7 @@ pub fn init(
         _ => failure,
     })?;
     check_modality(&resolved.record)?;
-    let licence = accept(around, options, &resolved.record, ask)?;
+    let license = accept(around, options, &resolved.record, ask)?;
     run_probes(around, options, &resolved)?;
 
     let mut random = [0; ID_RANDOM_BYTES];
@@ -151,7 +151,7 @@ pub fn init(
     let manifest = Manifest {
         base_model_revision: Some(resolved.record.revision.clone()),
         source_path: Some(path.display().to_string()),
-        license_acceptance: licence.clone(),
+        license_acceptance: license.clone(),
         ..Manifest::new(dlm_id.as_str(), word, now)
     };
     let mut made = Made::default();
@@ -188,7 +188,7 @@ pub fn init(
         base: word.to_owned(),
         base_revision: resolved.record.revision.clone(),
         store: store.paths().root().to_path_buf(),
-        licence,
+        license,
         replaced,
         template: template.map(|template| TemplateUsed {
             source: template.source.clone(),
@@ -204,26 +204,29 @@ pub fn init(
     })
 }
 
-/// Where the files of a template go; none may be there yet, nor may a link stand in for a folder.
+/// Where the files of a template go; none may be there yet, nor may a link stand in for a directory.
 fn places<'a>(document: &Path, template: &'a CheckedTemplate) -> Result<Vec<(PathBuf, &'a [u8])>, Failure> {
-    let folder = document.parent().unwrap_or(Path::new("/"));
+    let directory = document.parent().unwrap_or(Path::new("/"));
     let mut places = Vec::new();
     for (name, bytes) in &template.files {
-        let path = folder.join(name);
+        let path = directory.join(name);
         if path.symlink_metadata().is_ok() || path == *document {
             return Err(Failure::new(
                 "init",
                 format!("{} exists already; the template would replace it", path.display()),
             )
-            .hint("put the document into a new folder"));
+            .hint("put the document into a new directory"));
         }
-        let below = path.ancestors().skip(1).take_while(|parent| *parent != folder);
+        let below = path.ancestors().skip(1).take_while(|parent| *parent != directory);
         if let Some(parent) = below.filter(|p| p.symlink_metadata().is_ok_and(|m| !m.is_dir())).last() {
             return Err(Failure::new(
                 "init",
-                format!("{} is in the way: the template needs a folder there", parent.display()),
+                format!(
+                    "{} is in the way: the template needs a directory there",
+                    parent.display()
+                ),
             )
-            .hint("put the document into a new folder"));
+            .hint("put the document into a new directory"));
         }
         places.push((path, bytes.as_slice()));
     }
@@ -235,7 +238,7 @@ fn places<'a>(document: &Path, template: &'a CheckedTemplate) -> Result<Vec<(Pat
 struct Made {
     files: Vec<PathBuf>,
     /// Outermost first.
-    folders: Vec<PathBuf>,
+    directories: Vec<PathBuf>,
 }
 
 impl Made {
@@ -243,8 +246,9 @@ impl Made {
         let disk = Disk::new();
         for (path, bytes) in files {
             let parent = path.parent().unwrap_or(Path::new("/"));
-            let missing: Vec<&Path> = parent.ancestors().take_while(|folder| !folder.exists()).collect();
-            self.folders.extend(missing.into_iter().rev().map(Path::to_path_buf));
+            let missing: Vec<&Path> = parent.ancestors().take_while(|directory| !directory.exists()).collect();
+            self.directories
+                .extend(missing.into_iter().rev().map(Path::to_path_buf));
             disk.create_directories(parent)
                 .map_err(|e| Failure::from(e).under("init"))?;
             self.files.push(path.clone());
@@ -253,13 +257,13 @@ impl Made {
         Ok(())
     }
 
-    /// Removes what was made; a folder that somebody else uses by now stays.
+    /// Removes what was made; a directory that somebody else uses by now stays.
     fn take_back(&self) {
         for file in &self.files {
             let _ = std::fs::remove_file(file);
         }
-        for folder in self.folders.iter().rev() {
-            let _ = std::fs::remove_dir(folder);
+        for directory in self.directories.iter().rev() {
+            let _ = std::fs::remove_dir(directory);
         }
     }
 }
@@ -271,15 +275,15 @@ fn check_place(around: &Surroundings<'_>, options: &InitOptions) -> Result<Optio
     if path.is_dir() {
         return Err(Failure::new(
             "init",
-            format!("{shown} is a folder, expected a file to write"),
+            format!("{shown} is a directory, expected a file to write"),
         ));
     }
-    let folder = absolute(path)?;
-    let folder = folder.parent().unwrap_or(Path::new("/"));
-    if !folder.is_dir() {
+    let directory = absolute(path)?;
+    let directory = directory.parent().unwrap_or(Path::new("/"));
+    if !directory.is_dir() {
         return Err(
-            Failure::new("init", format!("the folder {} does not exist", folder.display()))
-                .hint(format!("make it first: `mkdir -p {}`", folder.display())),
+            Failure::new("init", format!("the directory {} does not exist", directory.display()))
+                .hint(format!("make it first: `mkdir -p {}`", directory.display())),
         );
     }
     if path.symlink_metadata().is_err() {
@@ -322,19 +326,19 @@ fn accept(
     record: &BaseRecord,
     ask: &dyn Fn(&str) -> Result<bool, Failure>,
 ) -> Result<Option<LicenseAcceptance>, Failure> {
-    let input = LicenceInput {
-        moment: LicenceMoment::Init,
+    let input = LicenseInput {
+        moment: LicenseMoment::Init,
         stored: None,
-        is_flag_given: options.accepts_licence,
+        is_flag_given: options.accepts_license,
         has_terminal: around.has_terminal,
         hub_root: &options.hub_root,
     };
     let (url, spdx, via) = match decide(record, &input)? {
-        LicenceDecision::NotNeeded | LicenceDecision::AlreadyAccepted => return Ok(None),
-        LicenceDecision::Record { url, spdx, via } => (url, spdx, via),
-        LicenceDecision::Ask { url, spdx } => {
+        LicenseDecision::NotNeeded | LicenseDecision::AlreadyAccepted => return Ok(None),
+        LicenseDecision::Record { url, spdx, via } => (url, spdx, via),
+        LicenseDecision::Ask { url, spdx } => {
             if !ask(&question(&record.key, &spdx, &url))? {
-                let what = format!("the licence of `{}` was not accepted; nothing was written", record.key);
+                let what = format!("the license of `{}` was not accepted; nothing was written", record.key);
                 return Err(Failure::new("license", what).hint("choose a base without a gate: `dlm base list`"));
             }
             (url, spdx, AcceptedVia::Interactive)

@@ -83,12 +83,12 @@ mod tests {
     use super::*;
 
     fn document() -> (tempfile::TempDir, Home, std::path::PathBuf) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.dlm");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.dlm");
         let id = Ulid::mint(1_700_000_000_000, [1; 10]);
         std::fs::write(&path, dlm_doc::starter_document(&id, "smollm2-135m").unwrap()).unwrap();
-        let home = Home::new(folder.path().join("home"));
-        (folder, home, path)
+        let home = Home::new(directory.path().join("home"));
+        (directory, home, path)
     }
 
     #[test]
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn never_trained_means_no_runs_and_a_named_run_is_missing() {
-        let (_folder, home, path) = document();
+        let (_directory, home, path) = document();
         let all = MetricsOptions {
             limit: 20,
             ..MetricsOptions::default()
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn watching_ends_with_the_interrupt() {
-        let (_folder, home, path) = document();
+        let (_directory, home, path) = document();
         let (cancel, looks) = (Cancel::new(), Cell::new(0));
         let pause = || {
             looks.set(looks.get() + 1);

@@ -149,19 +149,19 @@ mod tests {
     }
 
     fn old() -> (tempfile::TempDir, PathBuf) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.dlm");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.dlm");
         fs::write(&path, OLD).unwrap();
-        (folder, path)
+        (directory, path)
     }
 
     #[test]
     fn backups_are_numbered_and_never_overwritten() {
-        let (folder, path) = old();
+        let (directory, path) = old();
         for expected in ["a.dlm.bak", "a.dlm.bak.1"] {
             fs::write(&path, OLD).unwrap();
             let report = migrate(&options(&path)).unwrap();
-            let backup = folder.path().join(expected);
+            let backup = directory.path().join(expected);
             assert_eq!(
                 report.outcome,
                 Migration::Written {
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_dry_run_and_no_backup_leave_what_they_say() {
-        let (folder, path) = old();
+        let (directory, path) = old();
         let dry = MigrateOptions {
             is_dry_run: true,
             ..options(&path)
@@ -193,12 +193,12 @@ mod tests {
             ..options(&path)
         };
         migrate(&bare).unwrap();
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
     #[test]
     fn a_newer_version_is_refused_under_migrate() {
-        let (_folder, path) = old();
+        let (_directory, path) = old();
         fs::write(&path, OLD.replace("base_model", "dlm_version: 99\nbase_model")).unwrap();
         let failure = migrate(&options(&path)).unwrap_err();
         assert_eq!((failure.subject.as_str(), failure.kind.exit_code()), ("migrate", 1));
@@ -213,9 +213,9 @@ mod tests {
     #[test]
     fn links_and_permissions_stay() {
         use std::os::unix::fs::PermissionsExt;
-        let (folder, path) = old();
+        let (directory, path) = old();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        let link = folder.path().join("link.dlm");
+        let link = directory.path().join("link.dlm");
         std::os::unix::fs::symlink(&path, &link).unwrap();
         migrate(&options(&link)).unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());

@@ -1,7 +1,7 @@
 //! The models of a run for those who only know the port: the document's own, and others by name.
 //!
 //! Invariants: a model is opened once per run and its weights are loaded at the first call that needs them; two names of
-//! the same files share their weights, as the views with and without the adapter do; licence, cache, download and memory
+//! the same files share their weights, as the views with and without the adapter do; license, cache, download and memory
 //! rules are those of `dlm prompt`; calls of several threads take turns.
 
 mod classifier;
@@ -35,7 +35,7 @@ pub struct EngineSetup {
     pub home: Home,
     pub hardware: Hardware,
     pub hub: Arc<dyn BaseSource + Send + Sync>,
-    /// The web root that `{hub}` in licence addresses stands for.
+    /// The web root that `{hub}` in license addresses stands for.
     pub hub_root: String,
     pub progress: Arc<dyn Progress + Send + Sync>,
     /// Stops downloads; the calls of a model are given a flag of their own.
@@ -55,7 +55,7 @@ pub struct EngineSetup {
 ///
 /// `current()` is the document's base with its current adapter (base alone before the first training); `named(selector)`
 /// takes a registry key, the name of a local base, or `hf:org/name`, which may also be a reward model. Both open files and
-/// check the licence, and nothing more: weights are loaded by the first call of the model that needs them.
+/// check the license, and nothing more: weights are loaded by the first call of the model that needs them.
 pub struct EngineModels {
     run: Arc<Run>,
     document: Option<PathBuf>,

@@ -135,7 +135,7 @@ pub fn section_rows(section: &Section, text: &TextModel, window: usize) -> Resul
     })
 }
 
-/// Which rows are held out: prose, synthesised pairs, and all pairs of an author who asked for it follow the hash of
+/// Which rows are held out: prose, synthesized pairs, and all pairs of an author who asked for it follow the hash of
 /// their section; pairs by hand always train.
 pub(crate) struct HoldOut {
     seed: i64,
@@ -153,10 +153,10 @@ impl HoldOut {
     }
 
     /// Whether a row of section `id` is held out; a replayed row goes by the id of the section that it was in.
-    pub(crate) fn holds(&self, id: &SectionId, row: &SourceRow, is_synthesised: bool) -> bool {
+    pub(crate) fn holds(&self, id: &SectionId, row: &SourceRow, is_synthesized: bool) -> bool {
         let follows_hash = match row.body {
             SourceBody::Prose { .. } => true,
-            SourceBody::Pair { .. } => is_synthesised || self.holds_pairs,
+            SourceBody::Pair { .. } => is_synthesized || self.holds_pairs,
         };
         follows_hash && is_validation(self.seed, id, row.sub_index as usize, VALIDATION_SHARE)
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dlm_kernels::Compute;
-use dlm_train::probe::{answer_all, normalise};
+use dlm_train::probe::{answer_all, normalize};
 use dlm_train::rows::{RowOptions, plain};
 use dlm_train::run::row_losses;
 use dlm_train::{SourceBody, SourceRow};
@@ -158,7 +158,7 @@ fn ask(
 /// Says whether the phrase stands in the answer, beginning at a word; its last word may be continued ("whistl" in
 /// "whistling").
 fn contains_phrase(answer: &str, phrase: &str) -> bool {
-    format!(" {}", normalise(answer)).contains(&format!(" {}", normalise(phrase)))
+    format!(" {}", normalize(answer)).contains(&format!(" {}", normalize(phrase)))
 }
 
 fn text_loss(located: &Located, loaded: &Loaded, text: &str) -> Result<f64, Failure> {

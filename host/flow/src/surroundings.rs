@@ -1,4 +1,4 @@
-//! What a use case finds around it: home folder, machine, clock, randomness, progress, cancellation, the hub.
+//! What a use case finds around it: home directory, machine, clock, randomness, progress, cancellation, the hub.
 //!
 //! Only the command line reads the environment and the clock; everything else is handed these values.
 

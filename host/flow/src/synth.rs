@@ -101,7 +101,7 @@ pub enum Filter {
     DedupOnly,
 }
 
-/// How to synthesise.
+/// How to synthesize.
 #[derive(Clone, Debug)]
 pub struct SynthOptions {
     pub path: PathBuf,
@@ -205,7 +205,7 @@ pub struct SynthReport {
 }
 
 /// A report, and why the command still does not end with success.
-pub struct Synthesised {
+pub struct Synthesized {
     pub report: SynthReport,
     pub stopped: Option<Failure>,
 }

@@ -1,13 +1,13 @@
 //! `dlm templates list`, and the templates that `dlm init --template` starts from.
 //!
 //! Invariants: a template is foreign text. It is taken only when it parses strictly and reaches nowhere outside the
-//! folder it is put in; it can set nothing about plugins or grants, because the schema knows no such keys.
+//! directory it is put in; it can set nothing about plugins or grants, because the schema knows no such keys.
 
 use std::collections::BTreeSet;
 
 use dlm_core::nearest::{did_you_mean, nearest};
 use dlm_core::ports::templates::{TemplateMeta, TemplateSource, Templates};
-use dlm_doc::template::{leaves_folder, template_problems};
+use dlm_doc::template::{leaves_directory, template_problems};
 use dlm_doc::{Limits, parse_with};
 use serde::Serialize;
 
@@ -71,7 +71,7 @@ pub struct CheckedTemplate {
     /// The source it came from.
     pub source: String,
     pub meta: TemplateMeta,
-    /// Text of the document; it parses and stays in its folder.
+    /// Text of the document; it parses and stays in its directory.
     pub document: String,
     /// The base that the document names.
     pub base: String,
@@ -111,7 +111,7 @@ pub fn list(
 
 /// Fetches a template and checks it.
 ///
-/// **Errors**: there is none of this name, the source fails, the template reaches outside its folder.
+/// **Errors**: there is none of this name, the source fails, the template reaches outside its directory.
 pub fn fetch(
     templates: &dyn TemplateSource,
     source: &str,
@@ -203,16 +203,16 @@ fn check_files(files: &[(String, Vec<u8>)]) -> Result<(), String> {
             return Err(format!("it has the file {name:?} twice"));
         }
     }
-    let is_folder_too = |name: &str| seen.iter().any(|other| other.starts_with(&format!("{name}/")));
-    match seen.iter().find(|name| is_folder_too(name)) {
-        Some(name) => Err(format!("its file {name:?} is a folder too")),
+    let is_directory_too = |name: &str| seen.iter().any(|other| other.starts_with(&format!("{name}/")));
+    match seen.iter().find(|name| is_directory_too(name)) {
+        Some(name) => Err(format!("its file {name:?} is a directory too")),
         None => Ok(()),
     }
 }
 
-/// Says why a file name is not taken: it must mean one file below the folder, on every system.
+/// Says why a file name is not taken: it must mean one file below the directory, on every system.
 fn file_problem(name: &str) -> Option<&'static str> {
-    if let Some(reason) = leaves_folder(name) {
+    if let Some(reason) = leaves_directory(name) {
         return Some(reason);
     }
     if name.len() > FILE_NAME_LEN_MAX {
@@ -220,7 +220,7 @@ fn file_problem(name: &str) -> Option<&'static str> {
     }
     let folded = name.to_ascii_lowercase();
     if folded.rsplit('/').next() == Some(PROJECT_SETTINGS) {
-        return Some("would set plugins for the folder");
+        return Some("would set plugins for the directory");
     }
     if folded.ends_with(".dlm") {
         return Some("is another document; a template brings one");
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn file_names_mean_one_file_below_the_folder_everywhere() {
+    fn file_names_mean_one_file_below_the_directory_everywhere() {
         for good in [
             "a.txt",
             "figures/a b.png",

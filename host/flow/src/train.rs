@@ -19,7 +19,7 @@ use dlm_core::{Event, FailureKind};
 use dlm_kernels::Ctx;
 use dlm_model::text::TextModel;
 use dlm_model::{Adapter, AdapterKind, AdapterSpec, LoadOptions, Model, Prepare};
-use dlm_plan::base::licence::{self, LicenceDecision, LicenceInput, LicenceMoment};
+use dlm_plan::base::license::{self, LicenseDecision, LicenseInput, LicenseMoment};
 use dlm_plan::lock::{LockFlags, LockMode, decide};
 use dlm_plan::plan_train;
 use dlm_plan::train::{self as plan, TrainOptions, TrainPlan, TrainRequest, WeightPacking};
@@ -54,10 +54,10 @@ pub struct TrainCommand {
     pub threads: Option<u32>,
     pub lock: LockFlags,
     pub is_strict_about_metrics: bool,
-    pub accepts_licence: bool,
+    pub accepts_license: bool,
     /// Left out under `--skip-export-probes`, its variable, or when the document was made with it.
     pub export_probes: ExportProbes,
-    /// Web root that the licence's address stands under.
+    /// Web root that the license's address stands under.
     pub hub_root: String,
 }
 
@@ -125,7 +125,7 @@ pub struct Prepared {
     pub rows: Vec<SourceRow>,
     pub plan: TrainPlan,
     replay: replay::Replay,
-    licence: LicenceDecision,
+    license: LicenseDecision,
 }
 
 impl Prepared {
@@ -146,12 +146,12 @@ pub fn prepare(around: &Surroundings<'_>, command: &TrainCommand) -> Result<Prep
     let pinned = manifest.as_ref().and_then(|m| m.base_model_revision.clone());
     let resolved = base::resolve_pinned(around, &front.base_model, pinned.as_deref())?;
     let stored = manifest.as_ref().and_then(|m| m.license_acceptance.clone());
-    let licence = licence::decide(
+    let license = license::decide(
         &resolved.record,
-        &LicenceInput {
-            moment: LicenceMoment::Train,
+        &LicenseInput {
+            moment: LicenseMoment::Train,
             stored: stored.as_ref(),
-            is_flag_given: command.accepts_licence,
+            is_flag_given: command.accepts_license,
             has_terminal: false,
             hub_root: &command.hub_root,
         },
@@ -222,7 +222,7 @@ pub fn prepare(around: &Surroundings<'_>, command: &TrainCommand) -> Result<Prep
         rows: source,
         plan,
         replay,
-        licence,
+        license,
     };
     warn_about_the_untrained(around, &prepared);
     if manifest.is_none_or(|manifest| manifest.adapter_version == 0) {
@@ -514,7 +514,7 @@ pub(crate) fn now(around: &Surroundings<'_>) -> Stamp {
     Stamp::from_unix_ms(around.clock.unix_ms() as i64)
 }
 
-/// Returns the manifest, making the store when `dlm init` did not, and records a licence accepted by flag.
+/// Returns the manifest, making the store when `dlm init` did not, and records a license accepted by flag.
 fn ensure_manifest(
     around: &Surroundings<'_>,
     store: &Store,
@@ -525,7 +525,7 @@ fn ensure_manifest(
     if store.manifest()?.is_none() {
         guard.initialize(&Manifest::new(front.dlm_id.as_str(), &front.base_model, now(around)))?;
     }
-    if let LicenceDecision::Record { url, spdx, via } = &prepared.licence {
+    if let LicenseDecision::Record { url, spdx, via } = &prepared.license {
         guard.update_manifest(now(around), |manifest| {
             manifest.license_acceptance = Some(dlm_core::base::LicenseAcceptance {
                 accepted_at: now(around).naive(),
@@ -577,7 +577,7 @@ fn load_model(around: &Surroundings<'_>, prepared: &Prepared) -> Result<Model, F
         ctx,
         compute: crate::inference::compute(plan.precision.value),
         // The packed copies are what a step multiplies with; the weights themselves stay as small as they are stored.
-        keep_quantised: true,
+        keep_quantized: true,
         prepare: match plan.packing.value {
             WeightPacking::None => Prepare::Nothing,
             WeightPacking::Forward => Prepare::Forward,
@@ -629,8 +629,8 @@ fn hold_set(around: &Surroundings<'_>, prepared: &Prepared, model: &Model) -> Re
             other => Failure::of("training", &other),
         })?;
     let disk = dlm_store::Disk::new();
-    let folder = path.parent().expect("the path has a folder");
-    disk.create_directories(folder)?;
+    let directory = path.parent().expect("the path has a directory");
+    disk.create_directories(directory)?;
     disk.write(&path, &set.to_bytes())?;
     Ok(Some(set))
 }

@@ -28,7 +28,7 @@ impl Clock for Still {
     }
 }
 
-/// A hub with one repository, whose files lie in a folder.
+/// A hub with one repository, whose files lie in a directory.
 struct OneModel(PathBuf);
 
 impl BaseSource for OneModel {
@@ -64,9 +64,9 @@ fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/arch/llama")
 }
 
-/// Runs `init` in `folder` for `base`, with `answer` to every question, which are collected.
+/// Runs `init` in `directory` for `base`, with `answer` to every question, which are collected.
 fn run(
-    folder: &Path,
+    directory: &Path,
     hub: &dyn BaseSource,
     options: InitOptions,
     answer: bool,
@@ -83,7 +83,7 @@ fn run(
     };
     let cancel = Cancel::new();
     let around = Surroundings {
-        home: Home::new(folder.join("home")),
+        home: Home::new(directory.join("home")),
         hardware,
         clock: &Still,
         random: &|bytes| bytes.fill(7),
@@ -102,28 +102,28 @@ fn run(
     (init(&around, &options, None, &ask), asked.into_inner())
 }
 
-fn options(folder: &Path, base: &str) -> InitOptions {
+fn options(directory: &Path, base: &str) -> InitOptions {
     InitOptions {
-        path: folder.join("a.dlm"),
+        path: directory.join("a.dlm"),
         base: Some(base.to_owned()),
         export_probes: ExportProbes::Run,
-        accepts_licence: false,
+        accepts_license: false,
         overwrites: false,
         hub_root: "https://hub.example".to_owned(),
     }
 }
 
 #[test]
-fn a_person_accepts_a_licence_and_it_is_recorded() {
-    let folder = tempfile::tempdir().unwrap();
+fn a_person_accepts_a_license_and_it_is_recorded() {
+    let directory = tempfile::tempdir().unwrap();
     let hub = OneModel(tiny());
-    let (report, asked) = run(folder.path(), &hub, options(folder.path(), "gemma-2-2b-it"), true);
+    let (report, asked) = run(directory.path(), &hub, options(directory.path(), "gemma-2-2b-it"), true);
     let report = report.unwrap();
     assert!(
         asked.len() == 1 && asked[0].contains("https://ai.google.dev/gemma/terms"),
         "{asked:?}"
     );
-    let home = Home::new(folder.path().join("home"));
+    let home = Home::new(directory.path().join("home"));
     let manifest = Store::new(&home, &report.dlm_id).manifest().unwrap().unwrap();
     let accepted = manifest.license_acceptance.unwrap();
     assert_eq!(
@@ -139,25 +139,30 @@ fn a_person_accepts_a_licence_and_it_is_recorded() {
 
 #[test]
 fn a_person_declines_and_nothing_is_written() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let hub = OneModel(tiny());
-    let (report, asked) = run(folder.path(), &hub, options(folder.path(), "gemma-2-2b-it"), false);
+    let (report, asked) = run(
+        directory.path(),
+        &hub,
+        options(directory.path(), "gemma-2-2b-it"),
+        false,
+    );
     let failure = report.unwrap_err();
     assert_eq!(
         (failure.subject.as_str(), failure.kind.exit_code(), asked.len()),
         ("license", 1, 1)
     );
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
 #[test]
 fn a_hub_base_is_probed_and_pinned_to_its_commit() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let hub = OneModel(tiny());
-    let (report, _) = run(folder.path(), &hub, options(folder.path(), "hf:org/name"), false);
+    let (report, _) = run(directory.path(), &hub, options(directory.path(), "hf:org/name"), false);
     let report = report.unwrap();
     assert_eq!(report.base_revision, COMMIT);
-    let store = Store::new(&Home::new(folder.path().join("home")), &report.dlm_id);
+    let store = Store::new(&Home::new(directory.path().join("home")), &report.dlm_id);
     assert_eq!(
         store.manifest().unwrap().unwrap().base_model_revision.as_deref(),
         Some(COMMIT)
@@ -186,36 +191,36 @@ fn a_hub_base_without_a_known_tokenizer_is_only_taken_without_export() {
     std::fs::write(&path, tokenizer.to_string()).unwrap();
     let hub = OneModel(model.path().to_path_buf());
 
-    let folder = tempfile::tempdir().unwrap();
-    let (report, _) = run(folder.path(), &hub, options(folder.path(), "hf:org/name"), false);
+    let directory = tempfile::tempdir().unwrap();
+    let (report, _) = run(directory.path(), &hub, options(directory.path(), "hf:org/name"), false);
     let failure = report.unwrap_err();
     assert!(
         failure.message.contains("pretokenizer_label") && failure.subject == "init",
         "{failure:?}"
     );
     assert!(failure.hints[0].contains("--skip-export-probes"), "{:?}", failure.hints);
-    assert!(!folder.path().join("a.dlm").exists());
+    assert!(!directory.path().join("a.dlm").exists());
 
     let skipping = InitOptions {
         export_probes: ExportProbes::Skip,
-        ..options(folder.path(), "hf:org/name")
+        ..options(directory.path(), "hf:org/name")
     };
-    let report = run(folder.path(), &hub, skipping, false).0.unwrap();
-    let store = Store::new(&Home::new(folder.path().join("home")), &report.dlm_id);
+    let report = run(directory.path(), &hub, skipping, false).0.unwrap();
+    let store = Store::new(&Home::new(directory.path().join("home")), &report.dlm_id);
     assert!(skips_export_probes(&store).unwrap());
 }
 
 #[test]
 fn a_failed_write_of_the_document_leaves_no_store() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let hub = OneModel(tiny());
     // A name that is too long for the file system passes every check that comes before writing.
     let long = InitOptions {
-        path: folder.path().join(format!("{}.dlm", "a".repeat(300))),
-        ..options(folder.path(), "smollm2-135m")
+        path: directory.path().join(format!("{}.dlm", "a".repeat(300))),
+        ..options(directory.path(), "smollm2-135m")
     };
-    let failure = run(folder.path(), &hub, long, false).0.unwrap_err();
+    let failure = run(directory.path(), &hub, long, false).0.unwrap_err();
     assert_eq!(failure.subject, "init");
-    let stores = std::fs::read_dir(folder.path().join("home/store")).unwrap();
+    let stores = std::fs::read_dir(directory.path().join("home/store")).unwrap();
     assert_eq!(stores.count(), 0);
 }

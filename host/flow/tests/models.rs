@@ -37,20 +37,20 @@ impl Clock for Still {
     }
 }
 
-/// A hub whose repositories are folders; without them it is offline.
+/// A hub whose repositories are directories; without them it is offline.
 #[derive(Default)]
-struct Folders {
+struct Directories {
     models: Vec<(&'static str, PathBuf)>,
     is_offline: bool,
     asked: AtomicUsize,
 }
 
-impl Folders {
-    fn folder(&self, request: &BaseRequest) -> Result<&Path, BaseSourceError> {
+impl Directories {
+    fn directory(&self, request: &BaseRequest) -> Result<&Path, BaseSourceError> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let found = self.models.iter().find(|(id, _)| *id == request.hf_id);
         found
-            .map(|(_, folder)| folder.as_path())
+            .map(|(_, directory)| directory.as_path())
             .ok_or_else(|| BaseSourceError::NotFound {
                 hf_id: request.hf_id.clone(),
                 revision: "main".to_owned(),
@@ -58,7 +58,7 @@ impl Folders {
     }
 }
 
-impl BaseSource for Folders {
+impl BaseSource for Directories {
     fn inspect(&self, request: &BaseRequest) -> Result<RemoteBase, BaseSourceError> {
         if self.is_offline {
             return Err(BaseSourceError::Offline {
@@ -69,13 +69,13 @@ impl BaseSource for Folders {
         Ok(RemoteBase {
             commit: COMMIT.to_owned(),
             files: vec![("model.safetensors".to_owned(), 1000)],
-            config_json: std::fs::read_to_string(self.folder(request)?.join("config.json")).unwrap(),
+            config_json: std::fs::read_to_string(self.directory(request)?.join("config.json")).unwrap(),
         })
     }
 
     fn cached(&self, request: &BaseRequest) -> Result<Option<Snapshot>, BaseSourceError> {
-        Ok(self.folder(request).ok().map(|folder| Snapshot {
-            dir: folder.to_owned(),
+        Ok(self.directory(request).ok().map(|directory| Snapshot {
+            dir: directory.to_owned(),
             commit: COMMIT.to_owned(),
             files: Vec::new(),
             bytes_fetched: 0,
@@ -126,29 +126,29 @@ fn hardware(free: u64) -> Hardware {
     }
 }
 
-/// A folder with a home, a document on `base`, and a hub with the tiny models.
+/// A directory with a home, a document on `base`, and a hub with the tiny models.
 struct World {
-    folder: tempfile::TempDir,
-    hub: Arc<Folders>,
+    directory: tempfile::TempDir,
+    hub: Arc<Directories>,
     heard: Arc<Heard>,
 }
 
 impl World {
     fn new() -> World {
-        let folder = tempfile::tempdir().unwrap();
-        let reward = folder.path().join("reward");
+        let directory = tempfile::tempdir().unwrap();
+        let reward = directory.path().join("reward");
         std::fs::create_dir(&reward).unwrap();
         write_reward_model(&golden("llama"), &reward, RewardHead::Token(42)).unwrap();
-        let many = folder.path().join("many");
+        let many = directory.path().join("many");
         std::fs::create_dir(&many).unwrap();
         write_reward_model(&golden("llama"), &many, RewardHead::Zeros(3)).unwrap();
-        let spaced = folder.path().join("spaced");
+        let spaced = directory.path().join("spaced");
         std::fs::create_dir(&spaced).unwrap();
         for name in ["config.json", "model.safetensors"] {
             std::fs::copy(golden("llama").join(name), spaced.join(name)).unwrap();
         }
         write_sentencepiece(&spaced).unwrap();
-        let hub = Folders {
+        let hub = Directories {
             models: vec![
                 ("org/name", golden("llama")),
                 ("org/other", golden("qwen3")),
@@ -157,17 +157,17 @@ impl World {
                 ("google/gemma-2-2b-it", golden("gemma2")),
                 ("org/spaced", spaced),
             ],
-            ..Folders::default()
+            ..Directories::default()
         };
         World {
-            folder,
+            directory,
             hub: Arc::new(hub),
             heard: Arc::default(),
         }
     }
 
     fn home(&self) -> Home {
-        Home::new(self.folder.path().join("home"))
+        Home::new(self.directory.path().join("home"))
     }
 
     fn document(&self, base: &str) -> PathBuf {
@@ -184,12 +184,12 @@ impl World {
             has_terminal: true,
             version: "0",
         };
-        let path = self.folder.path().join("a.dlm");
+        let path = self.directory.path().join("a.dlm");
         let options = InitOptions {
             path: path.clone(),
             base: Some(base.to_owned()),
             export_probes: dlm_flow::base::ExportProbes::Skip,
-            accepts_licence: true,
+            accepts_license: true,
             overwrites: false,
             hub_root: "https://hub.example".to_owned(),
         };
@@ -208,14 +208,14 @@ impl World {
         };
         let guard = store.lock(&wait).unwrap();
         let pending = guard.begin_version(AdapterSlot::Flat).unwrap();
-        for (folder, name) in [
+        for (directory, name) in [
             ("llama/adapter", "adapter_model.safetensors"),
             ("llama/adapter", "adapter_config.json"),
             ("llama", "tokenizer.json"),
             ("llama", "tokenizer_config.json"),
         ] {
             pending
-                .write(name, &std::fs::read(golden(folder).join(name)).unwrap())
+                .write(name, &std::fs::read(golden(directory).join(name)).unwrap())
                 .unwrap();
         }
         pending.commit().unwrap();
@@ -419,9 +419,9 @@ fn a_score_counts_the_end_of_the_turn_after_a_chat_only() {
 }
 
 /// `log p` of the tokens after the first `given`, from the logits of one pass over the whole sequence, in f64.
-fn brute_force(folder: &Path, ids: &[u32], given: usize) -> f64 {
+fn brute_force(directory: &Path, ids: &[u32], given: usize) -> f64 {
     let ctx = dlm_kernels::Ctx::new(1, dlm_kernels::Simd::Scalar);
-    let model = dlm_model::open_base(folder)
+    let model = dlm_model::open_base(directory)
         .unwrap()
         .load(dlm_model::LoadOptions::exact(ctx))
         .unwrap();
@@ -441,7 +441,7 @@ fn scores_are_those_of_the_joined_ids() {
     let world = World::new();
     let models = world.models(None);
     let cancel = Cancel::new();
-    for (name, folder) in &world.hub.models {
+    for (name, directory) in &world.hub.models {
         if !matches!(*name, "org/name" | "org/other" | "org/spaced") {
             continue;
         }
@@ -471,7 +471,7 @@ fn scores_are_those_of_the_joined_ids() {
             }
             let scored: Vec<u32> = found.tokens.iter().map(|token| token.id).collect();
             assert_eq!(scored, ids[given..], "{name} {prompt:?}");
-            let expected = brute_force(folder, &ids, given);
+            let expected = brute_force(directory, &ids, given);
             assert!(
                 (found.logprob - expected).abs() < 1e-4,
                 "{name}: {} for {expected}",
@@ -491,7 +491,7 @@ fn scores_are_those_of_the_joined_ids() {
     assert_ne!(
         spaced.tokenize("ahe").unwrap()[1..],
         [found[0].tokens[0].id],
-        "tokenised anew it would be another"
+        "tokenized anew it would be another"
     );
 }
 
@@ -603,10 +603,10 @@ fn a_reward_model_on_disk_is_added_under_a_name() {
         has_terminal: false,
         version: "0",
     };
-    let record = dlm_flow::base::add(&around, "taste", &world.folder.path().join("reward")).unwrap();
+    let record = dlm_flow::base::add(&around, "taste", &world.directory.path().join("reward")).unwrap();
     assert_eq!(record.architecture, "LlamaForSequenceClassification");
     assert_eq!((record.context_length, record.sha256.len()), (512, 64));
-    let failure = dlm_flow::base::add(&around, "many", &world.folder.path().join("many")).unwrap_err();
+    let failure = dlm_flow::base::add(&around, "many", &world.directory.path().join("many")).unwrap_err();
     assert!(failure.message.contains("3 labels"), "{failure:?}");
     let request = [RankRequest {
         prompt: chat("Who?"),
@@ -655,7 +655,7 @@ fn selectors_that_name_nothing_are_told_apart() {
 }
 
 #[test]
-fn a_licence_that_the_document_has_accepted_counts_for_its_base_by_name() {
+fn a_license_that_the_document_has_accepted_counts_for_its_base_by_name() {
     let world = World::new();
     let path = world.document("gemma-2-2b-it");
     let models = world.models(Some(&path));
@@ -676,10 +676,10 @@ fn a_name_is_opened_once_and_offline_the_cache_serves() {
     assert!(Arc::ptr_eq(&first, &open(&models, "hf:org/other")));
     assert_eq!(world.hub.asked.load(Ordering::SeqCst), asked);
     let mut setup = world.setup(None);
-    setup.hub = Arc::new(Folders {
+    setup.hub = Arc::new(Directories {
         models: vec![("org/other", golden("qwen3"))],
         is_offline: true,
-        ..Folders::default()
+        ..Directories::default()
     });
     let offline = EngineModels::new(setup);
     assert_eq!(open(&offline, "hf:org/other").info().revision.as_deref(), Some(COMMIT));

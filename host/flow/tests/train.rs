@@ -60,7 +60,7 @@ impl BaseSource for NoHub {
 
 /// A home with the tiny base, and a clock.
 struct Lab {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     time: Time,
     ear: Ear,
 }
@@ -72,7 +72,7 @@ impl Lab {
 
     fn with_base(model: &Path) -> Self {
         let lab = Self {
-            folder: tempfile::tempdir().unwrap(),
+            directory: tempfile::tempdir().unwrap(),
             time: Time(Cell::new(START_MS)),
             ear: Ear::default(),
         };
@@ -81,7 +81,7 @@ impl Lab {
     }
 
     fn home(&self) -> Home {
-        Home::new(self.folder.path().join("home"))
+        Home::new(self.directory.path().join("home"))
     }
 
     fn store(&self) -> Store {
@@ -118,7 +118,7 @@ impl Lab {
     }
 
     fn write_with(&self, settings: &str, body: &str) -> PathBuf {
-        let path = self.folder.path().join("a.dlm");
+        let path = self.directory.path().join("a.dlm");
         let text = format!("---\ndlm_id: {ID}\ndlm_version: 15\nbase_model: tiny\n{settings}---\n\n{body}");
         std::fs::write(&path, text).unwrap();
         path
@@ -126,14 +126,14 @@ impl Lab {
 
     fn command(&self) -> TrainCommand {
         TrainCommand {
-            path: self.folder.path().join("a.dlm"),
+            path: self.directory.path().join("a.dlm"),
             is_resume: false,
             seed: None,
             max_steps: Some(2),
             threads: Some(1),
             lock: LockFlags::default(),
             is_strict_about_metrics: true,
-            accepts_licence: false,
+            accepts_license: false,
             export_probes: ExportProbes::Run,
             hub_root: "http://hub".to_owned(),
         }
@@ -305,7 +305,7 @@ fn some_deleted_sections_are_only_measured() {
         pair("Who is it?", &"It is Ann at sea. ".repeat(12)),
         pair("Where is the boat?", "At sea."),
         pair("What is the sum of 3 and 4?", "7"),
-        pair("What colour is the sea?", "Blue."),
+        pair("What color is the sea?", "Blue."),
     ];
     let first = lab.train(&document(&sections.each_ref().map(String::as_str)));
     assert_eq!(first.retention, None);

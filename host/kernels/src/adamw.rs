@@ -1,4 +1,4 @@
-//! The optimiser step over one flat buffer of adapter parameters.
+//! The optimizer step over one flat buffer of adapter parameters.
 
 use crate::ctx::Ctx;
 use crate::elementwise::CHUNK;
@@ -75,7 +75,7 @@ struct Factors {
     fresh2: f32,
 }
 
-/// Unfused in every instruction set, so that the optimiser's path is the same bits on every machine.
+/// Unfused in every instruction set, so that the optimizer's path is the same bits on every machine.
 #[inline(always)]
 fn step_body<const FUSED: bool>(f: &Factors, params: &mut [f32], grads: &[f32], m: &mut [f32], v: &mut [f32]) {
     for (((p, g), m), v) in params.iter_mut().zip(grads).zip(m).zip(v) {

@@ -37,7 +37,7 @@ impl Simd {
             if !has!("avx512bf16") {
                 return Simd::Avx512;
             }
-            if crate::amx::is_available() {
+            if crate::cpu::has_matrix_registers() {
                 return Simd::Amx;
             }
             Simd::Avx512Bf16

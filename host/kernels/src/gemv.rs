@@ -3,7 +3,7 @@
 //! **Sketch:** one row against `bf16` reads 2 bytes per multiply-add, so memory (20 to 28 GB/s per core here) is the
 //! limit by a factor of three over the arithmetic. Rows of the weight are read one after the other, as they
 //! lie in memory (four interleaved streams reached a third of the speed); every sum runs over `k` in fixed lanes that
-//! are added pairwise at the end, so a result depends on neither the neighbours nor the threads.
+//! are added pairwise at the end, so a result depends on neither the neighbors nor the threads.
 //! More than four rows of `x` go over each group of weight rows in turns of four; the group is in the first-level cache by
 //! then, so memory is still read once.
 
@@ -16,7 +16,7 @@ use crate::quant::{Activation, GgmlType};
 use crate::scratch;
 use crate::weight::Weight;
 
-/// Rows of `x` that share one look at a row of the weight; from five on, packing pays where nobody asks for this road.
+/// Rows of `x` that share one look at a row of the weight; from five on, packing pays where nobody asks for this precision path.
 pub(crate) const GEMV_ROWS: usize = 4;
 /// Rows of the weight whose sums are finished together.
 const GROUP: usize = 4;
@@ -36,7 +36,7 @@ pub(crate) fn gemv(ctx: &Ctx, x: &[f32], t: usize, outputs: &mut [(&Weight, &mut
     for (w, y) in outputs.iter_mut() {
         if let Some(panels) = w.decode_panels() {
             let activation = activation.get_or_insert_with(|| {
-                Activation::new(x, w.k()).expect("quantised rows are whole blocks of 32, and so is x")
+                Activation::new(x, w.k()).expect("quantized rows are whole blocks of 32, and so is x")
             });
             panels.product(ctx, activation, y, write);
         }
@@ -75,7 +75,7 @@ pub(crate) fn gemv(ctx: &Ctx, x: &[f32], t: usize, outputs: &mut [(&Weight, &mut
     });
 }
 
-/// The rows of `x`, and the same with neighbours separated (empty when no weight needs them).
+/// The rows of `x`, and the same with neighbors separated (empty when no weight needs them).
 struct Input<'a> {
     x: &'a [f32],
     pairs: &'a [f32],

@@ -1,4 +1,4 @@
-//! Compute kernels of the CPU engine: products with frozen weights, attention, norms, losses and the optimiser step.
+//! Compute kernels of the CPU engine: products with frozen weights, attention, norms, losses and the optimizer step.
 //!
 //! Everything works on row-major `f32` slices and writes into slices of the caller; no op allocates results of its own.
 //!
@@ -13,10 +13,10 @@
 //! Lengths that do not fit together are broken invariants of the caller: the functions here panic and name the slice.
 
 mod adamw;
-#[cfg(target_arch = "x86_64")]
-mod amx;
 mod attention;
 mod bytes;
+#[cfg(target_arch = "x86_64")]
+mod cpu;
 mod ctx;
 mod dropout;
 mod elementwise;
@@ -48,12 +48,13 @@ pub use dropout::{DropoutMask, dropout};
 pub use elementwise::{add, axpy, scale, softmax_rows};
 pub use gated::{Activation, gated_backward, gated_forward};
 pub use gemm::{GemmArgs, gemm};
-pub use linear::{Road, linear, linear_backward_input, linear_many, linear_on};
+pub use linear::{PrecisionPath, linear, linear_backward_input, linear_many, linear_on};
 pub use loss::{RowTarget, logprob_rows, loss_rows};
 pub use norm::{rmsnorm_backward, rmsnorm_forward};
 pub use pool::Pool;
+pub use product::Direction;
 pub use rope::{Rope, rope_backward, rope_forward};
-pub use weight::{Direction, Weight, WeightError};
+pub use weight::{Weight, WeightError};
 
 #[cfg(test)]
 mod testing;

@@ -1,32 +1,32 @@
-//! Products with frozen weights: which road a product takes.
+//! Products with frozen weights: which precision path a product takes.
 
 use crate::ctx::{Compute, Ctx, Write};
 use crate::gemv::{self, GEMV_ROWS};
-use crate::product::{Dense, Output, product};
-use crate::weight::{Direction, Weight};
+use crate::product::{Dense, Direction, Output, product};
+use crate::weight::Weight;
 
 /// How a product with a frozen weight is computed.
 ///
-/// A row of the result depends on that row of the input and on the road only, never on the other rows or their number. So
-/// whoever fixes the road gets the same bits for a row alone and in any batch.
+/// A row of the result depends on that row of the input and on the precision path only, never on the other rows or their number. So
+/// whoever fixes the precision path gets the same bits for a row alone and in any batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Road {
+pub enum PrecisionPath {
     /// By the number of rows: up to four are streamed, more are packed.
     #[default]
     ByRows,
     /// Reads the stored weight once, in `f32`, for any number of rows; weights with [`Weight::prepare_decode`] are
-    /// multiplied as integers, with the row quantised to eight bits.
+    /// multiplied as integers, with the row quantized to eight bits.
     Streamed,
-    /// The packed product for any number of rows; quantised weights are decoded, or their packed copy is read.
+    /// The packed product for any number of rows; quantized weights are decoded, or their packed copy is read.
     Packed,
 }
 
 /// `y[t, n] (+)= x[t, k] W^T`.
 ///
-/// Up to four rows take the road that streams the stored weight once, in `f32` whatever `compute` is; quantised weights
-/// are then multiplied as integers with the row quantised to eight bits. More rows take the packed product in `compute`.
+/// Up to four rows take the precision path that streams the stored weight once, in `f32` whatever `compute` is; quantized weights
+/// are then multiplied as integers with the row quantized to eight bits. More rows take the packed product in `compute`.
 ///
-/// A row of `y` depends on that row of `x` and on the road only, not on the other rows.
+/// A row of `y` depends on that row of `x` and on the precision path only, not on the other rows.
 ///
 /// **Panics:** when lengths do not fit or `ctx` does not support `compute`.
 pub fn linear(ctx: &Ctx, compute: Compute, x: &[f32], t: usize, w: &Weight, y: &mut [f32], write: Write) {
@@ -42,16 +42,16 @@ pub fn linear_many(
     outputs: &mut [(&Weight, &mut [f32])],
     write: Write,
 ) {
-    linear_on(ctx, compute, Road::ByRows, x, t, outputs, write);
+    linear_on(ctx, compute, PrecisionPath::ByRows, x, t, outputs, write);
 }
 
-/// [`linear_many`] on a given road.
+/// [`linear_many`] on a given precision path.
 ///
 /// **Panics:** as [`linear`].
 pub fn linear_on(
     ctx: &Ctx,
     compute: Compute,
-    road: Road,
+    precision_path: PrecisionPath,
     x: &[f32],
     t: usize,
     outputs: &mut [(&Weight, &mut [f32])],
@@ -65,10 +65,10 @@ pub fn linear_on(
     for (w, y) in outputs.iter() {
         assert!(w.k() == k && y.len() == t * w.n(), "weights share k and y is [t, n]");
     }
-    let is_streamed = match road {
-        Road::ByRows => t <= GEMV_ROWS,
-        Road::Streamed => true,
-        Road::Packed => false,
+    let is_streamed = match precision_path {
+        PrecisionPath::ByRows => t <= GEMV_ROWS,
+        PrecisionPath::Streamed => true,
+        PrecisionPath::Packed => false,
     };
     if is_streamed {
         gemv::gemv(ctx, x, t, outputs, write);
@@ -132,7 +132,7 @@ mod tests {
     fn weight(ty: GgmlType, n: usize, k: usize, seed: u32) -> Weight {
         let plain = values(n * k, seed);
         let mut bytes = vec![0; ty.row_bytes(k).unwrap() * n];
-        if ty.is_quantised() {
+        if ty.is_quantized() {
             for (row, out) in plain.chunks(k).zip(bytes.chunks_mut(ty.row_bytes(k).unwrap())) {
                 quantize_row(ty, row, None, out).unwrap();
             }
@@ -210,7 +210,7 @@ mod tests {
                 let has_integers = w.prepare_decode(&ctx);
                 assert!(
                     has_integers
-                        || !ty.is_quantised()
+                        || !ty.is_quantized()
                         || matches!(
                             ty,
                             GgmlType::Q2_K | GgmlType::Q3_K | GgmlType::IQ4_NL | GgmlType::IQ4_XS
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn results_do_not_depend_on_threads_or_neighbours() {
+    fn results_do_not_depend_on_threads_or_neighbors() {
         for simd in Simd::ALL.into_iter().filter(|&simd| simd <= Simd::detect()) {
             let w = weight(GgmlType::BF16, 300, 900, 9);
             let t = 77;
@@ -256,27 +256,27 @@ mod tests {
         }
     }
 
-    /// Products on one road: rows together, and each alone.
-    fn check_road(ctx: &Ctx, road: Road, w: &Weight, t: usize) {
+    /// Products on one precision path: rows together, and each alone.
+    fn check_precision_path(ctx: &Ctx, precision_path: PrecisionPath, w: &Weight, t: usize) {
         let (n, k) = (w.n(), w.k());
         let x = values(t * k, 12);
         let run = |x: &[f32], t: usize| {
             let mut y = vec![f32::NAN; t * n];
-            linear_on(ctx, Compute::F32, road, x, t, &mut [(w, &mut y)], Write::Set);
+            linear_on(ctx, Compute::F32, precision_path, x, t, &mut [(w, &mut y)], Write::Set);
             y
         };
         let together = run(&x, t);
         let alone: Vec<f32> = x.chunks_exact(k).flat_map(|row| run(row, 1)).collect();
-        let what = format!("{:?} {road:?} {} [{n}, {k}] t {t}", ctx.simd, w.ggml_type());
+        let what = format!("{:?} {precision_path:?} {} [{n}, {k}] t {t}", ctx.simd, w.ggml_type());
         assert_same_bits(&together, &alone, &what);
         let wide = reference::linear(&reference::widen(&x), t, &reference::widen(&w.to_f32()), n, k);
-        let is_integer = road == Road::Streamed && w.decode_panels().is_some();
+        let is_integer = precision_path == PrecisionPath::Streamed && w.decode_panels().is_some();
         let tolerance = if is_integer { INT8_SUM } else { F32_SUM };
         assert_near(&together, &wide, tolerance, &what);
     }
 
     #[test]
-    fn on_a_road_a_row_alone_has_the_bits_of_the_row_in_a_batch() {
+    fn on_a_precision_path_a_row_alone_has_the_bits_of_the_row_in_a_batch() {
         for ctx in contexts() {
             for ty in GgmlType::ALL.into_iter().filter(|ty| *ty != GgmlType::Q8_K) {
                 let stored = weight(ty, 67, 1024, 13);
@@ -284,17 +284,17 @@ mod tests {
                 let _ = decoding.prepare_decode(&ctx);
                 packed.prepare(&ctx, Compute::F32, Direction::Forward);
                 for t in [1, 2, 4, 5, 8, 9, 17] {
-                    for road in [Road::Streamed, Road::Packed] {
+                    for precision_path in [PrecisionPath::Streamed, PrecisionPath::Packed] {
                         for w in [&stored, &decoding, &packed] {
-                            check_road(&ctx, road, w, t);
+                            check_precision_path(&ctx, precision_path, w, t);
                         }
                     }
                 }
             }
             for (n, k) in [(1, 1), (3, 33), (130, 70), (5, 1023)] {
                 for ty in [GgmlType::F32, GgmlType::BF16, GgmlType::F16] {
-                    for road in [Road::Streamed, Road::Packed] {
-                        check_road(&ctx, road, &weight(ty, n, k, 14), 11);
+                    for precision_path in [PrecisionPath::Streamed, PrecisionPath::Packed] {
+                        check_precision_path(&ctx, precision_path, &weight(ty, n, k, 14), 11);
                     }
                 }
             }

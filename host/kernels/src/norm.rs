@@ -50,9 +50,9 @@ per_simd!(
     ) => backward_body
 );
 
-/// Normalises each row: `y = x * r * (weight + offset)` with `r = 1 / sqrt(mean(x^2) + eps)`.
+/// Normalizes each row: `y = x * r * (weight + offset)` with `r = 1 / sqrt(mean(x^2) + eps)`.
 ///
-/// `offset` is 1 for the families that store the weight less one, else 0. Heads are normalised the same way: pass a
+/// `offset` is 1 for the families that store the weight less one, else 0. Heads are normalized the same way: pass a
 /// weight of `head_dim` values.
 ///
 /// **Shapes:** `x`, `y` `[rows, d]`, `weight` `[d]`, `inv_rms` `[rows]` (kept for the backward).

@@ -4,7 +4,7 @@
 //! `x`; a weight in the forward). [`interleave`] takes rows that already lie across the sum (a weight in the backward). [`narrow`] leaves the rows
 //! as they lie, for the matrix registers.
 //! Both convert on the way: from `f32`, `bf16` or `f16` storage to `f32` values or, in `bf16` compute, to 32-bit pairs
-//! of neighbours along the sum (a missing last neighbour is zero).
+//! of neighbors along the sum (a missing last neighbor is zero).
 
 use crate::ctx::{Compute, Simd};
 use crate::tile::PANEL;

@@ -1,6 +1,6 @@
-//! Block codecs of the GGUF family and NF4: type table, dequantising, quantising and integer dot products.
+//! Block codecs of the GGUF family and NF4: type table, dequantizing, quantizing and integer dot products.
 //!
-//! Invariants: dequantising is exact (bit-equal to the format's definition); quantising gives the same bytes whatever
+//! Invariants: dequantizing is exact (bit-equal to the format's definition); quantizing gives the same bytes whatever
 //! the instruction set and the thread count, because every vector lane walks one block in the scalar order.
 //! This module knows rows of blocks; it knows no tensor names, files or architectures.
 //!
@@ -17,6 +17,7 @@ mod k_min;
 mod k_scale;
 mod kernels;
 mod lanes;
+mod layout;
 pub mod nf4;
 mod panel;
 mod search;
@@ -157,7 +158,7 @@ impl GgmlType {
     }
 
     /// Says whether the type stores blocks of integers (everything but the plain floats).
-    pub const fn is_quantised(self) -> bool {
+    pub const fn is_quantized(self) -> bool {
         self.block_size() > 1
     }
 }
@@ -186,7 +187,7 @@ pub enum QuantError {
     #[error("weigh a row of {len} elements: the importance vector has {found}")]
     Importance { len: usize, found: usize },
     /// The rows of activations are not whole blocks.
-    #[error("quantise activations in rows of {len}: needs a multiple of 32 that divides the {found} values")]
+    #[error("quantize activations in rows of {len}: needs a multiple of 32 that divides the {found} values")]
     Activation { len: usize, found: usize },
     /// The type is no weight type, or has no such kernel.
     #[error("use {ty} for {purpose}: only weight types with that kernel serve")]
@@ -278,7 +279,7 @@ fn half_at(bytes: &[u8], at: usize) -> f32 {
 pub(crate) fn half_to_f32(bits: u16) -> f32 {
     let sign = u32::from(bits & 0x8000) << 16;
     let magnitude = u32::from(bits & 0x7fff) << 13;
-    // 2^112 re-bases the exponent (127 - 15) and normalises subnormals exactly; infinities need their exponent back.
+    // 2^112 re-bases the exponent (127 - 15) and normalizes subnormals exactly; infinities need their exponent back.
     let scaled = f32::from_bits(magnitude) * f32::from_bits(0x7780_0000);
     let special = u32::from(bits & 0x7c00 == 0x7c00) * 0x7f80_0000;
     f32::from_bits(scaled.to_bits() | special | sign)

@@ -11,6 +11,9 @@
 //! **Sketch:** 12 x 32 takes 24 multiply-adds, 2 loads and 12 broadcasts per step: the multipliers are the limit
 //! (32 flops per cycle and core in `f32` on Zen 4, twice that in `bf16`). Matrix registers: see `amx`.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
+
 use crate::ctx::{Compute, Simd};
 
 /// Columns of a panel: two 512-bit vectors.
@@ -118,7 +121,7 @@ impl Kernels {
             Kernels::Vectors { narrow, .. } if vectors == 1 => narrow[rows - 1],
             Kernels::Vectors { wide, .. } => wide[rows - 1],
             #[cfg(target_arch = "x86_64")]
-            Kernels::Matrix => crate::amx::kernel(rows, vectors),
+            Kernels::Matrix => amx::kernel(rows, vectors),
         }
     }
 
@@ -127,7 +130,7 @@ impl Kernels {
         #[cfg(target_arch = "x86_64")]
         if let Kernels::Matrix = self {
             // SAFETY: only [`Kernels::pick`] makes the variant, for an instruction set that was found on this machine.
-            unsafe { crate::amx::configure(rows) };
+            unsafe { amx::configure(rows) };
         }
     }
 
@@ -136,7 +139,7 @@ impl Kernels {
         #[cfg(target_arch = "x86_64")]
         if let Kernels::Matrix = self {
             // SAFETY: as in [`Kernels::enter`].
-            unsafe { crate::amx::release() };
+            unsafe { amx::release() };
         }
     }
 }

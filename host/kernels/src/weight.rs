@@ -7,17 +7,8 @@ use std::sync::Arc;
 
 use crate::bytes::Bytes;
 use crate::ctx::{Compute, Ctx};
-use crate::product::{Panels, Source};
+use crate::product::{Direction, Panels, Source, Stored};
 use crate::quant::{self, GgmlType, dequantize_row};
-
-/// Which product a packed copy serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// `y = x W^T`.
-    Forward,
-    /// `dx = dy W`.
-    Backward,
-}
 
 /// Bytes that are no weight of the stated shape.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -135,13 +126,6 @@ impl Weight {
         dequantize_row(self.ty, self.row_bytes(i), out).expect("the constructor checked the row length");
     }
 
-    /// Decodes some columns of row `i`; the range lies between whole blocks.
-    pub(crate) fn decode_part(&self, i: usize, columns: std::ops::Range<usize>, out: &mut [f32]) {
-        let part = |at: usize| self.ty.row_bytes(at).expect("columns are cut between blocks");
-        let bytes = &self.row_bytes(i)[part(columns.start)..part(columns.end)];
-        dequantize_row(self.ty, bytes, out).expect("the range was cut between blocks");
-    }
-
     /// Decodes the whole weight, row-major.
     pub fn to_f32(&self) -> Vec<f32> {
         let mut out = vec![0.0; self.n * self.k];
@@ -161,14 +145,14 @@ impl Weight {
     /// **Panics:** when `ctx` does not support `compute`.
     pub fn prepare(&mut self, ctx: &Ctx, compute: Compute, direction: Direction) {
         assert!(ctx.supports(compute), "this machine multiplies in the asked precision");
-        let panels = Some(Arc::new(Panels::pack(ctx, compute, self, direction)));
+        let panels = Some(Arc::new(Panels::pack(ctx, compute, self.stored(), direction)));
         match direction {
             Direction::Forward => self.forward = panels,
             Direction::Backward => self.backward = panels,
         }
     }
 
-    /// Packs a quantised weight for integer products of one to four rows, whose inputs are then rounded to eight bits per
+    /// Packs a quantized weight for integer products of one to four rows, whose inputs are then rounded to eight bits per
     /// block of 32, as other engines do. Without it such products decode the rows and multiply in `f32`.
     ///
     /// Returns whether the type has integer products; plain floats have none and need no copy.
@@ -209,6 +193,16 @@ impl Weight {
         panels.as_deref().filter(|panels| panels.compute == compute)
     }
 
+    fn stored(&self) -> Stored<'_> {
+        Stored {
+            ty: self.ty,
+            n: self.n,
+            k: self.k,
+            row_bytes: self.row_bytes,
+            bytes: self.bytes(),
+        }
+    }
+
     /// Returns the right factor of a product: the packed copy if there is one, else the stored bytes.
     pub(crate) fn source(&self, compute: Compute, direction: Direction) -> Source<'_> {
         let (n, k) = match direction {
@@ -217,7 +211,7 @@ impl Weight {
         };
         match self.panels(compute, direction) {
             Some(panels) => Source::Panels(panels, n, k),
-            None => Source::Weight(self, direction),
+            None => Source::Stored(self.stored(), direction),
         }
     }
 }

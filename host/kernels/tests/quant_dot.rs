@@ -1,4 +1,4 @@
-//! Integer products of quantised weights: panels against the plain version, and both against decoded values.
+//! Integer products of quantized weights: panels against the plain version, and both against decoded values.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 

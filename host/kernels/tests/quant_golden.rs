@@ -24,7 +24,7 @@ fn floats(file: &SafeTensors<'_>, name: &str) -> Vec<f32> {
 }
 
 #[test]
-fn dequantised_rows_equal_the_golden_values_bit_for_bit() {
+fn dequantized_rows_equal_the_golden_values_bit_for_bit() {
     let raw = std::fs::read(golden("gguf.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&raw).unwrap();
     let mut cases = 0;
@@ -61,7 +61,7 @@ fn rmse(found: &[f32], x: &[f32], weights: Option<&[f32]>) -> f64 {
 const RMSE_FACTOR: f64 = 1.02;
 
 #[test]
-fn quantised_rows_equal_the_golden_bytes_or_are_as_good() {
+fn quantized_rows_equal_the_golden_bytes_or_are_as_good() {
     let raw = std::fs::read(golden("gguf.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&raw).unwrap();
     let facts: serde_json::Value = serde_json::from_slice(&std::fs::read(golden("gguf.json")).unwrap()).unwrap();

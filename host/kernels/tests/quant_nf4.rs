@@ -31,7 +31,7 @@ fn the_tables_are_the_golden_ones() {
 
 #[test]
 fn codes_scales_and_values_equal_the_golden_ones() {
-    /// Restoring the doubly quantised scales: the offset hangs on the order of its sum.
+    /// Restoring the doubly quantized scales: the offset hangs on the order of its sum.
     const TOLERANCE: f32 = 1e-3;
     let raw = file();
     let file = SafeTensors::deserialize(&raw).unwrap();

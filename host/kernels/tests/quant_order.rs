@@ -16,7 +16,7 @@ fn bell(len: usize) -> Vec<f32> {
         .collect()
 }
 
-/// Error of quantising to `ty` and back, relative to the values.
+/// Error of quantizing to `ty` and back, relative to the values.
 fn error(ty: GgmlType, values: &[f32]) -> f64 {
     let mut bytes = vec![0; ty.row_bytes(values.len()).unwrap()];
     quantize_row(ty, values, None, &mut bytes).unwrap();

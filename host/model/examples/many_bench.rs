@@ -21,7 +21,7 @@ use dlm_kernels::{Compute, Ctx, Simd};
 use dlm_model::chat::{Message, Thinking};
 use dlm_model::generate::{GenerateJob, GenerateOptions, ManyOptions, generate_many};
 use dlm_model::text::Stops;
-use dlm_model::{LoadOptions, Model, OpenedBase, Prepare, Roads, Sampling, ScoreJob, open_base, score_many};
+use dlm_model::{LoadOptions, Model, OpenedBase, PrecisionPaths, Prepare, Sampling, ScoreJob, open_base, score_many};
 
 /// New tokens per answer.
 const TOKENS: usize = 32;
@@ -38,7 +38,7 @@ fn main() {
         let options = LoadOptions {
             ctx: Ctx::new(threads, Simd::detect()),
             compute: Compute::F32,
-            keep_quantised: true,
+            keep_quantized: true,
             prepare,
         };
         let model = base.load(options).unwrap();
@@ -85,7 +85,7 @@ fn question(base: &OpenedBase, text: &str) -> Vec<u32> {
         .unwrap()
 }
 
-/// Without packed copies the packed road decodes all weights at every step; it is not measured then.
+/// Without packed copies the packed precision path decodes all weights at every step; it is not measured then.
 fn answers(base: &OpenedBase, model: &Model, threads: usize, is_packed: bool) {
     let prompt = question(
         base,
@@ -93,9 +93,9 @@ fn answers(base: &OpenedBase, model: &Model, threads: usize, is_packed: bool) {
     );
     let all = [1, 4, 8, 16];
     let packed = if is_packed { &all[..] } else { &[] };
-    for (name, roads, counts) in [
-        ("streamed", Roads::STREAMED, &all[..]),
-        ("packed", Roads::PACKED, packed),
+    for (name, precision_paths, counts) in [
+        ("streamed", PrecisionPaths::STREAMED, &all[..]),
+        ("packed", PrecisionPaths::PACKED, packed),
     ] {
         for &count in counts {
             let job = |seed| GenerateJob {
@@ -114,7 +114,7 @@ fn answers(base: &OpenedBase, model: &Model, threads: usize, is_packed: bool) {
             };
             let jobs: Vec<GenerateJob> = (0..count).map(job).collect();
             let options = ManyOptions {
-                roads,
+                precision_paths,
                 context_max: 2048,
                 cache_bytes_max: 1 << 30,
             };

@@ -24,7 +24,7 @@ pub use peft::PeftMeta;
 pub(crate) const PEFT_PREFIX: &str = "base_model.model.";
 /// Largest rank.
 pub const RANK_MAX: usize = 256;
-/// Products with fewer rows than this may be approximate on quantised weights; norms are computed with at least so many.
+/// Products with fewer rows than this may be approximate on quantized weights; norms are computed with at least so many.
 const EXACT_ROWS: usize = 8;
 
 /// How an adapter changes a weight.

@@ -49,7 +49,7 @@ pub struct OpenedFacts {
     pub tokenizer_pre: Option<String>,
     /// `general.architecture` of a GGUF of this base.
     pub gguf_arch: Option<String>,
-    /// The licence as the file names it.
+    /// The license as the file names it.
     pub license_spdx: Option<String>,
 }
 
@@ -355,14 +355,14 @@ impl OpenedBase {
         }
     }
 
-    /// Returns the bytes that the weights take in memory once loaded, without packed copies: block-quantised ones as
+    /// Returns the bytes that the weights take in memory once loaded, without packed copies: block-quantized ones as
     /// stored or as `f32`, floats always as stored.
-    pub fn weights_memory_bytes(&self, keep_quantised: bool) -> u64 {
+    pub fn weights_memory_bytes(&self, keep_quantized: bool) -> u64 {
         let Some(file) = &self.gguf else {
             return self.facts.bytes;
         };
         let in_memory = |dtype: GgmlType, stored: u64, count: u64| {
-            if dtype.is_quantised() && !keep_quantised {
+            if dtype.is_quantized() && !keep_quantized {
                 4 * count
             } else {
                 stored

@@ -1,6 +1,6 @@
 //! The decoder once more, slow and obvious: plain candle ops with candle's own gradients, on any device.
 //!
-//! It judges the fast path in tests and is the road for CUDA. One sequence at a time, no packing, no cache, no chunks.
+//! It judges the fast path in tests and is the precision path for CUDA. One sequence at a time, no packing, no cache, no chunks.
 //!
 //! Invariants: only ops whose backward candle computes (its fused softmax, norm and rotary ops return none, silently);
 //! frozen products are a custom op that captures the weight, so the weight gets no gradient and costs no product for one.

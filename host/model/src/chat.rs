@@ -207,7 +207,7 @@ impl ChatTemplate {
         &self.name
     }
 
-    /// Returns the dialect that was given or recognised.
+    /// Returns the dialect that was given or recognized.
     pub fn dialect(&self) -> Option<TemplateDialect> {
         self.dialect
     }

@@ -105,7 +105,7 @@ pub struct LayerKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Experts {
     pub count: usize,
-    /// Experts that a token goes through; their softmax weights are renormalised to sum 1.
+    /// Experts that a token goes through; their softmax weights are renormalized to sum 1.
     pub per_token: usize,
 }
 

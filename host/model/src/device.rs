@@ -88,8 +88,8 @@ const HIERARCHIES: [Hierarchy; 2] = [
 ];
 
 impl Hierarchy {
-    /// The folders of this process's control group and of those around it, innermost first.
-    fn folders(&self, own: &str) -> Vec<PathBuf> {
+    /// The directories of this process's control group and of those around it, innermost first.
+    fn directories(&self, own: &str) -> Vec<PathBuf> {
         // A line is `number:names:path`; only the unified hierarchy has number 0 and no names.
         let path = own.lines().find_map(|line| match line.strip_prefix(self.prefix) {
             Some(path) => Some(path),
@@ -150,9 +150,9 @@ pub fn memory() -> Result<Memory, DeviceError> {
     let read = |path: PathBuf| std::fs::read_to_string(path).ok();
     let own = read(OWN_GROUP.into()).unwrap_or_default();
     for hierarchy in &HIERARCHIES {
-        for folder in hierarchy.folders(&own) {
+        for directory in hierarchy.directories(&own) {
             let [limit, used, stat] =
-                [hierarchy.limit, hierarchy.used, "memory.stat"].map(|name| read(folder.join(name)));
+                [hierarchy.limit, hierarchy.used, "memory.stat"].map(|name| read(directory.join(name)));
             memory = hierarchy.narrow(memory, limit.as_deref(), used.as_deref(), stat.as_deref());
         }
     }
@@ -246,12 +246,12 @@ mod tests {
             "/sys/fs/cgroup/user.slice",
             "/sys/fs/cgroup/",
         ];
-        assert_eq!(unified.folders(own), expected.map(Path::new));
+        assert_eq!(unified.directories(own), expected.map(Path::new));
         assert_eq!(
-            older.folders(own),
+            older.directories(own),
             ["/sys/fs/cgroup/memory/box", "/sys/fs/cgroup/memory/"].map(Path::new)
         );
-        assert_eq!(unified.folders(""), [Path::new("/sys/fs/cgroup/")]);
+        assert_eq!(unified.directories(""), [Path::new("/sys/fs/cgroup/")]);
     }
 
     #[test]

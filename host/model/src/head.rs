@@ -2,7 +2,7 @@
 //!
 //! Invariants: logits exist for one chunk at once, never for a whole batch; rows without a target cost nothing.
 
-use dlm_kernels::{Road, RowTarget, Write, linear_backward_input, logprob_rows, loss_rows};
+use dlm_kernels::{PrecisionPath, RowTarget, Write, linear_backward_input, logprob_rows, loss_rows};
 
 use crate::batch::{Target, TargetKind};
 use crate::model::Model;
@@ -30,13 +30,13 @@ impl Model {
     ///
     /// **Panics:** when lengths do not fit.
     pub fn logits_into(&self, hidden: &[f32], logits: &mut [f32]) {
-        self.logits_on(Road::ByRows, hidden, logits);
+        self.logits_on(PrecisionPath::ByRows, hidden, logits);
     }
 
-    /// [`Model::logits_into`] on a given road.
-    pub(crate) fn logits_on(&self, road: Road, hidden: &[f32], logits: &mut [f32]) {
+    /// [`Model::logits_into`] on a given precision path.
+    pub(crate) fn logits_on(&self, precision_path: PrecisionPath, hidden: &[f32], logits: &mut [f32]) {
         let rows = hidden.len() / self.config.d_model;
-        self.products(road, hidden, rows, &mut [(&self.head, logits)]);
+        self.products(precision_path, hidden, rows, &mut [(&self.head, logits)]);
         if let Some(cap) = self.config.final_softcap {
             let chunk = self.config.vocab;
             self.ctx.pool.run_chunks(logits, chunk, |_, logits| {
@@ -68,7 +68,7 @@ impl Model {
                 out.copy_from_slice(&hidden[target.row * d..][..d]);
             }
             let mut logits = self.arena.take(rows * vocab);
-            self.products(Road::ByRows, &gathered, rows, &mut [(&self.head, &mut logits)]);
+            self.products(PrecisionPath::ByRows, &gathered, rows, &mut [(&self.head, &mut logits)]);
             let kinds: Vec<RowTarget<'_>> = targets.iter().map(row_target).collect();
             let weights: Vec<f32> = targets.iter().map(|target| target.weight).collect();
             let mut losses = vec![0.0; rows];
@@ -99,11 +99,16 @@ impl Model {
     ///
     /// **Panics:** when a pair names a row or token that does not exist.
     pub fn logprobs(&self, hidden: &[f32], pairs: &[(usize, u32)]) -> Vec<f32> {
-        self.logprobs_on(Road::ByRows, hidden, pairs)
+        self.logprobs_on(PrecisionPath::ByRows, hidden, pairs)
     }
 
-    /// [`Model::logprobs`] on a given road.
-    pub(crate) fn logprobs_on(&self, road: Road, hidden: &[f32], pairs: &[(usize, u32)]) -> Vec<f32> {
+    /// [`Model::logprobs`] on a given precision path.
+    pub(crate) fn logprobs_on(
+        &self,
+        precision_path: PrecisionPath,
+        hidden: &[f32],
+        pairs: &[(usize, u32)],
+    ) -> Vec<f32> {
         let (d, vocab) = (self.config.d_model, self.config.vocab);
         let mut out = vec![0.0; pairs.len()];
         let chunk = self.chunk_rows();
@@ -113,7 +118,7 @@ impl Model {
                 to.copy_from_slice(&hidden[row * d..][..d]);
             }
             let mut logits = self.arena.take(pairs.len() * vocab);
-            self.products(road, &gathered, pairs.len(), &mut [(&self.head, &mut logits)]);
+            self.products(precision_path, &gathered, pairs.len(), &mut [(&self.head, &mut logits)]);
             let tokens: Vec<u32> = pairs.iter().map(|(_, token)| *token).collect();
             logprob_rows(&self.ctx, &logits, vocab, self.config.final_softcap, &tokens, out);
         }

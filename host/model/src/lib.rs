@@ -1,7 +1,7 @@
 //! Models: what a decoder is (data), its weights, adapters on top, training forward and backward, inference; tokenizer,
 //! chat template, sampling and generation.
 //!
-//! Must not know: optimisers, stores, plugins, documents. Nothing here prints, reads the environment or the clock.
+//! Must not know: optimizers, stores, plugins, documents. Nothing here prints, reads the environment or the clock.
 
 pub mod adapter;
 pub mod base;
@@ -38,5 +38,5 @@ pub use model::{LoadError, LoadOptions, Model, ModuleInfo, Prepare};
 pub use rank::{OpenedRanker, RankError, RankInput, Ranker, open_ranker};
 pub use sampling::Sampling;
 pub use score::{ScoreError, ScoreJob, next_many, score_many};
-pub use session::{Roads, Session, SessionError, prefill_batch, read_batch, step_batch};
+pub use session::{PrecisionPaths, Session, SessionError, prefill_batch, read_batch, step_batch};
 pub use text::TextModel;

@@ -9,7 +9,8 @@
 //! and element, so a block that runs twice sees the same mask.
 
 use dlm_kernels::{
-    Compute, Ctx, DropoutMask, GemmArgs, Road, Weight, Write, axpy, dropout, gemm, linear_backward_input, linear_on,
+    Compute, Ctx, DropoutMask, GemmArgs, PrecisionPath, Weight, Write, axpy, dropout, gemm, linear_backward_input,
+    linear_on,
 };
 
 use crate::adapter::{AdaptedModule, AdaptedSlot, Adapter, Gains};
@@ -30,7 +31,7 @@ pub(crate) struct Pass<'a> {
     /// A backward will follow.
     pub is_training: bool,
     /// How the frozen products of the pass are computed.
-    pub road: Road,
+    pub precision_path: PrecisionPath,
 }
 
 /// The factors of an adapter for passes of few rows, which read them as streams instead of packing them.
@@ -94,10 +95,10 @@ impl<'a> SlotAt<'a> {
         let weights = frozen.parts.iter().map(|part| &part.weight);
         if let [out] = outs {
             let mut only = [(&frozen.parts[0].weight, &mut **out)];
-            model.products(self.pass.road, x, t, &mut only);
+            model.products(self.pass.precision_path, x, t, &mut only);
         } else {
             let mut pairs: Vec<_> = weights.zip(outs.iter_mut().map(|out| &mut **out)).collect();
-            model.products(self.pass.road, x, t, &mut pairs);
+            model.products(self.pass.precision_path, x, t, &mut pairs);
         }
         let mut saved = SlotSaved::default();
         if let Some((adapter, slot)) = self.adapted() {
@@ -134,7 +135,15 @@ impl<'a> SlotAt<'a> {
             }
             Some(a) => {
                 let outputs = &mut [(a, &mut h[..])];
-                linear_on(ctx, Compute::F32, self.pass.road, input, t, outputs, Write::Set);
+                linear_on(
+                    ctx,
+                    Compute::F32,
+                    self.pass.precision_path,
+                    input,
+                    t,
+                    outputs,
+                    Write::Set,
+                );
             }
         }
         for (index, module) in adapter.modules[slot.modules.clone()].iter().enumerate() {
@@ -188,7 +197,7 @@ impl<'a> SlotAt<'a> {
             }
             Some(dropped) => {
                 let weight = &self.frozen().parts[part].weight;
-                model.products(self.pass.road, dropped, t, &mut [(weight, &mut u)]);
+                model.products(self.pass.precision_path, dropped, t, &mut [(weight, &mut u)]);
                 axpy(&model.ctx, -1.0, &u, out);
                 low_rank(&mut u);
                 scale_columns(&model.ctx, &u, gain, out, Write::Add);

@@ -9,7 +9,7 @@ pub(crate) mod names;
 
 use std::ops::Range;
 
-use dlm_kernels::{Compute, Ctx, Road, Weight, Write, linear, linear_on};
+use dlm_kernels::{Compute, Ctx, PrecisionPath, Weight, Write, linear, linear_on};
 
 use crate::config::{DecoderConfig, LayerKind};
 use crate::decoder::arena::Arena;
@@ -91,7 +91,7 @@ pub struct Model {
     pub(crate) arena: Arena,
     /// Products of few rows are done as products of [`ROWS_PACKED`] rows.
     pub(crate) pads_few_rows: bool,
-    pub(crate) is_quantised: bool,
+    pub(crate) is_quantized: bool,
 }
 
 /// Fewest rows whose products read the packed copies.
@@ -105,11 +105,17 @@ impl Model {
 
     /// `y_i[t, n_i] = x[t, k] W_i^T` for weights of equal `k`.
     ///
-    /// By rows, products of less than five rows stream the stored weight. Where that is quantised and only the packed copies are
+    /// By rows, products of less than five rows stream the stored weight. Where that is quantized and only the packed copies are
     /// ready, decoding it would take longer than the product itself, so such rows are padded and take the packed copies.
-    pub(crate) fn products(&self, road: Road, x: &[f32], t: usize, outputs: &mut [(&Weight, &mut [f32])]) {
-        if road != Road::ByRows || !self.pads_few_rows || t >= ROWS_PACKED {
-            linear_on(&self.ctx, self.compute, road, x, t, outputs, Write::Set);
+    pub(crate) fn products(
+        &self,
+        precision_path: PrecisionPath,
+        x: &[f32],
+        t: usize,
+        outputs: &mut [(&Weight, &mut [f32])],
+    ) {
+        if precision_path != PrecisionPath::ByRows || !self.pads_few_rows || t >= ROWS_PACKED {
+            linear_on(&self.ctx, self.compute, precision_path, x, t, outputs, Write::Set);
             return;
         }
         let k = x.len() / t.max(1);
@@ -130,9 +136,9 @@ impl Model {
         }
     }
 
-    /// Says whether any product reads block-quantised weights.
-    pub fn is_quantised(&self) -> bool {
-        self.is_quantised
+    /// Says whether any product reads block-quantized weights.
+    pub fn is_quantized(&self) -> bool {
+        self.is_quantized
     }
 
     /// Returns the bytes that the weights take: as stored, and the packed copies beside them.

@@ -1,7 +1,7 @@
 //! A mixture of experts in place of the feed-forward part.
 //!
 //! The router's logits choose the best experts of each row; their weights are the softmax over the chosen ones (which
-//! equals the softmax over all, renormalised). Rows are gathered per expert, so an expert computes the rows that chose it
+//! equals the softmax over all, renormalized). Rows are gathered per expert, so an expert computes the rows that chose it
 //! and no others. The router is frozen, the gradient runs through it to the rows.
 
 use dlm_kernels::{Compute, Weight, Write, linear_backward_input, linear_on};
@@ -32,7 +32,7 @@ fn route(pass: Pass<'_>, router: &Weight, x: &[f32], t: usize) -> Vec<Vec<(usize
     let per_token = model.config.experts.map_or(1, |experts| experts.per_token);
     let mut logits = model.arena.take(t * count);
     let outputs = &mut [(router, &mut logits[..])];
-    linear_on(&model.ctx, Compute::F32, pass.road, x, t, outputs, Write::Set);
+    linear_on(&model.ctx, Compute::F32, pass.precision_path, x, t, outputs, Write::Set);
     let mut chosen = vec![Vec::new(); count];
     let mut order: Vec<usize> = Vec::with_capacity(count);
     for (row, logits) in logits.chunks_exact(count).enumerate() {

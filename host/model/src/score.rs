@@ -1,6 +1,6 @@
 //! Log-probabilities of given continuations, and of the likeliest next tokens.
 //!
-//! Invariants: ids of prompt and completion are joined as they are, nothing is tokenised here; logits exist only for the
+//! Invariants: ids of prompt and completion are joined as they are, nothing is tokenized here; logits exist only for the
 //! rows that predict a token that is asked for; prompts that several completions share are read once; a result does not
 //! depend on what else is asked in the same call, to the last bit (packed products, and on models with LongRope only
 //! sequences on the same side of its border share a prompt).
@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use dlm_core::Cancel;
-use dlm_kernels::Road;
+use dlm_kernels::PrecisionPath;
 
 use crate::adapter::Adapter;
 use crate::batch::{Batch, BatchError};
@@ -174,7 +174,7 @@ fn run_pass(
         return Err(BatchError::Token { row: 0, token, vocab }.into());
     }
     let forward = model.forward_packed(adapter, &batch)?;
-    let logprobs = model.logprobs_on(Road::Packed, forward.hidden(), &pairs);
+    let logprobs = model.logprobs_on(PrecisionPath::Packed, forward.hidden(), &pairs);
     for (owner, logprob) in owners.into_iter().zip(logprobs) {
         if !logprob.is_finite() {
             let tokens = jobs[owner].prompt.len() + out[owner].len();
@@ -230,7 +230,7 @@ pub fn next_many(
         let mut logits = vec![0.0; model.config.vocab];
         for ((prompt, top), segment) in now.iter().zip(&batch.segments) {
             let hidden = &forward.hidden()[(segment.q.end - 1) * d..segment.q.end * d];
-            model.logits_on(Road::Packed, hidden, &mut logits);
+            model.logits_on(PrecisionPath::Packed, hidden, &mut logits);
             if logits.iter().any(|logit| logit.is_nan()) {
                 return Err(ScoreError::NotFinite { tokens: prompt.len() });
             }

@@ -3,13 +3,15 @@
 //! Invariants: the cache is allocated once, for the whole context; a step reuses the buffers of the one before. What a
 //! session says after any order of prefill, step and truncate equals a pass over its tokens from the start (with LongRope
 //! the cache is computed again when the length crosses the border between the two sets of factors). A session with fixed
-//! [`Roads`] says the same bits alone and in any batch.
+//! [`PrecisionPaths`] says the same bits alone and in any batch.
 
 mod batch;
 
 use std::sync::{Arc, OnceLock};
 
-use dlm_kernels::{CachedRows, KvCache, KvData, Road, attention_cached, attention_cached_rows, rmsnorm_forward};
+use dlm_kernels::{
+    CachedRows, KvCache, KvData, PrecisionPath, attention_cached, attention_cached_rows, rmsnorm_forward,
+};
 
 use crate::adapter::{Adapter, Gains};
 use crate::block::{self, AttentionOut, Qkv, Rows};
@@ -20,7 +22,7 @@ use crate::model::Model;
 
 pub use batch::{prefill_batch, read_batch, step_batch};
 
-/// Rows that a prompt is read in at once: enough for the products' peak and for decoding quantised blocks once per many
+/// Rows that a prompt is read in at once: enough for the products' peak and for decoding quantized blocks once per many
 /// rows, few enough for small buffers (10 MB for a width of 576).
 const CHUNK: usize = 512;
 
@@ -29,22 +31,22 @@ const CHUNK: usize = 512;
 /// The default chooses by the number of rows: fastest for one sequence, but the last bits of its numbers then depend on how
 /// many rows went through together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Roads {
-    pub read: Road,
-    pub step: Road,
+pub struct PrecisionPaths {
+    pub read: PrecisionPath,
+    pub step: PrecisionPath,
 }
 
-impl Roads {
-    /// Prompts by exact packed products, tokens by streaming the stored weights (as integers where they are quantised and
+impl PrecisionPaths {
+    /// Prompts by exact packed products, tokens by streaming the stored weights (as integers where they are quantized and
     /// prepared for it).
-    pub const STREAMED: Roads = Roads {
-        read: Road::Packed,
-        step: Road::Streamed,
+    pub const STREAMED: PrecisionPaths = PrecisionPaths {
+        read: PrecisionPath::Packed,
+        step: PrecisionPath::Streamed,
     };
     /// Exact packed products for everything.
-    pub const PACKED: Roads = Roads {
-        read: Road::Packed,
-        step: Road::Packed,
+    pub const PACKED: PrecisionPaths = PrecisionPaths {
+        read: PrecisionPath::Packed,
+        step: PrecisionPath::Packed,
     };
 }
 
@@ -54,7 +56,7 @@ pub struct Session<'m> {
     model: &'m Model,
     adapter: Option<&'m Adapter>,
     prepared: Arc<Prepared>,
-    roads: Roads,
+    precision_paths: PrecisionPaths,
     context: usize,
     tokens: Vec<u32>,
     is_long: bool,
@@ -92,29 +94,34 @@ impl<'m> Session<'m> {
     ///
     /// **Cost:** memory of `2 * layers * context * kv_width` values of 4 bytes, touched as the sequence grows.
     pub fn new(model: &'m Model, adapter: Option<&'m Adapter>, context: usize) -> Session<'m> {
-        Session::on_roads(model, adapter, context, Roads::default())
+        Session::on_precision_paths(model, adapter, context, PrecisionPaths::default())
     }
 
-    /// Starts an empty sequence whose products take the given roads, as do its siblings and forks.
-    pub fn on_roads(model: &'m Model, adapter: Option<&'m Adapter>, context: usize, roads: Roads) -> Session<'m> {
+    /// Starts an empty sequence whose products take the given precision paths, as do its siblings and forks.
+    pub fn on_precision_paths(
+        model: &'m Model,
+        adapter: Option<&'m Adapter>,
+        context: usize,
+        precision_paths: PrecisionPaths,
+    ) -> Session<'m> {
         let prepared = Prepared {
             gains: adapter.and_then(|adapter| adapter.gains(model)),
             few: OnceLock::new(),
         };
-        Session::with((model, adapter), context, Arc::new(prepared), roads)
+        Session::with((model, adapter), context, Arc::new(prepared), precision_paths)
     }
 
     /// Starts an empty sequence on the same model and adapter; what depends on the adapter alone is shared.
     pub fn sibling(&self, context: usize) -> Session<'m> {
         let weights = (self.model, self.adapter);
-        Session::with(weights, context, Arc::clone(&self.prepared), self.roads)
+        Session::with(weights, context, Arc::clone(&self.prepared), self.precision_paths)
     }
 
     fn with(
         (model, adapter): (&'m Model, Option<&'m Adapter>),
         context: usize,
         prepared: Arc<Prepared>,
-        roads: Roads,
+        precision_paths: PrecisionPaths,
     ) -> Session<'m> {
         let width = model.config.kv_width();
         let cache = || (0..model.config.n_layers).map(|_| vec![0.0; context * width]).collect();
@@ -122,7 +129,7 @@ impl<'m> Session<'m> {
             model,
             adapter,
             prepared,
-            roads,
+            precision_paths,
             context,
             tokens: Vec::with_capacity(context),
             is_long: false,
@@ -210,7 +217,7 @@ impl<'m> Session<'m> {
     ///
     /// **Errors:** as [`Session::prefill`].
     pub fn step(&mut self, token: u32) -> Result<&[f32], SessionError> {
-        if self.roads.step == Road::ByRows {
+        if self.precision_paths.step == PrecisionPath::ByRows {
             return self.prefill(&[token]);
         }
         let mut logits = std::mem::take(&mut self.logits);
@@ -244,11 +251,11 @@ impl<'m> Session<'m> {
         0
     }
 
-    fn pass(&self, rows: usize, road: Road) -> Pass<'_> {
-        let is_few = match road {
-            Road::ByRows => rows <= FEW_ROWS,
-            Road::Streamed => true,
-            Road::Packed => false,
+    fn pass(&self, rows: usize, precision_path: PrecisionPath) -> Pass<'_> {
+        let is_few = match precision_path {
+            PrecisionPath::ByRows => rows <= FEW_ROWS,
+            PrecisionPath::Streamed => true,
+            PrecisionPath::Packed => false,
         };
         let adapter = self.adapter.filter(|_| is_few);
         let few = adapter.map(|adapter| self.prepared.few.get_or_init(|| adapter.few_rows(self.model)));
@@ -259,7 +266,7 @@ impl<'m> Session<'m> {
             few,
             dropout_seed: None,
             is_training: false,
-            road,
+            precision_path,
         }
     }
 
@@ -268,7 +275,7 @@ impl<'m> Session<'m> {
         let model = self.model;
         let width = model.config.kv_width();
         let tables = tables(model, &[(done as u32, self.is_long, rows)]);
-        let road = self.roads.read;
+        let precision_path = self.precision_paths.read;
         let (mut keys, mut values) = (std::mem::take(&mut self.k), std::mem::take(&mut self.v));
         let mut attend = |index: usize, qkv: Qkv<'_>, out: AttentionOut<'_>| {
             let new = done * width..(done + rows) * width;
@@ -276,7 +283,7 @@ impl<'m> Session<'m> {
             values[index][new].copy_from_slice(qkv.v);
             let shape = block::attention_shape(&model.config, model.layers[index].kind);
             let cache = cache(model, &keys[index], &values[index], done + rows);
-            if road == Road::ByRows {
+            if precision_path == PrecisionPath::ByRows {
                 attention_cached(&model.ctx, &shape, qkv.q, rows, &cache, out.out);
             } else {
                 attention_cached_rows(
@@ -289,7 +296,7 @@ impl<'m> Session<'m> {
             }
         };
         let x = model.embed_tokens(&self.tokens[done..done + rows]);
-        let x = run_blocks(self.pass(rows, road), x, rows, &tables, &mut attend);
+        let x = run_blocks(self.pass(rows, precision_path), x, rows, &tables, &mut attend);
         (self.k, self.v) = (keys, values);
         x
     }
@@ -297,7 +304,8 @@ impl<'m> Session<'m> {
     /// Final norm and head of one row.
     fn finish(&mut self, hidden: &[f32]) {
         let normed = final_norm(self.model, hidden);
-        self.model.logits_on(self.roads.step, &normed, &mut self.logits);
+        self.model
+            .logits_on(self.precision_paths.step, &normed, &mut self.logits);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Everything textual of a base in one place: tokenizer, chat template, stop rules, rows for training.
 //!
-//! Invariants: text that a template produced is tokenised once and nothing is added to it; the two halves of a row are
-//! never tokenised apart and glued; a row whose answer cannot be found is refused, never trained whole.
+//! Invariants: text that a template produced is tokenized once and nothing is added to it; the two halves of a row are
+//! never tokenized apart and glued; a row whose answer cannot be found is refused, never trained whole.
 
 mod files;
 mod rows;

@@ -1,7 +1,7 @@
 //! Text to token ids and back.
 //!
 //! Invariants: encoding never adds tokens of its own (templates write theirs, prose rows are told); text of special
-//! tokens inside the input is recognised as those tokens, as the reference does. A tokenizer is either the
+//! tokens inside the input is recognized as those tokens, as the reference does. A tokenizer is either the
 //! `tokenizer.json` of a directory or rebuilt from GGUF metadata (`gguf`), never guessed.
 
 mod files;
@@ -54,7 +54,7 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     /// The tokens with a role.
     pub specials: Specials,
-    /// Every token is a string of bytes of its own, so bytes can be joined without looking at neighbours.
+    /// Every token is a string of bytes of its own, so bytes can be joined without looking at neighbors.
     byte_level: bool,
 }
 

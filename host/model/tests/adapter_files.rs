@@ -49,16 +49,16 @@ fn what_is_written_loads_again_bit_for_bit() {
     ] {
         let model = load(name);
         let first = Adapter::load_peft(&dir(name).join(place), &model).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        first.save_peft(folder.path(), &meta()).unwrap();
-        let second = Adapter::load_peft(folder.path(), &model).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        first.save_peft(directory.path(), &meta()).unwrap();
+        let second = Adapter::load_peft(directory.path(), &model).unwrap();
         assert_eq!(first.params, second.params);
         assert_eq!(first.spec, second.spec);
         let other = tempfile::tempdir().unwrap();
         second.save_peft(other.path(), &meta()).unwrap();
         for file in ["adapter_config.json", "adapter_model.safetensors"] {
             let read = |dir: &tempfile::TempDir| std::fs::read(dir.path().join(file)).unwrap();
-            assert_eq!(read(&folder), read(&other), "{name} {file}");
+            assert_eq!(read(&directory), read(&other), "{name} {file}");
         }
     }
 }
@@ -77,25 +77,25 @@ fn an_adapter_of_another_model_is_refused() {
 #[test]
 fn a_missing_tensor_a_number_that_is_none_and_settings_that_are_not_applied_are_refused() {
     let model = load("llama");
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let mut adapter = Adapter::init(&model, &spec(&["q_proj"]), 3).unwrap();
-    adapter.save_peft(folder.path(), &meta()).unwrap();
-    let path = folder.path().join("adapter_config.json");
+    adapter.save_peft(directory.path(), &meta()).unwrap();
+    let path = directory.path().join("adapter_config.json");
     let config = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, config.replace("\"q_proj\"", "\"q_proj\", \"v_proj\"")).unwrap();
-    let error = Adapter::load_peft(folder.path(), &model).unwrap_err();
+    let error = Adapter::load_peft(directory.path(), &model).unwrap_err();
     assert!(matches!(error, AdapterError::Missing { .. }), "{error}");
     std::fs::write(&path, config.replace("\"use_rslora\": false", "\"use_rslora\": true")).unwrap();
-    let error = Adapter::load_peft(folder.path(), &model).unwrap_err();
+    let error = Adapter::load_peft(directory.path(), &model).unwrap_err();
     assert!(matches!(error, AdapterError::Unsupported { .. }), "{error}");
     std::fs::write(&path, &config).unwrap();
-    let tensors = folder.path().join("adapter_model.safetensors");
+    let tensors = directory.path().join("adapter_model.safetensors");
     let bytes = std::fs::read(&tensors).unwrap();
     std::fs::write(&tensors, &bytes[..bytes.len() - 4]).unwrap();
-    let error = Adapter::load_peft(folder.path(), &model).unwrap_err();
+    let error = Adapter::load_peft(directory.path(), &model).unwrap_err();
     assert!(matches!(error, AdapterError::Malformed { .. }), "{error}");
     adapter.params[5] = f32::NAN;
-    let error = adapter.save_peft(folder.path(), &meta()).unwrap_err();
+    let error = adapter.save_peft(directory.path(), &meta()).unwrap_err();
     assert!(error.to_string().contains("q_proj.lora_A.weight"), "{error}");
 }
 

@@ -363,7 +363,7 @@ fn bf16_products_stay_close_to_f32_and_prepared_weights_equal_stored_ones() {
                 LoadOptions {
                     ctx: ctx.clone(),
                     compute,
-                    keep_quantised: true,
+                    keep_quantized: true,
                     prepare,
                 },
             );

@@ -27,7 +27,7 @@ fn the_real_base_computes_the_golden_numbers() {
     assert!(missed.is_empty(), "{missed:#?}");
 }
 
-/// What a quantised model in the given form says after a prompt and two more tokens, alone and in a batch of six.
+/// What a quantized model in the given form says after a prompt and two more tokens, alone and in a batch of six.
 fn alone_and_batched(base: &Path, prepare: Prepare) -> (Vec<f32>, Vec<f32>) {
     let file = GgufFile::open(base).unwrap();
     let config = config_from_gguf(&file).unwrap();
@@ -35,7 +35,7 @@ fn alone_and_batched(base: &Path, prepare: Prepare) -> (Vec<f32>, Vec<f32>) {
     let options = LoadOptions {
         ctx: Ctx::new(2, Simd::detect()),
         compute: Compute::F32,
-        keep_quantised: true,
+        keep_quantized: true,
         prepare,
     };
     let model = Model::load(config, &source, options).unwrap();
@@ -54,7 +54,7 @@ fn alone_and_batched(base: &Path, prepare: Prepare) -> (Vec<f32>, Vec<f32>) {
 }
 
 #[test]
-fn a_quantised_model_prepared_for_training_says_the_same_alone_and_in_a_batch() {
+fn a_quantized_model_prepared_for_training_says_the_same_alone_and_in_a_batch() {
     let Some(base) = std::env::var_os("DLM_TEST_BASE").map(PathBuf::from) else {
         println!("SKIPPED: set DLM_TEST_BASE to SmolLM2-135M-Instruct.Q4_1.gguf");
         return;

@@ -17,15 +17,15 @@ use dlm_model::safetensors_dir::SafetensorsDir;
 use dlm_model::text::{Stops, TextModel};
 use dlm_model::weights::{RawTensor, WeightError, WeightSource};
 use dlm_model::{
-    Adapter, AdapterKind, AdapterSpec, Batch, LoadOptions, Model, Prepare, Roads, Sampling, ScoreError, ScoreJob,
-    Session, next_many, open_base, read_batch, score_many, step_batch,
+    Adapter, AdapterKind, AdapterSpec, Batch, LoadOptions, Model, PrecisionPaths, Prepare, Sampling, ScoreError,
+    ScoreJob, Session, next_many, open_base, read_batch, score_many, step_batch,
 };
 use dlm_testkit::architectures::{ALL, dir};
 
 /// The matrices of a directory in a block type.
-struct Quantised(SafetensorsDir, GgmlType);
+struct Quantized(SafetensorsDir, GgmlType);
 
-impl WeightSource for Quantised {
+impl WeightSource for Quantized {
     fn tensor(&self, name: &str) -> Result<RawTensor<'_>, WeightError> {
         let raw = self.0.tensor(name)?;
         let [_, k] = raw.shape[..] else { return Ok(raw) };
@@ -59,18 +59,18 @@ impl WeightSource for Quantised {
     }
 }
 
-fn load(name: &str, quantised: Option<GgmlType>, threads: usize) -> Model {
+fn load(name: &str, quantized: Option<GgmlType>, threads: usize) -> Model {
     let config = parse_config(&std::fs::read(dir(name).join("config.json")).unwrap()).unwrap();
     let options = LoadOptions {
         ctx: Ctx::new(threads, Simd::detect()),
         compute: Compute::F32,
-        keep_quantised: true,
+        keep_quantized: true,
         prepare: Prepare::Decode,
     };
     let source = SafetensorsDir::open(&dir(name)).unwrap();
-    match quantised {
+    match quantized {
         None => Model::load(config, &source, options).unwrap(),
-        Some(ty) => Model::load(config, &Quantised(source, ty), options).unwrap(),
+        Some(ty) => Model::load(config, &Quantized(source, ty), options).unwrap(),
     }
 }
 
@@ -129,24 +129,34 @@ fn jobs() -> Vec<GenerateJob> {
     ]
 }
 
-fn options(roads: Roads) -> ManyOptions {
+fn options(precision_paths: PrecisionPaths) -> ManyOptions {
     ManyOptions {
-        roads,
+        precision_paths,
         context_max: 64,
         cache_bytes_max: 1 << 30,
     }
 }
 
-fn write(model: &Model, adapter: Option<&Adapter>, jobs: &[GenerateJob], roads: Roads) -> Vec<Generated> {
-    generate_many(model, adapter, &text().tokenizer, jobs, &options(roads)).unwrap()
+fn write(
+    model: &Model,
+    adapter: Option<&Adapter>,
+    jobs: &[GenerateJob],
+    precision_paths: PrecisionPaths,
+) -> Vec<Generated> {
+    generate_many(model, adapter, &text().tokenizer, jobs, &options(precision_paths)).unwrap()
 }
 
 #[track_caller]
-fn check_alone(model: &Model, adapter: Option<&Adapter>, roads: Roads, what: &str) -> Vec<Generated> {
+fn check_alone(
+    model: &Model,
+    adapter: Option<&Adapter>,
+    precision_paths: PrecisionPaths,
+    what: &str,
+) -> Vec<Generated> {
     let jobs = jobs();
-    let together = write(model, adapter, &jobs, roads);
+    let together = write(model, adapter, &jobs, precision_paths);
     for (index, (job, answer)) in jobs.iter().zip(&together).enumerate() {
-        let alone = write(model, adapter, std::slice::from_ref(job), roads);
+        let alone = write(model, adapter, std::slice::from_ref(job), precision_paths);
         assert_eq!(&alone[0], answer, "{what}: job {index}");
         assert!(answer.tokens.len() <= job.options.tokens_max);
     }
@@ -160,23 +170,33 @@ fn an_answer_is_the_same_alone_and_in_any_batch() {
         let model = load(name, None, 2);
         for kind in [None, Some(AdapterKind::Lora), Some(AdapterKind::Dora)] {
             let adapter = kind.map(|kind| adapter(&model, kind));
-            for roads in [Roads::STREAMED, Roads::PACKED] {
-                check_alone(&model, adapter.as_ref(), roads, &format!("{name} {kind:?} {roads:?}"));
+            for precision_paths in [PrecisionPaths::STREAMED, PrecisionPaths::PACKED] {
+                check_alone(
+                    &model,
+                    adapter.as_ref(),
+                    precision_paths,
+                    &format!("{name} {kind:?} {precision_paths:?}"),
+                );
             }
         }
     }
 }
 
 #[test]
-fn quantised_weights_and_threads_change_nothing_of_that() {
+fn quantized_weights_and_threads_change_nothing_of_that() {
     for ty in [GgmlType::Q8_0, GgmlType::Q4_1] {
         let mut found = Vec::new();
         for threads in [1, 2, 3] {
             let model = load("llama", Some(ty), threads);
-            assert!(model.is_quantised());
+            assert!(model.is_quantized());
             let adapter = adapter(&model, AdapterKind::Lora);
-            for roads in [Roads::STREAMED, Roads::PACKED] {
-                found.push(check_alone(&model, Some(&adapter), roads, &format!("{ty} {roads:?}")));
+            for precision_paths in [PrecisionPaths::STREAMED, PrecisionPaths::PACKED] {
+                found.push(check_alone(
+                    &model,
+                    Some(&adapter),
+                    precision_paths,
+                    &format!("{ty} {precision_paths:?}"),
+                ));
             }
         }
         assert!(found.chunks(2).all(|pair| pair == &found[..2]), "{ty}: threads");
@@ -184,11 +204,16 @@ fn quantised_weights_and_threads_change_nothing_of_that() {
 }
 
 /// Logits after a prompt and three steps of each of six sessions, together or one after the other.
-fn logits_of_six(model: &Model, adapter: Option<&Adapter>, roads: Roads, is_together: bool) -> Vec<Vec<f32>> {
+fn logits_of_six(
+    model: &Model,
+    adapter: Option<&Adapter>,
+    precision_paths: PrecisionPaths,
+    is_together: bool,
+) -> Vec<Vec<f32>> {
     let prompts: Vec<Vec<u32>> = (0..6).map(|i| ids(i, 1 + 7 * i)).collect();
     let mut all: Vec<Session<'_>> = prompts
         .iter()
-        .map(|_| Session::on_roads(model, adapter, 64, roads))
+        .map(|_| Session::on_precision_paths(model, adapter, 64, precision_paths))
         .collect();
     let mut out = Vec::new();
     let mut logits = Vec::new();
@@ -224,21 +249,22 @@ fn every_logit_has_the_same_bits_alone_and_in_a_batch() {
         let model = load(name, ty, 2);
         for kind in [None, Some(AdapterKind::Lora), Some(AdapterKind::Dora)] {
             let adapter = kind.map(|kind| adapter(&model, kind));
-            for roads in [Roads::STREAMED, Roads::PACKED] {
-                let both = [true, false].map(|together| logits_of_six(&model, adapter.as_ref(), roads, together));
-                assert!(both[0] == both[1], "{name} {ty:?} {kind:?} {roads:?}");
+            for precision_paths in [PrecisionPaths::STREAMED, PrecisionPaths::PACKED] {
+                let both =
+                    [true, false].map(|together| logits_of_six(&model, adapter.as_ref(), precision_paths, together));
+                assert!(both[0] == both[1], "{name} {ty:?} {kind:?} {precision_paths:?}");
             }
-            let both = [true, false].map(|it| logits_of_six(&model, adapter.as_ref(), Roads::default(), it));
+            let both = [true, false].map(|it| logits_of_six(&model, adapter.as_ref(), PrecisionPaths::default(), it));
             by_rows_differs |= both[0] != both[1];
         }
     }
     assert!(
         by_rows_differs,
-        "without fixed roads the number of rows shows, or this test sees nothing"
+        "without fixed precision paths the number of rows shows, or this test sees nothing"
     );
 }
 
-/// The same on a real quantised base, whose rows are no multiple of the kernels' widths; needs its file.
+/// The same on a real quantized base, whose rows are no multiple of the kernels' widths; needs its file.
 #[test]
 fn a_real_base_answers_and_scores_the_same_in_every_batch() {
     let Some(path) = std::env::var_os("DLM_TEST_BASE").map(PathBuf::from) else {
@@ -251,7 +277,7 @@ fn a_real_base_answers_and_scores_the_same_in_every_batch() {
             .load(LoadOptions {
                 ctx: Ctx::new(2, Simd::detect()),
                 compute: Compute::F32,
-                keep_quantised: true,
+                keep_quantized: true,
                 prepare,
             })
             .unwrap();
@@ -272,7 +298,7 @@ fn a_real_base_answers_and_scores_the_same_in_every_batch() {
         let write = |jobs: &[GenerateJob]| {
             let options = ManyOptions {
                 context_max: 2048,
-                ..options(Roads::STREAMED)
+                ..options(PrecisionPaths::STREAMED)
             };
             generate_many(&model, None, &base.text().tokenizer, jobs, &options).unwrap()
         };
@@ -300,11 +326,11 @@ fn more_answers_than_places() {
     let jobs: Vec<GenerateJob> = (0..40)
         .map(|i| job(ids(i / 3, 5 + i % 7), 1.2, u64::from(i), 1 + i as usize % 11))
         .collect();
-    let together = write(&model, None, &jobs, Roads::STREAMED);
+    let together = write(&model, None, &jobs, PrecisionPaths::STREAMED);
     assert_eq!(together.len(), jobs.len());
     for (job, answer) in jobs.iter().zip(&together) {
         assert_eq!(
-            &write(&model, None, std::slice::from_ref(job), Roads::STREAMED)[0],
+            &write(&model, None, std::slice::from_ref(job), PrecisionPaths::STREAMED)[0],
             answer
         );
         assert_eq!(answer.tokens.len(), job.options.tokens_max);
@@ -327,13 +353,13 @@ fn what_prompts_share_and_how_many_fit_changes_nothing() {
             .collect();
         let alone: Vec<Generated> = jobs
             .iter()
-            .map(|job| write(&model, None, std::slice::from_ref(job), Roads::STREAMED).remove(0))
+            .map(|job| write(&model, None, std::slice::from_ref(job), PrecisionPaths::STREAMED).remove(0))
             .collect();
         let per_position = 8 * (model.config.n_layers * model.config.kv_width()) as u64;
         for positions in [0, 1, 64, 100, 1000, 10_000] {
             let options = ManyOptions {
                 cache_bytes_max: positions * per_position,
-                ..options(Roads::STREAMED)
+                ..options(PrecisionPaths::STREAMED)
             };
             let together = generate_many(&model, None, &text().tokenizer, &jobs, &options).unwrap();
             assert!(together == alone, "{name}: {positions} positions");
@@ -341,15 +367,15 @@ fn what_prompts_share_and_how_many_fit_changes_nothing() {
     }
 }
 
-/// The batched loop and the loop for one sequence say the same on a session of the same roads.
+/// The batched loop and the loop for one sequence say the same on a session of the same precision paths.
 #[test]
 fn the_loop_for_many_is_the_loop_for_one() {
     let model = load("gemma2", None, 2);
     let text = text();
     for job in jobs() {
-        let mut session = Session::on_roads(&model, None, 64, Roads::STREAMED);
+        let mut session = Session::on_precision_paths(&model, None, 64, PrecisionPaths::STREAMED);
         let one = generate(&mut session, &text.tokenizer, &job.prompt, &job.options, |_| {}).unwrap();
-        assert_eq!(write(&model, None, &[job], Roads::STREAMED)[0], one);
+        assert_eq!(write(&model, None, &[job], PrecisionPaths::STREAMED)[0], one);
     }
 }
 
@@ -357,7 +383,8 @@ fn the_loop_for_many_is_the_loop_for_one() {
 fn what_does_not_fit_is_refused_and_a_flag_ends_all() {
     let model = load("llama", None, 1);
     let text = text();
-    let run = |jobs: &[GenerateJob]| generate_many(&model, None, &text.tokenizer, jobs, &options(Roads::STREAMED));
+    let run =
+        |jobs: &[GenerateJob]| generate_many(&model, None, &text.tokenizer, jobs, &options(PrecisionPaths::STREAMED));
     let error = run(&[job(ids(1, 60), 1.0, 1, 5)]).unwrap_err();
     assert!(
         error
@@ -381,7 +408,7 @@ fn what_does_not_fit_is_refused_and_a_flag_ends_all() {
 fn reading_in_pieces_changes_no_bit() {
     for name in ["llama", "gemma2", "phi4-longrope", "mistral"] {
         let model = load(name, None, 2);
-        let new = || Session::on_roads(&model, None, 1300, Roads::STREAMED);
+        let new = || Session::on_precision_paths(&model, None, 1300, PrecisionPaths::STREAMED);
         let (long, short) = (ids(7, 1100), ids(9, 21));
         let mut whole = new();
         let expected = whole.prefill(&long).unwrap().to_vec();
@@ -488,13 +515,13 @@ fn many_long_completions_take_several_passes() {
 }
 
 #[test]
-fn quantised_weights_are_scored_exactly() {
+fn quantized_weights_are_scored_exactly() {
     let model = load("llama", Some(GgmlType::Q4_1), 2);
     let jobs = score_jobs();
     let found = score_many(&model, None, &jobs, 512, &Cancel::new()).unwrap();
     // The same weights, widened on loading: no activation is rounded on the way.
     let config = model.config.clone();
-    let source = Quantised(SafetensorsDir::open(&dir("llama")).unwrap(), GgmlType::Q4_1);
+    let source = Quantized(SafetensorsDir::open(&dir("llama")).unwrap(), GgmlType::Q4_1);
     let exact = Model::load(config, &source, LoadOptions::exact(model.ctx.clone())).unwrap();
     for (job, found) in jobs.iter().zip(&found) {
         for (found, expected) in found.iter().zip(brute_force(&exact, None, job)) {

@@ -94,7 +94,7 @@ fn settings_that_are_not_understood_are_refused() {
     );
     assert!(refusal("\"silu\"", "\"gelu\"").contains("`hidden_act` is \"gelu\""));
     assert!(refusal("\"default\"", "\"yarn\"").contains("`rope_type` is \"yarn\""));
-    assert!(refusal("\"use_cache\"", "\"quantization_config\"").contains("unquantised"));
+    assert!(refusal("\"use_cache\"", "\"quantization_config\"").contains("unquantized"));
     assert!(refusal("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 4000000000").contains("contradict"));
     assert!(refusal("\"hidden_size\": 64", "\"hidden_size\": -1").contains("`hidden_size` is -1"));
     assert!(refusal("\"num_attention_heads\": 4", "\"num_attention_heads\": 3").contains("contradict"));

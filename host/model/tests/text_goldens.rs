@@ -77,7 +77,7 @@ fn settings_and_weights_of_the_base() {
     assert_eq!(checked, 22);
 }
 
-/// Compares sums of dequantised tensors; the first values depend on the row order of q and k.
+/// Compares sums of dequantized tensors; the first values depend on the row order of q and k.
 fn check_sums(weights: &GgufWeights, golden: &Value) -> usize {
     let tensors = golden["cases"].as_object().unwrap();
     for (name, expected) in tensors {

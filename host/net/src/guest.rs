@@ -7,7 +7,7 @@
 //! addresses are checked, the address behind a name cannot be.
 
 mod address;
-mod authorise;
+mod authorize;
 mod exchange;
 mod headers;
 mod proxies;
@@ -23,7 +23,7 @@ use dlm_core::ports::guest_http::{GuestHttp, GuestHttpError, GuestRequest, Guest
 use ureq::tls::TlsConfig;
 
 use crate::client::{SettingError, tls};
-pub use authorise::{Resolve, SystemResolver};
+pub use authorize::{Resolve, SystemResolver};
 use exchange::Stop;
 use proxies::Proxies;
 

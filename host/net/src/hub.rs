@@ -102,7 +102,7 @@ impl Hub {
         Ok(Hub { settings, agent })
     }
 
-    /// The web root in use, which `{hub}` in licence addresses stands for.
+    /// The web root in use, which `{hub}` in license addresses stands for.
     pub fn endpoint(&self) -> &str {
         &self.settings.endpoint
     }

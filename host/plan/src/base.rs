@@ -1,7 +1,7 @@
-//! Base models: the registry, the words a document may name one by, synthesis from `config.json`, probes, licences.
+//! Base models: the registry, the words a document may name one by, synthesis from `config.json`, probes, licenses.
 
 pub mod facts;
-pub mod licence;
+pub mod license;
 pub mod probes;
 pub mod registry;
 pub mod resolve;
@@ -9,8 +9,8 @@ pub mod shape;
 pub mod synth;
 
 pub use facts::BaseFacts;
-pub use licence::{LicenceDecision, LicenceError, LicenceInput, LicenceMoment};
+pub use license::{LicenseDecision, LicenseError, LicenseInput, LicenseMoment};
 pub use probes::{ProbeFacts, ProbeFailed, probe};
 pub use registry::{DEFAULT_AUDIO_BASE, DEFAULT_BASE, DEFAULT_VISION_BASE, Registry};
 pub use resolve::{BaseError, BaseLocation, BaseSpec, Resolution, ResolvedBase, resolve_base};
-pub use synth::{HubAnswer, synthesise};
+pub use synth::{HubAnswer, synthesize};

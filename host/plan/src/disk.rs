@@ -30,7 +30,7 @@ impl DiskNeed {
     /// Free bytes that a run asks for: one and a half times its files, and the download.
     pub fn bytes(&self) -> u64 {
         let adapter = (self.base_fp16_bytes / ADAPTER_DIVISOR).max(ADAPTER_MIN);
-        // Adapter, optimiser state of two and a half times its size, logs.
+        // Adapter, optimizer state of two and a half times its size, logs.
         let sum = adapter + adapter * 5 / 2 + LOGS + self.replay_bytes + self.saved_modules_bytes;
         sum + sum / 2 + self.download_bytes
     }

@@ -1,4 +1,4 @@
-//! The plan of an export: quantisation, merging, template, expected sizes, and the refusals that need no weights.
+//! The plan of an export: quantization, merging, template, expected sizes, and the refusals that need no weights.
 //!
 //! **Source**: `spec/export.md` sections 1, 2 and 4.
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::BaseFacts;
 use crate::knob::Knob;
 
-/// The quantisation levels, by the name that is written in files and typed.
+/// The quantization levels, by the name that is written in files and typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Quant {
     #[serde(rename = "Q4_K_M")]
@@ -83,7 +83,7 @@ pub struct ExportOptions {
     pub without_imatrix: bool,
     pub name: Option<String>,
     /// `training_run.json` says that the adapter was trained on 4-bit weights.
-    pub was_trained_quantised: bool,
+    pub was_trained_quantized: bool,
 }
 
 /// How an export is made.
@@ -103,7 +103,7 @@ pub struct ExportPlan {
 /// Why there is no export plan.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ExportPlanError {
-    #[error("unknown quantisation `{name}`; known: Q4_K_M, Q5_K_M, Q6_K, Q8_0, F16")]
+    #[error("unknown quantization `{name}`; known: Q4_K_M, Q5_K_M, Q6_K, Q8_0, F16")]
     UnknownQuant { name: String },
     #[error("`--dequantize` without `--merged` changes nothing")]
     DequantizeWithoutMerged,
@@ -164,7 +164,7 @@ pub fn plan_export(base: &BaseFacts, options: &ExportOptions) -> Result<ExportPl
         (None, Some(quant)) => Knob::written(quant),
         (None, None) => Knob::chosen(Quant::Q4KM, "it keeps most of the quality at under a third of the size"),
     };
-    if options.is_merged && options.was_trained_quantised && !options.is_dequantize_confirmed {
+    if options.is_merged && options.was_trained_quantized && !options.is_dequantize_confirmed {
         return Err(ExportPlanError::MergeNeedsDequantize);
     }
     let imatrix = match (options.without_imatrix, quant.value.is_k_quant()) {
@@ -199,7 +199,7 @@ mod tests {
     use crate::train::tests::smollm2;
 
     #[test]
-    fn the_strongest_source_of_the_quantisation_wins() {
+    fn the_strongest_source_of_the_quantization_wins() {
         let check = |options: ExportOptions| {
             let plan = plan_export(&smollm2(), &options).unwrap();
             (plan.quant.value, plan.quant.why(), plan.imatrix.value)
@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(error, ExportPlanError::DequantizeWithoutMerged);
         let merged = ExportOptions {
             is_merged: true,
-            was_trained_quantised: true,
+            was_trained_quantized: true,
             ..ExportOptions::default()
         };
         assert_eq!(check(merged.clone()).subject(), "merge");

@@ -1,7 +1,7 @@
 //! What is about to be done, as data: known bases, and plans with the origin and reason of every value.
 //!
 //! Invariants: pure functions of their arguments. Nothing here reads a file, a clock, the environment or a tensor, and
-//! nothing asks the machine: hardware comes in as a record. A plan can be shown, serialised, refused or compared before
+//! nothing asks the machine: hardware comes in as a record. A plan can be shown, serialized, refused or compared before
 //! anything is touched, and what does not fit is refused here, before a weight is loaded.
 
 pub mod base;

@@ -338,7 +338,7 @@ fn compare_environment(found: &mut Vec<LockDifference>, recorded: &DlmLock, curr
     warn_plain(found, "seed", recorded.seed, current.seed, "");
     warn_optional(found, "cuda_version", &recorded.cuda_version, &current.cuda_version);
     warn_optional(found, "rocm_version", &recorded.rocm_version, &current.rocm_version);
-    compare_licence(
+    compare_license(
         found,
         recorded.license_acceptance.as_ref(),
         current.license_acceptance.as_ref(),
@@ -352,7 +352,7 @@ fn compare_environment(found: &mut Vec<LockDifference>, recorded: &DlmLock, curr
     );
 }
 
-fn compare_licence(found: &mut Vec<LockDifference>, old: Option<&LicenseAcceptance>, new: Option<&LicenseAcceptance>) {
+fn compare_license(found: &mut Vec<LockDifference>, old: Option<&LicenseAcceptance>, new: Option<&LicenseAcceptance>) {
     let field = "license_acceptance";
     match (old, new) {
         (None, None) => {}
@@ -563,7 +563,7 @@ mod tests {
     }
 
     #[test]
-    fn licence() {
+    fn license() {
         let with = |acceptance| changed(|lock| lock.license_acceptance = acceptance);
         let mit = with(acceptance("MIT", "https://a"));
         check(&lock(), &mit, "license_acceptance", Severity::Warn);

@@ -2,7 +2,7 @@
 //!
 //! The formula follows what the engine keeps (`dlm-model`): frozen weights in their stored type, copies laid out for
 //! the product kernels, the saved set of every block, one block's working set, a chunk of logits, the adapter with its
-//! optimiser state. It is an upper bound of a step's peak; a run reports the measured peak beside it.
+//! optimizer state. It is an upper bound of a step's peak; a run reports the measured peak beside it.
 
 use dlm_core::base::BaseShape;
 use serde::{Deserialize, Serialize};
@@ -87,7 +87,7 @@ fn saved_floats(shape: &BaseShape, ranks: u64) -> u64 {
 /// Floats per token that exist only while one block runs backward.
 fn working_floats(shape: &BaseShape, ranks: u64) -> u64 {
     let [d, heads, kv, ff, _] = sizes(shape);
-    // normalised input and its gradient, residual gradient, q/k/v gradients twice, gate, up and product gradients
+    // normalized input and its gradient, residual gradient, q/k/v gradients twice, gate, up and product gradients
     4 * d + 3 * heads + 4 * kv + 4 * ff + 2 * ranks
 }
 

@@ -1,6 +1,6 @@
 //! What running a plugin costs, as JSON on stdout: `cargo xtask bench plugins` runs this and writes the page.
 //!
-//! `plugin_bench all <judge.wasm> <folder>` measures inside one process; `install <judge.wasm> <home>` puts a judge under a
+//! `plugin_bench all <judge.wasm> <directory>` measures inside one process; `install <judge.wasm> <home>` puts a judge under a
 //! home of dlm and `first <judge> <home>` goes from nothing to its first verdict and ends; `nothing` ends at once. The judge
 //! is `tests/guests/test-judge`, a Rust guest, or any other whose `open` takes no argument.
 
@@ -112,14 +112,14 @@ impl Models for InstantModel {
     }
 }
 
-fn plugins(folder: &Path) -> Plugins {
+fn plugins(directory: &Path) -> Plugins {
     let facts = RunFacts {
         host_version: "0.0.0".to_owned(),
         seed: 1,
         unix_ms: 0,
         is_dry_run: false,
         log_level: LogLevel::Warn,
-        directory: folder.to_owned(),
+        directory: directory.to_owned(),
     };
     let ports = Ports {
         process: Arc::new(NativeProcess::new(Vec::new(), Vec::new())),
@@ -132,17 +132,17 @@ fn plugins(folder: &Path) -> Plugins {
         cancel: Cancel::new(),
     };
     let places = Places {
-        home: folder.to_owned(),
+        home: directory.to_owned(),
         ..Places::default()
     };
-    Plugins::new(facts, ports, compile(folder), &GrantFlags::default())
+    Plugins::new(facts, ports, compile(directory), &GrantFlags::default())
         .unwrap()
         .with_places(places)
 }
 
 fn compile(home: &Path) -> Compile {
     Compile::Cached {
-        folder: home.join("cache").join("plugins"),
+        directory: home.join("cache").join("plugins"),
         program: std::env::current_exe().unwrap(),
     }
 }
@@ -203,7 +203,7 @@ fn pairs(judge: &mut dyn dlm_core::ports::judge::Judge) -> f64 {
 }
 
 /// Milliseconds past its deadline after which an endless loop was stopped, with both cores kept busy.
-fn overrun(judge: &str, folder: &Path) -> f64 {
+fn overrun(judge: &str, directory: &Path) -> f64 {
     let is_done = Arc::new(AtomicBool::new(false));
     let busy: Vec<_> = (0..2)
         .map(|_| {
@@ -215,7 +215,7 @@ fn overrun(judge: &str, folder: &Path) -> f64 {
         call_time: DEADLINE,
         ..limits(Kind::Judge)
     };
-    let plugins = plugins(folder).with_limits(hasty);
+    let plugins = plugins(directory).with_limits(hasty);
     let mut endless = plugins.open_judge(&format!("{judge}:score loop")).unwrap();
     let started = Instant::now();
     endless.score(&[item(2)]).unwrap_err();
@@ -229,9 +229,9 @@ fn times(measure: impl FnMut() -> f64) -> Vec<f64> {
     std::iter::repeat_with(measure).take(TIMES).collect()
 }
 
-fn all(judge: &str, folder: &Path) -> serde_json::Value {
+fn all(judge: &str, directory: &Path) -> serde_json::Value {
     let cold = times(|| {
-        let fresh = folder.join("cold");
+        let fresh = directory.join("cold");
         let _gone = std::fs::remove_dir_all(&fresh);
         let plugins = plugins(&fresh);
         let started = Instant::now();
@@ -240,13 +240,13 @@ fn all(judge: &str, folder: &Path) -> serde_json::Value {
     });
     let engine_to_verdict = times(|| {
         let started = Instant::now();
-        let plugins = plugins(folder);
+        let plugins = plugins(directory);
         plugins.open_judge(judge).unwrap().score(&[item(2)]).unwrap();
         microseconds(started, 1)
     });
     // An installed judge is not hashed at each use, as one that is named by its file is.
-    let installed = install(judge, folder).0;
-    let shared = plugins(folder);
+    let installed = install(judge, directory).0;
+    let shared = plugins(directory);
     shared.open_judge(&installed).unwrap();
     let open_again = times(|| {
         let started = Instant::now();
@@ -264,7 +264,7 @@ fn all(judge: &str, folder: &Path) -> serde_json::Value {
         "warm score, 1 item of 2 candidates, us": times(|| warm(&mut *one, 1)),
         "warm score, 32 items, us": times(|| warm(&mut *one, 32)),
         "10,000 pairs judged by sway, its model answering at once, ms": times(|| pairs(&mut *sway)),
-        "endless loop stopped after its deadline, both cores busy, ms": times(|| overrun(judge, folder)),
+        "endless loop stopped after its deadline, both cores busy, ms": times(|| overrun(judge, directory)),
     })
 }
 
@@ -280,11 +280,11 @@ fn main() {
         ["__compile", component, code] => {
             dlm_plugins::compile_file(component.as_ref(), code.as_ref(), Metering::Time).unwrap()
         }
-        ["first", judge, folder] => {
-            let plugins = plugins(&PathBuf::from(folder));
+        ["first", judge, directory] => {
+            let plugins = plugins(&PathBuf::from(directory));
             black_box(plugins.open_judge(judge).unwrap().score(&[item(2)]).unwrap());
         }
-        ["all", judge, folder] => println!("{}", all(judge, &PathBuf::from(folder))),
+        ["all", judge, directory] => println!("{}", all(judge, &PathBuf::from(directory))),
         _ => panic!("usage: plugin_bench nothing | install FILE HOME | first JUDGE HOME | all FILE HOME"),
     }
 }

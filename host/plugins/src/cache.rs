@@ -1,8 +1,8 @@
 //! Compiled code on disk, so that a plugin is compiled once per machine and version of dlm.
 //!
-//! Invariants: code is loaded only from the cache's own folder, from a plain file that this user owns and nobody else can
+//! Invariants: code is loaded only from the cache's own directory, from a plain file that this user owns and nobody else can
 //! write, and whose bytes have the hash that was recorded when it was written; anything else is compiled again. A file is
-//! never changed in place. A compiler never runs in this process where another one is named. The folder's name covers everything that the code depends on: wasmtime, its settings, the
+//! never changed in place. A compiler never runs in this process where another one is named. The directory's name covers everything that the code depends on: wasmtime, its settings, the
 //! processor.
 
 use std::borrow::Cow;
@@ -42,8 +42,8 @@ pub enum Compile {
     InMemory,
     /// By such a process, kept nowhere.
     Apart { program: PathBuf },
-    /// By a process of its own (`<program> __compile <component> <code>`), kept in `folder`.
-    Cached { folder: PathBuf, program: PathBuf },
+    /// By a process of its own (`<program> __compile <component> <code>`), kept in `directory`.
+    Cached { directory: PathBuf, program: PathBuf },
 }
 
 /// The record beside a piece of code.
@@ -69,18 +69,18 @@ pub(crate) fn component(
     let (program, kept) = match compile {
         Compile::InMemory => return in_memory(engine, plugin).and_then(timed),
         Compile::Apart { program } => (program, None),
-        Compile::Cached { folder, program } => (program, own_folder(&folder.join(engine_key(engine)))),
+        Compile::Cached { directory, program } => (program, own_directory(&directory.join(engine_key(engine)))),
     };
-    // A folder that others can write to is no place for code; the plugin still runs, and is compiled anew each time.
+    // A directory that others can write to is no place for code; the plugin still runs, and is compiled anew each time.
     let passing;
-    let folder = match kept {
-        Some(folder) => folder,
+    let directory = match kept {
+        Some(directory) => directory,
         None => {
-            passing = passing_folder(plugin.name)?;
+            passing = passing_directory(plugin.name)?;
             passing.path().to_owned()
         }
     };
-    let code = folder.join(format!("{}.cwasm", plugin.sha256));
+    let code = directory.join(format!("{}.cwasm", plugin.sha256));
     if let Some(component) = load(engine, &code) {
         return Ok((component, None));
     }
@@ -90,10 +90,10 @@ pub(crate) fn component(
     timed(component)
 }
 
-/// A folder of this user alone; the code that was mapped from it outlives it.
-fn passing_folder(plugin: &str) -> Result<TempDir, PluginError> {
+/// A directory of this user alone; the code that was mapped from it outlives it.
+fn passing_directory(plugin: &str) -> Result<TempDir, PluginError> {
     let made = tempfile::Builder::new().prefix("dlm-code-").tempdir();
-    made.map_err(|error| malformed(plugin, &format!("no private folder to compile it in: {error}")))
+    made.map_err(|error| malformed(plugin, &format!("no private directory to compile it in: {error}")))
 }
 
 /// A component that is compiled before its first use.
@@ -189,14 +189,14 @@ impl Hasher for Sha256Hasher {
     }
 }
 
-/// Makes the folder, for this user alone; nothing when it belongs to somebody else or others can write to it.
-fn own_folder(folder: &Path) -> Option<PathBuf> {
+/// Makes the directory, for this user alone; nothing when it belongs to somebody else or others can write to it.
+fn own_directory(directory: &Path) -> Option<PathBuf> {
     use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
     made.ok()?;
-    let found = fs::symlink_metadata(folder).ok()?;
+    let found = fs::symlink_metadata(directory).ok()?;
     let is_own = found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0;
-    is_own.then(|| folder.to_owned())
+    is_own.then(|| directory.to_owned())
 }
 
 /// Opens a file of the cache: plain, of this user, writable by nobody else.
@@ -237,7 +237,7 @@ fn load(engine: &Engine, code: &Path) -> Option<Component> {
     if again != stamp(&file)? {
         return None;
     }
-    // SAFETY: the file lies in a folder of this user that nobody else can write to, is a plain file of this user, and its
+    // SAFETY: the file lies in a directory of this user that nobody else can write to, is a plain file of this user, and its
     // bytes are the ones that our own compiler wrote (hash, or unchanged device, inode, size and time since the hash was
     // checked). wasmtime itself refuses code of another version or other settings.
     let loaded = unsafe { Component::deserialize_file(engine, code) };
@@ -304,7 +304,7 @@ fn make(
     );
     let _left = (fs::remove_file(&input), fs::remove_file(&made));
     write_new(&input, &readable(plugin)?).map_err(files)?;
-    let folder = code.parent().unwrap_or(Path::new("/"));
+    let directory = code.parent().unwrap_or(Path::new("/"));
     let command = Command {
         program: program.to_owned(),
         arguments: [
@@ -316,7 +316,7 @@ fn make(
         .chain(plugin.is_counting.then(|| COUNTING.to_owned()))
         .collect(),
         env: Vec::new(),
-        directory: Some(folder.to_owned()),
+        directory: Some(directory.to_owned()),
         is_inheriting: false,
         stdin: Vec::new(),
     };

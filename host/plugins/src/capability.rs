@@ -169,7 +169,7 @@ fn parse_exec(rest: &str) -> Result<Capability, &'static str> {
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
         && !program.starts_with(['-', '.']);
     if !is_name {
-        return Err("names no program (a name without folders was expected)");
+        return Err("names no program (a name without directories was expected)");
     }
     let patterns: Vec<String> = words.collect();
     if patterns.iter().any(String::is_empty) {
@@ -655,7 +655,7 @@ mod tests {
             ("secret:KEY@exec:curl x", "secret:<NAME>"),
             ("clock:now", "no known kind"),
             ("limit:memory=9TiB", "ceiling"),
-            ("limit:colour=1", "memory"),
+            ("limit:color=1", "memory"),
             ("model:", "names no model"),
             ("everything", "no known kind"),
         ] {

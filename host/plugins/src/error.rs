@@ -195,7 +195,7 @@ fn through(frames: &[String]) -> String {
     }
 }
 
-/// Functions of wasi-libc that ask for a stream, a terminal or a folder begin with these.
+/// Functions of wasi-libc that ask for a stream, a terminal or a directory begin with these.
 const SYSTEM: [&str; 5] = ["stderr_", "stdout_", "terminal_", "filesystem_", "environment_"];
 
 impl PluginError {

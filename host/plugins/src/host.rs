@@ -182,7 +182,7 @@ pub(crate) struct State {
     pub artifacts: Vec<Artifact>,
     /// Those files, and what a target wrote, as they were when they were checked.
     pub watched: Watched,
-    /// Where programs run and files are written; none where the kind has no such folder.
+    /// Where programs run and files are written; none where the kind has no such directory.
     pub directory: Option<std::path::PathBuf>,
     /// Names that may not be written, besides those of the artefacts.
     pub reserved: Vec<String>,

@@ -33,7 +33,7 @@ use std::path::{Path, PathBuf};
 /// Largest component file.
 pub(crate) const COMPONENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// The folder of installed plugins and of the lock, inside dlm's home.
-pub fn plugins_folder(home: &Path) -> PathBuf {
+/// The directory of installed plugins and of the lock, inside dlm's home.
+pub fn plugins_directory(home: &Path) -> PathBuf {
     home.join("plugins")
 }

@@ -1,7 +1,7 @@
 //! The process port on this machine: programs in a process group of their own, output kept to its last part.
 //!
 //! Invariants: no shell; the environment is what the caller of [`NativeProcess::new`] gave (all of dlm's own for a command
-//! that the user typed) plus what the command says; a program runs in the folder that the command names or in an empty one;
+//! that the user typed) plus what the command says; a program runs in the directory that the command names or in an empty one;
 //! a program that is stopped is stopped with everything it started.
 
 use std::io::{Read, Write};
@@ -24,23 +24,23 @@ const STREAMS_GRACE: Duration = Duration::from_secs(1);
 /// Starts programs of this machine.
 #[derive(Clone, Debug)]
 pub struct NativeProcess {
-    /// Folders to look in, in order.
+    /// Directories to look in, in order.
     search: Vec<PathBuf>,
     /// The whole environment of a program, before what its command adds.
     env: Vec<(String, String)>,
 }
 
 impl NativeProcess {
-    /// Makes a port that looks in the absolute folders of `search` (the user's `PATH` first, then the usual ones; a
-    /// relative one would mean another folder once the program runs) and gives programs `env`
+    /// Makes a port that looks in the absolute directories of `search` (the user's `PATH` first, then the usual ones; a
+    /// relative one would mean another directory once the program runs) and gives programs `env`
     /// (`PATH`, `HOME`, `LANG`, `TMPDIR`) and nothing else of the caller's environment.
     pub fn new(search: Vec<PathBuf>, env: Vec<(String, String)>) -> NativeProcess {
-        let search = search.into_iter().filter(|folder| folder.is_absolute()).collect();
+        let search = search.into_iter().filter(|directory| directory.is_absolute()).collect();
         NativeProcess { search, env }
     }
 
-    /// A new folder for this user alone, where programs keep such things.
-    fn empty_folder(&self) -> std::io::Result<TempDir> {
+    /// A new directory for this user alone, where programs keep such things.
+    fn empty_directory(&self) -> std::io::Result<TempDir> {
         let place = self.env.iter().find(|(name, _)| name == "TMPDIR");
         let place = place.map_or("/tmp", |(_, value)| value);
         tempfile::Builder::new().prefix("dlm-").tempdir_in(place)
@@ -54,7 +54,7 @@ impl NativeProcess {
         let (directory, empty) = match &command.directory {
             Some(directory) => (directory.clone(), None),
             None => {
-                let empty = self.empty_folder().map_err(start_error)?;
+                let empty = self.empty_directory().map_err(start_error)?;
                 (empty.path().to_owned(), Some(empty))
             }
         };
@@ -115,7 +115,7 @@ struct Streams {
     stdout: Kept,
     stderr: Kept,
     ended: mpsc::Receiver<()>,
-    /// The program's own folder, which goes when it ended.
+    /// The program's own directory, which goes when it ended.
     _empty: Option<TempDir>,
 }
 
@@ -197,7 +197,7 @@ impl Process for NativeProcess {
             .search
             .iter()
             .filter(|_| is_name)
-            .map(|folder| folder.join(program));
+            .map(|directory| directory.join(program));
         places.find(|place| is_program(place))
     }
 
@@ -366,12 +366,12 @@ mod tests {
     }
 
     #[test]
-    fn a_program_without_a_folder_runs_in_an_empty_one_that_goes() {
+    fn a_program_without_a_directory_runs_in_an_empty_one_that_goes() {
         let finished = run("pwd; ls -A; mkdir made", Duration::from_secs(60)).unwrap();
         assert_eq!((finished.status, &finished.stderr[..]), (0, &b""[..]));
-        let folder = String::from_utf8(finished.stdout).unwrap();
-        assert_eq!(folder.lines().count(), 1, "it is empty: {folder}");
-        assert!(!Path::new(folder.trim()).exists());
+        let directory = String::from_utf8(finished.stdout).unwrap();
+        assert_eq!(directory.lines().count(), 1, "it is empty: {directory}");
+        assert!(!Path::new(directory.trim()).exists());
         let named = Command {
             directory: Some(PathBuf::from("/usr")),
             ..shell("pwd")
@@ -382,8 +382,8 @@ mod tests {
 
     #[test]
     fn a_program_past_its_time_is_killed_with_its_group() {
-        let folder = tempfile::tempdir().unwrap();
-        let pid_file = folder.path().join("pid");
+        let directory = tempfile::tempdir().unwrap();
+        let pid_file = directory.path().join("pid");
         let script = format!("trap '' TERM; sleep 600 & echo $! > {}; wait", pid_file.display());
         let error = run(&script, Duration::from_millis(500)).unwrap_err();
         assert!(matches!(error, ProcessError::TimedOut { .. }), "{error}");

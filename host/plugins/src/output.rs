@@ -53,7 +53,7 @@ impl Output {
         self.files.contains_key(name)
     }
 
-    /// True for a kept file, and for a folder that holds one.
+    /// True for a kept file, and for a directory that holds one.
     pub fn holds(&self, name: &str) -> bool {
         let is_below = |file: &String| file.strip_prefix(name).is_some_and(|rest| rest.starts_with('/'));
         self.contains(name) || self.files.keys().any(is_below)
@@ -100,11 +100,11 @@ impl Output {
 
     fn write_beside(&self, stage: &Stage, waiting: &mut Vec<(PathBuf, PathBuf)>) -> Result<(), PluginError> {
         for (index, (name, contents)) in self.files.iter().enumerate() {
-            let place = make_folders(&stage.directory, name)?;
+            let place = make_directories(&stage.directory, name)?;
             if place.is_dir() && !place.is_symlink() {
                 return Err(PluginError::InTheWay {
                     name: name.clone(),
-                    cause: "it is a folder",
+                    cause: "it is a directory",
                 });
             }
             let beside = place.with_file_name(format!(".dlm-target-{}-{index}.tmp", std::process::id()));
@@ -147,8 +147,8 @@ fn files_error(action: &'static str, path: &Path, source: std::io::Error) -> Plu
     }
 }
 
-/// Makes the folders of a name, refusing to go through a symbolic link.
-fn make_folders(directory: &Path, name: &str) -> Result<PathBuf, PluginError> {
+/// Makes the directories of a name, refusing to go through a symbolic link.
+fn make_directories(directory: &Path, name: &str) -> Result<PathBuf, PluginError> {
     let mut place = directory.to_owned();
     let mut parts = name.split('/').peekable();
     while let Some(part) = parts.next() {
@@ -161,7 +161,7 @@ fn make_folders(directory: &Path, name: &str) -> Result<PathBuf, PluginError> {
             Ok(_) => {
                 return Err(PluginError::InTheWay {
                     name: part.to_owned(),
-                    cause: "a folder is needed there, and it is something else",
+                    cause: "a directory is needed there, and it is something else",
                 });
             }
             Err(_) => fs::create_dir(&place).map_err(|source| files_error("make", &place, source))?,
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn files_appear_with_their_bytes_and_run_bit() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let mut output = Output::default();
         output.put(
             "sub/run.sh",
@@ -310,22 +310,22 @@ mod tests {
             },
         );
         output.put("b.txt", bytes("b"));
-        let files = output.commit(&stage(folder.path())).unwrap();
+        let files = output.commit(&stage(directory.path())).unwrap();
         assert_eq!(
             files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(),
             ["b.txt", "sub/run.sh"]
         );
-        assert_eq!(fs::read(folder.path().join("b.txt")).unwrap(), b"b");
+        assert_eq!(fs::read(directory.path().join("b.txt")).unwrap(), b"b");
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            let mode = fs::metadata(folder.path().join("sub/run.sh"))
+            let mode = fs::metadata(directory.path().join("sub/run.sh"))
                 .unwrap()
                 .permissions()
                 .mode();
             assert_eq!(mode & 0o777, 0o755);
         }
-        let names: Vec<_> = fs::read_dir(folder.path())
+        let names: Vec<_> = fs::read_dir(directory.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name())
             .collect();
@@ -335,35 +335,35 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn links_are_replaced_or_refused_never_followed() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let outside = tempfile::tempdir().unwrap();
         let victim = outside.path().join("victim");
         fs::write(&victim, "old").unwrap();
-        std::os::unix::fs::symlink(&victim, folder.path().join("a")).unwrap();
+        std::os::unix::fs::symlink(&victim, directory.path().join("a")).unwrap();
         let mut output = Output::default();
         output.put("a", bytes("new"));
-        output.commit(&stage(folder.path())).unwrap();
+        output.commit(&stage(directory.path())).unwrap();
         assert_eq!(fs::read(&victim).unwrap(), b"old");
-        assert_eq!(fs::read(folder.path().join("a")).unwrap(), b"new");
+        assert_eq!(fs::read(directory.path().join("a")).unwrap(), b"new");
 
-        std::os::unix::fs::symlink(outside.path(), folder.path().join("dir")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), directory.path().join("dir")).unwrap();
         let mut output = Output::default();
         output.put("dir/victim", bytes("new"));
-        let error = output.commit(&stage(folder.path())).unwrap_err();
+        let error = output.commit(&stage(directory.path())).unwrap_err();
         assert_eq!(error.code(), "plugin::conflict");
         assert_eq!(fs::read(&victim).unwrap(), b"old");
     }
 
     #[test]
     fn a_failure_leaves_the_old_files() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("a"), "old").unwrap();
-        fs::create_dir(folder.path().join("b")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("a"), "old").unwrap();
+        fs::create_dir(directory.path().join("b")).unwrap();
         let mut output = Output::default();
         output.put("a", bytes("new"));
         output.put("b", bytes("new"));
-        output.commit(&stage(folder.path())).unwrap_err();
-        assert_eq!(fs::read(folder.path().join("a")).unwrap(), b"old");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        output.commit(&stage(directory.path())).unwrap_err();
+        assert_eq!(fs::read(directory.path().join("a")).unwrap(), b"old");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
     }
 }

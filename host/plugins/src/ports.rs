@@ -33,7 +33,7 @@ pub struct RunFacts {
     pub is_dry_run: bool,
     /// Least important line that is shown: `Warn` by default, `Info` with `-v`.
     pub log_level: LogLevel,
-    /// The user's current folder, where typed commands run.
+    /// The user's current directory, where typed commands run.
     pub directory: PathBuf,
 }
 

@@ -70,8 +70,8 @@ mod tests {
 
     #[test]
     fn a_write_changes_the_stamp_and_a_time_put_back_does_not_hide_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
         std::fs::write(&path, "one").unwrap();
         let of = || FileStamp::of(&std::fs::metadata(&path).unwrap()).unwrap();
         let (first, time) = (of(), std::fs::metadata(&path).unwrap().modified().unwrap());

@@ -1,7 +1,7 @@
 //! A plugin as a template source. Whether a document is safe to write is the caller's to check; names and sizes are
 //! checked here.
 
-mod folder;
+mod directory;
 
 use std::collections::BTreeSet;
 
@@ -45,11 +45,11 @@ pub(crate) struct PluginTemplates {
 impl PluginTemplates {
     pub fn open(opened: Opened<'_>) -> Result<PluginTemplates, PluginError> {
         let (identity, argument) = (opened.identity(), opened.argument().to_owned());
-        let folder = opened.new.facts.directory.join(&argument);
+        let directory = opened.new.facts.directory.join(&argument);
         let mut running = opened.start(|store, instance| TemplatesExport::new(store, instance))?;
-        // A location that is a folder of this machine was typed or configured by the user, which grants reading it.
-        if !argument.is_empty() && folder.is_dir() {
-            running.store.data_mut().hand_over(folder::inputs(&folder)?);
+        // A location that is a directory of this machine was typed or configured by the user, which grants reading it.
+        if !argument.is_empty() && directory.is_dir() {
+            running.store.data_mut().hand_over(directory::inputs(&directory)?);
         }
         let info = running.call(Phase::Open, async |world, store| {
             world.dlm_plugin_templates().call_open(store, &argument).await

@@ -1,6 +1,6 @@
 //! `dlm plugin test`: runs the cases of a plugin, and checks that need no case, through the real host with scripted ports.
 //!
-//! Invariants: the plugin runs under the limits and grants of every run; nothing but the scratch folder is written; a host
+//! Invariants: the plugin runs under the limits and grants of every run; nothing but the scratch directory is written; a host
 //! request that is not scripted fails its case.
 
 mod case;
@@ -39,7 +39,7 @@ const UNIX_MS: u64 = 1_767_225_600_000;
 pub struct Trial {
     pub plugin: Found,
     pub places: Places,
-    /// An empty folder for what the plugin writes; the caller removes it.
+    /// An empty directory for what the plugin writes; the caller removes it.
     pub scratch: PathBuf,
     pub host_version: String,
     pub compile: Compile,
@@ -257,20 +257,20 @@ impl Trial {
         }
     }
 
-    /// The argument of a case; a template source with inputs gets their folder.
+    /// The argument of a case; a template source with inputs gets their directory.
     fn argument(&self, case: &Case) -> String {
         case.arg.clone()
     }
 
     fn empty_scratch(&self) -> Result<PathBuf, String> {
-        let folder = self.scratch.join("run");
-        let failed = |error: std::io::Error| format!("cannot empty `{}`: {error}", folder.display());
-        match std::fs::remove_dir_all(&folder) {
+        let directory = self.scratch.join("run");
+        let failed = |error: std::io::Error| format!("cannot empty `{}`: {error}", directory.display());
+        match std::fs::remove_dir_all(&directory) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
-        std::fs::create_dir_all(&folder).map_err(failed)?;
-        Ok(folder)
+        std::fs::create_dir_all(&directory).map_err(failed)?;
+        Ok(directory)
     }
 
     fn plugins(

@@ -13,7 +13,7 @@ use dlm_core::stamp::Stamp;
 const ADAPTER_NAMES_RESERVED: [&str; 2] = ["versions", "current"];
 /// Longest name of a named adapter or a local base.
 const NAME_LEN_MAX: usize = 32;
-/// Longest name of a local base; base names may carry sizes and quantisation levels.
+/// Longest name of a local base; base names may carry sizes and quantization levels.
 const BASE_NAME_LEN_MAX: usize = 64;
 
 /// The product's home directory.
@@ -254,7 +254,7 @@ impl StorePaths {
         self.root.join("metrics.sqlite")
     }
 
-    /// `preference/` or `synth/`: the folder of a command's staged plan.
+    /// `preference/` or `synth/`: the directory of a command's staged plan.
     pub(crate) fn staging(&self, command: &str) -> PathBuf {
         self.root.join(command)
     }

@@ -77,7 +77,7 @@ pub struct Banner {
     pub plan: Value,
 }
 
-/// One optimiser step.
+/// One optimizer step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepLine {
     pub step: u64,

@@ -1,4 +1,4 @@
-//! Plans that wait for the user's word: mined preferences and synthesised pairs, staged under the store.
+//! Plans that wait for the user's word: mined preferences and synthesized pairs, staged under the store.
 //!
 //! Invariants: a plan is replaced or removed as a whole, never edited; a file that is not exactly a plan is refused with
 //! the place, so that nothing half-read reaches a document. Knows records, not grammar.

@@ -111,8 +111,8 @@ pub struct Extra {
     #[serde(default)]
     pub superseded_by: Option<SectionId>,
     /// A program made it, so that its rows follow the split's hash.
-    #[serde(default)]
-    pub is_synthesised: bool,
+    #[serde(default, alias = "is_synthesised")]
+    pub is_synthesized: bool,
 }
 
 /// A section to remember.
@@ -123,7 +123,7 @@ pub struct Remember {
     /// The adapter that it was routed to.
     pub adapter: Option<String>,
     /// Whether a program made it (`auto_synth`), not a person.
-    pub is_synthesised: bool,
+    pub is_synthesized: bool,
 }
 
 /// What appending did.
@@ -399,7 +399,7 @@ impl ReplayWriter<'_> {
         for Remember {
             snapshot,
             adapter,
-            is_synthesised,
+            is_synthesized,
         } in sections
         {
             let id = &snapshot.section_id;
@@ -434,7 +434,7 @@ impl ReplayWriter<'_> {
             frames.extend_from_slice(&frame);
             let extra = corpus.extra.entry(id.clone()).or_default();
             extra.adapter = adapter.clone();
-            extra.is_synthesised = *is_synthesised;
+            extra.is_synthesized = *is_synthesized;
             // It is in the document again.
             extra.superseded_by = None;
         }

@@ -40,7 +40,7 @@ impl fmt::Debug for KeyStore {
 }
 
 impl KeyStore {
-    /// The store of a home folder; `environment` is the process's. Reads nothing yet.
+    /// The store of a home directory; `environment` is the process's. Reads nothing yet.
     pub fn new(home: &Home, environment: impl IntoIterator<Item = (OsString, OsString)>) -> KeyStore {
         KeyStore {
             environment: environment.into_iter().collect(),

@@ -17,7 +17,7 @@ pub const ALL: [&str; 11] = [
     "mixtral",
 ];
 
-/// The folder of one architecture's golden files.
+/// The directory of one architecture's golden files.
 pub fn dir(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("../../tests/golden/arch")

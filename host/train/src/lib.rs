@@ -1,4 +1,4 @@
-//! From rows of text to a trained adapter: batches, steps, schedules, optimiser, evaluation, recall.
+//! From rows of text to a trained adapter: batches, steps, schedules, optimizer, evaluation, recall.
 //!
 //! Invariants: everything random is a pure function of the seed and a position (epoch, step, row), so a run that is
 //! resumed from any step repeats the uninterrupted one bit for bit. Nothing here reads or writes a file: state goes in
@@ -17,7 +17,7 @@ pub mod schedule;
 pub mod state;
 pub mod windows;
 
-pub use optim::Optimiser;
+pub use optim::Optimizer;
 pub use probe::{PairRecall, recall_pairs};
 pub use rng::Rng;
 pub use rows::{Row, RowCache, RowKind, SourceBody, SourceRow};

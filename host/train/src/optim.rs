@@ -8,8 +8,8 @@ use dlm_kernels::{AdamW, Ctx, adamw_step, global_norm};
 /// Added to the norm before dividing, as PyTorch's `clip_grad_norm_` does.
 const CLIP_EPS: f64 = 1e-6;
 
-/// Moments and settings of the optimiser.
-pub struct Optimiser {
+/// Moments and settings of the optimizer.
+pub struct Optimizer {
     pub settings: AdamW,
     /// Largest global L2 norm of a gradient; `None` leaves gradients as they are.
     pub clip: Option<f64>,
@@ -19,8 +19,8 @@ pub struct Optimiser {
     pub step: u64,
 }
 
-impl Optimiser {
-    /// Makes an optimiser for `len` parameters with zero moments.
+impl Optimizer {
+    /// Makes an optimizer for `len` parameters with zero moments.
     pub fn new(len: usize, settings: AdamW, clip: Option<f64>) -> Self {
         Self {
             settings,

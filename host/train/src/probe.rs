@@ -70,7 +70,7 @@ pub fn recall_pairs(
         .zip(responses)
         .map(|((row, question, reference), response)| {
             let (exact, f1) = (
-                normalise(&response) == normalise(reference),
+                normalize(&response) == normalize(reference),
                 token_f1(&response, reference),
             );
             PairRecall {
@@ -117,7 +117,7 @@ pub fn answer_all(
 }
 
 /// Lower case, words only, single spaces.
-pub fn normalise(text: &str) -> String {
+pub fn normalize(text: &str) -> String {
     words(text).join(" ")
 }
 
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn normalising_drops_case_and_punctuation() {
-        assert_eq!(normalise(" The  Ferry,\nMaud! "), "the ferry maud");
+    fn normalizing_drops_case_and_punctuation() {
+        assert_eq!(normalize(" The  Ferry,\nMaud! "), "the ferry maud");
     }
 }

@@ -1,7 +1,7 @@
 //! Rows of a run: what a section gives to learn, and the tokens with their targets that one step sees.
 //!
 //! Invariants: an instruction row has loss on its answer and the end of turn alone; the first token of a text is never
-//! a target. Rows as they are written are tokenised once; a reworded question is new at each visit.
+//! a target. Rows as they are written are tokenized once; a reworded question is new at each visit.
 
 use std::cell::{Cell, OnceCell};
 
@@ -159,7 +159,7 @@ pub fn reworded(
     }
 }
 
-/// The rows of a run as they are written, each tokenised once.
+/// The rows of a run as they are written, each tokenized once.
 ///
 /// Invariants: what is handed out is what [`plain`] gives; rows beyond the budget of tokens are made at each visit, so a
 /// huge document costs time, not memory.

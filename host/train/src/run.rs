@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::augment::Augment;
 use crate::batch::{pack, split_by_tokens, weight_sum};
 use crate::hold::HoldSet;
-use crate::optim::Optimiser;
+use crate::optim::Optimizer;
 use crate::rng::Rng;
 use crate::rows::{self, Row, RowCache, RowError, RowKind, RowOptions, SourceRow};
 use crate::schedule::Schedule;
@@ -224,7 +224,7 @@ struct Run<'a> {
     train_rows: Vec<usize>,
     held_rows: Vec<usize>,
     adapter: Adapter,
-    optimiser: Optimiser,
+    optimizer: Optimizer,
     grads: Vec<f32>,
     header: StateHeader,
     best: Option<Vec<f32>>,
@@ -251,7 +251,7 @@ impl<'a> Run<'a> {
             eps: 1e-8,
             weight_decay: input.recipe.weight_decay,
         };
-        let mut optimiser = Optimiser::new(adapter.params.len(), settings, input.recipe.clip);
+        let mut optimizer = Optimizer::new(adapter.params.len(), settings, input.recipe.clip);
         let mut best = None;
         let header = match resume {
             None => StateHeader {
@@ -270,8 +270,8 @@ impl<'a> Run<'a> {
                     return Err(RunError::ForeignState);
                 }
                 adapter.params = state.params;
-                (optimiser.m, optimiser.v) = (state.m, state.v);
-                optimiser.step = state.header.updates;
+                (optimizer.m, optimizer.v) = (state.m, state.v);
+                optimizer.step = state.header.updates;
                 best = state.best;
                 state.header
             }
@@ -285,7 +285,7 @@ impl<'a> Run<'a> {
             held_rows,
             grads: vec![0.0; adapter.params.len()],
             adapter,
-            optimiser,
+            optimizer,
             first_step: header.step,
             header,
             best,
@@ -293,7 +293,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Takes one optimiser step.
+    /// Takes one optimizer step.
     fn step(&mut self, start: f64) -> Result<(), RunError> {
         let index = self.header.step;
         let began = (self.input.clock)();
@@ -305,11 +305,11 @@ impl<'a> Run<'a> {
         self.check_gradients(index)?;
         let lr = self.input.recipe.lr * self.input.recipe.schedule.multiplier(index);
         let norm = self
-            .optimiser
+            .optimizer
             .update(&self.input.model.ctx, &mut self.adapter.params, &self.grads, lr);
         self.grad_norm_max = self.grad_norm_max.max(norm);
         self.header.step += 1;
-        self.header.updates = self.optimiser.step;
+        self.header.updates = self.optimizer.step;
         self.header.tokens += tokens as u64;
         self.header.last_loss = losses.mean;
         for (visit, loss) in visits.iter().zip(&losses.rows) {
@@ -528,8 +528,8 @@ impl<'a> Run<'a> {
         TrainState {
             header: self.header.clone(),
             params: self.adapter.params.clone(),
-            m: self.optimiser.m.clone(),
-            v: self.optimiser.v.clone(),
+            m: self.optimizer.m.clone(),
+            v: self.optimizer.v.clone(),
             best: self.best.clone(),
         }
     }

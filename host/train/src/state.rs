@@ -11,7 +11,7 @@ pub struct TrainState {
     pub header: StateHeader,
     /// The adapter's flat parameters.
     pub params: Vec<f32>,
-    /// First and second moments of the optimiser, as long as `params`.
+    /// First and second moments of the optimizer, as long as `params`.
     pub m: Vec<f32>,
     pub v: Vec<f32>,
     /// Parameters at the best evaluation, when there was one.
@@ -23,7 +23,7 @@ pub struct TrainState {
 pub struct StateHeader {
     /// Steps taken.
     pub step: u64,
-    /// Updates the optimiser has taken; more than `step` when a finished run was continued.
+    /// Updates the optimizer has taken; more than `step` when a finished run was continued.
     pub updates: u64,
     /// Digest of recipe, rows and base: a state belongs to one run only.
     pub run_digest: String,

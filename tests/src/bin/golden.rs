@@ -65,22 +65,22 @@ fn arch(dir: &Path, tally: &mut Tally) {
     let Ok(entries) = std::fs::read_dir(dir.join("arch")) else {
         return;
     };
-    let mut folders: Vec<PathBuf> = entries
+    let mut directories: Vec<PathBuf> = entries
         .filter_map(|e| Some(e.ok()?.path()))
         .filter(|p| p.is_dir())
         .collect();
-    folders.sort();
-    for folder in folders {
-        let name = folder
+    directories.sort();
+    for directory in directories {
+        let name = directory
             .file_name()
             .map(|n| n.to_string_lossy().into_owned())
             .unwrap_or_default();
         if MEDIA.contains(&name.as_str()) {
             tally.not_run(&format!("arch/{name}"), "pictures and sound are not built yet");
-        } else if folder.join("model.safetensors").exists() {
-            tally.results(&format!("arch/{name}"), run_arch_case(&folder));
+        } else if directory.join("model.safetensors").exists() {
+            tally.results(&format!("arch/{name}"), run_arch_case(&directory));
         } else {
-            tally.results(&format!("arch/{name}"), run_tokenizer_dir(&folder));
+            tally.results(&format!("arch/{name}"), run_tokenizer_dir(&directory));
         }
     }
 }

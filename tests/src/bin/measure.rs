@@ -3,7 +3,7 @@
 //! `measure step < job.json`: one LoRA training step, the job and the answer being those of `xtask/peers/peft_step.py`.
 //! `measure generate FILE.gguf PROMPT NEW THREADS`: seconds to read a prompt and to write new tokens, three times.
 //! `measure rows FILE.gguf DOCUMENT`: the first eight questions of a document as a job's `rows` and `answers`.
-//! `measure quantise IN.gguf OUT.gguf TYPE THREADS`: seconds to write a model in another type.
+//! `measure quantize IN.gguf OUT.gguf TYPE THREADS`: seconds to write a model in another type.
 
 #![expect(clippy::print_stdout, reason = "the figures are the program's result")]
 
@@ -17,7 +17,7 @@ use dlm_model::base::{OpenedBase, open_base};
 use dlm_model::chat::{Message, Thinking};
 use dlm_model::{Adapter, AdapterKind, AdapterSpec, LoadOptions, Model, Prepare, Session, StepOptions, TargetKind};
 use dlm_tests::Failed;
-use dlm_train::Optimiser;
+use dlm_train::Optimizer;
 use dlm_train::batch::pack;
 use dlm_train::rows::{Row, RowTarget};
 use serde_json::{Value, json};
@@ -32,8 +32,8 @@ fn main() -> Result<(), Failed> {
         ["step"] => step(&serde_json::from_reader(std::io::stdin())?)?,
         ["generate", file, prompt, new, threads] => generate(file, prompt.parse()?, new.parse()?, threads.parse()?)?,
         ["rows", file, document] => rows(file, document)?,
-        ["quantise", from, to, quant, threads] => quantise(from, to, quant, threads.parse()?)?,
-        _ => return Err("usage: measure step | rows FILE DOCUMENT | generate FILE PROMPT NEW THREADS | quantise IN OUT TYPE THREADS".into()),
+        ["quantize", from, to, quant, threads] => quantize(from, to, quant, threads.parse()?)?,
+        _ => return Err("usage: measure step | rows FILE DOCUMENT | generate FILE PROMPT NEW THREADS | quantize IN OUT TYPE THREADS".into()),
     };
     println!("{result}");
     Ok(())
@@ -57,7 +57,7 @@ fn step(job: &Value) -> Result<Value, Failed> {
     let options = LoadOptions {
         ctx: Ctx::new(threads, Simd::detect()),
         compute,
-        keep_quantised: true,
+        keep_quantized: true,
         prepare: Prepare::Both,
     };
     let model = open(field(job, "gguf")?.as_str().ok_or("`gguf` is no path")?)?.load(options)?;
@@ -78,12 +78,12 @@ fn step(job: &Value) -> Result<Value, Failed> {
         eps: 1e-8,
         weight_decay: 0.0,
     };
-    let mut optimiser = Optimiser::new(adapter.params.len(), settings, None);
+    let mut optimizer = Optimizer::new(adapter.params.len(), settings, None);
     let mut grads = vec![0.0; adapter.params.len()];
     let (mut times, mut loss) = (Vec::new(), 0.0);
     for _ in 0..field(job, "steps")?.as_u64().ok_or("`steps` is no number")? {
         let start = Instant::now();
-        loss = one_step(&model, &mut adapter, &mut optimiser, &mut grads, &rows)?;
+        loss = one_step(&model, &mut adapter, &mut optimizer, &mut grads, &rows)?;
         times.push(start.elapsed().as_secs_f64() * 1000.0);
     }
     Ok(json!({ "ms": times, "peak_mib": peak_mib(), "loss": loss }))
@@ -136,7 +136,7 @@ fn rows(file: &str, document: &str) -> Result<Value, Failed> {
 fn one_step(
     model: &Model,
     adapter: &mut Adapter,
-    optimiser: &mut Optimiser,
+    optimizer: &mut Optimizer,
     grads: &mut [f32],
     rows: &[Row],
 ) -> Result<f64, Failed> {
@@ -147,7 +147,7 @@ fn one_step(
     let loss = model.head_loss(forward.hidden(), &packed.targets, &mut d_hidden);
     grads.fill(0.0);
     model.backward(forward, adapter, &d_hidden, grads);
-    optimiser.update(&model.ctx, &mut adapter.params, grads, 1e-4);
+    optimizer.update(&model.ctx, &mut adapter.params, grads, 1e-4);
     Ok(loss.nll.iter().map(|v| f64::from(*v)).sum::<f64>() / count as f64)
 }
 
@@ -161,7 +161,7 @@ fn generate(file: &str, prompt: usize, new: usize, threads: usize) -> Result<Val
     let options = LoadOptions {
         ctx,
         compute,
-        keep_quantised: true,
+        keep_quantized: true,
         prepare: Prepare::Decode,
     };
     let mut model = open(file)?.load(options)?;
@@ -191,7 +191,7 @@ fn generate(file: &str, prompt: usize, new: usize, threads: usize) -> Result<Val
     )
 }
 
-fn quantise(from: &str, to: &str, quant: &str, threads: usize) -> Result<Value, Failed> {
+fn quantize(from: &str, to: &str, quant: &str, threads: usize) -> Result<Value, Failed> {
     let base = open(from)?;
     let start = Instant::now();
     let vocabulary = Vocabulary::new(&base.text().tokenizer, base.config().vocab)?;

@@ -8,15 +8,15 @@ use anyhow::{Context, Result, bail, ensure};
 
 /// What was prepared.
 pub struct Tools {
-    folder: PathBuf,
+    directory: PathBuf,
     is_python_ready: bool,
     is_node_ready: bool,
 }
 
 impl Tools {
-    pub fn new(folder: PathBuf) -> Tools {
+    pub fn new(directory: PathBuf) -> Tools {
         Tools {
-            folder,
+            directory,
             is_python_ready: false,
             is_node_ready: false,
         }
@@ -37,18 +37,18 @@ impl Tools {
 
     /// The PATH of a language: `dlm` first, then what was fetched.
     pub fn path(&self, language: &str, dlm: &Path) -> Result<OsString> {
-        let mut folders = vec![dlm.to_owned()];
+        let mut directories = vec![dlm.to_owned()];
         if language == "python" {
-            folders.push(self.venv().join("bin"));
+            directories.push(self.venv().join("bin"));
         }
         if language == "js" {
-            folders.push(self.folder.join("js/node_modules/.bin"));
+            directories.push(self.directory.join("js/node_modules/.bin"));
         }
-        folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
-        std::env::join_paths(folders).context("PATH")
+        directories.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+        std::env::join_paths(directories).context("PATH")
     }
 
-    /// Every project builds into one folder, so that a standard library built from its sources is built once.
+    /// Every project builds into one directory, so that a standard library built from its sources is built once.
     fn rust(&self, project: &Path) -> Result<()> {
         let has_target = said(
             "rustc",
@@ -62,11 +62,11 @@ impl Tools {
             "Rust has no target for plugins: `rustup target add wasm32-unknown-unknown`, or on Debian \
              `apt-get install rustc-web cargo-web rust-web-src lld-19`"
         );
-        link(&self.folder.join("rust/target"), &project.join("target"))
+        link(&self.directory.join("rust/target"), &project.join("target"))
     }
 
     fn venv(&self) -> PathBuf {
-        self.folder.join("python/venv")
+        self.directory.join("python/venv")
     }
 
     /// The version that the project's README names.
@@ -100,23 +100,23 @@ impl Tools {
         Ok(())
     }
 
-    /// Node looks for packages in the folders above a project too, so one `npm install` serves all.
+    /// Node looks for packages in the directories above a project too, so one `npm install` serves all.
     fn node(&mut self, project: &Path) -> Result<()> {
         ensure!(
             said("node", &["--version"]).is_some() && said("npm", &["--version"]).is_some(),
             "node and npm are missing, 20 or newer: `apt-get install nodejs npm`"
         );
-        let above = project.parent().context("a project lies in a folder")?;
+        let above = project.parent().context("a project lies in a directory")?;
         if self.is_node_ready && above.join("node_modules").exists() {
             return Ok(());
         }
         let wanted = std::fs::read_to_string(project.join("package.json")).context("reading package.json")?;
         let wanted: serde_json::Value = serde_json::from_str(&wanted).context("reading package.json")?;
-        let shared = self.folder.join("js");
+        let shared = self.directory.join("js");
         let list = serde_json::json!({ "private": true, "devDependencies": wanted["devDependencies"] }).to_string();
         let before = std::fs::read_to_string(shared.join("package.json")).unwrap_or_default();
         if before != list || !shared.join("node_modules").is_dir() {
-            std::fs::create_dir_all(&shared).context("making a folder for Node")?;
+            std::fs::create_dir_all(&shared).context("making a directory for Node")?;
             std::fs::write(shared.join("package.json"), list).context("writing package.json")?;
             quiet(
                 Command::new("npm")
@@ -174,14 +174,14 @@ fn quiet(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Puts a link to a folder in a place where there is none yet; the folder is made.
-pub fn link(folder: &Path, place: &Path) -> Result<()> {
-    std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+/// Puts a link to a directory in a place where there is none yet; the directory is made.
+pub fn link(directory: &Path, place: &Path) -> Result<()> {
+    std::fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
     if place.exists() {
         return Ok(());
     }
     #[cfg(unix)]
-    return std::os::unix::fs::symlink(folder, place).with_context(|| format!("linking {}", place.display()));
+    return std::os::unix::fs::symlink(directory, place).with_context(|| format!("linking {}", place.display()));
     #[cfg(not(unix))]
-    bail!("links of folders are needed, which this system has not")
+    bail!("links of directories are needed, which this system has not")
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::{median, numbers, spread};
-use crate::program::{build_release, target_folder};
+use crate::program::{build_release, target_directory};
 use crate::repository;
 
 /// The last section of the page; everything after it is replaced.
@@ -27,13 +27,15 @@ const TARGETS: [(&str, f64); 4] = [
 pub fn run() -> Result<()> {
     let program = build()?;
     let judge = repository::root().join("tests/guests/test-judge/plugin.wasm");
-    let folder = target_folder().join("bench").join("plugins");
+    let directory = target_directory().join("bench").join("plugins");
     // Code and installed plugins of an earlier run would hide what compiling costs.
-    let _gone = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder)?;
+    let _gone = std::fs::remove_dir_all(&directory);
+    std::fs::create_dir_all(&directory)?;
     let judge = judge.to_str().context("the path of the repository is not UTF-8")?;
-    let folder_text = folder.to_str().context("the path of the target folder is not UTF-8")?;
-    let output = Command::new(&program).args(["all", judge, folder_text]).output()?;
+    let directory_text = directory
+        .to_str()
+        .context("the path of the target directory is not UTF-8")?;
+    let output = Command::new(&program).args(["all", judge, directory_text]).output()?;
     ensure!(
         output.status.success(),
         "plugin_bench: {}",
@@ -42,10 +44,10 @@ pub fn run() -> Result<()> {
     let figures: Value = serde_json::from_slice(&output.stdout)?;
     let nothing = whole(&program, &["nothing"])?;
     let mut section = section(&figures)?;
-    section.push_str(&first(&program, "Rust", judge, folder_text, &nothing, 5.0)?);
+    section.push_str(&first(&program, "Rust", judge, directory_text, &nothing, 5.0)?);
     // A component of Python is too large for the repository; `examples/plugins/rubric/build.sh` makes one.
     match std::env::var(PYTHON_JUDGE) {
-        Ok(python) => section.push_str(&first(&program, "Python", &python, folder_text, &nothing, 15.0)?),
+        Ok(python) => section.push_str(&first(&program, "Python", &python, directory_text, &nothing, 15.0)?),
         Err(_) => println!("no Python judge was measured: set {PYTHON_JUDGE} to its .wasm"),
     }
     write(&section)?;

@@ -132,7 +132,7 @@ impl Toolchain {
             .collect();
         ensure!(
             flags.iter().all(|flag| !flag.contains(' ')),
-            "a folder name with a space cannot be remapped: {}",
+            "a directory name with a space cannot be remapped: {}",
             flags.join(", ")
         );
         Ok(flags.join(" "))

@@ -89,9 +89,9 @@ pub enum Synth {
     Preferences(Box<Mine>),
     /// Write the staged pairs into the document
     Apply(SynthApply),
-    /// Take every synthesised pair out of the document
+    /// Take every synthesized pair out of the document
     Revert(Place),
-    /// List synthesised pairs, in the document and staged
+    /// List synthesized pairs, in the document and staged
     List(Place),
     /// Throw the staged pairs away
     Drop(Place),

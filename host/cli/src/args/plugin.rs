@@ -8,7 +8,7 @@ use dlm_plugins::Kind;
 /// `dlm plugin`.
 #[derive(Debug, Subcommand)]
 pub enum Plugin {
-    /// List the plugins inside dlm, installed ones, and those in the project's and the system's folders
+    /// List the plugins inside dlm, installed ones, and those in the project's and the system's directories
     List(List),
     /// Check a plugin, ask for its grants, pin its hash and install it
     Install(Install),
@@ -113,13 +113,13 @@ pub struct Inspect {
 
 #[derive(Debug, Args)]
 pub struct Pack {
-    /// Folder of plugin.toml
+    /// Directory of plugin.toml
     #[arg(default_value = ".", value_hint = ValueHint::DirPath)]
     pub dir: PathBuf,
     /// The module or component [default: `wasm` under [build] in plugin.toml]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub wasm: Option<PathBuf>,
-    /// Where to write [default: <name>.wasm in the folder]
+    /// Where to write [default: <name>.wasm in the directory]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub out: Option<PathBuf>,
     /// Sign with minisign and the key minisign.key of dlm's home

@@ -72,7 +72,7 @@ fn show(report: &ExportReport, console: &Console) {
     for check in &report.verified {
         let tokens = check
             .tokens_equal
-            .map(|n| format!(", {n} texts tokenised alike"))
+            .map(|n| format!(", {n} texts tokenized alike"))
             .unwrap_or_default();
         console.info(&format!(
             "verified: {}: {} tensors and {} metadata keys as written{tokens}; next-token divergence {:.1e} (bound {:.0e}), \
@@ -96,8 +96,8 @@ fn show(report: &ExportReport, console: &Console) {
     let word = if report.has_answered { "answered" } else { "not run" };
     console.info(&format!("smoke: {word}: {}", report.smoke));
     if !report.usage.is_empty() {
-        let folder = dlm_core::shell_quoted(&report.directory.to_string_lossy());
-        console.info(&format!("next: cd {folder}"));
+        let directory = dlm_core::shell_quoted(&report.directory.to_string_lossy());
+        console.info(&format!("next: cd {directory}"));
     }
     for line in &report.usage {
         console.info(&format!("  {line}"));

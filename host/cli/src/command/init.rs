@@ -23,7 +23,7 @@ pub fn run(args: &Init, global: &Global, console: &Console) -> Result<ExitCode, 
         path: args.path.clone(),
         base: args.base.clone(),
         export_probes: wiring::export_probes(args.skip_export_probes),
-        accepts_licence: args.i_accept_license,
+        accepts_license: args.i_accept_license,
         overwrites: args.force,
         hub_root: world.hub_root().to_owned(),
     };
@@ -72,15 +72,15 @@ fn tell(report: &InitReport, console: &Console) {
             console.info(&format!("  file:  {}", file.display()));
         }
         if let Some(license) = &template.license {
-            console.info(&format!("  licence of the template: {}", first_line(license)));
+            console.info(&format!("  license of the template: {}", first_line(license)));
         }
     }
     console.info(&format!("  base:  {}", report.base));
     console.info(&format!("  store: {}", report.store.display()));
-    if let Some(licence) = &report.licence {
+    if let Some(license) = &report.license {
         console.info(&format!(
-            "  licence accepted: {} ({})",
-            licence.license_spdx, licence.license_url
+            "  license accepted: {} ({})",
+            license.license_spdx, license.license_url
         ));
     }
     if let Some(old) = &report.replaced {

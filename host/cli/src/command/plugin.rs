@@ -40,7 +40,7 @@ pub(crate) struct Setting {
 impl Setting {
     fn new(global: &Global) -> Result<Setting, Failure> {
         let mut places = wiring::plugins::places(&wiring::home(global)?, None);
-        // No document is named: the project is the current folder.
+        // No document is named: the project is the current directory.
         places.project = Some(PathBuf::from("."));
         let settings = Settings::read(&places.home, None)?;
         places.is_always_hashed = settings.is_always_hashed;

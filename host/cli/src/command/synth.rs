@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use dlm_core::Cancel;
 use dlm_flow::Failure;
 use dlm_flow::align::{self, Outcome, Placement};
-use dlm_flow::synth::{Filter, Strategies, SynthOptions, SynthPorts, Synthesised, instructions};
+use dlm_flow::synth::{Filter, Strategies, SynthOptions, SynthPorts, Synthesized, instructions};
 use dlm_store::PlanKind;
 use serde_json::json;
 
@@ -20,7 +20,7 @@ use crate::wiring::{self, World};
 /// Longest sleep without a look at Ctrl-C.
 const NAP: Duration = Duration::from_millis(50);
 
-/// Synthesises, applies, reverts, lists or drops.
+/// Synthesizes, applies, reverts, lists or drops.
 pub fn run(command: &Synth, global: &Global, console: &Console) -> Result<ExitCode, Failure> {
     match command {
         Synth::Instructions(args) => instructions_command(args, global, console),
@@ -116,11 +116,11 @@ fn pause(wait: Duration, cancel: &Cancel) {
     }
 }
 
-fn tell(done: &Synthesised, args: &Instructions, console: &Console) {
+fn tell(done: &Synthesized, args: &Instructions, console: &Console) {
     let report = &done.report;
     match args.json {
         true => console.json(report),
-        false => console.result(&render::align::synthesised(report)),
+        false => console.result(&render::align::synthesized(report)),
     }
     let usage = &report.usage;
     let kept = match usage.kept_answers {

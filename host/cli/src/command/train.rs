@@ -39,7 +39,7 @@ pub fn run(args: &Train, global: &Global, console: &Console) -> Result<ExitCode,
             ignore: args.ignore_lock,
         },
         is_strict_about_metrics: args.strict_metrics,
-        accepts_licence: args.i_accept_license,
+        accepts_license: args.i_accept_license,
         export_probes: wiring::export_probes(args.skip_export_probes),
         hub_root: world.hub_root().to_owned(),
     };

@@ -29,7 +29,7 @@ pub fn page() -> String {
         (below(paths.root(), ""), "the store of one document"),
         (
             shown(&paths.manifest()),
-            "what was trained and exported: runs, versions, content hashes, licence",
+            "what was trained and exported: runs, versions, content hashes, license",
         ),
         (
             shown(&paths.determinism_lock()),
@@ -62,11 +62,11 @@ pub fn page() -> String {
             shown(&paths.metrics()),
             "loss, rate, evaluations and exports of every run, for `dlm metrics`",
         ),
-        (below(&paths.tokenized_cache(), ""), "tokenised sources"),
+        (below(&paths.tokenized_cache(), ""), "tokenized sources"),
         (below(&paths.blobs(), ""), "images and audio"),
     ];
     let mut out = String::from(
-        "# The store\n\nWritten by `cargo xtask docs`. Everything lies below one home folder: `--home`, else `DLM_HOME`, else `~/.dlm`. Every file\n\
+        "# The store\n\nWritten by `cargo xtask docs`. Everything lies below one home directory: `--home`, else `DLM_HOME`, else `~/.dlm`. Every file\n\
          is written beside its place, synced and renamed, so that a program that is killed leaves the old file or the new one.\n\n| place | holds |\n|---|---|\n",
     );
     for (place, holds) in rows {

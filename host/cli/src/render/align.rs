@@ -119,7 +119,7 @@ pub fn preferences(report: &ListReport) -> String {
 }
 
 /// The plan and filter report of `synth instructions`.
-pub fn synthesised(report: &SynthReport) -> String {
+pub fn synthesized(report: &SynthReport) -> String {
     let mut out = format!(
         "synth plan: {} add, {} skip\n",
         report.additions.len(),
@@ -201,7 +201,7 @@ pub fn pairs(report: &ListReport) -> String {
     }
     if report.applied.is_empty() && report.staged.is_empty() {
         out.push_str(&format!(
-            "nothing was synthesised yet: dlm synth instructions {}\n",
+            "nothing was synthesized yet: dlm synth instructions {}\n",
             report.path.display()
         ));
     }

@@ -26,7 +26,7 @@ pub fn list(list: &BaseList) -> String {
             "parameters",
             "kind",
             "context",
-            "licence",
+            "license",
             "here",
             "training takes",
         ],
@@ -35,7 +35,7 @@ pub fn list(list: &BaseList) -> String {
 }
 
 fn row(base: &BaseRow) -> Vec<String> {
-    let licence = match base.requires_acceptance {
+    let license = match base.requires_acceptance {
         true => format!("{} (gated)", base.license_spdx),
         false => base.license_spdx.clone(),
     };
@@ -44,7 +44,7 @@ fn row(base: &BaseRow) -> Vec<String> {
         parameters(base.params),
         base.modality.to_owned(),
         base.context_length.to_string(),
-        licence,
+        license,
         if base.is_here { "yes" } else { "-" }.to_owned(),
         base.train_memory_bytes.map_or("more than there is".to_owned(), size),
     ]
@@ -62,7 +62,7 @@ pub fn detail(base: &BaseDetail) -> String {
         ("kind", record.modality.name().to_owned()),
         ("template", record.template.name().to_owned()),
         ("context", record.context_usable().to_string()),
-        ("licence", licence(base)),
+        ("license", license(base)),
         ("gated", yes(record.requires_acceptance)),
         ("may be shared", yes(record.redistributable)),
         ("here", yes(base.is_here)),
@@ -97,7 +97,7 @@ pub fn detail(base: &BaseDetail) -> String {
     out
 }
 
-fn licence(base: &BaseDetail) -> String {
+fn license(base: &BaseDetail) -> String {
     match &base.license_link {
         Some(link) => format!("{} ({link})", base.record.license_spdx),
         None => base.record.license_spdx.clone(),

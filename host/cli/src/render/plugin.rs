@@ -201,7 +201,7 @@ pub fn inspection(seen: &Inspection) -> String {
     optional("file", seen.path.clone());
     optional("about", manifest.map(|manifest| manifest.description.clone()));
     optional("authors", manifest.map(|manifest| manifest.authors.join(", ")));
-    optional("licence", manifest.and_then(|manifest| manifest.license.clone()));
+    optional("license", manifest.and_then(|manifest| manifest.license.clone()));
     optional("homepage", manifest.and_then(|manifest| manifest.homepage.clone()));
     optional(
         "manifest",

@@ -56,7 +56,7 @@ impl LazyHub {
     }
 }
 
-/// `HF_HUB_CACHE`, else `hub` in `HF_HOME`, else the common place in the user's cache folder.
+/// `HF_HUB_CACHE`, else `hub` in `HF_HOME`, else the common place in the user's cache directory.
 fn cache() -> Result<PathBuf, BaseSourceError> {
     if let Some(cache) = path("HF_HUB_CACHE") {
         return Ok(cache);

@@ -14,7 +14,7 @@ use dlm_core::ports::model::Models;
 use dlm_flow::models::{EngineModels, EngineSetup};
 use dlm_flow::{Clock, Failure};
 use dlm_net::{GuestClient, GuestSettings, free_loopback_port};
-use dlm_plugins::manage::discover::{Places, SYSTEM_FOLDERS};
+use dlm_plugins::manage::discover::{Places, SYSTEM_DIRECTORYS};
 use dlm_plugins::manage::settings::Settings;
 use dlm_plugins::{Compile, GrantFlags, LogLevel, NativeProcess, Plugins, Ports, RunFacts};
 use dlm_store::Home;
@@ -27,8 +27,8 @@ use crate::args::plugin_flags::PluginFlags;
 use crate::console::Console;
 use crate::render;
 
-/// Folders in which programs are looked for after the user's own path.
-const USUAL_FOLDERS: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/opt/homebrew/bin"];
+/// Directories in which programs are looked for after the user's own path.
+const USUAL_DIRECTORYS: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/opt/homebrew/bin"];
 /// Teachers whose address a variable can change, with the secret that then goes there.
 const BASE_URLS: [(&str, &str, &str); 2] = [
     ("openai", "OPENAI_BASE_URL", "OPENAI_API_KEY"),
@@ -48,7 +48,7 @@ pub struct Setup<'a> {
 
 /// Makes the host.
 ///
-/// **Errors**: a grant or a setting among the flags that cannot be read; no current folder.
+/// **Errors**: a grant or a setting among the flags that cannot be read; no current directory.
 pub fn plugins(world: &World, console: &Console, setup: Setup<'_>) -> Result<Plugins, Failure> {
     let facts = RunFacts {
         host_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -170,14 +170,14 @@ pub fn places(home: &Path, document: Option<&Path>) -> Places {
         .filter(|path| !path.as_os_str().is_empty())
         .collect();
     let beside = |path: &Path| match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        Some(directory) if !directory.as_os_str().is_empty() => directory.to_owned(),
         _ => PathBuf::from("."),
     };
     Places {
         home: home.to_owned(),
         user: std::env::var_os("HOME").map(PathBuf::from),
         project: document.map(beside),
-        system: extra.into_iter().chain(SYSTEM_FOLDERS.map(PathBuf::from)).collect(),
+        system: extra.into_iter().chain(SYSTEM_DIRECTORYS.map(PathBuf::from)).collect(),
         is_always_hashed: false,
     }
 }
@@ -189,7 +189,7 @@ pub fn compile(home: &Path) -> Compile {
     match std::env::current_exe() {
         Ok(program) if is_off => Compile::Apart { program },
         Ok(program) => Compile::Cached {
-            folder: home.join("cache").join("plugins"),
+            directory: home.join("cache").join("plugins"),
             program,
         },
         Err(_) => Compile::InMemory,
@@ -222,7 +222,7 @@ fn unix_ms() -> u64 {
 fn search_path() -> Vec<PathBuf> {
     let user = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&user)
-        .chain(USUAL_FOLDERS.map(PathBuf::from))
+        .chain(USUAL_DIRECTORYS.map(PathBuf::from))
         .collect()
 }
 

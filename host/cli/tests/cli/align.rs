@@ -4,13 +4,13 @@ use crate::lab::{ID, Lab};
 
 /// Stages one section of either kind for [`Lab::document`].
 fn stage(lab: &Lab, command: &str, kind: &str, content: &str, provenance: &str) {
-    let folder = lab.store().join(command);
-    std::fs::create_dir_all(&folder).unwrap();
+    let directory = lab.store().join(command);
+    std::fs::create_dir_all(&directory).unwrap();
     let text = format!(
         r#"{{"schema_version": 1, "source_path": "/a.dlm", "created_at": "2026-04-19T18:30:14Z", "dlm_id": "{ID}",
             "sections": [{{"type": "{kind}", "content": "{content}", {provenance}}}]}}"#
     );
-    std::fs::write(folder.join("pending.json"), text).unwrap();
+    std::fs::write(directory.join("pending.json"), text).unwrap();
 }
 
 fn stage_preference(lab: &Lab) {

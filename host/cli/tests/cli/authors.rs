@@ -10,25 +10,34 @@ const KINDS: [&str; 5] = ["judge", "teacher", "target", "destination", "template
 
 /// Starts `my-plugin` of a kind in `p-<kind>`.
 fn start(lab: &Lab, kind: &str, language: &str) -> String {
-    let folder = format!("p-{kind}");
-    lab.run(&["plugin", "new", kind, "my-plugin", "--lang", language, "--dir", &folder])
-        .ok();
-    folder
+    let directory = format!("p-{kind}");
+    lab.run(&[
+        "plugin",
+        "new",
+        kind,
+        "my-plugin",
+        "--lang",
+        language,
+        "--dir",
+        &directory,
+    ])
+    .ok();
+    directory
 }
 
-/// Runs a tool in a folder; `None` where this machine has not got it.
-fn tool(folder: &Path, line: &[&str]) -> Option<()> {
+/// Runs a tool in a directory; `None` where this machine has not got it.
+fn tool(directory: &Path, line: &[&str]) -> Option<()> {
     let (program, arguments) = line.split_first().unwrap();
     let output = Command::new(program)
         .args(arguments)
-        .current_dir(folder)
+        .current_dir(directory)
         .output()
         .ok()?;
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     assert!(
         output.status.success(),
         "{line:?} in {}: {}",
-        folder.display(),
+        directory.display(),
         said.concat()
     );
     Some(())
@@ -47,10 +56,10 @@ fn projects_in_c_build_and_pass_their_tests() {
     }
     let lab = Lab::new();
     for kind in KINDS {
-        let folder = start(&lab, kind, "c");
-        tool(&lab.path(&folder), &["make", "--silent"]).unwrap();
-        lab.run(&["plugin", "pack", &folder]).ok();
-        let file = format!("{folder}/my-plugin.wasm");
+        let directory = start(&lab, kind, "c");
+        tool(&lab.path(&directory), &["make", "--silent"]).unwrap();
+        lab.run(&["plugin", "pack", &directory]).ok();
+        let file = format!("{directory}/my-plugin.wasm");
         let report = lab.json(&["plugin", "test", &format!("./{file}"), "--json"]);
         assert_eq!(report["passed"], true, "{report:#}");
         assert_eq!(report["cases"].as_array().unwrap().len(), 2);
@@ -71,14 +80,14 @@ fn a_plugin_that_breaks_down_says_where_and_says_it_once() {
         return;
     }
     let lab = Lab::new();
-    let folder = start(&lab, "judge", "c");
+    let directory = start(&lab, "judge", "c");
     let text = lab.read("p-judge/plugin.c");
     lab.write(
         "p-judge/plugin.c",
         text.replace("  verdicts->len = items->len;", "  abort();"),
     );
-    tool(&lab.path(&folder), &["make", "--silent"]).unwrap();
-    lab.run(&["plugin", "pack", &folder]).ok();
+    tool(&lab.path(&directory), &["make", "--silent"]).unwrap();
+    lab.run(&["plugin", "pack", &directory]).ok();
     let ran = lab.run(&["plugin", "test", "./p-judge/my-plugin.wasm"]).exits(1);
     let place =
         "crashed in `score`: it gave up (wasm `unreachable`), at `abort`, from `exports_dlm_plugin_judge_score`";
@@ -92,13 +101,13 @@ fn projects_in_python_and_javascript_can_be_read() {
     let lab = Lab::new();
     let parse = "import ast, sys; ast.parse(open('app.py').read())";
     for kind in KINDS {
-        let folder = lab.path(&start(&lab, kind, "python"));
-        if tool(&folder, &["python3", "-c", parse]).is_none() {
+        let directory = lab.path(&start(&lab, kind, "python"));
+        if tool(&directory, &["python3", "-c", parse]).is_none() {
             eprintln!("skipped: no python3");
         }
-        std::fs::remove_dir_all(&folder).unwrap();
-        let folder = lab.path(&start(&lab, kind, "js"));
-        if tool(&folder, &["node", "--check", "app.js"]).is_none() {
+        std::fs::remove_dir_all(&directory).unwrap();
+        let directory = lab.path(&start(&lab, kind, "js"));
+        if tool(&directory, &["node", "--check", "app.js"]).is_none() {
             eprintln!("skipped: no node");
         }
     }

@@ -14,7 +14,7 @@ fn bases(lab: &Lab) -> Vec<String> {
 }
 
 #[test]
-fn a_folder_is_added_listed_shown_and_removed() {
+fn a_directory_is_added_listed_shown_and_removed() {
     let lab = Lab::new();
     lab.tiny_model();
     lab.write("model/run.py", "import os");
@@ -57,7 +57,7 @@ fn a_home_that_moves_keeps_its_bases() {
 }
 
 #[test]
-fn registry_bases_are_shown_with_licence_and_nearest_names() {
+fn registry_bases_are_shown_with_license_and_nearest_names() {
     let lab = Lab::new();
     let text = lab.run(&["base", "show", "llama-3.2-1b"]).ok().out;
     assert!(
@@ -107,7 +107,10 @@ fn what_cannot_be_opened_is_never_added() {
     lab.write("bad.whl", b"PK no archive");
     let cases = [
         ("none", "none does not exist"),
-        ("notes.txt", "neither a folder of safetensors nor a .gguf or .whl file"),
+        (
+            "notes.txt",
+            "neither a directory of safetensors nor a .gguf or .whl file",
+        ),
         ("empty", "holds no .safetensors file"),
         ("bad.gguf", "bad.gguf cannot be used as a base"),
         ("short.gguf", "short.gguf cannot be used as a base"),
@@ -125,7 +128,7 @@ fn what_cannot_be_opened_is_never_added() {
 }
 
 #[test]
-fn a_folder_with_a_part_missing_or_damaged_is_refused() {
+fn a_directory_with_a_part_missing_or_damaged_is_refused() {
     for damage in ["config.json", "tokenizer.json", "model.safetensors"] {
         let lab = Lab::new();
         lab.tiny_model();

@@ -151,11 +151,11 @@ fn a_document_that_parses_and_cannot_be_trained_is_told() {
 }
 
 #[test]
-fn a_missing_file_and_a_folder_are_refused() {
+fn a_missing_file_and_a_directory_are_refused() {
     let lab = Lab::new();
     lab.run(&["check", "none.dlm"])
         .exits(1)
         .says(&["doc: none.dlm does not exist", "  make a document: `dlm init none.dlm`"]);
     std::fs::create_dir(lab.path("b.dlm")).unwrap();
-    lab.run(&["check", "b.dlm"]).exits(1).says(&["b.dlm is a folder"]);
+    lab.run(&["check", "b.dlm"]).exits(1).says(&["b.dlm is a directory"]);
 }

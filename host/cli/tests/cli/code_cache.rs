@@ -8,9 +8,9 @@ use crate::lab::Lab;
 
 /// The one piece of compiled code below the home.
 fn code(lab: &Lab) -> PathBuf {
-    let folders = fs::read_dir(lab.path("home/cache/plugins")).unwrap();
-    let folder = folders.map(|entry| entry.unwrap().path()).next().unwrap();
-    let mut files: Vec<PathBuf> = fs::read_dir(folder)
+    let directories = fs::read_dir(lab.path("home/cache/plugins")).unwrap();
+    let directory = directories.map(|entry| entry.unwrap().path()).next().unwrap();
+    let mut files: Vec<PathBuf> = fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
@@ -82,11 +82,11 @@ fn changed_code_is_compiled_anew_and_never_run() {
 fn a_cache_that_others_can_write_is_not_used() {
     let lab = Lab::new();
     lab.run(&["templates", "list"]).exits(0);
-    let folder = code(&lab).parent().unwrap().to_owned();
+    let directory = code(&lab).parent().unwrap().to_owned();
     fs::remove_file(code(&lab)).unwrap();
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).unwrap();
     lab.run(&["templates", "list"]).exits(0);
-    let kept = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let kept = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
     assert_eq!(
         kept.filter(|path| path.extension().is_some_and(|e| e == "cwasm"))
             .count(),

@@ -6,19 +6,19 @@ use std::process::Command;
 
 use crate::lab::Lab;
 
-fn folder(name: &str) -> PathBuf {
+fn directory(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/plugins")).join(name)
 }
 
 fn file(name: &str) -> String {
-    folder(name).join(format!("{name}.wasm")).display().to_string()
+    directory(name).join(format!("{name}.wasm")).display().to_string()
 }
 
 /// Runs the cases of an example, and the checks that every plugin must pass.
 fn passes(lab: &Lab, name: &str) {
     let report = lab.json(&["plugin", "test", &file(name), "--json"]);
     assert_eq!(report["passed"], true, "{report:#}");
-    let cases = std::fs::read_dir(folder(name).join("cases")).unwrap().count();
+    let cases = std::fs::read_dir(directory(name).join("cases")).unwrap().count();
     assert_eq!(report["cases"].as_array().unwrap().len(), cases);
     assert!(report["standing"].as_array().unwrap().len() > cases);
 }
@@ -34,11 +34,11 @@ fn the_target_in_rust_writes_a_compose_file() {
     let export = ["export", "a.dlm", "--target", &target, "--quant", "F16", "--json"];
     let report = lab.json(&[export.as_slice(), &option].concat());
     let here = lab.path("").display().to_string();
-    let folder = report["directory"]
+    let directory = report["directory"]
         .as_str()
         .unwrap()
         .replace("[DIR]", here.trim_end_matches('/'));
-    let written = PathBuf::from(folder).join("compose.yaml");
+    let written = PathBuf::from(directory).join("compose.yaml");
     let text = std::fs::read_to_string(written).unwrap();
     assert!(text.contains("- \"127.0.0.1:9000:8080\""), "{text}");
     assert!(text.contains(".F16.gguf\""), "{text}");
@@ -99,7 +99,7 @@ fn the_teacher_in_c_makes_pairs_of_a_passage() {
 #[test]
 fn the_judge_in_python_mines_preferences() {
     let lab = Lab::new();
-    if !folder("rubric").join("rubric.wasm").is_file() {
+    if !directory("rubric").join("rubric.wasm").is_file() {
         eprintln!("skipped: examples/plugins/rubric/build.sh makes rubric.wasm");
         return;
     }
@@ -126,7 +126,7 @@ fn the_judge_in_python_mines_preferences() {
 #[test]
 fn the_rules_of_the_judge_in_python_fit_its_cases() {
     let asked = Command::new("python3")
-        .arg(folder("rubric").join("test_app.py"))
+        .arg(directory("rubric").join("test_app.py"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .output();
     let Ok(output) = asked else {

@@ -77,7 +77,7 @@ fn configure(lab: &Lab, location: &str) {
     );
 }
 
-/// Starts a document from a gallery, in a folder of its own.
+/// Starts a document from a gallery, in a directory of its own.
 fn init(lab: &Lab, gallery: &Gallery) -> crate::lab::Ran {
     configure(lab, &gallery.location());
     fs::create_dir_all(lab.path("new")).unwrap();
@@ -163,7 +163,7 @@ fn fences_of_a_template_do_not_break_out() {
 }
 
 #[test]
-fn a_template_stays_in_its_folder() {
+fn a_template_stays_in_its_directory() {
     let lab = lab();
     for path in ["/etc", "../x", "a/../../x", "~/x", "C:\\x"] {
         let sources = format!("training:\n  sources:\n    - path: '{path}'\n");
@@ -194,7 +194,7 @@ fn a_template_stays_in_its_folder() {
         refused(&lab, &Gallery::with_files(&[name]), &[]);
     }
     refused(&lab, &Gallery::with_files(&["a", "A"]), &["twice"]);
-    refused(&lab, &Gallery::with_files(&["a", "a/b"]), &["is a folder too"]);
+    refused(&lab, &Gallery::with_files(&["a", "a/b"]), &["is a directory too"]);
     refused(
         &lab,
         &Gallery::with_files(&["a.dlm"]),

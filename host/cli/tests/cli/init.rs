@@ -71,7 +71,7 @@ fn force_replaces_a_file_that_is_no_document() {
 }
 
 #[test]
-fn a_gated_base_needs_its_licence_accepted() {
+fn a_gated_base_needs_its_license_accepted() {
     let lab = Lab::new();
     let gated = ["init", "a.dlm", "--base", "llama-3.2-1b"];
     let ran = lab
@@ -82,7 +82,7 @@ fn a_gated_base_needs_its_licence_accepted() {
     assert!(!lab.path("a.dlm").exists() && !lab.path("home").exists());
     lab.run(&[&gated[..], &["--i-accept-license"]].concat())
         .ok()
-        .says(&["licence accepted: Other"]);
+        .says(&["license accepted: Other"]);
     let id = id_of(&lab, "a.dlm");
     let manifest: serde_json::Value =
         serde_json::from_str(&lab.read(&format!("home/store/{id}/manifest.json"))).unwrap();
@@ -147,10 +147,10 @@ fn media_bases_and_flags_that_are_not_built_are_misuse() {
 #[test]
 fn a_place_that_cannot_be_written_is_refused_first() {
     let lab = Lab::new();
-    std::fs::create_dir(lab.path("folder")).unwrap();
-    lab.run(&["init", "folder", "--base", "smollm2-135m"])
+    std::fs::create_dir(lab.path("directory")).unwrap();
+    lab.run(&["init", "directory", "--base", "smollm2-135m"])
         .exits(1)
-        .says(&["folder is a folder"]);
+        .says(&["directory is a directory"]);
     lab.run(&["init", "no/such/a.dlm", "--base", "smollm2-135m"])
         .exits(1)
         .says(&["does not exist", "mkdir -p"]);

@@ -1,4 +1,4 @@
-//! A folder with a home of its own, and the program run inside it.
+//! A directory with a home of its own, and the program run inside it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -8,9 +8,9 @@ use tempfile::TempDir;
 /// Id of [`Lab::document`].
 pub const ID: &str = "01HF7YAT0004106R0430MG2000";
 
-/// A temporary folder; `home` and `user` in it stand for the store and the user's home.
+/// A temporary directory; `home` and `user` in it stand for the store and the user's home.
 pub struct Lab {
-    folder: TempDir,
+    directory: TempDir,
 }
 
 /// What a run of the program left.
@@ -24,12 +24,12 @@ pub struct Ran {
 impl Lab {
     pub fn new() -> Self {
         Self {
-            folder: tempfile::tempdir().unwrap(),
+            directory: tempfile::tempdir().unwrap(),
         }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
@@ -80,7 +80,7 @@ impl Lab {
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dlm"));
         command
-            .current_dir(self.folder.path())
+            .current_dir(self.directory.path())
             .env_clear()
             .env("HOME", self.path("user"))
             .env("DLM_HOME", self.path("home"))
@@ -94,11 +94,11 @@ impl Lab {
         self.finish(self.command().args(arguments))
     }
 
-    /// Runs a command and puts `[DIR]` in the place of the folder.
+    /// Runs a command and puts `[DIR]` in the place of the directory.
     pub fn finish(&self, command: &mut Command) -> Ran {
         let Output { status, stdout, stderr } = command.output().unwrap();
-        let folder = self.folder.path().display().to_string();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().replace(&folder, "[DIR]");
+        let directory = self.directory.path().display().to_string();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().replace(&directory, "[DIR]");
         Ran {
             code: status.code().expect("the program ends by itself"),
             out: text(stdout),
@@ -113,7 +113,7 @@ impl Lab {
         serde_json::from_str(&ran.out).unwrap()
     }
 
-    /// Every file below a folder, with its content.
+    /// Every file below a directory, with its content.
     pub fn files(&self, name: &str) -> Vec<(String, Vec<u8>)> {
         let root = self.path(name);
         let mut found = Vec::new();
@@ -123,8 +123,8 @@ impl Lab {
     }
 }
 
-fn collect(root: &Path, folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
-    let Ok(entries) = std::fs::read_dir(folder) else {
+fn collect(root: &Path, directory: &Path, found: &mut Vec<(String, Vec<u8>)>) {
+    let Ok(entries) = std::fs::read_dir(directory) else {
         return;
     };
     for entry in entries {

@@ -221,7 +221,7 @@ fn a_changed_file_is_told_and_does_not_run() {
 }
 
 #[test]
-fn a_file_that_came_with_a_folder_needs_trust() {
+fn a_file_that_came_with_a_directory_needs_trust() {
     let lab = Lab::new();
     let file = pack(&lab, "1.0.0", "");
     std::fs::create_dir_all(lab.path(".dlm/plugins")).unwrap();
@@ -241,7 +241,7 @@ fn a_file_that_came_with_a_folder_needs_trust() {
 }
 
 #[test]
-fn folders_of_the_system_are_searched_last() {
+fn directories_of_the_system_are_searched_last() {
     let lab = Lab::new();
     let file = pack(&lab, "1.0.0", "");
     std::fs::create_dir_all(lab.path("shared")).unwrap();
@@ -433,12 +433,12 @@ fn the_settings_of_the_user_are_held() {
         lab.run(&["plugin", "install", file.to_str().unwrap()]).ok();
         assert_eq!(codes(), count, "{setting}");
     }
-    lab.write("home/config.toml", "[plugins]\ncolour = 1\n");
+    lab.write("home/config.toml", "[plugins]\ncolor = 1\n");
     assert!(
         lab.run(&["plugin", "list"])
             .exits(1)
             .err
-            .contains("unknown field `colour`")
+            .contains("unknown field `color`")
     );
 }
 
@@ -533,10 +533,10 @@ fn start_and_call_are_measured() {
 fn settings_of_plugins_reach_the_commands_that_run_them() {
     let lab = Lab::new();
     std::fs::create_dir_all(lab.path("home")).unwrap();
-    lab.write("home/config.toml", "[plugins.bundled.config]\ncolour = \"red\"\n");
+    lab.write("home/config.toml", "[plugins.bundled.config]\ncolor = \"red\"\n");
     let ran = lab.run(&["templates", "list"]).exits(2);
     assert!(
-        ran.err.contains("plugin `bundled` has no setting `colour`"),
+        ran.err.contains("plugin `bundled` has no setting `color`"),
         "{}",
         ran.err
     );

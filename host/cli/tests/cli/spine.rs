@@ -66,8 +66,8 @@ fn send(child: &Guarded, signal: &str) {
 }
 
 fn adapter(lab: &Lab, version: &str) -> Vec<u8> {
-    let folder = lab.store().join("adapter/versions").join(version);
-    std::fs::read(folder.join("adapter_model.safetensors")).unwrap()
+    let directory = lab.store().join("adapter/versions").join(version);
+    std::fs::read(directory.join("adapter_model.safetensors")).unwrap()
 }
 
 fn train(lab: &Lab, more: &[&str]) -> Ran {

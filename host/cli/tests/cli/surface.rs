@@ -158,7 +158,7 @@ fn json_is_raw_with_two_blanks_and_one_line_end() {
 }
 
 #[test]
-fn nothing_is_coloured_without_a_terminal() {
+fn nothing_is_colored_without_a_terminal() {
     let lab = Lab::new();
     assert!(!lab.run(&["show", "none.dlm"]).exits(1).err.contains('\x1b'));
 }

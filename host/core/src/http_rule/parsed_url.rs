@@ -104,7 +104,7 @@ impl ParsedUrl {
         if url.as_str().len() > URL_BYTES_MAX {
             return Err(bad(text, format!("longer than {URL_BYTES_MAX} bytes")));
         }
-        let path = normalised(url.path());
+        let path = normalized(url.path());
         Ok(ParsedUrl {
             url,
             scheme,
@@ -233,7 +233,7 @@ fn host_name(name: &str) -> Result<String, String> {
 }
 
 /// **Source**: RFC 3986 section 6.2.2, on a path whose steps the parser has resolved.
-fn normalised(path: &str) -> String {
+fn normalized(path: &str) -> String {
     let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let bytes = decoded(path.as_bytes(), is_unreserved);
     String::from_utf8(bytes).expect("escapes are decoded to ASCII only")

@@ -11,7 +11,7 @@ pub struct BaseRequest {
     pub hf_id: String,
     /// 40 hex digits of the pinned commit, or none for the branch `main` as it is now.
     pub revision: Option<String>,
-    /// Where a person reads and accepts the licence, `{hub}` standing for the hub in use; for messages only.
+    /// Where a person reads and accepts the license, `{hub}` standing for the hub in use; for messages only.
     pub license_url: Option<String>,
 }
 
@@ -53,7 +53,7 @@ pub enum BaseSourceError {
     },
     #[error("the hub has no `{hf_id}` at revision `{revision}`, or it is private")]
     NotFound { hf_id: String, revision: String },
-    #[error("`{hf_id}` needs an accepted licence and credentials (the hub answered {status})")]
+    #[error("`{hf_id}` needs an accepted license and credentials (the hub answered {status})")]
     Gated {
         hf_id: String,
         status: u16,
@@ -146,10 +146,10 @@ impl Hints for BaseSourceError {
             } => {
                 let mut hints = Vec::new();
                 if let Some(url) = license_url {
-                    hints.push(format!("read and accept the licence at {url}"));
+                    hints.push(format!("read and accept the license at {url}"));
                 }
                 hints.push(if *has_token {
-                    "the token in HF_TOKEN has no access to it: use one of an account that accepted the licence".into()
+                    "the token in HF_TOKEN has no access to it: use one of an account that accepted the license".into()
                 } else {
                     "then set HF_TOKEN to an access token of that account and run the same command again".into()
                 });

@@ -96,7 +96,7 @@ pub struct ModelGeneration {
 /// A request for the log-probability of a completion.
 ///
 /// After a chat prompt the completion's end-of-turn token counts as its last token; after raw text none is added. The ids
-/// of prompt and completion are joined, never tokenised anew across the border.
+/// of prompt and completion are joined, never tokenized anew across the border.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScoreRequest {
     pub prompt: ModelPrompt,
@@ -148,7 +148,7 @@ pub enum ModelError {
     /// Valid, but this model cannot do it, such as `rank` on a model without a classification head.
     #[error("{0}")]
     Unsupported(String),
-    /// It cannot be had here: no adapter, licence not accepted, weights missing or too large.
+    /// It cannot be had here: no adapter, license not accepted, weights missing or too large.
     #[error("{0}")]
     Unavailable(String),
     #[error("{0}")]
@@ -193,7 +193,7 @@ pub trait Models: Send + Sync {
     /// **Errors**: [`ModelError::Unavailable`] where the command has none, such as `dlm plugin inspect`.
     fn current(&self) -> Result<Arc<dyn Model>, ModelError>;
 
-    /// Another model by registry key, local base or `hf:org/name`; loaded once per run, under the usual licence rules.
+    /// Another model by registry key, local base or `hf:org/name`; loaded once per run, under the usual license rules.
     fn named(&self, selector: &str) -> Result<Arc<dyn Model>, ModelError>;
 }
 

@@ -16,7 +16,7 @@ pub struct Command {
     pub arguments: Vec<String>,
     /// Added to the fixed few names.
     pub env: Vec<(String, String)>,
-    /// Where it runs; none for an empty folder of its own, in which no file can pass for a part of the program.
+    /// Where it runs; none for an empty directory of its own, in which no file can pass for a part of the program.
     pub directory: Option<PathBuf>,
     /// True for a command that the user typed: it gets the whole environment of dlm, not the fixed few names alone.
     pub is_inheriting: bool,
@@ -49,7 +49,7 @@ pub enum ProcessError {
 
 /// Starts programs.
 pub trait Process: Send + Sync {
-    /// Says where `program` is: on the user's search path first, then in the usual folders for such programs.
+    /// Says where `program` is: on the user's search path first, then in the usual directories for such programs.
     fn find(&self, program: &str) -> Option<PathBuf>;
 
     /// Runs a program to its end.

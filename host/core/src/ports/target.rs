@@ -113,7 +113,7 @@ pub struct TargetPlan {
     /// Name to serve or register under.
     pub name: String,
     pub document_id: String,
-    /// The `.dlm` file's name, without its folder.
+    /// The `.dlm` file's name, without its directory.
     pub source: Option<String>,
     pub base: TargetBase,
     pub adapters: Vec<TargetAdapter>,

@@ -28,7 +28,7 @@ pub struct Migrated {
 pub fn migrate_text(source: &str) -> Result<Migrated, EditError> {
     let before = parse(source).map_err(EditError::Source)?;
     let mut warnings = Vec::new();
-    let normal = text::normalise(source, &mut warnings);
+    let normal = text::normalize(source, &mut warnings);
     let layout = text::split(&normal).map_err(|error| EditError::Source(error.into()))?;
     let from = before.declared_version;
     if from == SCHEMA_VERSION {
@@ -87,7 +87,7 @@ fn head(text: &str, closer_line: usize) -> String {
     let end = lines::ranges(text)
         .get(closer_line - 1)
         .map_or(text.len(), |range| range.end);
-    let mut head = dlm_core::section::normalise_newlines(&text[..end]);
+    let mut head = dlm_core::section::normalize_newlines(&text[..end]);
     if !head.ends_with('\n') {
         head.push('\n');
     }

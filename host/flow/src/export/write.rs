@@ -277,12 +277,12 @@ pub(super) fn target_plan(
         quant: plan.quant.value.name().to_owned(),
         is_merged: plan.merged.value,
         probe: Some(probe),
-        ..unquantised_plan(around, located, plan, artifact)
+        ..unquantized_plan(around, located, plan, artifact)
     })
 }
 
 /// What the description says whatever the form of the weights.
-pub(super) fn unquantised_plan(
+pub(super) fn unquantized_plan(
     around: &Surroundings<'_>,
     located: &Located,
     plan: &ExportPlan,

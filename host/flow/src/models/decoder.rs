@@ -13,7 +13,9 @@ use dlm_core::ports::model::{
 use dlm_core::shell::quoted_path;
 use dlm_model::chat::{Ending, Thinking};
 use dlm_model::text::TextModel;
-use dlm_model::{Adapter, GenerateJob, Generated, ManyOptions, Roads, ScoreJob, generate_many, next_many, score_many};
+use dlm_model::{
+    Adapter, GenerateJob, Generated, ManyOptions, PrecisionPaths, ScoreJob, generate_many, next_many, score_many,
+};
 
 use super::convert::{
     completion_ids, count, generate_error, generation, job, messages, prompt_ids, score_error, text_error, token,
@@ -155,7 +157,7 @@ impl DecoderModel {
 impl DecoderModel {
     /// Writes the answers of the jobs at `places`, greedy ones and sampled ones apart.
     ///
-    /// A greedy answer is a promise of exactness, so its quantised weights are widened; sampled ones take the faster
+    /// A greedy answer is a promise of exactness, so its quantized weights are widened; sampled ones take the faster
     /// products, as `dlm prompt` does.
     fn write(&self, ready: &Ready, jobs: &[GenerateJob], places: &[usize]) -> Result<Vec<Generated>, ModelError> {
         let is_greedy = |place: &usize| jobs[*place].options.sampling.temperature == 0.0;
@@ -164,9 +166,9 @@ impl DecoderModel {
             let chosen: Vec<usize> = places.iter().copied().filter(|at| is_greedy(at) == greedy).collect();
             let batch: Vec<GenerateJob> = chosen.iter().map(|at| jobs[*at].clone()).collect();
             let options = ManyOptions {
-                roads: match greedy && ready.model.is_quantised() {
-                    true => Roads::PACKED,
-                    false => Roads::STREAMED,
+                precision_paths: match greedy && ready.model.is_quantized() {
+                    true => PrecisionPaths::PACKED,
+                    false => PrecisionPaths::STREAMED,
                 },
                 context_max: self.context_max(),
                 cache_bytes_max: ready.cache_bytes_max,

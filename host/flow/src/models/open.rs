@@ -9,8 +9,8 @@ use dlm_core::ports::model::ModelError;
 use dlm_model::base::is_classifier;
 use dlm_model::text::TextModel;
 use dlm_model::{OpenedBase, OpenedRanker, open_ranker};
-use dlm_plan::base::licence::{self, LicenceInput, LicenceMoment};
-use dlm_plan::base::{BaseError, HubAnswer, Registry, Resolution, ResolvedBase, resolve_base, synthesise};
+use dlm_plan::base::license::{self, LicenseInput, LicenseMoment};
+use dlm_plan::base::{BaseError, HubAnswer, Registry, Resolution, ResolvedBase, resolve_base, synthesize};
 use dlm_store::Store;
 
 use super::Run;
@@ -36,7 +36,7 @@ pub(super) fn document(run: &Run, path: &Path) -> Result<Located, ModelError> {
     locate_for(&run.around(), path, AdapterNeed::IfTrained, &run.hub_root, "model").map_err(unavailable)
 }
 
-/// Opens a model by registry key, local base or `hf:org/name`; a licence that was accepted for the document counts.
+/// Opens a model by registry key, local base or `hf:org/name`; a license that was accepted for the document counts.
 pub(super) fn named(run: &Run, document: Option<&Path>, selector: &str) -> Result<Opened, ModelError> {
     let around = run.around();
     let resolved = resolve(run, selector)?;
@@ -44,10 +44,10 @@ pub(super) fn named(run: &Run, document: Option<&Path>, selector: &str) -> Resul
         Some(path) if resolved.record.requires_acceptance => acceptance(run, path).map_err(unavailable)?,
         _ => None,
     };
-    licence::decide(
+    license::decide(
         &resolved.record,
-        &LicenceInput {
-            moment: LicenceMoment::Use,
+        &LicenseInput {
+            moment: LicenseMoment::Use,
             stored: accepted.as_ref(),
             is_flag_given: false,
             has_terminal: false,
@@ -73,7 +73,7 @@ pub(super) fn named(run: &Run, document: Option<&Path>, selector: &str) -> Resul
     })
 }
 
-/// The licence that the store of a document says was accepted.
+/// The license that the store of a document says was accepted.
 fn acceptance(run: &Run, path: &Path) -> Result<Option<LicenseAcceptance>, Failure> {
     let document = crate::document::load(path)?;
     let manifest = Store::new(&run.home, &document.parsed.frontmatter().dlm_id).manifest()?;
@@ -110,7 +110,7 @@ fn ask_hub(run: &Run, hf_id: &str) -> Result<ResolvedBase, ModelError> {
         Err(error @ BaseSourceError::NotFound { .. }) => return Err(ModelError::NotFound(said(error.into()))),
         Err(error) => return Err(unavailable(error.into())),
     };
-    synthesise(&HubAnswer::from_remote(hf_id, &remote)).map_err(|error| unavailable(error.into()))
+    synthesize(&HubAnswer::from_remote(hf_id, &remote)).map_err(|error| unavailable(error.into()))
 }
 
 /// The message of a failure with its remedies.

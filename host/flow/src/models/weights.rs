@@ -38,7 +38,7 @@ impl Weights {
 
     /// Returns the weights, loading them the first time. `taken` is what the run's weights take so far.
     ///
-    /// Quantised weights stay as they are: sampled tokens multiply them as integers, as `dlm prompt` does; prompts, scores
+    /// Quantized weights stay as they are: sampled tokens multiply them as integers, as `dlm prompt` does; prompts, scores
     /// and greedy answers decode them, exactly. Where memory allows, the decoded form is kept packed, which changes no bit
     /// and saves decoding at every pass.
     ///
@@ -93,7 +93,7 @@ pub(super) fn loading<T>(run: &Run, key: &str, load: impl FnOnce(LoadOptions) ->
     let loaded = load(LoadOptions {
         ctx: run.ctx().clone(),
         compute: Compute::F32,
-        keep_quantised: true,
+        keep_quantized: true,
         prepare,
     });
     run.progress.event(Event::PhaseEnded { phase });

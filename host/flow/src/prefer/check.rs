@@ -3,7 +3,7 @@
 use dlm_core::ports::model::Model;
 use dlm_core::ports::model::Models;
 use dlm_core::shell::quoted_path;
-use dlm_plan::base::licence::{self, LicenceInput, LicenceMoment};
+use dlm_plan::base::license::{self, LicenseInput, LicenseMoment};
 use dlm_store::Store;
 use std::path::Path;
 use std::sync::Arc;
@@ -108,7 +108,7 @@ pub(super) fn newest_run(store: &Store, path: &Path) -> Result<u64, Failure> {
     })
 }
 
-/// Refuses a gated base whose licence was never accepted, and one that is not text.
+/// Refuses a gated base whose license was never accepted, and one that is not text.
 pub(crate) fn base(
     around: &Surroundings<'_>,
     document: &Document,
@@ -119,10 +119,10 @@ pub(crate) fn base(
     let manifest = store.manifest()?;
     let pinned = manifest.as_ref().and_then(|m| m.base_model_revision.as_deref());
     let resolved = base::resolve_pinned(around, &document.parsed.frontmatter().base_model, pinned)?;
-    licence::decide(
+    license::decide(
         &resolved.record,
-        &LicenceInput {
-            moment: LicenceMoment::Use,
+        &LicenseInput {
+            moment: LicenseMoment::Use,
             stored: manifest.as_ref().and_then(|m| m.license_acceptance.as_ref()),
             is_flag_given: false,
             has_terminal: false,

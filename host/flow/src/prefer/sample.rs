@@ -107,7 +107,7 @@ impl Sampler<'_> {
 
 fn sample(answer: ModelGeneration) -> Sample {
     Sample {
-        text: dlm_core::section::normalise_newlines(&answer.text).trim().to_owned(),
+        text: dlm_core::section::normalize_newlines(&answer.text).trim().to_owned(),
         is_cut: answer.finish == ModelFinish::Length,
     }
 }

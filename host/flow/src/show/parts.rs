@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::base::local_bases;
 use crate::failure::Failure;
 
-/// Deepest folder of the cache that is counted; the layout has three levels.
+/// Deepest directory of the cache that is counted; the layout has three levels.
 const CACHE_DEPTH_MAX: usize = 8;
 
 /// One section of the document.
@@ -29,7 +29,7 @@ pub struct ShownSection {
     pub status: &'static str,
 }
 
-/// The cache of tokenised sections.
+/// The cache of tokenized sections.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TrainingCache {
     pub path: std::path::PathBuf,
@@ -150,7 +150,7 @@ fn mining(rows: Vec<MiningRow>) -> Mining {
     }
 }
 
-/// Describes the cache when its folder exists.
+/// Describes the cache when its directory exists.
 pub(super) fn cache(store: &Store, last: Option<TokenizationRow>) -> Result<Option<TrainingCache>, Failure> {
     let path = store.paths().tokenized_cache();
     if !path.is_dir() {
@@ -165,9 +165,9 @@ pub(super) fn cache(store: &Store, last: Option<TokenizationRow>) -> Result<Opti
     }))
 }
 
-/// Counts files; a folder that vanishes meanwhile counts nothing.
-fn count_files(folder: &std::path::Path, depth: usize) -> u64 {
-    let Ok(entries) = std::fs::read_dir(folder) else {
+/// Counts files; a directory that vanishes meanwhile counts nothing.
+fn count_files(directory: &std::path::Path, depth: usize) -> u64 {
+    let Ok(entries) = std::fs::read_dir(directory) else {
         return 0;
     };
     let count = |entry: std::fs::DirEntry| match entry.file_type() {

@@ -18,9 +18,9 @@ const MODEL: &str = "model:";
 /// Largest kept answer that is read.
 const BYTES_MAX: u64 = 4 << 20;
 
-/// The folder of kept answers for one teacher.
+/// The directory of kept answers for one teacher.
 pub(crate) struct KeptAnswers {
-    folder: PathBuf,
+    directory: PathBuf,
     teacher: PluginIdentity,
 }
 
@@ -34,7 +34,7 @@ struct Kept {
 impl KeptAnswers {
     pub(crate) fn new(store: &Store, teacher: &PluginIdentity) -> Self {
         Self {
-            folder: store.paths().teacher_answers(),
+            directory: store.paths().teacher_answers(),
             teacher: teacher.clone(),
         }
     }
@@ -67,7 +67,7 @@ impl KeptAnswers {
             is_truncated: completion.is_truncated,
         };
         let disk = Disk::new();
-        disk.create_directories(&self.folder)?;
+        disk.create_directories(&self.directory)?;
         let text = serde_json::to_string_pretty(&kept).expect("an answer is plain data");
         disk.write(&path, format!("{text}\n").as_bytes())
     }
@@ -93,7 +93,7 @@ impl KeptAnswers {
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
-        Some(self.folder.join(format!("{hash}.json")))
+        Some(self.directory.join(format!("{hash}.json")))
     }
 }
 

@@ -1,7 +1,7 @@
-//! What a synthesised pair must be before anything is asked about it, and which pairs are the same.
+//! What a synthesized pair must be before anything is asked about it, and which pairs are the same.
 //!
 //! Invariants: a pair is taken as it is or dropped with a reason, never altered beyond its surrounding blanks; a probe's
-//! question is never synthesised.
+//! question is never synthesized.
 
 use std::collections::BTreeSet;
 
@@ -49,7 +49,7 @@ pub(crate) type Refusal = (&'static str, Option<String>);
 
 /// Checks one pair that a teacher wrote from `passage`.
 pub(crate) fn clean(question: &str, answer: &str, passage: &str) -> Result<CleanPair, Refusal> {
-    let normal = |text: &str| dlm_core::section::normalise_newlines(text).trim().to_owned();
+    let normal = |text: &str| dlm_core::section::normalize_newlines(text).trim().to_owned();
     let (question, answer) = (normal(question), normal(answer));
     if question.is_empty() || answer.is_empty() {
         return Err(("empty_pair", None));

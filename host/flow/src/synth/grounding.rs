@@ -1,4 +1,4 @@
-//! The filter of synthesised pairs: does the passage make the answer likelier to the base, and are its words in there?
+//! The filter of synthesized pairs: does the passage make the answer likelier to the base, and are its words in there?
 //!
 //! Invariants: the base alone is asked, so what the adapter says already is worth nothing here; every number of an
 //! extracted answer must stand in the passage.

@@ -46,7 +46,7 @@ pub(crate) fn parse(text: &str) -> Result<Answer, String> {
         single_objects(plain),
         embedded_list(&repaired),
         single_objects(&repaired),
-        labelled(plain),
+        labeled(plain),
     ];
     readings.into_iter().flatten().next().ok_or_else(|| complaint(plain))
 }
@@ -177,7 +177,7 @@ fn repair(text: &str) -> String {
 }
 
 /// `1. Q: …` or `Question: …` lines with their `A:` or `Answer:` lines; lines without a label go on with the one before.
-fn labelled(text: &str) -> Option<Answer> {
+fn labeled(text: &str) -> Option<Answer> {
     let mut answer = Answer::default();
     let (mut question, mut reply) = (None::<String>, None::<String>);
     let mut close = |question: &mut Option<String>, reply: &mut Option<String>| match (question.take(), reply.take()) {
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn numbered_and_labelled_lists() {
+    fn numbered_and_labeled_lists() {
         check(
             "1. Q: q?\n   A: a.\n2. Q: r?\n   A: b,\nand more.",
             &[("q?", "a."), ("r?", "b,\nand more.")],

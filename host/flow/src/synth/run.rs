@@ -18,7 +18,7 @@ use super::grounding::{self, Measured};
 use super::passage::{CHARS_MAX, CHARS_MAX_LOCAL, passages, share};
 use super::workers::{self, Crew, Next};
 use super::{
-    Filter, FilterReport, Filtered, Generated, SUBJECT, SynthOptions, SynthPorts, SynthReport, SynthSkip, Synthesised,
+    Filter, FilterReport, Filtered, Generated, SUBJECT, SynthOptions, SynthPorts, SynthReport, SynthSkip, Synthesized,
     UsageReport,
 };
 use crate::align::{self, Outcome, Place, Placement, model_failure, plugin_failure};
@@ -32,17 +32,17 @@ const TEACHERS_MAX: usize = 16;
 /// Sections in a row that a teacher fails on before the run stops.
 const FAILURES_MAX: usize = 3;
 /// The phase in progress events.
-const PHASE: &str = "synthesising";
+const PHASE: &str = "synthesizing";
 
-/// Synthesises instruction pairs.
+/// Synthesizes instruction pairs.
 ///
-/// **Errors**: whatever stops it before the first request. What stops it later comes with the report in [`Synthesised`],
+/// **Errors**: whatever stops it before the first request. What stops it later comes with the report in [`Synthesized`],
 /// after the pairs accepted so far were staged.
 pub fn instructions(
     around: &Surroundings<'_>,
     ports: &SynthPorts<'_>,
     options: &SynthOptions,
-) -> Result<Synthesised, Failure> {
+) -> Result<Synthesized, Failure> {
     check_flags(options)?;
     let filter = options.filter.unwrap_or(Filter::Sway);
     let document = document::load(&options.path)?;
@@ -486,7 +486,7 @@ impl Run<'_> {
     }
 
     /// Stages or writes what was accepted and says why the run did not end well.
-    fn settle(mut self, document: &Document, store: &Store, stopped: Option<Failure>) -> Result<Synthesised, Failure> {
+    fn settle(mut self, document: &Document, store: &Store, stopped: Option<Failure>) -> Result<Synthesized, Failure> {
         let path = self.options.path.clone();
         let place = Place {
             path: &path,
@@ -528,7 +528,7 @@ impl Run<'_> {
             None if count == 0 => Some(nothing_accepted(self.last_failure, &self.report)),
             None => None,
         };
-        Ok(Synthesised {
+        Ok(Synthesized {
             report: self.report,
             stopped,
         })

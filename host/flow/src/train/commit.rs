@@ -193,7 +193,7 @@ fn remember(job: &Job<'_>, run_id: u64) -> Result<Vec<Remember>, Failure> {
                 training_runs_seen: vec![run_id],
             },
             adapter: s.adapter.clone(),
-            is_synthesised: s.synth.is_some(),
+            is_synthesized: s.synth.is_some(),
         })
         .collect())
 }

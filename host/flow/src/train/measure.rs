@@ -45,7 +45,7 @@ pub struct Retention {
 }
 
 impl Job<'_> {
-    /// The current version's folder, before the run's own is committed.
+    /// The current version's directory, before the run's own is committed.
     pub(super) fn version_before(&self) -> Result<Option<PathBuf>, Failure> {
         let current = self.store.current_version(&AdapterSlot::Flat)?;
         Ok(current.map(|version| version.directory))

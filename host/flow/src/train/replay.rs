@@ -37,7 +37,7 @@ const RETENTION_MAX: usize = 64;
 pub(crate) struct Memory {
     candidates: Candidates,
     retained: Vec<Snapshot>,
-    synthesised: BTreeSet<SectionId>,
+    synthesized: BTreeSet<SectionId>,
     superseded: Vec<(SectionId, SectionId)>,
     request: SampleRequest,
     damaged: Vec<ReplayError>,
@@ -128,7 +128,7 @@ impl Memory {
         let mut memory = Memory {
             candidates: Candidates::default(),
             retained: Vec::new(),
-            synthesised: BTreeSet::new(),
+            synthesized: BTreeSet::new(),
             superseded: Vec::new(),
             request: SampleRequest {
                 count: section_count(delta.new.len()),
@@ -162,9 +162,9 @@ impl Memory {
             .readable
             .retain(|(entry, _)| !edited.contains(&entry.section_id));
         memory.retained = take_retained(&mut candidates, seed);
-        let is_synthesised = |id: &&SectionId| corpus.extra(id).is_synthesised;
+        let is_synthesized = |id: &&SectionId| corpus.extra(id).is_synthesized;
         let known = candidates.readable.iter().map(|(entry, _)| &entry.section_id);
-        memory.synthesised = known.filter(is_synthesised).cloned().collect();
+        memory.synthesized = known.filter(is_synthesized).cloned().collect();
         memory.candidates = candidates;
         Ok(memory)
     }
@@ -198,7 +198,7 @@ impl Memory {
                     continue;
                 }
             };
-            let is_synthesised = self.synthesised.contains(&snapshot.section_id);
+            let is_synthesized = self.synthesized.contains(&snapshot.section_id);
             for mut row in rows {
                 // What was fitting once may be too long for another base; it is not worth refusing the run.
                 let Ok(made) = plain(&row, options.text, &row_options) else {
@@ -206,7 +206,7 @@ impl Memory {
                 };
                 if made.ids.len() <= left {
                     left -= made.ids.len();
-                    row.is_validation = policy.holds(&snapshot.section_id, &row, is_synthesised);
+                    row.is_validation = policy.holds(&snapshot.section_id, &row, is_synthesized);
                     drawn.rows.push((row, made.ids.len()));
                 }
             }

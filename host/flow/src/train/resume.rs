@@ -72,12 +72,12 @@ fn nothing() -> Failure {
 /// Refuses to resume where nothing was ever kept, before anything heavy is loaded; [`find`] looks closer.
 pub(crate) fn check_any(store: &Store) -> Result<(), Failure> {
     let slot = AdapterSlot::Flat;
-    let folder = store.paths().versions(&slot);
+    let directory = store.paths().versions(&slot);
     let mut versions = store
         .versions(&slot)?
         .into_iter()
         .filter(|version| !version.is_rejected);
-    match versions.any(|version| version.is_current || folder.join(&version.name).join(STATE_FILE).is_file()) {
+    match versions.any(|version| version.is_current || directory.join(&version.name).join(STATE_FILE).is_file()) {
         true => Ok(()),
         false => Err(nothing()),
     }

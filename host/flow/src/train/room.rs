@@ -55,8 +55,8 @@ pub(super) fn check_base(
 /// **Errors** with what is free and what is needed; `DLM_FORCE` passes.
 pub(super) fn check_space(around: &Surroundings<'_>, prepared: &Prepared) -> Result<(), Failure> {
     let root = around.home.root();
-    // The home may not exist yet; its disk is that of the nearest folder that does.
-    let place = root.ancestors().find(|folder| folder.exists());
+    // The home may not exist yet; its disk is that of the nearest directory that does.
+    let place = root.ancestors().find(|directory| directory.exists());
     let Some(free) = place.and_then(disk::free_bytes) else {
         return Ok(());
     };

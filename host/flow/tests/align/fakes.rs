@@ -180,11 +180,11 @@ impl Model for Handle {
     }
 
     fn tokenize(&self, _: &str) -> Result<Vec<u32>, ModelError> {
-        unreachable!("nothing here tokenises")
+        unreachable!("nothing here tokenizes")
     }
 
     fn detokenize(&self, _: &[u32]) -> Result<String, ModelError> {
-        unreachable!("nothing here detokenises")
+        unreachable!("nothing here detokenizes")
     }
 
     fn render(&self, _: &[ModelMessage], _: bool) -> Result<String, ModelError> {

@@ -21,7 +21,7 @@ fn mined(prompt: &str) -> Section {
     section
 }
 
-fn synthesised(question: &str, source: &Section) -> Section {
+fn synthesized(question: &str, source: &Section) -> Section {
     let mut section = Section::text(SectionKind::Instruction, format!("### Q\n{question}\n### A\nyes"));
     section.synth = Some(AutoSynth {
         synth_teacher: "openai:x".into(),
@@ -144,7 +144,7 @@ fn pairs_go_to_the_end_or_right_behind_their_source() {
     ] {
         let world = World::new(BODY);
         stage(&world, PlanKind::Synth, |plan| {
-            plan.sections = vec![synthesised("one", &alpha), synthesised("two", &gone)];
+            plan.sections = vec![synthesized("one", &alpha), synthesized("two", &gone)];
         });
         apply(&world.around(), PlanKind::Synth, &world.path, placement).unwrap();
         let parsed = dlm_doc::parse(&world.text()).unwrap();
@@ -194,7 +194,7 @@ fn lists_show_both_and_name_what_cannot_be_read() {
 
     let alpha = Section::text(SectionKind::Prose, "Alpha.");
     stage(&world, PlanKind::Synth, |plan| {
-        plan.sections = vec![synthesised("one", &alpha)]
+        plan.sections = vec![synthesized("one", &alpha)]
     });
     apply(&world.around(), PlanKind::Synth, &world.path, Placement::End).unwrap();
     let report = list(&world.around(), PlanKind::Synth, &world.path).unwrap();

@@ -9,8 +9,8 @@ const DAMAGES: usize = 64;
 
 #[test]
 fn answers_of_teachers_stay_in_their_sections() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/teacher_answers");
-    let seeds: Vec<_> = std::fs::read_dir(folder)
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/teacher_answers");
+    let seeds: Vec<_> = std::fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();

@@ -8,7 +8,7 @@ use dlm_core::ports::model::ModelWeights;
 use dlm_core::{Cancel, FailureKind};
 use dlm_flow::Failure;
 use dlm_flow::align::Outcome;
-use dlm_flow::synth::{Filter, Strategies, Strategy, SynthOptions, SynthPorts, SynthReport, Synthesised, instructions};
+use dlm_flow::synth::{Filter, Strategies, Strategy, SynthOptions, SynthPorts, SynthReport, Synthesized, instructions};
 use dlm_store::PlanKind;
 
 use crate::fakes::{Current, FakeModel, FakeTeachers, failure, far_failure};
@@ -39,7 +39,7 @@ fn options(path: PathBuf) -> SynthOptions {
 }
 
 struct Ran {
-    result: Result<Synthesised, Failure>,
+    result: Result<Synthesized, Failure>,
     waits: Vec<Duration>,
 }
 

@@ -92,7 +92,7 @@ fn start(
         path,
         base: base.map(str::to_owned),
         export_probes: dlm_flow::base::ExportProbes::Run,
-        accepts_licence: false,
+        accepts_license: false,
         overwrites: force,
         hub_root: "https://hub.example".to_owned(),
     };
@@ -101,14 +101,14 @@ fn start(
     })
 }
 
-fn new_folder(world: &World) -> PathBuf {
-    let folder = world.path.parent().unwrap().join("new");
-    std::fs::create_dir(&folder).unwrap();
-    folder
+fn new_directory(world: &World) -> PathBuf {
+    let directory = world.path.parent().unwrap().join("new");
+    std::fs::create_dir(&directory).unwrap();
+    directory
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).unwrap();
+fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
     let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
@@ -156,11 +156,11 @@ fn foreign_text_is_judged_before_it_is_taken() {
     );
     refused(
         bundle("t", "training:\n  sources:\n    - path: ../x\n", &[]),
-        "out of its folder",
+        "out of its directory",
     );
     refused(bundle("t", "plugins:\n  rubric: yes\n", &[]), "plugins");
     refused(bundle("t", "grants: [all]\n", &[]), "grants");
-    refused(bundle("t", "", &[("../x", "")]), "out of its folder");
+    refused(bundle("t", "", &[("../x", "")]), "out of its directory");
     refused(bundle("t", "", &[(".git/hooks/x", "")]), "hidden");
     refused(bundle("t", "", &[("a", ""), ("A", "")]), "twice");
     let mut large = bundle("t", "", &[]);
@@ -176,7 +176,7 @@ fn foreign_text_is_judged_before_it_is_taken() {
 #[test]
 fn a_document_starts_from_a_template_with_a_new_id_and_its_files() {
     let world = World::untrained("");
-    let folder = new_folder(&world);
+    let directory = new_directory(&world);
     let template = fetch(
         &gallery(&[bundle("t", "", &[("notes/a.md", "A"), ("b.md", "B")])]),
         "bundled",
@@ -184,7 +184,7 @@ fn a_document_starts_from_a_template_with_a_new_id_and_its_files() {
         "t",
     )
     .unwrap();
-    let report = start(&world, folder.join("my.dlm"), &template, Some("qwen2.5-1.5b"), false).unwrap();
+    let report = start(&world, directory.join("my.dlm"), &template, Some("qwen2.5-1.5b"), false).unwrap();
     assert_eq!(report.base, "smollm2-135m");
     assert!(
         report
@@ -199,17 +199,17 @@ fn a_document_starts_from_a_template_with_a_new_id_and_its_files() {
         (used.name.as_str(), used.title.as_str(), used.files.len()),
         ("t", "The t", 2)
     );
-    let text = std::fs::read_to_string(folder.join("my.dlm")).unwrap();
+    let text = std::fs::read_to_string(directory.join("my.dlm")).unwrap();
     assert_eq!(text, template.document.replace(ID, report.dlm_id.as_str()));
     assert_ne!(report.dlm_id.as_str(), ID);
-    assert_eq!(std::fs::read_to_string(folder.join("notes/a.md")).unwrap(), "A");
+    assert_eq!(std::fs::read_to_string(directory.join("notes/a.md")).unwrap(), "A");
     assert!(report.store.join("manifest.json").is_file());
 }
 
 #[test]
 fn files_replace_nothing_and_a_failure_takes_everything_back() {
     let world = World::untrained("");
-    let folder = new_folder(&world);
+    let directory = new_directory(&world);
     let template = fetch(
         &gallery(&[bundle("t", "", &[("notes/a.md", "A"), ("b.md", "B")])]),
         "bundled",
@@ -217,13 +217,13 @@ fn files_replace_nothing_and_a_failure_takes_everything_back() {
         "t",
     )
     .unwrap();
-    std::fs::write(folder.join("b.md"), "mine").unwrap();
-    let refused = start(&world, folder.join("my.dlm"), &template, None, true).unwrap_err();
+    std::fs::write(directory.join("b.md"), "mine").unwrap();
+    let refused = start(&world, directory.join("my.dlm"), &template, None, true).unwrap_err();
     assert!(refused.message.contains("exists already"), "{}", refused.message);
-    assert_eq!(names(&folder), ["b.md"]);
-    std::fs::remove_file(folder.join("b.md")).unwrap();
+    assert_eq!(names(&directory), ["b.md"]);
+    std::fs::remove_file(directory.join("b.md")).unwrap();
 
-    // The document's own place becomes a folder that cannot be replaced by a file.
+    // The document's own place becomes a directory that cannot be replaced by a file.
     let own = fetch(&gallery(&[bundle("t", "", &[("my.dlm", "x")])]), "bundled", "", "t").unwrap_err();
     assert!(own.message.contains("is another document"), "{}", own.message);
     let blocked = fetch(
@@ -233,8 +233,8 @@ fn files_replace_nothing_and_a_failure_takes_everything_back() {
         "t",
     )
     .unwrap();
-    assert!(start(&world, folder.join("my.dlm"), &blocked, None, false).is_err());
-    assert_eq!(names(&folder), Vec::<String>::new());
+    assert!(start(&world, directory.join("my.dlm"), &blocked, None, false).is_err());
+    assert_eq!(names(&directory), Vec::<String>::new());
     let stores = world.path.parent().unwrap().join("home/store");
     assert!(!stores.exists() || names(&stores).is_empty());
     assert_eq!(world.text(), HEAD);

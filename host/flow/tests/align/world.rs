@@ -58,7 +58,7 @@ impl Progress for Heard {
 }
 
 pub struct World {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     pub path: PathBuf,
     pub cancel: Cancel,
     heard: Heard,
@@ -96,11 +96,11 @@ impl World {
 
     /// A document with this body and no store.
     pub fn untrained(body: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.dlm");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.dlm");
         std::fs::write(&path, format!("{HEAD}{body}")).unwrap();
         Self {
-            folder,
+            directory,
             path,
             cancel: Cancel::new(),
             heard: Heard::default(),
@@ -112,7 +112,7 @@ impl World {
     }
 
     fn home(&self) -> Home {
-        Home::new(self.folder.path().join("home"))
+        Home::new(self.directory.path().join("home"))
     }
 
     pub fn around(&self) -> Surroundings<'_> {

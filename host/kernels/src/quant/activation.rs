@@ -1,4 +1,4 @@
-//! Activations as eight-bit integers: what quantised weights are multiplied with.
+//! Activations as eight-bit integers: what quantized weights are multiplied with.
 //!
 //! One format for every weight type: blocks of 32 with an `f32` scale, codes in -127..=127, rounded to the nearest (ties
 //! to even). Sums are kept beside the codes, because a weight with an offset needs them.
@@ -7,7 +7,7 @@
 use super::lanes::round;
 use super::{BLOCK, QuantError};
 
-/// Rows of activations, quantised.
+/// Rows of activations, quantized.
 #[derive(Clone, Debug, Default)]
 pub struct Activation {
     rows: usize,
@@ -22,7 +22,7 @@ pub struct Activation {
 }
 
 impl Activation {
-    /// Quantises `x`, rows of `len` values; `len` must be a multiple of 32.
+    /// Quantizes `x`, rows of `len` values; `len` must be a multiple of 32.
     pub fn new(x: &[f32], len: usize) -> Result<Activation, QuantError> {
         let mut activation = Activation::default();
         activation.set(x, len)?;

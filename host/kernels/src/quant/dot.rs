@@ -1,4 +1,4 @@
-//! The dot product of one stored row with a quantised activation, straight from the stored bytes.
+//! The dot product of one stored row with a quantized activation, straight from the stored bytes.
 //!
 //! The slow obvious version that judges the panels, and the way for a weight that was not packed. Its sums run in the
 //! panels' order with the same roundings, so the two agree bit for bit.

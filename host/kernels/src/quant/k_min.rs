@@ -149,7 +149,7 @@ fn fit<V: Lanes>(plain: &MinSearch, weights: Weights<'_>, x: &[f32], importance:
     found
 }
 
-/// Quantises the scales of one super-block: codes and the factor that restores them.
+/// Quantizes the scales of one super-block: codes and the factor that restores them.
 #[inline(always)]
 fn scale_codes(code_max: f32, scales: &[f32], weights: Option<&[f32]>, codes: &mut [u8]) -> f32 {
     if let Some(weights) = weights {
@@ -171,7 +171,7 @@ fn scale_codes(code_max: f32, scales: &[f32], weights: Option<&[f32]>, codes: &m
 
 /// Re-derives the codes of a sub-block from the scale and minimum that were really stored.
 #[inline(always)]
-fn requantise(x: &[f32], scale: f32, min: f32, code_max: f32, codes: &mut [u8]) {
+fn requantize(x: &[f32], scale: f32, min: f32, code_max: f32, codes: &mut [u8]) {
     if scale == 0.0 {
         return;
     }
@@ -222,7 +222,7 @@ fn encode_heads<V: Lanes>(
         for sub in 0..8 {
             let codes = &mut found.codes[SUPER_BLOCK * i + 32 * sub..][..32];
             let (scale, min) = (d * f32::from(scales[sub]), d_min * f32::from(mins[sub]));
-            requantise(&x[32 * sub..][..32], scale, min, plain.code_max, codes);
+            requantize(&x[32 * sub..][..32], scale, min, plain.code_max, codes);
         }
     }
     found.codes
@@ -320,7 +320,7 @@ pub(super) fn encode_q2_k<V: Lanes>(x: &[f32], importance: Option<&[f32]>, out: 
         for sub in 0..16 {
             out[sub] = scales[sub] | mins[sub] << 4;
             let (scale, min) = (d * f32::from(scales[sub]), d_min * f32::from(mins[sub]));
-            requantise(
+            requantize(
                 &x[16 * sub..][..16],
                 scale,
                 min,

@@ -92,7 +92,7 @@ fn peak(values: &[f32]) -> f32 {
 
 /// Re-derives the codes of a sub-block from the scale that was really stored.
 #[inline(always)]
-fn requantise(x: &[f32], scale: f32, half: f32, codes: &mut [u8]) {
+fn requantize(x: &[f32], scale: f32, half: f32, codes: &mut [u8]) {
     if scale == 0.0 {
         return;
     }
@@ -124,7 +124,7 @@ pub(super) fn encode_q6_k<V: Lanes>(x: &[f32], importance: Option<&[f32]>, out: 
         for sub in 0..16 {
             let scale = round(inverse * scales[sub]).min(127.0) as i8;
             out[192 + sub] = scale as u8;
-            requantise(
+            requantize(
                 &x[16 * sub..][..16],
                 d * f32::from(scale),
                 32.0,
@@ -147,7 +147,7 @@ pub(super) fn encode_q6_k<V: Lanes>(x: &[f32], importance: Option<&[f32]>, out: 
     }
 }
 
-/// Quantises the sixteen scales of Q3_K without importance: codes 0..64, and the factor.
+/// Quantizes the sixteen scales of Q3_K without importance: codes 0..64, and the factor.
 #[inline(always)]
 fn plain_q3_scales(scales: &[f32; 16], codes: &mut [u8; 16]) -> f32 {
     let peak = peak(scales);
@@ -199,7 +199,7 @@ pub(super) fn encode_q3_k<V: Lanes>(x: &[f32], importance: Option<&[f32]>, out: 
         let d = half_at(out, 108);
         let stored = unpack_q3_scales(&out[96..108]);
         for sub in 0..16 {
-            requantise(
+            requantize(
                 &x[16 * sub..][..16],
                 d * f32::from(stored[sub]),
                 4.0,

@@ -5,7 +5,7 @@
 
 use super::activation::Activation;
 use super::lanes::Level;
-use super::panel::{Codes, Heads, Line, ROWS, layout};
+use super::layout::{Codes, Heads, Line, ROWS, layout};
 use super::{BLOCK, GgmlType, half_at};
 
 /// Tokens that share one pass over a panel: as many accumulators and sums as fit in 32 registers.

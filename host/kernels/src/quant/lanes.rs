@@ -6,10 +6,10 @@
 
 use crate::ctx::Simd;
 
-/// The widest vector that the quantisers use.
+/// The widest vector that the quantizers use.
 pub(super) const WIDEST: usize = 16;
 
-/// Which vectors the quantisers run on.
+/// Which vectors the quantizers run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// One value at a time: the slow obvious version.

@@ -1,5 +1,5 @@
 //! Four-bit normal floats: blocks of 64 over sixteen levels that follow a normal distribution, with one scale each;
-//! the scales may be quantised once more, in blocks of 256.
+//! the scales may be quantized once more, in blocks of 256.
 //!
 //! **Source:** QLoRA (Dettmers et al. 2023), section 3; the rules of rounding are those of `tests/golden/quant`.
 
@@ -41,7 +41,7 @@ pub struct Nf4 {
     pub scales: Vec<f32>,
 }
 
-/// Scales quantised to eight bits around their mean.
+/// Scales quantized to eight bits around their mean.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Nf4Scales {
     /// One code per scale, into [`dynamic_levels`].
@@ -130,17 +130,17 @@ pub fn dynamic_levels() -> Vec<f32> {
 }
 
 impl Nf4Scales {
-    /// Quantises scales.
+    /// Quantizes scales.
     pub fn encode(scales: &[f32]) -> Nf4Scales {
         let levels = dynamic_levels();
         let offset = (scales.iter().map(|scale| f64::from(*scale)).sum::<f64>() / scales.len().max(1) as f64) as f32;
         let (mut codes, mut factors) = (Vec::with_capacity(scales.len()), Vec::new());
         for block in scales.chunks(NF4_SCALE_BLOCK) {
-            let centred: Vec<f32> = block.iter().map(|scale| scale - offset).collect();
-            let factor = greatest_magnitude(&centred);
+            let centered: Vec<f32> = block.iter().map(|scale| scale - offset).collect();
+            let factor = greatest_magnitude(&centered);
             factors.push(factor);
             let inverse = inverse(factor);
-            codes.extend(centred.iter().map(|scale| nearest(&levels, scale * inverse)));
+            codes.extend(centered.iter().map(|scale| nearest(&levels, scale * inverse)));
         }
         Nf4Scales { codes, factors, offset }
     }

@@ -1,4 +1,4 @@
-//! Quantised weights re-ordered for integer dot products: sixteen rows side by side.
+//! Quantized weights re-ordered for integer dot products: sixteen rows side by side.
 //!
 //! A panel holds sixteen rows, cut into groups of 32 columns. For every group the four columns `4c..4c+4` of all sixteen
 //! rows lie together, so that one instruction multiplies them with four activations and adds into sixteen rows: no
@@ -13,82 +13,13 @@ use super::activation::Activation;
 use super::groups::{is_known, unpack, zero_point};
 use super::kernels::{self, Job};
 use super::lanes::Level;
+use super::layout::{Codes, Heads, Line, ROWS, layout};
 use super::{BLOCK, GgmlType, QuantError, check_row};
 use crate::ctx::{Ctx, Write};
 use crate::pool::Disjoint;
 
-/// Rows of a panel.
-pub(super) const ROWS: usize = 16;
 /// Parts per thread that a product is cut into, so that a late thread costs little.
 const PARTS_PER_THREAD: usize = 4;
-
-/// How codes are stored in a panel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Codes {
-    /// Four bits: vector `v` holds column groups `v` (low half) and `v + 4`.
-    Four,
-    /// Four bits, then eight 64-bit masks of the fifth bits.
-    Five,
-    /// Four bits, then two vectors of the upper two bits, column group `g` at bits `2 * (g % 4)` of vector `g / 4`.
-    Six,
-    /// One byte, column group after column group.
-    Eight,
-}
-
-/// How scales are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Heads {
-    /// Per group: sixteen half-float scales.
-    Scale,
-    /// Per group: scales, then minima.
-    ScaleMin,
-    /// Per eight groups: factors of scales and of minima, then per group sixteen bytes of each.
-    SuperMin,
-    /// Per eight groups: factors, then per group sixteen signed bytes for each half.
-    SuperHalves,
-}
-
-pub(super) const fn layout(ty: GgmlType) -> (Heads, Codes) {
-    match ty {
-        GgmlType::Q4_0 => (Heads::Scale, Codes::Four),
-        GgmlType::Q5_0 => (Heads::Scale, Codes::Five),
-        GgmlType::Q8_0 => (Heads::Scale, Codes::Eight),
-        GgmlType::Q4_1 => (Heads::ScaleMin, Codes::Four),
-        GgmlType::Q5_1 => (Heads::ScaleMin, Codes::Five),
-        GgmlType::Q4_K => (Heads::SuperMin, Codes::Four),
-        GgmlType::Q5_K => (Heads::SuperMin, Codes::Five),
-        _ => (Heads::SuperHalves, Codes::Six),
-    }
-}
-
-impl Codes {
-    /// Cache lines per group.
-    pub(super) const fn lines(self) -> usize {
-        match self {
-            Codes::Four => 4,
-            Codes::Five => 5,
-            Codes::Six => 6,
-            Codes::Eight => 8,
-        }
-    }
-}
-
-impl Heads {
-    /// Bytes for a panel of `groups` groups.
-    pub(super) const fn bytes(self, groups: usize) -> usize {
-        match self {
-            Heads::Scale => 32 * groups,
-            Heads::ScaleMin => 64 * groups,
-            Heads::SuperMin => 40 * groups,
-            Heads::SuperHalves => 36 * groups,
-        }
-    }
-}
-
-/// A cache line; keeps vectors aligned.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
-pub(super) struct Line(pub [u8; 64]);
 
 /// A weight `[n, k]` in panels.
 #[derive(Clone, Debug)]
@@ -165,7 +96,7 @@ impl Panels {
         self.ty
     }
 
-    /// `y[t, n] (+)= x[t, k] W^T` with the quantised rows of `activation`.
+    /// `y[t, n] (+)= x[t, k] W^T` with the quantized rows of `activation`.
     ///
     /// **Panics:** when `activation` or `y` has another shape than the product needs.
     pub fn product(&self, ctx: &Ctx, activation: &Activation, y: &mut [f32], write: Write) {

@@ -92,7 +92,7 @@ impl Adapter {
             "use_dora": self.spec.kind == AdapterKind::Dora,
             "use_rslora": false,
         });
-        let mut bytes = serde_json::to_vec_pretty(&config).expect("a JSON value is serialisable");
+        let mut bytes = serde_json::to_vec_pretty(&config).expect("a JSON value is serializable");
         bytes.push(b'\n');
         bytes
     }

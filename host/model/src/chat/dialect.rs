@@ -1,4 +1,4 @@
-//! The families of chat frames: what ends a turn, what else stops a generation, how a template is recognised.
+//! The families of chat frames: what ends a turn, what else stops a generation, how a template is recognized.
 //!
 //! **Source:** `spec/training.md` section 1.7 and `spec/bases.md` section 8.
 
@@ -44,7 +44,7 @@ pub fn dialect_facts(dialect: TemplateDialect) -> DialectFacts {
     DialectFacts { end_of_turn, stops }
 }
 
-/// Recognises the dialect of a template by the frame that it writes; nothing when none fits.
+/// Recognizes the dialect of a template by the frame that it writes; nothing when none fits.
 ///
 /// Qwen3's thinking variant writes the same frame as ChatML and is told apart by the registry only.
 pub fn detect_dialect(template: &str) -> Option<TemplateDialect> {

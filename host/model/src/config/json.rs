@@ -358,7 +358,7 @@ fn experts(arch: Arch, settings: &Settings<'_>) -> Result<Option<Experts>, Confi
 /// Refuses settings that change the numbers in ways this program does not compute.
 fn refuse_unknown(settings: &Settings<'_>) -> Result<(), ConfigError> {
     if settings.get("quantization_config").is_some() {
-        return Err(settings.refuse("quantization_config", "unquantised weights"));
+        return Err(settings.refuse("quantization_config", "unquantized weights"));
     }
     if settings.get("clip_qkv").is_some() {
         return Err(settings.refuse("clip_qkv", "no clipping"));

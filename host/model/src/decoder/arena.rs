@@ -18,7 +18,7 @@ pub(crate) struct Arena {
     free: Arc<Mutex<Vec<Vec<f32>>>>,
 }
 
-/// A slice of `f32` lent by an [`Arena`]. What it holds at first is undefined (but initialised).
+/// A slice of `f32` lent by an [`Arena`]. What it holds at first is undefined (but initialized).
 #[derive(Debug)]
 pub(crate) struct Buffer {
     data: Vec<f32>,

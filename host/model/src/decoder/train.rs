@@ -3,7 +3,7 @@
 //! Invariants: a forward with checkpoints keeps the input of each block and nothing else, and gives the same numbers, bit
 //! for bit; backward stops below the lowest adapted block.
 
-use dlm_kernels::{Road, Segment, Write, scale};
+use dlm_kernels::{PrecisionPath, Segment, Write, scale};
 use dlm_kernels::{attention_forward, rmsnorm_backward, rmsnorm_forward};
 
 use super::arena::Buffer;
@@ -44,7 +44,7 @@ pub struct Forward {
     tables: Tables,
     gains: Option<Gains>,
     dropout_seed: Option<u64>,
-    road: Road,
+    precision_path: PrecisionPath,
     blocks: Vec<BlockSaved>,
     last: Buffer,
     inv_rms: Buffer,
@@ -81,14 +81,14 @@ impl Model {
         batch: &Batch,
         options: &StepOptions,
     ) -> Result<Forward, BatchError> {
-        self.forward(adapter, batch, options, Road::ByRows, true)
+        self.forward(adapter, batch, options, PrecisionPath::ByRows, true)
     }
 
     /// Runs a batch for its hidden states alone; [`Model::backward`] refuses what it returns.
     ///
     /// **Errors:** a batch that describes no sequences of this vocabulary.
     pub fn forward_eval(&self, adapter: Option<&Adapter>, batch: &Batch) -> Result<Forward, BatchError> {
-        self.forward(adapter, batch, &StepOptions::default(), Road::ByRows, false)
+        self.forward(adapter, batch, &StepOptions::default(), PrecisionPath::ByRows, false)
     }
 
     /// [`Model::forward_eval`] with packed products whatever the number of rows, so that a sequence has the same bits in
@@ -96,7 +96,7 @@ impl Model {
     ///
     /// **Errors:** as [`Model::forward_eval`].
     pub(crate) fn forward_packed(&self, adapter: Option<&Adapter>, batch: &Batch) -> Result<Forward, BatchError> {
-        self.forward(adapter, batch, &StepOptions::default(), Road::Packed, false)
+        self.forward(adapter, batch, &StepOptions::default(), PrecisionPath::Packed, false)
     }
 
     fn forward(
@@ -104,7 +104,7 @@ impl Model {
         adapter: Option<&Adapter>,
         batch: &Batch,
         options: &StepOptions,
-        road: Road,
+        precision_path: PrecisionPath,
         is_training: bool,
     ) -> Result<Forward, BatchError> {
         batch.check(self.config.vocab)?;
@@ -117,7 +117,7 @@ impl Model {
             tables,
             gains,
             dropout_seed: options.dropout_seed,
-            road,
+            precision_path,
             blocks: Vec::with_capacity(self.config.n_layers),
             last: self.embed_tokens(&batch.tokens),
             inv_rms: self.arena.take(t),
@@ -152,7 +152,7 @@ impl Model {
             dropout_seed: forward.dropout_seed,
             few: None,
             is_training,
-            road: forward.road,
+            precision_path: forward.precision_path,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Several answers side by side: a step reads the weights once for all of them.
 //!
 //! Invariants: an answer does not depend on the others, on their number or on their order, to the last bit (the sessions
-//! take fixed roads); what prompts have in common is read once; an answer that ends makes room for one that waits; the
+//! take fixed precision paths); what prompts have in common is read once; an answer that ends makes room for one that waits; the
 //! caches of all that live stay within the bytes that are given, unless a single answer needs more.
 
 use std::collections::{HashMap, VecDeque};
@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use super::{GenerateError, GenerateOptions, Generated, Growing, Step, StopReason, check_fit, model_failed};
 use crate::adapter::Adapter;
 use crate::model::Model;
-use crate::session::{Roads, Session, read_batch, step_batch};
+use crate::session::{PrecisionPaths, Session, read_batch, step_batch};
 use crate::tokenizer::Tokenizer;
 
 /// Sequences that are generated side by side.
@@ -30,7 +30,7 @@ pub struct GenerateJob {
 /// What holds for all answers of a call.
 #[derive(Clone, Copy, Debug)]
 pub struct ManyOptions {
-    pub roads: Roads,
+    pub precision_paths: PrecisionPaths,
     /// Most tokens that prompt and answer may have together.
     pub context_max: usize,
     /// Bytes that the caches of answers side by side may take.
@@ -72,7 +72,7 @@ pub fn generate_many(
         tokenizer,
         jobs,
         positions_max: usize::try_from(positions).unwrap_or(usize::MAX),
-        empty: Session::on_roads(model, adapter, 0, options.roads),
+        empty: Session::on_precision_paths(model, adapter, 0, options.precision_paths),
         prefix: None,
         waiting: in_prompt_order(jobs),
         live: Vec::new(),
@@ -198,7 +198,7 @@ impl<'m, 'a> Many<'m, 'a> {
     /// Reads the prompts of jobs, equal ones once, and chooses their first tokens.
     fn read(&mut self, joining: &[usize]) -> Result<(), GenerateError> {
         let jobs = self.jobs;
-        // Per different prompt, the jobs that have it; equal prompts are neighbours.
+        // Per different prompt, the jobs that have it; equal prompts are neighbors.
         let groups: Vec<&[usize]> = joining.chunk_by(|a, b| jobs[*a].prompt == jobs[*b].prompt).collect();
         let mut rests: Vec<&[u32]> = groups.iter().map(|group| jobs[group[0]].prompt.as_slice()).collect();
         let has_prefix = self.read_prefix(&rests)?;

@@ -15,7 +15,7 @@ use crate::weights::{GgmlType, RawTensor, WeightError, WeightSource};
 pub enum Prepare {
     /// None: least memory; every product packs again.
     Nothing,
-    /// Single tokens only, of quantised weights: they are multiplied as integers, inputs rounded to eight bits per block.
+    /// Single tokens only, of quantized weights: they are multiplied as integers, inputs rounded to eight bits per block.
     /// Memory of about the stored size. Prompts decode the stored blocks at every chunk.
     Decode,
     /// Forward in the precision of the products: reading prompts. Two (bf16) or four (f32) bytes per weight.
@@ -32,19 +32,19 @@ pub struct LoadOptions {
     pub ctx: Ctx,
     /// Precision of the frozen products.
     pub compute: Compute,
-    /// Keep block-quantised weights as they are: single tokens multiply the stored blocks with quantised activations.
+    /// Keep block-quantized weights as they are: single tokens multiply the stored blocks with quantized activations.
     /// Otherwise they become `f32` on loading and every product is exact.
-    pub keep_quantised: bool,
+    pub keep_quantized: bool,
     pub prepare: Prepare,
 }
 
 impl LoadOptions {
-    /// Exact products on dequantised weights, nothing packed.
+    /// Exact products on dequantized weights, nothing packed.
     pub fn exact(ctx: Ctx) -> LoadOptions {
         LoadOptions {
             ctx,
             compute: Compute::F32,
-            keep_quantised: false,
+            keep_quantized: false,
             prepare: Prepare::Nothing,
         }
     }
@@ -170,10 +170,10 @@ impl Model {
         }
         let rotary = Rotary::new(&config.rope);
         let is_packed = matches!(options.prepare, Prepare::Forward | Prepare::Both);
-        let is_quantised = has_quantised(&layers, &head);
+        let is_quantized = has_quantized(&layers, &head);
         Ok(Model {
-            pads_few_rows: is_packed && is_quantised,
-            is_quantised,
+            pads_few_rows: is_packed && is_quantized,
+            is_quantized,
             ctx: options.ctx,
             compute: options.compute,
             embed,
@@ -195,7 +195,7 @@ enum Head {
     Unused,
 }
 
-fn has_quantised(layers: &[Layer], head: &Weight) -> bool {
+fn has_quantized(layers: &[Layer], head: &Weight) -> bool {
     let slots = layers.iter().flat_map(|layer| &layer.slots);
     let mut weights = slots
         .flat_map(|slot| &slot.parts)
@@ -250,7 +250,7 @@ impl Loader<'_> {
     fn kept_type(&self, stored: GgmlType) -> GgmlType {
         match stored {
             GgmlType::F32 | GgmlType::F16 | GgmlType::BF16 => stored,
-            _ if self.options.keep_quantised => stored,
+            _ if self.options.keep_quantized => stored,
             _ => GgmlType::F32,
         }
     }

@@ -43,7 +43,7 @@ pub fn step_batch(
     let x = run_batch(sessions, tokens, &starts);
     logits.resize(sessions.len() * model.config.vocab, 0.0);
     let normed = final_norm(model, &x);
-    model.logits_on(sessions[0].roads.step, &normed, logits);
+    model.logits_on(sessions[0].precision_paths.step, &normed, logits);
     Ok(())
 }
 
@@ -87,7 +87,7 @@ pub fn prefill_batch<T: AsRef<[u32]>>(
         );
     };
     let x = model.embed_tokens(&batch.tokens);
-    let pass = sessions[0].pass(batch.len(), sessions[0].roads.read);
+    let pass = sessions[0].pass(batch.len(), sessions[0].precision_paths.read);
     let x = run_blocks(pass, x, batch.len(), &rotary, &mut attend);
     give_caches(sessions, caches);
     let d = model.config.d_model;
@@ -99,7 +99,7 @@ pub fn prefill_batch<T: AsRef<[u32]>>(
     }
     logits.resize(sessions.len() * model.config.vocab, 0.0);
     let normed = final_norm(model, &last);
-    model.logits_on(sessions[0].roads.step, &normed, logits);
+    model.logits_on(sessions[0].precision_paths.step, &normed, logits);
     Ok(())
 }
 
@@ -154,7 +154,7 @@ pub fn read_batch<T: AsRef<[u32]>>(
     }
     logits.resize(sessions.len() * model.config.vocab, 0.0);
     let normed = final_norm(model, &last);
-    model.logits_on(sessions[0].roads.step, &normed, logits);
+    model.logits_on(sessions[0].precision_paths.step, &normed, logits);
     Ok(())
 }
 
@@ -208,7 +208,7 @@ fn run_pieces(sessions: &mut [&mut Session<'_>], pieces: &[Piece], last: &mut [f
         attention_cached_rows(&model.ctx, &shape, qkv.q, &views, out.out);
     };
     let x = model.embed_tokens(&tokens);
-    let pass = sessions[0].pass(tokens.len(), sessions[0].roads.read);
+    let pass = sessions[0].pass(tokens.len(), sessions[0].precision_paths.read);
     let x = run_blocks(pass, x, tokens.len(), &tables, &mut attend);
     give_caches(sessions, caches);
     let mut row = 0;
@@ -232,7 +232,7 @@ fn belonging<'m>(sessions: &[&mut Session<'m>], inputs: usize) -> Result<Option<
     let is_same = |session: &&mut Session<'m>| {
         std::ptr::eq(session.model, first.model)
             && session.adapter.map(std::ptr::from_ref) == adapter
-            && session.roads == first.roads
+            && session.precision_paths == first.precision_paths
     };
     match sessions.iter().all(is_same) {
         true => Ok(Some(first.model)),
@@ -274,7 +274,7 @@ fn run_batch(sessions: &mut [&mut Session<'_>], tokens: &[u32], starts: &[(u32, 
         attention_decode(&model.ctx, &shape, qkv.q, &views, out.out);
     };
     let x = model.embed_tokens(tokens);
-    let pass = sessions[0].pass(tokens.len(), sessions[0].roads.step);
+    let pass = sessions[0].pass(tokens.len(), sessions[0].precision_paths.step);
     let x = run_blocks(pass, x, tokens.len(), &tables, &mut attend);
     give_caches(sessions, caches);
     x

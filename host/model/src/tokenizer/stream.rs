@@ -127,7 +127,7 @@ impl<'t> StreamDecoder<'t> {
         let text = self.tokenizer.decode(&self.ids)?;
         let fresh = self.beyond_given(&text)?;
         self.given = text.len();
-        // From here on this token alone gives the next ones their neighbour, if it shows at all.
+        // From here on this token alone gives the next ones their neighbor, if it shows at all.
         let last = self.ids.len() - 1;
         let alone = self.tokenizer.decode(&self.ids[last..])?;
         if !alone.is_empty() {
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn byte_tokens_are_recognised() {
+    fn byte_tokens_are_recognized() {
         assert!(is_byte_token("<0x0A>") && is_byte_token("<0xff>"));
         assert!(!is_byte_token("<0x0>") && !is_byte_token("<0xGG>") && !is_byte_token("0x0A"));
     }

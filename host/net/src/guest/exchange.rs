@@ -20,7 +20,7 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Body, Proxy, SendBody, Timeout};
 
 use super::Inner;
-use super::authorise::{ADDRESSES_MAX, addresses, matching};
+use super::authorize::{ADDRESSES_MAX, addresses, matching};
 use super::headers::Headers;
 use crate::client::{CONNECT_TIMEOUT, ClientError};
 

@@ -307,7 +307,7 @@ fn a_huge_file_is_refused_before_anything_is_fetched() {
 }
 
 #[test]
-fn gated_bases_lead_to_the_licence_and_the_token() {
+fn gated_bases_lead_to_the_license_and_the_token() {
     for status in [401, 403] {
         let (repo, cache) = (Repo::new(), tempfile::tempdir().unwrap());
         let server = Server::start(move |seen| {
@@ -327,7 +327,7 @@ fn gated_bases_lead_to_the_licence_and_the_token() {
         assert_eq!(
             error.hints()[0],
             format!(
-                "read and accept the licence at {}/org/name/blob/main/LICENSE",
+                "read and accept the license at {}/org/name/blob/main/LICENSE",
                 server.url()
             )
         );

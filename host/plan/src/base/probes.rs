@@ -15,7 +15,7 @@ pub struct ProbeFacts {
     pub media_token_ids: Option<usize>,
     /// Whether the GGUF writer has a tensor map for the architecture.
     pub is_gguf_writable: bool,
-    /// The pre-tokenizer label that the tokenizer's content was recognised as.
+    /// The pre-tokenizer label that the tokenizer's content was recognized as.
     pub pre_tokenizer: Option<String>,
 }
 

@@ -335,11 +335,7 @@ mod tests {
             "<org>/<name>",
         );
         check("template = \"chatml\"", "template = \"chatty\"", "chatty");
-        check(
-            "params = 500_000_000",
-            "params = 500_000_000\ncolour = \"red\"",
-            "colour",
-        );
+        check("params = 500_000_000", "params = 500_000_000\ncolor = \"red\"", "color");
         check("key = \"qwen2.5-1.5b\"", "key = \"qwen2.5-0.5b\"", "twice");
         check(
             "license_url = \"https://www.llama.com/llama3_2/license/\"\n",

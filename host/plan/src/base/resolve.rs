@@ -1,7 +1,7 @@
 //! From the word in a document to a base: registry key, `hf:<org>/<name>`, or a base that was added locally.
 //!
 //! Pure: the list of local bases and what the hub said are passed in. A local base that carries a registry key's name
-//! stands in for that base's weights and the result says so; it never replaces the licence or the dialect.
+//! stands in for that base's weights and the result says so; it never replaces the license or the dialect.
 
 use dlm_core::base::{BaseRecord, LocalBase};
 use dlm_core::{FailureKind, Hints};
@@ -46,7 +46,7 @@ pub struct ResolvedBase {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Resolution {
     Ready(Box<ResolvedBase>),
-    /// The hub must be asked for the commit and `config.json`, then [`super::synth::synthesise`] makes the record.
+    /// The hub must be asked for the commit and `config.json`, then [`super::synth::synthesize`] makes the record.
     AskHub {
         hf_id: String,
     },

@@ -44,8 +44,8 @@ impl<'a> HubAnswer<'a> {
     }
 }
 
-/// Makes the record of `hf:<org>/<name>`; its licence is unknown and it may not be passed on.
-pub fn synthesise(answer: &HubAnswer) -> Result<ResolvedBase, BaseError> {
+/// Makes the record of `hf:<org>/<name>`; its license is unknown and it may not be passed on.
+pub fn synthesize(answer: &HubAnswer) -> Result<ResolvedBase, BaseError> {
     let bad = |reason: String| BaseError::BadConfig {
         hf_id: answer.hf_id.to_owned(),
         reason,
@@ -231,7 +231,7 @@ mod tests {
     fn check(config: &Value) -> Result<ResolvedBase, BaseError> {
         let commit = "7ae557604adf67be50417f59c2c2f167def9a775";
         let config_json = &config.to_string();
-        synthesise(&HubAnswer {
+        synthesize(&HubAnswer {
             hf_id: "org/name",
             commit,
             config_json,

@@ -152,7 +152,7 @@ pub struct TrainingKnobs {
     pub embed_warmup_steps: Option<u32>,
 }
 
-/// How much there is to train on, after expansion, split and tokenising.
+/// How much there is to train on, after expansion, split and tokenizing.
 ///
 /// **Units**: tokens of the base's tokenizer, templates included. A shared prefix (the system turn that all rows of a
 /// step begin with) is counted once per step, in `shared_prefix_tokens`, and not in the rows.

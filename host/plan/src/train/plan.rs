@@ -78,7 +78,7 @@ pub struct SchedulePlan {
 pub struct StepsPlan {
     pub epochs: Knob<u32>,
     pub steps_per_epoch: u64,
-    /// Optimiser updates at most; the stop rule may end the run before.
+    /// Optimizer updates at most; the stop rule may end the run before.
     pub total: Knob<u64>,
     /// An evaluation comes every so many updates; 0 when nothing is held out.
     pub eval_every: u64,

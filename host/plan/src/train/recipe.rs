@@ -5,7 +5,7 @@
 
 use super::plan::{AugmentPlan, HoldPlan, NoisePlan};
 
-/// Adapter rank. Measured: 16 with noise and hold answers 51 to 53 of 68 paraphrases of the example and keeps the optimiser's
+/// Adapter rank. Measured: 16 with noise and hold answers 51 to 53 of 68 paraphrases of the example and keeps the optimizer's
 /// state half as large as 32 does.
 pub const LORA_R: u32 = 16;
 /// Scale over rank: `alpha = 2 r` keeps the update's size the same whatever the rank.

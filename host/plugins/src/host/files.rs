@@ -229,8 +229,8 @@ mod tests {
 
     #[test]
     fn few_artefacts_are_open_at_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("base.gguf");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("base.gguf");
         std::fs::write(&path, "x").unwrap();
         let mut state = state(&Arc::default());
         state.hand_over(vec![Artifact {

@@ -64,7 +64,7 @@ impl State {
             && split_words(&self.new.argument).is_some_and(|words| words.first().is_some_and(|word| word == program))
     }
 
-    /// Where a program is. A typed one may be a path, read from the user's own folder.
+    /// Where a program is. A typed one may be a path, read from the user's own directory.
     fn find_program(&self, program: &str) -> Option<std::path::PathBuf> {
         if program.contains('/') && self.is_typed_program(program) {
             let path = self.new.facts.directory.join(program);

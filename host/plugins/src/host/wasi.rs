@@ -1,6 +1,6 @@
 //! WASI for guests whose language needs it: present so that a component links, empty of authority.
 //!
-//! Invariants: no folder, no variable, no argument, no socket; the wall clock stands at the start of the run and the
+//! Invariants: no directory, no variable, no argument, no socket; the wall clock stands at the start of the run and the
 //! random stream follows from its seed, unless `clock` or `random` was granted; what is printed goes into the log.
 
 use std::io::Read;

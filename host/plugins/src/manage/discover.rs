@@ -15,14 +15,14 @@ use super::error::ManageError;
 use super::lockfile::{Lock, LockEntry};
 use super::seen::Seen;
 use super::selector::{Choice, Selector};
-use super::{COMPONENT_BYTES_MAX, disk, plugins_folder};
+use super::{COMPONENT_BYTES_MAX, disk, plugins_directory};
 use crate::builtin::{Builtin, builtins, sha256};
 use crate::manifest::{BadManifest, Kind, Manifest};
 use crate::terminal::inert_line;
 
-/// Folders of the system, after those of `DLM_PLUGIN_PATH`.
-pub const SYSTEM_FOLDERS: [&str; 2] = ["/usr/local/share/dlm/plugins", "/usr/share/dlm/plugins"];
-/// Most entries of one folder that are looked at.
+/// Directories of the system, after those of `DLM_PLUGIN_PATH`.
+pub const SYSTEM_DIRECTORYS: [&str; 2] = ["/usr/local/share/dlm/plugins", "/usr/share/dlm/plugins"];
+/// Most entries of one directory that are looked at.
 const ENTRIES_MAX: usize = 1000;
 
 /// Where plugins may lie.
@@ -32,9 +32,9 @@ pub struct Places {
     pub home: PathBuf,
     /// What `~/` stands for.
     pub user: Option<PathBuf>,
-    /// The folder of the document; `.dlm/plugins` in it is looked at.
+    /// The directory of the document; `.dlm/plugins` in it is looked at.
     pub project: Option<PathBuf>,
-    /// `DLM_PLUGIN_PATH`, then the system's own folders.
+    /// `DLM_PLUGIN_PATH`, then the system's own directories.
     pub system: Vec<PathBuf>,
     /// `[plugins] verify = "always"`: every file is hashed at every use.
     pub is_always_hashed: bool,
@@ -51,7 +51,7 @@ pub enum Origin {
     Project,
     /// Installed by the user.
     User,
-    /// In a folder of the system.
+    /// In a directory of the system.
     System,
 }
 
@@ -210,23 +210,23 @@ impl Finder {
         if let Some(builtin) = builtins().iter().find(|builtin| builtin.name == name) {
             return inside(builtin);
         }
-        if let Some(folder) = self.project_folder()
-            && let Some(path) = file_in(&folder, name)
+        if let Some(directory) = self.project_directory()
+            && let Some(path) = file_in(&directory, name)
         {
             return self.in_place(name, &path, Origin::Project);
         }
         if let Some(entry) = self.lock()?.installed(name) {
             return self.installed(entry);
         }
-        for folder in &self.places.system {
-            if let Some(path) = file_in(folder, name) {
+        for directory in &self.places.system {
+            if let Some(path) = file_in(directory, name) {
                 return self.in_place(name, &path, Origin::System);
             }
         }
         Err(self.unknown(name, wanted)?)
     }
 
-    /// A plugin of the user's own folder. Its hash is taken from an earlier look where the file is untouched since.
+    /// A plugin of the user's own directory. Its hash is taken from an earlier look where the file is untouched since.
     fn installed(&self, entry: &LockEntry) -> Result<Found, ManageError> {
         let path = installed_path(&self.places.home, entry);
         let seen = (!self.places.is_always_hashed).then(|| Seen::read(&self.places.home));
@@ -252,7 +252,7 @@ impl Finder {
         Ok(pinned(manifest, entry, Origin::User, path, Code::Held(bytes)))
     }
 
-    /// A plugin of a folder that is not the user's own: it runs if the lock holds its hash.
+    /// A plugin of a directory that is not the user's own: it runs if the lock holds its hash.
     fn in_place(&self, name: &str, path: &Path, origin: Origin) -> Result<Found, ManageError> {
         let bytes = read_file(path)?;
         let found = sha256(&bytes);
@@ -272,7 +272,7 @@ impl Finder {
     }
 
     /// `.dlm/plugins` beside the document.
-    pub fn project_folder(&self) -> Option<PathBuf> {
+    pub fn project_directory(&self) -> Option<PathBuf> {
         let project = self.places.project.as_ref()?;
         Some(project.join(".dlm").join("plugins"))
     }
@@ -282,17 +282,17 @@ impl Finder {
         let lock = self.lock()?;
         let mut names: Vec<String> = builtins().iter().map(|builtin| builtin.name.to_owned()).collect();
         let mut looked = vec![format!("inside dlm: {}", names.join(", "))];
-        if let Some(folder) = self.project_folder() {
-            looked.push(look(&folder, &mut names));
+        if let Some(directory) = self.project_directory() {
+            looked.push(look(&directory, &mut names));
         }
         let own: Vec<String> = lock.plugins.iter().map(|entry| entry.name.clone()).collect();
         looked.push(match own.len() {
-            0 => format!("{}: nothing installed", plugins_folder(&self.places.home).display()),
-            _ => format!("{}: {}", plugins_folder(&self.places.home).display(), own.join(", ")),
+            0 => format!("{}: nothing installed", plugins_directory(&self.places.home).display()),
+            _ => format!("{}: {}", plugins_directory(&self.places.home).display(), own.join(", ")),
         });
         names.extend(own);
-        for folder in &self.places.system {
-            looked.push(look(folder, &mut names));
+        for directory in &self.places.system {
+            looked.push(look(directory, &mut names));
         }
         if let Some(kind) = wanted {
             names = self.names_of(kind)?;
@@ -313,8 +313,8 @@ impl Finder {
         let mut names: Vec<String> = inside.map(|builtin| builtin.name.to_owned()).collect();
         let installed = self.lock()?.plugins.iter().filter(|entry| entry.kinds.contains(&kind));
         names.extend(installed.map(|entry| entry.name.clone()));
-        for folder in self.project_folder().iter().chain(&self.places.system) {
-            let files = files_of(folder).unwrap_or_default().into_iter();
+        for directory in self.project_directory().iter().chain(&self.places.system) {
+            let files = files_of(directory).unwrap_or_default().into_iter();
             let fitting = files.filter(|(_, path)| read_file(path).is_ok_and(|bytes| is_of_kind(&bytes)));
             names.extend(fitting.map(|(name, _)| inert_line(&name)));
         }
@@ -331,23 +331,23 @@ impl Finder {
             cause: cause.to_owned(),
             hint: Some(hint),
         };
-        let folder = quoted_path(&path);
+        let directory = quoted_path(&path);
         if path.join("plugin.toml").is_file() {
             let built = path.join("plugin.wasm");
             return match built.is_file() {
                 true => wrong(
-                    "is the folder of a plugin's sources",
+                    "is the directory of a plugin's sources",
                     format!("name what was packed: {}", quoted_path(&built)),
                 ),
                 false => wrong(
-                    "is the folder of a plugin's sources, and nothing is packed in it yet",
-                    format!("build and pack it first: cd {folder} && dlm plugin pack"),
+                    "is the directory of a plugin's sources, and nothing is packed in it yet",
+                    format!("build and pack it first: cd {directory} && dlm plugin pack"),
                 ),
             };
         }
         if path.is_dir() {
             return wrong(
-                "is a folder",
+                "is a directory",
                 "name a plugin, or its file: see dlm plugin list".to_owned(),
             );
         }
@@ -363,21 +363,21 @@ impl Finder {
 
 /// The file of an installed plugin.
 pub fn installed_path(home: &Path, entry: &LockEntry) -> PathBuf {
-    plugins_folder(home)
+    plugins_directory(home)
         .join(&entry.name)
         .join(&entry.version)
         .join("plugin.wasm")
 }
 
-/// The plugin files of a folder, as name and path, sorted by name.
-pub(crate) fn files_of(folder: &Path) -> Option<Vec<(String, PathBuf)>> {
-    let entries = fs::read_dir(folder).ok()?;
+/// The plugin files of a directory, as name and path, sorted by name.
+pub(crate) fn files_of(directory: &Path) -> Option<Vec<(String, PathBuf)>> {
+    let entries = fs::read_dir(directory).ok()?;
     let mut files: Vec<(String, PathBuf)> = entries
         .take(ENTRIES_MAX)
         .filter_map(|entry| {
             let path = entry.ok()?.path();
             let stem = path.file_stem()?.to_str()?.to_owned();
-            let file = file_in(folder, &stem)?;
+            let file = file_in(directory, &stem)?;
             (path == file || path.is_dir()).then_some((stem, file))
         })
         .collect();
@@ -386,18 +386,18 @@ pub(crate) fn files_of(folder: &Path) -> Option<Vec<(String, PathBuf)>> {
 }
 
 /// `<name>.wasm` or `<name>/plugin.wasm`.
-fn file_in(folder: &Path, name: &str) -> Option<PathBuf> {
+fn file_in(directory: &Path, name: &str) -> Option<PathBuf> {
     let forms = [
-        folder.join(format!("{name}.wasm")),
-        folder.join(name).join("plugin.wasm"),
+        directory.join(format!("{name}.wasm")),
+        directory.join(name).join("plugin.wasm"),
     ];
     forms.into_iter().find(|path| path.is_file())
 }
 
-fn look(folder: &Path, names: &mut Vec<String>) -> String {
-    let place = folder.display();
-    match files_of(folder) {
-        None => format!("{place}: no such folder"),
+fn look(directory: &Path, names: &mut Vec<String>) -> String {
+    let place = directory.display();
+    match files_of(directory) {
+        None => format!("{place}: no such directory"),
         Some(files) if files.is_empty() => format!("{place}: no plugin"),
         Some(files) => {
             let own: Vec<String> = files.into_iter().map(|(name, _)| inert_line(&name)).collect();

@@ -27,13 +27,13 @@ pub(crate) fn read(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, Manag
     Ok(Some(bytes))
 }
 
-/// Replaces a file as a whole; the folder is made where it is missing.
+/// Replaces a file as a whole; the directory is made where it is missing.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), ManageError> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
+    let directory = match path.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
         _ => Path::new("."),
     };
-    fs::create_dir_all(folder).map_err(ManageError::files("make", folder))?;
+    fs::create_dir_all(directory).map_err(ManageError::files("make", directory))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.tmp.{}", std::process::id()));
     let written = write_through(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
@@ -43,9 +43,9 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), ManageError> {
         return Err(ManageError::files("write", path)(error));
     }
     #[cfg(unix)]
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(ManageError::files("write", folder))?;
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(ManageError::files("write", directory))?;
     Ok(())
 }
 

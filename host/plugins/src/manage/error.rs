@@ -51,7 +51,7 @@ pub enum ManageError {
         expected: String,
         found: String,
     },
-    #[error("`{}` came with a folder and was never trusted; its sha256 is {found}", path.display())]
+    #[error("`{}` came with a directory and was never trusted; its sha256 is {found}", path.display())]
     Untrusted { path: PathBuf, found: String },
     #[error("plugin `{plugin}` is in the lock and its file `{}` is gone", path.display())]
     Gone {

@@ -14,7 +14,7 @@ use super::error::ManageError;
 use super::fetch::Fetched;
 use super::imports::Wasi;
 use super::lockfile::{GrantedBy, Lock, LockEntry, LockGrant};
-use super::plugins_folder;
+use super::plugins_directory;
 use super::signature::{self, RequireSignature, Signed, Unsigned};
 use crate::manifest::{Request, is_name, is_reserved};
 use crate::terminal::inert_line;
@@ -308,8 +308,8 @@ pub fn install(home: &Path, offer: &Offer, consent: &Consent, now: &str) -> Resu
 }
 
 fn remove_other_versions(home: &Path, entry: &LockEntry) -> Result<(), ManageError> {
-    let folder = plugins_folder(home).join(&entry.name);
-    let listed = fs::read_dir(&folder).map_err(ManageError::files("list", &folder))?;
+    let directory = plugins_directory(home).join(&entry.name);
+    let listed = fs::read_dir(&directory).map_err(ManageError::files("list", &directory))?;
     let others: BTreeSet<PathBuf> = listed
         .filter_map(|found| Some(found.ok()?.path()))
         .filter(|path| !path.ends_with(&entry.version))

@@ -1,4 +1,4 @@
-//! `dlm plugin list`: what is inside dlm, installed, and lying in the project's and the system's folders.
+//! `dlm plugin list`: what is inside dlm, installed, and lying in the project's and the system's directories.
 //!
 //! Invariant: a file that is broken or not trusted is listed with what is wrong, not left out.
 
@@ -39,8 +39,8 @@ pub fn list(finder: &Finder) -> Result<Vec<Listed>, ManageError> {
     for builtin in builtins() {
         all.push(row(finder, builtin.name, Origin::Builtin, None)?);
     }
-    if let Some(folder) = finder.project_folder() {
-        for (name, path) in files_of(&folder).unwrap_or_default() {
+    if let Some(directory) = finder.project_directory() {
+        for (name, path) in files_of(&directory).unwrap_or_default() {
             all.push(row(finder, &name, Origin::Project, Some(path))?);
         }
     }
@@ -53,8 +53,8 @@ pub fn list(finder: &Finder) -> Result<Vec<Listed>, ManageError> {
             Some(installed_path(&home, entry)),
         )?);
     }
-    for folder in &finder.places().system {
-        for (name, path) in files_of(folder).unwrap_or_default() {
+    for directory in &finder.places().system {
+        for (name, path) in files_of(directory).unwrap_or_default() {
             all.push(row(finder, &name, Origin::System, Some(path))?);
         }
     }

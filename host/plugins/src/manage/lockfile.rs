@@ -10,7 +10,7 @@ use dlm_core::stamp::Stamp;
 use serde::{Deserialize, Serialize};
 
 use super::error::ManageError;
-use super::{disk, plugins_folder};
+use super::{disk, plugins_directory};
 use crate::manifest::{Kind, is_name};
 use crate::terminal::inert;
 
@@ -41,7 +41,7 @@ pub struct LockEntry {
     pub size: u64,
     /// Where it came from: an address or a file.
     pub source: String,
-    /// The file that is trusted where it lies, such as one in a project's folder; nothing for an installed plugin.
+    /// The file that is trusted where it lies, such as one in a project's directory; nothing for an installed plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
     /// The minisign key that signed it.
@@ -126,7 +126,7 @@ impl Default for Lock {
 impl Lock {
     /// The file's place inside dlm's home.
     pub fn path(home: &Path) -> PathBuf {
-        plugins_folder(home).join("plugins.lock")
+        plugins_directory(home).join("plugins.lock")
     }
 
     /// Reads the lock; a missing file is an empty one.
@@ -197,9 +197,9 @@ impl Lock {
     ///
     /// **Errors**: those of reading and writing, and those of `change`.
     pub fn change<T>(home: &Path, change: impl FnOnce(&mut Lock) -> Result<T, ManageError>) -> Result<T, ManageError> {
-        let folder = plugins_folder(home);
-        fs::create_dir_all(&folder).map_err(ManageError::files("make", &folder))?;
-        let guard = folder.join(".busy");
+        let directory = plugins_directory(home);
+        fs::create_dir_all(&directory).map_err(ManageError::files("make", &directory))?;
+        let guard = directory.join(".busy");
         let failed = || ManageError::files("lock", &guard);
         let file = OpenOptions::new()
             .write(true)
@@ -275,7 +275,7 @@ mod tests {
             text.contains("[[plugin.grant]]\ncapability = \"model:current\""),
             "{text}"
         );
-        let names: Vec<String> = fs::read_dir(plugins_folder(home.path()))
+        let names: Vec<String> = fs::read_dir(plugins_directory(home.path()))
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
@@ -294,7 +294,7 @@ mod tests {
             ("6f6f", "6F6f", "hex digits"),
             ("2026-11-21T19:00:05Z", "yesterday", "a time of `rubric`"),
             ("by = \"prompt\"", "by = \"magic\"", "unknown variant"),
-            ("size = 24403", "size = 24403\ncolour = 1", "unknown field"),
+            ("size = 24403", "size = 24403\ncolor = 1", "unknown field"),
             ("version = \"1.2.0\"", "", "missing field"),
             ("api = \"1.0.0\"", "api = \"1\"", "API version"),
         ] {
@@ -307,7 +307,7 @@ mod tests {
         assert!(Lock::parse(b"\xff").unwrap_err().contains("UTF-8"));
 
         let home = tempfile::tempdir().unwrap();
-        fs::create_dir_all(plugins_folder(home.path())).unwrap();
+        fs::create_dir_all(plugins_directory(home.path())).unwrap();
         fs::write(Lock::path(home.path()), &good[..good.len() / 2]).unwrap();
         let error = Lock::read(home.path()).unwrap_err();
         assert_eq!(error.code(), "plugin::lock");

@@ -26,7 +26,7 @@ pub struct NewOptions {
     pub kind: Kind,
     pub name: String,
     pub language: Language,
-    pub folder: PathBuf,
+    pub directory: PathBuf,
     pub rust: Rust,
 }
 
@@ -103,17 +103,20 @@ fn fill(text: &str, options: &NewOptions) -> String {
 
 /// Writes the project; returns the paths of its files.
 ///
-/// **Errors**: a name that no plugin can have, or a folder that is there and not empty.
+/// **Errors**: a name that no plugin can have, or a directory that is there and not empty.
 pub fn write(options: &NewOptions) -> Result<Vec<PathBuf>, ManageError> {
     let files = files(options)?;
-    let folder = &options.folder;
-    let is_taken = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) || folder.is_file();
+    let directory = &options.directory;
+    let is_taken =
+        std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some()) || directory.is_file();
     if is_taken {
-        return Err(ManageError::Exists { path: folder.clone() });
+        return Err(ManageError::Exists {
+            path: directory.clone(),
+        });
     }
     let mut written = Vec::new();
     for (path, bytes) in files {
-        let path = folder.join(path);
+        let path = directory.join(path);
         disk::write(&path, &bytes)?;
         written.push(path);
     }
@@ -292,12 +295,12 @@ mod tests {
     use super::*;
     use crate::manifest::AuthorManifest;
 
-    fn options(kind: Kind, language: Language, folder: PathBuf) -> NewOptions {
+    fn options(kind: Kind, language: Language, directory: PathBuf) -> NewOptions {
         NewOptions {
             kind,
             name: "my-plugin".to_owned(),
             language,
-            folder,
+            directory,
             rust: Rust::Sources {
                 linker: "wasm-ld-19".to_owned(),
             },
@@ -329,8 +332,8 @@ mod tests {
 
     #[test]
     fn nothing_is_overwritten_and_names_are_checked() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = folder.path().join("p");
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path().join("p");
         let written = write(&options(Kind::Judge, Language::Rust, at.clone())).unwrap();
         assert!(written.iter().all(|path| path.is_file()));
         let error = write(&options(Kind::Judge, Language::Rust, at.clone())).unwrap_err();

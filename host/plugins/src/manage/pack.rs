@@ -22,11 +22,11 @@ pub const AUTHOR_FILE: &str = "plugin.toml";
 /// What to pack.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PackOptions {
-    /// The folder of `plugin.toml`.
-    pub folder: PathBuf,
+    /// The directory of `plugin.toml`.
+    pub directory: PathBuf,
     /// The module or component; `[build] wasm` of the author's file where it is not given.
     pub wasm: Option<PathBuf>,
-    /// Where to write; `<name>.wasm` in the folder where it is not given.
+    /// Where to write; `<name>.wasm` in the directory where it is not given.
     pub out: Option<PathBuf>,
 }
 
@@ -41,11 +41,11 @@ pub struct Packed {
     pub remarks: Vec<String>,
 }
 
-/// Reads the author's file of a folder.
+/// Reads the author's file of a directory.
 ///
 /// **Errors**: it is missing or wrong.
-pub fn author(folder: &Path) -> Result<AuthorManifest, ManageError> {
-    let path = folder.join(AUTHOR_FILE);
+pub fn author(directory: &Path) -> Result<AuthorManifest, ManageError> {
+    let path = directory.join(AUTHOR_FILE);
     let bytes = disk::read(&path, TEXT_BYTES_MAX + 1)?.ok_or_else(|| ManageError::Pack {
         path: path.clone(),
         cause: "there is no such file".to_owned(),
@@ -63,13 +63,13 @@ pub fn author(folder: &Path) -> Result<AuthorManifest, ManageError> {
 ///
 /// **Errors**: a wrong author's file, no module or component, or anything that installing it would refuse.
 pub fn pack(options: &PackOptions) -> Result<Packed, ManageError> {
-    let author = author(&options.folder)?;
+    let author = author(&options.directory)?;
     let wasm = match (&options.wasm, &author.build_wasm) {
         (Some(wasm), _) => wasm.clone(),
-        (None, Some(wasm)) => options.folder.join(wasm),
+        (None, Some(wasm)) => options.directory.join(wasm),
         (None, None) => {
             return Err(ManageError::Pack {
-                path: options.folder.join(AUTHOR_FILE),
+                path: options.directory.join(AUTHOR_FILE),
                 cause: "it does not say where the build leaves its file".to_owned(),
                 hint: Some("say it: dlm plugin pack --wasm FILE, or `wasm = \"FILE\"` under [build]".to_owned()),
             });
@@ -91,7 +91,7 @@ pub fn pack(options: &PackOptions) -> Result<Packed, ManageError> {
     let mut bytes = without(&component).map_err(|bad| ManageError::manifest(&wasm, bad))?;
     append(&mut bytes, author.manifest.to_json().as_bytes());
     let checked = check::check(&wasm, &bytes)?;
-    let default = options.folder.join(format!("{}.wasm", author.manifest.name));
+    let default = options.directory.join(format!("{}.wasm", author.manifest.name));
     Ok(Packed {
         path: options.out.clone().unwrap_or(default),
         remarks: check::remarks(&checked),
@@ -167,18 +167,18 @@ mod tests {
 
     /// Packs a core module of these functions as a teacher.
     fn packed(functions: &[&str]) -> Result<Packed, ManageError> {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let text = format!(
             r#"(module (memory (export "memory") 1)
                 (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable) {})"#,
             functions.concat()
         );
-        std::fs::write(folder.path().join("core.wasm"), wat::parse_str(text).unwrap()).unwrap();
+        std::fs::write(directory.path().join("core.wasm"), wat::parse_str(text).unwrap()).unwrap();
         let toml = "schema = 1\nname = \"parrot\"\nversion = \"1.0.0\"\nkinds = [\"teacher\"]\ndescription = \"Says it again\"\n\
                     [build]\nwasm = \"core.wasm\"\n";
-        std::fs::write(folder.path().join(AUTHOR_FILE), toml).unwrap();
+        std::fs::write(directory.path().join(AUTHOR_FILE), toml).unwrap();
         pack(&PackOptions {
-            folder: folder.path().to_owned(),
+            directory: directory.path().to_owned(),
             ..PackOptions::default()
         })
     }

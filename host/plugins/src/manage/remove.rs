@@ -1,4 +1,4 @@
-//! Removing an installed plugin: lock entry and grants first, then its folder.
+//! Removing an installed plugin: lock entry and grants first, then its directory.
 //!
 //! Invariant: once the lock no longer names it, it cannot run, whatever happens to the files.
 
@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use super::error::ManageError;
 use super::lockfile::{Lock, LockEntry};
-use super::plugins_folder;
+use super::plugins_directory;
 
 /// What was removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Removed {
     /// The installed entry, and those that trusted files in place.
     pub entries: Vec<LockEntry>,
-    pub folder: Option<PathBuf>,
+    pub directory: Option<PathBuf>,
     /// Compiled code that was kept for it.
     pub compiled: Vec<PathBuf>,
 }
@@ -36,12 +36,12 @@ pub fn remove(home: &Path, name: &str) -> Result<Removed, ManageError> {
         }
         Ok(gone)
     })?;
-    // The name is that of a lock entry, so that it is a plain folder name.
-    let folder = plugins_folder(home).join(name);
-    let folder = match fs::remove_dir_all(&folder) {
-        Ok(()) => Some(folder),
+    // The name is that of a lock entry, so that it is a plain directory name.
+    let directory = plugins_directory(home).join(name);
+    let directory = match fs::remove_dir_all(&directory) {
+        Ok(()) => Some(directory),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(ManageError::files("remove", &folder)(error)),
+        Err(error) => return Err(ManageError::files("remove", &directory)(error)),
     };
     let mut compiled = Vec::new();
     for entry in &entries {
@@ -49,7 +49,7 @@ pub fn remove(home: &Path, name: &str) -> Result<Removed, ManageError> {
     }
     Ok(Removed {
         entries,
-        folder,
+        directory,
         compiled,
     })
 }

@@ -69,7 +69,7 @@ impl Seen {
         self.files.insert(key.to_owned(), record);
     }
 
-    /// Writes the index. It only saves time, so that a folder that cannot be written to costs just that.
+    /// Writes the index. It only saves time, so that a directory that cannot be written to costs just that.
     pub(crate) fn write(&self, home: &Path) {
         let path = Seen::path(home);
         let json = serde_json::to_vec(self).expect("an index is plain data with text keys");

@@ -86,7 +86,7 @@ impl Selector {
         if !is_name(name) {
             let hint = plugin
                 .ends_with(SUFFIX)
-                .then(|| format!("a file is named with its folder: ./{}", inert_line(plugin)));
+                .then(|| format!("a file is named with its directory: ./{}", inert_line(plugin)));
             return Err(bad(
                 text,
                 "does not begin with a plugin name (a lower-case letter, then 1 to 39 lower-case letters, digits and `-`)",
@@ -111,7 +111,7 @@ impl Selector {
                 None if after.is_empty() => "",
                 None => continue,
             };
-            // `./.wasm` is a folder's hidden file without a name.
+            // `./.wasm` is a directory's hidden file without a name.
             if path.ends_with("/.wasm") || path.ends_with("\\.wasm") || path.contains('\0') {
                 break;
             }
@@ -304,7 +304,7 @@ mod tests {
         let error = Selector::parse("rubric.wasm").unwrap_err();
         assert_eq!(
             dlm_core::Hints::hints(&error),
-            ["a file is named with its folder: ./rubric.wasm"]
+            ["a file is named with its directory: ./rubric.wasm"]
         );
     }
 
@@ -361,8 +361,8 @@ mod tests {
         }
 
         #[test]
-        fn made_paths_read_back(folder in "(\\./|\\.\\./|/|~/|c:/)", stem in "[a-z:. -]{1,20}", argument in ".{0,20}") {
-            let text = format!("{folder}{stem}x.wasm:{argument}");
+        fn made_paths_read_back(directory in "(\\./|\\.\\./|/|~/|c:/)", stem in "[a-z:. -]{1,20}", argument in ".{0,20}") {
+            let text = format!("{directory}{stem}x.wasm:{argument}");
             let selector = Selector::parse(&text).unwrap();
             let written = selector.to_string();
             prop_assert_eq!(written.trim_end_matches(':'), text.trim_end_matches(':'));

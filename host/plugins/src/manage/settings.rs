@@ -61,7 +61,7 @@ impl Settings {
         if let Some(table) = plugins_table(&user)? {
             settings.take(table, true).map_err(|cause| wrong(&user, cause))?;
         }
-        if let Some(project) = project.map(|folder| folder.join("dlm.toml"))
+        if let Some(project) = project.map(|directory| directory.join("dlm.toml"))
             && let Some(table) = plugins_table(&project)?
         {
             settings.take(table, false).map_err(|cause| wrong(&project, cause))?;
@@ -207,10 +207,10 @@ mod tests {
     use super::*;
 
     fn read(user: &str, project: &str) -> Result<Settings, String> {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("config.toml"), user).unwrap();
-        std::fs::write(folder.path().join("dlm.toml"), project).unwrap();
-        Settings::read(folder.path(), Some(folder.path())).map_err(|error| error.to_string())
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("config.toml"), user).unwrap();
+        std::fs::write(directory.path().join("dlm.toml"), project).unwrap();
+        Settings::read(directory.path(), Some(directory.path())).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (user, project, part) in [
-            ("[plugins]\ncolour = 1\n", "", "unknown field `colour`"),
+            ("[plugins]\ncolor = 1\n", "", "unknown field `color`"),
             ("[plugins]\nwasi = \"all\"\n", "", "unknown variant `all`"),
             (
                 "[plugins.rubric]\n[plugins.rubric.grants]\n",
@@ -258,13 +258,13 @@ mod tests {
 
     #[test]
     fn the_settings_of_one_plugin_are_forgotten_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("config.toml");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.toml");
         let text =
             "# mine\n[plugins]\nwasi = \"inert\"\n[plugins.a-b.config]\nx = 1 # one\n[plugins.a-c.config]\ny = 2\n";
         std::fs::write(&path, text).unwrap();
-        assert!(!forget(folder.path(), "other").unwrap());
-        assert!(forget(folder.path(), "a-b").unwrap());
+        assert!(!forget(directory.path(), "other").unwrap());
+        assert!(forget(directory.path(), "a-b").unwrap());
         let left = std::fs::read_to_string(&path).unwrap();
         assert_eq!(
             left,
@@ -272,7 +272,7 @@ mod tests {
         );
         std::fs::write(&path, "[plugins]\na-b = { config = { x = 1 } }\n").unwrap();
         assert!(
-            forget(folder.path(), "a-b")
+            forget(directory.path(), "a-b")
                 .unwrap_err()
                 .to_string()
                 .contains("--keep-config")

@@ -1,6 +1,6 @@
 //! Signatures of plugin files: minisign, detached, beside the file as `<file>.minisig`.
 //!
-//! Invariants: a signature counts only if a key of the trusted folder made it, the key may sign this name, and the signed
+//! Invariants: a signature counts only if a key of the trusted directory made it, the key may sign this name, and the signed
 //! comment names this very plugin and version; everything else is `no signature` with a reason, or an error where the
 //! signature claims a trusted key and is wrong.
 
@@ -23,7 +23,7 @@ const KEYS_MAX: usize = 1000;
 /// Which names a key may sign, beside the keys.
 const SIGNERS: &str = "plugin-signers.toml";
 
-/// A key of the trusted folder.
+/// A key of the trusted directory.
 #[derive(Clone, Debug)]
 pub struct TrustedKey {
     pub path: PathBuf,
@@ -41,7 +41,7 @@ pub struct TrustedKey {
 pub enum Signed {
     /// There is none.
     No,
-    /// By a key that is not in the trusted folder: counts as unsigned.
+    /// By a key that is not in the trusted directory: counts as unsigned.
     Stranger,
     /// By a trusted key.
     By { key: String, added: Option<String> },
@@ -121,8 +121,8 @@ struct SignerRecord {
     added: Option<String>,
 }
 
-/// The folder of trusted keys, shared with packs.
-pub fn keys_folder(home: &Path) -> PathBuf {
+/// The directory of trusted keys, shared with packs.
+pub fn keys_directory(home: &Path) -> PathBuf {
     home.join("trusted-keys")
 }
 
@@ -137,9 +137,9 @@ pub fn signature_path(file: &Path) -> PathBuf {
 ///
 /// **Errors**: the record of names is damaged.
 pub fn trusted_keys(home: &Path) -> Result<Vec<TrustedKey>, ManageError> {
-    let folder = keys_folder(home);
-    let signers = read_signers(&folder)?;
-    let entries = fs::read_dir(&folder).into_iter().flatten().take(KEYS_MAX);
+    let directory = keys_directory(home);
+    let signers = read_signers(&directory)?;
+    let entries = fs::read_dir(&directory).into_iter().flatten().take(KEYS_MAX);
     let mut paths: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|extension| extension == "pub"))
@@ -173,8 +173,8 @@ pub(crate) fn parse_key(text: &str) -> Option<(String, PublicKey)> {
     Some((line.to_owned(), key))
 }
 
-fn read_signers(folder: &Path) -> Result<Signers, ManageError> {
-    let path = folder.join(SIGNERS);
+fn read_signers(directory: &Path) -> Result<Signers, ManageError> {
+    let path = directory.join(SIGNERS);
     let Some(bytes) = disk::read(&path, TEXT_BYTES_MAX)? else {
         return Ok(Signers::default());
     };
@@ -185,7 +185,7 @@ fn read_signers(folder: &Path) -> Result<Signers, ManageError> {
     })
 }
 
-/// Adds a key to the trusted folder, or changes the names that it may sign; returns the key's text.
+/// Adds a key to the trusted directory, or changes the names that it may sign; returns the key's text.
 ///
 /// **Errors**: no key, a wrong glob, or a file that cannot be written.
 pub fn trust_key(home: &Path, text: &str, names: &[String], now: &str) -> Result<String, ManageError> {
@@ -207,8 +207,8 @@ pub fn trust_key(home: &Path, text: &str, names: &[String], now: &str) -> Result
             )));
         }
     }
-    let folder = keys_folder(home);
-    let mut signers = read_signers(&folder)?;
+    let directory = keys_directory(home);
+    let mut signers = read_signers(&directory)?;
     let is_known = trusted_keys(home)?.iter().any(|trusted| trusted.text == key);
     if !is_known {
         let whole = text.trim();
@@ -219,7 +219,7 @@ pub fn trust_key(home: &Path, text: &str, names: &[String], now: &str) -> Result
         };
         let fingerprint: String = crate::builtin::sha256(whole.as_bytes()).chars().take(12).collect();
         disk::write(
-            &folder.join(format!("{fingerprint}.pub")),
+            &directory.join(format!("{fingerprint}.pub")),
             format!("{whole}\n").as_bytes(),
         )?;
     }
@@ -230,7 +230,7 @@ pub fn trust_key(home: &Path, text: &str, names: &[String], now: &str) -> Result
     record.names = names.to_vec();
     let body = toml::to_string(&signers).expect("a record is plain data with text keys");
     let head = "# Written by `dlm plugin trust`: which plugins each key may sign.\n";
-    disk::write(&folder.join(SIGNERS), format!("{head}{body}").as_bytes())?;
+    disk::write(&directory.join(SIGNERS), format!("{head}{body}").as_bytes())?;
     Ok(key)
 }
 

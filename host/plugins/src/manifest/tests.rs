@@ -117,11 +117,11 @@ fn each_wrong_field_is_refused_by_name() {
 fn unknown_keys_are_told_apart_from_known_ones() {
     let text = GOOD.replace(
         "\"schema\":1",
-        "\"schema\":1,\"colour\":1,\"request\":[{\"capability\":\"clock\",\"shade\":1}],\
+        "\"schema\":1,\"color\":1,\"request\":[{\"capability\":\"clock\",\"shade\":1}],\
          \"config\":{\"a\":{\"type\":\"text\",\"hue\":1}}",
     );
     let read = Manifest::from_json(text.as_bytes()).unwrap();
-    assert_eq!(read.unknown_keys, ["colour", "request.shade", "config.a.hue"]);
+    assert_eq!(read.unknown_keys, ["color", "request.shade", "config.a.hue"]);
 }
 
 const AUTHOR: &str = r#"
@@ -174,7 +174,7 @@ fn the_authors_file_becomes_the_section_and_comes_back() {
 #[test]
 fn a_mistake_in_the_authors_file_is_an_error() {
     for (from, to, part) in [
-        ("license", "licence", "`licence` is not known"),
+        ("license", "license", "`license` is not known"),
         ("command", "comand", "`build.comand` is not known"),
         ("\"make\"", "1", "a text was expected"),
         ("\"rubric\"", "\"sway\"", "inside dlm"),

@@ -59,7 +59,7 @@ impl Opened {
         })
     }
 
-    /// Makes the call of a case; `scratch` is an empty folder.
+    /// Makes the call of a case; `scratch` is an empty directory.
     pub fn call(&mut self, case: &Case, scratch: &Path) -> Result<Value, Stopped> {
         let (function, argument) = case.call();
         match (self, function) {
@@ -272,14 +272,14 @@ fn plan(stated: PlanJson) -> TargetPlan {
     }
 }
 
-/// Writes the inputs of a case and makes the folder of the export.
+/// Writes the inputs of a case and makes the directory of the export.
 fn stage(inputs: &[Input], scratch: &Path) -> Result<Stage, Stopped> {
     let directory = scratch.join("export");
     fs::create_dir_all(&directory).map_err(|error| failed(&directory, &error))?;
-    let folder = scratch.join("inputs");
+    let directory = scratch.join("inputs");
     let mut artifacts = Vec::new();
     for (index, input) in inputs.iter().enumerate() {
-        let path = write(&folder, &index.to_string(), input.contents.as_bytes())?;
+        let path = write(&directory, &index.to_string(), input.contents.as_bytes())?;
         artifacts.push(Artifact {
             name: input.name.clone(),
             kind: kind(input.kind.as_deref())?,
@@ -314,9 +314,9 @@ fn failed(path: &Path, error: &std::io::Error) -> Stopped {
     Stopped::Case(format!("cannot write `{}`: {error}", path.display()))
 }
 
-fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, Stopped> {
-    fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
-    let path = folder.join(name);
+fn write(directory: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, Stopped> {
+    fs::create_dir_all(directory).map_err(|error| failed(directory, &error))?;
+    let path = directory.join(name);
     fs::write(&path, bytes).map_err(|error| failed(&path, &error))?;
     Ok(path)
 }

@@ -60,14 +60,14 @@ fn weights() -> Vec<u8> {
 
 /// The files of these adapters, outside of the export directory.
 fn stage(world: &World, adapters: &[(&str, Value)]) -> Stage {
-    let folder = world.folder.path().join("trained");
+    let directory = world.directory.path().join("trained");
     let mut artifacts = Vec::new();
     for (name, config) in adapters {
         for (file, bytes) in [
             ("adapter_config.json", config.to_string().into_bytes()),
             ("adapter_model.safetensors", weights()),
         ] {
-            let path = folder.join(name).join(file);
+            let path = directory.join(name).join(file);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(&path, &bytes).unwrap();
             artifacts.push(Artifact {
@@ -83,7 +83,7 @@ fn stage(world: &World, adapters: &[(&str, Value)]) -> Stage {
             });
         }
     }
-    let directory = world.folder.path().join("export");
+    let directory = world.directory.path().join("export");
     std::fs::create_dir_all(&directory).unwrap();
     Stage {
         directory,
@@ -190,8 +190,8 @@ fn the_script_of_vllm_hands_over_every_word() {
     plan.name = "it's $HOME".to_owned();
     export(&world, "vllm", &plan, &stage, FILES).unwrap();
     let words = run_script(&stage, "vllm_launch.sh", "vllm", "VLLM_METAL_USE_PAGED_ATTENTION");
-    let folder = stage.directory.canonicalize().unwrap();
-    let module = |name: &str| format!("{name}={}/adapters/{name}", folder.display());
+    let directory = stage.directory.canonicalize().unwrap();
+    let module = |name: &str| format!("{name}={}/adapters/{name}", directory.display());
     let at = |word: &str| words.iter().position(|found| found == word).unwrap();
     assert_eq!(words[at("--served-model-name") + 1], "it's $HOME");
     assert_eq!(words[at("--max-lora-rank") + 1], "32");
@@ -323,7 +323,7 @@ exec python -m mlx_lm.server --model HuggingFaceTB/SmolLM2-135M-Instruct --adapt
         .collect();
     assert_eq!(numbers, [1., 4., 2., 5., 3., 6., 7., 9., 11., 8., 10., 12.]);
     let words = run_script(&stage, "mlx_serve_launch.sh", "python", "NOTHING");
-    let folder = stage
+    let directory = stage
         .directory
         .canonicalize()
         .unwrap()
@@ -338,7 +338,7 @@ exec python -m mlx_lm.server --model HuggingFaceTB/SmolLM2-135M-Instruct --adapt
             "--model",
             "HuggingFaceTB/SmolLM2-135M-Instruct",
             "--adapter-path",
-            &folder
+            &directory
         ]
     );
 }
@@ -355,11 +355,11 @@ fn mlx_is_looked_for_started_and_asked_under_its_fixed_name() {
     export(&world, "mlx-serve", &mac(&["tone"]), &stage, WHOLE).unwrap();
     let ran = world.process.ran.lock().unwrap();
     assert_eq!(ran[0], ["/fake/bin/python", "-m", "mlx_lm.server", "--help"]);
-    let folder = stage.directory.join("tone").display().to_string();
+    let directory = stage.directory.join("tone").display().to_string();
     assert!(
         ran[1]
             .windows(2)
-            .any(|pair| pair == ["--adapter-path", folder.as_str()]),
+            .any(|pair| pair == ["--adapter-path", directory.as_str()]),
         "{:?}",
         ran[1]
     );

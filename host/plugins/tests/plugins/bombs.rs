@@ -22,7 +22,7 @@ pub fn built(declared: &str, open: &str, score: &str) -> Vec<u8> {
 
 /// Opens a judge's bytes as the file `hostile.wasm` and asks it once.
 pub fn ask(plugins: &Plugins, world: &World, bytes: &[u8]) -> Result<Vec<f64>, PluginFailure> {
-    let path = world.folder.path().join("hostile.wasm");
+    let path = world.directory.path().join("hostile.wasm");
     std::fs::write(&path, bytes).unwrap();
     let item = JudgeItem {
         system: None,

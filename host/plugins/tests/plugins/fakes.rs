@@ -128,7 +128,7 @@ pub struct World {
     pub http: Arc<FakeHttp>,
     pub events: Arc<Recorder>,
     pub cancel: Cancel,
-    pub folder: tempfile::TempDir,
+    pub directory: tempfile::TempDir,
 }
 
 impl World {
@@ -146,7 +146,7 @@ impl World {
             }),
             events: Arc::default(),
             cancel: Cancel::new(),
-            folder: tempfile::tempdir().unwrap(),
+            directory: tempfile::tempdir().unwrap(),
         }
     }
 
@@ -177,7 +177,7 @@ impl World {
 
     /// The export directory with a base and an adapter in it.
     pub fn stage(&self) -> Stage {
-        let directory = self.folder.path().to_owned();
+        let directory = self.directory.path().to_owned();
         let artifact = |name: &str, kind, file: &str| {
             let path = directory.join(file);
             std::fs::write(&path, name).unwrap();
@@ -201,7 +201,7 @@ impl World {
     }
 
     pub fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.folder.path().join(name)).unwrap()
+        std::fs::read_to_string(self.directory.path().join(name)).unwrap()
     }
 
     pub fn warnings(&self) -> Vec<String> {

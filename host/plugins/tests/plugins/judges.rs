@@ -383,9 +383,9 @@ fn the_question_on_standard_input_is_the_contracts() {
         };
         Plugins::new(facts(), ports, Compile::InMemory, &GrantFlags::default()).unwrap()
     };
-    let folder = world.folder.path();
-    let script = folder.join("score.sh");
-    let seen = folder.join("seen.json");
+    let directory = world.directory.path();
+    let script = directory.join("score.sh");
+    let seen = directory.join("seen.json");
     let text = format!(
         "#!/bin/sh\ncat > '{}'\nprintf '{{\"score\": %s}}' \"$DLM_JUDGE_PROTOCOL\"\n",
         seen.display()

@@ -45,9 +45,9 @@ fn run(plugins: &Plugins, command: &str) -> Result<Vec<JudgeVerdict>, PluginFail
     plugins.open_judge(&told)?.score(&[item])
 }
 
-/// A script in the world's folder.
+/// A script in the world's directory.
 fn script(world: &World, text: &str) -> String {
-    let path = world.folder.path().join("script.sh");
+    let path = world.directory.path().join("script.sh");
     std::fs::write(&path, text).unwrap();
     path.display().to_string()
 }
@@ -107,7 +107,7 @@ fn arguments_do_not_become_options() {
 fn nothing_stays_of_a_program_past_its_time() {
     let world = World::new();
     let plugins = plugins(&world, "exec:sh *", Duration::from_millis(700));
-    let pid = world.folder.path().join("pid");
+    let pid = world.directory.path().join("pid");
     let path = script(
         &world,
         &format!("trap '' TERM INT HUP\nsleep 600 &\necho $! > {}\nwait\n", pid.display()),
@@ -124,7 +124,7 @@ fn nothing_stays_of_a_program_past_its_time() {
 fn nothing_stays_of_a_program_that_ended_well() {
     let world = World::new();
     let plugins = plugins(&world, "exec:sh *", Duration::from_secs(60));
-    let pid = world.folder.path().join("pid");
+    let pid = world.directory.path().join("pid");
     let path = script(
         &world,
         &format!("sleep 600 &\necho $! > {}\necho fine\n", pid.display()),
@@ -138,7 +138,7 @@ fn nothing_stays_of_a_program_that_ended_well() {
 fn nothing_stays_after_ctrl_c() {
     let world = World::new();
     let plugins = plugins(&world, "exec:sh *", Duration::from_secs(60));
-    let pid = world.folder.path().join("pid");
+    let pid = world.directory.path().join("pid");
     let path = script(&world, &format!("sleep 600 &\necho $! > {}\nwait\n", pid.display()));
     let (cancel, written) = (world.cancel.clone(), pid.clone());
     let raiser = std::thread::spawn(move || {

@@ -97,7 +97,7 @@ fn a_real_server_answers() {
     let targets = Plugins::new(facts(), ports, Compile::InMemory, &GrantFlags::default()).unwrap();
     let mut target = targets.open("llama-server").unwrap();
     let stage = Stage {
-        directory: world.folder.path().to_owned(),
+        directory: world.directory.path().to_owned(),
         artifacts: vec![Artifact {
             name: "base.gguf".to_owned(),
             kind: ArtifactKind::Gguf,

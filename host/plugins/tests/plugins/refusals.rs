@@ -182,7 +182,7 @@ fn files_outside_the_export_are_refused() {
 fn a_failed_prepare_leaves_nothing() {
     let world = World::new();
     tell(&world, &GrantFlags::default(), "prepare fail").unwrap_err();
-    assert!(!world.folder.path().join("note.txt").exists());
+    assert!(!world.directory.path().join("note.txt").exists());
 }
 
 #[test]

@@ -16,10 +16,10 @@ use crate::{grants, guest_values, plugin_files};
 const DAMAGES: usize = 32;
 
 fn corpus(target: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../fuzz/corpus")
         .join(target);
-    let mut seeds: Vec<PathBuf> = std::fs::read_dir(folder)
+    let mut seeds: Vec<PathBuf> = std::fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
@@ -79,7 +79,7 @@ fn a_component_that_is_cut_or_changed_is_refused_or_runs_without_harm() {
     let whole = include_bytes!("../../../../tests/guests/test-judge/plugin.wasm");
     let world = World::new();
     let plugins = world.targets(&GrantFlags::default()).with_limits(little());
-    let path = world.folder.path().join("damaged.wasm");
+    let path = world.directory.path().join("damaged.wasm");
     let item = JudgeItem {
         system: None,
         prompt: "Who?".to_owned(),

@@ -76,7 +76,7 @@ exec llama-server --model "$SCRIPT_DIR/base.Q4_K_M.gguf" --ctx-size 2048 --jinja
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        let path = world.folder.path().join("llama-server_launch.sh");
+        let path = world.directory.path().join("llama-server_launch.sh");
         assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o755);
     }
 }
@@ -91,26 +91,26 @@ fn the_script_passes_odd_names_and_more_arguments_through_a_real_shell() {
     stage.artifacts[0].staged_path = Some("b$(touch x)`a'\" \\.gguf".to_owned());
     let mut target = world.targets(&GrantFlags::default()).open("llama-server").unwrap();
     run_target(&mut *target, &plan(), &stage, FILES).unwrap();
-    let bin = world.folder.path().join("bin");
+    let bin = world.directory.path().join("bin");
     std::fs::create_dir(&bin).unwrap();
     let fake = bin.join("llama-server");
     std::fs::write(&fake, "#!/bin/sh\nfor word; do printf '%s\\n' \"$word\"; done\n").unwrap();
     std::fs::set_permissions(&fake, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let run = std::process::Command::new(world.folder.path().join("llama-server_launch.sh"))
+    let run = std::process::Command::new(world.directory.path().join("llama-server_launch.sh"))
         .args(["--threads", "a b"])
         .env("PATH", format!("{}:/usr/bin:/bin", bin.display()))
         .output()
         .unwrap();
     let said = String::from_utf8(run.stdout).unwrap();
     let words: Vec<&str> = said.lines().collect();
-    let folder = world.folder.path().canonicalize().unwrap();
+    let directory = world.directory.path().canonicalize().unwrap();
     assert_eq!(
         words[1],
-        format!("{}/b$(touch x)`a'\" \\.gguf", folder.display()),
+        format!("{}/b$(touch x)`a'\" \\.gguf", directory.display()),
         "{said}"
     );
     assert_eq!(words[words.len() - 2..], ["--threads", "a b"]);
-    assert!(!world.folder.path().join("x").exists());
+    assert!(!world.directory.path().join("x").exists());
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn without_template_and_adapter_the_flags_are_gone() {
     export(&world, "llama-server", &bare, WHOLE).unwrap_err();
     let script = world.read("llama-server_launch.sh");
     assert!(!script.contains("jinja") && !script.contains("--lora"), "{script}");
-    assert!(!world.folder.path().join("chat-template.jinja").exists());
+    assert!(!world.directory.path().join("chat-template.jinja").exists());
     let ran = world.process.ran.lock().unwrap();
     assert_eq!(
         ran[0][3..],
@@ -139,8 +139,8 @@ fn the_same_answer_passes() {
     let detail = "same greedy answer as dlm: Me.".to_owned();
     assert_eq!(passed, TargetSmoke::Passed { detail });
     let ran = world.process.ran.lock().unwrap();
-    let folder = world.folder.path();
-    let path = |name: &str| folder.join(name).display().to_string();
+    let directory = world.directory.path();
+    let path = |name: &str| directory.join(name).display().to_string();
     let expected = [
         "/fake/bin/llama-server".to_owned(),
         "--model".to_owned(),
@@ -197,7 +197,7 @@ fn another_answer_drift_and_silence_fail() {
 }
 
 #[test]
-fn quantised_weights_need_an_answer_only() {
+fn quantized_weights_need_an_answer_only() {
     let mut loose = probed();
     loose.probe.as_mut().unwrap().is_exact = false;
     let world = World::new();

@@ -125,12 +125,12 @@ const META: &str =
     "name: tone\ntitle: Tone\nsummary: How we write.\nrecommended_base: smollm2-135m\ndomain_tags: [a, b]\n";
 
 #[test]
-fn a_folder_is_a_source() {
+fn a_directory_is_a_source() {
     let (world, web) = (World::new(), Arc::default());
-    let folder = world.folder.path();
+    let directory = world.directory.path();
     let write = |name: &str, text: &str| {
-        std::fs::create_dir_all(folder.join(name).parent().unwrap()).unwrap();
-        std::fs::write(folder.join(name), text).unwrap();
+        std::fs::create_dir_all(directory.join(name).parent().unwrap()).unwrap();
+        std::fs::write(directory.join(name), text).unwrap();
     };
     write("tone.dlm", DOCUMENT);
     write("tone.meta.yaml", META);
@@ -145,7 +145,7 @@ fn a_folder_is_a_source() {
             .replace("name: tone", "name: mismatch")
             .replace("smollm2-135m", "other"),
     );
-    let location = folder.display().to_string();
+    let location = directory.display().to_string();
     let mut source = open(&world, &web, "dir", &location).unwrap();
     let listed = source.list(None).unwrap();
     assert_eq!(listed.len(), 1, "{listed:?}");
@@ -208,10 +208,10 @@ fn an_index_is_held_to_its_digests() {
 }
 
 pub fn pack(world: &World, signature: bool) -> PushPack {
-    let path = world.folder.path().join("tone.dlm.pack");
+    let path = world.directory.path().join("tone.dlm.pack");
     std::fs::write(&path, b"pack").unwrap();
     let signature = signature.then(|| {
-        let path = world.folder.path().join("tone.dlm.pack.minisig");
+        let path = world.directory.path().join("tone.dlm.pack.minisig");
         std::fs::write(&path, b"signed").unwrap();
         path
     });

@@ -63,7 +63,7 @@ fn an_export_goes_on_with_the_files_that_were_checked_and_written() {
         ("Modelfile", "install", "smoke", 2),
     ] {
         let world = World::new();
-        let path = world.folder.path().join(file);
+        let path = world.directory.path().join(file);
         let (function, message) = export(&world, |step| {
             if step == after {
                 swap(&path);
@@ -97,7 +97,7 @@ fn a_file_that_gave_way_to_a_link_or_is_gone_is_noticed() {
     ];
     for change in changes {
         let world = World::new();
-        let path = world.folder.path().join("base.Q4_K_M.gguf");
+        let path = world.directory.path().join("base.Q4_K_M.gguf");
         let refused = export(&world, |step| {
             if step == "prepare" {
                 change(&path);
@@ -110,17 +110,17 @@ fn a_file_that_gave_way_to_a_link_or_is_gone_is_noticed() {
 #[test]
 fn a_template_is_read_as_it_was_when_its_hash_was_told() {
     let world = World::new();
-    let folder = world.folder.path().join("gallery");
-    fs::create_dir(&folder).unwrap();
+    let directory = world.directory.path().join("gallery");
+    fs::create_dir(&directory).unwrap();
     let text = "---\ndlm_id: 01HZ4X7TGZM3J1A2B3C4D5E6F7\nbase_model: smollm2-135m\n---\n\nText.\n";
-    fs::write(folder.join("mine.dlm"), text).unwrap();
+    fs::write(directory.join("mine.dlm"), text).unwrap();
     let meta = "name: mine\ntitle: Mine\nsummary: All mine.\nrecommended_base: smollm2-135m\ndomain_tags: [a]\n";
-    fs::write(folder.join("mine.meta.yaml"), meta).unwrap();
+    fs::write(directory.join("mine.meta.yaml"), meta).unwrap();
     let plugins = world.targets(&GrantFlags::default());
-    let open = || plugins.open_templates("dir", &folder.display().to_string()).unwrap();
+    let open = || plugins.open_templates("dir", &directory.display().to_string()).unwrap();
     let mut templates = open();
     assert_eq!(templates.fetch("mine").unwrap().document, text);
-    fs::write(folder.join("mine.dlm"), text.replace("Text", "Took")).unwrap();
+    fs::write(directory.join("mine.dlm"), text.replace("Text", "Took")).unwrap();
     let error = templates.fetch("mine").unwrap_err();
     assert_eq!(error.code, "plugin::corrupt", "{error}");
     assert!(

@@ -292,7 +292,7 @@ fn ollama_is_asked_its_version_then_creates_then_answers() {
         _ => finished(0, "", "success"),
     });
     let report = export(&world, "ollama", &plan(), WHOLE).unwrap();
-    let modelfile = world.folder.path().join("Modelfile").display().to_string();
+    let modelfile = world.directory.path().join("Modelfile").display().to_string();
     let ran = world.process.ran.lock().unwrap();
     assert_eq!(ran[0], ["/fake/bin/ollama", "--version"]);
     assert_eq!(
@@ -344,7 +344,7 @@ fn each_failure_of_ollama_has_its_subject() {
     world.process.programs.lock().unwrap().clear();
     let error = export(&world, "ollama", &plan(), WHOLE).unwrap_err();
     assert_eq!((error.code, error.subject.as_str()), ("plugin::unavailable", "ollama"));
-    assert!(world.folder.path().join("Modelfile").exists(), "the files stay");
+    assert!(world.directory.path().join("Modelfile").exists(), "the files stay");
 }
 
 #[test]

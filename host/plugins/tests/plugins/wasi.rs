@@ -31,7 +31,7 @@ const RANDOM: &str = r#""wasi:random/random@0.2.3" "get-random-u64" (func $rando
 const RANDOM_BYTES: &str = r#""wasi:random/random@0.2.3" "get-random-bytes" (func $bytes (param i64 i32))"#;
 const ENVIRONMENT: &str = r#""wasi:cli/environment@0.2.3" "get-environment" (func $environment (param i32))"#;
 const ARGUMENTS: &str = r#""wasi:cli/environment@0.2.3" "get-arguments" (func $arguments (param i32))"#;
-const FOLDER: &str = r#""wasi:cli/environment@0.2.3" "initial-cwd" (func $folder (param i32))"#;
+const DIRECTORY: &str = r#""wasi:cli/environment@0.2.3" "initial-cwd" (func $directory (param i32))"#;
 const EXIT: &str = r#""wasi:cli/exit@0.2.3" "exit" (func $exit (param i32))"#;
 const STDIN: &str = r#""wasi:cli/stdin@0.2.3" "get-stdin" (func $stdin (result i32))"#;
 const STDOUT: &str = r#""wasi:cli/stdout@0.2.3" "get-stdout" (func $out (result i32))"#;
@@ -39,7 +39,7 @@ const STDERR: &str = r#""wasi:cli/stderr@0.2.3" "get-stderr" (func $out (result 
 const READ: &str = r#""wasi:io/streams@0.2.3" "[method]input-stream.blocking-read" (func $read (param i32 i64 i32))"#;
 const WRITE: &str =
     r#""wasi:io/streams@0.2.3" "[method]output-stream.blocking-write-and-flush" (func $write (param i32 i32 i32 i32))"#;
-const FOLDERS: &str = r#""wasi:filesystem/preopens@0.2.3" "get-directories" (func $folders (param i32))"#;
+const DIRECTORYS: &str = r#""wasi:filesystem/preopens@0.2.3" "get-directories" (func $directories (param i32))"#;
 const SAME: &str =
     r#""wasi:filesystem/types@0.2.3" "[method]descriptor.is-same-object" (func $same (param i32 i32) (result i32))"#;
 const TCP: &str = r#""wasi:sockets/tcp-create-socket@0.2.3" "create-tcp-socket" (func $socket (param i32 i32))"#;
@@ -129,7 +129,7 @@ fn a_guest_that_spins_is_stopped_too() {
 }
 
 #[test]
-fn there_are_no_variables_arguments_or_folders() {
+fn there_are_no_variables_arguments_or_directories() {
     assert!(
         std::env::vars_os().next().is_some() && std::env::args_os().next().is_some(),
         "the host has them"
@@ -144,11 +144,11 @@ fn there_are_no_variables_arguments_or_folders() {
     );
     let score = format!(
         "(i32.store (i32.const 512) (i32.const 7)) (i32.store (i32.const 536) (i32.const 7))
-         (call $folder (i32.const 512)) (call $folders (i32.const 532)) {}",
+         (call $directory (i32.const 512)) (call $directories (i32.const 532)) {}",
         scored("(i64.load8_u (i32.const 512))", &at(536))
     );
     assert_eq!(
-        tried(&[FOLDER, FOLDERS], &score, &GrantFlags::default()).unwrap(),
+        tried(&[DIRECTORY, DIRECTORYS], &score, &GrantFlags::default()).unwrap(),
         [0.0, 0.0]
     );
     // A handle that nobody gave.

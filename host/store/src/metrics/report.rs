@@ -100,7 +100,7 @@ impl MetricsReport {
         }
     }
 
-    /// The text form, without colours.
+    /// The text form, without colors.
     pub fn to_text(&self) -> String {
         match self {
             MetricsReport::Runs { runs, recorded } => {

@@ -51,7 +51,7 @@ impl MetricsRunStatus {
     }
 }
 
-/// Figures of one optimiser step.
+/// Figures of one optimizer step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepMetrics {
     pub run_id: u64,

@@ -228,6 +228,6 @@ pub fn remember(content: &str, run_id: u64, now: Stamp) -> Remember {
             training_runs_seen: vec![run_id],
         },
         adapter: None,
-        is_synthesised: false,
+        is_synthesized: false,
     }
 }

@@ -17,7 +17,7 @@ const LOGITS: f64 = 2e-4;
 const LOSS: f64 = 1e-5;
 /// Rounding alone stays below 3e-6.
 const GRADIENT: f64 = 2e-5;
-/// Three optimiser steps add up what rounding did.
+/// Three optimizer steps add up what rounding did.
 const LOSS_AFTER_STEPS: f64 = 1e-4;
 
 /// Runs every number of a directory with exact products.
@@ -192,7 +192,7 @@ impl<'a> Case<'a> {
         Ok(results)
     }
 
-    /// The prompt of a greedy case: written out, or recognised by its length as a row or the start of the long row.
+    /// The prompt of a greedy case: written out, or recognized by its length as a row or the start of the long row.
     fn prompt(&self, case: &Value) -> Result<Vec<u32>, GoldenError> {
         for key in ["prompt", "prompt_ids", "input_ids"] {
             let prompt = ids(&case[key]);

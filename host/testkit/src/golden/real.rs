@@ -28,7 +28,7 @@ const FINAL_SGD_RELATIVE: f64 = 1e-5;
 const FIRST_GRADIENT_RELATIVE: f64 = 5e-4;
 
 /// Runs `weights.json`, `logits.json`, `greedy.json` and `lora_train.json` of a directory, those that exist, on the GGUF
-/// base that they were computed from, dequantised, with exact products.
+/// base that they were computed from, dequantized, with exact products.
 ///
 /// **Errors:** files that are missing or malformed, a base that this program does not load.
 pub fn run_real_cases(dir: &Path, base: &Path, ctx: Ctx) -> Result<Vec<CaseResult>, GoldenError> {

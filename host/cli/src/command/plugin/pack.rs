@@ -21,7 +21,7 @@ const DEBIAN_LINKERS: [&str; 3] = ["wasm-ld-19", "wasm-ld-16", "wasm-ld"];
 /// Packs a plugin.
 pub(super) fn run(args: &Pack, setting: &Setting, console: &Console) -> Result<ExitCode, ManageError> {
     let packed = pack(&PackOptions {
-        folder: args.dir.clone(),
+        directory: args.dir.clone(),
         wasm: args.wasm.clone(),
         out: args.out.clone(),
     })?;
@@ -72,7 +72,7 @@ fn sign(packed: &Packed, key: PathBuf) -> Result<PathBuf, ManageError> {
 
 /// Starts a plugin's project.
 pub(super) fn run_new(args: &New, console: &Console) -> Result<ExitCode, ManageError> {
-    let folder = args.dir.clone().unwrap_or_else(|| PathBuf::from(&args.name));
+    let directory = args.dir.clone().unwrap_or_else(|| PathBuf::from(&args.name));
     let files = new::write(&NewOptions {
         kind: args.kind.kind(),
         name: args.name.clone(),
@@ -82,7 +82,7 @@ pub(super) fn run_new(args: &New, console: &Console) -> Result<ExitCode, ManageE
             args::Language::Js => Language::Js,
             args::Language::C => Language::C,
         },
-        folder: folder.clone(),
+        directory: directory.clone(),
         rust: rust(),
     })?;
     for file in files {
@@ -92,9 +92,9 @@ pub(super) fn run_new(args: &New, console: &Console) -> Result<ExitCode, ManageE
         "plugin: {} called {} is in {}",
         a_kind(args.kind.kind()),
         args.name,
-        folder.display()
+        directory.display()
     ));
-    console.info(&format!("next: cd {}", quoted(&folder.to_string_lossy())));
+    console.info(&format!("next: cd {}", quoted(&directory.to_string_lossy())));
     console.info("      read README.md, build, then: dlm plugin pack");
     Ok(ExitCode::SUCCESS)
 }

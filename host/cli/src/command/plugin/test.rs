@@ -25,7 +25,7 @@ const CASE_BYTES_MAX: u64 = 16 << 20;
 const ROUNDS: usize = 101;
 /// How often `--watch` looks at the files.
 const LOOK: Duration = Duration::from_millis(300);
-/// Folders that a build writes into.
+/// Directories that a build writes into.
 const BUILT: [&str; 4] = ["target", "build", "node_modules", "__pycache__"];
 
 /// Tests a plugin, once or at every change.
@@ -33,19 +33,19 @@ pub(super) fn run(args: &Test, setting: &Setting, console: &Console) -> Result<E
     if !args.watch {
         return once(args, setting, console);
     }
-    let folder = project(args, setting)?;
+    let directory = project(args, setting)?;
     let mut before = None;
     loop {
-        if before.as_ref() == Some(&stamps(&folder)) {
+        if before.as_ref() == Some(&stamps(&directory)) {
             std::thread::sleep(LOOK);
             continue;
         }
         // Whatever goes wrong is told, and the next change is waited for.
-        if let Err(error) = build(&folder, console).and_then(|()| once(args, setting, console)) {
+        if let Err(error) = build(&directory, console).and_then(|()| once(args, setting, console)) {
             console.failure(&error.into());
         }
         // What the build and --update wrote is no change of the author's.
-        before = Some(stamps(&folder));
+        before = Some(stamps(&directory));
         console.info("plugin: watching for changes; Ctrl-C ends it");
     }
 }
@@ -53,7 +53,7 @@ pub(super) fn run(args: &Test, setting: &Setting, console: &Console) -> Result<E
 fn once(args: &Test, setting: &Setting, console: &Console) -> Result<ExitCode, ManageError> {
     let scratch = Scratch::new()?;
     let typed = match is_file_name(&args.plugin) {
-        // A path selector begins with its folder.
+        // A path selector begins with its directory.
         true => absolute(&setting.finder.resolve(&args.plugin))?.display().to_string(),
         false => args.plugin.clone(),
     };
@@ -133,8 +133,8 @@ fn update(trial: &Trial, files: &[(PathBuf, CaseFile)], console: &Console) -> Re
 fn cases(args: &Test, plugin: Option<&Path>) -> Result<Vec<(PathBuf, CaseFile)>, ManageError> {
     let mut paths = args.cases.clone();
     if paths.is_empty() {
-        let folder = plugin.and_then(Path::parent).map(|folder| folder.join("cases"));
-        let entries = folder.and_then(|folder| std::fs::read_dir(folder).ok());
+        let directory = plugin.and_then(Path::parent).map(|directory| directory.join("cases"));
+        let entries = directory.and_then(|directory| std::fs::read_dir(directory).ok());
         paths = entries
             .into_iter()
             .flatten()
@@ -168,52 +168,52 @@ fn cases(args: &Test, plugin: Option<&Path>) -> Result<Vec<(PathBuf, CaseFile)>,
 
 /// What a build left beside a plugin's file and nobody has packed since.
 fn unpacked(file: &Path) -> Option<PathBuf> {
-    let folder = file.parent()?;
-    let author = author(folder).ok()?;
-    let built = folder.join(author.build_wasm?);
+    let directory = file.parent()?;
+    let author = author(directory).ok()?;
+    let built = directory.join(author.build_wasm?);
     let changed = |path: &Path| path.metadata().and_then(|found| found.modified()).ok();
     let is_own = file.file_stem()?.to_str()? == author.manifest.name;
     (is_own && changed(&built)? > changed(file)?).then_some(built)
 }
 
-/// The folder of the sources, for `--watch`.
+/// The directory of the sources, for `--watch`.
 fn project(args: &Test, setting: &Setting) -> Result<PathBuf, ManageError> {
     let file = setting.finder.resolve(&args.plugin);
-    let folder = file.parent().map(Path::to_owned).unwrap_or_default();
-    let folder = if folder.as_os_str().is_empty() {
+    let directory = file.parent().map(Path::to_owned).unwrap_or_default();
+    let directory = if directory.as_os_str().is_empty() {
         PathBuf::from(".")
     } else {
-        folder
+        directory
     };
-    author(&folder)?;
-    Ok(folder)
+    author(&directory)?;
+    Ok(directory)
 }
 
 /// Builds and packs, as `plugin.toml` says.
-fn build(folder: &Path, console: &Console) -> Result<(), ManageError> {
-    let command = author(folder)?.build_command;
+fn build(directory: &Path, console: &Console) -> Result<(), ManageError> {
+    let command = author(directory)?.build_command;
     if let Some(command) = command {
         console.info(&format!("plugin: {}", inert(&command)));
         let shell = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
         let status = Command::new(shell.0)
             .args([shell.1, &command])
-            .current_dir(folder)
+            .current_dir(directory)
             .status();
         let status = status.map_err(|source| ManageError::Files {
             action: "run the build in",
-            path: folder.to_owned(),
+            path: directory.to_owned(),
             source,
         })?;
         if !status.success() {
             return Err(ManageError::Pack {
-                path: folder.to_owned(),
+                path: directory.to_owned(),
                 cause: format!("its build ended with {status}"),
                 hint: None,
             });
         }
     }
     let packed = pack(&PackOptions {
-        folder: folder.to_owned(),
+        directory: directory.to_owned(),
         ..PackOptions::default()
     })?;
     packed.remarks.iter().for_each(|remark| console.warning(remark));
@@ -221,11 +221,11 @@ fn build(folder: &Path, console: &Console) -> Result<(), ManageError> {
 }
 
 /// When each file of the project was changed, without what a build writes.
-fn stamps(folder: &Path) -> BTreeMap<PathBuf, SystemTime> {
+fn stamps(directory: &Path) -> BTreeMap<PathBuf, SystemTime> {
     let mut found = BTreeMap::new();
-    let mut open = vec![folder.to_owned()];
-    while let Some(folder) = open.pop() {
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+    let mut open = vec![directory.to_owned()];
+    while let Some(directory) = open.pop() {
+        for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
             let (path, name) = (entry.path(), entry.file_name());
             let is_built = BUILT.iter().any(|built| name == *built) || name.to_string_lossy().starts_with('.');
             let Ok(kind) = entry.file_type() else { continue };
@@ -252,7 +252,7 @@ fn absolute(path: &Path) -> Result<PathBuf, ManageError> {
     })
 }
 
-/// A folder of this process, removed at the end.
+/// A directory of this process, removed at the end.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -272,7 +272,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What stays lies in the system's own folder for such files.
+        // What stays lies in the system's own directory for such files.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -13,18 +13,18 @@ fn wasm(name: &str, version: &str) -> Vec<u8> {
 }
 
 struct Scene {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Scene {
     fn new() -> Scene {
         Scene {
-            folder: tempfile::tempdir().unwrap(),
+            directory: tempfile::tempdir().unwrap(),
         }
     }
 
     fn places(&self) -> Places {
-        let at = |name: &str| self.folder.path().join(name);
+        let at = |name: &str| self.directory.path().join(name);
         Places {
             home: at("home"),
             user: Some(at("user")),
@@ -39,7 +39,7 @@ impl Scene {
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
-        let path = self.folder.path().join(name);
+        let path = self.directory.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, bytes).unwrap();
         path
@@ -166,7 +166,7 @@ fn a_project_file_runs_only_once_trusted_and_only_unchanged() {
 }
 
 #[test]
-fn system_folders_come_last_and_need_trust_too() {
+fn system_directories_come_last_and_need_trust_too() {
     let scene = Scene::new();
     let bytes = wasm("grader", "1.0.0");
     let path = scene.write("system/grader/plugin.wasm", &bytes);
@@ -238,7 +238,7 @@ fn an_unknown_name_says_what_is_near_and_where_it_looked() {
     let looked = error.hints().join("\n");
     for part in [
         "inside dlm: ",
-        "no such folder",
+        "no such directory",
         "plugins: rubric",
         "system: rubrik",
         "dlm plugin list",
@@ -289,7 +289,7 @@ fn an_unknown_name_of_a_kind_gives_the_choices_of_that_kind_and_the_command_that
 #[test]
 fn what_is_no_plugin_is_said_to_be_what_it_is() {
     let scene = Scene::new();
-    let folder = scene.write("mine/plugin.toml", b"").parent().unwrap().to_owned();
+    let directory = scene.write("mine/plugin.toml", b"").parent().unwrap().to_owned();
     let document = scene.write("notes.dlm", b"---\n");
     let explained = |typed: &std::path::Path| {
         let typed = typed.to_str().unwrap();
@@ -297,12 +297,16 @@ fn what_is_no_plugin_is_said_to_be_what_it_is() {
         let error = finder.explain(typed, ManageError::Cancelled);
         format!("{error}\n{}", error.hints().join("\n"))
     };
-    assert!(explained(&folder).contains("dlm plugin pack"), "{}", explained(&folder));
+    assert!(
+        explained(&directory).contains("dlm plugin pack"),
+        "{}",
+        explained(&directory)
+    );
     scene.write("mine/plugin.wasm", b"");
     assert!(
-        explained(&folder).contains("mine/plugin.wasm"),
+        explained(&directory).contains("mine/plugin.wasm"),
         "{}",
-        explained(&folder)
+        explained(&directory)
     );
     assert!(
         explained(&document).contains("end in `.wasm`"),

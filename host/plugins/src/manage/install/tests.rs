@@ -376,7 +376,7 @@ fn another_signer_needs_a_yes() {
         Ok(true)
     };
     assert!(decide(&unsigned, &none, Some(&mut yes)).is_ok());
-    fs::remove_dir_all(signature::keys_folder(home.path())).unwrap();
+    fs::remove_dir_all(signature::keys_directory(home.path())).unwrap();
     assert_eq!(
         verify(home.path()).unwrap()[0].problem.as_ref().unwrap().0,
         "plugin::signature"
@@ -552,7 +552,7 @@ fn a_request_is_shown_as_it_is_read() {
             "must be written `http:https://api.example.com`",
         ),
         ("exec:git stat\u{430}s", "letters outside ASCII"),
-        ("limit:colour=1", "memory"),
+        ("limit:color=1", "memory"),
     ] {
         let bytes = judge("rubric", "1.0.0", &[(capability, false)]);
         refused(
@@ -635,17 +635,17 @@ fn inspect_and_list_read_without_running() {
 #[test]
 fn packing_embeds_the_manifest_and_signs() {
     use crate::manage::pack::{PackOptions, author, pack, sign_command, write};
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let toml = "schema = 1\nname = \"rubric\"\nversion = \"1.2.0\"\nkinds = [\"judge\"]\n[build]\nwasm = \"out.wasm\"\ncommand = \"make\"\n";
-    fs::write(folder.path().join("plugin.toml"), toml).unwrap();
+    fs::write(directory.path().join("plugin.toml"), toml).unwrap();
     let options = PackOptions {
-        folder: folder.path().to_owned(),
+        directory: directory.path().to_owned(),
         ..PackOptions::default()
     };
     let error = refused(pack(&options).map(|_| ()), "plugin::pack", "no such file");
     assert_eq!(error.hints(), ["build it first: make"]);
     let old = judge("old-name", "0.1.0", &[]);
-    fs::write(folder.path().join("out.wasm"), old).unwrap();
+    fs::write(directory.path().join("out.wasm"), old).unwrap();
     let packed = pack(&options).unwrap();
     assert_eq!(packed.checked.manifest.name, "rubric");
     assert_eq!(
@@ -653,7 +653,7 @@ fn packing_embeds_the_manifest_and_signs() {
         ["it imports what needs `model:`, `http:`, `exec:`, and requests none of them: every use will be denied"]
     );
     write(&packed).unwrap();
-    assert_eq!(packed.path, folder.path().join("rubric.wasm"));
+    assert_eq!(packed.path, directory.path().join("rubric.wasm"));
 
     let command = sign_command(&packed, Path::new("/k/minisign.key"));
     assert_eq!(command.last().unwrap(), "dlm-plugin rubric 1.2.0");
@@ -671,16 +671,16 @@ fn packing_embeds_the_manifest_and_signs() {
     // A new pack takes the old signature away.
     write(&packed).unwrap();
     assert!(from_file(&packed.path).unwrap().signature.is_none());
-    fs::write(folder.path().join("plugin.toml"), toml.replace("schema", "shema")).unwrap();
-    refused(author(folder.path()).map(|_| ()), "plugin::manifest", "schema");
-    fs::write(folder.path().join("plugin.toml"), toml).unwrap();
+    fs::write(directory.path().join("plugin.toml"), toml.replace("schema", "shema")).unwrap();
+    refused(author(directory.path()).map(|_| ()), "plugin::manifest", "schema");
+    fs::write(directory.path().join("plugin.toml"), toml).unwrap();
     fs::write(
-        folder.path().join("out.wasm"),
+        directory.path().join("out.wasm"),
         component(&["dlm:plugin/output@1.0.0"], &["dlm:plugin/judge@1.0.0"], ""),
     )
     .unwrap();
     refused(pack(&options).map(|_| ()), "plugin::import", "output");
-    fs::write(folder.path().join("out.wasm"), wat::parse_str("(module)").unwrap()).unwrap();
+    fs::write(directory.path().join("out.wasm"), wat::parse_str("(module)").unwrap()).unwrap();
     refused(
         pack(&options).map(|_| ()),
         "plugin::pack",

@@ -1,4 +1,4 @@
-//! Whether a base's licence must be accepted, has been, or may be asked about now.
+//! Whether a base's license must be accepted, has been, or may be asked about now.
 //!
 //! Pure: the caller says what is stored, what was given on the command line and whether a person can be asked; it
 //! stamps the time on the record and stores it. **Source**: `spec/bases.md` section 6.
@@ -6,9 +6,9 @@
 use dlm_core::Hints;
 use dlm_core::base::{AcceptedVia, BaseRecord, LicenseAcceptance};
 
-/// The command that needs the base, as far as licences care.
+/// The command that needs the base, as far as licenses care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LicenceMoment {
+pub enum LicenseMoment {
     /// May accept by flag, or ask when there is a terminal.
     Init,
     /// May accept by flag.
@@ -19,8 +19,8 @@ pub enum LicenceMoment {
 
 /// What is known when the question comes up.
 #[derive(Clone, Copy, Debug)]
-pub struct LicenceInput<'a> {
-    pub moment: LicenceMoment,
+pub struct LicenseInput<'a> {
+    pub moment: LicenseMoment,
     pub stored: Option<&'a LicenseAcceptance>,
     /// `--i-accept-license` was given.
     pub is_flag_given: bool,
@@ -30,9 +30,9 @@ pub struct LicenceInput<'a> {
     pub hub_root: &'a str,
 }
 
-/// What to do about the licence.
+/// What to do about the license.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LicenceDecision {
+pub enum LicenseDecision {
     NotNeeded,
     /// Accepted before; nothing to store.
     AlreadyAccepted,
@@ -51,71 +51,71 @@ pub enum LicenceDecision {
 
 /// Why a base may not be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum LicenceError {
-    #[error("`{key}` ({spdx}) needs its licence accepted: {url}")]
+pub enum LicenseError {
+    #[error("`{key}` ({spdx}) needs its license accepted: {url}")]
     NotAccepted {
         key: String,
         spdx: String,
         url: String,
         moment: &'static str,
     },
-    #[error("`{key}` needs its licence accepted but the registry has no address for it: a bug in the registry")]
+    #[error("`{key}` needs its license accepted but the registry has no address for it: a bug in the registry")]
     NoAddress { key: String },
 }
 
-impl Hints for LicenceError {
+impl Hints for LicenseError {
     fn subject(&self) -> &str {
         "license"
     }
 
     fn hints(&self) -> Vec<String> {
         match self {
-            LicenceError::NotAccepted { moment, .. } => {
+            LicenseError::NotAccepted { moment, .. } => {
                 vec![format!(
                     "read it, then run `dlm {moment} --i-accept-license`, with your other flags as before; the acceptance is stored once"
                 )]
             }
-            LicenceError::NoAddress { .. } => Vec::new(),
+            LicenseError::NoAddress { .. } => Vec::new(),
         }
     }
 }
 
-/// The question that a terminal shows for [`LicenceDecision::Ask`]; only `y` and `yes` accept.
+/// The question that a terminal shows for [`LicenseDecision::Ask`]; only `y` and `yes` accept.
 pub fn question(key: &str, spdx: &str, url: &str) -> String {
-    format!("{key} is licensed under {spdx}: {url}\nDo you accept this licence? [y/N] ")
+    format!("{key} is licensed under {spdx}: {url}\nDo you accept this license? [y/N] ")
 }
 
-/// Decides what to do about a base's licence.
-pub fn decide(record: &BaseRecord, input: &LicenceInput) -> Result<LicenceDecision, LicenceError> {
+/// Decides what to do about a base's license.
+pub fn decide(record: &BaseRecord, input: &LicenseInput) -> Result<LicenseDecision, LicenseError> {
     if !record.requires_acceptance {
-        return Ok(LicenceDecision::NotNeeded);
+        return Ok(LicenseDecision::NotNeeded);
     }
     let key = record.key.clone();
     let url = record
         .license_link(input.hub_root)
-        .ok_or(LicenceError::NoAddress { key: key.clone() })?;
+        .ok_or(LicenseError::NoAddress { key: key.clone() })?;
     let spdx = record.license_spdx.clone();
     // A record for other terms (the base was changed in the document) does not count.
     if input
         .stored
         .is_some_and(|stored| stored.license_spdx == spdx && stored.license_url == url)
     {
-        return Ok(LicenceDecision::AlreadyAccepted);
+        return Ok(LicenseDecision::AlreadyAccepted);
     }
     match input.moment {
-        LicenceMoment::Init | LicenceMoment::Train if input.is_flag_given => Ok(LicenceDecision::Record {
+        LicenseMoment::Init | LicenseMoment::Train if input.is_flag_given => Ok(LicenseDecision::Record {
             url,
             spdx,
             via: AcceptedVia::CliFlag,
         }),
-        LicenceMoment::Init if input.has_terminal => Ok(LicenceDecision::Ask { url, spdx }),
+        LicenseMoment::Init if input.has_terminal => Ok(LicenseDecision::Ask { url, spdx }),
         moment => {
-            let moment = if moment == LicenceMoment::Init {
+            let moment = if moment == LicenseMoment::Init {
                 "init <path>"
             } else {
                 "train <path>"
             };
-            Err(LicenceError::NotAccepted { key, spdx, url, moment })
+            Err(LicenseError::NotAccepted { key, spdx, url, moment })
         }
     }
 }
@@ -125,8 +125,8 @@ mod tests {
     use super::*;
     use crate::base::registry::{DEFAULT_HUB_ROOT, Registry};
 
-    fn input(moment: LicenceMoment) -> LicenceInput<'static> {
-        LicenceInput {
+    fn input(moment: LicenseMoment) -> LicenseInput<'static> {
+        LicenseInput {
             moment,
             stored: None,
             is_flag_given: false,
@@ -143,17 +143,17 @@ mod tests {
     fn free_bases_need_nothing() {
         let record = Registry::builtin().get("smollm2-135m").unwrap();
         assert_eq!(
-            decide(record, &input(LicenceMoment::Use)),
-            Ok(LicenceDecision::NotNeeded)
+            decide(record, &input(LicenseMoment::Use)),
+            Ok(LicenseDecision::NotNeeded)
         );
     }
 
     #[test]
     fn the_flag_records_at_init_and_train_only() {
-        for moment in [LicenceMoment::Init, LicenceMoment::Train] {
+        for moment in [LicenseMoment::Init, LicenseMoment::Train] {
             let decision = decide(
                 gated(),
-                &LicenceInput {
+                &LicenseInput {
                     is_flag_given: true,
                     ..input(moment)
                 },
@@ -161,7 +161,7 @@ mod tests {
             .unwrap();
             assert!(matches!(
                 decision,
-                LicenceDecision::Record {
+                LicenseDecision::Record {
                     via: AcceptedVia::CliFlag,
                     ..
                 }
@@ -169,9 +169,9 @@ mod tests {
         }
         let error = decide(
             gated(),
-            &LicenceInput {
+            &LicenseInput {
                 is_flag_given: true,
-                ..input(LicenceMoment::Use)
+                ..input(LicenseMoment::Use)
             },
         )
         .unwrap_err();
@@ -183,15 +183,15 @@ mod tests {
         let ask = |moment| {
             decide(
                 gated(),
-                &LicenceInput {
+                &LicenseInput {
                     has_terminal: true,
                     ..input(moment)
                 },
             )
         };
-        assert!(matches!(ask(LicenceMoment::Init), Ok(LicenceDecision::Ask { .. })));
-        assert!(ask(LicenceMoment::Train).is_err());
-        let error = decide(gated(), &input(LicenceMoment::Init)).unwrap_err();
+        assert!(matches!(ask(LicenseMoment::Init), Ok(LicenseDecision::Ask { .. })));
+        assert!(ask(LicenseMoment::Train).is_err());
+        let error = decide(gated(), &input(LicenseMoment::Init)).unwrap_err();
         assert!(error.to_string().contains("https://www.llama.com/llama3_2/license/"));
         assert!(error.hints()[0].contains("dlm init <path> --i-accept-license"));
     }
@@ -207,13 +207,13 @@ mod tests {
         let with = |stored: &LicenseAcceptance| {
             decide(
                 gated(),
-                &LicenceInput {
+                &LicenseInput {
                     stored: Some(stored),
-                    ..input(LicenceMoment::Use)
+                    ..input(LicenseMoment::Use)
                 },
             )
         };
-        assert_eq!(with(&stored), Ok(LicenceDecision::AlreadyAccepted));
+        assert_eq!(with(&stored), Ok(LicenseDecision::AlreadyAccepted));
         stored.license_url = "https://ai.google.dev/gemma/terms".into();
         assert!(with(&stored).is_err());
     }
@@ -225,8 +225,8 @@ mod tests {
             ..gated().clone()
         };
         assert!(matches!(
-            decide(&record, &input(LicenceMoment::Use)),
-            Err(LicenceError::NoAddress { .. })
+            decide(&record, &input(LicenseMoment::Use)),
+            Err(LicenseError::NoAddress { .. })
         ));
     }
 }

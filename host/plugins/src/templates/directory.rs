@@ -1,4 +1,4 @@
-//! The files of a folder that a template source was pointed to: plain files, no links, no hidden names.
+//! The files of a directory that a template source was pointed to: plain files, no links, no hidden names.
 
 use std::fs;
 use std::path::Path;
@@ -12,25 +12,25 @@ use crate::output::check_name;
 /// Most files, and bytes of one file.
 const FILES_MAX: usize = 10_000;
 const FILE_BYTES_MAX: u64 = 16 << 20;
-/// Deepest folder.
+/// Deepest directory.
 const DEPTH_MAX: usize = 8;
 
-/// Lists the files below `folder`, named relative to it with `/`.
+/// Lists the files below `directory`, named relative to it with `/`.
 ///
-/// **Errors**: a folder that cannot be read, or one with more files than a template source should have.
-pub(super) fn inputs(folder: &Path) -> Result<Vec<Artifact>, PluginError> {
+/// **Errors**: a directory that cannot be read, or one with more files than a template source should have.
+pub(super) fn inputs(directory: &Path) -> Result<Vec<Artifact>, PluginError> {
     let mut found = Vec::new();
-    walk(folder, "", DEPTH_MAX, &mut found)?;
+    walk(directory, "", DEPTH_MAX, &mut found)?;
     Ok(found)
 }
 
-fn walk(folder: &Path, prefix: &str, depth: usize, found: &mut Vec<Artifact>) -> Result<(), PluginError> {
+fn walk(directory: &Path, prefix: &str, depth: usize, found: &mut Vec<Artifact>) -> Result<(), PluginError> {
     let failed = |source| PluginError::Files {
         action: "read",
-        path: folder.to_owned(),
+        path: directory.to_owned(),
         source,
     };
-    for entry in fs::read_dir(folder).map_err(failed)? {
+    for entry in fs::read_dir(directory).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let kind = entry.file_type().map_err(failed)?;
         let file_name = entry.file_name();

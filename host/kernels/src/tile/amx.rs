@@ -8,10 +8,8 @@
 //! the system 8 KiB at each switch, hence the release after every task.
 
 use std::arch::asm;
-use std::arch::x86_64::{__cpuid_count, _xgetbv};
-use std::sync::OnceLock;
 
-use crate::tile::{Kernel, PANEL, Tile};
+use super::{Kernel, PANEL, Tile};
 
 /// Rows of one register; its columns are 16 values of 32 bits.
 const ROWS: usize = 16;
@@ -19,47 +17,6 @@ const ROWS: usize = 16;
 pub(crate) const ROWS_MAX: usize = 2 * ROWS;
 /// Steps (pairs along the sum) that one instruction takes; sums are padded to a multiple with zeros.
 pub(crate) const STEPS: usize = 16;
-
-/// Says whether processor and system offer the registers, and asks the system for them at the first call.
-pub(crate) fn is_available() -> bool {
-    static AVAILABLE: OnceLock<bool> = OnceLock::new();
-    *AVAILABLE.get_or_init(|| has_instructions() && is_permitted())
-}
-
-fn has_instructions() -> bool {
-    const BF16_AND_TILE: u32 = 1 << 22 | 1 << 24;
-    const OSXSAVE: u32 = 1 << 27;
-    const TILE_STATE: u64 = 0b11 << 17;
-    let leaves = __cpuid_count(0, 0).eax;
-    if leaves < 7 || __cpuid_count(1, 0).ecx & OSXSAVE == 0 {
-        return false;
-    }
-    let has_tiles = __cpuid_count(7, 0).edx & BF16_AND_TILE == BF16_AND_TILE;
-    // SAFETY: OSXSAVE says that the instruction exists.
-    has_tiles && unsafe { enabled_states() } & TILE_STATE == TILE_STATE
-}
-
-/// # Safety
-/// The system has enabled XSAVE.
-#[target_feature(enable = "xsave")]
-unsafe fn enabled_states() -> u64 {
-    // SAFETY: register 0 is always there.
-    unsafe { _xgetbv(0) }
-}
-
-/// Linux grants the large registers to a process that asks for them (`arch_prctl(2)`).
-#[cfg(target_os = "linux")]
-fn is_permitted() -> bool {
-    const ARCH_REQ_XCOMP_PERM: libc::c_ulong = 0x1023;
-    const TILE_DATA: libc::c_ulong = 18;
-    // SAFETY: the call takes two numbers and touches no memory of ours.
-    unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILE_DATA) == 0 }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn is_permitted() -> bool {
-    false
-}
 
 /// The memory operand of `ldtilecfg`, palette 1.
 #[repr(C, align(64))]
@@ -74,7 +31,7 @@ struct Configuration {
 /// Shapes the registers of this thread for kernels with `rows` rows: 0 to 3 hold sums, 4 and 5 `A`, 6 and 7 `B`.
 ///
 /// # Safety
-/// [`is_available`] said yes.
+/// [`crate::cpu::has_matrix_registers`] said yes.
 pub(crate) unsafe fn configure(rows: usize) {
     debug_assert!((1..=ROWS_MAX).contains(&rows), "a kernel has 1 to 32 rows");
     let upper = rows.min(ROWS) as u8;
@@ -98,7 +55,7 @@ pub(crate) unsafe fn configure(rows: usize) {
 /// Gives the registers of this thread back.
 ///
 /// # Safety
-/// [`is_available`] said yes.
+/// [`crate::cpu::has_matrix_registers`] said yes.
 pub(crate) unsafe fn release() {
     // SAFETY: promised by the caller.
     unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) };

@@ -1,0 +1,99 @@
+//! Takes out of an output what differs between two runs of the same program: times, rates, memory, places.
+
+use serde_json::Value;
+
+/// Keys of JSON whose values are measured, not computed.
+const MEASURED: &[&str] = &[
+    "seconds",
+    "per_s",
+    "peak_memory",
+    "available",
+    "elapsed",
+    "_ms",
+    "_at",
+    "timestamp",
+    "free_bytes",
+    "time",
+    "hostname",
+    "pid",
+    "created",
+];
+
+/// Masks a text: JSON by its keys, anything else by its words; `home` becomes `[HOME]`.
+pub fn mask(text: &str, home: &str) -> String {
+    let text = text.replace(home, "[HOME]");
+    let trimmed = text.trim_start();
+    if trimmed.starts_with(['{', '[']) {
+        let lines: Option<Vec<String>> = match serde_json::from_str::<Value>(&text) {
+            Ok(value) => serde_json::to_string_pretty(&masked(value)).ok().map(|one| vec![one]),
+            // One object a line.
+            Err(_) => text
+                .lines()
+                .map(|line| serde_json::from_str(line).ok().map(|value| masked(value).to_string()))
+                .collect(),
+        };
+        if let Some(lines) = lines {
+            return lines.join("\n") + "\n";
+        }
+    }
+    text.lines().map(|line| masked_line(line) + "\n").collect()
+}
+
+fn masked(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => fields
+            .into_iter()
+            .map(|(key, value)| {
+                let value = match MEASURED.iter().any(|word| key.contains(word)) {
+                    true if !value.is_null() => Value::from("[MEASURED]"),
+                    _ => masked(value),
+                };
+                (key, value)
+            })
+            .collect(),
+        Value::Array(items) => items.into_iter().map(masked).collect(),
+        Value::String(text) => Value::String(masked_line(&text)),
+        other => other,
+    }
+}
+
+/// Words with a unit of time, memory or rate behind them, and dates.
+fn masked_line(line: &str) -> String {
+    let words: Vec<&str> = line.split(' ').collect();
+    let unit = |word: Option<&&str>| {
+        word.is_some_and(|word| {
+            let word = word.trim_matches(|c: char| "(),;.".contains(c));
+            matches!(
+                word,
+                "s" | "ms" | "min" | "seconds" | "tokens/s" | "tok/s" | "GiB" | "MiB" | "GB" | "MB"
+            )
+        })
+    };
+    let is_date = |word: &str| word.get(..2) == Some("20") && word.contains('-') && word.contains(':');
+    words
+        .iter()
+        .enumerate()
+        .map(|(i, word)| {
+            let is_number = word.trim_start_matches('(').starts_with(|c: char| c.is_ascii_digit());
+            match is_date(word) || (is_number && unit(words.get(i + 1))) {
+                true => "[MEASURED]",
+                false => word,
+            }
+        })
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_measured_is_masked_and_the_rest_stays() {
+        let one = r#"{"loss": 1.25, "tokens_per_s": 12.5, "started_at": "2026-01-01T00:00:00", "note": "took 12 s in /x/home"}"#;
+        let text = mask(one, "/x/home");
+        assert!(text.contains("1.25") && !text.contains("12.5") && !text.contains("2026"));
+        assert!(text.contains("took [MEASURED] s in [HOME]"));
+        assert_eq!(mask("3 of 4 right in 12 s", "/x"), "3 of 4 right in [MEASURED] s\n");
+    }
+}
