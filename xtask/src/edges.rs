@@ -14,23 +14,26 @@ use crate::repository;
 /// What each crate may depend on (`dlm-testkit` and `tests` are for tests and may see everything).
 const ALLOWED: &[(&str, &[&str])] = &[
     ("core", &[]),
+    ("files", &["core"]),
     ("doc", &["core"]),
     ("plan", &["core", "doc"]),
-    ("store", &["core"]),
+    ("store", &["core", "files"]),
     ("kernels", &[]),
-    ("model", &["core", "kernels"]),
+    ("model", &["core", "files", "kernels"]),
     ("train", &["core", "plan", "model", "kernels"]),
-    ("export", &["core", "plan", "model", "kernels"]),
-    ("plugins", &["core"]),
-    ("net", &["core"]),
+    ("export", &["core", "files", "plan", "model", "kernels"]),
+    ("plugins", &["core", "files"]),
+    ("net", &["core", "files"]),
     (
         "flow",
-        &["core", "doc", "plan", "store", "model", "train", "export", "kernels"],
+        &[
+            "core", "files", "doc", "plan", "store", "model", "train", "export", "kernels",
+        ],
     ),
     (
         "cli",
         &[
-            "core", "doc", "plan", "store", "model", "train", "export", "plugins", "net", "flow", "kernels",
+            "core", "files", "doc", "plan", "store", "model", "train", "export", "plugins", "net", "flow", "kernels",
         ],
     ),
 ];
@@ -38,6 +41,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 /// Crates that must stay light: they may not reach these packages, however indirectly.
 const KEPT_OUT: &[(&str, &[&str])] = &[
     ("core", &["candle-core", "wasmtime", "tokenizers"]),
+    ("files", &["candle-core", "wasmtime", "tokenizers"]),
     ("doc", &["candle-core", "wasmtime", "tokenizers"]),
     ("plan", &["candle-core", "wasmtime", "tokenizers"]),
     ("store", &["candle-core", "wasmtime", "tokenizers"]),

@@ -2,13 +2,18 @@
 //!
 //! Format, clippy, crate edges, licenses and versions, plugin hashes, every test of the workspace and of the guests' own logic,
 //! the reference pages, and the golden files against a real base.
-//! Prints one closing line that counts tests, and fails when any part failed.
+//! Prints the slowest tests and one closing line that counts tests, and fails when any part failed. A test that needs what is
+//! not here, such as a real base, counts as skipped: it is marked `#[ignore]` with the reason.
 
-use std::io::{BufRead, BufReader};
+mod outcome;
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use self::outcome::Outcome;
 use crate::{base, repository};
 
 /// Runs every part, even after one has failed, so that one run shows all there is to mend.
@@ -30,28 +35,32 @@ pub fn run(arguments: &[String]) -> Result<()> {
         Ok(path) => eprintln!("xtask test: real base {}", path.display()),
         Err(error) => eprintln!("xtask test: WITHOUT a real base ({error:#}); tests that need one are skipped"),
     }
-    let mut counts = Counts::default();
-    tests(&mut counts, &[], base.as_deref().ok())?;
+    let runner = Runner::find();
+    let mut outcome = Outcome::default();
+    parts.add("tests", runner.tests(&mut outcome, &[], base.as_deref().ok()));
     parts.add("format of guests", guests(&["fmt", "--all"], &["--check"]));
     parts.add(
         "clippy of guests",
         guests(&["clippy", "--workspace", "--all-targets"], &["--", "-D", "warnings"]),
     );
-    tests(&mut counts, &GUESTS, None)?;
+    parts.add("tests of guests", runner.tests(&mut outcome, &GUESTS, None));
     parts.add("docs", crate::docs::run(&["--check".to_owned()]));
     if !quick {
         parts.add("golden", crate::golden::run(&[]));
     }
-    let failed = counts.failed + parts.failed.len() as u64;
+    if runner == Runner::Nextest {
+        println!("the slowest tests:\n{}", outcome.slowest(SLOWEST).join("\n"));
+    }
+    let failed = outcome.failed + parts.failed.len() as u64;
     println!(
         "{} passed, {failed} failed, {} skipped",
-        counts.passed + parts.passed,
-        counts.skipped
+        outcome.passed + parts.passed,
+        outcome.skipped
     );
     if failed == 0 {
         Ok(())
     } else {
-        bail!("failed: {} tests, and {:?}", counts.failed, parts.failed)
+        bail!("failed: {} tests, and {:?}", outcome.failed, parts.failed)
     }
 }
 
@@ -104,70 +113,111 @@ fn target_of(arguments: &[&str]) -> Option<(&'static str, &'static str)> {
         .then_some(("CARGO_TARGET_DIR", GUESTS_TARGET))
 }
 
-#[derive(Default)]
-struct Counts {
-    passed: u64,
-    failed: u64,
-    skipped: u64,
+/// How many of the slowest tests are told.
+const SLOWEST: usize = 10;
+
+/// What runs the tests: nextest where it is installed, else cargo's own runner, which knows no limit of time.
+#[derive(Clone, Copy, PartialEq)]
+enum Runner {
+    Nextest,
+    Cargo,
 }
 
-/// Runs a workspace's tests, passing their output on and adding up the closing lines.
-fn tests(counts: &mut Counts, workspace: &[&str], base: Option<&std::path::Path>) -> Result<()> {
-    let failed_before = counts.failed;
+impl Runner {
+    fn find() -> Runner {
+        let version = Command::new("cargo").args(["nextest", "--version"]).output();
+        if version.is_ok_and(|output| output.status.success()) {
+            return Runner::Nextest;
+        }
+        eprintln!(
+            "xtask test: cargo-nextest is not installed, so `cargo test` runs the tests, without a limit of time and without \
+             the list of the slowest; `cargo install cargo-nextest --locked`"
+        );
+        Runner::Cargo
+    }
+
+    /// Runs a workspace's tests and adds them up; without a base, those that need one are left out and counted as skipped.
+    fn tests(self, outcome: &mut Outcome, workspace: &[&str], base: Option<&Path>) -> Result<()> {
+        let all: &[&str] = match base {
+            Some(_) => &["--", "--include-ignored"],
+            None => &[],
+        };
+        // A test that needs something else than the base says so in its name.
+        let other: &[&str] = match base {
+            Some(_) if std::env::var_os("DLM_TEST_LLAMA_SERVER").is_none() => &["--skip", "with_llama_server"],
+            _ => &[],
+        };
+        match self {
+            Runner::Cargo => {
+                let arguments = [&["test", "--workspace", "--no-fail-fast"], workspace, all, other].concat();
+                counted(outcome, &arguments, base)
+            }
+            Runner::Nextest => {
+                let run = ["nextest", "run", "--workspace", "--no-fail-fast", "--color", "never"];
+                let told = ["--status-level", "pass", "--config-file", NEXTEST_CONFIG];
+                let arguments = [&run[..], &told, workspace, all, other].concat();
+                counted(outcome, &arguments, base)?;
+                // Nextest runs no examples of the documentation.
+                let arguments = [&["test", "--workspace", "--no-fail-fast", "--doc"], workspace].concat();
+                counted(outcome, &arguments, base)
+            }
+        }
+    }
+}
+
+/// Read from here also for the guests, whose workspace is another directory.
+const NEXTEST_CONFIG: &str = ".config/nextest.toml";
+
+/// Runs one command of cargo, passing its output on and adding up what it tells.
+fn counted(outcome: &mut Outcome, arguments: &[&str], base: Option<&Path>) -> Result<()> {
+    let failed_before = outcome.failed;
     let mut command = Command::new("cargo");
-    command
-        .args(["test", "--workspace", "--no-fail-fast"])
-        .args(workspace)
-        .envs(target_of(workspace))
-        .stdout(Stdio::piped());
+    command.args(arguments).envs(target_of(arguments));
     if let Some(path) = base {
         command.env("DLM_TEST_BASE", path);
     }
-    let mut child = command.spawn().context("starting cargo test")?;
-    let stdout = child.stdout.take().context("reading cargo test")?;
-    for line in BufReader::new(stdout).lines() {
-        let line = line.context("reading cargo test")?;
+    // Nextest tells everything on stderr, the harness its results on stdout.
+    let is_nextest = arguments.first() == Some(&"nextest");
+    match is_nextest {
+        true => command.stderr(Stdio::piped()),
+        false => command.stdout(Stdio::piped()),
+    };
+    let mut child = command.spawn().context("starting cargo")?;
+    let told: Box<dyn Read> = match is_nextest {
+        true => Box::new(child.stderr.take().context("reading the tests' output")?),
+        false => Box::new(child.stdout.take().context("reading the tests' output")?),
+    };
+    for line in BufReader::new(told).lines() {
+        let line = line.context("reading the tests' output")?;
         println!("{line}");
-        add_closing_line(counts, &line);
+        outcome.read(&line);
     }
-    let status = child.wait().context("waiting for cargo test")?;
-    if !status.success() && counts.failed == failed_before {
-        bail!("cargo test ended with {status} before it ran every test");
+    let status = child.wait().context("waiting for cargo")?;
+    if !status.success() && outcome.failed == failed_before {
+        bail!("cargo {} ended with {status} before it ran every test", arguments[0]);
     }
     Ok(())
-}
-
-/// Adds one `test result: ok. 3 passed; 0 failed; 1 ignored; ...` line.
-fn add_closing_line(counts: &mut Counts, line: &str) {
-    let Some(rest) = line.strip_prefix("test result: ") else {
-        return;
-    };
-    let number = |word: &str| {
-        rest.split([';', '.'])
-            .find_map(|part| part.trim().strip_suffix(word)?.trim().parse::<u64>().ok())
-            .unwrap_or(0)
-    };
-    counts.passed += number("passed");
-    counts.failed += number("failed");
-    counts.skipped += number("ignored");
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The bans of `clippy.toml` hold where a crate asks for them, so every crate of the program must.
     #[test]
-    fn closing_lines_add_up() {
-        let mut counts = Counts::default();
-        add_closing_line(
-            &mut counts,
-            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out",
-        );
-        add_closing_line(
-            &mut counts,
-            "test result: FAILED. 2 passed; 4 failed; 0 ignored; 0 measured",
-        );
-        add_closing_line(&mut counts, "test something ... ok");
-        assert_eq!((counts.passed, counts.failed, counts.skipped), (5, 4, 1));
+    fn every_crate_of_the_program_asks_for_the_bans() {
+        let host = repository::root().join("host");
+        for entry in std::fs::read_dir(host).unwrap() {
+            let crate_root = entry.unwrap().path().join("src");
+            let head = ["lib.rs", "main.rs"].map(|name| crate_root.join(name));
+            let head = head.iter().find(|path| path.is_file()).unwrap();
+            let text = std::fs::read_to_string(head).unwrap();
+            let is_asking = text.contains("#![cfg_attr(not(test), warn(clippy::disallowed_methods))]");
+            assert!(
+                is_asking || head.starts_with(repository::root().join("host/testkit")),
+                "{}",
+                head.display()
+            );
+        }
     }
 }

@@ -6,9 +6,11 @@ use std::process::ExitCode;
 use clap::Command;
 use clap::builder::PossibleValuesParser;
 use clap_complete::Shell;
+use dlm_files::{Disk, DiskError};
 use dlm_plan::base::Registry;
 
 use crate::console::{deliver, say};
+use crate::environment;
 
 /// Prints the script for `shell`, or for the shell of the user.
 pub fn show(shell: Option<&str>) -> ExitCode {
@@ -27,7 +29,7 @@ pub fn install(shell: Option<&str>) -> ExitCode {
         Ok(shell) => shell,
         Err(code) => return code,
     };
-    let Some(home) = directory("HOME") else {
+    let Some(home) = environment::path("HOME") else {
         say("error: HOME is not set, so there is no place to install to");
         say("  print the script instead: dlm --show-completion");
         return ExitCode::FAILURE;
@@ -39,8 +41,12 @@ pub fn install(shell: Option<&str>) -> ExitCode {
         ));
         return ExitCode::from(2);
     };
+    let disk = Disk::new();
     let parent = path.parent().expect("the path has a directory");
-    let written = std::fs::create_dir_all(parent).and_then(|()| std::fs::write(&path, script(shell)));
+    let written = disk
+        .create_directories(parent)
+        .and_then(|()| disk.write(&path, script(shell).as_bytes()))
+        .map_err(DiskError::into_io);
     match written {
         Ok(()) => {
             say(&format!("completion: wrote {}\n  {reload}", path.display()));
@@ -53,16 +59,10 @@ pub fn install(shell: Option<&str>) -> ExitCode {
     }
 }
 
-fn directory(name: &str) -> Option<PathBuf> {
-    std::env::var_os(name)
-        .filter(|value| !value.is_empty())
-        .map(PathBuf::from)
-}
-
 /// Where a shell looks for the script, and how it is loaded.
 fn place(shell: Shell, home: &Path) -> Option<(PathBuf, &'static str)> {
-    let data = directory("XDG_DATA_HOME").unwrap_or_else(|| home.join(".local/share"));
-    let config = directory("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
+    let data = environment::path("XDG_DATA_HOME").unwrap_or_else(|| home.join(".local/share"));
+    let config = environment::path("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
     match shell {
         Shell::Bash => Some((data.join("bash-completion/completions/dlm"), "start a new shell")),
         Shell::Zsh => Some((
@@ -101,7 +101,7 @@ fn choose(shell: Option<&str>) -> Result<Shell, ExitCode> {
         return Ok(parent);
     }
     let named = shell.map(str::to_owned).or_else(|| {
-        let path = directory("SHELL")?;
+        let path = environment::path("SHELL")?;
         Some(path.file_name()?.to_string_lossy().into_owned())
     });
     let known = "bash, zsh, fish, powershell, elvish";

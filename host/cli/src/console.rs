@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use dlm_flow::Failure;
 
+use crate::environment;
+
 /// The two streams with what the user wants to see on them.
 pub struct Console {
     pub is_quiet: bool,
@@ -17,8 +19,8 @@ pub struct Console {
 impl Console {
     /// Reads what the terminal and the environment allow.
     pub fn new(is_quiet: bool, is_verbose: bool) -> Self {
-        let is_plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
-            || std::env::var_os("TERM").is_some_and(|v| v == "dumb");
+        let is_plain = environment::value("NO_COLOR").is_some_and(|v| !v.is_empty())
+            || environment::value("TERM").is_some_and(|v| v == "dumb");
         Self {
             is_quiet,
             is_verbose,

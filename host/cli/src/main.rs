@@ -7,7 +7,9 @@ mod args;
 mod command;
 mod completion;
 mod console;
+mod environment;
 mod memory;
+mod program;
 mod progress;
 mod reference;
 mod render;
@@ -35,10 +37,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(error, &arguments),
     };
-    let is_verbose = cli.global.verbose || std::env::var_os("DLM_VERBOSE").is_some_and(|v| v == "1");
+    let is_verbose = cli.global.verbose || environment::value("DLM_VERBOSE").is_some_and(|v| v == "1");
     let console = Console::new(cli.global.quiet, is_verbose);
     for name in ["DLM_LLAMA_CPP_ROOT", "DLM_LLAMA_CPP_BUILD"] {
-        if std::env::var_os(name).is_some() {
+        if environment::value(name).is_some() {
             console.detail(&format!("{name} is ignored: exports are written without llama.cpp"));
         }
     }

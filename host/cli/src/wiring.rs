@@ -20,6 +20,7 @@ use dlm_store::Home;
 
 use crate::args::Global;
 use crate::console::{Console, say};
+use crate::environment;
 use crate::progress::Screen;
 
 pub use hub::LazyHub;
@@ -108,11 +109,7 @@ impl World {
 ///
 /// **Errors** when none of them is there.
 pub fn home(global: &Global) -> Result<PathBuf, Failure> {
-    let set = |name: &str| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let set = environment::path;
     let user = set("HOME");
     let chosen = match (global.home.clone().or_else(|| set("DLM_HOME")), user) {
         (Some(path), Some(user)) => match path.strip_prefix("~") {
@@ -219,7 +216,7 @@ pub fn export_probes(is_flag_given: bool) -> ExportProbes {
 
 /// Says whether a word of the environment means yes.
 pub fn is_set(name: &str) -> bool {
-    std::env::var(name).is_ok_and(|v| matches!(v.to_lowercase().as_str(), "1" | "true" | "yes" | "on"))
+    environment::text(name).is_some_and(|v| matches!(v.to_lowercase().as_str(), "1" | "true" | "yes" | "on"))
 }
 
 #[expect(clippy::exit, reason = "the second Ctrl-C asks for exactly this")]

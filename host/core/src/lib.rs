@@ -5,6 +5,7 @@
 
 pub mod base;
 pub mod cancel;
+pub mod digest;
 pub mod event;
 pub mod failure;
 pub mod hardware;
@@ -13,6 +14,7 @@ pub mod lock;
 pub mod manifest;
 pub mod nearest;
 pub mod ports;
+pub mod random;
 pub mod section;
 pub mod shell;
 pub mod split;

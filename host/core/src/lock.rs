@@ -147,8 +147,7 @@ impl DlmLock {
 }
 
 fn sha256_hex(field: &str, value: &str) -> Result<(), RecordProblem> {
-    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    if value.len() == 64 && value.bytes().all(is_hex) {
+    if crate::digest::is_hex(value, 64) {
         return Ok(());
     }
     Err(RecordProblem {

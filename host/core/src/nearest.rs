@@ -3,6 +3,8 @@
 /// Most suggestions, and the most edits between what was typed and one.
 const SUGGESTIONS_MAX: usize = 3;
 const EDITS_MAX: usize = 2;
+/// Characters of a word that are compared: what is typed has no limit, and the work grows with the square.
+const COMPARED_CHARS: usize = 64;
 
 /// The names that are closest to what was typed, at most two edits away.
 pub fn nearest<'a>(typed: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
@@ -27,29 +29,34 @@ pub fn did_you_mean(suggestions: &[String]) -> String {
     }
 }
 
-/// Edit distance: insertions, removals, replacements and swaps of neighbors.
+/// Edits (insertions, removals, replacements) that turn one word into the other.
+pub fn distance(a: &str, b: &str) -> usize {
+    strsim::levenshtein(a, b)
+}
+
+/// As [`distance`], with a swap of neighbors as one edit; of longer words only the beginnings are compared.
 fn edits(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
-    let mut table: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
-    for (i, x) in a.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            let above = table[i][j + 1] + 1;
-            let left = row[j] + 1;
-            let mut least = above.min(left).min(table[i][j] + usize::from(x != y));
-            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
-                least = least.min(table[i - 1][j - 1] + 1);
-            }
-            row.push(least);
-        }
-        table.push(row);
-    }
-    table[a.len()][b.len()]
+    let begin = |word: &str| word.chars().take(COMPARED_CHARS).collect::<String>();
+    strsim::osa_distance(&begin(a), &begin(b))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn edits_are_counted_and_a_swap_is_one() {
+        for (a, b, plain, swapped) in [
+            ("", "abc", 3, 3),
+            ("kitten", "sitting", 3, 3),
+            ("same", "same", 0, 0),
+            ("slef", "self", 2, 1),
+            ("日本", "本日", 2, 1),
+        ] {
+            assert_eq!((distance(a, b), edits(a, b)), (plain, swapped), "{a} {b}");
+        }
+        assert_eq!(edits(&"a".repeat(65), &"a".repeat(64)), 0, "only the beginnings count");
+    }
 
     #[test]
     fn what_is_close_is_suggested() {

@@ -8,7 +8,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+
+use crate::digest::{hex, is_hex, sha256};
 
 /// Number of lower-case hex digits of a section id.
 pub const SECTION_ID_LEN: usize = 16;
@@ -96,13 +97,8 @@ impl SectionId {
     }
 
     fn hash(parts: &[&str]) -> Self {
-        let mut sha = Sha256::new();
-        sha.update(parts.join("\n").as_bytes());
-        let mut hex = String::with_capacity(SECTION_ID_LEN);
-        for byte in sha.finalize().iter().take(SECTION_ID_LEN / 2) {
-            hex.push_str(&format!("{byte:02x}"));
-        }
-        SectionId(hex)
+        let digest = sha256(parts.join("\n"));
+        SectionId(hex(&digest[..SECTION_ID_LEN / 2]))
     }
 }
 
@@ -116,8 +112,7 @@ impl FromStr for SectionId {
     type Err = SectionIdError;
 
     fn from_str(text: &str) -> Result<Self, SectionIdError> {
-        let good = text.len() == SECTION_ID_LEN && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if good {
+        if is_hex(text, SECTION_ID_LEN) {
             Ok(SectionId(text.to_owned()))
         } else {
             Err(SectionIdError { text: text.to_owned() })

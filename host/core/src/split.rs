@@ -2,8 +2,7 @@
 //!
 //! Invariants: a property of seed, section id and sub-index alone, so adding a section never moves an old row.
 
-use sha2::{Digest, Sha256};
-
+use crate::digest::{first_eight, sha256};
 use crate::section::SectionId;
 
 /// Share of rows on the validation side.
@@ -11,10 +10,7 @@ pub const VALIDATION_SHARE: f64 = 0.1;
 
 /// The row's place on the circle of 2^64: first 8 bytes, big-endian, of SHA-256 over `seed NUL id NUL sub_index`.
 pub fn bucket(seed: i64, section: &SectionId, sub_index: usize) -> u64 {
-    let hash = Sha256::digest(format!("{seed}\0{section}\0{sub_index}"));
-    hash.iter()
-        .take(8)
-        .fold(0, |value, byte| (value << 8) | u64::from(*byte))
+    u64::from_be_bytes(first_eight(&sha256(format!("{seed}\0{section}\0{sub_index}"))))
 }
 
 /// Whether the row is on the validation side.

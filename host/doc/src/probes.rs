@@ -2,9 +2,9 @@
 //!
 //! Invariants: explicit probes first, in document order; the rest is chosen by a hash of seed and question alone.
 
+use dlm_core::digest::sha256;
 use dlm_core::{Section, SectionId};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use crate::rows::{Pair, Rows, rows};
 
@@ -42,7 +42,7 @@ pub fn probes(sections: &[Section], count: usize, seed: i64) -> Vec<Probe> {
     };
     let mut chosen: Vec<Probe> = all.iter().filter(|(_, pair)| pair.is_probe).map(probe).collect();
     let mut others: Vec<&(SectionId, Pair)> = all.iter().filter(|(_, pair)| !pair.is_probe).collect();
-    others.sort_by_cached_key(|(_, pair)| Sha256::digest(format!("{seed}\0{}", pair.question)).to_vec());
+    others.sort_by_cached_key(|(_, pair)| sha256(format!("{seed}\0{}", pair.question)));
     for other in others {
         if chosen.len() >= count {
             break;
@@ -107,7 +107,7 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         let mut expected = vec!["a?", "b?", "c?", "d?"];
-        expected.sort_by_key(|question| Sha256::digest(format!("42\0{question}")).to_vec());
+        expected.sort_by_key(|question| sha256(format!("42\0{question}")));
         assert_eq!(order(42), expected);
         assert_ne!((0..20).map(order).collect::<std::collections::BTreeSet<_>>().len(), 1);
     }

@@ -1,9 +1,10 @@
 //! What can go wrong in an export.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use dlm_core::{FailureKind, Hints};
+use dlm_files::DiskError;
 use dlm_kernels::quant::{GgmlType, QuantError};
 use dlm_model::weights::WeightError;
 
@@ -50,13 +51,18 @@ pub enum ExportError {
     Verify { path: PathBuf, cause: String },
 }
 
-impl ExportError {
-    /// Names the file of a failed write, and tells a full disk from other causes.
-    pub(crate) fn io(path: &Path, needed: u64, source: io::Error) -> ExportError {
-        let path = path.to_owned();
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ExportError::DiskFull { path, needed },
-            _ => ExportError::Io { path, source },
+impl From<DiskError> for ExportError {
+    fn from(error: DiskError) -> Self {
+        let path = error.path().to_owned();
+        match error {
+            DiskError::Full { needed_bytes, .. } => ExportError::DiskFull {
+                path,
+                needed: needed_bytes,
+            },
+            error => ExportError::Io {
+                path,
+                source: error.into_io(),
+            },
         }
     }
 }

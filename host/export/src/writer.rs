@@ -4,13 +4,12 @@
 //! partial file. Tensors come in the order and length that the table promised, or the write is refused.
 //! **Source:** `spec/export.md` section 5.
 
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use dlm_core::digest::Sha256;
+use dlm_files::{Disk, Partial};
 use dlm_kernels::quant::GgmlType;
 use dlm_model::gguf::Value;
-use sha2::{Digest, Sha256};
 
 use crate::error::ExportError;
 
@@ -18,8 +17,6 @@ use crate::error::ExportError;
 const VERSION: u32 = 3;
 /// Tensor data begins at multiples of this, the format's default.
 const ALIGNMENT: usize = 32;
-/// Bytes gathered before a call to the system.
-const BUFFER: usize = 1 << 20;
 
 /// Keys and values in the order of the file.
 pub type Metadata = Vec<(String, Value)>;
@@ -54,12 +51,10 @@ pub struct Written {
 
 /// A GGUF file being written.
 pub struct GgufWriter {
-    out: Option<BufWriter<File>>,
+    out: Partial,
     hash: Sha256,
     path: PathBuf,
-    partial: PathBuf,
     written: u64,
-    total: u64,
     /// Names and lengths that are still to come, last first.
     pending: Vec<(String, usize)>,
 }
@@ -167,15 +162,13 @@ impl GgufWriter {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".partial");
         let partial = path.with_file_name(name);
-        let file = File::create(&partial).map_err(|source| ExportError::io(&partial, total, source))?;
+        let out = Disk::new().begin(path, partial, total)?;
         let names = tensors.iter().map(|tensor| tensor.name.clone());
         let mut writer = GgufWriter {
-            out: Some(BufWriter::with_capacity(BUFFER, file)),
+            out,
             hash: Sha256::new(),
             path: path.to_owned(),
-            partial,
             written: 0,
-            total,
             pending: names.zip(lengths).rev().collect(),
         };
         writer.put(&head)?;
@@ -185,9 +178,7 @@ impl GgufWriter {
     fn put(&mut self, bytes: &[u8]) -> Result<(), ExportError> {
         self.hash.update(bytes);
         self.written += bytes.len() as u64;
-        let out = self.out.as_mut().expect("the file is open until `finish`");
-        out.write_all(bytes)
-            .map_err(|source| ExportError::io(&self.path, self.total, source))
+        Ok(self.out.write(bytes)?)
     }
 
     /// Writes the data of the next tensor of the table.
@@ -219,48 +210,18 @@ impl GgufWriter {
     /// Puts the complete file on disk under its name.
     ///
     /// **Errors:** tensors that were never written, or a failed write.
-    pub fn finish(mut self) -> Result<Written, ExportError> {
+    pub fn finish(self) -> Result<Written, ExportError> {
         if let Some((name, _)) = self.pending.last() {
             return Err(ExportError::Order {
                 expected: format!("`{name}`"),
                 found: "the end".to_owned(),
             });
         }
-        let io = |source| ExportError::io(&self.path, self.total, source);
-        let out = self.out.take().expect("the file is open until `finish`");
-        let file = out.into_inner().map_err(|error| io(error.into_error()))?;
-        file.sync_all().map_err(io)?;
-        drop(file);
-        fs::rename(&self.partial, &self.path).map_err(io)?;
-        sync_directory(&self.path).map_err(io)?;
-        let digest = std::mem::take(&mut self.hash).finalize();
+        self.out.commit()?;
         Ok(Written {
-            path: self.path.clone(),
+            path: self.path,
             bytes: self.written,
-            sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: self.hash.finish_hex(),
         })
-    }
-}
-
-/// Makes a rename last through a power cut, where directories can be synchronised.
-fn sync_directory(path: &Path) -> std::io::Result<()> {
-    #[cfg(unix)]
-    if let Some(parent) = path.parent() {
-        let parent = if parent.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            parent
-        };
-        File::open(parent)?.sync_all()?;
-    }
-    #[cfg(not(unix))]
-    let _ = path;
-    Ok(())
-}
-
-impl Drop for GgufWriter {
-    fn drop(&mut self) {
-        // After `finish` renamed it there is nothing here; a file that cannot be removed is overwritten next time.
-        let _ = fs::remove_file(&self.partial);
     }
 }

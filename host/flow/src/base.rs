@@ -17,7 +17,7 @@ use dlm_model::base::{OpenedBase, open_base};
 use dlm_plan::base::{
     BaseFacts, BaseLocation, HubAnswer, Registry, Resolution, ResolvedBase, resolve_base, synthesize,
 };
-use dlm_store::{BaseStore, Disk, Home, Store, disk};
+use dlm_store::{BaseStore, Disk, Home, Store};
 
 use crate::failure::Failure;
 use crate::surroundings::Surroundings;
@@ -50,7 +50,7 @@ fn read_record(store: &BaseStore, name: &str) -> Result<LocalBase, Failure> {
             "remove the base and add it again: `dlm base remove {name}`, `dlm base add {name} --from <path>`"
         ))
     };
-    let bytes = disk::read(&path, RECORD_BYTES_MAX)?.ok_or_else(|| damaged("the base has no record".into()))?;
+    let bytes = dlm_files::read(&path, RECORD_BYTES_MAX)?.ok_or_else(|| damaged("the base has no record".into()))?;
     let mut record: LocalBase = serde_json::from_slice(&bytes).map_err(|e| damaged(format!("is damaged: {e}")))?;
     // The record holds a name inside the directory, so that a home that is moved keeps its bases.
     record.location = match record.location.as_str() {
@@ -136,7 +136,7 @@ pub(crate) fn from_snapshot(hf_id: &str, snapshot: &Snapshot) -> Result<Resolved
     /// Largest `config.json` that is read.
     const CONFIG_BYTES_MAX: u64 = 4 << 20;
     let path = snapshot.dir.join("config.json");
-    let bytes = disk::read(&path, CONFIG_BYTES_MAX)?.unwrap_or_default();
+    let bytes = dlm_files::read(&path, CONFIG_BYTES_MAX)?.unwrap_or_default();
     let answer = HubAnswer {
         hf_id,
         commit: &snapshot.commit,

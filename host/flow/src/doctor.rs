@@ -61,6 +61,6 @@ pub fn doctor(around: &Surroundings<'_>, threads: Option<u32>, plugins: Vec<Plug
         plugins,
         local_bases,
         local_bases_problem,
-        disk_free_bytes: existing.and_then(dlm_store::disk::free_bytes),
+        disk_free_bytes: existing.and_then(dlm_files::free_bytes),
     }
 }

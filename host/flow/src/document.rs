@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use dlm_core::shell::quoted_path;
 use dlm_doc::{Limits, ParseErrors, Parsed, render};
-use dlm_store::disk;
 
 use crate::failure::Failure;
 
@@ -44,7 +43,7 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
         ));
     }
     let limit = Limits::default().document_bytes_max as u64;
-    match disk::read(path, limit).map_err(|e| Failure::from(e).under("doc"))? {
+    match dlm_files::read(path, limit).map_err(|e| Failure::from(e).under("doc"))? {
         Some(bytes) => Ok(bytes),
         None => Err(Failure::new("doc", format!("{shown} does not exist"))
             .hint(format!("make a document: `dlm init {}`", quoted_path(path)))),

@@ -17,7 +17,7 @@ use dlm_plan::base::registry::DEFAULT_BASE;
 use dlm_plan::base::{BaseFacts, BaseLocation, ResolvedBase};
 use dlm_plan::train::fit::{fit_bases, plan_typical};
 use dlm_plan::{BaseError, TrainOptions};
-use dlm_store::{Disk, LockWait, Store, disk};
+use dlm_store::{Disk, LockWait, Store};
 use serde::{Deserialize, Serialize};
 
 use crate::base::{self, ExportProbes};
@@ -103,7 +103,7 @@ struct Choices {
 /// **Errors** when the note cannot be read; a missing one means no.
 pub fn skips_export_probes(store: &Store) -> Result<bool, Failure> {
     let path = store.paths().root().join(CHOICES);
-    let Some(bytes) = disk::read(&path, CHOICES_BYTES_MAX)? else {
+    let Some(bytes) = dlm_files::read(&path, CHOICES_BYTES_MAX)? else {
         return Ok(false);
     };
     let choices: Choices = serde_json::from_slice(&bytes)
@@ -164,7 +164,7 @@ pub fn init(
         });
     if let Err(failure) = done {
         // The id is a moment old, so nobody else's work can be in there.
-        let _ = std::fs::remove_dir_all(store.paths().root());
+        let _ = Disk::new().remove_tree(store.paths().root());
         made.take_back();
         return Err(failure);
     }
@@ -259,11 +259,12 @@ impl Made {
 
     /// Removes what was made; a directory that somebody else uses by now stays.
     fn take_back(&self) {
+        let disk = Disk::new();
         for file in &self.files {
-            let _ = std::fs::remove_file(file);
+            let _ = disk.remove_file(file);
         }
         for directory in self.directories.iter().rev() {
-            let _ = std::fs::remove_dir(directory);
+            let _ = disk.remove_empty_directory(directory);
         }
     }
 }

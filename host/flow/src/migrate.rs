@@ -2,8 +2,8 @@
 //!
 //! Invariants: the backup is whole on disk before the document changes; an older backup is never overwritten.
 
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use dlm_doc::{EditError, SCHEMA_VERSION, chain, migrate_text};
@@ -99,19 +99,11 @@ fn back_up(path: &Path, bytes: &[u8]) -> Result<PathBuf, Failure> {
             0 => path.with_file_name(format!("{name}.bak")),
             n => path.with_file_name(format!("{name}.bak.{n}")),
         };
-        let opened = OpenOptions::new().write(true).create_new(true).open(&candidate);
-        let mut file = match opened {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
-            Err(error) => return Err(unwritable(&candidate, &error)),
-        };
-        let written = file.write_all(bytes).and_then(|()| file.sync_all());
-        if let Err(error) = written {
-            // Half a backup would look like a whole one.
-            let _ = fs::remove_file(&candidate);
-            return Err(unwritable(&candidate, &error));
+        // Half a backup would look like a whole one, so it is not left behind.
+        let is_made = Disk::new().create(&candidate, bytes);
+        if is_made.map_err(|error| unwritable(&candidate, &error.into_io()))? {
+            return Ok(candidate);
         }
-        return Ok(candidate);
     }
     let what = format!("there are {BACKUPS_MAX} backups of {} already", path.display());
     Err(Failure::new("migrate", what).hint("move them away, or pass `--no-backup`"))
@@ -125,9 +117,11 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
         return Err(Failure::new("migrate", format!("{} is read-only", real.display())));
     }
     Disk::new()
-        .write(&real, bytes)
-        .map_err(|e| Failure::from(e).under("migrate"))?;
-    fs::set_permissions(&real, permissions).map_err(|e| unwritable(&real, &e))
+        .write_with(&real, bytes.len() as u64, |file| {
+            file.write_all(bytes)?;
+            file.set_permissions(permissions)
+        })
+        .map_err(|e| Failure::from(e).under("migrate"))
 }
 
 fn unwritable(path: &Path, error: &std::io::Error) -> Failure {

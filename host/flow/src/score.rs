@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use dlm_files::DiskError;
 use dlm_kernels::Compute;
 use dlm_train::probe::{answer_all, normalize};
 use dlm_train::rows::{RowOptions, plain};
@@ -206,11 +207,12 @@ fn read_questions(path: &Path) -> Result<Questions, Failure> {
 
 fn read(path: &Path) -> Result<String, Failure> {
     let fail = |what: String| Failure::new("score", format!("{}: {what}", path.display()));
-    let size = std::fs::metadata(path).map_err(|e| fail(e.to_string()))?.len();
-    if size > FILE_BYTES_MAX {
-        return Err(fail(format!("has {size} bytes, at most {FILE_BYTES_MAX} are read")));
-    }
-    std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))
+    dlm_files::read_text_required(path, FILE_BYTES_MAX).map_err(|error| match error {
+        DiskError::TooLarge { found_bytes, .. } => {
+            fail(format!("has {found_bytes} bytes, at most {FILE_BYTES_MAX} are read"))
+        }
+        error => fail(error.into_io().to_string()),
+    })
 }
 
 #[cfg(test)]

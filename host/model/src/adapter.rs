@@ -11,8 +11,9 @@ mod targets;
 use std::ops::Range;
 
 use dlm_core::Hints;
+use dlm_core::digest::{Sha256, first_eight};
+use dlm_core::random;
 use dlm_kernels::{Compute, Weight, Write, linear};
-use sha2::{Digest, Sha256};
 
 use crate::lora::FewRows;
 use crate::model::Model;
@@ -409,17 +410,10 @@ fn stream_key(seed: u64, path: &str) -> u64 {
     hasher.update(b"dlm adapter init\0");
     hasher.update(seed.to_le_bytes());
     hasher.update(path.as_bytes());
-    let digest = hasher.finalize();
-    let mut key = [0u8; 8];
-    key.copy_from_slice(&digest[..8]);
-    u64::from_le_bytes(key)
+    u64::from_le_bytes(first_eight(&hasher.finish()))
 }
 
 /// SplitMix64 at a counter, as a fraction in `[0, 1)`.
 fn uniform(key: u64, counter: u64) -> f32 {
-    let mut z = key.wrapping_add((counter + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^= z >> 31;
-    (z >> 40) as f32 / (1u64 << 24) as f32
+    (random::draw(key, counter) >> 40) as f32 / (1u64 << 24) as f32
 }

@@ -3,15 +3,14 @@
 //! Invariants: opening reads headers, settings and tokenizer only, so that a plan can refuse before any weight is
 //! touched; what does not fit together (no template, more tokens than embedding rows) is refused here.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dlm_core::Hints;
 use dlm_core::base::{BaseShape, TemplateDialect};
+use dlm_core::digest::{Sha256, sha256_hex};
+use dlm_files::DiskError;
 use dlm_kernels::quant::GgmlType;
-use sha2::{Digest, Sha256};
 
 use crate::config::json::TOKENS_CLASS;
 use crate::config::{Arch, ConfigError, DecoderConfig, GgufConfigError, config_from_gguf, parse_config};
@@ -20,9 +19,6 @@ use crate::model::{LoadError, LoadOptions, Model};
 use crate::safetensors_dir::{SafetensorsDir, SafetensorsDirError};
 use crate::text::{TextError, TextModel};
 use crate::weights::WeightSource;
-
-/// Bytes that are hashed at a time.
-const HASH_CHUNK: usize = 1 << 20;
 
 /// The weights of a base, in either form.
 #[derive(Debug)]
@@ -250,10 +246,8 @@ fn open_gguf(path: &Path) -> Result<OpenedBase, BaseOpenError> {
 
 /// Reads a `config.json`, no more of it than shows that it is too long.
 pub(crate) fn read_settings(path: &Path) -> Result<Vec<u8>, std::io::Error> {
-    let mut content = Vec::new();
     let limit = crate::config::json::CONFIG_BYTES_MAX as u64 + 1;
-    File::open(path)?.take(limit).read_to_end(&mut content)?;
-    Ok(content)
+    dlm_files::read_at(path, 0, limit).map_err(DiskError::into_io)
 }
 
 /// Says whether a path holds a sequence classifier; a GGUF file never does.
@@ -395,7 +389,7 @@ impl OpenedBase {
     /// **Source:** `spec/bases.md` section 7.
     pub fn sha256(&self) -> Result<String, BaseOpenError> {
         if let Some(file) = &self.gguf {
-            return Ok(hex(Sha256::digest(file.bytes()).as_slice()));
+            return Ok(sha256_hex(file.bytes()));
         }
         directory_sha256(&self.path)
     }
@@ -407,10 +401,15 @@ pub(crate) fn directory_sha256(path: &Path) -> Result<String, BaseOpenError> {
     for name in model_files(path)? {
         digest.update(name.as_bytes());
         digest.update([0]);
-        digest.update(file_sha256(&path.join(&name))?.as_bytes());
+        let file = path.join(&name);
+        let found = dlm_files::sha256_file(&file).map_err(|error| BaseOpenError::Io {
+            path: file,
+            cause: error.into_io(),
+        })?;
+        digest.update(found);
         digest.update(b"\n");
     }
-    Ok(hex(digest.finalize().as_slice()))
+    Ok(digest.finish_hex())
 }
 
 /// The files of a directory that make the model what it is, sorted; notes beside them do not count.
@@ -436,25 +435,4 @@ fn model_files(dir: &Path) -> Result<Vec<String>, BaseOpenError> {
     }
     names.sort();
     Ok(names)
-}
-
-fn file_sha256(path: &Path) -> Result<String, BaseOpenError> {
-    let io = |cause| BaseOpenError::Io {
-        path: path.to_owned(),
-        cause,
-    };
-    let mut file = File::open(path).map_err(io)?;
-    let mut digest = Sha256::new();
-    let mut chunk = vec![0; HASH_CHUNK];
-    loop {
-        let read = file.read(&mut chunk).map_err(io)?;
-        if read == 0 {
-            return Ok(hex(digest.finalize().as_slice()));
-        }
-        digest.update(&chunk[..read]);
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

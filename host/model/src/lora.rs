@@ -8,6 +8,7 @@
 //! Invariants: the frozen weight gets no gradient, there is no place to put one; dropout is a function of seed, layer, slot
 //! and element, so a block that runs twice sees the same mask.
 
+use dlm_core::random::mix;
 use dlm_kernels::{
     Compute, Ctx, DropoutMask, GemmArgs, PrecisionPath, Weight, Write, axpy, dropout, gemm, linear_backward_input,
     linear_on,
@@ -379,13 +380,6 @@ fn few_rows(ctx: &Ctx, scale: f32, [t, n, r]: [usize; 3], (h, stride): (&[f32], 
             axpy(ctx, scale * h, b, y);
         }
     });
-}
-
-/// The output function of SplitMix64: spreads every bit of `z` over all bits of the result.
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// `c[m, n] = alpha a[m, k] b[n, k]^T + beta c`.

@@ -8,10 +8,10 @@ mod header;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use dlm_core::Hints;
+use dlm_files::DiskError;
 use memmap2::Mmap;
 use serde::Deserialize;
 
@@ -105,22 +105,21 @@ impl Hints for SafetensorsDirError {
 ///
 /// **Errors:** unreadable, or longer than `max`.
 fn read_limited(path: &Path, max: u64) -> Result<Vec<u8>, SafetensorsDirError> {
-    let io = |cause| SafetensorsDirError::Io {
-        path: path.to_owned(),
-        cause,
-    };
-    let file = File::open(path).map_err(io)?;
-    let bytes = file.metadata().map_err(io)?.len();
-    if bytes > max {
-        return Err(SafetensorsDirError::TooLarge {
+    dlm_files::read_required(path, max).map_err(|error| match error {
+        DiskError::TooLarge {
+            path,
+            found_bytes,
+            limit_bytes,
+        } => SafetensorsDirError::TooLarge {
+            path,
+            bytes: found_bytes,
+            max: limit_bytes,
+        },
+        error => SafetensorsDirError::Io {
             path: path.to_owned(),
-            bytes,
-            max,
-        });
-    }
-    let mut content = Vec::new();
-    file.take(max).read_to_end(&mut content).map_err(io)?;
-    Ok(content)
+            cause: error.into_io(),
+        },
+    })
 }
 
 fn open_shard(path: PathBuf) -> Result<(Shard, BTreeMap<String, TensorEntry>), SafetensorsDirError> {

@@ -7,6 +7,8 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
+use dlm_core::random;
+
 /// How a token is chosen. Off means off: nothing is taken from the base's bundled settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
@@ -86,17 +88,6 @@ pub fn argmax(values: &[f32]) -> u32 {
     best as u32
 }
 
-/// The `index`-th number of the stream that belongs to `seed`, in `[0, 1)`.
-///
-/// **Source:** SplitMix64 (Steele, Lea and Flood 2014) used as a counter: no state, so any draw can be repeated alone.
-fn uniform(seed: u64, index: u64) -> f64 {
-    let mut z = seed.wrapping_add((index + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^= z >> 31;
-    (z >> 11) as f64 / (1u64 << 53) as f64
-}
-
 impl Sampler {
     /// Makes a sampler; `prompt` counts as seen for the penalty.
     ///
@@ -152,7 +143,7 @@ impl Sampler {
         } else {
             let index = self.draws;
             self.draws += 1;
-            self.draw(logits, uniform(self.settings.seed, index))
+            self.draw(logits, random::unit(random::draw(self.settings.seed, index)))
         };
         if self.settings.repetition_penalty.is_some()
             && let Err(place) = self.seen.binary_search(&id)
@@ -243,7 +234,9 @@ fn likeliest(from: Vec<Candidate>, count: usize, goal: f64) -> Vec<Candidate> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Sampler, Sampling, argmax, uniform};
+    use dlm_core::random;
+
+    use super::{Sampler, Sampling, argmax};
 
     fn sampling(temperature: f32, seed: u64) -> Sampling {
         Sampling {
@@ -331,7 +324,7 @@ mod tests {
         };
         assert_eq!(run(3), run(3));
         assert_ne!(run(3), run(4));
-        assert!((0..1000).all(|i| (0.0..1.0).contains(&uniform(u64::MAX, i))));
+        assert!((0..1000).all(|i| (0.0..1.0).contains(&random::unit(random::draw(u64::MAX, i)))));
     }
 
     #[test]

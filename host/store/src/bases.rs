@@ -2,13 +2,13 @@
 //!
 //! Invariants: what a base's files mean is not known here; a base that is being added has a name that no base can have.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use dlm_core::Hints;
+use dlm_files::{Disk, DiskError};
 
-use crate::disk::{self, Disk, DiskError};
 use crate::layout::{Home, NameError, base_directory, file_name};
 
 /// A local base that cannot be added, read or removed.
@@ -84,8 +84,8 @@ impl BaseStore {
     ///
     /// **Errors** name the path.
     pub fn names(&self) -> Result<Vec<String>, DiskError> {
-        let entries = disk::list(&self.home.bases())?;
-        let is_base = |entry: &disk::Entry| entry.is_directory && base_directory(&self.home, &entry.name).is_ok();
+        let entries = dlm_files::list(&self.home.bases())?;
+        let is_base = |entry: &dlm_files::Entry| entry.is_directory && base_directory(&self.home, &entry.name).is_ok();
         Ok(entries.into_iter().filter(is_base).map(|entry| entry.name).collect())
     }
 
@@ -117,7 +117,7 @@ impl BaseStore {
         self.disk.create_directories(&self.home.bases())?;
         // A leading dot is what keeps it out of the list of bases.
         let staging = target.with_file_name(format!(".{name}.adding.{}", std::process::id()));
-        remove_tree(&staging)?;
+        self.disk.remove_tree(&staging)?;
         self.disk.create_directory(&staging)?;
         Ok(PendingBase {
             name: name.to_owned(),
@@ -135,7 +135,7 @@ impl BaseStore {
         let directory = self.directory(name)?;
         let doomed = directory.with_file_name(format!(".{name}.removing.{}", std::process::id()));
         self.disk.rename(&directory, &doomed)?;
-        Ok(remove_tree(&doomed)?)
+        Ok(self.disk.remove_tree(&doomed)?)
     }
 }
 
@@ -179,15 +179,7 @@ impl Drop for PendingBase {
     fn drop(&mut self) {
         if !self.is_done {
             // What stays here is not a base, and the next addition of the same name removes it.
-            let _ = remove_tree(&self.staging);
+            let _ = self.disk.remove_tree(&self.staging);
         }
-    }
-}
-
-fn remove_tree(directory: &Path) -> Result<(), DiskError> {
-    match fs::remove_dir_all(directory) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(disk::failed(directory, "remove", 0, source)),
     }
 }

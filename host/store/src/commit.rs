@@ -9,8 +9,8 @@ use dlm_core::SectionId;
 use dlm_core::lock::DlmLock;
 use dlm_core::manifest::{Manifest, RunRecord, RunStatus};
 use dlm_core::stamp::Stamp;
+use dlm_files::sha256_file;
 
-use crate::hash::sha256_file;
 use crate::log::RunSummary;
 use crate::replay::{AppendReport, Remember};
 use crate::store::{StoreError, StoreGuard, upsert_run};

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use dlm_core::Hints;
 use dlm_core::lock::{DlmLock, LOCK_VERSION};
 use dlm_core::manifest::RecordProblem;
+use dlm_files::{Disk, DiskError};
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::disk::{self, Disk, DiskError};
 use crate::json;
 use crate::record::{self, Flaw};
 
@@ -62,7 +62,7 @@ pub fn load_lock(path: &Path) -> Result<Option<DlmLock>, DeterminismLockError> {
         path: path.to_owned(),
         flaw,
     };
-    let bytes = disk::read(path, LOCK_BYTES_MAX).map_err(|error| corrupt(Flaw::Unreadable(error)))?;
+    let bytes = dlm_files::read(path, LOCK_BYTES_MAX).map_err(|error| corrupt(Flaw::Unreadable(error)))?;
     let Some(bytes) = bytes else {
         return Ok(None);
     };

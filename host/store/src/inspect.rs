@@ -3,8 +3,6 @@
 use dlm_core::manifest::{Manifest, RunStatus};
 use serde::Serialize;
 
-use crate::disk;
-use crate::exclusive;
 use crate::layout::AdapterSlot;
 use crate::state;
 use crate::store::{Store, StoreError};
@@ -75,8 +73,8 @@ impl Store {
         let mut inspection = Inspection {
             has_adapter_current: false,
             pointer_problems: Vec::new(),
-            replay_size_bytes: disk::tree_size(&self.paths().replay())?,
-            total_size_bytes: disk::tree_size(self.paths().root())?,
+            replay_size_bytes: dlm_files::tree_size(&self.paths().replay())?,
+            total_size_bytes: dlm_files::tree_size(self.paths().root())?,
             named_adapters: Vec::new(),
             resumable_versions: Vec::new(),
             orphan_versions: Vec::new(),
@@ -86,7 +84,7 @@ impl Store {
                 Ok(Some(_)) => LockStatus::Ok,
                 Err(_) => LockStatus::Unreadable,
             },
-            interrupted_runs: match exclusive::is_held(&self.paths().exclusive_lock()) {
+            interrupted_runs: match dlm_files::exclusive::is_held(&self.paths().exclusive_lock()) {
                 true => Vec::new(),
                 false => {
                     let runs = manifest.training_runs.iter();

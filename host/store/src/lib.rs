@@ -2,15 +2,12 @@
 //! metrics.
 //!
 //! Invariants: knows no document grammar, no model and no plugin; reads no clock, environment or home directory (all
-//! passed in) and prints nothing. Files change only through [`disk`], atomically; writing needs the store's lock.
+//! passed in) and prints nothing. Files change only through [`Disk`], atomically; writing needs the store's lock.
 
 pub mod bases;
 pub mod commit;
 pub mod delta;
 pub mod determinism;
-pub mod disk;
-pub mod exclusive;
-pub mod hash;
 pub mod inspect;
 mod json;
 pub mod layout;
@@ -30,8 +27,7 @@ pub use bases::{BaseStore, BaseStoreError, PendingBase};
 pub use commit::{CommitReport, RunCommit};
 pub use delta::{Delta, delta};
 pub use determinism::DeterminismLockError;
-pub use disk::{Disk, DiskError, Operation};
-pub use exclusive::{ExclusiveError, LockWait, WAIT_EXPORT, WAIT_HOUSEKEEPING, WAIT_TRAIN};
+pub use dlm_files::{Disk, DiskError, ExclusiveError, LockWait, Operation};
 pub use inspect::{Inspection, LockStatus, NamedAdapter, ResumableVersion};
 pub use layout::{AdapterSlot, Home, StorePaths};
 pub use manifest::ManifestError;
@@ -39,5 +35,5 @@ pub use pending::{PendingError, PendingPlan, PlanKind};
 pub use recover::{Damage, verify_version};
 pub use secrets::KeyStore;
 pub use state::{ResumeIntegrityError, StateData, StateTensor, StateWriteError, TrainingState, read_state};
-pub use store::{Store, StoreError, StoreGuard, StoreNotice};
+pub use store::{Store, StoreError, StoreGuard, StoreNotice, WAIT_EXPORT, WAIT_HOUSEKEEPING, WAIT_TRAIN};
 pub use version::{CommittedVersion, CurrentVersion, PendingVersion, VersionEntry, VersionError};

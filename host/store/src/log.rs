@@ -4,17 +4,17 @@
 //! short is the last one and readers skip it. The summary's field set is an interchange contract and never grows: what
 //! we record beyond it goes into sidecar files.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use dlm_core::Hints;
 use dlm_core::manifest::RecordProblem;
 use dlm_core::stamp::Stamp;
+use dlm_files::DiskError;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::delta::Delta;
-use crate::disk::{self, DiskError, Operation};
 use crate::json;
 use crate::layout::{NameError, StorePaths, file_name};
 use crate::record::{self, Flaw};
@@ -112,13 +112,7 @@ impl StoreGuard {
         self.disk().create_directories(&self.paths().logs())?;
         let name = format!("{}.jsonl", StorePaths::run_log_stem(run_id, started_at));
         let path = self.paths().root().join(name);
-        self.disk().before(Operation::CreateFile, &path)?;
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .map_err(|source| disk::failed(&path, "open", 0, source))?;
-        self.disk().sync_directory(&self.paths().logs())?;
+        let file = self.disk().open_for_append(&path)?;
         Ok(RunLog {
             store: Store::clone(self),
             path,
@@ -392,7 +386,7 @@ impl Store {
             path: path.clone(),
             flaw,
         };
-        let Some(bytes) = disk::read(&path, SUMMARY_BYTES_MAX)? else {
+        let Some(bytes) = dlm_files::read(&path, SUMMARY_BYTES_MAX)? else {
             return Ok(None);
         };
         let summary: RunSummary = record::parse(&bytes).map_err(corrupt)?;

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use dlm_core::Hints;
 use dlm_core::manifest::{MANIFEST_SCHEMA_VERSION, Manifest, RecordProblem};
+use dlm_files::{Disk, DiskError};
 use serde_json::Value;
 
-use crate::disk::{self, Disk, DiskError};
 use crate::json;
 use crate::record::{self, Flaw};
 
@@ -70,7 +70,7 @@ pub fn load_manifest(path: &Path) -> Result<Option<Manifest>, ManifestError> {
         path: path.to_owned(),
         flaw,
     };
-    let bytes = disk::read(path, MANIFEST_BYTES_MAX).map_err(|error| corrupt(Flaw::Unreadable(error)))?;
+    let bytes = dlm_files::read(path, MANIFEST_BYTES_MAX).map_err(|error| corrupt(Flaw::Unreadable(error)))?;
     let Some(bytes) = bytes else {
         return Ok(None);
     };

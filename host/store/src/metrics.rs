@@ -12,9 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dlm_core::{FailureKind, Hints};
+use dlm_files::DiskError;
 use rusqlite::{Connection, OpenFlags};
-
-use crate::disk::DiskError;
 
 pub use query::{EvalRow, ExportRow, GateRow, MetricsReader, MiningRow, RunFilter, RunRow, StepRow, TokenizationRow};
 pub use report::{MetricsReport, RunDetail};

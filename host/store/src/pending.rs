@@ -9,9 +9,9 @@ use std::path::PathBuf;
 
 use dlm_core::stamp::Stamp;
 use dlm_core::{Hints, Section, SectionId, Ulid};
+use dlm_files::DiskError;
 use serde_json::{Map, Value, json};
 
-use crate::disk::{self, DiskError};
 use crate::json;
 use crate::record::{self, Flaw, kind_of};
 use crate::store::{Store, StoreGuard};
@@ -125,7 +125,7 @@ impl Store {
     /// **Errors** name the file and what is wrong with it, with the section's index.
     pub fn pending(&self, kind: PlanKind) -> Result<Option<PendingPlan>, PendingError> {
         let path = self.pending_path(kind);
-        let Some(bytes) = disk::read(&path, BYTES_MAX)? else {
+        let Some(bytes) = dlm_files::read(&path, BYTES_MAX)? else {
             return Ok(None);
         };
         read(&bytes)

@@ -10,7 +10,7 @@ use dlm_core::manifest::RecordProblem;
 #[derive(Debug, thiserror::Error)]
 pub enum Flaw {
     #[error("unreadable: {0}")]
-    Unreadable(#[source] crate::disk::DiskError),
+    Unreadable(#[source] dlm_files::DiskError),
     #[error("invalid JSON: {0}")]
     Json(#[source] serde_json::Error),
     #[error("the top level is {found}, expected {expected}")]

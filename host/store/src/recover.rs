@@ -6,11 +6,10 @@ use std::path::Path;
 
 use dlm_core::manifest::{Manifest, RunRecord, RunStatus};
 use dlm_core::stamp::Stamp;
+use dlm_files::{DiskError, sha256_file};
 use safetensors::SafeTensors;
 
 use crate::commit::{adapter_digests, adopt_version};
-use crate::disk;
-use crate::hash::sha256_file;
 use crate::layout::AdapterSlot;
 use crate::metrics::Strictness;
 use crate::record;
@@ -31,7 +30,7 @@ pub enum Damage {
     #[error("`{file}` is damaged: {reason}")]
     Damaged { file: &'static str, reason: String },
     #[error(transparent)]
-    Disk(#[from] disk::DiskError),
+    Disk(#[from] DiskError),
 }
 
 /// Checks the files of a version directory: weights and configuration readable, state's digest right.
@@ -39,10 +38,10 @@ pub enum Damage {
 /// **Errors** with the first damage.
 pub fn verify_version(directory: &Path) -> Result<(), Damage> {
     let file = ADAPTER_CONFIG_FILE;
-    let bytes = disk::read(&directory.join(file), CONFIG_BYTES_MAX)?.ok_or(Damage::Missing { file })?;
+    let bytes = dlm_files::read(&directory.join(file), CONFIG_BYTES_MAX)?.ok_or(Damage::Missing { file })?;
     record::object(&bytes).map_err(|flaw| damaged(file, &flaw))?;
     let file = ADAPTER_MODEL_FILE;
-    let bytes = disk::read(&directory.join(file), ADAPTER_BYTES_MAX)?.ok_or(Damage::Missing { file })?;
+    let bytes = dlm_files::read(&directory.join(file), ADAPTER_BYTES_MAX)?.ok_or(Damage::Missing { file })?;
     SafeTensors::deserialize(&bytes).map_err(|error| damaged(file, &error))?;
     verify_state(directory)
 }
@@ -54,7 +53,7 @@ fn verify_state(directory: &Path) -> Result<(), Damage> {
         return Ok(());
     }
     let file = STATE_DIGEST_FILE;
-    let bytes = disk::read(&directory.join(file), CONFIG_BYTES_MAX)?.ok_or(Damage::Missing { file })?;
+    let bytes = dlm_files::read(&directory.join(file), CONFIG_BYTES_MAX)?.ok_or(Damage::Missing { file })?;
     let expected = String::from_utf8_lossy(&bytes).trim().to_owned();
     let found = sha256_file(&state)?;
     if found != expected {

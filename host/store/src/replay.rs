@@ -14,9 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use dlm_core::{Hints, SectionId, SectionKind};
+use dlm_files::{Disk, DiskError};
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{self, Disk, DiskError};
 use crate::json;
 use crate::record::{self, Flaw};
 use crate::store::{Store, StoreGuard};
@@ -177,7 +177,7 @@ impl Corpus {
             (true, _) => (compacted, directory.join(CORPUS)),
             (false, _) => (directory.join(INDEX), directory.join(CORPUS)),
         };
-        let entries = match disk::read(&path, INDEX_BYTES_MAX)? {
+        let entries = match dlm_files::read(&path, INDEX_BYTES_MAX)? {
             Some(bytes) => index::parse(&bytes).map_err(|flaw| ReplayError::Index { path, flaw })?,
             None => Vec::new(),
         };
@@ -205,7 +205,7 @@ impl Corpus {
     /// **Errors** name the path.
     pub fn dead_bytes(&self) -> Result<u64, DiskError> {
         let live: u64 = self.entries.iter().map(|entry| entry.length).sum();
-        Ok(disk::file_size(&self.corpus)?.saturating_sub(live))
+        Ok(dlm_files::file_size(&self.corpus)?.saturating_sub(live))
     }
 
     /// Reads the section of an entry.
@@ -222,12 +222,12 @@ impl Corpus {
         if entry.length > FRAME_BYTES_MAX {
             return Err(damaged(FrameError::TooLarge));
         }
-        let size = disk::file_size(&self.corpus)?;
+        let size = dlm_files::file_size(&self.corpus)?;
         let left = size.saturating_sub(entry.byte_offset);
         if left < entry.length {
             return Err(damaged(FrameError::Short { found: left }));
         }
-        let frame = disk::read_at(&self.corpus, entry.byte_offset, entry.length)?;
+        let frame = dlm_files::read_at(&self.corpus, entry.byte_offset, entry.length)?;
         let snapshot = Snapshot::from_frame(&frame).map_err(damaged)?;
         if snapshot.section_id != entry.section_id {
             return Err(ReplayError::Mismatch {
@@ -375,7 +375,7 @@ impl ReplayWriter<'_> {
             self.write_index(INDEX, &mut corpus.entries)?;
             self.write_extra(&corpus)?;
         }
-        let size = disk::file_size(&corpus.corpus)?;
+        let size = dlm_files::file_size(&corpus.corpus)?;
         // An entry that points past the end is for `set_aside`; its bytes cannot be copied.
         let is_whole = corpus
             .entries
@@ -474,7 +474,7 @@ impl ReplayWriter<'_> {
             return Ok(0);
         }
         let path = self.path(SET_ASIDE);
-        let earlier = disk::read(&path, INDEX_BYTES_MAX)?.and_then(|bytes| index::parse(&bytes).ok());
+        let earlier = dlm_files::read(&path, INDEX_BYTES_MAX)?.and_then(|bytes| index::parse(&bytes).ok());
         let mut aside = earlier.unwrap_or_default();
         aside.retain(|entry| !ids.contains(&entry.section_id));
         aside.extend(gone.iter().cloned());
@@ -524,7 +524,8 @@ impl ReplayWriter<'_> {
         let source = corpus.corpus.clone();
         self.disk().write_with(&self.path(COMPACTED_CORPUS), total, |file| {
             for entry in &corpus.entries {
-                let frame = disk::read_at(&source, entry.byte_offset, entry.length).map_err(std::io::Error::other)?;
+                let frame =
+                    dlm_files::read_at(&source, entry.byte_offset, entry.length).map_err(std::io::Error::other)?;
                 std::io::Write::write_all(file, &frame)?;
             }
             Ok(())
@@ -574,7 +575,7 @@ fn section_of(error: &ReplayError) -> Option<SectionId> {
 type ReadExtra = (BTreeMap<SectionId, Extra>, Option<String>);
 
 fn read_extra(path: &Path) -> Result<ReadExtra, DiskError> {
-    let Some(bytes) = disk::read(path, INDEX_BYTES_MAX)? else {
+    let Some(bytes) = dlm_files::read(path, INDEX_BYTES_MAX)? else {
         return Ok(Default::default());
     };
     match record::parse(&bytes) {

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dlm_core::Hints;
+use dlm_core::digest::sha256_hex;
+use dlm_files::DiskError;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value};
 
-use crate::disk::{self, DiskError};
-use crate::hash::sha256_hex;
 use crate::json;
 use crate::record::{self, Flaw};
 use crate::version::{PendingVersion, VersionError};
@@ -203,13 +203,13 @@ pub fn read_state(directory: &Path) -> Result<TrainingState, ResumeIntegrityErro
 
 /// The step after which the state of a version directory was kept; none without a state. Reads no tensor.
 pub(crate) fn kept_step(directory: &Path) -> Option<u64> {
-    let bytes = disk::read(&directory.join(STATE_RNG_FILE), JSON_BYTES_MAX).ok()??;
+    let bytes = dlm_files::read(&directory.join(STATE_RNG_FILE), JSON_BYTES_MAX).ok()??;
     let step = record::object(&bytes).ok()?.get("step")?.as_u64()?;
     directory.join(STATE_FILE).is_file().then_some(step)
 }
 
 fn required(path: &Path, limit: u64) -> Result<Vec<u8>, ResumeIntegrityError> {
-    disk::read(path, limit)?.ok_or_else(|| ResumeIntegrityError::Missing { path: path.to_owned() })
+    dlm_files::read(path, limit)?.ok_or_else(|| ResumeIntegrityError::Missing { path: path.to_owned() })
 }
 
 fn verify_digest(path: &Path, bytes: &[u8], digest: &Path) -> Result<(), ResumeIntegrityError> {

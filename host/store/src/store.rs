@@ -6,20 +6,27 @@
 use std::fmt;
 use std::ops::Deref;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use dlm_core::lock::DlmLock;
 use dlm_core::manifest::{ExportRecord, Manifest, RunRecord, RunStatus};
 use dlm_core::stamp::Stamp;
 use dlm_core::{Hints, Ulid};
+use dlm_files::{Disk, DiskError, ExclusiveError, ExclusiveLock, LockWait};
 
 use crate::determinism::{self, DeterminismLockError};
-use crate::disk::{Disk, DiskError};
-use crate::exclusive::{self, ExclusiveError, ExclusiveLock, LockWait};
 use crate::layout::{AdapterSlot, Home, StorePaths};
 use crate::log::LogError;
 use crate::manifest::{self, ManifestError};
 use crate::replay::ReplayError;
 use crate::version::{self, CurrentVersion, PendingVersion, VersionEntry, VersionError};
+
+/// How long `train`, a watch cycle and replacing a store wait for another writer.
+pub const WAIT_TRAIN: Duration = Duration::ZERO;
+/// How long recording an export waits: the export itself is done by then, and worth waiting for.
+pub const WAIT_EXPORT: Duration = Duration::from_secs(60);
+/// How long packing, cleaning a cache and staging wait.
+pub const WAIT_HOUSEKEEPING: Duration = Duration::from_secs(5);
 
 /// Any failure of the store.
 #[derive(Debug, thiserror::Error)]
@@ -241,7 +248,7 @@ impl Store {
         }
         let mut removed = 0;
         for directory in directories {
-            removed += self.disk.sweep(&directory, exclusive::is_alive)?.len();
+            removed += self.disk.sweep(&directory, dlm_files::platform::is_alive)?.len();
         }
         Ok(removed)
     }
@@ -252,7 +259,7 @@ impl Store {
     pub fn adapter_slots(&self) -> Result<Vec<AdapterSlot>, DiskError> {
         let directory = self.paths.adapter();
         let mut slots = Vec::new();
-        for entry in crate::disk::list(&directory)? {
+        for entry in dlm_files::list(&directory)? {
             let has_versions = entry.is_directory && directory.join(&entry.name).join("versions").is_dir();
             if let (true, Ok(slot)) = (has_versions, AdapterSlot::named(&entry.name)) {
                 slots.push(slot);

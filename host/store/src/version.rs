@@ -8,8 +8,8 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use dlm_core::Hints;
+use dlm_files::{Disk, DiskError};
 
-use crate::disk::{self, Disk, DiskError};
 use crate::layout::{AdapterSlot, NameError, StorePaths, file_name};
 use crate::store::StoreGuard;
 
@@ -116,7 +116,7 @@ fn rejected_number(name: &str) -> Option<u32> {
 /// Reads the pointer of a slot; none when it is missing or empty.
 pub(crate) fn current(paths: &StorePaths, slot: &AdapterSlot) -> Result<Option<CurrentVersion>, VersionError> {
     let path = paths.pointer(slot);
-    let Some(bytes) = disk::read(&path, POINTER_BYTES_MAX)? else {
+    let Some(bytes) = dlm_files::read(&path, POINTER_BYTES_MAX)? else {
         return Ok(None);
     };
     let Ok(text) = String::from_utf8(bytes) else {
@@ -177,7 +177,7 @@ pub(crate) fn versions(paths: &StorePaths, slot: &AdapterSlot) -> Result<Vec<Ver
         Err(_) => None,
     };
     let mut found = Vec::new();
-    for entry in disk::list(&directory)? {
+    for entry in dlm_files::list(&directory)? {
         if !entry.is_directory {
             continue;
         }
@@ -201,7 +201,7 @@ pub(crate) fn versions(paths: &StorePaths, slot: &AdapterSlot) -> Result<Vec<Ver
 /// The number that the next version of a slot gets.
 pub(crate) fn next_number(paths: &StorePaths, slot: &AdapterSlot) -> Result<u32, VersionError> {
     let directory = paths.versions(slot);
-    let largest = disk::list(&directory)?
+    let largest = dlm_files::list(&directory)?
         .iter()
         .filter(|entry| entry.is_directory)
         .filter_map(|entry| version_number(&entry.name))

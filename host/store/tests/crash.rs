@@ -44,6 +44,7 @@ const OPERATIONS_MAX: u64 = 2000;
 /// The second run of a scenario.
 #[derive(Clone, Copy)]
 struct Scenario {
+    /// The name of its test.
     name: &'static str,
     /// 0 makes eviction drop what is not in the document, and compaction cut it out.
     budget: u64,
@@ -55,19 +56,19 @@ struct Scenario {
 
 const SCENARIOS: [Scenario; 3] = [
     Scenario {
-        name: "second run",
+        name: "second_run",
         budget: u64::MAX,
         keeps_removed: true,
         is_prepared: true,
     },
     Scenario {
-        name: "second run with eviction and compaction",
+        name: "second_run_with_eviction_and_compaction",
         budget: 0,
         keeps_removed: false,
         is_prepared: true,
     },
     Scenario {
-        name: "first run",
+        name: "first_run",
         budget: u64::MAX,
         keeps_removed: false,
         is_prepared: false,
@@ -78,10 +79,47 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.as_slice() {
         [role, root, scenario, stop] if role == "child" => child(Path::new(root), scenario.parse()?, stop.parse()?),
-        // The harness's own options: listing has nothing to list, filters for other tests do not concern this one.
-        [option, ..] if option == "--list" => Ok(()),
-        _ => parent(),
+        options if options.iter().any(|option| option == "--list") => {
+            list(options);
+            Ok(())
+        }
+        options => run_chosen(options),
     }
+}
+
+/// Lists the tests as the usual harness does, for `cargo nextest`; none is ignored.
+fn list(options: &[String]) {
+    if !options.iter().any(|option| option == "--ignored") {
+        for scenario in SCENARIOS {
+            println!("{}: test", scenario.name);
+        }
+    }
+}
+
+/// Runs the scenarios that the options name, and reports as the usual harness does.
+fn run_chosen(options: &[String]) -> Result<()> {
+    let is_exact = options.iter().any(|option| option == "--exact");
+    let names: Vec<&str> = options
+        .iter()
+        .map(String::as_str)
+        .filter(|option| !option.starts_with('-'))
+        .collect();
+    let is_chosen = |scenario: &Scenario| {
+        let fits = |name: &&str| match is_exact {
+            true => scenario.name == *name,
+            false => scenario.name.contains(name),
+        };
+        names.is_empty() || names.iter().any(fits)
+    };
+    let mut passed = 0;
+    for (index, scenario) in SCENARIOS.iter().enumerate().filter(|(_, scenario)| is_chosen(scenario)) {
+        parent(index).with_context(|| format!("test {} ... FAILED", scenario.name))?;
+        println!("test {} ... ok", scenario.name);
+        passed += 1;
+    }
+    let left_out = SCENARIOS.len() - passed;
+    println!("\ntest result: ok. {passed} passed; 0 failed; 0 ignored; 0 measured; {left_out} filtered out");
+    Ok(())
 }
 
 /// Makes the run and dies before operation `stop`.
@@ -107,26 +145,26 @@ fn second_run(scenario: Scenario) -> Run<'static> {
     }
 }
 
-fn parent() -> Result<()> {
-    for (index, scenario) in SCENARIOS.into_iter().enumerate() {
-        let directory = tempfile::Builder::new()
-            .prefix("dlm-crash")
-            .tempdir_in(fast_directory())?;
-        let template = directory.path().join("template");
-        fs::create_dir(&template)?;
-        if scenario.is_prepared {
-            let first = Run {
-                now_ms: FIRST_MS,
-                sections: &[KEPT, &removed()],
-                replay_budget_bytes: u64::MAX,
-            };
-            train(&Store::at(&template, Disk::new()), &first)?;
-        }
-        let stops = kill_at_every_operation(directory.path(), &template, index)?;
-        println!("crash: {} was killed at each of its {stops} operations", scenario.name);
-        // Fewer would mean that the hook is not asked.
-        ensure!(stops > 50, "only {stops} operations were seen");
+/// Kills the second run of a scenario at each of its operations.
+fn parent(index: usize) -> Result<()> {
+    let scenario = SCENARIOS[index];
+    let directory = tempfile::Builder::new()
+        .prefix("dlm-crash")
+        .tempdir_in(fast_directory())?;
+    let template = directory.path().join("template");
+    fs::create_dir(&template)?;
+    if scenario.is_prepared {
+        let first = Run {
+            now_ms: FIRST_MS,
+            sections: &[KEPT, &removed()],
+            replay_budget_bytes: u64::MAX,
+        };
+        train(&Store::at(&template, Disk::new()), &first)?;
     }
+    let stops = kill_at_every_operation(directory.path(), &template, index)?;
+    println!("crash: {} was killed at each of its {stops} operations", scenario.name);
+    // Fewer would mean that the hook is not asked.
+    ensure!(stops > 50, "only {stops} operations were seen");
     Ok(())
 }
 

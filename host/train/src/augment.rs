@@ -3,7 +3,7 @@
 //! Invariants: the answer is never touched; a word with a digit or a capital letter inside the sentence is never
 //! dropped, since that is what the fact is about.
 
-use crate::rng::Rng;
+use dlm_core::random::Rng;
 
 /// Words that carry little of a question's meaning and are dropped first.
 const FUNCTION_WORDS: &[&str] = &[

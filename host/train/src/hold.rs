@@ -3,13 +3,13 @@
 //! Without it a third to half of what a small base knew is gone after a document of 30 facts (`design/teaching.md`).
 //! The set depends on the base alone, so it is prepared once and cached; [`HoldSet::to_bytes`] is that cache's content.
 
+use dlm_core::random::Rng;
 use dlm_core::{Cancel, Event, Progress};
 use dlm_model::chat::Thinking;
 use dlm_model::text::{TextError, TextModel};
 use dlm_model::{Model, SessionError, TargetKind};
 
 use crate::decode::{Prompt, argmax, continue_all};
-use crate::rng::Rng;
 use crate::rows::{Row, RowTarget, question_messages};
 
 /// Neutral questions, one a line; the base's greedy answers to them are rows.

@@ -10,7 +10,6 @@ pub mod decode;
 pub mod hold;
 pub mod optim;
 pub mod probe;
-pub mod rng;
 pub mod rows;
 pub mod run;
 pub mod schedule;
@@ -19,7 +18,6 @@ pub mod windows;
 
 pub use optim::Optimizer;
 pub use probe::{PairRecall, recall_pairs};
-pub use rng::Rng;
 pub use rows::{Row, RowCache, RowKind, SourceBody, SourceRow};
 pub use run::{Outcome, Recipe, RunError, TrainInput, train};
 pub use schedule::{Schedule, WarmupStart};

@@ -6,12 +6,12 @@
 use std::cell::{Cell, OnceCell};
 
 use dlm_core::Hints;
+use dlm_core::random::Rng;
 use dlm_model::TargetKind;
 use dlm_model::chat::{Message, Thinking};
 use dlm_model::text::{LossRow, TextError, TextModel};
 
 use crate::augment::{Augment, reword};
-use crate::rng::Rng;
 
 /// What a row teaches.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,19 +4,19 @@
 //! divided by its sum of target weights, so accumulation over several batches changes nothing but rounding; a loss or
 //! gradient that is not finite ends the run before any parameter moves.
 
+use dlm_core::digest::Sha256;
 use dlm_core::event::StepEvent;
+use dlm_core::random::Rng;
 use dlm_core::{Cancel, Event, Hints, Progress};
 use dlm_kernels::AdamW;
 use dlm_model::text::TextModel;
 use dlm_model::{Adapter, BatchError, Checkpoint, HeadLoss, Model, StepOptions, Target, TargetKind};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::augment::Augment;
 use crate::batch::{pack, split_by_tokens, weight_sum};
 use crate::hold::HoldSet;
 use crate::optim::Optimizer;
-use crate::rng::Rng;
 use crate::rows::{self, Row, RowCache, RowError, RowKind, RowOptions, SourceRow};
 use crate::schedule::Schedule;
 use crate::state::{StateHeader, TrainState};
@@ -182,7 +182,7 @@ pub fn run_digest(recipe: &Recipe, rows: &[SourceRow], adapter: &Adapter, base: 
     for row in rows {
         hash.update(format!("{row:?}"));
     }
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    hash.finish_hex()
 }
 
 /// Trains `adapter` on the rows, from the start or from `resume`.

@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::path::Path;
 
+use dlm_core::random::Rng;
 use dlm_core::{Cancel, Event, Progress, Quiet};
 use dlm_kernels::{Ctx, Simd};
 use dlm_model::base::{OpenedBase, open_base};
@@ -15,7 +16,7 @@ use dlm_train::rows::plain;
 use dlm_train::run::{Ending, Outcome, RunError, run_digest};
 use dlm_train::schedule::ScheduleKind;
 use dlm_train::{
-    Recipe, Rng, RowCache, Schedule, SourceBody, SourceRow, TrainInput, TrainState, WarmupStart, recall_pairs, train,
+    Recipe, RowCache, Schedule, SourceBody, SourceRow, TrainInput, TrainState, WarmupStart, recall_pairs, train,
 };
 
 const STEPS: u64 = 12;

@@ -6,9 +6,9 @@ use std::sync::OnceLock;
 use dlm_core::ports::{BaseRequest, BaseSource, BaseSourceError, RemoteBase, Snapshot};
 use dlm_core::{Cancel, Progress};
 use dlm_net::hub::{DEFAULT_ENDPOINT, Hub, HubSettings};
-use dlm_store::disk;
 
 use super::is_set;
+use crate::environment::{self, path};
 
 /// Largest file of root certificates; all public ones together have a quarter of a megabyte.
 const CERTIFICATES_BYTES_MAX: u64 = 16 << 20;
@@ -81,7 +81,7 @@ pub(super) fn certificates() -> Result<Option<Vec<u8>>, BaseSourceError> {
         setting: "certificate file SSL_CERT_FILE",
         reason: format!("{}: {reason}", file.display()),
     };
-    match disk::read(&file, CERTIFICATES_BYTES_MAX) {
+    match dlm_files::read(&file, CERTIFICATES_BYTES_MAX) {
         Ok(Some(bytes)) => Ok(Some(bytes)),
         Ok(None) => Err(bad("there is no such file".to_owned())),
         Err(error) => Err(bad(error.to_string())),
@@ -89,14 +89,9 @@ pub(super) fn certificates() -> Result<Option<Vec<u8>>, BaseSourceError> {
 }
 
 pub(super) fn text(name: &str) -> Option<String> {
-    std::env::var(name)
-        .ok()
+    environment::text(name)
         .map(|v| v.trim().to_owned())
         .filter(|v| !v.is_empty())
-}
-
-fn path(name: &str) -> Option<PathBuf> {
-    std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from)
 }
 
 impl BaseSource for LazyHub {

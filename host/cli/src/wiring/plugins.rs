@@ -25,6 +25,7 @@ use super::{World, is_set, random_bytes};
 use crate::args::Global;
 use crate::args::plugin_flags::PluginFlags;
 use crate::console::Console;
+use crate::environment;
 use crate::render;
 
 /// Directories in which programs are looked for after the user's own path.
@@ -63,10 +64,10 @@ pub fn plugins(world: &World, console: &Console, setup: Setup<'_>) -> Result<Plu
         directory: std::env::current_dir().map_err(|e| Failure::of("error", &e))?,
     };
     let ports = Ports {
-        process: Arc::new(NativeProcess::new(search_path(), environment())),
+        process: Arc::new(NativeProcess::new(search_path(), programs_environment())),
         http: Arc::new(LazyHttp::default()),
         models: setup.models,
-        secrets: Arc::new(KeyStore::new(&Home::new(&world.home), std::env::vars_os())),
+        secrets: Arc::new(KeyStore::new(&Home::new(&world.home), environment::all())),
         free_port: free_loopback_port,
         clock: Some(unix_ms),
         progress: world.screen.clone(),
@@ -165,7 +166,7 @@ pub fn template_location(world: &World, name: &str) -> Result<String, Failure> {
 
 /// Where plugins may lie.
 pub fn places(home: &Path, document: Option<&Path>) -> Places {
-    let extra = std::env::var_os("DLM_PLUGIN_PATH").unwrap_or_default();
+    let extra = environment::value("DLM_PLUGIN_PATH").unwrap_or_default();
     let extra: Vec<PathBuf> = std::env::split_paths(&extra)
         .filter(|path| !path.as_os_str().is_empty())
         .collect();
@@ -175,7 +176,7 @@ pub fn places(home: &Path, document: Option<&Path>) -> Places {
     };
     Places {
         home: home.to_owned(),
-        user: std::env::var_os("HOME").map(PathBuf::from),
+        user: environment::value("HOME").map(PathBuf::from),
         project: document.map(beside),
         system: extra.into_iter().chain(SYSTEM_DIRECTORYS.map(PathBuf::from)).collect(),
         is_always_hashed: false,
@@ -220,16 +221,16 @@ fn unix_ms() -> u64 {
 }
 
 fn search_path() -> Vec<PathBuf> {
-    let user = std::env::var_os("PATH").unwrap_or_default();
+    let user = environment::value("PATH").unwrap_or_default();
     std::env::split_paths(&user)
         .chain(USUAL_DIRECTORYS.map(PathBuf::from))
         .collect()
 }
 
-fn environment() -> Vec<(String, String)> {
+fn programs_environment() -> Vec<(String, String)> {
     ["PATH", "HOME", "LANG", "TMPDIR"]
         .into_iter()
-        .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
+        .filter_map(|name| Some((name.to_owned(), environment::text(name)?)))
         .collect()
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use dlm_core::Event;
 use dlm_core::ports::target::{Artifact, ArtifactKind, TargetPlan};
+use dlm_files::Disk;
 use dlm_plan::ExportPlan;
 
 use super::write::{self, Made};
@@ -81,17 +82,18 @@ pub(super) fn remove_stale(directory: &Path, files: &[ExportedFile]) -> Result<(
         list.map_err(|e| fail(path, e))
     };
     let holds = |path: &Path| files.iter().any(|file| file.path.starts_with(path));
+    let disk = Disk::new();
     let mut directories = vec![directory.to_owned()];
-    while let Some(directory) = directories.pop() {
-        for entry in entries(&directory)? {
+    while let Some(open) = directories.pop() {
+        for entry in entries(&open)? {
             let path = entry.path();
             let is_directory = entry.file_type().map_err(|e| fail(&path, e))?.is_dir();
             match (holds(&path), is_directory) {
                 (true, true) => directories.push(path),
                 (true, false) => {}
-                (false, _) if directory == directory => {}
-                (false, true) => std::fs::remove_dir_all(&path).map_err(|e| fail(&path, e))?,
-                (false, false) => std::fs::remove_file(&path).map_err(|e| fail(&path, e))?,
+                (false, _) if open == directory => {}
+                (false, true) => disk.remove_tree(&path).map_err(|e| fail(&path, e.into_io()))?,
+                (false, false) => drop(disk.remove_file(&path).map_err(|e| fail(&path, e.into_io()))?),
             }
         }
     }

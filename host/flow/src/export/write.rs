@@ -18,7 +18,6 @@ use dlm_model::weights::WeightSource;
 use dlm_model::{Adapter, Batch, LoadOptions, MergedSource, Model, Session};
 use dlm_plan::ExportPlan;
 use dlm_train::rows::question_messages;
-use sha2::{Digest, Sha256};
 
 use super::{MANIFEST_FILE, Verified};
 use crate::failure::Failure;
@@ -158,7 +157,7 @@ fn model_file(
 
 /// Refuses a file that its disk has no room for; an earlier export of the same name stays until the new one is whole.
 fn check_space(path: &Path, bytes: u64) -> Result<(), Failure> {
-    let Some(free) = path.parent().and_then(dlm_store::disk::free_bytes) else {
+    let Some(free) = path.parent().and_then(dlm_files::free_bytes) else {
         return Ok(());
     };
     if bytes <= free {
@@ -223,9 +222,8 @@ fn document_name(path: &Path) -> String {
 
 pub(super) fn artifact(name: &str, kind: ArtifactKind, path: &PathBuf) -> Result<Artifact, Failure> {
     let fail = |e: std::io::Error| Failure::new("export", format!("{} cannot be read back: {e}", path.display()));
-    let mut file = std::fs::File::open(path).map_err(fail)?;
-    let mut hash = Sha256::new();
-    let size = std::io::copy(&mut file, &mut HashWriter(&mut hash)).map_err(fail)?;
+    let file = std::fs::File::open(path).map_err(fail)?;
+    let (sha256, size) = dlm_files::digest::sha256_of(file).map_err(fail)?;
     Ok(Artifact {
         // Targets know artefacts by fixed names; the file on disk says its type too.
         name: match name.split('.').next() {
@@ -236,22 +234,9 @@ pub(super) fn artifact(name: &str, kind: ArtifactKind, path: &PathBuf) -> Result
         kind,
         path: path.clone(),
         size,
-        sha256: hash.finalize().iter().map(|b| format!("{b:02x}")).collect(),
+        sha256,
         staged_path: Some(name.to_owned()),
     })
-}
-
-struct HashWriter<'a>(&'a mut Sha256);
-
-impl std::io::Write for HashWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 /// The directory and files that the target works with.

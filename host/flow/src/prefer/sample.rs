@@ -4,11 +4,11 @@
 //! answers of several prompts are one request to the model, twice: the second half may be drawn hotter than the first.
 
 use dlm_core::Cancel;
+use dlm_core::digest::{first_eight, sha256};
 use dlm_core::ports::model::{
     GenerateRequest, Model, ModelError, ModelFinish, ModelGeneration, ModelMessage, ModelPrompt, ModelRole,
     ModelSampling, ModelWeights,
 };
-use sha2::{Digest, Sha256};
 
 use crate::align::similarity::is_near_duplicate;
 
@@ -127,6 +127,5 @@ fn is_varied(samples: &[Sample]) -> bool {
 
 /// The seed of one answer: first 8 bytes of SHA-256 over seed, question and number.
 pub(super) fn seed_of(seed: i64, prompt: &str, number: usize) -> u64 {
-    let hash = Sha256::digest(format!("{seed}\0{prompt}\0{number}"));
-    hash.iter().take(8).fold(0, |value, byte| value << 8 | u64::from(*byte))
+    u64::from_be_bytes(first_eight(&sha256(format!("{seed}\0{prompt}\0{number}"))))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dlm_doc::Parsed;
 use dlm_plan::base::{Registry, Resolution, resolve_base};
 use dlm_store::metrics::{GateRow, MiningRow, TokenizationRow};
-use dlm_store::{Delta, Home, Store, disk};
+use dlm_store::{Delta, Home, Store};
 use serde::Serialize;
 
 use crate::base::local_bases;
@@ -158,7 +158,7 @@ pub(super) fn cache(store: &Store, last: Option<TokenizationRow>) -> Result<Opti
     }
     Ok(Some(TrainingCache {
         entry_count: count_files(&path.join("entries"), CACHE_DEPTH_MAX),
-        bytes: disk::tree_size(&path)?,
+        bytes: dlm_files::tree_size(&path)?,
         last_run_hit_rate: last.as_ref().map(TokenizationRow::hit_rate),
         last_run_id: last.map(|row| row.run_id),
         path,

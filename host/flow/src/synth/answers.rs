@@ -3,12 +3,12 @@
 //! Invariants: only answers that would come again are kept (no temperature, or a seed); the key covers teacher,
 //! component and request, so another model or another prompt never finds them; a damaged file counts as none.
 
+use dlm_core::digest::sha256_hex;
 use dlm_core::ports::plugin::PluginIdentity;
 use dlm_core::ports::teacher::{TeacherCompletion, TeacherRequest, TeacherUsage};
-use dlm_store::{Disk, Store, disk};
+use dlm_store::{Disk, Store};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 
 /// How a grant to reach a host begins.
@@ -41,7 +41,7 @@ impl KeptAnswers {
 
     /// Finds the answer to a request; it costs nothing.
     pub(crate) fn find(&self, request: &TeacherRequest) -> Option<TeacherCompletion> {
-        let bytes = disk::read(&self.path(request)?, BYTES_MAX).ok()??;
+        let bytes = dlm_files::read(&self.path(request)?, BYTES_MAX).ok()??;
         let kept: Kept = serde_json::from_slice(&bytes).ok()?;
         Some(TeacherCompletion {
             text: kept.text,
@@ -89,10 +89,7 @@ impl KeptAnswers {
             "top_p": request.top_p,
             "seed": request.seed,
         });
-        let hash: String = Sha256::digest(asked.to_string())
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hash = sha256_hex(asked.to_string());
         Some(self.directory.join(format!("{hash}.json")))
     }
 }

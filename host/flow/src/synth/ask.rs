@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use dlm_core::Cancel;
+use dlm_core::digest::sha256;
 use dlm_core::ports::plugin::PluginFailure;
 use dlm_core::ports::teacher::{Teacher, TeacherCompletion, TeacherRequest, TeacherUsage};
-use sha2::{Digest, Sha256};
 
 use super::Strategy;
 use super::answers::KeptAnswers;
@@ -172,7 +172,7 @@ impl Asker<'_> {
 
 /// The wait after the given number of failed tries.
 fn wait(request: &TeacherRequest, tries: usize, asked_ms: Option<u32>) -> Duration {
-    let hash = Sha256::digest(format!("{:?}\0{tries}\0{}", request.seed, request.user));
+    let hash = sha256(format!("{:?}\0{tries}\0{}", request.seed, request.user));
     let chance = f64::from(u16::from_be_bytes([hash[0], hash[1]])) / f64::from(u16::MAX);
     let own = Duration::from_secs_f64(WAITS_S[tries - 1] * (1.0 + JITTER * chance));
     let asked = Duration::from_millis(u64::from(asked_ms.unwrap_or(0)));

@@ -3,8 +3,8 @@
 //! Invariants: a passage stands between two lines that hold a code derived from its own text, so no text can contain
 //! its own end; the teacher is told that it is data. The words are a pure function of passage, strategy and count.
 
+use dlm_core::digest::{hex, sha256};
 use dlm_core::{Section, SectionId, SectionKind};
-use sha2::{Digest, Sha256};
 
 use super::Strategy;
 
@@ -172,12 +172,7 @@ pub(crate) fn again(user: &str, complaint: &str) -> String {
 fn code(passage: &str) -> String {
     let mut round = 0u32;
     loop {
-        let hash = Sha256::digest(format!("{round}\0{passage}"));
-        let code: String = hash
-            .iter()
-            .take(CODE_LEN / 2)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let code = hex(&sha256(format!("{round}\0{passage}"))[..CODE_LEN / 2]);
         if !passage.contains(&code) {
             return code;
         }

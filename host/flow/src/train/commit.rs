@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dlm_core::SectionId;
+use dlm_core::digest::sha256_hex;
 use dlm_core::lock::{DeterminismClass, DlmLock, HardwareTier, LOCK_VERSION};
 use dlm_core::manifest::{Manifest, RunRecord};
 use dlm_doc::Section;
@@ -12,7 +13,6 @@ use dlm_store::replay::{BUDGET_BYTES_DEFAULT, Remember, Snapshot};
 use dlm_store::{CommitReport, PendingVersion, RunCommit};
 use dlm_train::run::{Ending, Outcome};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use super::observe::Observer;
 use super::{Job, Learned, Prepared, now, run_record};
@@ -45,7 +45,7 @@ pub(crate) fn current_lock(
         lock_version: LOCK_VERSION,
         created_at: now(around).zoned(),
         dlm_id: front.dlm_id.as_str().to_owned(),
-        dlm_sha256: hex(&Sha256::digest(prepared.document.text.as_bytes())),
+        dlm_sha256: sha256_hex(&prepared.document.text),
         base_model_revision: prepared.base.resolved.record.revision.clone(),
         base_model_sha256: base_sha256(prepared),
         pinned_versions: pinned_versions(),
@@ -66,10 +66,6 @@ fn base_sha256(prepared: &Prepared) -> Option<String> {
         dlm_plan::base::BaseLocation::Local(local) => Some(local.sha256.clone()),
         dlm_plan::base::BaseLocation::Hub { .. } => None,
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// The summary of a finished run; run and version numbers are filled in by the commit.

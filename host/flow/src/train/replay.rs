@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
+use dlm_core::digest::sha256;
 use dlm_core::manifest::Manifest;
 use dlm_core::stamp::Stamp;
 use dlm_core::{Event, SectionId};
@@ -20,7 +21,6 @@ use dlm_store::{Delta, Store, StoreGuard};
 use dlm_train::SourceRow;
 use dlm_train::rows::{RowOptions, plain};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use crate::failure::Failure;
 use crate::rows::{HoldOut, section_rows};
@@ -311,7 +311,7 @@ fn take_retained(candidates: &mut Candidates, seed: i64) -> Vec<Snapshot> {
         return Vec::new();
     }
     let wanted = ((total as f64 * RETENTION_SHARE).ceil() as usize).clamp(1, RETENTION_MAX);
-    let rank = |id: &SectionId| Sha256::digest(format!("{seed}\0{id}")).to_vec();
+    let rank = |id: &SectionId| sha256(format!("{seed}\0{id}"));
     candidates
         .readable
         .sort_by_cached_key(|(entry, _)| Reverse(rank(&entry.section_id)));

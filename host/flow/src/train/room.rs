@@ -4,7 +4,6 @@
 use dlm_plan::base::{BaseFacts, BaseLocation, ResolvedBase};
 use dlm_plan::train::{DocumentFacts, RowFacts, TrainOptions, TrainRequest};
 use dlm_plan::{DiskNeed, check_disk, plan_train};
-use dlm_store::disk;
 
 use super::Prepared;
 use crate::failure::Failure;
@@ -57,7 +56,7 @@ pub(super) fn check_space(around: &Surroundings<'_>, prepared: &Prepared) -> Res
     let root = around.home.root();
     // The home may not exist yet; its disk is that of the nearest directory that does.
     let place = root.ancestors().find(|directory| directory.exists());
-    let Some(free) = place.and_then(disk::free_bytes) else {
+    let Some(free) = place.and_then(dlm_files::free_bytes) else {
         return Ok(());
     };
     let need = DiskNeed {

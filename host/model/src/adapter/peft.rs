@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use dlm_files::{Disk, DiskError};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{Value, json};
 
@@ -44,9 +45,9 @@ impl Adapter {
         self.check_finite()?;
         for (name, bytes) in self.peft_files(meta) {
             let path = dir.join(name);
-            std::fs::write(&path, bytes).map_err(|source| AdapterError::File {
+            Disk::new().write(&path, &bytes).map_err(|error| AdapterError::File {
                 path: path.display().to_string(),
-                source,
+                source: error.into_io(),
             })?;
         }
         Ok(())
@@ -190,19 +191,18 @@ fn shortest(value: f32) -> f64 {
 }
 
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, AdapterError> {
-    let failed = |source| AdapterError::File {
-        path: path.display().to_string(),
-        source,
-    };
-    let bytes = std::fs::metadata(path).map_err(failed)?.len();
-    if bytes > limit {
-        return Err(AdapterError::TooLarge {
-            path: path.display().to_string(),
-            bytes,
+    let shown = path.display().to_string();
+    dlm_files::read_required(path, limit).map_err(|error| match error {
+        DiskError::TooLarge { found_bytes, .. } => AdapterError::TooLarge {
+            path: shown,
+            bytes: found_bytes,
             limit,
-        });
-    }
-    std::fs::read(path).map_err(failed)
+        },
+        error => AdapterError::File {
+            path: shown,
+            source: error.into_io(),
+        },
+    })
 }
 
 fn fill(out: &mut [f32], view: &TensorView<'_>) -> Result<(), String> {

@@ -4,10 +4,9 @@
 //! Invariants: every file has a size limit; `tokenizer.json` is checked for what the library would trust blindly.
 //! Precedence is that of the reference: `chat_template.jinja` over the configuration's template.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use dlm_files::DiskError;
 use serde_json::{Map, Value};
 
 use super::{Specials, Tokenizer, TokenizerError};
@@ -29,26 +28,21 @@ pub struct TokenizerFiles {
 
 /// Reads a file whole; `None` when there is none.
 fn read_optional(path: &Path, max: u64) -> Result<Option<Vec<u8>>, TokenizerError> {
-    let io = |cause| TokenizerError::Io {
-        path: path.to_owned(),
-        cause,
-    };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(cause) => return Err(io(cause)),
-    };
-    let bytes = file.metadata().map_err(io)?.len();
-    if bytes > max {
-        return Err(TokenizerError::TooLarge {
+    dlm_files::read(path, max).map_err(|error| match error {
+        DiskError::TooLarge {
+            path,
+            found_bytes,
+            limit_bytes,
+        } => TokenizerError::TooLarge {
+            path,
+            bytes: found_bytes,
+            max: limit_bytes,
+        },
+        error => TokenizerError::Io {
             path: path.to_owned(),
-            bytes,
-            max,
-        });
-    }
-    let mut content = Vec::new();
-    file.take(max).read_to_end(&mut content).map_err(io)?;
-    Ok(Some(content))
+            cause: error.into_io(),
+        },
+    })
 }
 
 fn invalid(path: &Path, cause: impl ToString) -> TokenizerError {

@@ -5,10 +5,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use dlm_core::digest::is_hex;
 use dlm_core::ports::{BaseSourceError, Snapshot};
+use dlm_files::{Disk, DiskError};
 use serde_json::Value;
-
-use super::listing::is_hex;
 
 /// The longest weight index that is read; the largest published ones have about 1 MB.
 const INDEX_BYTES_MAX: u64 = 32 << 20;
@@ -51,17 +51,17 @@ impl RepoCache {
         let dir = self.snapshot_dir(commit);
         create_dir(&dir)?;
         let path = dir.join(name);
-        if fs::symlink_metadata(&path).is_ok() {
-            fs::remove_file(&path).map_err(|e| io(&path, "cannot replace it", e))?;
-        }
-        link_file(blob, &self.blob(blob), &path).map_err(|e| io(&path, "cannot link it", e))
+        let disk = Disk::new();
+        disk.remove_file(&path)
+            .map_err(|e| io(&path, "cannot replace it", e.into_io()))?;
+        disk.link(&Path::new("../../blobs").join(blob), &path)
+            .map_err(|e| io(&path, "cannot link it", e.into_io()))
     }
 
     pub(super) fn write_ref(&self, name: &str, commit: &str) -> Result<(), BaseSourceError> {
         let path = self.root.join("refs").join(name);
-        let temporary = self.root.join("refs").join(format!("{name}.part"));
-        fs::write(&temporary, commit).map_err(|e| io(&temporary, "cannot write it", e))?;
-        fs::rename(&temporary, &path).map_err(|e| io(&path, "cannot write it", e))
+        let written = Disk::new().write(&path, commit.as_bytes());
+        written.map_err(|e| io(&path, "cannot write it", e.into_io()))
     }
 
     /// The snapshot of a commit (or of what `main` was last) if nothing of it is missing.
@@ -139,34 +139,22 @@ impl RepoCache {
     }
 }
 
-/// Reads a file that should be small; none when it is not there.
+/// Reads a text that should be small; none when it is not there.
 fn read_small(path: &Path, limit: u64) -> Result<Option<String>, BaseSourceError> {
-    match fs::metadata(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(io(path, "cannot read it", e)),
-        Ok(meta) if meta.len() > limit => {
-            let too_large = std::io::Error::other(format!("{} bytes, more than {limit}", meta.len()));
-            return Err(io(path, "cannot read it", too_large));
+    let failed = |error: DiskError| match error {
+        DiskError::TooLarge { found_bytes, .. } => {
+            let too_large = std::io::Error::other(format!("{found_bytes} bytes, more than {limit}"));
+            io(path, "cannot read it", too_large)
         }
-        Ok(_) => {}
-    }
-    fs::read_to_string(path)
-        .map(Some)
-        .map_err(|e| io(path, "cannot read it", e))
+        error => io(path, "cannot read it", error.into_io()),
+    };
+    dlm_files::read_text(path, limit).map_err(failed)
 }
 
 fn create_dir(path: &Path) -> Result<(), BaseSourceError> {
-    fs::create_dir_all(path).map_err(|e| io(path, "cannot create it", e))
-}
-
-#[cfg(unix)]
-fn link_file(blob: &str, _target: &Path, path: &Path) -> std::io::Result<()> {
-    std::os::unix::fs::symlink(Path::new("../../blobs").join(blob), path)
-}
-
-#[cfg(not(unix))]
-fn link_file(_blob: &str, target: &Path, path: &Path) -> std::io::Result<()> {
-    fs::hard_link(target, path).or_else(|_| fs::copy(target, path).map(|_| ()))
+    Disk::new()
+        .create_directories(path)
+        .map_err(|e| io(path, "cannot create it", e.into_io()))
 }
 
 pub(super) fn io(path: &Path, action: &'static str, source: std::io::Error) -> BaseSourceError {

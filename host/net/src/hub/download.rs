@@ -1,14 +1,15 @@
 //! Getting bytes: small answers into memory, large files to disk with resume and verification.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use dlm_core::digest::Sha256;
 use dlm_core::event::Event;
 use dlm_core::ports::{BaseRequest, BaseSourceError};
 use dlm_core::{Cancel, Progress};
-use sha2::{Digest, Sha256};
+use dlm_files::{Disk, DiskError};
 use ureq::Body;
 use ureq::http::Response;
 
@@ -253,7 +254,9 @@ impl Download<'_> {
             found = self.mismatch(&part);
         }
         if let Some((expected, found)) = found {
-            fs::remove_file(&path).map_err(|e| io(&path, "cannot remove the damaged file", e))?;
+            Disk::new()
+                .remove_file(&path)
+                .map_err(|e| io(&path, "cannot remove the damaged file", e.into_io()))?;
             let (hf_id, file) = (self.request.hf_id.clone(), self.file.name.clone());
             return Err(BaseSourceError::Digest {
                 hf_id,
@@ -264,21 +267,17 @@ impl Download<'_> {
         }
         part.file.sync_all().map_err(|e| io(&path, "cannot write it", e))?;
         let blob = self.cache.blob(&self.file.blob);
-        fs::rename(&path, &blob).map_err(|e| io(&blob, "cannot move the finished file there", e))
+        let moved = Disk::new().rename(&path, &blob);
+        moved.map_err(|e| io(&blob, "cannot move the finished file there", e.into_io()))
     }
 
     /// Opens the part file, alone, and digests what it holds.
     fn open(&self, path: &Path) -> Result<Part, BaseSourceError> {
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(|e| io(path, "cannot create it", e))?;
-        file.try_lock()
-            .map_err(|e| io(path, "another download of this file is running", e.into()))?;
+        let opened = Disk::new().open_alone(path).map_err(DiskError::into_io);
+        let mut file = opened.map_err(|e| match e.kind() {
+            ErrorKind::WouldBlock => io(path, "another download of this file is running", e),
+            _ => io(path, "cannot create it", e),
+        })?;
         let mut part = Part {
             have: 0,
             digest: Sha256::new(),
@@ -401,13 +400,7 @@ impl Download<'_> {
     /// Expected and found digest, when they differ.
     fn mismatch(&self, part: &Part) -> Option<(String, String)> {
         let expected = self.file.sha256.as_ref()?;
-        let found: String = part
-            .digest
-            .clone()
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let found = part.digest.clone().finish_hex();
         (found != *expected).then(|| (format!("sha256 {expected}"), format!("sha256 {found}")))
     }
 

@@ -1,5 +1,6 @@
 //! The hub's file list of one commit, reduced to what a base needs.
 
+use dlm_core::digest::is_hex;
 use dlm_core::ports::BaseSourceError;
 use serde_json::Value;
 
@@ -164,10 +165,6 @@ fn found(names: &[&str]) -> String {
     } else {
         shown.join(", ")
     }
-}
-
-pub(super) fn is_hex(text: &str, length: usize) -> bool {
-    text.len() == length && text.bytes().all(|b| b.is_ascii_hexdigit() && !b.is_ascii_uppercase())
 }
 
 #[cfg(test)]

@@ -6,12 +6,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use dlm_core::digest::sha256_hex;
 use dlm_core::event::Event;
 use dlm_core::ports::{BaseRequest, BaseSource, BaseSourceError};
 use dlm_core::{Cancel, Hints, Progress, Quiet};
 use dlm_net::{Hub, HubSettings};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use crate::server::{Reply, Seen, Server};
 
@@ -29,7 +29,7 @@ impl Repo {
         let weights: Vec<u8> = (0..600_000u32)
             .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
             .collect();
-        let sha256 = Sha256::digest(&weights).iter().map(|b| format!("{b:02x}")).collect();
+        let sha256 = sha256_hex(&weights);
         Repo { weights, sha256 }
     }
 

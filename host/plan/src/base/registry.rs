@@ -6,6 +6,7 @@
 use std::sync::LazyLock;
 
 use dlm_core::base::{BaseRecord, Modality};
+use dlm_core::nearest;
 use serde::Deserialize;
 
 /// The base of `dlm init` when none is named.
@@ -104,28 +105,12 @@ impl Registry {
 /// Distance of a candidate, or none when it is too far. A name that contains what was typed is near.
 fn score(typed: &str, key: &str, limit: usize) -> Option<usize> {
     let lower = key.to_lowercase();
-    let distance = edit_distance(typed, &lower);
+    let distance = nearest::distance(typed, &lower);
     if distance <= limit {
         return Some(distance);
     }
     let contained = typed.len() >= 3 && (lower.contains(typed) || typed.contains(&lower));
     contained.then_some(limit + 1)
-}
-
-/// Levenshtein distance over characters, by one row of the table.
-pub(crate) fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 /// Checks one record against every rule of the schema; the error says which one.
@@ -363,12 +348,5 @@ mod tests {
         assert_eq!(registry.nearest("lama-3.2-1b", &[])[0], "llama-3.2-1b");
         assert_eq!(registry.nearest("mybas", &["mybase"]), ["mybase"]);
         assert!(registry.nearest("zzzzzzzzzz", &[]).is_empty());
-    }
-
-    #[test]
-    fn distance_counts_edits() {
-        assert_eq!(edit_distance("", "abc"), 3);
-        assert_eq!(edit_distance("kitten", "sitting"), 3);
-        assert_eq!(edit_distance("same", "same"), 0);
     }
 }

@@ -6,10 +6,10 @@
 use std::collections::BTreeSet;
 
 use dlm_core::stamp::Stamp;
+use dlm_files::{Disk, Operation};
 use rusqlite::{Connection, OpenFlags, Params, params};
 
 use super::{MetricsError, SCHEMA, open};
-use crate::disk::{Disk, Operation};
 use crate::layout::StorePaths;
 use crate::store::Store;
 

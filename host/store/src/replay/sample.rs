@@ -3,6 +3,7 @@
 //! Invariants: pure; the same entries, time and seed give the same draw on every machine. **Source**: Efraimidis and
 //! Spirakis, "Weighted random sampling with a reservoir" (2006), algorithm A.
 
+use dlm_core::random::Rng;
 use dlm_core::stamp::Stamp;
 
 use super::index::IndexEntry;
@@ -74,36 +75,17 @@ pub fn sample(entries: &[IndexEntry], request: &SampleRequest) -> Vec<IndexEntry
 pub fn draw_order(entries: &[IndexEntry], request: &SampleRequest) -> Vec<IndexEntry> {
     let mut ordered: Vec<_> = entries.to_vec();
     ordered.sort_by(|left, right| left.section_id.cmp(&right.section_id));
-    let mut random = SplitMix64(request.seed as u64);
+    let mut random = Rng::new(request.seed as u64);
     let mut keyed: Vec<(f64, IndexEntry)> = ordered
         .into_iter()
         .map(|entry| {
-            let key = random.unit().ln() / weight(&entry, request.now, request.scheme);
+            let key = random.unit_open().ln() / weight(&entry, request.now, request.scheme);
             (key, entry)
         })
         .collect();
     // The sort is stable, so equal keys keep the order of their ids.
     keyed.sort_by(|left, right| right.0.total_cmp(&left.0));
     keyed.into_iter().map(|(_, entry)| entry).collect()
-}
-
-/// The generator of the draw. **Source**: Steele, Lea, Flood, "Fast splittable pseudorandom number generators" (2014).
-struct SplitMix64(u64);
-
-impl SplitMix64 {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number strictly between 0 and 1.
-    fn unit(&mut self) -> f64 {
-        const STEPS: f64 = (1u64 << 53) as f64;
-        ((self.next() >> 11) as f64 + 0.5) / STEPS
-    }
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ fn everything_missing_or_changed_is_an_integrity_error() {
 
     let put = |bytes: &[u8]| {
         fs::write(&file, bytes).unwrap();
-        let digest = dlm_store::hash::sha256_hex(bytes);
+        let digest = dlm_core::digest::sha256_hex(bytes);
         fs::write(path.join("training_state.pt.sha256"), format!("{digest}\n")).unwrap();
     };
     put(b"PK\x03\x04 a zip archive");
@@ -135,7 +135,7 @@ proptest! {
         }
         bytes.truncate(cut.max(1).min(bytes.len()));
         fs::write(directory.path().join("training_state.pt"), &bytes).unwrap();
-        let digest = format!("{}\n", dlm_store::hash::sha256_hex(&bytes));
+        let digest = format!("{}\n", dlm_core::digest::sha256_hex(&bytes));
         fs::write(directory.path().join("training_state.pt.sha256"), digest).unwrap();
         fs::write(directory.path().join("training_state.rng.json"), "{}").unwrap();
         if let Err(error) = read_state(directory.path()) {

@@ -1,7 +1,7 @@
 //! `dlm plugin pack` and `dlm plugin new`: what an author types.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use dlm_core::shell::quoted;
 use dlm_plugins::manage::error::ManageError;
@@ -13,7 +13,7 @@ use dlm_plugins::manage::signature::signature_path;
 use super::Setting;
 use crate::args::plugin::{self as args, New, Pack};
 use crate::console::Console;
-use crate::render;
+use crate::{program, render};
 
 /// What Debian calls the linker of WebAssembly, newest first.
 const DEBIAN_LINKERS: [&str; 3] = ["wasm-ld-19", "wasm-ld-16", "wasm-ld"];
@@ -58,7 +58,7 @@ fn sign(packed: &Packed, key: PathBuf) -> Result<PathBuf, ManageError> {
     let line: Vec<String> = words.iter().map(|word| quoted(&word.to_string_lossy())).collect();
     let by_hand = format!("sign it by hand: {}", line.join(" "));
     let (program, arguments) = words.split_first().expect("a command begins with its program");
-    let status = Command::new(program).args(arguments).status().map_err(|error| {
+    let status = program::command(program).args(arguments).status().map_err(|error| {
         failed(
             format!("cannot be signed: minisign does not start: {error}"),
             format!("install minisign, then {by_hand}"),
@@ -102,7 +102,7 @@ pub(super) fn run_new(args: &New, console: &Console) -> Result<ExitCode, ManageE
 /// Where the author's Rust finds the standard library of plugins; without any Rust, the usual form is written.
 fn rust() -> Rust {
     let asked = |rustc: &str, what: &[&str]| {
-        let answer = Command::new(rustc).args(["--print"]).args(what).output().ok()?;
+        let answer = program::command(rustc).args(["--print"]).args(what).output().ok()?;
         Some(PathBuf::from(String::from_utf8_lossy(&answer.stdout).trim()))
     };
     let target = ["target-libdir", "--target", "wasm32-unknown-unknown"];

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use dlm_files::{Disk, DiskError};
 use dlm_plugins::manage::error::ManageError;
 use dlm_plugins::manage::inspect::is_file_name;
 use dlm_plugins::manage::pack::{PackOptions, author, pack, write};
@@ -17,7 +18,7 @@ use serde_json::json;
 use super::Setting;
 use crate::args::plugin::Test;
 use crate::console::Console;
-use crate::{render, wiring};
+use crate::{program, render, wiring};
 
 /// Largest case file.
 const CASE_BYTES_MAX: u64 = 16 << 20;
@@ -51,7 +52,12 @@ pub(super) fn run(args: &Test, setting: &Setting, console: &Console) -> Result<E
 }
 
 fn once(args: &Test, setting: &Setting, console: &Console) -> Result<ExitCode, ManageError> {
-    let scratch = Scratch::new()?;
+    let scratch = tempfile::Builder::new().prefix("dlm-plugin-test-").tempdir();
+    let scratch = scratch.map_err(|source| ManageError::Files {
+        action: "make a directory in",
+        path: std::env::temp_dir(),
+        source,
+    })?;
     let typed = match is_file_name(&args.plugin) {
         // A path selector begins with its directory.
         true => absolute(&setting.finder.resolve(&args.plugin))?.display().to_string(),
@@ -70,7 +76,7 @@ fn once(args: &Test, setting: &Setting, console: &Console) -> Result<ExitCode, M
     let trial = Trial {
         plugin,
         places: setting.places().clone(),
-        scratch: scratch.0.clone(),
+        scratch: scratch.path().to_owned(),
         host_version: env!("CARGO_PKG_VERSION").to_owned(),
         compile: wiring::plugins::compile(setting.home()),
         compiler: Arc::new(NativeProcess::new(Vec::new(), Vec::new())),
@@ -119,11 +125,13 @@ fn update(trial: &Trial, files: &[(PathBuf, CaseFile)], console: &Console) -> Re
         if text == file.text {
             continue;
         }
-        std::fs::write(path, text).map_err(|source| ManageError::Files {
-            action: "write",
-            path: path.clone(),
-            source,
-        })?;
+        Disk::new()
+            .write(path, text.as_bytes())
+            .map_err(|error| ManageError::Files {
+                action: "write",
+                path: path.clone(),
+                source: error.into_io(),
+            })?;
         console.info(&format!("plugin: wrote what was found into {}", path.display()));
     }
     Ok(())
@@ -144,16 +152,14 @@ fn cases(args: &Test, plugin: Option<&Path>) -> Result<Vec<(PathBuf, CaseFile)>,
         paths.sort();
     }
     let read = |path: PathBuf| {
-        let failed = |source| ManageError::Files {
+        let text = dlm_files::read_text_required(&path, CASE_BYTES_MAX).map_err(|error| ManageError::Files {
             action: "read",
             path: path.clone(),
-            source,
-        };
-        let bytes = std::fs::metadata(&path).map_err(failed)?.len();
-        if bytes > CASE_BYTES_MAX {
-            return Err(failed(std::io::Error::other("it is larger than 16 MiB")));
-        }
-        let text = std::fs::read_to_string(&path).map_err(failed)?;
+            source: match error {
+                DiskError::TooLarge { .. } => std::io::Error::other("it is larger than 16 MiB"),
+                error => error.into_io(),
+            },
+        })?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Ok((
             path,
@@ -195,7 +201,7 @@ fn build(directory: &Path, console: &Console) -> Result<(), ManageError> {
     if let Some(command) = command {
         console.info(&format!("plugin: {}", inert(&command)));
         let shell = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
-        let status = Command::new(shell.0)
+        let status = program::command(shell.0)
             .args([shell.1, &command])
             .current_dir(directory)
             .status();
@@ -250,29 +256,4 @@ fn absolute(path: &Path) -> Result<PathBuf, ManageError> {
         path: path.to_owned(),
         source,
     })
-}
-
-/// A directory of this process, removed at the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Result<Scratch, ManageError> {
-        let mut tag = [0u8; 8];
-        wiring::random_bytes(&mut tag);
-        let tag: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
-        let path = std::env::temp_dir().join(format!("dlm-plugin-test-{tag}"));
-        std::fs::create_dir(&path).map_err(|source| ManageError::Files {
-            action: "make",
-            path: path.clone(),
-            source,
-        })?;
-        Ok(Scratch(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What stays lies in the system's own directory for such files.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

@@ -1,16 +1,19 @@
-//! The only place where the store changes files: atomic whole-file writes, appends, renames and removals.
+//! The only place where files change: atomic whole-file writes, appends, renames and removals.
 //!
 //! Invariants: a file under its real name is always whole (temporary beside it, flushed, renamed, directory flushed);
 //! every error names the path; a full disk is its own kind with sizes. Every single operation first asks an optional
 //! hook, so that a test can stop the program, or fail the write, between any two of them.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use dlm_core::Hints;
+use crate::error::{DiskError, failed};
+use crate::partial::Partial;
+use crate::platform::{flush_directory, link_file};
+use crate::read::list;
 
 /// How many clashing temporary names are stepped over before giving up; a clash needs a recycled process id.
 const TEMPORARY_TRIES: u32 = 1000;
@@ -34,67 +37,6 @@ pub enum Operation {
 
 /// Asked before every operation; an error is treated as if the system had given it.
 pub type Hook = dyn Fn(Operation, &Path) -> io::Result<()> + Send + Sync;
-
-/// A failed access to a file or directory.
-#[derive(Debug, thiserror::Error)]
-pub enum DiskError {
-    #[error("`{}`: cannot {action}: {source}", path.display())]
-    Io {
-        path: PathBuf,
-        action: &'static str,
-        source: io::Error,
-    },
-    #[error(
-        "`{}`: no space left to write {needed_bytes} bytes{}; the file was left as it was",
-        path.display(),
-        free_bytes.map_or(String::new(), |free| format!(" ({free} bytes are free)"))
-    )]
-    Full {
-        path: PathBuf,
-        needed_bytes: u64,
-        free_bytes: Option<u64>,
-        source: io::Error,
-    },
-    #[error("`{}`: the file has {found_bytes} bytes, the limit is {limit_bytes}", path.display())]
-    TooLarge {
-        path: PathBuf,
-        found_bytes: u64,
-        limit_bytes: u64,
-    },
-}
-
-impl DiskError {
-    /// The file or directory.
-    pub fn path(&self) -> &Path {
-        match self {
-            DiskError::Io { path, .. } | DiskError::Full { path, .. } | DiskError::TooLarge { path, .. } => path,
-        }
-    }
-
-    /// Says whether the disk was full.
-    pub fn is_full(&self) -> bool {
-        matches!(self, DiskError::Full { .. })
-    }
-}
-
-impl Hints for DiskError {
-    fn subject(&self) -> &str {
-        match self {
-            DiskError::Full { .. } => "disk",
-            _ => "store",
-        }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        match self {
-            DiskError::Full { path, .. } => vec![format!(
-                "free some space on the disk of `{}`, or keep the stores elsewhere with `--home <directory>`",
-                path.display()
-            )],
-            _ => Vec::new(),
-        }
-    }
-}
 
 /// Access to the file system for one writer.
 #[derive(Clone, Default)]
@@ -125,12 +67,14 @@ impl Disk {
     }
 
     /// Asks the hook; for writers that do not go through this type, such as the database.
-    pub(crate) fn before(&self, operation: Operation, path: &Path) -> Result<(), DiskError> {
+    ///
+    /// **Errors** name the path.
+    pub fn before(&self, operation: Operation, path: &Path) -> Result<(), DiskError> {
         self.ask(operation, path)
             .map_err(|source| failed(path, "write", 0, source))
     }
 
-    fn ask(&self, operation: Operation, path: &Path) -> io::Result<()> {
+    pub(crate) fn ask(&self, operation: Operation, path: &Path) -> io::Result<()> {
         match &self.hook {
             Some(hook) => hook(operation, path),
             None => Ok(()),
@@ -229,7 +173,9 @@ impl Disk {
     }
 
     /// Writes bytes to an open file at once; the caller keeps it open over many calls.
-    pub(crate) fn write_to(&self, file: &mut File, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+    ///
+    /// **Errors** name the path.
+    pub fn write_to(&self, file: &mut File, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
         self.ask(Operation::Write, path)
             .and_then(|()| file.write_all(bytes))
             .map_err(|source| failed(path, "write", bytes.len() as u64, source))
@@ -286,6 +232,107 @@ impl Disk {
         }
     }
 
+    /// Makes the name `name` for a file: a symbolic link to `target`, relative to the name's directory, or where there are
+    /// none another name of the file itself, or a copy.
+    ///
+    /// **Errors** name the path `name`, which must be free.
+    pub fn link(&self, target: &Path, name: &Path) -> Result<(), DiskError> {
+        self.ask(Operation::Link, name)
+            .and_then(|()| link_file(target, name))
+            .map_err(|source| failed(name, "link", 0, source))
+    }
+
+    /// Opens a file for reading and writing, makes it where it is missing, and keeps other processes out.
+    ///
+    /// **Errors** name the path; one that another process holds has the kind `WouldBlock`.
+    pub fn open_alone(&self, path: &Path) -> Result<File, DiskError> {
+        let file = self
+            .ask(Operation::CreateFile, path)
+            .and_then(|()| {
+                OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .create(true)
+                    .truncate(false)
+                    .open(path)
+            })
+            .map_err(|source| failed(path, "open", 0, source))?;
+        file.try_lock().map_err(|error| failed(path, "lock", 0, error.into()))?;
+        Ok(file)
+    }
+
+    /// Removes a directory with all that is in it; a missing one is no error.
+    ///
+    /// **Errors** name the path.
+    pub fn remove_tree(&self, directory: &Path) -> Result<(), DiskError> {
+        let removed = self
+            .ask(Operation::Remove, directory)
+            .and_then(|()| fs::remove_dir_all(directory));
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(directory, "remove", 0, error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes a directory where it is empty.
+    ///
+    /// **Errors** name the path; a directory in use stays, and is one.
+    pub fn remove_empty_directory(&self, directory: &Path) -> Result<(), DiskError> {
+        self.ask(Operation::Remove, directory)
+            .and_then(|()| fs::remove_dir(directory))
+            .map_err(|source| failed(directory, "remove", 0, source))
+    }
+
+    /// Opens a file for appending, and makes it where it is missing; [`Disk::write_to`] writes to it.
+    ///
+    /// **Errors** name the path.
+    pub fn open_for_append(&self, path: &Path) -> Result<File, DiskError> {
+        let file = self
+            .ask(Operation::CreateFile, path)
+            .and_then(|()| OpenOptions::new().create(true).append(true).open(path))
+            .map_err(|source| failed(path, "open", 0, source))?;
+        self.sync_directory(parent_of(path))?;
+        Ok(file)
+    }
+
+    /// Writes a file that must not be there yet; says whether it was free. Half a file is not left behind.
+    ///
+    /// **Errors** name the path.
+    pub fn create(&self, path: &Path, bytes: &[u8]) -> Result<bool, DiskError> {
+        let size = bytes.len() as u64;
+        let opened = self
+            .ask(Operation::CreateFile, path)
+            .and_then(|()| OpenOptions::new().write(true).create_new(true).open(path));
+        let mut file = match opened {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+            Err(source) => return Err(failed(path, "create", size, source)),
+        };
+        let written = self
+            .ask(Operation::Write, path)
+            .and_then(|()| file.write_all(bytes))
+            .and_then(|()| self.ask(Operation::SyncFile, path))
+            .and_then(|()| file.sync_all());
+        if let Err(source) = written {
+            let _ = fs::remove_file(path);
+            return Err(failed(path, "write", size, source));
+        }
+        self.sync_directory(parent_of(path))?;
+        Ok(true)
+    }
+
+    /// Begins a file that is written over many calls, under the name `beside` until it is whole; what lies there is
+    /// overwritten. `size_bytes` is only told in errors.
+    ///
+    /// **Errors** name the path `beside`.
+    pub fn begin(&self, path: &Path, beside: PathBuf, size_bytes: u64) -> Result<Partial, DiskError> {
+        let file = self
+            .ask(Operation::CreateFile, &beside)
+            .and_then(|()| File::create(&beside))
+            .map_err(|source| failed(&beside, "create", size_bytes, source))?;
+        Ok(Partial::new(self.clone(), path, beside, size_bytes, file))
+    }
+
     /// Gives the temporary file `existing` the name `name`, which must be free; says whether it was.
     ///
     /// The temporary name is gone afterwards.
@@ -337,7 +384,9 @@ impl Disk {
     }
 
     /// Flushes a directory, so that names made in it survive a power cut.
-    pub(crate) fn sync_directory(&self, directory: &Path) -> Result<(), DiskError> {
+    ///
+    /// **Errors** name the path.
+    pub fn sync_directory(&self, directory: &Path) -> Result<(), DiskError> {
         self.ask(Operation::SyncDirectory, directory)
             .and_then(|()| flush_directory(directory))
             .map_err(|source| failed(directory, "flush the directory", 0, source))
@@ -368,17 +417,6 @@ fn is_unsupported(error: &io::Error) -> bool {
     )
 }
 
-#[cfg(unix)]
-fn flush_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
-}
-
-#[cfg(not(unix))]
-fn flush_directory(_directory: &Path) -> io::Result<()> {
-    // A directory cannot be opened for flushing here; the file system journals names by itself.
-    Ok(())
-}
-
 /// The process id in a temporary's name `<name>.tmp.<pid>.<8 hex>`.
 fn temporary_writer(name: &str) -> Option<u32> {
     let (_, tail) = name.rsplit_once(".tmp.")?;
@@ -387,135 +425,9 @@ fn temporary_writer(name: &str) -> Option<u32> {
     if is_number { pid.parse().ok() } else { None }
 }
 
-fn parent_of(path: &Path) -> &Path {
+pub(crate) fn parent_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => path,
     }
-}
-
-/// Wraps a system error with its path; a full disk becomes its own kind.
-pub(crate) fn failed(path: &Path, action: &'static str, needed_bytes: u64, source: io::Error) -> DiskError {
-    let path = path.to_owned();
-    match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DiskError::Full {
-            free_bytes: free_bytes(parent_of(&path)),
-            path,
-            needed_bytes,
-            source,
-        },
-        _ => DiskError::Io { path, action, source },
-    }
-}
-
-/// Bytes that this user may still write on the file system of `path`; none when the system does not say.
-#[cfg(unix)]
-pub fn free_bytes(path: &Path) -> Option<u64> {
-    let figures = rustix::fs::statvfs(path).ok()?;
-    Some(figures.f_bavail.saturating_mul(figures.f_frsize))
-}
-
-/// Bytes that this user may still write on the file system of `path`; none when the system does not say.
-#[cfg(not(unix))]
-pub fn free_bytes(_path: &Path) -> Option<u64> {
-    None
-}
-
-/// One name in a directory.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Entry {
-    pub name: String,
-    pub is_directory: bool,
-}
-
-/// Lists a directory sorted by name; a missing directory is empty. Names that are not UTF-8 are none of ours.
-pub(crate) fn list(directory: &Path) -> Result<Vec<Entry>, DiskError> {
-    let wrap = |source| failed(directory, "list", 0, source);
-    let reader = match fs::read_dir(directory) {
-        Ok(reader) => reader,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(wrap(source)),
-    };
-    let mut entries = Vec::new();
-    for entry in reader {
-        let entry = entry.map_err(wrap)?;
-        let is_directory = entry.file_type().map_err(wrap)?.is_dir();
-        if let Ok(name) = entry.file_name().into_string() {
-            entries.push(Entry { name, is_directory });
-        }
-    }
-    entries.sort();
-    Ok(entries)
-}
-
-/// Reads a file of at most `limit_bytes`; none when it is missing.
-///
-/// **Errors** name the path.
-pub fn read(path: &Path, limit_bytes: u64) -> Result<Option<Vec<u8>>, DiskError> {
-    let wrap = |source| failed(path, "read", 0, source);
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(wrap(source)),
-    };
-    let found_bytes = file.metadata().map_err(wrap)?.len();
-    let too_large = |found_bytes| DiskError::TooLarge {
-        path: path.to_owned(),
-        found_bytes,
-        limit_bytes,
-    };
-    if found_bytes > limit_bytes {
-        return Err(too_large(found_bytes));
-    }
-    let mut bytes = Vec::new();
-    // The file may grow while it is read, so the limit is held here too.
-    file.take(limit_bytes.saturating_add(1))
-        .read_to_end(&mut bytes)
-        .map_err(wrap)?;
-    if bytes.len() as u64 > limit_bytes {
-        return Err(too_large(bytes.len() as u64));
-    }
-    Ok(Some(bytes))
-}
-
-/// Reads `length` bytes at `offset`; fewer when the file ends before.
-pub(crate) fn read_at(path: &Path, offset: u64, length: u64) -> Result<Vec<u8>, DiskError> {
-    let read = || -> io::Result<Vec<u8>> {
-        let mut file = File::open(path)?;
-        file.seek(SeekFrom::Start(offset))?;
-        let mut bytes = Vec::new();
-        file.take(length).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    read().map_err(|source| failed(path, "read", 0, source))
-}
-
-/// The size of a file; 0 when it is missing.
-pub(crate) fn file_size(path: &Path) -> Result<u64, DiskError> {
-    match fs::metadata(path) {
-        Ok(metadata) => Ok(metadata.len()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-        Err(source) => Err(failed(path, "read the size of", 0, source)),
-    }
-}
-
-/// The sum of the sizes of all files below a directory; 0 when it is missing. Links are not followed.
-///
-/// **Errors** name the path; a file that vanishes meanwhile is no error.
-pub fn tree_size(directory: &Path) -> Result<u64, DiskError> {
-    let mut total = 0u64;
-    for entry in list(directory)? {
-        let path = directory.join(&entry.name);
-        let size = if entry.is_directory {
-            tree_size(&path)?
-        } else {
-            match fs::symlink_metadata(&path) {
-                Ok(metadata) => metadata.len(),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-                Err(source) => return Err(failed(&path, "read the size of", 0, source)),
-            }
-        };
-        total = total.saturating_add(size);
-    }
-    Ok(total)
 }

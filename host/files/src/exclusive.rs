@@ -1,10 +1,10 @@
-//! `.lock`: one writer at a time, on this machine or another.
+//! A lock file: one writer at a time, on this machine or another.
 //!
 //! Invariants: the file appears under its name with its content and already locked against others, so no reader ever
 //! sees it half made; a holder that died on this machine is replaced and the caller is told; any other holder is
 //! respected. The advisory lock of the system is what proves the death of a holder of ours.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -13,14 +13,11 @@ use std::time::Duration;
 use dlm_core::stamp::Stamp;
 use dlm_core::{Cancel, FailureKind, Hints};
 
-use crate::disk::{self, Disk, DiskError};
+use crate::disk::Disk;
+use crate::error::DiskError;
+use crate::platform::{host_name, is_alive, is_same_file};
+use crate::read::read;
 
-/// How long `train`, a watch cycle and replacing a store wait for another writer.
-pub const WAIT_TRAIN: Duration = Duration::ZERO;
-/// How long recording an export waits: the export itself is done by then, and worth waiting for.
-pub const WAIT_EXPORT: Duration = Duration::from_secs(60);
-/// How long packing, cleaning a cache and staging wait.
-pub const WAIT_HOUSEKEEPING: Duration = Duration::from_secs(5);
 /// Pause between two tries while another holds the lock.
 const POLL: Duration = Duration::from_millis(100);
 /// Largest lock file that is read; ours has about 40 bytes.
@@ -115,7 +112,7 @@ pub struct ExclusiveLock {
     /// Holds the advisory lock until closed.
     file: Option<File>,
     /// The dead holder that was replaced, if any.
-    pub(crate) replaced: Option<Holder>,
+    pub replaced: Option<Holder>,
 }
 
 /// What one try gave.
@@ -133,7 +130,7 @@ impl ExclusiveLock {
     /// Takes the lock at `path`, whose directory exists.
     ///
     /// **Errors** name the holder.
-    pub(crate) fn acquire(disk: &Disk, path: &Path, wait: &LockWait) -> Result<Self, ExclusiveError> {
+    pub fn acquire(disk: &Disk, path: &Path, wait: &LockWait) -> Result<Self, ExclusiveError> {
         let host = host_name();
         let polls_max = wait.timeout.as_millis().div_ceil(POLL.as_millis());
         let mut polls = 0;
@@ -170,7 +167,7 @@ impl ExclusiveLock {
     /// Gives the lock back and says whether it was still ours.
     ///
     /// **Errors** name the path.
-    pub(crate) fn release(mut self) -> Result<bool, DiskError> {
+    pub fn release(mut self) -> Result<bool, DiskError> {
         self.release_once()
     }
 
@@ -276,7 +273,7 @@ fn replace_dead(disk: &Disk, path: &Path, host: &str, now: Stamp, holder: Holder
 /// Says whether somebody holds the lock at `path`, as far as it can be seen from here; takes and changes nothing.
 ///
 /// A holder of another machine, or a file that names none, counts as somebody: writers respect both.
-pub(crate) fn is_held(path: &Path) -> bool {
+pub fn is_held(path: &Path) -> bool {
     match read_holder(path) {
         Ok(Content::Missing) => false,
         Ok(Content::Holder(holder)) => holder.host != host_name() || is_alive(holder.pid),
@@ -291,7 +288,7 @@ enum Content {
 }
 
 fn read_holder(path: &Path) -> Result<Content, DiskError> {
-    let Some(bytes) = disk::read(path, LOCK_BYTES_MAX)? else {
+    let Some(bytes) = read(path, LOCK_BYTES_MAX)? else {
         return Ok(Content::Missing);
     };
     let parsed = String::from_utf8(bytes).ok().and_then(|text| {
@@ -302,44 +299,4 @@ fn read_holder(path: &Path) -> Result<Content, DiskError> {
         Some(Holder { pid, host })
     });
     Ok(parsed.map_or(Content::Unreadable, Content::Holder))
-}
-
-#[cfg(unix)]
-fn is_same_file(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(held), Ok(named)) => held.ino() == named.ino() && held.dev() == named.dev(),
-        _ => false,
-    }
-}
-
-#[cfg(not(unix))]
-fn is_same_file(_file: &File, path: &Path) -> bool {
-    // An open file keeps its name here, so it cannot have been replaced.
-    fs::metadata(path).is_ok()
-}
-
-/// Says whether a process of this machine runs; one that may not be signalled does.
-#[cfg(unix)]
-pub(crate) fn is_alive(pid: u32) -> bool {
-    let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else {
-        return false;
-    };
-    !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH))
-}
-
-/// Without a way to ask, the advisory lock alone decides.
-#[cfg(not(unix))]
-pub(crate) fn is_alive(_pid: u32) -> bool {
-    false
-}
-
-#[cfg(unix)]
-fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-#[cfg(not(unix))]
-fn host_name() -> String {
-    "this-host".to_owned()
 }

@@ -1,0 +1,22 @@
+//! Files: atomic writes, bounded reads, digests, free space and locks, and every question that only the platform answers.
+//!
+//! Invariants: the only crate that changes a file outside tests (the list in `clippy.toml` refuses it elsewhere); every
+//! error names its path; nothing is read without a limit. Knows no format: what the bytes mean is the caller's business.
+
+pub mod digest;
+pub mod disk;
+pub mod error;
+pub mod exclusive;
+pub mod partial;
+pub mod platform;
+pub mod read;
+
+pub use digest::sha256_file;
+pub use disk::{Disk, Operation};
+pub use error::DiskError;
+pub use exclusive::{ExclusiveError, ExclusiveLock, Holder, LockWait};
+pub use partial::Partial;
+pub use platform::free_bytes;
+pub use read::{
+    Entry, file_size, list, read, read_at, read_ordinary, read_required, read_text, read_text_required, tree_size,
+};

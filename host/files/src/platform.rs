@@ -1,0 +1,91 @@
+//! What only the operating system knows: free space, processes, the machine's name, and whether two names are one file.
+//!
+//! Invariants: every question has an answer on every platform; where a system cannot be asked, the function says what it
+//! answers instead.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+/// Bytes that this user may still write on the file system of `path`; none when the system does not say.
+#[cfg(unix)]
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    let figures = rustix::fs::statvfs(path).ok()?;
+    Some(figures.f_bavail.saturating_mul(figures.f_frsize))
+}
+
+/// Bytes that this user may still write on the file system of `path`; none when the system does not say.
+#[cfg(not(unix))]
+pub fn free_bytes(_path: &Path) -> Option<u64> {
+    None
+}
+
+/// Flushes a directory, so that the names in it survive a power cut.
+#[cfg(unix)]
+pub(crate) fn flush_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// Flushes a directory, so that the names in it survive a power cut.
+#[cfg(not(unix))]
+pub(crate) fn flush_directory(_directory: &Path) -> io::Result<()> {
+    // A directory cannot be opened for flushing here; the file system journals names by itself.
+    Ok(())
+}
+
+/// Makes a symbolic link; `target` is relative to the directory of `name`.
+#[cfg(unix)]
+pub(crate) fn link_file(target: &Path, name: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(target, name)
+}
+
+/// Makes another name for a file, or a copy of it; a symbolic link needs a right here that few users have.
+#[cfg(not(unix))]
+pub(crate) fn link_file(target: &Path, name: &Path) -> io::Result<()> {
+    let target = name.parent().unwrap_or(Path::new(".")).join(target);
+    fs::hard_link(&target, name).or_else(|_| fs::copy(&target, name).map(|_| ()))
+}
+
+/// Says whether an open file is the one that `path` names now.
+#[cfg(unix)]
+pub(crate) fn is_same_file(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(held), Ok(named)) => held.ino() == named.ino() && held.dev() == named.dev(),
+        _ => false,
+    }
+}
+
+/// Says whether an open file is the one that `path` names now.
+#[cfg(not(unix))]
+pub(crate) fn is_same_file(_file: &File, path: &Path) -> bool {
+    // An open file keeps its name here, so it cannot have been replaced.
+    fs::metadata(path).is_ok()
+}
+
+/// Says whether a process of this machine runs; one that may not be signalled does.
+#[cfg(unix)]
+pub fn is_alive(pid: u32) -> bool {
+    let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else {
+        return false;
+    };
+    !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH))
+}
+
+/// Says whether a process of this machine runs. Without a way to ask, the advisory lock alone decides.
+#[cfg(not(unix))]
+pub fn is_alive(_pid: u32) -> bool {
+    false
+}
+
+/// The name of this machine.
+#[cfg(unix)]
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The name of this machine.
+#[cfg(not(unix))]
+pub fn host_name() -> String {
+    "this-host".to_owned()
+}
