@@ -12,6 +12,7 @@ pub mod chat;
 pub mod config;
 pub mod decoder;
 pub mod device;
+pub mod engine;
 pub mod generate;
 pub mod gguf;
 mod head;
@@ -32,6 +33,10 @@ pub use base::{OpenedBase, open_base};
 pub use batch::{Batch, BatchError, Segment, Target, TargetKind};
 pub use config::DecoderConfig;
 pub use decoder::{Checkpoint, Forward, StepOptions};
+pub use engine::{
+    CpuEngine, CpuOptions, Engine, EngineError, EngineFacts, Logprobs, Reader, ReaderOptions, SessionId, TrainTensors,
+    Trainer,
+};
 pub use generate::{GenerateJob, GenerateOptions, Generated, ManyOptions, StopReason, generate, generate_many};
 pub use head::HeadLoss;
 pub use model::{LoadError, LoadOptions, Model, ModuleInfo, Prepare};

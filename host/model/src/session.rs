@@ -87,6 +87,8 @@ pub enum SessionError {
     Empty,
     #[error("the sessions of a batch must share model and adapter, and get one token each")]
     Mixed,
+    #[error("session {session} is not open, or is named twice")]
+    NotOpen { session: usize },
 }
 
 impl<'m> Session<'m> {

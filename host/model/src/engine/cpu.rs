@@ -1,0 +1,122 @@
+//! The processor's engine: our own kernels over a [`Model`].
+//!
+//! Invariants: the same operations in the same order whoever asks, so that a run repeats itself bit for bit, whatever the
+//! number of threads.
+
+mod reader;
+mod trainer;
+
+use std::path::Path;
+
+use dlm_core::hardware::SimdLevel;
+use dlm_kernels::{Compute, Ctx, Simd};
+
+use super::{Engine, EngineError, EngineFacts, Reader, ReaderOptions, Trainer, TrainerOptions};
+use crate::adapter::{Adapter, AdapterError, AdapterSpec};
+use crate::base::OpenedBase;
+use crate::model::{LoadError, LoadOptions, Model, Prepare};
+
+use reader::CpuReader;
+use trainer::CpuTrainer;
+
+/// How weights are loaded for the processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuOptions {
+    pub threads: usize,
+    /// The most that kernels may use; what the machine lacks is left out.
+    pub simd: SimdLevel,
+    /// Precision of the frozen products of more than four rows.
+    pub compute: Compute,
+    /// Keep block-quantized weights as they are, see [`LoadOptions::keep_quantized`].
+    pub keep_quantized: bool,
+    pub prepare: Prepare,
+}
+
+impl CpuOptions {
+    /// Exact products on dequantized weights, nothing laid out beside them.
+    pub fn exact(threads: usize, simd: SimdLevel) -> CpuOptions {
+        CpuOptions {
+            threads,
+            simd,
+            compute: Compute::F32,
+            keep_quantized: false,
+            prepare: Prepare::Nothing,
+        }
+    }
+}
+
+/// A model in main memory.
+#[derive(Debug)]
+pub struct CpuEngine {
+    model: Model,
+    facts: EngineFacts,
+}
+
+impl CpuEngine {
+    /// Loads the weights of an opened base.
+    ///
+    /// **Errors:** as [`Model::load`].
+    pub fn load(base: &OpenedBase, options: &CpuOptions) -> Result<CpuEngine, LoadError> {
+        let model = base.load(LoadOptions {
+            ctx: Ctx::new(options.threads, simd(options.simd)),
+            compute: options.compute,
+            keep_quantized: options.keep_quantized,
+            prepare: options.prepare,
+        })?;
+        Ok(CpuEngine::new(model))
+    }
+
+    /// Puts a loaded model behind the boundary.
+    pub fn new(model: Model) -> CpuEngine {
+        let (stored, prepared) = model.weight_bytes();
+        let facts = EngineFacts {
+            vocab: model.config.vocab,
+            is_quantized: model.is_quantized(),
+            weights_bytes: (stored + prepared) as u64,
+            cache_bytes_per_token: (2 * size_of::<f32>() * model.config.n_layers * model.config.kv_width()) as u64,
+        };
+        CpuEngine { model, facts }
+    }
+
+    /// Returns the model itself, for what only the processor does.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+}
+
+impl Engine for CpuEngine {
+    fn facts(&self) -> &EngineFacts {
+        &self.facts
+    }
+
+    fn fresh_adapter(&self, spec: &AdapterSpec, seed: u64) -> Result<Adapter, AdapterError> {
+        Adapter::init(&self.model, spec, seed)
+    }
+
+    fn read_adapter(&self, directory: &Path) -> Result<Adapter, AdapterError> {
+        Adapter::load_peft(directory, &self.model)
+    }
+
+    fn trainer(&self, adapter: &Adapter, options: &TrainerOptions) -> Result<Box<dyn Trainer + '_>, EngineError> {
+        Ok(Box::new(CpuTrainer::new(&self.model, adapter.clone(), *options)))
+    }
+
+    fn reader<'a>(
+        &'a self,
+        adapter: Option<&'a Adapter>,
+        options: ReaderOptions,
+    ) -> Result<Box<dyn Reader + 'a>, EngineError> {
+        Ok(Box::new(CpuReader::new(&self.model, adapter, options.precision_paths)))
+    }
+}
+
+/// Returns the kernels' name of an instruction-set level.
+pub fn simd(level: SimdLevel) -> Simd {
+    match level {
+        SimdLevel::Scalar => Simd::Scalar,
+        SimdLevel::Avx2 => Simd::Avx2,
+        SimdLevel::Avx512 => Simd::Avx512,
+        SimdLevel::Avx512Bf16 => Simd::Avx512Bf16,
+        SimdLevel::Amx => Simd::Amx,
+    }
+}

@@ -1,0 +1,125 @@
+//! Reading on the processor: the sessions of one model and adapter behind their ids.
+
+use dlm_kernels::PrecisionPath;
+
+use crate::adapter::Adapter;
+use crate::batch::Batch;
+use crate::engine::{EngineError, Logprobs, Reader, SessionId};
+use crate::model::Model;
+use crate::session::{PrecisionPaths, Session, SessionError, prefill_batch, read_batch, step_batch};
+
+pub(super) struct CpuReader<'m> {
+    model: &'m Model,
+    adapter: Option<&'m Adapter>,
+    precision_paths: PrecisionPaths,
+    /// Starts the sessions, which share what depends on the adapter alone.
+    empty: Session<'m>,
+    /// By id; closed ones leave a gap that the next one fills.
+    open: Vec<Option<Session<'m>>>,
+}
+
+impl<'m> CpuReader<'m> {
+    pub(super) fn new(model: &'m Model, adapter: Option<&'m Adapter>, precision_paths: PrecisionPaths) -> Self {
+        Self {
+            model,
+            adapter,
+            precision_paths,
+            empty: Session::on_precision_paths(model, adapter, 0, precision_paths),
+            open: Vec::new(),
+        }
+    }
+
+    fn keep(&mut self, session: Session<'m>) -> SessionId {
+        let gap = self.open.iter().position(Option::is_none);
+        let id = gap.unwrap_or(self.open.len());
+        match gap {
+            Some(gap) => self.open[gap] = Some(session),
+            None => self.open.push(Some(session)),
+        }
+        SessionId(id)
+    }
+
+    /// Does something with several sessions at once: they are taken out of the table and put back.
+    fn with<R>(
+        &mut self,
+        ids: &[SessionId],
+        work: impl FnOnce(&mut [&mut Session<'m>]) -> Result<R, SessionError>,
+    ) -> Result<R, EngineError> {
+        let mut taken = Vec::with_capacity(ids.len());
+        for id in ids {
+            match self.open.get_mut(id.0).and_then(Option::take) {
+                Some(session) => taken.push(session),
+                None => {
+                    self.give_back(ids, taken);
+                    return Err(SessionError::NotOpen { session: id.0 }.into());
+                }
+            }
+        }
+        let result = work(&mut taken.iter_mut().collect::<Vec<_>>());
+        self.give_back(ids, taken);
+        Ok(result?)
+    }
+
+    fn give_back(&mut self, ids: &[SessionId], taken: Vec<Session<'m>>) {
+        for (id, session) in ids.iter().zip(taken) {
+            self.open[id.0] = Some(session);
+        }
+    }
+}
+
+impl Logprobs for CpuReader<'_> {
+    fn logprobs(&mut self, batch: &Batch, pairs: &[(usize, u32)]) -> Result<Vec<f32>, EngineError> {
+        match self.precision_paths.read {
+            PrecisionPath::Packed => {
+                let forward = self.model.forward_packed(self.adapter, batch)?;
+                Ok(self.model.logprobs_on(PrecisionPath::Packed, forward.hidden(), pairs))
+            }
+            PrecisionPath::ByRows | PrecisionPath::Streamed => {
+                let forward = self.model.forward_eval(self.adapter, batch)?;
+                Ok(self.model.logprobs(forward.hidden(), pairs))
+            }
+        }
+    }
+}
+
+impl Reader for CpuReader<'_> {
+    fn open(&mut self, context: usize) -> Result<SessionId, EngineError> {
+        let session = self.empty.sibling(context);
+        Ok(self.keep(session))
+    }
+
+    fn fork(&mut self, session: SessionId, context: usize) -> Result<SessionId, EngineError> {
+        let fork = self.with(&[session], |sessions| sessions[0].fork(context))?;
+        Ok(self.keep(fork))
+    }
+
+    fn close(&mut self, session: SessionId) {
+        if let Some(place) = self.open.get_mut(session.0) {
+            *place = None;
+        }
+    }
+
+    fn read(&mut self, sessions: &[SessionId], tokens: &[&[u32]], logits: &mut Vec<f32>) -> Result<(), EngineError> {
+        let precision_path = self.precision_paths.read;
+        self.with(sessions, |sessions| match sessions {
+            // Where the number of rows chooses the products, one prompt is read in chunks, and several short ones together.
+            [session] if precision_path == PrecisionPath::ByRows => {
+                let [tokens] = tokens else {
+                    return Err(SessionError::Mixed);
+                };
+                let last = session.prefill(tokens)?;
+                logits.clear();
+                logits.extend_from_slice(last);
+                Ok(())
+            }
+            _ if precision_path == PrecisionPath::ByRows && sessions.iter().all(|session| session.is_empty()) => {
+                prefill_batch(sessions, tokens, logits)
+            }
+            _ => read_batch(sessions, tokens, logits),
+        })
+    }
+
+    fn step(&mut self, sessions: &[SessionId], tokens: &[u32], logits: &mut Vec<f32>) -> Result<(), EngineError> {
+        self.with(sessions, |sessions| step_batch(sessions, tokens, logits))
+    }
+}

@@ -1,0 +1,135 @@
+//! Training on the processor: forward, loss, backward by hand, AdamW over one flat buffer.
+//!
+//! **Source:** the update and the clipping are those of PyTorch's `AdamW` and `clip_grad_norm_`.
+
+use dlm_kernels::{AdamW, adamw_step, global_norm};
+
+use crate::adapter::Adapter;
+use crate::batch::{Batch, Target, TargetKind};
+use crate::decoder::StepOptions;
+use crate::engine::{EngineError, Logprobs, TensorGradient, TrainTensors, Trainer, TrainerOptions};
+use crate::head::HeadLoss;
+use crate::model::Model;
+
+/// Added to the norm before dividing, as PyTorch's `clip_grad_norm_` does.
+const CLIP_EPS: f64 = 1e-6;
+
+pub(super) struct CpuTrainer<'m> {
+    model: &'m Model,
+    /// Its parameters are the ones that are trained.
+    adapter: Adapter,
+    options: TrainerOptions,
+    grads: Vec<f32>,
+    m: Vec<f32>,
+    v: Vec<f32>,
+    updates: u64,
+}
+
+impl<'m> CpuTrainer<'m> {
+    pub(super) fn new(model: &'m Model, adapter: Adapter, options: TrainerOptions) -> Self {
+        let zeros = || vec![0.0; adapter.params.len()];
+        Self {
+            model,
+            grads: zeros(),
+            m: zeros(),
+            v: zeros(),
+            updates: 0,
+            adapter,
+            options,
+        }
+    }
+}
+
+impl Logprobs for CpuTrainer<'_> {
+    fn logprobs(&mut self, batch: &Batch, pairs: &[(usize, u32)]) -> Result<Vec<f32>, EngineError> {
+        let forward = self.model.forward_eval(Some(&self.adapter), batch)?;
+        Ok(self.model.logprobs(forward.hidden(), pairs))
+    }
+}
+
+impl Trainer for CpuTrainer<'_> {
+    fn pass(&mut self, batch: &Batch, targets: &[Target], dropout_seed: u64) -> Result<Vec<f32>, EngineError> {
+        let options = StepOptions {
+            dropout_seed: Some(dropout_seed),
+            checkpoint: self.options.checkpoint,
+        };
+        let forward = self.model.forward_train(Some(&self.adapter), batch, &options)?;
+        let mut d_hidden = vec![0.0; forward.hidden().len()];
+        let loss = self.model.head_loss(forward.hidden(), targets, &mut d_hidden);
+        let losses = in_target_order(targets, &loss);
+        if losses.iter().all(|loss| loss.is_finite()) {
+            self.model.backward(forward, &self.adapter, &d_hidden, &mut self.grads);
+        }
+        Ok(losses)
+    }
+
+    fn gradients(&mut self) -> Result<Vec<TensorGradient>, EngineError> {
+        let look = |grads: &[f32]| match grads {
+            grads if grads.iter().any(|g| !g.is_finite()) => TensorGradient::NotFinite,
+            grads if grads.iter().all(|g| *g == 0.0) => TensorGradient::Zero,
+            _ => TensorGradient::Finite,
+        };
+        let tensors = self.adapter.tensors();
+        Ok(tensors.map(|(_, _, range)| look(&self.grads[range])).collect())
+    }
+
+    fn update(&mut self, lr: f64) -> Result<f64, EngineError> {
+        let ctx = &self.model.ctx;
+        let norm = global_norm(ctx, &self.grads);
+        let scale = self
+            .options
+            .clip
+            .map_or(1.0, |clip| (clip / (norm + CLIP_EPS)).min(1.0));
+        self.updates += 1;
+        let settings = self.options.optimizer;
+        let settings = AdamW {
+            lr,
+            beta1: settings.beta1,
+            beta2: settings.beta2,
+            eps: settings.eps,
+            weight_decay: settings.weight_decay,
+        };
+        adamw_step(
+            ctx,
+            &settings,
+            self.updates,
+            scale as f32,
+            &mut self.adapter.params,
+            &self.grads,
+            &mut self.m,
+            &mut self.v,
+        );
+        self.grads.fill(0.0);
+        Ok(norm)
+    }
+
+    fn read(&mut self) -> Result<TrainTensors, EngineError> {
+        Ok(TrainTensors {
+            params: self.adapter.params.clone(),
+            m: self.m.clone(),
+            v: self.v.clone(),
+            updates: self.updates,
+        })
+    }
+
+    fn write(&mut self, tensors: &TrainTensors) -> Result<(), EngineError> {
+        self.adapter.params.copy_from_slice(&tensors.params);
+        self.m.copy_from_slice(&tensors.m);
+        self.v.copy_from_slice(&tensors.v);
+        self.updates = tensors.updates;
+        Ok(())
+    }
+}
+
+/// Puts the losses of one call, which come by kind, back into the order of the targets.
+fn in_target_order(targets: &[Target], loss: &HeadLoss) -> Vec<f32> {
+    let (mut nll, mut kl) = (loss.nll.iter(), loss.kl.iter());
+    targets
+        .iter()
+        .map(|target| match target.kind {
+            TargetKind::Token(_) => nll.next(),
+            TargetKind::TopK { .. } => kl.next(),
+        })
+        .map(|value| *value.expect("one loss per target"))
+        .collect()
+}
