@@ -25,7 +25,7 @@ const STEPS: usize = 5;
 const PROMPT: usize = 512;
 const NEW: usize = 128;
 
-/// Measures everything and writes `docs/benchmarks.md`; `plugins` measures and writes that section alone.
+/// Measures everything and writes `docs/internals/benchmarks.md`; `plugins` measures and writes that section alone.
 pub fn run(arguments: &[String]) -> Result<()> {
     match arguments {
         [] => {}
@@ -45,7 +45,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     page.push_str(&bench.quantizing()?);
     page.push_str(&bench.generation()?);
     page.push_str(&startup()?);
-    let path = repository::root().join("docs/benchmarks.md");
+    let path = repository::root().join("docs/internals/benchmarks.md");
     let rest = std::fs::read_to_string(&path).unwrap_or_default();
     let notes = rest
         .split_once(NOTES)

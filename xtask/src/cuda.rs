@@ -1,7 +1,7 @@
 //! `cargo xtask cuda <setup|env|check|build>`: a CUDA toolkit out of PyPI wheels, and cargo run with it.
 //!
 //! Nothing is installed on the system: a virtual environment below `target/cuda` holds the toolkit, a directory beside it
-//! the names that the linker looks for. `docs/cuda.md` says what works with it. Pinned to 13.0: a driver of the 580 line
+//! the names that the linker looks for. `docs/internals/cuda.md` says what works with it. Pinned to 13.0: a driver of the 580 line
 //! takes no newer PTX.
 
 use std::collections::BTreeSet;

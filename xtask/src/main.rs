@@ -48,7 +48,7 @@ const CHORES: &[Chore] = &[
     },
     Chore {
         name: "bench",
-        about: "speed and memory beside the peers that are installed; writes docs/benchmarks.md; `bench plugins` for plugins alone",
+        about: "speed and memory beside the peers that are installed; writes docs/internals/benchmarks.md; `bench plugins` for plugins alone",
         run: bench::run,
     },
     Chore {

@@ -5,6 +5,7 @@
 //! reader is given a wrong value and says what it expected.
 
 mod frontmatter;
+mod grammar;
 mod store;
 
 use std::process::ExitCode;
@@ -33,6 +34,7 @@ fn pages() -> Vec<(&'static str, String)> {
         ("commands.md", commands()),
         ("exit-codes.md", exit_codes()),
         ("frontmatter.md", frontmatter::page()),
+        ("grammar.md", grammar::page()),
         ("store.md", store::page()),
     ]
 }

@@ -8,6 +8,8 @@ mod align;
 mod authors;
 #[path = "cli/base.rs"]
 mod base;
+#[path = "cli/book.rs"]
+mod book;
 #[path = "cli/check.rs"]
 mod check;
 #[path = "cli/code_cache.rs"]

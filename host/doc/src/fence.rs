@@ -102,7 +102,7 @@ fn allowed(kind: SectionKind) -> String {
 }
 
 /// A fence of this type as one would write it.
-fn example(kind: SectionKind) -> &'static str {
+pub(crate) fn example(kind: SectionKind) -> &'static str {
     match kind {
         SectionKind::Prose => "::prose::",
         SectionKind::Instruction => "::instruction::",
@@ -112,12 +112,14 @@ fn example(kind: SectionKind) -> &'static str {
     }
 }
 
-struct AttributeRule {
-    required: &'static [&'static str],
-    optional: &'static [&'static str],
+/// Attributes of a type's fence.
+pub(crate) struct AttributeRule {
+    pub(crate) required: &'static [&'static str],
+    pub(crate) optional: &'static [&'static str],
 }
 
-fn rule(kind: SectionKind) -> AttributeRule {
+/// The attributes that a type's fence takes.
+pub(crate) fn rule(kind: SectionKind) -> AttributeRule {
     match kind {
         SectionKind::Image => AttributeRule {
             required: &["path"],

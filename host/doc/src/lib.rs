@@ -12,6 +12,7 @@ pub mod edit;
 mod error;
 pub mod fence;
 mod frontmatter;
+pub mod grammar;
 pub mod guard;
 mod limits;
 pub mod marker;

@@ -23,6 +23,37 @@ const MINED_KEYS: &[&str] = &[
 ];
 const SYNTH_KEYS: &[&str] = &["synth_teacher", "synth_strategy", "synth_at", "source_section_id"];
 
+/// The rule of a provenance marker.
+pub struct MarkerRule {
+    pub name: &'static str,
+    /// Section types that it is read in.
+    pub kinds: &'static [SectionKind],
+    /// Attributes, all of them required, in the order in which they are written.
+    pub keys: &'static [&'static str],
+}
+
+/// Every marker, for the page about the grammar.
+pub(crate) fn rules() -> [MarkerRule; 3] {
+    use SectionKind::{Instruction, Preference};
+    [
+        MarkerRule {
+            name: "dlm-auto-harvest",
+            kinds: &[Instruction, Preference],
+            keys: &["source"],
+        },
+        MarkerRule {
+            name: "dlm-auto-mined",
+            kinds: &[Preference],
+            keys: MINED_KEYS,
+        },
+        MarkerRule {
+            name: "dlm-auto-synth",
+            kinds: &[Instruction],
+            keys: SYNTH_KEYS,
+        },
+    ]
+}
+
 /// A marker that was read.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Marker {

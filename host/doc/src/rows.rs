@@ -71,10 +71,19 @@ pub struct RowError {
 }
 
 const QUESTION: &str = "### Q";
-const PROBE: &str = "### Q !probe";
+pub(crate) const PROBE: &str = "### Q !probe";
 const ANSWER: &str = "### A";
 const PAIR: &[&str] = &[QUESTION, ANSWER];
 const TRIPLE: &[&str] = &["### Prompt", "### Chosen", "### Rejected"];
+
+/// The headers of one row of this type, in order; empty when the type has no rows.
+pub(crate) fn headers(kind: SectionKind) -> &'static [&'static str] {
+    match kind {
+        SectionKind::Instruction => PAIR,
+        SectionKind::Preference => TRIPLE,
+        SectionKind::Prose | SectionKind::Image | SectionKind::Audio => &[],
+    }
+}
 
 /// Reads the rows of a section.
 ///

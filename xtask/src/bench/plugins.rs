@@ -1,4 +1,4 @@
-//! `cargo xtask bench plugins`: what running a plugin costs. Writes the section `Plugins` of `docs/benchmarks.md`.
+//! `cargo xtask bench plugins`: what running a plugin costs. Writes the section `Plugins` of `docs/internals/benchmarks.md`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -113,7 +113,7 @@ fn section(figures: &Value) -> Result<String> {
 }
 
 fn write(section: &str) -> Result<()> {
-    let path = repository::root().join("docs/benchmarks.md");
+    let path = repository::root().join("docs/internals/benchmarks.md");
     let page = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     let before = page.split_once(HEADING).map_or(page.as_str(), |(before, _)| before);
     std::fs::write(&path, format!("{}\n\n{section}", before.trim_end()))?;

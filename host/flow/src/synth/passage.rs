@@ -11,7 +11,7 @@ use super::Strategy;
 /// Longest passage of one request, in characters: with the answer it fits a context of 2048 tokens in most languages.
 pub(crate) const CHARS_MAX: usize = 5000;
 /// The same for a model of this machine, which may be asked sentence by sentence: less work is lost with a call that runs
-/// into its time limit. On a loaded machine even this much can be too long (`docs/decisions.md`).
+/// into its time limit. On a loaded machine even this much can be too long (`docs/internals/decisions.md`).
 pub(crate) const CHARS_MAX_LOCAL: usize = 1500;
 /// Hex digits of the code that fences a passage.
 const CODE_LEN: usize = 24;

@@ -1,6 +1,6 @@
 //! The recipe: every number that a plan chooses when the document leaves it open, each with the reason beside it.
 //!
-//! One file on purpose: teaching is tuned here and nowhere else. "Measured" means the runs of `docs/benchmarks.md` on
+//! One file on purpose: teaching is tuned here and nowhere else. "Measured" means the runs of `docs/internals/benchmarks.md` on
 //! SmolLM2-135M with invented documents of 30 pairs; everything else says that it was not measured.
 
 use super::plan::{AugmentPlan, HoldPlan, NoisePlan};

@@ -1,6 +1,6 @@
 //! Holds the base: rows of the base's own output, with its probabilities, that training must not move.
 //!
-//! Without it a third to half of what a small base knew is gone after a document of 30 facts (`design/teaching.md`).
+//! Without it a third to half of what a small base knew is gone after a document of 30 facts (`docs/internals/teaching.md`).
 //! The set depends on the base alone, so it is prepared once and cached; [`HoldSet::to_bytes`] is that cache's content.
 
 use dlm_core::random::Rng;
