@@ -25,5 +25,5 @@ pub use names::gguf_name;
 pub use plan::{ModelExport, ModelPlan, PlannedTensor, WriteOptions, plan_model, write_model};
 pub use recipe::{Quant, tensor_type};
 pub use verify::{LogitsReport, TypeError, VerifyAgainst, VerifyReport, compare_logits, verify_model};
-pub use vocabulary::Vocabulary;
+pub use vocabulary::{TokenType, Vocabulary, VocabularyModel};
 pub use writer::{GgufWriter, Metadata, TensorRow, Written};

@@ -112,6 +112,16 @@ fn sources(export: &ModelExport<'_>) -> Result<BTreeMap<String, (Source, Vec<usi
     Ok(own)
 }
 
+/// Who the model is, with the word in its name by which runtimes know that special tokens take the spaces after them.
+fn identity(export: &ModelExport<'_>) -> Identity {
+    let mut identity = export.identity.clone();
+    let name = identity.name.to_lowercase();
+    if export.vocabulary.strips_as_phi3 && !name.contains("phi-3") && !name.contains("phi3") {
+        identity.name.push_str(" (Phi-3)");
+    }
+    identity
+}
+
 /// Plans a model file: every tensor with its type, every metadata value, every byte. Touches nothing.
 ///
 /// **Errors:** a tensor without a place, a setting that the format cannot say.
@@ -145,11 +155,12 @@ pub fn plan_model(export: &ModelExport<'_>) -> Result<ModelPlan, ExportError> {
     let count = |tensor: &PlannedTensor| tensor.row.shape.iter().map(|n| *n as u64).product::<u64>();
     let mut metadata = general(
         config.arch,
-        export.identity,
+        &identity(export),
         export.quant,
         tensors.iter().map(count).sum(),
     );
-    let (numbers, notes) = hyperparameters(config)?;
+    let (numbers, mut notes) = hyperparameters(config)?;
+    notes.extend(export.vocabulary.notes.iter().cloned());
     metadata.extend(numbers);
     metadata.extend(export.vocabulary.metadata(export.chat_template));
     let rows: Vec<TensorRow> = tensors.iter().map(|tensor| tensor.row.clone()).collect();

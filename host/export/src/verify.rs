@@ -37,8 +37,7 @@ pub struct VerifyReport {
     pub bytes: u64,
     pub tensors: usize,
     pub metadata_keys: usize,
-    /// Tokens of the check texts that the reloaded tokenizer gave alike; `None` when the reader does not rebuild this
-    /// kind of tokenizer (SentencePiece) or no tokenizer was handed in.
+    /// Tokens of the check texts that the reloaded tokenizer gave alike; `None` when no tokenizer was handed in.
     pub tokens_equal: Option<usize>,
     /// One row per type in the file.
     pub errors: Vec<TypeError>,
@@ -99,6 +98,15 @@ const CHECK_TEXTS: [&str; 4] = [
     "\u{1f680} (normal) \u{1f636}\u{200d}\u{1f32b}\u{fe0f} 3 33 333 3333 ...... '''''' I'VE we'Ll",
     "   leading and trailing   \r\n\r\n \u{a0}x",
 ];
+
+/// Texts in which spaces and line ends, and words that are cut into bytes, come in runs.
+const SPACED_TEXTS: [&str; 3] = [
+    "a  b   c    d     e\t\tf\n\n\ng\n\n\n\n    if x:\n        return {  }\n",
+    "\u{3053}\u{3093}\u{306b}\u{3061}\u{306f}\u{3000}\u{4e16}\u{754c}  \u{645}\u{631}\u{62d}\u{628}\u{627} \u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467} \u{10348}",
+    "Stra\u{df}e \u{2581}mark </s> <unk> caf\u{e9} cafe\u{301} '''''' --- ====",
+];
+/// Special tokens that are tried; vocabularies have up to some thousands that nothing uses.
+const SPECIALS_MAX: usize = 32;
 
 fn wrong(path: &Path, cause: impl Into<String>) -> ExportError {
     ExportError::Verify {
@@ -241,14 +249,31 @@ fn check_settings(path: &Path, file: &GgufFile, expected: &DecoderConfig) -> Res
     Ok(())
 }
 
-fn check_tokens(path: &Path, file: &GgufFile, tokenizer: &Tokenizer) -> Result<Option<usize>, ExportError> {
-    if file.value("tokenizer.ggml.model").and_then(|model| model.as_str()) != Some("gpt2") {
-        return Ok(None);
+/// The texts on which tokenizers are compared.
+///
+/// SentencePiece vocabularies are compared as they are used: behind the token that begins a prompt, with runs of spaces
+/// and line ends, and with special tokens between words.
+fn check_texts(file: &GgufFile, tokenizer: &Tokenizer) -> Vec<String> {
+    let texts = CHECK_TEXTS.map(str::to_owned).to_vec();
+    if file.value("tokenizer.ggml.model").and_then(|model| model.as_str()) == Some("gpt2") {
+        return texts;
     }
+    let specials = (0..tokenizer.vocab() as u32).filter(|id| tokenizer.is_special(*id));
+    let specials = specials.filter_map(|id| tokenizer.token(id)).take(SPECIALS_MAX);
+    let turns: String = specials.map(|token| format!("x {token}\n y{token}")).collect();
+    let bos = tokenizer.specials.bos.and_then(|id| tokenizer.token(id)).unwrap_or_default();
+    let mut all: Vec<String> = texts.iter().map(|text| bos.clone() + text).collect();
+    all.extend(SPACED_TEXTS.map(|text| bos.clone() + text));
+    all.push(bos + &turns);
+    all
+}
+
+/// Returns the number of tokens that came out alike.
+fn check_tokens(path: &Path, file: &GgufFile, tokenizer: &Tokenizer) -> Result<usize, ExportError> {
     let reloaded = tokenizer_from_gguf(file).map_err(|cause| wrong(path, cause.to_string()))?;
     let mut equal = 0;
-    for text in CHECK_TEXTS {
-        let encode = |tokenizer: &Tokenizer| tokenizer.encode(text).map_err(|cause| wrong(path, cause.to_string()));
+    for text in check_texts(file, tokenizer) {
+        let encode = |tokenizer: &Tokenizer| tokenizer.encode(&text).map_err(|cause| wrong(path, cause.to_string()));
         let (expected, found) = (encode(tokenizer)?, encode(&reloaded)?);
         if expected != found {
             return Err(wrong(
@@ -258,7 +283,7 @@ fn check_tokens(path: &Path, file: &GgufFile, tokenizer: &Tokenizer) -> Result<O
         }
         equal += expected.len();
     }
-    Ok(Some(equal))
+    Ok(equal)
 }
 
 /// What a written model was made from.
@@ -289,10 +314,7 @@ pub fn verify_model(
     let file = Arc::new(GgufFile::open(path).map_err(|cause| wrong(path, cause.to_string()))?);
     check_tables(path, &file, plan)?;
     check_settings(path, &file, config)?;
-    let tokens_equal = match tokenizer {
-        Some(tokenizer) => check_tokens(path, &file, tokenizer)?,
-        None => None,
-    };
+    let tokens_equal = tokenizer.map(|tokenizer| check_tokens(path, &file, tokenizer)).transpose()?;
     let reloaded = GgufWeights::new(Arc::clone(&file)).map_err(|cause| wrong(path, cause.to_string()))?;
     let mut errors: Vec<TypeError> = Vec::new();
     for name in weights.names() {

@@ -1,10 +1,11 @@
 //! The tokenizer as GGUF metadata.
 //!
-//! Invariants: one text and one type per embedding row; the pre-tokenizer's label is worked out from its structure, and a
-//! structure without a label is refused: a wrong label gives a model that loads and talks nonsense.
-//! **Source:** `spec/export.md` section 6 (tokenizer keys), `spec/bases.md` section 4 (labels).
+//! Invariants: one text and one type per embedding row; what the format has no key for is refused or noted. Byte-level BPE
+//! is written as merges and a label (`label`), SentencePiece as pieces with scores (`pieces`).
+//! **Source:** `spec/export.md` section 6 (tokenizer keys).
 
-use std::collections::HashMap;
+mod label;
+mod pieces;
 
 use dlm_model::gguf::Value;
 use dlm_model::tokenizer::Tokenizer;
@@ -12,37 +13,53 @@ use serde_json::Value as Json;
 
 use crate::error::ExportError;
 use crate::metadata::Keys;
+use pieces::{Prefix, SPACE_MARK, Spaces};
 
-const NORMAL: i32 = 1;
-const UNKNOWN: i32 = 2;
-const CONTROL: i32 = 3;
-const USER_DEFINED: i32 = 4;
-const UNUSED: i32 = 5;
-const BYTE: i32 = 6;
-/// The score of tokens that no merge makes.
+/// The score of tokens that no text reaches by way of pieces.
 const SCORE_ADDED: f32 = -1000.0;
-/// What SentencePiece writes for a space.
-const SPACE_MARK: char = '\u{2581}';
 
-/// Contractions, words, up to three digits, punctuation, line ends, blanks (the cl100k pattern).
-const CL100K: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// The same with every digit alone.
-const QWEN2: &str =
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// Begins the patterns that split words where lower case turns upper.
-const CASED_START: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+";
+/// How a vocabulary cuts text, by the format's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VocabularyModel {
+    /// Byte-level BPE, `gpt2`.
+    ByteLevel,
+    /// SentencePiece BPE, `llama`.
+    Pieces,
+    /// Unigram, `t5`.
+    Unigram,
+}
+
+impl VocabularyModel {
+    const fn name(self) -> &'static str {
+        match self {
+            VocabularyModel::ByteLevel => "gpt2",
+            VocabularyModel::Pieces => "llama",
+            VocabularyModel::Unigram => "t5",
+        }
+    }
+}
+
+/// What a token is for, with the format's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenType {
+    Normal = 1,
+    Unknown = 2,
+    Control = 3,
+    UserDefined = 4,
+    Unused = 5,
+    Byte = 6,
+}
 
 /// Everything that `tokenizer.ggml.*` says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Vocabulary {
-    /// `gpt2` (byte-level BPE) or `llama` (SentencePiece BPE).
-    pub model: &'static str,
+    pub model: VocabularyModel,
     /// The pre-tokenizer's label.
     pub pre: &'static str,
     /// One text per embedding row.
     pub tokens: Vec<String>,
-    /// One kind per embedding row.
-    pub types: Vec<i32>,
+    /// One type per embedding row.
+    pub types: Vec<TokenType>,
     /// One score per embedding row, SentencePiece only.
     pub scores: Vec<f32>,
     /// `left right` pairs, byte-level BPE only.
@@ -56,6 +73,14 @@ pub struct Vocabulary {
     pub add_bos: bool,
     pub add_eos: bool,
     pub add_space_prefix: bool,
+    /// Runs of spaces become one, Unigram only.
+    pub remove_extra_whitespaces: bool,
+    /// SentencePiece's compiled map of characters, Unigram only; empty for none.
+    pub charsmap: Vec<u8>,
+    /// Special tokens take the spaces after them, as Phi-3's do; runtimes know it by the model's name alone.
+    pub strips_as_phi3: bool,
+    /// What other programs do otherwise with such a vocabulary.
+    pub notes: Vec<String>,
 }
 
 fn fail(cause: impl Into<String>) -> ExportError {
@@ -70,38 +95,16 @@ fn flag(value: &Json, key: &str) -> bool {
     value.get(key).and_then(Json::as_bool).unwrap_or(false)
 }
 
+fn list<'a>(value: &'a Json, key: &str) -> &'a [Json] {
+    value.get(key).and_then(Json::as_array).map_or(&[], Vec::as_slice)
+}
+
 /// The steps of a `Sequence`, or the one step that there is.
 fn steps<'a>(value: &'a Json, key: &str) -> Vec<&'a Json> {
     match value.get(key).and_then(Json::as_array) {
         Some(list) => list.iter().collect(),
         None if value.is_null() => Vec::new(),
         None => vec![value],
-    }
-}
-
-/// Names the pre-tokenizer of a byte-level BPE pipeline.
-fn label(pipeline: &Json, add_bos: bool) -> Result<&'static str, ExportError> {
-    let pre = pipeline.get("pre_tokenizer").unwrap_or(&Json::Null);
-    let steps = steps(pre, "pretokenizers");
-    let kinds: Vec<&str> = steps.iter().map(|step| text(step, "type")).collect();
-    let ignore_merges = flag(&pipeline["model"], "ignore_merges");
-    let unknown = || fail(format!("its pre-tokenizer ({}) has no GGUF label", kinds.join(", ")));
-    match kinds.as_slice() {
-        ["ByteLevel"] if flag(steps[0], "use_regex") => Ok("gpt-2"),
-        ["Digits", "ByteLevel"] if flag(steps[0], "individual_digits") && flag(steps[1], "use_regex") => Ok("smollm"),
-        ["Split", "ByteLevel"] if !flag(steps[1], "use_regex") => {
-            let pattern = steps[0].get("pattern").map_or("", |pattern| text(pattern, "Regex"));
-            match pattern {
-                CL100K if !ignore_merges => Ok("dbrx"),
-                CL100K if add_bos => Ok("llama-bpe"),
-                CL100K => Ok("smaug-bpe"),
-                QWEN2 => Ok("qwen2"),
-                _ if pattern.starts_with(CASED_START) && pattern.contains(r"\p{N}{1,3}") => Ok("gpt-4o"),
-                _ if pattern.starts_with(CASED_START) && ignore_merges => Ok("tekken"),
-                _ => Err(unknown()),
-            }
-        }
-        _ => Err(unknown()),
     }
 }
 
@@ -123,28 +126,34 @@ fn merges(model: &Json) -> Result<Vec<(&str, &str)>, ExportError> {
         .ok_or_else(|| fail("a merge is no pair of tokens"))
 }
 
+/// Tells the kinds of models apart.
+fn model_of(model: &Json) -> Result<VocabularyModel, ExportError> {
+    match text(model, "type") {
+        "BPE" if flag(model, "byte_fallback") => Ok(VocabularyModel::Pieces),
+        "BPE" => Ok(VocabularyModel::ByteLevel),
+        "Unigram" => Ok(VocabularyModel::Unigram),
+        other => Err(fail(format!("its model is `{other}`, expected BPE or Unigram"))),
+    }
+}
+
 impl Vocabulary {
     /// Reads the tables out of a tokenizer, for a model with `rows` embedding rows.
     ///
-    /// **Errors:** a model other than BPE, a pre-tokenizer without a label, ids beyond the rows.
+    /// **Errors:** a model other than BPE and Unigram, a step that the format has no key for, a pre-tokenizer without a
+    /// label, ids beyond the rows.
     pub fn new(tokenizer: &Tokenizer, rows: usize) -> Result<Vocabulary, ExportError> {
         let json = tokenizer.to_json().map_err(|cause| fail(cause.to_string()))?;
         let pipeline: Json = serde_json::from_str(&json).map_err(|cause| fail(cause.to_string()))?;
-        let model = &pipeline["model"];
-        if text(model, "type") != "BPE" {
-            return Err(fail(format!("its model is `{}`, expected BPE", text(model, "type"))));
-        }
-        let sentencepiece = flag(model, "byte_fallback");
+        let model = model_of(&pipeline["model"])?;
         let specials = &tokenizer.specials;
         let mut vocabulary = Vocabulary {
-            model: if sentencepiece { "llama" } else { "gpt2" },
-            pre: if sentencepiece {
-                "default"
-            } else {
-                label(&pipeline, specials.add_bos)?
+            model,
+            pre: match model {
+                VocabularyModel::ByteLevel => label::label(&pipeline, specials.add_bos)?,
+                _ => "default",
             },
             tokens: (0..rows).map(|id| format!("[PAD{id}]")).collect(),
-            types: vec![UNUSED; rows],
+            types: vec![TokenType::Unused; rows],
             scores: Vec::new(),
             merges: Vec::new(),
             bos: specials.bos,
@@ -154,23 +163,92 @@ impl Vocabulary {
             eot: None,
             add_bos: specials.add_bos,
             add_eos: false,
-            add_space_prefix: sentencepiece && adds_space(&pipeline),
+            add_space_prefix: false,
+            remove_extra_whitespaces: false,
+            charsmap: Vec::new(),
+            strips_as_phi3: false,
+            notes: Vec::new(),
         };
-        vocabulary.fill(&pipeline, sentencepiece)?;
-        if sentencepiece {
-            vocabulary.score(&merges(model)?);
-        } else {
-            for (left, right) in merges(model)? {
-                if left.contains(' ') || right.contains(' ') {
-                    return Err(fail(format!("merge `{left}` + `{right}` holds a space")));
-                }
-                vocabulary.merges.push(format!("{left} {right}"));
-            }
+        match model {
+            VocabularyModel::ByteLevel => vocabulary.byte_level(&pipeline)?,
+            VocabularyModel::Pieces => vocabulary.pieces(&pipeline)?,
+            VocabularyModel::Unigram => vocabulary.unigram(&pipeline)?,
         }
         Ok(vocabulary)
     }
 
-    fn set(&mut self, id: u64, token: &str, kind: i32) -> Result<(), ExportError> {
+    fn byte_level(&mut self, pipeline: &Json) -> Result<(), ExportError> {
+        let model = &pipeline["model"];
+        self.own_tokens(&pairs(model)?, None)?;
+        self.added_tokens(pipeline, None)?;
+        for (left, right) in merges(model)? {
+            if left.contains(' ') || right.contains(' ') {
+                return Err(fail(format!("merge `{left}` + `{right}` holds a space")));
+            }
+            self.merges.push(format!("{left} {right}"));
+        }
+        Ok(())
+    }
+
+    fn pieces(&mut self, pipeline: &Json) -> Result<(), ExportError> {
+        let model = &pipeline["model"];
+        let spaces = Spaces::of(pipeline)?;
+        if spaces.merges_runs || !spaces.charsmap.is_empty() {
+            return Err(fail("it changes text before it cuts it, which a file with merged pieces cannot say"));
+        }
+        self.spaces(spaces);
+        let unknown = Some(text(model, "unk_token"));
+        self.own_tokens(&pairs(model)?, unknown)?;
+        self.added_tokens(pipeline, unknown)?;
+        self.scores = pieces::scores(&self.tokens, &self.types, &merges(model)?);
+        self.strips_as_phi3 = pieces::strips_as_phi3(pipeline);
+        Ok(())
+    }
+
+    fn unigram(&mut self, pipeline: &Json) -> Result<(), ExportError> {
+        let model = &pipeline["model"];
+        self.spaces(Spaces::of(pipeline)?);
+        let scored = list(model, "vocab").iter().map(|entry| {
+            let pair = entry.as_array().map(Vec::as_slice);
+            match pair {
+                Some([token, score]) => token.as_str().zip(score.as_f64()),
+                _ => None,
+            }
+        });
+        let scored: Vec<(&str, f64)> = scored
+            .collect::<Option<_>>()
+            .ok_or_else(|| fail("its vocabulary is no list of pieces and scores"))?;
+        let unknown = model.get("unk_id").and_then(Json::as_u64);
+        let unknown = unknown.and_then(|id| Some(scored.get(usize::try_from(id).ok()?)?.0));
+        let own: Vec<(&str, u64)> = scored.iter().zip(0..).map(|((token, _), id)| (*token, id)).collect();
+        self.own_tokens(&own, Some(unknown.unwrap_or("")))?;
+        self.added_tokens(pipeline, Some(unknown.unwrap_or("")))?;
+        self.scores = vec![SCORE_ADDED; self.tokens.len()];
+        for (place, (_, score)) in self.scores.iter_mut().zip(&scored) {
+            *place = *score as f32;
+        }
+        if flag(model, "byte_fallback") {
+            self.notes.push(
+                "characters that the vocabulary lacks are bytes to this model; llama.cpp may read the unknown token".to_owned(),
+            );
+        }
+        Ok(())
+    }
+
+    fn spaces(&mut self, spaces: Spaces) {
+        self.add_space_prefix = spaces.prefix == Prefix::Always;
+        self.remove_extra_whitespaces = spaces.merges_runs;
+        self.charsmap = spaces.charsmap;
+        if spaces.prefix == Prefix::First {
+            // Prompts begin with a special token, and text behind one has no space of its own here.
+            self.notes.push(
+                "plain text without a special token before it begins with a space for this model; llama.cpp leaves it out"
+                    .to_owned(),
+            );
+        }
+    }
+
+    fn set(&mut self, id: u64, token: &str, kind: TokenType) -> Result<(), ExportError> {
         let rows = self.tokens.len();
         let at = usize::try_from(id).ok().filter(|id| *id < rows);
         let at = at.ok_or_else(|| {
@@ -183,69 +261,43 @@ impl Vocabulary {
         Ok(())
     }
 
-    fn fill(&mut self, pipeline: &Json, sentencepiece: bool) -> Result<(), ExportError> {
-        let model = &pipeline["model"];
-        let vocab = model
-            .get("vocab")
-            .and_then(Json::as_object)
-            .ok_or_else(|| fail("its model has no vocabulary"))?;
-        let unknown = text(model, "unk_token");
-        for (token, id) in vocab {
-            let id = id
-                .as_u64()
-                .ok_or_else(|| fail(format!("the id of token `{token}` is no number")))?;
+    /// Takes over the model's own tokens; SentencePiece (`unknown` given) has some with a meaning.
+    fn own_tokens(&mut self, tokens: &[(&str, u64)], unknown: Option<&str>) -> Result<(), ExportError> {
+        for (token, id) in tokens {
             let is_byte = token.len() == 6 && token.starts_with("<0x") && token.ends_with('>');
-            let kind = match sentencepiece {
-                true if is_byte => BYTE,
-                true if token == unknown => UNKNOWN,
-                _ => NORMAL,
+            let kind = match unknown {
+                Some(_) if is_byte => TokenType::Byte,
+                Some(unknown) if *token == unknown => TokenType::Unknown,
+                _ => TokenType::Normal,
             };
-            self.set(id, token, kind)?;
+            self.set(*id, token, kind)?;
         }
-        for added in pipeline
-            .get("added_tokens")
-            .and_then(Json::as_array)
-            .into_iter()
-            .flatten()
-        {
+        Ok(())
+    }
+
+    fn added_tokens(&mut self, pipeline: &Json, unknown: Option<&str>) -> Result<(), ExportError> {
+        for added in list(pipeline, "added_tokens") {
             let token = text(added, "content");
             let id = added
                 .get("id")
                 .and_then(Json::as_u64)
                 .ok_or_else(|| fail("an added token has no id"))?;
-            let special = flag(added, "special");
-            if sentencepiece && token == unknown {
-                self.set(id, token, UNKNOWN)?;
-            } else if sentencepiece && !special {
-                self.set(id, &token.replace(SPACE_MARK, " "), USER_DEFINED)?;
-            } else {
-                self.set(id, token, if special { CONTROL } else { USER_DEFINED })?;
+            match (unknown, flag(added, "special")) {
+                (Some(unknown), _) if token == unknown => self.set(id, token, TokenType::Unknown)?,
+                // Runtimes look for the user's own tokens in the text as it stands.
+                (Some(_), false) => self.set(id, &token.replace(SPACE_MARK, " "), TokenType::UserDefined)?,
+                (None, false) => self.set(id, token, TokenType::UserDefined)?,
+                (_, true) => self.set(id, token, TokenType::Control)?,
             }
         }
         Ok(())
     }
 
-    /// Gives every token that merges make the rank of its first merge, negated: runtimes join the highest score first.
-    fn score(&mut self, merges: &[(&str, &str)]) {
-        let mut ranks: HashMap<String, f32> = HashMap::with_capacity(merges.len());
-        for (left, right) in merges {
-            let next = -(ranks.len() as f32);
-            ranks.entry(format!("{left}{right}")).or_insert(next);
-        }
-        let lowest = -(ranks.len() as f32);
-        let scores = self.tokens.iter().zip(&self.types).map(|(token, kind)| match *kind {
-            NORMAL => ranks.get(token).copied().unwrap_or(lowest),
-            BYTE => 0.0,
-            _ => SCORE_ADDED,
-        });
-        self.scores = scores.collect();
-    }
-
     /// Returns the metadata, with the chat template if there is one.
-    pub(crate) fn metadata(&self, chat_template: Option<&str>) -> Vec<(String, Value)> {
+    pub fn metadata(&self, chat_template: Option<&str>) -> Vec<(String, Value)> {
         let mut keys = Keys::new("tokenizer.ggml");
         let texts = |list: &[String]| Value::Array(list.iter().cloned().map(Value::String).collect());
-        keys.text("model", self.model);
+        keys.text("model", self.model.name());
         keys.text("pre", self.pre);
         keys.put("tokens", texts(&self.tokens));
         if !self.scores.is_empty() {
@@ -256,9 +308,9 @@ impl Vocabulary {
         }
         keys.put(
             "token_type",
-            Value::Array(self.types.iter().copied().map(Value::I32).collect()),
+            Value::Array(self.types.iter().map(|kind| Value::I32(*kind as i32)).collect()),
         );
-        if self.model == "gpt2" {
+        if self.model == VocabularyModel::ByteLevel {
             keys.put("merges", texts(&self.merges));
         }
         let roles = [
@@ -276,88 +328,31 @@ impl Vocabulary {
         keys.put("add_bos_token", Value::Bool(self.add_bos));
         keys.put("add_eos_token", Value::Bool(self.add_eos));
         keys.put("add_space_prefix", Value::Bool(self.add_space_prefix));
+        if self.model == VocabularyModel::Unigram {
+            keys.put("remove_extra_whitespaces", Value::Bool(self.remove_extra_whitespaces));
+        }
+        if !self.charsmap.is_empty() {
+            let bytes = self.charsmap.iter().copied().map(Value::U8).collect();
+            keys.put("precompiled_charsmap", Value::Array(bytes));
+        }
         let template = chat_template.map(|text| ("tokenizer.chat_template".to_owned(), Value::String(text.to_owned())));
         keys.list.extend(template);
         keys.list
     }
 }
 
-/// Says whether a SentencePiece pipeline puts a space before the text.
-fn adds_space(pipeline: &Json) -> bool {
-    let normalizer = pipeline.get("normalizer").unwrap_or(&Json::Null);
-    let pre = pipeline.get("pre_tokenizer").unwrap_or(&Json::Null);
-    let prepends = steps(normalizer, "normalizers")
+/// Tokens and ids of a BPE vocabulary.
+fn pairs(model: &Json) -> Result<Vec<(&str, u64)>, ExportError> {
+    let vocab = model
+        .get("vocab")
+        .and_then(Json::as_object)
+        .ok_or_else(|| fail("its model has no vocabulary"))?;
+    let number = |token: &str, id: &Json| {
+        id.as_u64()
+            .ok_or_else(|| fail(format!("the id of token `{token}` is no number")))
+    };
+    vocab
         .iter()
-        .any(|step| text(step, "type") == "Prepend");
-    let metaspace = steps(pre, "pretokenizers")
-        .iter()
-        .any(|step| text(step, "type") == "Metaspace" && text(step, "prepend_scheme") != "never");
-    prepends || metaspace
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn check(pre: Json, ignore_merges: bool, add_bos: bool, expected: Option<&str>) {
-        let pipeline = json!({"pre_tokenizer": pre, "model": {"ignore_merges": ignore_merges}});
-        assert_eq!(label(&pipeline, add_bos).ok(), expected, "{pipeline}");
-    }
-
-    fn split(pattern: &str) -> Json {
-        json!({"type": "Sequence", "pretokenizers": [
-            {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated"},
-            {"type": "ByteLevel", "use_regex": false}]})
-    }
-
-    #[test]
-    fn labels_follow_the_structure() {
-        check(
-            json!({"type": "ByteLevel", "use_regex": true}),
-            false,
-            false,
-            Some("gpt-2"),
-        );
-        let digits = json!({"type": "Sequence", "pretokenizers": [
-            {"type": "Digits", "individual_digits": true}, {"type": "ByteLevel", "use_regex": true}]});
-        check(digits, false, false, Some("smollm"));
-        check(split(CL100K), true, true, Some("llama-bpe"));
-        check(split(CL100K), true, false, Some("smaug-bpe"));
-        check(split(CL100K), false, false, Some("dbrx"));
-        check(split(QWEN2), false, false, Some("qwen2"));
-        check(
-            split(&format!(r"{CASED_START}|\p{{N}}{{1,3}}")),
-            false,
-            false,
-            Some("gpt-4o"),
-        );
-        check(split(&format!(r"{CASED_START}|\p{{N}}| ")), true, true, Some("tekken"));
-        check(split(r"\w+"), false, false, None);
-        check(json!({"type": "Whitespace"}), false, false, None);
-        check(Json::Null, false, false, None);
-    }
-
-    #[test]
-    fn scores_follow_the_first_merge_of_a_token() {
-        let mut vocabulary = Vocabulary {
-            model: "llama",
-            pre: "default",
-            tokens: ["<unk>", "<0x0A>", "a", "b", "ab", "aab"].map(str::to_owned).to_vec(),
-            types: vec![UNKNOWN, BYTE, NORMAL, NORMAL, NORMAL, NORMAL],
-            scores: Vec::new(),
-            merges: Vec::new(),
-            bos: None,
-            eos: None,
-            pad: None,
-            unk: Some(0),
-            eot: None,
-            add_bos: true,
-            add_eos: false,
-            add_space_prefix: true,
-        };
-        vocabulary.score(&[("a", "b"), ("a", "ab"), ("aa", "b")]);
-        assert_eq!(vocabulary.scores, [-1000.0, 0.0, -2.0, -2.0, 0.0, -1.0]);
-    }
+        .map(|(token, id)| Ok((token.as_str(), number(token, id)?)))
+        .collect()
 }

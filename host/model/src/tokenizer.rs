@@ -56,6 +56,8 @@ pub struct Tokenizer {
     pub specials: Specials,
     /// Every token is a string of bytes of its own, so bytes can be joined without looking at neighbors.
     byte_level: bool,
+    /// One more than the highest id; ids may have gaps.
+    vocab: usize,
 }
 
 /// A tokenizer that cannot be had, or text it cannot take.
@@ -119,11 +121,12 @@ impl Hints for TokenizerError {
 impl Tokenizer {
     /// Wraps a finished pipeline.
     pub(crate) fn new(inner: tokenizers::Tokenizer, specials: Specials) -> Self {
-        let byte_level = matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_)));
+        let highest = inner.get_vocab(true).into_values().max();
         Self {
+            byte_level: matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_))),
+            vocab: highest.map_or(0, |id| id as usize + 1),
             inner,
             specials,
-            byte_level,
         }
     }
 
@@ -201,7 +204,7 @@ impl Tokenizer {
 
     /// Returns one more than the highest id.
     pub fn vocab(&self) -> usize {
-        self.inner.get_vocab_size(true)
+        self.vocab
     }
 
     /// Returns the pipeline as the content of a `tokenizer.json`.

@@ -7,7 +7,7 @@ use dlm_core::ports::target::{
     Artifact, ArtifactKind, Stage, TargetAdapter, TargetBase, TargetChat, TargetPlan, TargetProbe,
 };
 use dlm_export::{
-    AdapterExport, AdapterModule, Identity, ModelExport, Quant, VerifyAgainst, Vocabulary, WriteOptions,
+    AdapterExport, AdapterModule, Identity, ModelExport, ModelPlan, Quant, VerifyAgainst, Vocabulary, WriteOptions,
     compare_logits, plan_adapter, plan_model, verify_model, write_adapter, write_model,
 };
 use dlm_model::base::open_base;
@@ -73,7 +73,7 @@ pub(super) fn artifacts(
     })
 }
 
-/// Writes one model file, reads it back and compares it with the model in memory.
+/// Writes one model file and checks it; a file that fails its check does not stay.
 fn model_file(
     around: &Surroundings<'_>,
     located: &Located,
@@ -102,13 +102,34 @@ fn model_file(
         cancel: around.cancel,
     };
     write_model(ctx, &plan, weights, path, &options)?;
+    match check_file(around, located, loaded, &plan, weights, adapter, path) {
+        Ok(verified) => Ok((verified, plan.notes)),
+        // A file that says something else than the model must not be taken for an export.
+        Err(failure) => match std::fs::remove_file(path) {
+            Ok(()) => Err(failure),
+            Err(cause) => Err(failure.hint(format!("delete {}, which could not be removed: {cause}", path.display()))),
+        },
+    }
+}
+
+/// Reads a written model back and compares it with the model in memory.
+fn check_file(
+    around: &Surroundings<'_>,
+    located: &Located,
+    loaded: &Loaded,
+    plan: &ModelPlan,
+    weights: &dyn WeightSource,
+    adapter: Option<&Adapter>,
+    path: &Path,
+) -> Result<Verified, Failure> {
+    let (ctx, config, quant) = (&loaded.model.ctx, located.base.opened.config(), plan.quant);
     around
         .progress
         .event(Event::Note(format!("checking {}", path.display())));
     let report = verify_model(
         ctx,
         path,
-        &plan,
+        plan,
         &VerifyAgainst {
             config,
             weights,
@@ -134,7 +155,7 @@ fn model_file(
         )
         .hint("export with a wider type, such as `--quant Q8_0`"));
     }
-    let verified = Verified {
+    Ok(Verified {
         file: path
             .file_name()
             .map(|n| n.to_string_lossy().into_owned())
@@ -151,8 +172,7 @@ fn model_file(
         logits_kl_bound: logits.kl_bound,
         argmax_equal: logits.argmax_equal,
         positions: logits.rows,
-    };
-    Ok((verified, plan.notes))
+    })
 }
 
 /// Refuses a file that its disk has no room for; an earlier export of the same name stays until the new one is whole.
