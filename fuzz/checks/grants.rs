@@ -2,8 +2,8 @@
 //!
 //! One capability a line. A line that begins with `-` is a denial, one with `=` the plugin's argument.
 
-use dlm_plugins::manage::ask::power;
-use dlm_plugins::{Capability, Grants};
+use dlm_packages::ask::power;
+use dlm_packages::{Capability, Grants};
 
 /// Panics when one of the promises is broken.
 pub fn check(bytes: &[u8]) {

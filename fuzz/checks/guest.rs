@@ -6,7 +6,7 @@
 
 use std::sync::OnceLock;
 
-use dlm_plugins::Kind;
+use dlm_packages::Kind;
 use wit_parser::abi::{AbiVariant, WasmType};
 use wit_parser::{PackageId, Resolve, SizeAlign, SourceMap, Type, TypeDefKind, WorldItem};
 

@@ -17,7 +17,8 @@ use dlm_core::ports::secrets::NoSecrets;
 use dlm_core::ports::target::{Stage, TargetBase, TargetPlan, TargetSource};
 use dlm_core::ports::teacher::{TeacherRequest, TeacherSource};
 use dlm_core::ports::templates::TemplateSource;
-use dlm_plugins::{Compile, GrantFlags, Kind, Limits, LogLevel, NativeProcess, Plugins, Ports, RunFacts, limits};
+use dlm_packages::{Kind, Limits, limits};
+use dlm_plugins::{Compile, GrantFlags, LogLevel, NativeProcess, Plugins, Ports, RunFacts};
 
 use crate::guest::{CONTACT, Chosen, KINDS, Leaf, argument, guest, honest};
 

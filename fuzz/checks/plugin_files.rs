@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use dlm_plugins::manage::check::check as check_file;
-use dlm_plugins::manage::inspect::wit;
-use dlm_plugins::manage::lockfile::Lock;
-use dlm_plugins::manage::selector::{Selector, TemplateChoice, To};
-use dlm_plugins::manifest::{AuthorManifest, Manifest};
+use dlm_packages::check::check as check_file;
+use dlm_packages::inspect::wit;
+use dlm_packages::lockfile::Lock;
+use dlm_packages::manifest::{AuthorManifest, Manifest};
+use dlm_packages::selector::{Selector, TemplateChoice, To};
 
 /// Panics when one of the promises is broken.
 pub fn check(bytes: &[u8]) {

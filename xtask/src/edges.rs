@@ -22,7 +22,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("model", &["core", "files", "kernels"]),
     ("train", &["core", "plan", "model", "kernels"]),
     ("export", &["core", "files", "plan", "model", "kernels"]),
-    ("plugins", &["core", "files"]),
+    ("packages", &["core", "files"]),
+    ("plugins", &["core", "files", "packages"]),
     ("net", &["core", "files"]),
     (
         "flow",
@@ -33,7 +34,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "core", "files", "doc", "plan", "store", "model", "train", "export", "plugins", "net", "flow", "kernels",
+            "core", "files", "doc", "plan", "store", "model", "train", "export", "packages", "plugins", "net", "flow",
+            "kernels",
         ],
     ),
 ];
@@ -46,6 +48,7 @@ const KEPT_OUT: &[(&str, &[&str])] = &[
     ("plan", &["candle-core", "wasmtime", "tokenizers"]),
     ("store", &["candle-core", "wasmtime", "tokenizers"]),
     ("model", &["wasmtime", "rusqlite"]),
+    ("packages", &["candle-core", "rusqlite", "wasmtime", "tokio"]),
     ("plugins", &["candle-core", "rusqlite"]),
 ];
 

@@ -137,7 +137,7 @@ const TEACHERS: [&str; 5] = ["self", "hf:", "openai:", "anthropic:", "vllm-serve
 /// completion: parsing takes any other word too.
 fn with_choices(root: Command) -> Command {
     let bases: Vec<&str> = Registry::builtin().keys().collect();
-    let plugins: Vec<&str> = dlm_plugins::builtins().iter().map(|plugin| plugin.name).collect();
+    let plugins: Vec<&str> = dlm_packages::builtins().iter().map(|plugin| plugin.name).collect();
     let of = |root: Command, path: &[&str], argument: &str, words: &[&str]| -> Command {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         choose_from(root, path, argument, &words)

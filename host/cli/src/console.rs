@@ -126,7 +126,7 @@ pub fn say(text: &str) {
 fn escaped(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
-        if dlm_plugins::is_harmful(c) {
+        if dlm_packages::is_harmful(c) {
             let mut units = [0; 2];
             for unit in c.encode_utf16(&mut units) {
                 out.push_str(&format!("\\u{unit:04x}"));

@@ -1,4 +1,5 @@
 //! The `dlm` program: reads arguments and environment, wires ports to use cases, prints reports, sets the exit code.
+
 //!
 //! Invariants: results go to stdout, everything else to stderr; one failure is one message; this is the only crate that
 //! reads the environment, the clock or a terminal.

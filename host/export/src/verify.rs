@@ -261,7 +261,11 @@ fn check_texts(file: &GgufFile, tokenizer: &Tokenizer) -> Vec<String> {
     let specials = (0..tokenizer.vocab() as u32).filter(|id| tokenizer.is_special(*id));
     let specials = specials.filter_map(|id| tokenizer.token(id)).take(SPECIALS_MAX);
     let turns: String = specials.map(|token| format!("x {token}\n y{token}")).collect();
-    let bos = tokenizer.specials.bos.and_then(|id| tokenizer.token(id)).unwrap_or_default();
+    let bos = tokenizer
+        .specials
+        .bos
+        .and_then(|id| tokenizer.token(id))
+        .unwrap_or_default();
     let mut all: Vec<String> = texts.iter().map(|text| bos.clone() + text).collect();
     all.extend(SPACED_TEXTS.map(|text| bos.clone() + text));
     all.push(bos + &turns);
@@ -314,7 +318,9 @@ pub fn verify_model(
     let file = Arc::new(GgufFile::open(path).map_err(|cause| wrong(path, cause.to_string()))?);
     check_tables(path, &file, plan)?;
     check_settings(path, &file, config)?;
-    let tokens_equal = tokenizer.map(|tokenizer| check_tokens(path, &file, tokenizer)).transpose()?;
+    let tokens_equal = tokenizer
+        .map(|tokenizer| check_tokens(path, &file, tokenizer))
+        .transpose()?;
     let reloaded = GgufWeights::new(Arc::clone(&file)).map_err(|cause| wrong(path, cause.to_string()))?;
     let mut errors: Vec<TypeError> = Vec::new();
     for name in weights.names() {

@@ -194,7 +194,9 @@ impl Vocabulary {
         let model = &pipeline["model"];
         let spaces = Spaces::of(pipeline)?;
         if spaces.merges_runs || !spaces.charsmap.is_empty() {
-            return Err(fail("it changes text before it cuts it, which a file with merged pieces cannot say"));
+            return Err(fail(
+                "it changes text before it cuts it, which a file with merged pieces cannot say",
+            ));
         }
         self.spaces(spaces);
         let unknown = Some(text(model, "unk_token"));
@@ -229,7 +231,8 @@ impl Vocabulary {
         }
         if flag(model, "byte_fallback") {
             self.notes.push(
-                "characters that the vocabulary lacks are bytes to this model; llama.cpp may read the unknown token".to_owned(),
+                "characters that the vocabulary lacks are bytes to this model; llama.cpp may read the unknown token"
+                    .to_owned(),
             );
         }
         Ok(())

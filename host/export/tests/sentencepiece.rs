@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use dlm_core::{Cancel, Quiet};
 use dlm_export::{
-    GgufWriter, Identity, ModelExport, Quant, TokenType, VerifyAgainst, Vocabulary, VocabularyModel, WriteOptions, plan_model,
-    verify_model, write_model,
+    GgufWriter, Identity, ModelExport, Quant, TokenType, VerifyAgainst, Vocabulary, VocabularyModel, WriteOptions,
+    plan_model, verify_model, write_model,
 };
 use dlm_kernels::{Ctx, Simd};
 use dlm_model::config::parse_config;
@@ -21,7 +21,9 @@ use dlm_testkit::sentencepiece::{Family, write_family};
 const ROWS: usize = 320;
 
 fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/golden")
+        .join(name)
 }
 
 fn tokenizer(family: Family) -> Tokenizer {
@@ -79,7 +81,11 @@ fn exports_of_every_family_pass_their_check_and_are_bases() {
         assert_eq!(base.config().vocab, ROWS);
         // The file's own tokenizer goes into the next file as it is.
         let again = Vocabulary::new(&base.text().tokenizer, ROWS).unwrap();
-        assert_eq!((&again.tokens, &again.model), (&vocabulary.tokens, &vocabulary.model), "{family:?}");
+        assert_eq!(
+            (&again.tokens, &again.model),
+            (&vocabulary.tokens, &vocabulary.model),
+            "{family:?}"
+        );
         assert_eq!(exported(&path, &tokenizer, &again), Ok(equal), "{family:?}");
     }
 }
@@ -138,7 +144,11 @@ fn vocabularies_of_files_are_written_as_they_were_read() {
         writer.finish().unwrap();
         let second = tokenizer_from_gguf(&GgufFile::open(&path).unwrap()).unwrap();
         for text in &texts {
-            assert_eq!(first.encode(text).unwrap(), second.encode(text).unwrap(), "{name}: {text:?}");
+            assert_eq!(
+                first.encode(text).unwrap(),
+                second.encode(text).unwrap(),
+                "{name}: {text:?}"
+            );
         }
         assert_eq!(first.specials, second.specials, "{name}");
     }

@@ -98,11 +98,17 @@ fn what_was_encoded_comes_back() {
 fn roles_come_from_the_keys_or_from_what_the_kind_assumes() {
     let tokenizer = read(&golden("llama.gguf"));
     let specials = &tokenizer.specials;
-    assert_eq!((specials.bos, specials.eos, specials.pad, specials.unk), (Some(1), Some(2), None, Some(0)));
+    assert_eq!(
+        (specials.bos, specials.eos, specials.pad, specials.unk),
+        (Some(1), Some(2), None, Some(0))
+    );
     assert!(specials.add_bos);
     assert!(tokenizer.is_special(3) && !tokenizer.is_special(300));
     let silent = rebuilt(&Made::new(&["a", "b"])).unwrap();
-    assert_eq!((silent.specials.bos, silent.specials.eos, silent.specials.unk), (Some(1), Some(2), Some(0)));
+    assert_eq!(
+        (silent.specials.bos, silent.specials.eos, silent.specials.unk),
+        (Some(1), Some(2), Some(0))
+    );
     let unigram = read(&golden("t5.gguf"));
     assert_eq!((unigram.specials.pad, unigram.specials.add_bos), (Some(0), false));
 }
@@ -169,7 +175,11 @@ fn rebuilt(made: &Made) -> Result<Tokenizer, String> {
 /// Joins neighbors as llama.cpp does, slowly: each time the pair with the best score, the leftmost of equals.
 fn joined(made: &Made, text: &str) -> Vec<u32> {
     let by_text: HashMap<&str, usize> = made.tokens.iter().enumerate().map(|(id, t)| (t.as_str(), id)).collect();
-    let prefix = if made.prefix && !text.is_empty() { "\u{2581}" } else { "" };
+    let prefix = if made.prefix && !text.is_empty() {
+        "\u{2581}"
+    } else {
+        ""
+    };
     let text = format!("{prefix}{}", text.replace(' ', "\u{2581}"));
     let mut symbols: Vec<String> = text.chars().map(String::from).collect();
     loop {
@@ -201,7 +211,10 @@ struct Numbers(u64);
 
 impl Numbers {
     fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % end
     }
 }
@@ -233,8 +246,14 @@ fn merges_from_scores_join_what_the_scores_join() {
         let tokenizer = rebuilt(&made).unwrap();
         for _ in 0..20 {
             let chars = [' ', 'a', 'b', 'c', 'ä', '日', 'x', '\n', '🚢'];
-            let text: String = (0..numbers.below(30)).map(|_| chars[numbers.below(chars.len())]).collect();
-            assert_eq!(tokenizer.encode(&text).unwrap(), joined(&made, &text), "{text:?} {pieces:?}");
+            let text: String = (0..numbers.below(30))
+                .map(|_| chars[numbers.below(chars.len())])
+                .collect();
+            assert_eq!(
+                tokenizer.encode(&text).unwrap(),
+                joined(&made, &text),
+                "{text:?} {pieces:?}"
+            );
             compared += 1;
         }
     }
@@ -269,12 +288,21 @@ fn tables_that_contradict_each_other_are_refused() {
         let error = rebuilt(&made).unwrap_err();
         assert!(error.contains(part), "`{error}` does not say `{part}`");
     };
-    refused(&|made| made.scores.truncate(261), "`tokenizer.ggml.scores` is something else, expected 262 finite numbers");
+    refused(
+        &|made| made.scores.truncate(261),
+        "`tokenizer.ggml.scores` is something else, expected 262 finite numbers",
+    );
     refused(&|made| made.scores[7] = f32::NAN, "finite");
     refused(&|made| made.types.truncate(9), "one per token");
-    refused(&|made| made.tokens[260] = "a".to_owned(), "tokens 259 and 260 are both `a`");
+    refused(
+        &|made| made.tokens[260] = "a".to_owned(),
+        "tokens 259 and 260 are both `a`",
+    );
     refused(&|made| made.tokens[261] = "x".repeat(5000), "a token of 5000 bytes");
-    refused(&|made| made.model = "bert", "`tokenizer.ggml.model` is bert, expected gpt2");
+    refused(
+        &|made| made.model = "bert",
+        "`tokenizer.ggml.model` is bert, expected gpt2",
+    );
     let damaged = Made {
         model: "t5",
         ..Made::new(&["a"])

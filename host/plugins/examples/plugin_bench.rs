@@ -1,4 +1,5 @@
 //! What running a plugin costs, as JSON on stdout: `cargo xtask bench plugins` runs this and writes the page.
+
 //!
 //! `plugin_bench all <judge.wasm> <directory>` measures inside one process; `install <judge.wasm> <home>` puts a judge under a
 //! home of dlm and `first <judge> <home>` goes from nothing to its first verdict and ends; `nothing` ends at once. The judge
@@ -25,12 +26,12 @@ use dlm_core::ports::model::{
 };
 use dlm_core::ports::secrets::NoSecrets;
 use dlm_core::{Cancel, Quiet};
-use dlm_plugins::manage::discover::Places;
-use dlm_plugins::manage::fetch::from_file;
-use dlm_plugins::manage::install::{InstallFlags, Policy, decide, offer};
+use dlm_packages::discover::Places;
+use dlm_packages::fetch::from_file;
+use dlm_packages::install::{InstallFlags, Policy, decide, offer};
+use dlm_packages::{Kind, Limits, limits};
 use dlm_plugins::{
-    Ahead, Compile, GrantFlags, Kind, Limits, LogLevel, Metering, NativeProcess, Plugins, Ports, RunFacts,
-    compile_ahead, limits, manage,
+    Ahead, Compile, GrantFlags, LogLevel, Metering, NativeProcess, Plugins, Ports, RunFacts, compile_ahead,
 };
 
 /// Measurements of each figure; the median is what counts.
@@ -161,7 +162,7 @@ fn install(judge: &str, home: &Path) -> (String, f64) {
         component: &offer.fetched.bytes,
     };
     let time = compile_ahead(&ahead, &process, &Cancel::new()).unwrap();
-    manage::install::install(home, &offer, &consent, "2026-01-01T00:00:00Z").unwrap();
+    dlm_packages::install::install(home, &offer, &consent, "2026-01-01T00:00:00Z").unwrap();
     (offer.name.clone(), time.map_or(0.0, |time| time.as_secs_f64() * 1e3))
 }
 

@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 use dlm_core::Cancel;
 use dlm_core::ports::plugin::PluginFailure;
 use dlm_core::ports::process::{Command, Process, ProcessError};
+use dlm_packages::error::ManageError;
+use dlm_packages::stamp::FileStamp;
+use dlm_packages::terminal::{cut, inert};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -22,10 +25,7 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::error::PluginError;
-use crate::manage::error::ManageError;
 use crate::ports::Metering;
-use crate::stamp::FileStamp;
-use crate::terminal::{cut, inert};
 
 /// Longest compile.
 const COMPILE_TIME_MAX: Duration = Duration::from_secs(120);
@@ -119,7 +119,7 @@ pub fn compile_ahead(
     if !matches!(ahead.compile, Compile::Cached { .. }) {
         return Ok(None);
     }
-    let sha256 = crate::builtin::sha256(ahead.component);
+    let sha256 = dlm_packages::builtin::sha256(ahead.component);
     let plugin = Plugin {
         name: ahead.name,
         sha256: &sha256,
@@ -160,9 +160,9 @@ fn in_memory(engine: &Engine, plugin: &Plugin<'_>) -> Result<Component, PluginEr
 /// The bytes of a component that is not made to be large.
 fn readable<'a>(plugin: &Plugin<'a>) -> Result<Cow<'a, [u8]>, PluginError> {
     let bytes = (plugin.read)()?;
-    match crate::instances::is_too_many(&bytes) {
+    match dlm_packages::instances::is_too_many(&bytes) {
         false => Ok(bytes),
-        true => Err(malformed(plugin.name, crate::instances::TOO_MANY)),
+        true => Err(malformed(plugin.name, dlm_packages::instances::TOO_MANY)),
     }
 }
 
@@ -172,7 +172,7 @@ fn engine_key(engine: &Engine) -> String {
     engine.precompile_compatibility_hash().hash(&mut hasher);
     std::env::consts::ARCH.hash(&mut hasher);
     std::env::consts::OS.hash(&mut hasher);
-    let hex = crate::builtin::hex(&hasher.0.finalize());
+    let hex = dlm_packages::builtin::hex(&hasher.0.finalize());
     hex.chars().take(16).collect()
 }
 
@@ -255,7 +255,7 @@ fn hash_of(file: &fs::File) -> Option<String> {
             Some(bytes) => hash.update(bytes),
         }
     }
-    Some(crate::builtin::hex(&hash.finalize()))
+    Some(dlm_packages::builtin::hex(&hash.finalize()))
 }
 
 fn record_path(code: &Path) -> PathBuf {

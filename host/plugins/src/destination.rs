@@ -1,18 +1,18 @@
 //! A plugin as a push destination.
 
+use bindings::DestinationExport;
+use bindings::exports::dlm::plugin::destination as wire;
 use dlm_core::ports::destination::{Destination, DestinationInfo, PushOptions, PushPack, PushReceipt};
 use dlm_core::ports::plugin::PluginFailure;
 use dlm_core::ports::target::{Artifact, ArtifactKind};
+use dlm_packages::capability::Capability;
 
-use crate::capability::Capability;
 use crate::error::PluginError;
 use crate::host::Phase;
 use crate::host::wit::types::Field;
 use crate::instance::Running;
 use crate::open::Opened;
 use crate::target::short;
-use bindings::DestinationExport;
-use bindings::exports::dlm::plugin::destination as wire;
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -77,7 +77,7 @@ impl PluginDestination {
                 path: path.clone(),
                 source,
             })?;
-            let sha256 = crate::builtin::sha256(&bytes);
+            let sha256 = dlm_packages::builtin::sha256(&bytes);
             artifacts.push(artifact(
                 SIGNATURE,
                 ArtifactKind::Other,

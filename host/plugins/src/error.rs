@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use dlm_core::ports::plugin::{PluginFailure, PluginFailureDetail};
 use dlm_core::{FailureKind, shell_quoted};
-
-use crate::kind::Kind;
+use dlm_packages::Kind;
+use dlm_packages::manifest::BadManifest;
 
 /// The plugin and the function that a failure belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,12 +43,6 @@ pub enum PluginError {
     Malformed { plugin: String, cause: String },
     #[error("the manifest of plugin `{plugin}` is wrong: {cause}")]
     Manifest { plugin: String, cause: String },
-    #[error("plugin `{plugin}` has the sha256 {found}, recorded is {expected}")]
-    Tampered {
-        plugin: String,
-        expected: String,
-        found: String,
-    },
     #[error("plugin `{plugin}` imports `{import}`, which {} may not", a_kind(kinds))]
     Import {
         plugin: String,
@@ -200,8 +194,17 @@ const SYSTEM: [&str; 5] = ["stderr_", "stdout_", "terminal_", "filesystem_", "en
 
 impl PluginError {
     /// Carries what the management half found.
-    pub(crate) fn managed(error: crate::manage::error::ManageError) -> PluginError {
+    pub(crate) fn managed(error: dlm_packages::error::ManageError) -> PluginError {
         PluginError::Managed(Box::new(error.into()))
+    }
+
+    /// A component handed over as bytes has no usable manifest.
+    pub(crate) fn manifest(plugin: &str, bad: BadManifest) -> PluginError {
+        let (plugin, cause) = (plugin.to_owned(), bad.to_string());
+        match bad {
+            BadManifest::Malformed(_) | BadManifest::NotAComponent => PluginError::Malformed { plugin, cause },
+            BadManifest::Missing | BadManifest::Wrong(_) => PluginError::Manifest { plugin, cause },
+        }
     }
 
     /// The machine-readable code of `plugins.md` section 6.
@@ -212,7 +215,6 @@ impl PluginError {
             PluginError::Selector { .. } => "plugin::invalid-input",
             PluginError::Malformed { .. } => "plugin::malformed",
             PluginError::Manifest { .. } => "plugin::manifest",
-            PluginError::Tampered { .. } => "plugin::tampered",
             PluginError::Import { .. } => "plugin::import",
             PluginError::Api { .. } | PluginError::NewerApi { .. } => "plugin::api",
             PluginError::WrongKind { .. } => "plugin::wrong-kind",
@@ -322,7 +324,6 @@ impl PluginError {
             PluginError::Unknown { hints, .. } => hints.clone(),
             PluginError::Managed(failure) => failure.hints.clone(),
             PluginError::Changed { .. } => vec!["see what else writes there, then export again".to_owned()],
-            PluginError::Tampered { .. } => vec!["install dlm again from a source you trust".to_owned()],
             _ => Vec::new(),
         }
     }
@@ -419,11 +420,11 @@ impl From<PluginError> for PluginFailure {
             code: error.code(),
             subject: error.subject(),
             kind: error.kind(),
-            message: crate::terminal::framed(&error.to_string()),
+            message: dlm_packages::terminal::framed(&error.to_string()),
             hints: error
                 .hints()
                 .iter()
-                .map(|hint| crate::terminal::inert_line(hint))
+                .map(|hint| dlm_packages::terminal::inert_line(hint))
                 .collect(),
             detail,
         }

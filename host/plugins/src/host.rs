@@ -1,4 +1,5 @@
 //! The host side of the worlds: the bindings, the state of one plugin instance, and its import functions.
+
 //!
 //! Invariants: every import checks first what this plugin may do in this phase, then the limits, then acts; what takes time
 //! in the host is not counted as the guest's time.
@@ -24,18 +25,16 @@ use dlm_core::ports::target::Artifact;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 
-use crate::capability::Grants;
 use crate::error::Who;
-use crate::kind::Kind;
 use crate::ledger::Ledger;
-use crate::limits::{
-    HANDLES_MAX, INSTANCES_MAX, LimitName, Limits, MEMORIES_MAX, Passed, TABLE_ELEMENTS_MAX, TABLES_MAX,
-    TEXT_BYTES_MAX, size, time,
-};
-use crate::manifest::ConfigValue;
+use crate::limits::{HANDLES_MAX, INSTANCES_MAX, MEMORIES_MAX, Passed, TABLE_ELEMENTS_MAX, TABLES_MAX, TEXT_BYTES_MAX};
 use crate::output::Output;
 use crate::ports::{LogLevel, Metering, Ports, RunFacts};
 use crate::watched::Watched;
+use dlm_packages::Kind;
+use dlm_packages::capability::Grants;
+use dlm_packages::limits::{LimitName, Limits, size, time};
+use dlm_packages::manifest::ConfigValue;
 
 pub use files::Input;
 pub use http::Response;
@@ -524,7 +523,7 @@ pub(crate) mod testing {
             grants: Grants::default(),
             requested: Vec::new(),
             settings: Vec::new(),
-            limits: crate::limits::limits(Kind::Judge),
+            limits: dlm_packages::limits::limits(Kind::Judge),
             ports: Ports {
                 process: Arc::new(crate::NativeProcess::new(Vec::new(), Vec::new())),
                 http: Arc::new(NoHttp),

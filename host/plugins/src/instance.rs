@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use dlm_packages::limits::{LimitName, size};
+use dlm_packages::terminal::{cut, inert, inert_line};
 use wasmtime::component::{Instance, ResourceTableError};
 use wasmtime::{Store, Trap, UpdateDeadline};
 
@@ -10,13 +12,11 @@ use crate::engine::{Pulse, TICK};
 use crate::error::{GuestFailure, PluginError, Who};
 use crate::host::{NewState, Phase, State, Stop, WitError, deadline_passed};
 use crate::limits::{
-    HANDLES_MAX, INSTANCES_MAX, LimitName, MEMORIES_MAX, Passed, STACK_BYTES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX,
-    TEXT_BYTES_MAX, size,
+    HANDLES_MAX, INSTANCES_MAX, MEMORIES_MAX, Passed, STACK_BYTES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX, TEXT_BYTES_MAX,
 };
 use crate::load::{NEWER, Ready};
 use crate::ports::{INSTRUCTIONS_PER_SECOND, Metering};
 use crate::target::short;
-use crate::terminal::{cut, inert, inert_line};
 
 /// Times that a frame must repeat in a backtrace before a memory fault counts as an exhausted stack: a Rust guest runs
 /// out of its own stack first, which wasm reports as an access out of bounds.
@@ -379,7 +379,7 @@ pub(crate) fn returned_error(state: &State, error: WitError) -> PluginError {
 fn denied(state: &State, who: Box<Who>, capability: &str, message: &str) -> PluginError {
     // A guest could name any capability; only one that the host denied, that can be parsed and fits its kind, is offered as
     // a grant.
-    let parsed = crate::capability::Capability::parse(capability).ok();
+    let parsed = dlm_packages::capability::Capability::parse(capability).ok();
     let parsed = parsed.filter(|parsed| {
         state.was_denied(capability) && parsed.fits(state.new.kind) && state.phase.reaches_outside(state.new.kind)
     });

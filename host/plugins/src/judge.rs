@@ -1,16 +1,16 @@
 //! A plugin as a judge: the port of `dlm-core` on one side, the contract's types on the other.
 
+use bindings::JudgeExport;
+use bindings::exports::dlm::plugin::judge as wire;
 use dlm_core::ports::judge::{Judge, JudgeInfo, JudgeItem, JudgeMode, JudgeVerdict};
 use dlm_core::ports::plugin::PluginFailure;
+use dlm_packages::terminal::{cut, inert};
 
 use crate::error::PluginError;
 use crate::host::Phase;
 use crate::instance::Running;
 use crate::limits::TEXT_BYTES_MAX;
 use crate::open::Opened;
-use crate::terminal::{cut, inert};
-use bindings::JudgeExport;
-use bindings::exports::dlm::plugin::judge as wire;
 
 mod bindings {
     wasmtime::component::bindgen!({

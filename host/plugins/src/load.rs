@@ -1,14 +1,14 @@
 //! From a component to something that can be instantiated: its imports, exports and API version are checked before
 //! anything of it runs.
 
+use dlm_packages::Kind;
+use dlm_packages::terminal::inert;
 use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::error::PluginError;
 use crate::host::{API_VERSION, State, WASI_ALLOWED, add_to_linker, add_wasi_to_linker};
-use crate::kind::Kind;
-use crate::terminal::inert;
 
 const PACKAGE: &str = "dlm:plugin/";
 

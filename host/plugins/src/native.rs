@@ -288,7 +288,7 @@ impl Running for Started {
             let text = String::from_utf8_lossy(&stream.lock()).into_owned();
             all.extend(
                 text.lines()
-                    .map(crate::terminal::inert_line)
+                    .map(dlm_packages::terminal::inert_line)
                     .filter(|line| !line.trim().is_empty()),
             );
         }

@@ -125,7 +125,7 @@ impl Output {
             Contents::Bytes { bytes, is_executable } => TargetFile {
                 name: name.clone(),
                 size: bytes.len() as u64,
-                sha256: crate::builtin::sha256(bytes),
+                sha256: dlm_packages::builtin::sha256(bytes),
                 is_executable: *is_executable,
             },
             Contents::Placed { size, sha256, .. } => TargetFile {

@@ -10,6 +10,7 @@ use dlm_core::ports::guest_http::GuestHttp;
 use dlm_core::ports::model::Models;
 use dlm_core::ports::process::Process;
 use dlm_core::ports::secrets::Secrets;
+use dlm_packages::settings::Settings;
 
 /// Importance of a log line; lines below the run's level are not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +52,14 @@ pub enum Metering {
 }
 
 impl Metering {
+    /// What the user's settings ask for.
+    pub fn of(settings: &Settings) -> Metering {
+        match settings.has_deterministic_limits {
+            true => Metering::Instructions,
+            false => Metering::Time,
+        }
+    }
+
     pub(crate) fn counts_instructions(self) -> bool {
         self != Metering::Time
     }

@@ -11,25 +11,25 @@ use dlm_core::ports::plugin::{PluginFailure, PluginUse};
 use dlm_core::ports::target::{ExportTarget, TargetSource};
 use dlm_core::ports::teacher::{Teacher, TeacherSource};
 use dlm_core::ports::templates::{TemplateSource, Templates};
+use dlm_packages::Kind;
+use dlm_packages::builtin::builtins;
+use dlm_packages::capability::{Capability, Grants};
+use dlm_packages::discover::{Finder, Origin, Places};
+use dlm_packages::error::ManageError;
+use dlm_packages::limits::{Limits, limits};
+use dlm_packages::manifest::{ConfigValue, GivenValue, Manifest};
+use dlm_packages::selector::Selector;
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 
-use crate::builtin::builtins;
 use crate::cache::{self, Compile};
-use crate::capability::{Capability, Grants};
 use crate::destination::PluginDestination;
 use crate::engine::{Pulse, engine};
 use crate::error::PluginError;
 use crate::host::NewState;
 use crate::judge::PluginJudge;
-use crate::kind::Kind;
 use crate::ledger::Ledger;
-use crate::limits::{Limits, limits};
 use crate::load::{Ready, ready};
-use crate::manage::discover::{Finder, Origin, Places};
-use crate::manage::error::ManageError;
-use crate::manage::selector::Selector;
-use crate::manifest::{ConfigValue, GivenValue, Manifest};
 use crate::open::Opened;
 use crate::ports::{GrantFlags, Metering, Ports, RunFacts};
 use crate::target::PluginTarget;
@@ -278,12 +278,12 @@ impl Plugins {
     ///
     /// **Errors**: anything that makes it unusable.
     pub fn open_bytes(&self, name: &str, component: &[u8], argument: &str) -> Result<PluginTarget, PluginError> {
-        let manifest = Manifest::read(name, component)?;
+        let manifest = Manifest::of_component(component).map_err(|bad| PluginError::manifest(name, bad))?;
         let read = || Ok(Cow::Borrowed(component));
         let candidate = Candidate {
             name: manifest.name.clone(),
             version: manifest.version.to_string(),
-            sha256: crate::builtin::sha256(component),
+            sha256: dlm_packages::builtin::sha256(component),
             read: &read,
             granted: Vec::new(),
             requested: requested(&manifest),
@@ -349,8 +349,8 @@ impl DestinationSource for Plugins {
 
 impl TargetSource for Plugins {
     fn names(&self) -> Vec<String> {
-        let is_target = |builtin: &&crate::builtin::Builtin| {
-            Manifest::read(builtin.name, builtin.wasm).is_ok_and(|manifest| manifest.kinds.contains(&Kind::Target))
+        let is_target = |builtin: &&dlm_packages::builtin::Builtin| {
+            Manifest::of_component(builtin.wasm).is_ok_and(|manifest| manifest.kinds.contains(&Kind::Target))
         };
         let targets = builtins().iter().filter(is_target);
         targets.map(|builtin| builtin.name.to_owned()).collect()
@@ -380,7 +380,7 @@ fn parse_option(text: &str) -> Result<(String, String, GivenValue), PluginError>
         is_whole.then(|| (name.to_owned(), key.to_owned(), GivenValue::Typed(value.to_owned())))
     };
     parts().ok_or_else(|| PluginError::Selector {
-        selector: crate::terminal::inert_line(text),
+        selector: dlm_packages::terminal::inert_line(text),
         cause: "`name.key=value` was expected for `--plugin-opt`".to_owned(),
     })
 }
@@ -398,7 +398,7 @@ fn parse_capabilities<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Vec<Ca
 fn parse_all(texts: &[String]) -> Result<Vec<(String, Capability)>, PluginError> {
     let parse = |text: &String| {
         let wrong = |cause: &str| PluginError::Grant {
-            text: crate::terminal::inert(text),
+            text: dlm_packages::terminal::inert(text),
             cause: cause.to_owned(),
         };
         let (name, capability) = text

@@ -1,9 +1,12 @@
 //! A plugin as an export target: the port of `dlm-core` on one side, the contract's types on the other.
 
+use bindings::TargetExport;
+use bindings::exports::dlm::plugin::target as wire;
 use dlm_core::ports::target::{
     ArtifactKind, ExportTarget, PluginFailure, Stage, TargetAdapter, TargetBase, TargetChat, TargetInfo, TargetPlan,
     TargetPrepared, TargetProbe, TargetRegistration, TargetSmoke,
 };
+use dlm_packages::terminal::{cut, inert_line};
 
 use crate::error::PluginError;
 use crate::host::Phase;
@@ -12,9 +15,6 @@ use crate::host::wit::types::Field;
 use crate::instance::Running;
 use crate::limits::TEXT_BYTES_MAX;
 use crate::open::Opened;
-use crate::terminal::{cut, inert_line};
-use bindings::TargetExport;
-use bindings::exports::dlm::plugin::target as wire;
 
 /// Bindings of the export; the imports are those of [`crate::host`].
 pub(crate) mod bindings {

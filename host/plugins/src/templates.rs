@@ -1,4 +1,5 @@
 //! A plugin as a template source. Whether a document is safe to write is the caller's to check; names and sizes are
+
 //! checked here.
 
 mod directory;
@@ -11,12 +12,12 @@ use dlm_core::ports::templates::{TemplateBundle, TemplateMeta, Templates};
 use crate::error::PluginError;
 use crate::host::Phase;
 use crate::instance::Running;
-use crate::limits::size;
 use crate::open::Opened;
 use crate::output::check_name;
 use crate::target::short;
 use bindings::TemplatesExport;
 use bindings::exports::dlm::plugin::templates as wire;
+use dlm_packages::limits::size;
 
 mod bindings {
     wasmtime::component::bindgen!({

@@ -1,4 +1,5 @@
 //! `dlm plugin test`: runs the cases of a plugin, and checks that need no case, through the real host with scripted ports.
+
 //!
 //! Invariants: the plugin runs under the limits and grants of every run; nothing but the scratch directory is written; a host
 //! request that is not scripted fails its case.
@@ -21,11 +22,11 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::cache::Compile;
-use crate::manage::discover::{Found, Origin, Places};
 use crate::ports::{GrantFlags, LogLevel, Metering, Ports, RunFacts};
 use crate::source::Plugins;
 use case::Case;
 use compare::differs;
+use dlm_packages::discover::{Found, Origin, Places};
 use opened::{Opened, Stopped};
 use script::{Failing, Script, ScriptedHttp, ScriptedModels, ScriptedProcess, ScriptedSecrets};
 

@@ -121,8 +121,30 @@ impl Family {
 
 /// Pieces, best first. Each of several characters can be made out of two others.
 const PIECES: [&str; 24] = [
-    "he", "in", "th", "▁t", "▁a", "the", "▁th", "▁the", "er", "re", "▁▁", "▁▁▁", "▁▁▁▁", "ad", "ing", "▁in", "or", "▁w", "wor", "ld",
-    "▁wor", "▁world", "world", "..",
+    "he",
+    "in",
+    "th",
+    "▁t",
+    "▁a",
+    "the",
+    "▁th",
+    "▁the",
+    "er",
+    "re",
+    "▁▁",
+    "▁▁▁",
+    "▁▁▁▁",
+    "ad",
+    "ing",
+    "▁in",
+    "or",
+    "▁w",
+    "wor",
+    "ld",
+    "▁wor",
+    "▁world",
+    "world",
+    "..",
 ];
 
 /// Writes `tokenizer.json` and `tokenizer_config.json` of a family to a directory, with about 310 tokens and a chat
@@ -147,7 +169,11 @@ pub fn write_family(dir: &Path, family: Family) -> io::Result<()> {
         .collect();
     let model = match family {
         Family::Unigram => {
-            let scored: Vec<Value> = tokens.iter().zip(0..).map(|(token, rank)| json!([token, -0.05 * f64::from(rank)])).collect();
+            let scored: Vec<Value> = tokens
+                .iter()
+                .zip(0..)
+                .map(|(token, rank)| json!([token, -0.05 * f64::from(rank)]))
+                .collect();
             json!({"type": "Unigram", "unk_id": 0, "byte_fallback": true, "vocab": scored})
         }
         _ => {
@@ -177,7 +203,9 @@ const CHATML: &str = "{{ bos_token }}{% for m in messages %}{{ '<|im_start|>' + 
 /// Every way to make each piece out of two tokens, in the order of the pieces.
 fn merges(tokens: &[String]) -> Vec<[&str; 2]> {
     // Runs of spaces come first, as those of Gemma do.
-    let runs = tokens.iter().filter(|token| token.chars().count() > 1 && token.chars().all(|c| c == '▁'));
+    let runs = tokens
+        .iter()
+        .filter(|token| token.chars().count() > 1 && token.chars().all(|c| c == '▁'));
     let pieces = PIECES.iter().copied().filter(|piece| !piece.starts_with("▁▁"));
     let mut merges = Vec::new();
     for piece in runs.map(String::as_str).chain(pieces) {

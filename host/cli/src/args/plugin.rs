@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
-use dlm_plugins::Kind;
+use dlm_packages::Kind;
 
 /// `dlm plugin`.
 #[derive(Debug, Subcommand)]

@@ -25,7 +25,7 @@ pub fn run(args: &Doctor, global: &Global, console: &Console) -> Result<ExitCode
 
 /// The plugins that come with the program, their bytes checked against the recorded hash; none is loaded.
 fn plugins() -> Vec<PluginState> {
-    let state = |plugin: &dlm_plugins::Builtin| {
+    let state = |plugin: &dlm_packages::Builtin| {
         let (state, sha256) = match plugin.checked_sha256() {
             Ok(sha256) => ("ready".to_owned(), Some(sha256)),
             Err(error) => (error.to_string(), None),
@@ -37,5 +37,5 @@ fn plugins() -> Vec<PluginState> {
             grants: plugin.grants(),
         }
     };
-    dlm_plugins::builtins().iter().map(state).collect()
+    dlm_packages::builtins().iter().map(state).collect()
 }

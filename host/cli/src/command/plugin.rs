@@ -11,13 +11,13 @@ use std::process::ExitCode;
 use dlm_core::Hints;
 use dlm_core::stamp::Stamp;
 use dlm_flow::{Clock, Failure};
-use dlm_plugins::manage::discover::{Finder, Places};
-use dlm_plugins::manage::error::ManageError;
-use dlm_plugins::manage::inspect::{inspect, wit};
-use dlm_plugins::manage::list::list;
-use dlm_plugins::manage::remove::remove;
-use dlm_plugins::manage::settings::{Settings, forget};
-use dlm_plugins::manage::verify::verify;
+use dlm_packages::discover::{Finder, Places};
+use dlm_packages::error::ManageError;
+use dlm_packages::inspect::{inspect, wit};
+use dlm_packages::list::list;
+use dlm_packages::remove::remove;
+use dlm_packages::settings::{Settings, forget};
+use dlm_packages::verify::verify;
 use serde_json::json;
 
 use crate::args::Global;
@@ -148,13 +148,13 @@ fn run_remove(args: &Remove, setting: &Setting, console: &Console) -> Result<Exi
         if let Some(path) = &entry.path {
             console.info(&format!(
                 "  {} is no longer trusted; the file stays",
-                dlm_plugins::inert(&path.display().to_string())
+                dlm_packages::inert(&path.display().to_string())
             ));
         }
         for grant in &entry.grants {
             console.info(&format!(
                 "  no longer granted: {}",
-                dlm_plugins::inert(&grant.capability)
+                dlm_packages::inert(&grant.capability)
             ));
         }
     }

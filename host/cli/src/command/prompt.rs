@@ -115,7 +115,7 @@ fn plan_lines(plan: &PromptPlan) -> Vec<String> {
 /// What a model writes goes raw into a pipe or a file, and harmless to a terminal.
 fn shown(text: &str, is_terminal: bool) -> Cow<'_, str> {
     match is_terminal {
-        true => Cow::Owned(dlm_plugins::inert(text)),
+        true => Cow::Owned(dlm_packages::inert(text)),
         false => Cow::Borrowed(text),
     }
 }

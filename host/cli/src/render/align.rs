@@ -29,7 +29,7 @@ fn one_line(text: &str) -> String {
 
 /// Control, direction and invisible characters could redraw the terminal or hide a text.
 fn harmless(c: char) -> char {
-    let is_shown = !c.is_control() && !dlm_plugins::is_harmful(c);
+    let is_shown = !c.is_control() && !dlm_packages::is_harmful(c);
     if is_shown { c } else { '\u{fffd}' }
 }
 

@@ -1,14 +1,14 @@
 //! `dlm plugin` as text.
 
-use dlm_plugins::inert;
-use dlm_plugins::manage::ask;
-use dlm_plugins::manage::inspect::Inspection;
-use dlm_plugins::manage::install::Offer;
-use dlm_plugins::manage::list::Listed;
-use dlm_plugins::manage::pack::Packed;
-use dlm_plugins::manage::signature::Signed;
-use dlm_plugins::manage::verify::Verified;
-use dlm_plugins::manifest::{Kind, Manifest, Request};
+use dlm_packages::ask;
+use dlm_packages::inert;
+use dlm_packages::inspect::Inspection;
+use dlm_packages::install::Offer;
+use dlm_packages::list::Listed;
+use dlm_packages::manifest::{Kind, Manifest, Request};
+use dlm_packages::pack::Packed;
+use dlm_packages::signature::Signed;
+use dlm_packages::verify::Verified;
 use dlm_plugins::trial::{Bench, CaseReport, Standing};
 use serde_json::json;
 

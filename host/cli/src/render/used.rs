@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dlm_core::ports::plugin::PluginUse;
-use dlm_plugins::inert;
+use dlm_packages::inert;
 
 use super::size;
 

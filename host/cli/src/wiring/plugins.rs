@@ -14,9 +14,9 @@ use dlm_core::ports::model::Models;
 use dlm_flow::models::{EngineModels, EngineSetup};
 use dlm_flow::{Clock, Failure};
 use dlm_net::{GuestClient, GuestSettings, free_loopback_port};
-use dlm_plugins::manage::discover::{Places, SYSTEM_DIRECTORYS};
-use dlm_plugins::manage::settings::Settings;
-use dlm_plugins::{Compile, GrantFlags, LogLevel, NativeProcess, Plugins, Ports, RunFacts};
+use dlm_packages::discover::{Places, SYSTEM_DIRECTORYS};
+use dlm_packages::settings::Settings;
+use dlm_plugins::{Compile, GrantFlags, LogLevel, Metering, NativeProcess, Plugins, Ports, RunFacts};
 use dlm_store::Home;
 use dlm_store::secrets::KeyStore;
 
@@ -82,7 +82,7 @@ pub fn plugins(world: &World, console: &Console, setup: Setup<'_>) -> Result<Plu
     let settings = Settings::read(&world.home, places.project.as_deref())?;
     places.is_always_hashed = settings.is_always_hashed;
     let plugins = Plugins::new(facts, ports, compile(&world.home), &flags)?;
-    let mut plugins = plugins.with_places(places).with_metering(settings.metering());
+    let mut plugins = plugins.with_places(places).with_metering(Metering::of(&settings));
     if settings.policy.is_wasi_refused {
         plugins = plugins.without_wasi();
     }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use dlm_plugins::Kind;
+use dlm_packages::Kind;
 
 use crate::guest::{Chosen, Leaf, argument, component_that, contract, guest, honest, judge};
 use crate::lab::Lab;

@@ -107,7 +107,10 @@ fn model_file(
         // A file that says something else than the model must not be taken for an export.
         Err(failure) => match std::fs::remove_file(path) {
             Ok(()) => Err(failure),
-            Err(cause) => Err(failure.hint(format!("delete {}, which could not be removed: {cause}", path.display()))),
+            Err(cause) => Err(failure.hint(format!(
+                "delete {}, which could not be removed: {cause}",
+                path.display()
+            ))),
         },
     }
 }

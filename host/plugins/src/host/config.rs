@@ -1,8 +1,9 @@
 //! The import `config`: settings of this plugin, checked before it is opened.
 
+use dlm_packages::manifest::ConfigValue as Setting;
+
 use super::State;
 use super::wit::config;
-use crate::manifest::ConfigValue as Setting;
 
 fn wire(setting: &Setting) -> config::Value {
     match setting {

@@ -4,13 +4,14 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
 use dlm_core::ports::target::{Artifact, ArtifactKind};
+use dlm_packages::limits::{LimitName, size};
+use dlm_packages::terminal::inert_line;
 use wasmtime::component::Resource;
 
 use super::wit::{artifacts, output};
 use super::{Phase, State, Stop, WitError};
-use crate::limits::{INPUTS_MAX, LimitName, Passed, size};
+use crate::limits::{INPUTS_MAX, Passed};
 use crate::output::{Contents, check_name};
-use crate::terminal::inert_line;
 
 /// Most bytes of one read.
 const READ_BYTES_MAX: u32 = 1 << 20;

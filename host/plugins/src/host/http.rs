@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use dlm_core::http_rule::{HostPattern, HttpRule, ParsedUrl, Scheme};
 use dlm_core::ports::guest_http::{GuestBody, GuestHttpError, GuestMethod, GuestRequest, GuestResponse, SecretHeader};
+use dlm_packages::capability::Capability;
+use dlm_packages::limits::{LimitName, size};
+use dlm_packages::terminal::{cut, inert_line};
 use wasmtime::component::Resource;
 
 use super::files::{Input, changed};
 use super::wit::types::Field;
 use super::wit::{http, upload};
 use super::{Phase, State, Stop, WitError};
-use crate::capability::Capability;
-use crate::limits::{LimitName, Passed, size};
-use crate::terminal::{cut, inert_line};
+use crate::limits::Passed;
 
 /// Used when the guest names no time.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(120);

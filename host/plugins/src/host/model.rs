@@ -6,12 +6,13 @@ use dlm_core::ports::model::{
     GenerateRequest, Model, ModelError, ModelFinish, ModelMessage, ModelPrompt, ModelRole, ModelSampling, ModelToken,
     ModelWeights, NextRequest, RankRequest, ScoreRequest,
 };
+use dlm_packages::limits::LimitName;
+use dlm_packages::terminal::{cut, inert_line};
 use wasmtime::component::Resource;
 
 use super::wit::model;
 use super::{State, Stop, WitError};
-use crate::limits::{LimitName, Passed};
-use crate::terminal::{cut, inert_line};
+use crate::limits::Passed;
 
 /// Longest selector shown in a refusal.
 const SHOWN_BYTES_MAX: usize = 200;

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use dlm_core::ports::process::{Command, ProcessError};
+use dlm_packages::capability::{Capability, ExecArgument, exec_text, split_words};
+use dlm_packages::limits::LimitName;
+use dlm_packages::terminal::{cut, inert_line};
 
 use super::wit::process;
 use super::{State, Stop, WitError};
-use crate::capability::{Capability, ExecArgument, exec_text, split_words};
-use crate::limits::{LimitName, PROCESS_TIME_MAX, Passed};
-use crate::terminal::{cut, inert_line};
+use crate::limits::{PROCESS_TIME_MAX, Passed};
 
 /// Most arguments of a command, and bytes of all of them.
 const ARGUMENTS_MAX: usize = 256;

@@ -2,14 +2,14 @@
 
 use dlm_core::Event;
 use dlm_core::event::Progress;
+use dlm_packages::capability::Capability;
+use dlm_packages::terminal::{cut, inert_line};
 use wasmtime::component::Resource;
 
 use super::State;
 use super::wit::{log, progress, run, types};
-use crate::capability::Capability;
 use crate::limits::{BARS_MADE_MAX, BARS_MAX, LOG_LINE_BYTES_MAX, LOG_LINES_MAX};
 use crate::ports::LogLevel;
-use crate::terminal::{cut, inert_line};
 
 /// The version of the contract that this host implements.
 pub(crate) const API_VERSION: &str = "1.0.0";

@@ -1,11 +1,11 @@
 //! The import `secrets`: a guest holds a handle; it reads the text only with the grant `reveal:<NAME>`.
 
+use dlm_packages::capability::{Capability, is_secret_name};
+use dlm_packages::terminal::inert_line;
 use wasmtime::component::Resource;
 
 use super::wit::secrets;
 use super::{State, WitError};
-use crate::capability::{Capability, is_secret_name};
-use crate::terminal::inert_line;
 
 /// A secret that a guest may attach to requests or programs.
 pub struct Secret {

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use dlm_core::ports::target::{Artifact, ArtifactKind};
+use dlm_packages::limits::size;
 
 use crate::error::PluginError;
-use crate::limits::size;
 use crate::output::check_name;
 
 /// Most files, and bytes of one file.
@@ -71,7 +71,7 @@ fn input(path: &Path, name: String) -> Result<Artifact, PluginError> {
         },
         path: path.to_owned(),
         size: bytes.len() as u64,
-        sha256: crate::builtin::sha256(&bytes),
+        sha256: dlm_packages::builtin::sha256(&bytes),
         staged_path: None,
         name,
     })

@@ -4,10 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use dlm_packages::Kind;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-
-use crate::kind::Kind;
 
 /// Tolerance of scores where a case names none.
 const MARGIN_TOLERANCE: f64 = 1e-9;

@@ -2,9 +2,8 @@
 //!
 //! Invariant: an expected object names the keys that matter; a list must have the same length; nothing else is loose.
 
+use dlm_packages::terminal::{cut, inert_line};
 use serde_json::Value;
-
-use crate::terminal::{cut, inert_line};
 
 /// Says where and how `found` differs from `expected`; nothing where it fits.
 ///

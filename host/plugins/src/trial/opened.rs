@@ -9,12 +9,12 @@ use dlm_core::ports::plugin::PluginFailure;
 use dlm_core::ports::target::{Artifact, ArtifactKind, ExportTarget, Stage, TargetBase, TargetPlan, TargetSource};
 use dlm_core::ports::teacher::{Teacher, TeacherRequest, TeacherSource};
 use dlm_core::ports::templates::{TemplateMeta, TemplateSource, Templates};
+use dlm_packages::Kind;
+use dlm_packages::builtin::sha256;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::case::{Case, Input};
-use crate::builtin::sha256;
-use crate::kind::Kind;
 use crate::source::Plugins;
 
 /// Longest text of a written file in an answer.
@@ -396,7 +396,7 @@ fn meta_json(meta: &TemplateMeta) -> Value {
 /// The text of a file, cut; bytes that are no text are shown as such.
 fn shown(bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {
-        Ok(text) => json!(crate::terminal::cut(text, FILE_BYTES_MAX)),
+        Ok(text) => json!(dlm_packages::terminal::cut(text, FILE_BYTES_MAX)),
         Err(_) => json!({ "bytes": bytes.len(), "sha256": sha256(bytes) }),
     }
 }

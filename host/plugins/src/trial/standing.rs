@@ -2,14 +2,14 @@
 //!
 //! Invariant: a plugin may answer or fail in the words of the contract; it may not crash, pass a limit or break a rule.
 
+use dlm_packages::Kind;
+use dlm_packages::manifest::Manifest;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::case::{Case, Host};
 use super::script::Failing;
 use super::{Around, CaseFile, Trial};
-use crate::kind::Kind;
-use crate::manifest::Manifest;
 
 /// Longest text that is tried.
 const HUGE: usize = 1 << 20;

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use dlm_core::ports::judge::{JudgeItem, JudgeSource, JudgeVerdict};
 use dlm_core::ports::plugin::PluginFailure;
-use dlm_plugins::{GrantFlags, Kind, Limits, Plugins, limits};
+use dlm_packages::{Kind, Limits, limits};
+use dlm_plugins::{GrantFlags, Plugins};
 
 use crate::fakes::World;
 use crate::guest::{component, contract, judge};

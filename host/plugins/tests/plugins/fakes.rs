@@ -13,7 +13,8 @@ use dlm_core::ports::process::{Command, Finished, Process, ProcessError, Running
 use dlm_core::ports::secrets::NoSecrets;
 use dlm_core::ports::target::{Artifact, ArtifactKind, Stage};
 use dlm_core::{Cancel, Event};
-use dlm_plugins::{Compile, GrantFlags, Limits, LogLevel, Plugins, Ports, RunFacts, TARGET_LIMITS};
+use dlm_packages::{Limits, TARGET_LIMITS};
+use dlm_plugins::{Compile, GrantFlags, LogLevel, Plugins, Ports, RunFacts};
 
 /// The port that every fake server gets.
 pub const PORT: u16 = 4711;

@@ -8,7 +8,8 @@ use dlm_core::FailureKind;
 use dlm_core::ports::judge::{JudgeSource, JudgeVerdict};
 use dlm_core::ports::plugin::PluginFailure;
 use dlm_core::ports::secrets::Secrets;
-use dlm_plugins::{Compile, GrantFlags, Kind, Limits, Plugins, limits};
+use dlm_packages::{Kind, Limits, limits};
+use dlm_plugins::{Compile, GrantFlags, Plugins};
 
 use crate::fakes::{World, facts, finished, item};
 

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use dlm_core::ports::judge::{JudgeItem, JudgeSource, JudgeVerdict};
 use dlm_core::ports::plugin::PluginFailure;
-use dlm_plugins::{Compile, GrantFlags, Kind, Limits, NativeProcess, Plugins, Ports, limits};
+use dlm_packages::{Kind, Limits, limits};
+use dlm_plugins::{Compile, GrantFlags, NativeProcess, Plugins, Ports};
 
 use crate::fakes::{World, facts};
 

@@ -5,8 +5,9 @@
 use std::path::{Path, PathBuf};
 
 use dlm_core::ports::judge::{JudgeItem, JudgeSource};
-use dlm_plugins::manage::check;
-use dlm_plugins::{GrantFlags, builtins};
+use dlm_packages::builtins;
+use dlm_packages::check;
+use dlm_plugins::GrantFlags;
 
 use crate::bombs::little;
 use crate::fakes::World;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use dlm_core::ports::judge::JudgeSource;
 use dlm_core::ports::plugin::{HttpUse, PluginUse};
-use dlm_plugins::{Compile, GrantFlags, Kind, Limits, Metering, Plugins, limits};
+use dlm_packages::{Kind, Limits, limits};
+use dlm_plugins::{Compile, GrantFlags, Metering, Plugins};
 
 use crate::fakes::{World, facts, finished, item};
 use crate::judges::{FakeModel, FakeModels};

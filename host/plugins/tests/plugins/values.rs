@@ -1,7 +1,7 @@
 //! Every value that a guest of any kind returns, wrong in every way that the canonical ABI lets it be: too large, outside the
 //! guest's memory, no text, no case. The guests and the walk over their types come from the contract itself.
 
-use dlm_plugins::Kind;
+use dlm_packages::Kind;
 
 use crate::guest::{Chosen, KINDS, Leaf, ZEROS, ZEROS_BYTES, argument, honest};
 use crate::guest_values::on_host;

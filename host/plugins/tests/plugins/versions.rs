@@ -1,6 +1,7 @@
 //! Guests that were built for another version of the contract.
 
-use dlm_plugins::{GrantFlags, Kind};
+use dlm_packages::Kind;
+use dlm_plugins::GrantFlags;
 
 use crate::bombs::ask;
 use crate::fakes::World;

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use dlm_core::FailureKind;
 use dlm_core::ports::plugin::PluginFailure;
-use dlm_plugins::{Compile, GrantFlags, Kind, LogLevel, Plugins, RunFacts};
+use dlm_packages::Kind;
+use dlm_plugins::{Compile, GrantFlags, LogLevel, Plugins, RunFacts};
 
 use crate::bombs::{ask, little};
 use crate::fakes::{World, facts};

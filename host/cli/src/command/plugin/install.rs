@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use dlm_core::{Cancel, Event, Progress};
-use dlm_plugins::manage::error::ManageError;
-use dlm_plugins::manage::fetch::{Source, fetch};
-use dlm_plugins::manage::install::{Asker, InstallFlags, Offer, decide, install, offer};
-use dlm_plugins::{Ahead, NativeProcess};
+use dlm_packages::error::ManageError;
+use dlm_packages::fetch::{Source, fetch};
+use dlm_packages::install::{Asker, InstallFlags, Offer, decide, install, offer};
+use dlm_plugins::{Ahead, Metering, NativeProcess};
 use serde_json::json;
 
 use super::Setting;
@@ -22,11 +22,11 @@ pub(super) fn run(args: &Install, setting: &Setting, console: &Console) -> Resul
     let source = Source::parse(&args.source, |typed| setting.finder.resolve(typed))?;
     let interrupt = wiring::Interrupt::install().map_err(unwatched)?;
     let fetched = match &source {
-        Source::File(path) => dlm_plugins::manage::fetch::from_file(path)?,
+        Source::File(path) => dlm_packages::fetch::from_file(path)?,
         Source::Web(url) => {
             let http = wiring::plugins::LazyHttp::default();
             let agent = format!("dlm/{}", env!("CARGO_PKG_VERSION"));
-            console.info(&format!("plugin: fetching {}", dlm_plugins::inert(url)));
+            console.info(&format!("plugin: fetching {}", dlm_packages::inert(url)));
             fetch(&source, &http, &agent, &interrupt.cancel)?
         }
     };
@@ -64,7 +64,7 @@ pub(super) fn run(args: &Install, setting: &Setting, console: &Console) -> Resul
         [] => console.info("  granted: nothing"),
         granted => granted
             .iter()
-            .for_each(|text| console.info(&format!("  granted: {}", dlm_plugins::inert(text)))),
+            .for_each(|text| console.info(&format!("  granted: {}", dlm_packages::inert(text)))),
     }
     if let Some(time) = compiled {
         console.info(&format!(
@@ -83,7 +83,7 @@ fn compile(
     cancel: &Cancel,
 ) -> Result<Option<Duration>, ManageError> {
     let screen = Screen::new(console.is_quiet);
-    let phase = format!("compiling {}", dlm_plugins::inert(&offer.name));
+    let phase = format!("compiling {}", dlm_packages::inert(&offer.name));
     screen.event(Event::PhaseStarted {
         phase: phase.clone(),
         total: None,
@@ -91,7 +91,7 @@ fn compile(
     });
     let ahead = Ahead {
         compile: &wiring::plugins::compile(setting.home()),
-        metering: setting.settings.metering(),
+        metering: Metering::of(&setting.settings),
         name: &offer.name,
         component: &offer.fetched.bytes,
     };

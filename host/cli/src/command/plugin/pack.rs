@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use dlm_core::shell::quoted;
-use dlm_plugins::manage::error::ManageError;
-use dlm_plugins::manage::new::{self, Language, NewOptions, Rust, a_kind};
-use dlm_plugins::manage::pack::{PackOptions, Packed, pack, sign_command, write};
-use dlm_plugins::manage::settings::signing_key;
-use dlm_plugins::manage::signature::signature_path;
+use dlm_packages::error::ManageError;
+use dlm_packages::new::{self, Language, NewOptions, Rust, a_kind};
+use dlm_packages::pack::{PackOptions, Packed, pack, sign_command, write};
+use dlm_packages::settings::signing_key;
+use dlm_packages::signature::signature_path;
 
 use super::Setting;
 use crate::args::plugin::{self as args, New, Pack};

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use dlm_files::{Disk, DiskError};
-use dlm_plugins::manage::error::ManageError;
-use dlm_plugins::manage::inspect::is_file_name;
-use dlm_plugins::manage::pack::{PackOptions, author, pack, write};
-use dlm_plugins::manage::selector::Selector;
+use dlm_packages::error::ManageError;
+use dlm_packages::inert;
+use dlm_packages::inspect::is_file_name;
+use dlm_packages::pack::{PackOptions, author, pack, write};
+use dlm_packages::selector::Selector;
+use dlm_plugins::NativeProcess;
 use dlm_plugins::trial::{Bench, CaseFile, CaseReport, Standing, Trial};
-use dlm_plugins::{NativeProcess, inert};
 use serde_json::json;
 
 use super::Setting;

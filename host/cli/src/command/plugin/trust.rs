@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use dlm_plugins::manage::error::ManageError;
-use dlm_plugins::manage::inspect::is_file_name;
-use dlm_plugins::manage::signature::trust_key;
-use dlm_plugins::manage::trust::{trust_file, trust_name};
-use dlm_plugins::manifest::is_name;
+use dlm_packages::error::ManageError;
+use dlm_packages::inspect::is_file_name;
+use dlm_packages::manifest::is_name;
+use dlm_packages::signature::trust_key;
+use dlm_packages::trust::{trust_file, trust_name};
 
 use super::Setting;
 use crate::args::plugin::Trust;
@@ -49,14 +49,14 @@ pub(super) fn run(args: &Trust, setting: &Setting, console: &Console) -> Result<
         console.info(&format!(
             "plugin: {} is granted {}",
             entry.name,
-            dlm_plugins::inert(text)
+            dlm_packages::inert(text)
         ));
     }
     for text in &changed.revoked {
         console.info(&format!(
             "plugin: {} is no longer granted {}",
             entry.name,
-            dlm_plugins::inert(text)
+            dlm_packages::inert(text)
         ));
     }
     if !changed.is_new && changed.added.is_empty() && changed.revoked.is_empty() {
@@ -64,7 +64,7 @@ pub(super) fn run(args: &Trust, setting: &Setting, console: &Console) -> Result<
     }
     match entry.granted().as_slice() {
         [] => console.info("  in all: nothing"),
-        granted => console.info(&format!("  in all: {}", dlm_plugins::inert(&granted.join("; ")))),
+        granted => console.info(&format!("  in all: {}", dlm_packages::inert(&granted.join("; ")))),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -95,7 +95,7 @@ fn key(args: &Trust, setting: &Setting, console: &Console, is_file: bool) -> Res
 
 fn wrong(args: &Trust, cause: &str) -> ManageError {
     ManageError::Selector {
-        text: dlm_plugins::inert(&args.subject),
+        text: dlm_packages::inert(&args.subject),
         cause: cause.to_owned(),
         hint: None,
     }

@@ -71,12 +71,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    pub(super) fn wrong(
-        &self,
-        key: &'static str,
-        found: impl ToString,
-        expected: impl Into<String>,
-    ) -> TokenizerError {
+    pub(super) fn wrong(&self, key: &'static str, found: impl ToString, expected: impl Into<String>) -> TokenizerError {
         TokenizerError::GgufValue {
             path: self.path().to_owned(),
             key,

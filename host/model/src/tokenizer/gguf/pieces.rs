@@ -44,7 +44,9 @@ pub(super) fn tokenizer(keys: &Keys<'_>) -> Result<Tokenizer, TokenizerError> {
     };
     if let Some(token) = tokens.iter().find(|token| token.len() > PIECE_BYTES_MAX) {
         let bytes = token.len();
-        return Err(keys.invalid(format!("it has a token of {bytes} bytes, expected at most {PIECE_BYTES_MAX}")));
+        return Err(keys.invalid(format!(
+            "it has a token of {bytes} bytes, expected at most {PIECE_BYTES_MAX}"
+        )));
     }
     let invalid = |cause| keys.invalid(cause);
     let vocab: Vocab = tokens

@@ -37,19 +37,25 @@ pub(super) fn tokenizer(keys: &Keys<'_>) -> Result<Tokenizer, TokenizerError> {
         adds_prefix: merges_runs || keys.flag("tokenizer.ggml.add_space_prefix", false)?,
         has_bytes: types.iter().filter(|kind| **kind == TokenType::Byte).count() == 256,
     };
-    let pieces = types.iter().zip(&scores).filter(|(kind, _)| **kind == TokenType::Normal);
+    let pieces = types
+        .iter()
+        .zip(&scores)
+        .filter(|(kind, _)| **kind == TokenType::Normal);
     let lowest = pieces.map(|(_, score)| *score).fold(f32::INFINITY, f32::min);
     if lowest == f32::INFINITY {
         return Err(keys.invalid("it has no pieces"));
     }
-    let vocab = tokens.iter().zip(types.iter().zip(&scores)).map(|(token, (kind, score))| {
-        let score = match kind {
-            TokenType::Normal => *score,
-            TokenType::UserDefined => 0.0,
-            _ => lowest,
-        };
-        (token.clone().into_owned(), f64::from(score))
-    });
+    let vocab = tokens
+        .iter()
+        .zip(types.iter().zip(&scores))
+        .map(|(token, (kind, score))| {
+            let score = match kind {
+                TokenType::Normal => *score,
+                TokenType::UserDefined => 0.0,
+                _ => lowest,
+            };
+            (token.clone().into_owned(), f64::from(score))
+        });
     let invalid = |cause| keys.invalid(cause);
     let unk = specials.unk.map(|id| id as usize);
     let model = Unigram::from(vocab.collect(), unk, spaces.has_bytes).map_err(invalid)?;

@@ -1,0 +1,79 @@
+//! The contract, as this dlm carries it: the texts of `wit/`, the worlds in them, and bindings for C.
+//!
+//! Invariants: an author's project and a packed module are made of the same texts; nothing is read from disk.
+
+use wit_bindgen_core::Files;
+use wit_component::StringEncoding;
+use wit_parser::{Resolve, SourceMap, WorldId};
+
+use crate::manifest::Kind;
+
+/// Each file of the contract, named as in an author's project.
+pub(crate) const TEXTS: [(&str, &str); 7] = [
+    ("wit/types.wit", include_str!("../../../wit/types.wit")),
+    ("wit/host.wit", include_str!("../../../wit/host.wit")),
+    ("wit/judge.wit", include_str!("../../../wit/judge.wit")),
+    ("wit/teacher.wit", include_str!("../../../wit/teacher.wit")),
+    ("wit/target.wit", include_str!("../../../wit/target.wit")),
+    ("wit/destination.wit", include_str!("../../../wit/destination.wit")),
+    ("wit/templates.wit", include_str!("../../../wit/templates.wit")),
+];
+
+/// Names of the section in which a core module says its world begin with this.
+pub(crate) const WORLD_SECTION: &str = "component-type";
+
+/// The contract read, and the world of a kind in it.
+fn world(kind: Kind) -> (Resolve, WorldId) {
+    let mut texts = SourceMap::default();
+    for (path, text) in TEXTS {
+        texts.push_str(path, text);
+    }
+    let group = texts.parse().map_err(|(_, error)| error);
+    let mut resolve = Resolve::default();
+    let package = resolve
+        .push_group(group.expect("the contract can be read"))
+        .expect("the contract names only what it holds");
+    let world = resolve
+        .select_world(&[package], Some(kind.world()))
+        .expect("the contract has a world of every kind");
+    (resolve, world)
+}
+
+/// Writes into a core module which worlds it is built for.
+pub(crate) fn embed(module: &mut Vec<u8>, kinds: &[Kind]) {
+    for kind in kinds {
+        let (resolve, world) = world(*kind);
+        wit_component::embed_component_metadata(module, &resolve, world, StringEncoding::UTF8)
+            .expect("a world of the contract can be written down");
+    }
+}
+
+/// The bindings of a kind's world for C: a header, its code, and an object that names the world.
+pub(crate) fn c_bindings(kind: Kind) -> Vec<(String, Vec<u8>)> {
+    let (mut resolve, world) = world(kind);
+    let mut files = Files::default();
+    wit_bindgen_c::Opts::default()
+        .build()
+        .generate(&mut resolve, world, &mut files)
+        .expect("bindings of the contract can be written");
+    files
+        .iter()
+        .map(|(name, bytes)| (name.to_owned(), bytes.to_vec()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_world_and_bindings() {
+        for kind in Kind::ALL {
+            let names: Vec<String> = c_bindings(kind).into_iter().map(|(name, _)| name).collect();
+            let world = kind.world().replace('-', "_");
+            for end in [".h", ".c", "_component_type.o"] {
+                assert!(names.contains(&format!("{world}{end}")), "{names:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,513 @@
+//! Finds the plugin that a selector names, and checks that it is the file which was trusted.
+//!
+//! Invariants: the first place that has the name decides, and a file there that was not trusted is an error, never a
+//! reason to look further; nothing is read from the environment, the caller passes every place in; finding runs nothing.
+
+use std::borrow::Cow;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use dlm_core::nearest::nearest;
+use dlm_core::shell::quoted_path;
+use semver::{Version, VersionReq};
+
+use crate::builtin::{Builtin, builtins, sha256};
+use crate::error::ManageError;
+use crate::lockfile::{Lock, LockEntry};
+use crate::manifest::{BadManifest, Kind, Manifest};
+use crate::seen::Seen;
+use crate::selector::{Choice, Selector};
+use crate::terminal::inert_line;
+use crate::{COMPONENT_BYTES_MAX, disk, plugins_directory};
+
+/// Directories of the system, after those of `DLM_PLUGIN_PATH`.
+pub const SYSTEM_DIRECTORYS: [&str; 2] = ["/usr/local/share/dlm/plugins", "/usr/share/dlm/plugins"];
+/// Most entries of one directory that are looked at.
+const ENTRIES_MAX: usize = 1000;
+
+/// Where plugins may lie.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// dlm's home, usually `~/.dlm`.
+    pub home: PathBuf,
+    /// What `~/` stands for.
+    pub user: Option<PathBuf>,
+    /// The directory of the document; `.dlm/plugins` in it is looked at.
+    pub project: Option<PathBuf>,
+    /// `DLM_PLUGIN_PATH`, then the system's own directories.
+    pub system: Vec<PathBuf>,
+    /// `[plugins] verify = "always"`: every file is hashed at every use.
+    pub is_always_hashed: bool,
+}
+
+/// How a plugin came here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Inside dlm.
+    Builtin,
+    /// Named by its file on the command line: no grant but the flags of the same command.
+    Path,
+    /// In `.dlm/plugins` beside the document.
+    Project,
+    /// Installed by the user.
+    User,
+    /// In a directory of the system.
+    System,
+}
+
+impl Origin {
+    /// The word for lists.
+    pub fn name(self) -> &'static str {
+        match self {
+            Origin::Builtin => "built in",
+            Origin::Path => "path",
+            Origin::Project => "project",
+            Origin::User => "installed",
+            Origin::System => "system",
+        }
+    }
+}
+
+/// A plugin that may be opened.
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub manifest: Manifest,
+    /// Of the component, lower-case hex; checked against the pin.
+    pub sha256: String,
+    pub origin: Origin,
+    /// The file; nothing for a plugin inside dlm.
+    pub path: Option<PathBuf>,
+    /// What the lock or dlm itself grants, in grant syntax.
+    pub granted: Vec<String>,
+    /// For the plugin's `open`.
+    pub argument: String,
+    /// False where the file has no manifest: its kinds are then not known before it is read.
+    pub has_manifest: bool,
+    code: Code,
+}
+
+/// Where the bytes are.
+#[derive(Clone, Debug)]
+enum Code {
+    Embedded(&'static [u8]),
+    /// Read while looking.
+    Held(Vec<u8>),
+    /// Known by its place and time, not read.
+    OnDisk,
+}
+
+impl Found {
+    /// The component's bytes; read from disk at the first need, and then compared with the pinned hash.
+    ///
+    /// **Errors**: the file is gone, or no longer the one that was found.
+    pub fn read(&self) -> Result<Cow<'_, [u8]>, ManageError> {
+        match (&self.code, &self.path) {
+            (Code::Embedded(bytes), _) => Ok(Cow::Borrowed(bytes)),
+            (Code::Held(bytes), _) => Ok(Cow::Borrowed(bytes)),
+            (Code::OnDisk, path) => {
+                let path = path.clone().unwrap_or_default();
+                let bytes = read_file(&path)?;
+                same(&self.manifest.name, &path, &self.sha256, &sha256(&bytes))?;
+                Ok(Cow::Owned(bytes))
+            }
+        }
+    }
+}
+
+/// Finds plugins; reads the lock at the first name that is not inside dlm.
+#[derive(Debug)]
+pub struct Finder {
+    places: Places,
+    lock: std::sync::OnceLock<Lock>,
+}
+
+impl Finder {
+    /// Reads nothing yet.
+    pub fn new(places: Places) -> Finder {
+        Finder {
+            places,
+            lock: std::sync::OnceLock::new(),
+        }
+    }
+
+    /// Where plugins may lie.
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// The user's lock.
+    ///
+    /// **Errors**: it is damaged.
+    pub fn lock(&self) -> Result<&Lock, ManageError> {
+        if let Some(lock) = self.lock.get() {
+            return Ok(lock);
+        }
+        let read = Lock::read(&self.places.home)?;
+        Ok(self.lock.get_or_init(|| read))
+    }
+
+    /// Finds what `selector` names, as a plugin of the kind `wanted`.
+    ///
+    /// **Errors**: no such plugin, another version, another kind, a file that was not trusted or changed since, or one that
+    /// is no component with a valid manifest.
+    pub fn find(&self, selector: &Selector, wanted: Option<Kind>) -> Result<Found, ManageError> {
+        let mut found = match &selector.choice {
+            Choice::Path(path) => self.by_path(path)?,
+            Choice::Name { name, version } => {
+                let found = self.by_name(name, wanted)?;
+                if let Some(asked) = version {
+                    check_version(&found.manifest, asked)?;
+                }
+                found
+            }
+        };
+        found.argument.clone_from(&selector.argument);
+        if let Some(wanted) = wanted
+            && found.has_manifest
+            && !found.manifest.kinds.contains(&wanted)
+        {
+            return Err(ManageError::WrongKind {
+                plugin: found.manifest.name,
+                wanted,
+                kinds: found.manifest.kinds,
+            });
+        }
+        Ok(found)
+    }
+
+    /// The file that a path selector or an argument of a command names.
+    pub fn resolve(&self, typed: &str) -> PathBuf {
+        match (typed.strip_prefix("~/"), &self.places.user) {
+            (Some(rest), Some(user)) => user.join(rest),
+            _ => PathBuf::from(typed),
+        }
+    }
+
+    fn by_path(&self, typed: &str) -> Result<Found, ManageError> {
+        let path = self.resolve(typed);
+        let bytes = read_file(&path)?;
+        let (manifest, has_manifest) = match Manifest::of_component(&bytes) {
+            Ok(manifest) => (outside(&path, manifest)?, true),
+            Err(BadManifest::Missing) => {
+                let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+                (outside(&path, Manifest::absent(&stem, Vec::new()))?, false)
+            }
+            Err(bad) => return Err(ManageError::manifest(&path, bad)),
+        };
+        Ok(Found {
+            manifest,
+            sha256: sha256(&bytes),
+            origin: Origin::Path,
+            path: Some(path),
+            granted: Vec::new(),
+            argument: String::new(),
+            has_manifest,
+            code: Code::Held(bytes),
+        })
+    }
+
+    fn by_name(&self, name: &str, wanted: Option<Kind>) -> Result<Found, ManageError> {
+        if let Some(builtin) = builtins().iter().find(|builtin| builtin.name == name) {
+            return inside(builtin);
+        }
+        if let Some(directory) = self.project_directory()
+            && let Some(path) = file_in(&directory, name)
+        {
+            return self.in_place(name, &path, Origin::Project);
+        }
+        if let Some(entry) = self.lock()?.installed(name) {
+            return self.installed(entry);
+        }
+        for directory in &self.places.system {
+            if let Some(path) = file_in(directory, name) {
+                return self.in_place(name, &path, Origin::System);
+            }
+        }
+        Err(self.unknown(name, wanted)?)
+    }
+
+    /// A plugin of the user's own directory. Its hash is taken from an earlier look where the file is untouched since.
+    fn installed(&self, entry: &LockEntry) -> Result<Found, ManageError> {
+        let path = installed_path(&self.places.home, entry);
+        let seen = (!self.places.is_always_hashed).then(|| Seen::read(&self.places.home));
+        let known = seen.as_ref().and_then(|seen| seen.known(&path, &entry.sha256));
+        if let Some(manifest) = known {
+            return Ok(pinned(manifest, entry, Origin::User, path, Code::OnDisk));
+        }
+        let Some(bytes) = disk::read(&path, COMPONENT_BYTES_MAX)? else {
+            return Err(ManageError::Gone {
+                plugin: entry.name.clone(),
+                path,
+                source_text: entry.source.clone(),
+            });
+        };
+        same(&entry.name, &path, &entry.sha256, &sha256(&bytes))?;
+        // The name in the lock is the one it was installed under, which the user may have chosen.
+        let mut manifest = Manifest::of_component(&bytes).map_err(|bad| ManageError::manifest(&path, bad))?;
+        manifest.name.clone_from(&entry.name);
+        if let Some(mut seen) = seen {
+            seen.put(&path, &entry.sha256, &manifest);
+            seen.write(&self.places.home);
+        }
+        Ok(pinned(manifest, entry, Origin::User, path, Code::Held(bytes)))
+    }
+
+    /// A plugin of a directory that is not the user's own: it runs if the lock holds its hash.
+    fn in_place(&self, name: &str, path: &Path, origin: Origin) -> Result<Found, ManageError> {
+        let bytes = read_file(path)?;
+        let found = sha256(&bytes);
+        let lock = self.lock()?;
+        let entry = match lock.at(&real(path)) {
+            Some(entry) => {
+                same(&entry.name, path, &entry.sha256, &found)?;
+                entry
+            }
+            None => lock.of_hash(&found).ok_or_else(|| ManageError::Untrusted {
+                path: path.to_owned(),
+                found: found.clone(),
+            })?,
+        };
+        let manifest = named(name, path, &bytes)?;
+        Ok(pinned(manifest, entry, origin, path.to_owned(), Code::Held(bytes)))
+    }
+
+    /// `.dlm/plugins` beside the document.
+    pub fn project_directory(&self) -> Option<PathBuf> {
+        let project = self.places.project.as_ref()?;
+        Some(project.join(".dlm").join("plugins"))
+    }
+
+    /// Names what there is instead: of the wanted kind where one is wanted, else each place with its plugins.
+    fn unknown(&self, name: &str, wanted: Option<Kind>) -> Result<ManageError, ManageError> {
+        let lock = self.lock()?;
+        let mut names: Vec<String> = builtins().iter().map(|builtin| builtin.name.to_owned()).collect();
+        let mut looked = vec![format!("inside dlm: {}", names.join(", "))];
+        if let Some(directory) = self.project_directory() {
+            looked.push(look(&directory, &mut names));
+        }
+        let own: Vec<String> = lock.plugins.iter().map(|entry| entry.name.clone()).collect();
+        looked.push(match own.len() {
+            0 => format!("{}: nothing installed", plugins_directory(&self.places.home).display()),
+            _ => format!("{}: {}", plugins_directory(&self.places.home).display(), own.join(", ")),
+        });
+        names.extend(own);
+        for directory in &self.places.system {
+            looked.push(look(directory, &mut names));
+        }
+        if let Some(kind) = wanted {
+            names = self.names_of(kind)?;
+            looked = vec![format!("choose one of: {}", names.join(", "))];
+        }
+        Ok(ManageError::Unknown {
+            name: name.to_owned(),
+            wanted,
+            suggestions: nearest(name, names.iter().map(String::as_str)),
+            looked,
+        })
+    }
+
+    /// The plugins of a kind that can be named here, those inside dlm first.
+    fn names_of(&self, kind: Kind) -> Result<Vec<String>, ManageError> {
+        let is_of_kind = |bytes: &[u8]| Manifest::of_component(bytes).is_ok_and(|found| found.kinds.contains(&kind));
+        let inside = builtins().iter().filter(|builtin| is_of_kind(builtin.wasm));
+        let mut names: Vec<String> = inside.map(|builtin| builtin.name.to_owned()).collect();
+        let installed = self.lock()?.plugins.iter().filter(|entry| entry.kinds.contains(&kind));
+        names.extend(installed.map(|entry| entry.name.clone()));
+        for directory in self.project_directory().iter().chain(&self.places.system) {
+            let files = files_of(directory).unwrap_or_default().into_iter();
+            let fitting = files.filter(|(_, path)| read_file(path).is_ok_and(|bytes| is_of_kind(&bytes)));
+            names.extend(fitting.map(|(name, _)| inert_line(&name)));
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        names.retain(|name| seen.insert(name.clone()));
+        Ok(names)
+    }
+
+    /// Says what was typed where a plugin was expected, for an error that only says that it is none.
+    pub fn explain(&self, typed: &str, error: ManageError) -> ManageError {
+        let path = self.resolve(typed);
+        let wrong = |cause: &str, hint: String| ManageError::Selector {
+            text: typed.to_owned(),
+            cause: cause.to_owned(),
+            hint: Some(hint),
+        };
+        let directory = quoted_path(&path);
+        if path.join("plugin.toml").is_file() {
+            let built = path.join("plugin.wasm");
+            return match built.is_file() {
+                true => wrong(
+                    "is the directory of a plugin's sources",
+                    format!("name what was packed: {}", quoted_path(&built)),
+                ),
+                false => wrong(
+                    "is the directory of a plugin's sources, and nothing is packed in it yet",
+                    format!("build and pack it first: cd {directory} && dlm plugin pack"),
+                ),
+            };
+        }
+        if path.is_dir() {
+            return wrong(
+                "is a directory",
+                "name a plugin, or its file: see dlm plugin list".to_owned(),
+            );
+        }
+        if path.is_file() && path.extension().is_none_or(|extension| extension != "wasm") {
+            return wrong(
+                "is a file, and no plugin: those end in `.wasm`",
+                "see what is here: dlm plugin list".to_owned(),
+            );
+        }
+        error
+    }
+}
+
+/// The file of an installed plugin.
+pub fn installed_path(home: &Path, entry: &LockEntry) -> PathBuf {
+    plugins_directory(home)
+        .join(&entry.name)
+        .join(&entry.version)
+        .join("plugin.wasm")
+}
+
+/// The plugin files of a directory, as name and path, sorted by name.
+pub(crate) fn files_of(directory: &Path) -> Option<Vec<(String, PathBuf)>> {
+    let entries = fs::read_dir(directory).ok()?;
+    let mut files: Vec<(String, PathBuf)> = entries
+        .take(ENTRIES_MAX)
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let stem = path.file_stem()?.to_str()?.to_owned();
+            let file = file_in(directory, &stem)?;
+            (path == file || path.is_dir()).then_some((stem, file))
+        })
+        .collect();
+    files.sort();
+    Some(files)
+}
+
+/// `<name>.wasm` or `<name>/plugin.wasm`.
+fn file_in(directory: &Path, name: &str) -> Option<PathBuf> {
+    let forms = [
+        directory.join(format!("{name}.wasm")),
+        directory.join(name).join("plugin.wasm"),
+    ];
+    forms.into_iter().find(|path| path.is_file())
+}
+
+fn look(directory: &Path, names: &mut Vec<String>) -> String {
+    let place = directory.display();
+    match files_of(directory) {
+        None => format!("{place}: no such directory"),
+        Some(files) if files.is_empty() => format!("{place}: no plugin"),
+        Some(files) => {
+            let own: Vec<String> = files.into_iter().map(|(name, _)| inert_line(&name)).collect();
+            let line = format!("{place}: {}", own.join(", "));
+            names.extend(own);
+            line
+        }
+    }
+}
+
+fn inside(builtin: &Builtin) -> Result<Found, ManageError> {
+    let path = Path::new(builtin.name);
+    let found = builtin.checked_sha256().map_err(|_| ManageError::Damaged {
+        plugin: builtin.name.to_owned(),
+    })?;
+    let manifest = Manifest::of_component(builtin.wasm).map_err(|bad| ManageError::manifest(path, bad))?;
+    // What a plugin inside dlm asks for is what it gets: its manifest is part of the pinned bytes.
+    let granted = manifest
+        .requests
+        .iter()
+        .map(|request| request.capability.clone())
+        .collect();
+    Ok(Found {
+        manifest,
+        sha256: found,
+        origin: Origin::Builtin,
+        path: None,
+        granted,
+        argument: String::new(),
+        has_manifest: true,
+        code: Code::Embedded(builtin.wasm),
+    })
+}
+
+fn pinned(manifest: Manifest, entry: &LockEntry, origin: Origin, path: PathBuf, code: Code) -> Found {
+    // A grant that the manifest does not ask for is one that somebody wrote into the lock for another version.
+    let granted = entry
+        .granted()
+        .into_iter()
+        .filter(|text| manifest.requests_text(text))
+        .collect();
+    Found {
+        granted,
+        manifest,
+        sha256: entry.sha256.clone(),
+        origin,
+        path: Some(path),
+        argument: String::new(),
+        has_manifest: true,
+        code,
+    }
+}
+
+fn same(plugin: &str, path: &Path, expected: &str, found: &str) -> Result<(), ManageError> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(ManageError::Tampered {
+        plugin: plugin.to_owned(),
+        path: path.to_owned(),
+        expected: expected.to_owned(),
+        found: found.to_owned(),
+    })
+}
+
+/// The manifest of a file that must be called `name`.
+fn named(name: &str, path: &Path, bytes: &[u8]) -> Result<Manifest, ManageError> {
+    let manifest = Manifest::of_component(bytes).map_err(|bad| ManageError::manifest(path, bad))?;
+    if manifest.name != name {
+        return Err(ManageError::Manifest {
+            path: path.to_owned(),
+            cause: format!("its name is `{}`, its file is that of `{name}`", manifest.name),
+        });
+    }
+    outside(path, manifest)
+}
+
+/// Refuses the names of the plugins inside dlm.
+pub(crate) fn outside(path: &Path, manifest: Manifest) -> Result<Manifest, ManageError> {
+    match manifest.reserved() {
+        None => Ok(manifest),
+        Some(cause) => Err(ManageError::Manifest {
+            path: path.to_owned(),
+            cause,
+        }),
+    }
+}
+
+fn check_version(manifest: &Manifest, asked: &VersionReq) -> Result<(), ManageError> {
+    let is_fit = Version::parse(&manifest.version).is_ok_and(|version| asked.matches(&version));
+    if is_fit {
+        return Ok(());
+    }
+    Err(ManageError::Version {
+        name: manifest.name.clone(),
+        found: manifest.version.clone(),
+        asked: asked.to_string(),
+    })
+}
+
+/// Reads a file that must be there.
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, ManageError> {
+    let missing = || std::io::Error::new(std::io::ErrorKind::NotFound, "there is no such file");
+    disk::read(path, COMPONENT_BYTES_MAX)?.ok_or_else(|| ManageError::files("read", path)(missing()))
+}
+
+/// The path that the lock holds for a file.
+pub(crate) fn real(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,287 @@
+//! Everything about a plugin that can be told without running it.
+//!
+//! Invariant: a broken or refused file is described as far as it can be read, with what is wrong.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::ask::{self, Power};
+use crate::builtin::sha256;
+use crate::check;
+use crate::component::{Item, Part, Shape};
+use crate::discover::{Finder, Found, Origin, read_file, real};
+use crate::error::ManageError;
+use crate::imports::Wasi;
+use crate::lockfile::LockEntry;
+use crate::manifest::{Kind, Manifest};
+use crate::selector::Selector;
+use crate::signature::{self, Signed, TEXT_BYTES_MAX, signature_path};
+use crate::terminal::inert_line;
+use crate::{COMPONENT_BYTES_MAX, disk};
+
+/// What is known about a plugin.
+#[derive(Clone, Debug, Serialize)]
+pub struct Inspection {
+    pub name: String,
+    pub version: String,
+    pub kinds: Vec<Kind>,
+    pub origin: &'static str,
+    pub path: Option<String>,
+    pub sha256: String,
+    pub bytes: u64,
+    /// Version of the contract that it was built for; nothing where its exports name none that is supported.
+    pub api: Option<String>,
+    pub wasi: &'static str,
+    /// Nothing where the file has none.
+    pub manifest: Option<Manifest>,
+    pub imports: Vec<Item>,
+    pub exports: Vec<Item>,
+    pub parts: Vec<Part>,
+    pub producers: Vec<String>,
+    /// What the signature beside it is worth, in words.
+    pub signature: String,
+    pub lock: Option<LockEntry>,
+    /// In effect without flags.
+    pub granted: Vec<String>,
+    /// Why it would not be installed or run, as code and message.
+    pub problem: Option<(String, String)>,
+    pub remarks: Vec<String>,
+    /// Lines of `--audit`.
+    pub risks: Vec<String>,
+}
+
+/// Describes what was typed: a file (anything with a separator or ending in `.wasm`), else a name.
+///
+/// **Errors**: it is not there, or is no component at all.
+pub fn inspect(finder: &Finder, typed: &str) -> Result<(Inspection, Vec<u8>), ManageError> {
+    described(finder, typed).map_err(|error| finder.explain(typed, error))
+}
+
+fn described(finder: &Finder, typed: &str) -> Result<(Inspection, Vec<u8>), ManageError> {
+    if is_file_name(typed) {
+        return of_file(finder, typed);
+    }
+    let found = finder.find(&Selector::parse(typed)?, None)?;
+    let bytes = found.read()?.into_owned();
+    let inspection = of_found(finder, &found, &bytes)?;
+    Ok((inspection, bytes))
+}
+
+/// Says whether what was typed means a file and not a name.
+pub fn is_file_name(typed: &str) -> bool {
+    typed.ends_with(".wasm") || typed.contains('/') || typed.contains('\\')
+}
+
+fn of_file(finder: &Finder, typed: &str) -> Result<(Inspection, Vec<u8>), ManageError> {
+    let path = finder.resolve(typed);
+    let bytes = read_file(&path)?;
+    let lock = finder.lock()?;
+    let hash = sha256(&bytes);
+    let entry = lock.at(&real(&path)).or_else(|| lock.of_hash(&hash)).cloned();
+    let manifest = Manifest::of_component(&bytes);
+    let problem = check::check(&path, &bytes).err();
+    let seen = Seen {
+        origin: Origin::Path,
+        path: Some(path.as_path()),
+        entry,
+        granted: Vec::new(),
+    };
+    let mut inspection = describe(finder, seen, manifest.ok(), &bytes, &path)?;
+    let is_pinned = inspection.lock.as_ref().is_some_and(|entry| entry.sha256 == hash);
+    if !is_pinned {
+        inspection.lock = None;
+    }
+    inspection.problem = problem.map(|error| (error.code().to_owned(), crate::terminal::inert(&error.to_string())));
+    Ok((inspection, bytes))
+}
+
+fn of_found(finder: &Finder, found: &Found, bytes: &[u8]) -> Result<Inspection, ManageError> {
+    let entry = match found.origin {
+        Origin::Builtin | Origin::Path => None,
+        Origin::User => finder.lock()?.installed(&found.manifest.name).cloned(),
+        Origin::Project | Origin::System => {
+            let lock = finder.lock()?;
+            let at = found.path.as_deref().map(real).and_then(|path| lock.at(&path));
+            at.or_else(|| lock.of_hash(&found.sha256)).cloned()
+        }
+    };
+    let place = found.path.clone().unwrap_or_else(|| found.manifest.name.clone().into());
+    let seen = Seen {
+        origin: found.origin,
+        path: found.path.as_deref(),
+        entry,
+        granted: found.granted.clone(),
+    };
+    describe(finder, seen, Some(found.manifest.clone()), bytes, &place)
+}
+
+/// Where a plugin was seen.
+struct Seen<'a> {
+    origin: Origin,
+    path: Option<&'a Path>,
+    entry: Option<LockEntry>,
+    granted: Vec<String>,
+}
+
+fn describe(
+    finder: &Finder,
+    seen: Seen<'_>,
+    manifest: Option<Manifest>,
+    bytes: &[u8],
+    place: &Path,
+) -> Result<Inspection, ManageError> {
+    let shape = Shape::read(place, bytes)?;
+    let stem = place.file_stem().unwrap_or_default().to_string_lossy();
+    let known = manifest
+        .clone()
+        .unwrap_or_else(|| Manifest::absent(&stem, shape.kinds()));
+    let api = check::check_shape(place, &known.name, &known.version, &shape);
+    let beside = match seen.path {
+        Some(path) => disk::read(&signature_path(path), TEXT_BYTES_MAX)?,
+        None => None,
+    };
+    let keys = signature::trusted_keys(&finder.places().home)?;
+    let signed = signature::check(&keys, beside.as_deref(), bytes, &known.name, &known.version);
+    let wasi = Wasi::of(&shape.imports);
+    Ok(Inspection {
+        origin: seen.origin.name(),
+        path: seen.path.map(|path| path.display().to_string()),
+        sha256: sha256(bytes),
+        bytes: bytes.len() as u64,
+        risks: risks(&seen, manifest.as_ref(), &shape, &signed),
+        signature: match &signed {
+            _ if seen.origin == Origin::Builtin => "part of dlm".to_owned(),
+            Ok(Signed::No) => "none".to_owned(),
+            Ok(Signed::Stranger) => "by a key that is not trusted".to_owned(),
+            Ok(Signed::By { key, .. }) => format!("by {key}"),
+            Err(error) => format!("wrong: {}", crate::terminal::inert(&error.to_string())),
+        },
+        problem: api
+            .as_ref()
+            .err()
+            .map(|error| (error.code().to_owned(), crate::terminal::inert(&error.to_string()))),
+        remarks: remarks(&known, &shape),
+        name: known.name,
+        version: known.version,
+        kinds: shape.kinds(),
+        api: api.ok(),
+        wasi: wasi.name(),
+        manifest,
+        imports: shape.imports,
+        exports: shape.exports,
+        parts: shape.parts,
+        producers: shape.producers,
+        lock: seen.entry,
+        granted: seen.granted,
+    })
+}
+
+fn remarks(manifest: &Manifest, shape: &Shape) -> Vec<String> {
+    let mut remarks: Vec<String> = manifest
+        .unknown_keys
+        .iter()
+        .map(|key| format!("its manifest has the key `{key}`, which this dlm does not know"))
+        .collect();
+    if manifest
+        .requests
+        .iter()
+        .any(|request| request.capability.starts_with("http:"))
+    {
+        remarks.push("behind HTTPS_PROXY the final address of a request cannot be checked, only its name".to_owned());
+    }
+    for import in &shape.imports {
+        if import.name.chars().any(char::is_control) {
+            remarks.push(format!(
+                "an import has a name with control characters: {}",
+                inert_line(&import.name)
+            ));
+        }
+    }
+    remarks
+}
+
+/// One line per finding of `--audit`.
+fn risks(
+    seen: &Seen<'_>,
+    manifest: Option<&Manifest>,
+    shape: &Shape,
+    signed: &Result<Signed, ManageError>,
+) -> Vec<String> {
+    let mut risks = Vec::new();
+    let requests = manifest
+        .map(|manifest| manifest.requests.as_slice())
+        .unwrap_or_default();
+    for request in requests {
+        let text = inert_line(&request.capability);
+        let (kind, rest) = request.capability.split_once(':').unwrap_or((&request.capability, ""));
+        match kind {
+            "http" if rest.contains('*') => risks.push(format!("wildcard host: {text}")),
+            "secret" if rest.contains('*') => risks.push(format!("secret for a wildcard host: {text}")),
+            "secret" if rest.contains("@exec:") => risks.push(format!("secret for a program: {text}")),
+            "reveal" => risks.push(format!("reads a secret: {text}")),
+            "exec" if rest.split(' ').any(|word| word == "**") => risks.push(format!("any arguments: {text}")),
+            "exec" if rest == "arg" => risks.push(format!("runs what is typed: {text}")),
+            "exec" => risks.push(format!("runs a program outside the sandbox: {text}")),
+            "limit" if rest.starts_with("memory=") => risks.push(format!("memory above the default: {text}")),
+            _ => {}
+        }
+    }
+    if manifest.is_none() {
+        risks.push("no manifest: runs by path only, and says nothing about itself".to_owned());
+    }
+    if Wasi::of(&shape.imports) != Wasi::None {
+        risks.push("imports WASI, where every supported language can do without".to_owned());
+    }
+    if seen.origin != Origin::Builtin {
+        match signed {
+            Ok(Signed::By { .. }) => {}
+            Ok(Signed::No) => risks.push("not signed".to_owned()),
+            Ok(Signed::Stranger) => risks.push("signed by a key that is not trusted".to_owned()),
+            Err(_) => risks.push("its signature is wrong".to_owned()),
+        }
+    }
+    for (import, start) in ask::imports_unasked(&shape.imports, requests) {
+        risks.push(format!("imports {} and requests no {start}", inert_line(&import)));
+    }
+    for unused in ask::requests_unused(&shape.imports, requests) {
+        risks.push(format!(
+            "requests {} and imports nothing that could use it",
+            inert_line(unused)
+        ));
+    }
+    if ask::most(requests).is_err() {
+        risks.push("requests a capability of no known kind".to_owned());
+    } else if ask::most(requests).is_ok_and(|power| power == Power::Act) && seen.granted.is_empty() {
+        risks.push("asks for far-reaching power, of which nothing is granted".to_owned());
+    }
+    risks
+}
+
+/// The world of a component as WIT text.
+///
+/// **Errors**: its types cannot be written as WIT.
+pub fn wit(path: &Path, bytes: &[u8]) -> Result<String, ManageError> {
+    let malformed = |cause: String| ManageError::Malformed {
+        path: path.to_owned(),
+        cause: inert_line(&cause),
+    };
+    if bytes.len() as u64 > COMPONENT_BYTES_MAX {
+        return Err(malformed("it is larger than 64 MiB".to_owned()));
+    }
+    Shape::read(path, bytes)?;
+    let decoded = wit_component::decode(bytes).map_err(|error| malformed(format!("{error:#}")))?;
+    let mut printer = wit_component::WitPrinter::default();
+    let package = decoded.package();
+    let nested: Vec<wit_parser::PackageId> = decoded
+        .resolve()
+        .packages
+        .iter()
+        .map(|(id, _)| id)
+        .filter(|id| *id != package)
+        .collect();
+    printer
+        .print(decoded.resolve(), package, &nested)
+        .map_err(|error| malformed(format!("{error:#}")))?;
+    Ok(crate::terminal::inert(&printer.output.to_string()))
+}

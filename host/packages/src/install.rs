@@ -1,0 +1,331 @@
+//! Installing: what is offered, what the user agrees to, and then, in one step, file and lock.
+//!
+//! Invariants: nothing is written before everything was agreed to; a refusal leaves the old version as it was; an offer is
+//! data that can be shown; a grant is recorded with its time and how it was given; grants follow the author, not the name.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::ask;
+use crate::check::{self, Checked};
+use crate::disk;
+use crate::error::ManageError;
+use crate::fetch::Fetched;
+use crate::imports::Wasi;
+use crate::lockfile::{GrantedBy, Lock, LockEntry, LockGrant};
+use crate::manifest::{Request, is_name, is_reserved};
+use crate::plugins_directory;
+use crate::signature::{self, RequireSignature, Signed, Unsigned};
+use crate::terminal::inert_line;
+
+/// `[plugins]` of the user's settings, as far as installing cares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    pub require_signature: RequireSignature,
+    /// `wasi = "none"`.
+    pub is_wasi_refused: bool,
+}
+
+/// What was typed beside SRC.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InstallFlags {
+    /// The hash that the file must have.
+    pub sha256: Option<String>,
+    /// Capabilities, in grant syntax.
+    pub grants: Vec<String>,
+    pub is_granting_requested: bool,
+    pub is_allowing_unsigned: bool,
+    /// The name to install it under, instead of its own.
+    pub name: Option<String>,
+}
+
+/// A plugin that could be installed: what the consent screen shows.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// The name it is installed under.
+    pub name: String,
+    pub checked: Checked,
+    pub fetched: Fetched,
+    pub signed: Signed,
+    pub unsigned: Unsigned,
+    /// The entry that it replaces.
+    pub previous: Option<LockEntry>,
+    /// Grants of the previous version, of the same author, whose text is requested again.
+    pub kept: Vec<LockGrant>,
+    /// Grants of the previous version that are not requested any more.
+    pub dropped: Vec<String>,
+    pub remarks: Vec<String>,
+}
+
+impl Offer {
+    /// Requests that nobody has agreed to yet.
+    pub fn open_requests(&self) -> impl Iterator<Item = &Request> {
+        let kept = |request: &&Request| !self.kept.iter().any(|grant| grant.capability == request.capability);
+        self.checked.manifest.requests.iter().filter(kept)
+    }
+
+    /// True where another key signed than the one that is pinned, or none any more.
+    pub fn is_other_signer(&self) -> bool {
+        other_signer(self.previous.as_ref(), &self.signed)
+    }
+}
+
+/// True where the pinned file is signed by a key and the new one is not signed by it.
+pub(crate) fn other_signer(pinned: Option<&LockEntry>, signed: &Signed) -> bool {
+    let pinned = pinned.and_then(|entry| entry.signer.as_deref());
+    pinned.is_some() && pinned != signed.signer()
+}
+
+/// What was agreed to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Consent {
+    pub grants: Vec<(String, GrantedBy)>,
+}
+
+/// Asks a person; the answer is yes or no.
+pub type Asker<'a> = dyn FnMut(&str) -> Result<bool, ManageError> + 'a;
+
+/// Checks a fetched file against everything but the user's consent.
+///
+/// **Errors**: another hash than the one that was typed, anything that [`check::check`] refuses, a wrong signature, or the
+/// user's own settings.
+pub fn offer(home: &Path, fetched: Fetched, policy: Policy, flags: &InstallFlags) -> Result<Offer, ManageError> {
+    let path = check::place(&fetched.source);
+    if let Some(expected) = &flags.sha256 {
+        let found = crate::builtin::sha256(&fetched.bytes);
+        if !expected.eq_ignore_ascii_case(&found) {
+            return Err(ManageError::Hash {
+                path,
+                expected: inert_line(expected),
+                found,
+            });
+        }
+    }
+    let checked = check::check(&path, &fetched.bytes)?;
+    let manifest = &checked.manifest;
+    let name = install_name(flags.name.as_deref(), &manifest.name)?;
+    if policy.is_wasi_refused && checked.wasi != Wasi::None {
+        return Err(ManageError::Wasi { plugin: name });
+    }
+    for grant in &flags.grants {
+        ask::power(grant)?;
+        if !manifest.requests_text(grant) {
+            return Err(ManageError::NotRequested {
+                plugin: name,
+                capability: inert_line(grant),
+                requested: manifest
+                    .requests
+                    .iter()
+                    .map(|request| request.capability.clone())
+                    .collect(),
+            });
+        }
+    }
+    let keys = signature::trusted_keys(home)?;
+    let signature = fetched.signature.as_deref();
+    let signed = signature::check(&keys, signature, &fetched.bytes, &manifest.name, &manifest.version)?;
+    let unsigned = match signed {
+        Signed::By { .. } => Unsigned::Installs,
+        Signed::No | Signed::Stranger => {
+            let power = ask::most(&manifest.requests)?;
+            policy.require_signature.unsigned(power, fetched.is_from_network)
+        }
+    };
+    let previous = Lock::read(home)?.installed(&name).cloned();
+    let old = previous.as_ref().map(|entry| entry.grants.clone()).unwrap_or_default();
+    let (mut kept, dropped): (Vec<LockGrant>, Vec<LockGrant>) = old
+        .into_iter()
+        .partition(|grant| manifest.requests_text(&grant.capability));
+    let mut remarks = check::remarks(&checked);
+    if previous
+        .as_ref()
+        .is_some_and(|entry| !entry.is_of_author(&checked.sha256, signed.signer()))
+        && !kept.is_empty()
+    {
+        remarks.push("no trusted key signed both versions: nothing that the old one was granted is kept".to_owned());
+        kept.clear();
+    }
+    Ok(Offer {
+        name,
+        remarks,
+        signed,
+        unsigned,
+        previous,
+        kept,
+        dropped: dropped.into_iter().map(|grant| grant.capability).collect(),
+        fetched,
+        checked,
+    })
+}
+
+fn install_name(typed: Option<&str>, own: &str) -> Result<String, ManageError> {
+    let name = typed.unwrap_or(own);
+    if is_name(name) && !is_reserved(name) {
+        return Ok(name.to_owned());
+    }
+    Err(ManageError::Selector {
+        text: inert_line(name),
+        cause: "is not a name that a plugin can be installed under".to_owned(),
+        hint: Some("such as: --name my-rubric".to_owned()),
+    })
+}
+
+/// Collects what the flags and, on a terminal, the answers agree to.
+///
+/// **Errors**: a signature that is missing, a signer that changed, or a required capability that was not granted.
+pub fn decide(offer: &Offer, flags: &InstallFlags, mut asker: Option<&mut Asker<'_>>) -> Result<Consent, ManageError> {
+    unsigned(offer, flags, &mut asker)?;
+    if offer.is_other_signer() {
+        let question = format!(
+            "Version {} was signed by {}, this file is {}. Install it?",
+            offer.previous.as_ref().map_or("", |entry| &entry.version),
+            offer
+                .previous
+                .as_ref()
+                .and_then(|entry| entry.signer.as_deref())
+                .unwrap_or_default(),
+            offer
+                .signed
+                .signer()
+                .map_or("not signed by a trusted key".to_owned(), |key| format!(
+                    "signed by {key}"
+                )),
+        );
+        let is_agreed = asker.as_mut().map(|ask| ask(&question)).transpose()?;
+        if is_agreed != Some(true) {
+            let subject = format!("`{}` {}", offer.name, offer.checked.manifest.version);
+            return Err(ManageError::other_signer(subject, &offer.name, "install"));
+        }
+    }
+    let mut grants = Vec::new();
+    let mut missing = Vec::new();
+    for request in offer.open_requests() {
+        let capability = request.capability.clone();
+        if flags.is_granting_requested || flags.grants.contains(&capability) {
+            grants.push((capability, GrantedBy::Flag));
+            continue;
+        }
+        let is_agreed = match asker.as_mut() {
+            Some(ask) => {
+                let optional = if request.optional { " (optional)" } else { "" };
+                ask(&format!("Grant {}{optional}?", inert_line(&capability)))?
+            }
+            None => false,
+        };
+        match (is_agreed, request.optional) {
+            (true, _) => grants.push((capability, GrantedBy::Prompt)),
+            (false, true) => {}
+            (false, false) => {
+                missing.push(capability);
+                // One no is enough: what else it asks for does not matter any more.
+                if asker.is_some() {
+                    break;
+                }
+            }
+        }
+    }
+    if missing.is_empty() {
+        return Ok(Consent { grants });
+    }
+    Err(ManageError::NotGranted {
+        plugin: offer.name.clone(),
+        version: offer.checked.manifest.version.clone(),
+        missing,
+        kept: offer.previous.as_ref().map(|entry| entry.version.clone()),
+        is_answered: asker.is_some(),
+    })
+}
+
+fn unsigned(offer: &Offer, flags: &InstallFlags, asker: &mut Option<&mut Asker<'_>>) -> Result<(), ManageError> {
+    let subject = format!("`{}` {}", offer.name, offer.checked.manifest.version);
+    let refused = |cause: &str, hint: &str| {
+        Err(ManageError::Signature {
+            subject: subject.clone(),
+            cause: cause.to_owned(),
+            hint: Some(hint.to_owned()),
+        })
+    };
+    let what = offer.signed.lack();
+    match offer.unsigned {
+        Unsigned::Installs => Ok(()),
+        Unsigned::Refused => Err(ManageError::unsigned(subject.clone(), &offer.signed)),
+        _ if flags.is_allowing_unsigned => Ok(()),
+        Unsigned::NeedsFlag => refused(
+            &format!("{what}, comes from the network and asks for far-reaching power"),
+            "trust its key: dlm plugin trust KEY; or, if you know the file: --allow-unsigned with --sha256",
+        ),
+        Unsigned::Asks => {
+            let question = format!(
+                "`{}` {what} (sha256 {}). Install it all the same?",
+                offer.name, offer.checked.sha256
+            );
+            match asker.as_mut().map(|ask| ask(&question)).transpose()? {
+                Some(true) => Ok(()),
+                Some(false) => refused(what, "nothing was installed"),
+                None => refused(what, "install it all the same: --allow-unsigned"),
+            }
+        }
+    }
+}
+
+/// Writes file, signature and lock entry; the old version's file goes last.
+///
+/// **Errors**: a file that cannot be written; the lock then still names the old version.
+pub fn install(home: &Path, offer: &Offer, consent: &Consent, now: &str) -> Result<LockEntry, ManageError> {
+    let manifest = &offer.checked.manifest;
+    let granted = consent.grants.iter().map(|(capability, by)| LockGrant {
+        capability: capability.clone(),
+        granted: now.to_owned(),
+        by: *by,
+    });
+    let entry = LockEntry {
+        name: offer.name.clone(),
+        version: manifest.version.clone(),
+        kinds: manifest.kinds.clone(),
+        api: offer.checked.api.clone(),
+        sha256: offer.checked.sha256.clone(),
+        size: offer.checked.bytes,
+        source: offer.fetched.source.clone(),
+        path: None,
+        signer: offer.signed.signer().map(str::to_owned),
+        installed: now.to_owned(),
+        grants: offer.kept.iter().cloned().chain(granted).collect(),
+    };
+    let file = crate::discover::installed_path(home, &entry);
+    Lock::change(home, |lock| {
+        disk::write(&file, &offer.fetched.bytes)?;
+        let beside = signature::signature_path(&file);
+        match &offer.fetched.signature {
+            Some(signature) => disk::write(&beside, signature)?,
+            None => remove_file(&beside)?,
+        }
+        lock.put(entry.clone());
+        Ok(())
+    })?;
+    remove_other_versions(home, &entry)?;
+    Ok(entry)
+}
+
+fn remove_other_versions(home: &Path, entry: &LockEntry) -> Result<(), ManageError> {
+    let directory = plugins_directory(home).join(&entry.name);
+    let listed = fs::read_dir(&directory).map_err(ManageError::files("list", &directory))?;
+    let others: BTreeSet<PathBuf> = listed
+        .filter_map(|found| Some(found.ok()?.path()))
+        .filter(|path| !path.ends_with(&entry.version))
+        .collect();
+    for other in others {
+        fs::remove_dir_all(&other).map_err(ManageError::files("remove", &other))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn remove_file(path: &Path) -> Result<(), ManageError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(ManageError::files("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,60 @@
+//! Plugins as files: what a component says about itself, what it may ask for, where plugins are found, what pins and
+//! permits them, how they come and go. Runs none of them.
+//!
+//! What is here: the plugin manifest, capabilities and limits in grant syntax, the plugins inside dlm, the lock file,
+//! signatures and trusted keys, selectors, and one module for each command of `dlm plugin`.
+//!
+//! Invariants:
+//! - nothing here makes an engine or runs a guest, and no engine is in reach;
+//! - the lock file is the one place that pins and grants, and no document, template or project writes to it;
+//! - every text of a stranger is made harmless before it is part of a message.
+
+pub mod ask;
+pub mod builtin;
+pub mod capability;
+pub mod check;
+pub mod component;
+mod contract;
+pub mod discover;
+mod disk;
+pub mod error;
+pub mod fetch;
+pub mod imports;
+pub mod inspect;
+pub mod install;
+pub mod instances;
+mod kind;
+pub mod limits;
+pub mod list;
+pub mod lockfile;
+pub mod manifest;
+pub mod new;
+pub mod pack;
+pub mod remove;
+mod seen;
+pub mod selector;
+pub mod settings;
+pub mod signature;
+pub mod stamp;
+pub mod terminal;
+#[cfg(test)]
+mod testing;
+pub mod trust;
+pub mod verify;
+
+use std::path::{Path, PathBuf};
+
+pub use builtin::{Builtin, builtins};
+pub use capability::{BadCapability, Capability, Grants};
+pub use kind::Kind;
+pub use limits::{Limits, TARGET_LIMITS, limits};
+pub use manifest::{Manifest, Request};
+pub use terminal::{inert, is_harmful};
+
+/// Largest component file.
+pub(crate) const COMPONENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// The directory of installed plugins and of the lock, inside dlm's home.
+pub fn plugins_directory(home: &Path) -> PathBuf {
+    home.join("plugins")
+}

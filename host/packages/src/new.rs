@@ -1,0 +1,347 @@
+//! `dlm plugin new`: writes the project of a plugin, which builds with the language's own tools.
+//!
+//! Invariants: nothing that is there is overwritten; every language's project of a kind does the same, so that its cases
+//! are the same files; a project holds its own copy of the contract and depends on nothing else of ours.
+
+use std::path::PathBuf;
+
+use crate::contract;
+use crate::disk;
+use crate::error::ManageError;
+use crate::manifest::{Kind, is_name, is_reserved};
+use crate::terminal::inert_line;
+
+/// Languages that projects are written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    Rust,
+    Python,
+    Js,
+    C,
+}
+
+/// What to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewOptions {
+    pub kind: Kind,
+    pub name: String,
+    pub language: Language,
+    pub directory: PathBuf,
+    pub rust: Rust,
+}
+
+/// How the author's Rust comes to the standard library of `wasm32-unknown-unknown`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rust {
+    /// `rustup target add` has it, or will have.
+    Target,
+    /// Debian's compiler in `/usr/bin` builds it from its sources and links with this linker.
+    Sources { linker: String },
+}
+
+/// The files of a project, as path and contents.
+///
+/// **Errors**: a name that no plugin can have.
+pub fn files(options: &NewOptions) -> Result<Vec<(String, Vec<u8>)>, ManageError> {
+    let name = options.name.as_str();
+    if !is_name(name) || is_reserved(name) {
+        let cause = match is_reserved(name) {
+            true => "is the name of a plugin inside dlm",
+            false => "is not a plugin name: a lower-case letter, then 1 to 39 lower-case letters, digits and `-`",
+        };
+        return Err(ManageError::Selector {
+            text: inert_line(name),
+            cause: cause.to_owned(),
+            hint: Some("such as: dlm plugin new judge my-judge".to_owned()),
+        });
+    }
+    let mut texts = vec![
+        ("plugin.toml", PLUGIN_TOML),
+        ("README.md", README),
+        (".gitignore", ignored(options.language)),
+    ];
+    texts.extend(sources(options));
+    texts.extend(cases(options.kind));
+    let filled = texts
+        .into_iter()
+        .map(|(path, text)| (path.to_owned(), fill(text, options).into_bytes()));
+    let mut files: Vec<(String, Vec<u8>)> = filled.collect();
+    files.extend(contract::TEXTS.map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec())));
+    if options.language == Language::C {
+        let bindings = contract::c_bindings(options.kind).into_iter();
+        files.extend(bindings.map(|(name, bytes)| (format!("bindings/{name}"), bytes)));
+    }
+    Ok(files)
+}
+
+/// Puts the project's own words into the place holders of a text.
+fn fill(text: &str, options: &NewOptions) -> String {
+    let (build, wasm) = build(options);
+    let kind = options.kind;
+    let linker = match &options.rust {
+        Rust::Sources { linker } => linker,
+        Rust::Target => "",
+    };
+    let words = [
+        // Texts that hold place holders themselves come first.
+        ("{{needs}}", needs(options)),
+        ("{{build}}", build.as_str()),
+        ("{{wasm}}", wasm),
+        ("{{linker}}", linker),
+        ("{{kind}}", kind.name()),
+        ("{{a kind}}", a_kind(kind)),
+        ("{{world}}", kind.world()),
+        ("{{bindings}}", &kind.world().replace('-', "_")),
+        ("{{does}}", does(kind)),
+        ("{{name}}", &options.name),
+        ("{{NAME}}", &options.name.replace('-', "_")),
+    ];
+    words
+        .iter()
+        .fold(text.to_owned(), |text, (holder, word)| text.replace(holder, word))
+}
+
+/// Writes the project; returns the paths of its files.
+///
+/// **Errors**: a name that no plugin can have, or a directory that is there and not empty.
+pub fn write(options: &NewOptions) -> Result<Vec<PathBuf>, ManageError> {
+    let files = files(options)?;
+    let directory = &options.directory;
+    let is_taken =
+        std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some()) || directory.is_file();
+    if is_taken {
+        return Err(ManageError::Exists {
+            path: directory.clone(),
+        });
+    }
+    let mut written = Vec::new();
+    for (path, bytes) in files {
+        let path = directory.join(path);
+        disk::write(&path, &bytes)?;
+        written.push(path);
+    }
+    Ok(written)
+}
+
+/// The build command, and the file that it leaves.
+fn build(options: &NewOptions) -> (String, &'static str) {
+    let cargo = "build --release --target wasm32-unknown-unknown";
+    let module = "target/wasm32-unknown-unknown/release/{{NAME}}.wasm";
+    match (options.language, &options.rust) {
+        (Language::Rust, Rust::Target) => (format!("cargo {cargo}"), module),
+        (Language::Rust, Rust::Sources { .. }) => {
+            let debian = "RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc /usr/bin/cargo";
+            (format!("{debian} {cargo} -Z build-std=std,panic_abort"), module)
+        }
+        (Language::Python, _) => (
+            "componentize-py -d wit -w {{world}} componentize --stub-wasi app -o build/app.wasm".to_owned(),
+            "build/app.wasm",
+        ),
+        (Language::Js, _) => ("npm run --silent build".to_owned(), "build/app.wasm"),
+        (Language::C, _) => ("make".to_owned(), "build/plugin.wasm"),
+    }
+}
+
+fn ignored(language: Language) -> &'static str {
+    match language {
+        Language::Rust => "/target\n*.wasm\n*.minisig\n",
+        Language::Python => "/build\n__pycache__\n*.wasm\n*.minisig\n",
+        Language::Js => "/build\nnode_modules\n*.wasm\n*.minisig\n",
+        Language::C => "/build\n*.wasm\n*.minisig\n",
+    }
+}
+
+fn does(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Judge => "Prefers answers with fewer words",
+        Kind::Teacher => "Answers with the question",
+        Kind::Target => "Writes a note about the exported model",
+        Kind::Destination => "Says what it would upload",
+        Kind::Templates => "Offers one template",
+    }
+}
+
+/// The kind with its article, as in "a template source".
+pub fn a_kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Judge => "a judge",
+        Kind::Teacher => "a teacher",
+        Kind::Target => "an export target",
+        Kind::Destination => "a push destination",
+        Kind::Templates => "a template source",
+    }
+}
+
+fn needs(options: &NewOptions) -> &'static str {
+    match options.language {
+        Language::Rust if options.rust == Rust::Target => include_str!("new/rust/needs.md"),
+        Language::Rust => include_str!("new/rust/needs-sources.md"),
+        Language::Python => include_str!("new/python/needs.md"),
+        Language::Js => include_str!("new/js/needs.md"),
+        Language::C => include_str!("new/c/needs.md"),
+    }
+}
+
+const PLUGIN_TOML: &str = include_str!("new/plugin.toml");
+const README: &str = include_str!("new/README.md");
+
+fn sources(options: &NewOptions) -> Vec<(&'static str, &'static str)> {
+    let kind = options.kind;
+    match options.language {
+        Language::Rust => {
+            let mut files = vec![
+                ("Cargo.toml", include_str!("new/rust/Cargo.toml.txt")),
+                ("src/lib.rs", rust(kind)),
+            ];
+            if options.rust != Rust::Target {
+                files.push((".cargo/config.toml", include_str!("new/rust/cargo-config.toml")));
+            }
+            files
+        }
+        Language::Python => vec![("app.py", python(kind))],
+        Language::Js => vec![
+            ("app.js", js(kind)),
+            ("package.json", include_str!("new/js/package.json")),
+        ],
+        Language::C => vec![
+            ("plugin.c", c(kind)),
+            ("small.c", include_str!("new/c/small.c")),
+            ("include/stdlib.h", include_str!("new/c/stdlib.h")),
+            ("include/string.h", include_str!("new/c/string.h")),
+            ("Makefile", include_str!("new/c/Makefile")),
+        ],
+    }
+}
+
+fn rust(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Judge => include_str!("new/rust/judge.rs"),
+        Kind::Teacher => include_str!("new/rust/teacher.rs"),
+        Kind::Target => include_str!("new/rust/target.rs"),
+        Kind::Destination => include_str!("new/rust/destination.rs"),
+        Kind::Templates => include_str!("new/rust/templates.rs"),
+    }
+}
+
+fn python(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Judge => include_str!("new/python/judge.py"),
+        Kind::Teacher => include_str!("new/python/teacher.py"),
+        Kind::Target => include_str!("new/python/target.py"),
+        Kind::Destination => include_str!("new/python/destination.py"),
+        Kind::Templates => include_str!("new/python/templates.py"),
+    }
+}
+
+fn js(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Judge => include_str!("new/js/judge.js"),
+        Kind::Teacher => include_str!("new/js/teacher.js"),
+        Kind::Target => include_str!("new/js/target.js"),
+        Kind::Destination => include_str!("new/js/destination.js"),
+        Kind::Templates => include_str!("new/js/templates.js"),
+    }
+}
+
+fn c(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Judge => include_str!("new/c/judge.c"),
+        Kind::Teacher => include_str!("new/c/teacher.c"),
+        Kind::Target => include_str!("new/c/target.c"),
+        Kind::Destination => include_str!("new/c/destination.c"),
+        Kind::Templates => include_str!("new/c/templates.c"),
+    }
+}
+
+fn cases(kind: Kind) -> [(&'static str, &'static str); 2] {
+    match kind {
+        Kind::Judge => [
+            ("cases/fewer-words-win.json", include_str!("new/cases/judge-1.json")),
+            ("cases/refuses-an-argument.json", include_str!("new/cases/judge-2.json")),
+        ],
+        Kind::Teacher => [
+            ("cases/answers.json", include_str!("new/cases/teacher-1.json")),
+            (
+                "cases/refuses-an-argument.json",
+                include_str!("new/cases/teacher-2.json"),
+            ),
+        ],
+        Kind::Target => [
+            ("cases/writes-a-note.json", include_str!("new/cases/target-1.json")),
+            (
+                "cases/refuses-an-argument.json",
+                include_str!("new/cases/target-2.json"),
+            ),
+        ],
+        Kind::Destination => [
+            ("cases/previews.json", include_str!("new/cases/destination-1.json")),
+            (
+                "cases/does-not-push-yet.json",
+                include_str!("new/cases/destination-2.json"),
+            ),
+        ],
+        Kind::Templates => [
+            ("cases/lists.json", include_str!("new/cases/templates-1.json")),
+            (
+                "cases/unknown-template.json",
+                include_str!("new/cases/templates-2.json"),
+            ),
+        ],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::AuthorManifest;
+
+    fn options(kind: Kind, language: Language, directory: PathBuf) -> NewOptions {
+        NewOptions {
+            kind,
+            name: "my-plugin".to_owned(),
+            language,
+            directory,
+            rust: Rust::Sources {
+                linker: "wasm-ld-19".to_owned(),
+            },
+        }
+    }
+
+    #[test]
+    fn every_project_has_a_valid_manifest_and_no_place_holder_left() {
+        for kind in Kind::ALL {
+            for language in [Language::Rust, Language::Python, Language::Js, Language::C] {
+                let all = files(&options(kind, language, PathBuf::new())).unwrap();
+                for (path, bytes) in all.iter().filter(|(path, _)| !path.ends_with(".o")) {
+                    let text = std::str::from_utf8(bytes).unwrap();
+                    assert!(!text.contains("{{"), "{path} of {kind}");
+                    if path.ends_with(".json") {
+                        serde_json::from_str::<serde_json::Value>(text).unwrap();
+                    }
+                    if path.ends_with("Cargo.toml") || path.ends_with("config.toml") {
+                        toml::from_str::<toml::Table>(text).unwrap();
+                    }
+                }
+                let toml = &all.iter().find(|(path, _)| path == "plugin.toml").unwrap().1;
+                let author = AuthorManifest::parse(std::str::from_utf8(toml).unwrap()).unwrap();
+                assert_eq!(author.manifest.kinds, [kind]);
+                assert!(author.build_command.is_some() && author.build_wasm.is_some());
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_overwritten_and_names_are_checked() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path().join("p");
+        let written = write(&options(Kind::Judge, Language::Rust, at.clone())).unwrap();
+        assert!(written.iter().all(|path| path.is_file()));
+        let error = write(&options(Kind::Judge, Language::Rust, at.clone())).unwrap_err();
+        assert_eq!(error.code(), "plugin::conflict");
+        for name in ["sway", "A", "../x"] {
+            let mut options = options(Kind::Judge, Language::C, at.join("q"));
+            options.name = name.to_owned();
+            assert_eq!(write(&options).unwrap_err().code(), "plugin::invalid-input", "{name}");
+        }
+    }
+}

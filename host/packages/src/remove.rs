@@ -1,0 +1,69 @@
+//! Removing an installed plugin: lock entry and grants first, then its directory.
+//!
+//! Invariant: once the lock no longer names it, it cannot run, whatever happens to the files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::ManageError;
+use crate::lockfile::{Lock, LockEntry};
+use crate::plugins_directory;
+
+/// What was removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removed {
+    /// The installed entry, and those that trusted files in place.
+    pub entries: Vec<LockEntry>,
+    pub directory: Option<PathBuf>,
+    /// Compiled code that was kept for it.
+    pub compiled: Vec<PathBuf>,
+}
+
+/// Removes every entry of this name; files that were trusted in place stay where they are and no longer run.
+///
+/// **Errors**: there is no such entry, or a file cannot be removed.
+pub fn remove(home: &Path, name: &str) -> Result<Removed, ManageError> {
+    let is_inside = crate::builtin::builtins().iter().any(|builtin| builtin.name == name);
+    let entries = Lock::change(home, |lock| {
+        let (gone, kept) = lock.plugins.drain(..).partition(|entry| entry.name == name);
+        lock.plugins = kept;
+        let gone: Vec<LockEntry> = gone;
+        if gone.is_empty() {
+            return Err(ManageError::NotInstalled {
+                name: crate::terminal::inert_line(name),
+                is_inside,
+            });
+        }
+        Ok(gone)
+    })?;
+    // The name is that of a lock entry, so that it is a plain directory name.
+    let directory = plugins_directory(home).join(name);
+    let directory = match fs::remove_dir_all(&directory) {
+        Ok(()) => Some(directory),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(ManageError::files("remove", &directory)(error)),
+    };
+    let mut compiled = Vec::new();
+    for entry in &entries {
+        compiled.extend(remove_compiled(home, &entry.sha256)?);
+    }
+    Ok(Removed {
+        entries,
+        directory,
+        compiled,
+    })
+}
+
+/// Removes what the code cache holds for these bytes, under every engine.
+fn remove_compiled(home: &Path, sha256: &str) -> Result<Vec<PathBuf>, ManageError> {
+    let engines = fs::read_dir(home.join("cache").join("plugins"));
+    let mut removed = Vec::new();
+    for engine in engines.into_iter().flatten().flatten() {
+        let file = engine.path().join(format!("{sha256}.cwasm"));
+        if file.is_file() {
+            crate::install::remove_file(&file)?;
+            removed.push(file);
+        }
+    }
+    Ok(removed)
+}

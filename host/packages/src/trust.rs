@@ -1,0 +1,181 @@
+//! Changing what is trusted: grants of a plugin, a file where it lies, a signer's key.
+//!
+//! Invariants: only what the manifest requests can be granted for good; changed bytes keep no grant, except under the same
+//! signer's key.
+
+use std::path::Path;
+
+use crate::check;
+use crate::discover::{Finder, Origin, read_file, real};
+use crate::error::ManageError;
+use crate::install::{Policy, other_signer};
+use crate::lockfile::{GrantedBy, Lock, LockEntry, LockGrant};
+use crate::manifest::Manifest;
+use crate::selector::{Choice, Selector};
+use crate::signature::{self, Signed, TEXT_BYTES_MAX, Unsigned, signature_path};
+use crate::terminal::inert_line;
+
+/// What changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trusted {
+    pub entry: LockEntry,
+    pub added: Vec<String>,
+    pub revoked: Vec<String>,
+    /// True where the file was not pinned before.
+    pub is_new: bool,
+}
+
+/// Changes the grants of the installed plugin `name`.
+///
+/// **Errors**: it is not installed, a grant that its manifest does not request, or a revoked one that it has not.
+pub fn trust_name(
+    finder: &Finder,
+    name: &str,
+    grants: &[String],
+    revoked: &[String],
+    now: &str,
+) -> Result<Trusted, ManageError> {
+    let selector = Selector {
+        choice: Choice::Name {
+            name: name.to_owned(),
+            version: None,
+        },
+        argument: String::new(),
+    };
+    let found = finder.find(&selector, None)?;
+    if found.origin == Origin::Builtin {
+        return Err(ManageError::NotInstalled {
+            name: name.to_owned(),
+            is_inside: true,
+        });
+    }
+    let path = match found.origin {
+        Origin::User => None,
+        _ => found.path.as_deref().map(real),
+    };
+    Lock::change(&finder.places().home, |lock| {
+        let place = |entry: &&LockEntry| entry.name == name && (entry.path == path || entry.sha256 == found.sha256);
+        let entry = lock.plugins.iter().find(place).cloned();
+        let entry = entry.ok_or_else(|| ManageError::NotInstalled {
+            name: name.to_owned(),
+            is_inside: false,
+        })?;
+        let changed = regrant(entry, &found.manifest, grants, revoked, now)?;
+        lock.put(changed.entry.clone());
+        Ok(changed)
+    })
+}
+
+/// Pins a file where it lies, with the grants that were typed. Typing them is the yes that an unsigned file of this machine
+/// needs.
+///
+/// **Errors**: anything that installing it would refuse, or a grant that its manifest does not request.
+pub fn trust_file(
+    home: &Path,
+    policy: Policy,
+    path: &Path,
+    grants: &[String],
+    revoked: &[String],
+    now: &str,
+) -> Result<Trusted, ManageError> {
+    let bytes = read_file(path)?;
+    let checked = check::check(path, &bytes)?;
+    let beside = crate::disk::read(&signature_path(path), TEXT_BYTES_MAX)?;
+    let keys = signature::trusted_keys(home)?;
+    let manifest = &checked.manifest;
+    let signed = signature::check(&keys, beside.as_deref(), &bytes, &manifest.name, &manifest.version)?;
+    let subject = || format!("`{}` {}", manifest.name, manifest.version);
+    let power = crate::ask::most(&manifest.requests)?;
+    if signed.signer().is_none() && policy.require_signature.unsigned(power, false) == Unsigned::Refused {
+        return Err(ManageError::unsigned(subject(), &signed));
+    }
+    let place = real(path);
+    Lock::change(home, |lock| {
+        let old = lock.at(&place).cloned();
+        if other_signer(old.as_ref(), &signed) {
+            return Err(ManageError::other_signer(subject(), &manifest.name, "trust"));
+        }
+        let is_of_author = |entry: &&LockEntry| entry.is_of_author(&checked.sha256, signed.signer());
+        let entry = LockEntry {
+            name: manifest.name.clone(),
+            version: manifest.version.clone(),
+            kinds: manifest.kinds.clone(),
+            api: checked.api.clone(),
+            sha256: checked.sha256.clone(),
+            size: checked.bytes,
+            source: place.to_string_lossy().into_owned(),
+            signer: match &signed {
+                Signed::By { key, .. } => Some(key.clone()),
+                Signed::No | Signed::Stranger => None,
+            },
+            installed: now.to_owned(),
+            // Grants stay with an unchanged request of the same author, as in an upgrade.
+            grants: old
+                .iter()
+                .filter(is_of_author)
+                .flat_map(|entry| entry.grants.clone())
+                .collect(),
+            path: Some(place.clone()),
+        };
+        let is_new = old.as_ref().is_none_or(|old| old.sha256 != entry.sha256);
+        if let Some(old) = old {
+            lock.plugins.retain(|entry| *entry != old);
+        }
+        let mut changed = regrant(entry, manifest, grants, revoked, now)?;
+        changed.is_new = is_new;
+        lock.put(changed.entry.clone());
+        Ok(changed)
+    })
+}
+
+fn regrant(
+    mut entry: LockEntry,
+    manifest: &Manifest,
+    grants: &[String],
+    revoked: &[String],
+    now: &str,
+) -> Result<Trusted, ManageError> {
+    entry.grants.retain(|grant| manifest.requests_text(&grant.capability));
+    let mut changed = Trusted {
+        entry,
+        added: Vec::new(),
+        revoked: Vec::new(),
+        is_new: false,
+    };
+    for capability in revoked {
+        let before = changed.entry.grants.len();
+        changed.entry.grants.retain(|grant| grant.capability != *capability);
+        if changed.entry.grants.len() == before {
+            return Err(ManageError::NotHeld {
+                plugin: changed.entry.name,
+                capability: inert_line(capability),
+                held: changed.entry.grants.into_iter().map(|grant| grant.capability).collect(),
+            });
+        }
+        changed.revoked.push(capability.clone());
+    }
+    for capability in grants {
+        crate::ask::power(capability)?;
+        if !manifest.requests_text(capability) {
+            return Err(ManageError::NotRequested {
+                plugin: changed.entry.name,
+                capability: inert_line(capability),
+                requested: manifest
+                    .requests
+                    .iter()
+                    .map(|request| request.capability.clone())
+                    .collect(),
+            });
+        }
+        if changed.entry.grants.iter().any(|grant| grant.capability == *capability) {
+            continue;
+        }
+        changed.added.push(capability.clone());
+        changed.entry.grants.push(LockGrant {
+            capability: capability.clone(),
+            granted: now.to_owned(),
+            by: GrantedBy::Flag,
+        });
+    }
+    Ok(changed)
+}

@@ -1,0 +1,73 @@
+//! `dlm plugin verify`: every entry of the lock against the file and the signature that it pins.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::COMPONENT_BYTES_MAX;
+use crate::check;
+use crate::discover::installed_path;
+use crate::disk;
+use crate::error::ManageError;
+use crate::lockfile::{Lock, LockEntry};
+use crate::signature::{self, TEXT_BYTES_MAX, signature_path};
+
+/// One entry with what was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    pub name: String,
+    pub version: String,
+    pub path: String,
+    /// Code and message of what is wrong; nothing where all is well.
+    pub problem: Option<(String, String)>,
+}
+
+/// Re-reads every file that the lock pins.
+///
+/// **Errors**: the lock or the trusted keys cannot be read; what is wrong with a plugin is part of the answer.
+pub fn verify(home: &Path) -> Result<Vec<Verified>, ManageError> {
+    let keys = signature::trusted_keys(home)?;
+    let lock = Lock::read(home)?;
+    let verified = lock.plugins.iter().map(|entry| {
+        let path = entry.path.clone().unwrap_or_else(|| installed_path(home, entry));
+        let problem = one(&keys, entry, &path).err();
+        Verified {
+            name: entry.name.clone(),
+            version: entry.version.clone(),
+            path: path.display().to_string(),
+            problem: problem.map(|error| (error.code().to_owned(), crate::terminal::inert(&error.to_string()))),
+        }
+    });
+    Ok(verified.collect())
+}
+
+fn one(keys: &[signature::TrustedKey], entry: &LockEntry, path: &Path) -> Result<(), ManageError> {
+    let Some(bytes) = disk::read(path, COMPONENT_BYTES_MAX)? else {
+        return Err(ManageError::Gone {
+            plugin: entry.name.clone(),
+            path: path.to_owned(),
+            source_text: entry.source.clone(),
+        });
+    };
+    let found = crate::builtin::sha256(&bytes);
+    if found != entry.sha256 {
+        return Err(ManageError::Tampered {
+            plugin: entry.name.clone(),
+            path: path.to_owned(),
+            expected: entry.sha256.clone(),
+            found,
+        });
+    }
+    let checked = check::check(path, &bytes)?;
+    let beside = disk::read(&signature_path(path), TEXT_BYTES_MAX)?;
+    let manifest = &checked.manifest;
+    let signed = signature::check(keys, beside.as_deref(), &bytes, &manifest.name, &manifest.version)?;
+    if entry.signer.is_some() && entry.signer.as_deref() != signed.signer() {
+        return Err(ManageError::Signature {
+            subject: format!("`{}` {}", entry.name, entry.version),
+            cause: "is no longer signed by the key that was pinned, or the key is no longer trusted".to_owned(),
+            hint: None,
+        });
+    }
+    Ok(())
+}
