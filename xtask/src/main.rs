@@ -15,6 +15,7 @@ mod program;
 mod repository;
 mod teach;
 mod test;
+mod vocabulary;
 
 use std::process::ExitCode;
 
@@ -85,6 +86,11 @@ const CHORES: &[Chore] = &[
         name: "edges",
         about: "refuse dependencies between crates that the design does not allow",
         run: edges::run,
+    },
+    Chore {
+        name: "vocabulary",
+        about: "refuse a second definition of a choice that dlm-core defines, and joins between two",
+        run: vocabulary::run,
     },
 ];
 

@@ -10,12 +10,27 @@ pub mod plugin_flags;
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueHint};
+use dlm_core::Choice;
 
 /// Keeps the options of every command apart from its own.
 const GLOBAL_HEADING: &str = "Global options";
 /// Sets flags apart that are refused until their feature is built.
 pub const NOT_BUILT_HEADING: &str = "Not built yet (refused)";
+
+/// Parses one word of a closed set: the words of documents and records, from the same table.
+fn choice<C: Choice + Send + Sync>() -> impl TypedValueParser<Value = C> {
+    PossibleValuesParser::new(C::words()).map(|word| {
+        // With `ignore_case` clap lets a word through as it was typed.
+        let is_meant = |(known, _): &&(&'static str, C)| known.eq_ignore_ascii_case(&word);
+        let (_, value) = C::TABLE
+            .iter()
+            .find(is_meant)
+            .expect("clap lets only known words through");
+        *value
+    })
+}
 
 /// Turns a text file into a local language model.
 #[derive(Debug, Parser)]

@@ -3,37 +3,32 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::choice::Choice;
+
 /// The vector instructions that kernels may use, from none to most.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SimdLevel {
     Scalar,
     Avx2,
     Avx512,
     /// With the bf16 dot product, which doubles the peak of products of narrow weights.
-    #[serde(rename = "avx512-bf16")]
     Avx512Bf16,
     /// With matrix registers that multiply bf16.
-    #[serde(rename = "amx-bf16")]
     Amx,
 }
 
-impl SimdLevel {
-    /// The name that is shown to people and written in records.
-    pub fn name(self) -> &'static str {
-        match self {
-            SimdLevel::Scalar => "scalar",
-            SimdLevel::Avx2 => "avx2",
-            SimdLevel::Avx512 => "avx512",
-            SimdLevel::Avx512Bf16 => "avx512-bf16",
-            SimdLevel::Amx => "amx-bf16",
-        }
-    }
+impl Choice for SimdLevel {
+    const TABLE: &'static [(&'static str, Self)] = &[
+        ("scalar", Self::Scalar),
+        ("avx2", Self::Avx2),
+        ("avx512", Self::Avx512),
+        ("avx512-bf16", Self::Avx512Bf16),
+        ("amx-bf16", Self::Amx),
+    ];
 }
 
 /// The kind of device that a run uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
     Cpu,
     Cuda,
@@ -41,17 +36,16 @@ pub enum Backend {
     Rocm,
 }
 
-impl Backend {
-    /// The name that is shown to people and written in records.
-    pub fn name(self) -> &'static str {
-        match self {
-            Backend::Cpu => "cpu",
-            Backend::Cuda => "cuda",
-            Backend::Mps => "mps",
-            Backend::Rocm => "rocm",
-        }
-    }
+impl Choice for Backend {
+    const TABLE: &'static [(&'static str, Self)] = &[
+        ("cpu", Self::Cpu),
+        ("cuda", Self::Cuda),
+        ("mps", Self::Mps),
+        ("rocm", Self::Rocm),
+    ];
 }
+
+crate::named_choices!(SimdLevel, Backend);
 
 /// One CUDA device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

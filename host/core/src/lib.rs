@@ -5,6 +5,8 @@
 
 pub mod base;
 pub mod cancel;
+pub mod choice;
+pub mod determinism;
 pub mod digest;
 pub mod event;
 pub mod failure;
@@ -14,16 +16,22 @@ pub mod lock;
 pub mod manifest;
 pub mod nearest;
 pub mod ports;
+pub mod quant;
 pub mod random;
 pub mod section;
 pub mod shell;
 pub mod split;
 pub mod stamp;
+pub mod training;
 pub mod ulid;
+pub mod units;
 
 pub use cancel::Cancel;
+pub use choice::Choice;
+pub use determinism::Determinism;
 pub use event::{Event, Progress, Quiet};
 pub use failure::{FailureKind, Hints};
+pub use quant::Quant;
 pub use section::{AutoMined, AutoSynth, Media, Section, SectionId, SectionKind};
 pub use shell::shell_quoted;
 pub use ulid::Ulid;

@@ -5,13 +5,20 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use crate::choice::Choice;
+use crate::determinism::Determinism;
 use crate::manifest::{LicenseAcceptance, RecordProblem, check_acceptance, non_empty, positive};
 
 /// The lock format that this program reads and writes.
 pub const LOCK_VERSION: u32 = 1;
+
+/// Name of the pin of this program's own version.
+pub const ENGINE_PIN: &str = "engine";
+/// What earlier versions of this program called it in the locks that they wrote.
+const ENGINE_PIN_BEFORE: &str = "dlm";
 
 /// What the last successful run depended on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,8 +37,8 @@ pub struct DlmLock {
     /// Digest of the base's files.
     #[serde(default)]
     pub base_model_sha256: Option<String>,
-    /// Versions of what influences numbers.
-    #[serde(default)]
+    /// Versions of what influences numbers; our own under [`ENGINE_PIN`].
+    #[serde(default, deserialize_with = "pins")]
     pub pinned_versions: BTreeMap<String, String>,
     /// CUDA driver or runtime version.
     #[serde(default)]
@@ -47,7 +54,7 @@ pub struct DlmLock {
     #[serde(default)]
     pub determinism_flags: BTreeMap<String, Value>,
     /// What the run may promise about repetition.
-    pub determinism_class: DeterminismClass,
+    pub determinism_class: Determinism,
     /// The license record of the manifest.
     #[serde(default)]
     pub license_acceptance: Option<LicenseAcceptance>,
@@ -58,42 +65,47 @@ pub struct DlmLock {
     pub world_size: u32,
 }
 
+/// Reads pins, our own also by its name before.
+fn pins<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let mut pins = BTreeMap::<String, String>::deserialize(deserializer)?;
+    if let Some(version) = pins.remove(ENGINE_PIN_BEFORE) {
+        pins.entry(ENGINE_PIN.to_owned()).or_insert(version);
+    }
+    Ok(pins)
+}
+
 fn world_size_default() -> u32 {
     1
 }
 
 /// Classes of hardware whose results are comparable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HardwareTier {
     /// CUDA with compute capability 8.0 or newer.
-    #[serde(rename = "cuda-sm80+")]
     CudaSm80Plus,
     /// Older or unknown CUDA.
-    #[serde(rename = "cuda-sm<80")]
     CudaBelowSm80,
     /// Apple's Metal.
-    #[serde(rename = "mps")]
     Mps,
     /// The processor, and every unknown back end.
-    #[serde(rename = "cpu")]
     Cpu,
     /// AMD's ROCm.
-    #[serde(rename = "rocm")]
     Rocm,
 }
 
-impl HardwareTier {
-    /// The word in the file.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            HardwareTier::CudaSm80Plus => "cuda-sm80+",
-            HardwareTier::CudaBelowSm80 => "cuda-sm<80",
-            HardwareTier::Mps => "mps",
-            HardwareTier::Cpu => "cpu",
-            HardwareTier::Rocm => "rocm",
-        }
-    }
+impl Choice for HardwareTier {
+    const TABLE: &'static [(&'static str, Self)] = &[
+        ("cuda-sm80+", Self::CudaSm80Plus),
+        ("cuda-sm<80", Self::CudaBelowSm80),
+        ("mps", Self::Mps),
+        ("cpu", Self::Cpu),
+        ("rocm", Self::Rocm),
+    ];
+}
 
+crate::named_choices!(HardwareTier);
+
+impl HardwareTier {
     /// The tier of a back end by its name and, for CUDA, the major compute capability.
     pub fn of(backend: &str, compute_capability_major: Option<u32>) -> Self {
         match backend {
@@ -102,29 +114,6 @@ impl HardwareTier {
             "mps" | "metal" => HardwareTier::Mps,
             "rocm" => HardwareTier::Rocm,
             _ => HardwareTier::Cpu,
-        }
-    }
-}
-
-/// What a run may promise about repetition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DeterminismClass {
-    /// Same inputs, same bytes.
-    Strong,
-    /// Same inputs, nearly the same numbers.
-    BestEffort,
-    /// No promise.
-    Advisory,
-}
-
-impl DeterminismClass {
-    /// The word in the file.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            DeterminismClass::Strong => "strong",
-            DeterminismClass::BestEffort => "best-effort",
-            DeterminismClass::Advisory => "advisory",
         }
     }
 }
@@ -162,6 +151,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_pin_of_earlier_versions_is_read_as_the_engines() {
+        let lock = |pins: Value| -> DlmLock {
+            let written = serde_json::json!({
+                "lock_version": 1, "created_at": "2026-04-19T18:30:14Z", "dlm_id": "x", "dlm_sha256": "",
+                "base_model_revision": "r", "hardware_tier": "cpu", "seed": 1, "determinism_class": "strong",
+                "last_run_id": 1, "pinned_versions": pins,
+            });
+            serde_json::from_str(&written.to_string()).expect("a lock")
+        };
+        let pins = |pins| lock(pins).pinned_versions.into_iter().collect::<Vec<_>>();
+        let engine = |version: &str| [("engine".to_owned(), version.to_owned())];
+        assert_eq!(pins(serde_json::json!({ "dlm": "0.1.0" })), engine("0.1.0"));
+        assert_eq!(pins(serde_json::json!({ "engine": "0.2.0" })), engine("0.2.0"));
+        assert_eq!(
+            pins(serde_json::json!({ "engine": "0.2.0", "dlm": "0.1.0" })),
+            engine("0.2.0")
+        );
+    }
+
+    #[test]
     fn tiers_by_back_end() {
         let cases = [
             ("cuda", Some(9), "cuda-sm80+"),
@@ -173,7 +182,7 @@ mod tests {
             ("abacus", Some(9), "cpu"),
         ];
         for (backend, major, expected) in cases {
-            assert_eq!(HardwareTier::of(backend, major).as_str(), expected);
+            assert_eq!(HardwareTier::of(backend, major).name(), expected);
         }
     }
 }

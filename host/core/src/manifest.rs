@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use crate::base::{AcceptedVia, LicenseAcceptance};
+use crate::choice::Choice;
 use crate::stamp::Stamp;
 
 /// The manifest format that this program reads and writes.
@@ -119,8 +120,7 @@ fn run_status_default() -> RunStatus {
 }
 
 /// How a run stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunStatus {
     /// Started and not yet ended.
     Running,
@@ -130,6 +130,27 @@ pub enum RunStatus {
     Failed,
     /// Ended by the user.
     Cancelled,
+}
+
+impl Choice for RunStatus {
+    const TABLE: &'static [(&'static str, Self)] = &[
+        ("running", Self::Running),
+        ("completed", Self::Completed),
+        ("failed", Self::Failed),
+        ("cancelled", Self::Cancelled),
+    ];
+}
+
+crate::named_choices!(RunStatus);
+
+impl RunStatus {
+    /// The word in the metrics database, which calls a completed run `ok`.
+    pub fn metrics_word(self) -> &'static str {
+        match self {
+            RunStatus::Completed => "ok",
+            other => other.name(),
+        }
+    }
 }
 
 /// One export.

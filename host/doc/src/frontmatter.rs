@@ -12,59 +12,18 @@ pub(crate) mod schema;
 use std::collections::{BTreeMap, BTreeSet};
 
 use dlm_core::Ulid;
+use dlm_core::training::{
+    AdapterKind, Auto, LrSchedule, Optimizer, Precision, SourcesPolicy, TargetModules, WrittenKnobs,
+};
 use serde::{Serialize, Serializer};
 
 pub use problems::Problem;
 pub use schema::{
-    AdapterKind, AudioConfig, CacheConfig, CptConfig, CptSchedule, ExportConfig, GateConfig, LrScheduler, Optimizer,
-    Precision, PreferenceConfig, PreferenceHyperparams, PreferenceLoss, PreferenceMethod, PreferenceReference, Quant,
-    SourcesPolicy,
+    AudioConfig, CacheConfig, CptConfig, ExportConfig, GateConfig, PreferenceConfig, PreferenceHyperparams,
 };
 
 /// The newest frontmatter schema version that this program reads and the one it writes.
 pub const SCHEMA_VERSION: u32 = 15;
-
-/// `auto` or a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AutoOr {
-    Auto,
-    Value(u32),
-}
-
-impl AutoOr {
-    /// The number, unless the planner is to choose.
-    pub fn value(self) -> Option<u32> {
-        match self {
-            AutoOr::Auto => None,
-            AutoOr::Value(value) => Some(value),
-        }
-    }
-}
-
-impl Serialize for AutoOr {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            AutoOr::Auto => serializer.serialize_str("auto"),
-            AutoOr::Value(value) => serializer.serialize_u32(*value),
-        }
-    }
-}
-
-/// `auto` or a list of module names or presets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TargetModules {
-    Auto,
-    List(Vec<String>),
-}
-
-impl Serialize for TargetModules {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            TargetModules::Auto => serializer.serialize_str("auto"),
-            TargetModules::List(names) => names.serialize(serializer),
-        }
-    }
-}
 
 /// One entry of `training.adapters`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -110,12 +69,12 @@ pub struct TrainingConfig {
     pub lora_dropout: f64,
     pub target_modules: TargetModules,
     pub sequence_len: u32,
-    pub micro_batch_size: AutoOr,
-    pub grad_accum: AutoOr,
+    pub micro_batch_size: Auto,
+    pub grad_accum: Auto,
     pub learning_rate: f64,
     pub num_epochs: u32,
     pub optimizer: Optimizer,
-    pub lr_scheduler: LrScheduler,
+    pub lr_scheduler: LrSchedule,
     pub warmup_ratio: f64,
     pub seed: i64,
     pub preference: PreferenceConfig,
@@ -142,12 +101,12 @@ impl Default for TrainingConfig {
             lora_dropout: 0.05,
             target_modules: TargetModules::Auto,
             sequence_len: 2048,
-            micro_batch_size: AutoOr::Auto,
-            grad_accum: AutoOr::Auto,
+            micro_batch_size: Auto::Auto,
+            grad_accum: Auto::Auto,
             learning_rate: 2e-4,
             num_epochs: 3,
-            optimizer: Optimizer::AdamwTorch,
-            lr_scheduler: LrScheduler::Cosine,
+            optimizer: Optimizer::AdamW,
+            lr_scheduler: LrSchedule::Cosine,
             warmup_ratio: 0.1,
             seed: 42,
             preference: PreferenceConfig::default(),
@@ -210,29 +169,6 @@ pub struct Frontmatter {
     pub written: WrittenKeys,
 }
 
-/// The training knobs that the author wrote; `None` means the planner chooses.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct WrittenKnobs {
-    pub adapter: Option<AdapterKind>,
-    pub lora_r: Option<u32>,
-    pub lora_alpha: Option<u32>,
-    pub lora_dropout: Option<f64>,
-    /// `None` for `auto`, written or not.
-    pub target_modules: Option<Vec<String>>,
-    pub sequence_len: Option<u32>,
-    /// `None` for `auto`, written or not.
-    pub micro_batch_size: Option<u32>,
-    /// `None` for `auto`, written or not.
-    pub grad_accum: Option<u32>,
-    pub learning_rate: Option<f64>,
-    pub num_epochs: Option<u32>,
-    pub optimizer: Option<Optimizer>,
-    pub lr_scheduler: Option<LrScheduler>,
-    pub warmup_ratio: Option<f64>,
-    pub seed: Option<i64>,
-    pub precision: Option<Precision>,
-}
-
 impl Frontmatter {
     /// Makes the frontmatter of a new document: everything else at its default and unwritten.
     pub fn new(dlm_id: Ulid, base_model: impl Into<String>) -> Self {
@@ -265,13 +201,10 @@ impl Frontmatter {
             lora_r: wrote("lora_r").then_some(t.lora_r),
             lora_alpha: wrote("lora_alpha").then_some(t.lora_alpha),
             lora_dropout: wrote("lora_dropout").then_some(t.lora_dropout),
-            target_modules: match &t.target_modules {
-                TargetModules::Auto => None,
-                TargetModules::List(names) => Some(names.clone()),
-            },
+            target_modules: t.target_modules.named().map(<[String]>::to_vec),
             sequence_len: wrote("sequence_len").then_some(t.sequence_len),
-            micro_batch_size: t.micro_batch_size.value(),
-            grad_accum: t.grad_accum.value(),
+            micro_batch_size: t.micro_batch_size.given(),
+            grad_accum: t.grad_accum.given(),
             learning_rate: wrote("learning_rate").then_some(t.learning_rate),
             num_epochs: wrote("num_epochs").then_some(t.num_epochs),
             optimizer: wrote("optimizer").then_some(t.optimizer),
@@ -279,30 +212,9 @@ impl Frontmatter {
             warmup_ratio: wrote("warmup_ratio").then_some(t.warmup_ratio),
             seed: wrote("seed").then_some(t.seed),
             precision: t.precision,
+            cpt_schedule: wrote("cpt.schedule").then_some(t.cpt.schedule),
+            embed_warmup_steps: wrote("cpt.embed_warmup_steps").then_some(t.cpt.embed_warmup_steps),
         }
-    }
-
-    /// The knobs of one named adapter that the file itself fixes, as far as they can be set per adapter.
-    pub fn written_adapter_knobs(&self, name: &str) -> Option<WrittenKnobs> {
-        let (_, a) = self
-            .training
-            .adapters
-            .as_ref()?
-            .iter()
-            .find(|(known, _)| known == name)?;
-        let wrote = |key: &str| self.wrote(&format!("training.adapters.{name}.{key}"));
-        Some(WrittenKnobs {
-            adapter: wrote("adapter").then_some(a.adapter),
-            lora_r: wrote("lora_r").then_some(a.lora_r),
-            lora_alpha: wrote("lora_alpha").then_some(a.lora_alpha),
-            lora_dropout: wrote("lora_dropout").then_some(a.lora_dropout),
-            target_modules: match &a.target_modules {
-                TargetModules::Auto => None,
-                TargetModules::List(names) => Some(names.clone()),
-            },
-            learning_rate: wrote("learning_rate").then_some(a.learning_rate),
-            ..self.written_knobs()
-        })
     }
 
     /// The declared adapters by name.

@@ -32,10 +32,8 @@ pub use document::{Document, Parsed, parse, parse_bytes, parse_with};
 pub use edit::{EditError, Migrated, append_sections, insert_sections, migrate_text, remove_sections, replace_id};
 pub use error::{ErrorClass, ParseError, ParseErrors, Warning, WarningKind};
 pub use frontmatter::{
-    AdapterConfig, AdapterKind, AudioConfig, AutoOr, CacheConfig, CptConfig, CptSchedule, ExportConfig, Frontmatter,
-    GateConfig, LrScheduler, Optimizer, Precision, PreferenceConfig, PreferenceHyperparams, PreferenceLoss,
-    PreferenceMethod, PreferenceReference, Problem, Quant, SCHEMA_VERSION, SourceDirective, SourcesPolicy,
-    TargetModules, TrainingConfig, WrittenKeys, WrittenKnobs,
+    AdapterConfig, AudioConfig, CacheConfig, CptConfig, ExportConfig, Frontmatter, GateConfig, PreferenceConfig,
+    PreferenceHyperparams, Problem, SCHEMA_VERSION, SourceDirective, TrainingConfig, WrittenKeys,
 };
 pub use guard::guard;
 pub use limits::Limits;

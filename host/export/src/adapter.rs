@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use dlm_core::Quant;
 use dlm_kernels::quant::{GgmlType, quantize_row};
 use dlm_model::adapter::Adapter;
 use dlm_model::config::DecoderConfig;
@@ -15,7 +16,6 @@ use crate::encode::interleave_rows;
 use crate::error::ExportError;
 use crate::metadata::{Identity, Keys};
 use crate::names::{Change, Place, architecture, place, sort_key};
-use crate::recipe::Quant;
 use crate::writer::{GgufWriter, TensorRow, Written};
 
 /// The type of adapter tensors: halves are what runtimes expect, and finer than any base they are added to.

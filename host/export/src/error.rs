@@ -11,8 +11,6 @@ use dlm_model::weights::WeightError;
 /// An export that cannot be planned, written or trusted.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    #[error("unknown quant level `{found}`, expected one of F16, Q8_0, Q6_K, Q5_K_M, Q4_K_M")]
-    Quant { found: String },
     #[error("tensor `{name}` has no place in a GGUF file of architecture `{architecture}`")]
     UnknownTensor { name: String, architecture: &'static str },
     #[error("tensor `{name}` has the shape {found:?}, expected {expected}")]
@@ -77,7 +75,6 @@ impl Hints for ExportError {
 
     fn kind(&self) -> FailureKind {
         match self {
-            ExportError::Quant { .. } => FailureKind::Misuse,
             ExportError::Cancelled => FailureKind::Interrupted,
             _ => FailureKind::Runtime,
         }
@@ -85,7 +82,6 @@ impl Hints for ExportError {
 
     fn hints(&self) -> Vec<String> {
         match self {
-            ExportError::Quant { .. } => vec!["pass `--quant Q4_K_M`".to_owned()],
             ExportError::DiskFull { .. } => {
                 vec!["free space on that device, or choose a smaller level such as `--quant Q4_K_M`".to_owned()]
             }

@@ -23,7 +23,7 @@ pub use error::ExportError;
 pub use metadata::Identity;
 pub use names::gguf_name;
 pub use plan::{ModelExport, ModelPlan, PlannedTensor, WriteOptions, plan_model, write_model};
-pub use recipe::{Quant, tensor_type};
+pub use recipe::tensor_type;
 pub use verify::{LogitsReport, TypeError, VerifyAgainst, VerifyReport, compare_logits, verify_model};
 pub use vocabulary::{TokenType, Vocabulary, VocabularyModel};
 pub use writer::{GgufWriter, Metadata, TensorRow, Written};

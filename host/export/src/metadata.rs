@@ -3,12 +3,12 @@
 //! Invariants: what another program would compute otherwise than this one is refused or noted, never left out silently.
 //! **Source:** `spec/export.md` section 6; llama.cpp's loaders for what they take for granted.
 
+use dlm_core::Quant;
 use dlm_model::config::{Arch, DecoderConfig, LayerKind, RopeScaling};
 use dlm_model::gguf::Value;
 
 use crate::error::ExportError;
 use crate::names::architecture;
-use crate::recipe::Quant;
 use crate::writer::Metadata;
 
 /// Version of the quantization formats, written into every quantized file.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use dlm_core::{Cancel, Event, Progress};
+use dlm_core::{Cancel, Event, Progress, Quant};
 use dlm_kernels::Ctx;
 use dlm_model::config::DecoderConfig;
 use dlm_model::gguf::Value;
@@ -15,7 +15,7 @@ use crate::encode::tensor_bytes;
 use crate::error::ExportError;
 use crate::metadata::{Identity, general, hyperparameters, rope_tensors};
 use crate::names::{Change, Place, place, sort_key};
-use crate::recipe::{ModelFacts, Quant, tensor_type};
+use crate::recipe::{ModelFacts, tensor_type};
 use crate::vocabulary::Vocabulary;
 use crate::writer::{GgufWriter, TensorRow, Written, file_bytes};
 

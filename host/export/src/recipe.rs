@@ -3,62 +3,17 @@
 //! Invariants: a pure function of level, name, shape and model facts; a row always is a whole number of blocks.
 //! **Source:** `spec/export.md` section 4, which follows llama.cpp's own choice tensor by tensor.
 
+use dlm_core::Quant;
 use dlm_kernels::quant::GgmlType;
 
-use crate::error::ExportError;
-
-/// A quantization level of the command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(non_camel_case_types, reason = "these are the names that users type")]
-pub enum Quant {
-    F16,
-    Q8_0,
-    Q6_K,
-    Q5_K_M,
-    Q4_K_M,
-}
-
-impl Quant {
-    /// Every level, largest file first.
-    pub const ALL: [Quant; 5] = [Quant::F16, Quant::Q8_0, Quant::Q6_K, Quant::Q5_K_M, Quant::Q4_K_M];
-
-    /// Returns the name, as typed and as used in file names.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Quant::F16 => "F16",
-            Quant::Q8_0 => "Q8_0",
-            Quant::Q6_K => "Q6_K",
-            Quant::Q5_K_M => "Q5_K_M",
-            Quant::Q4_K_M => "Q4_K_M",
-        }
-    }
-
-    /// Finds the level of a name; case matters.
-    pub fn parse(name: &str) -> Result<Quant, ExportError> {
-        let found = Quant::ALL.into_iter().find(|quant| quant.name() == name);
-        found.ok_or_else(|| ExportError::Quant { found: name.to_owned() })
-    }
-
-    /// Returns the number of `general.file_type`.
-    pub const fn file_type(self) -> u32 {
-        match self {
-            Quant::F16 => 1,
-            Quant::Q8_0 => 7,
-            Quant::Q6_K => 18,
-            Quant::Q5_K_M => 17,
-            Quant::Q4_K_M => 15,
-        }
-    }
-
-    /// Returns the type of a matrix without a rule of its own.
-    pub const fn main_type(self) -> GgmlType {
-        match self {
-            Quant::F16 => GgmlType::F16,
-            Quant::Q8_0 => GgmlType::Q8_0,
-            Quant::Q6_K => GgmlType::Q6_K,
-            Quant::Q5_K_M => GgmlType::Q5_K,
-            Quant::Q4_K_M => GgmlType::Q4_K,
-        }
+/// Returns the type of a matrix without a rule of its own.
+const fn main_type(quant: Quant) -> GgmlType {
+    match quant {
+        Quant::F16 => GgmlType::F16,
+        Quant::Q8_0 => GgmlType::Q8_0,
+        Quant::Q6_K => GgmlType::Q6_K,
+        Quant::Q5_K_M => GgmlType::Q5_K,
+        Quant::Q4_K_M => GgmlType::Q4_K,
     }
 }
 
@@ -110,7 +65,7 @@ fn layer_of(name: &str) -> Option<usize> {
 
 /// The rule of the mixed levels, before the fallback for short rows.
 fn mixed(quant: Quant, name: &str, row: usize, facts: &ModelFacts) -> GgmlType {
-    let main = quant.main_type();
+    let main = main_type(quant);
     if name == "output.weight" || (facts.tied && name == "token_embd.weight") {
         let whole = row.is_multiple_of(main.block_size());
         return if main == GgmlType::Q8_0 || !whole {
@@ -270,11 +225,5 @@ mod tests {
     fn layers_with_more_bits_are_the_first_and_last_eighth_and_every_third() {
         let chosen: Vec<usize> = (0..30).filter(|layer| gets_more_bits(*layer, 30)).collect();
         assert_eq!(chosen, [0, 1, 2, 5, 8, 11, 14, 17, 20, 23, 26, 27, 28, 29]);
-    }
-
-    #[test]
-    fn only_the_five_names_parse() {
-        assert_eq!(Quant::ALL.map(|quant| Quant::parse(quant.name()).unwrap()), Quant::ALL);
-        assert!(Quant::parse("q4_k_m").is_err() && Quant::parse("Q4_0").is_err());
     }
 }

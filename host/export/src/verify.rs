@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use dlm_core::Quant;
 use dlm_kernels::Ctx;
 use dlm_kernels::quant::{GgmlType, dequantize_row};
 use dlm_model::config::{DecoderConfig, config_from_gguf};
@@ -16,7 +17,6 @@ use dlm_model::weights::{RawTensor, WeightSource};
 use crate::error::ExportError;
 use crate::names::{Place, architecture, place};
 use crate::plan::ModelPlan;
-use crate::recipe::Quant;
 
 /// The worst error of one type, over all tensors of that type.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dlm_core::{Cancel, Quiet};
+use dlm_core::{Cancel, Quant, Quiet};
 use dlm_export::{
-    ExportError, Identity, ModelExport, ModelPlan, Quant, VerifyAgainst, Vocabulary, WriteOptions, plan_model,
-    verify_model, write_model,
+    ExportError, Identity, ModelExport, ModelPlan, VerifyAgainst, Vocabulary, WriteOptions, plan_model, verify_model,
+    write_model,
 };
 use dlm_kernels::quant::GgmlType;
 use dlm_kernels::{Ctx, Simd};

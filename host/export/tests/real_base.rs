@@ -5,9 +5,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use dlm_core::{Cancel, Quiet};
+use dlm_core::{Cancel, Quant, Quiet};
 use dlm_export::{
-    AdapterExport, AdapterModule, Identity, ModelExport, Quant, VerifyAgainst, Vocabulary, WriteOptions, plan_adapter,
+    AdapterExport, AdapterModule, Identity, ModelExport, VerifyAgainst, Vocabulary, WriteOptions, plan_adapter,
     plan_model, verify_model, write_adapter, write_model,
 };
 use dlm_kernels::{Ctx, Simd};

@@ -13,7 +13,6 @@ use dlm_core::manifest::ExportRecord;
 use dlm_core::ports::target::{
     ArtifactKind, TargetInfo, TargetRegistration, TargetReport, TargetRun, TargetSmoke, TargetSource, run_target,
 };
-use dlm_export::Quant;
 use dlm_kernels::Compute;
 use dlm_plan::export::ExportOptions;
 use dlm_plan::{ExportPlan, plan_export};
@@ -122,9 +121,11 @@ pub fn export(
     let located = inference::locate(around, &command.path, false, &command.hub_root, "export")?;
     let front = located.document.parsed.frontmatter();
     let mut options = command.options.clone();
-    options.default_quant = dlm_plan::export::Quant::parse(front.export.default_quant.as_str());
+    options.default_quant = front
+        .wrote("export.default_quant")
+        .then_some(front.export.default_quant);
     let plan = plan_export(&located.base.facts, &options)?;
-    let quant = Quant::parse(plan.quant.value.name()).map_err(|e| Failure::of("export", &e))?;
+    let quant = plan.quant.value;
     let mut target = targets.open(&plan.target.value)?;
     let is_installed = command.is_registered || plan.target.value != "ollama";
     check_programs(target.info(), is_installed, &command.path)?;

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use dlm_core::hardware::SimdLevel;
 use dlm_core::shell::quoted_path;
+use dlm_core::training::Precision;
 use dlm_kernels::{Compute, Ctx, Simd};
 use dlm_model::text::TextModel;
 use dlm_model::{Adapter, LoadOptions, Model, Prepare};
 use dlm_plan::base::license::{self, LicenseInput, LicenseMoment};
-use dlm_plan::train::Precision;
 use dlm_store::{AdapterSlot, Store};
 
 use crate::base::{self, ReadyBase};

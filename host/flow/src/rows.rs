@@ -6,11 +6,10 @@ use dlm_core::SectionId;
 use dlm_core::split::{VALIDATION_SHARE, is_validation};
 use dlm_doc::{Frontmatter, Parsed, Rows, Section, SectionKind};
 use dlm_model::text::TextModel;
-use dlm_plan::train::{Auto, DocumentFacts, RowFacts, TargetModules, TrainingKnobs, recipe};
+use dlm_plan::train::{DocumentFacts, RowFacts, recipe};
 use dlm_train::rows::{RowOptions, plain};
 use dlm_train::windows::windows;
 use dlm_train::{SourceBody, SourceRow};
-use serde::de::DeserializeOwned;
 
 use crate::document::Document;
 use crate::failure::Failure;
@@ -228,40 +227,8 @@ pub fn document_facts(parsed: &Parsed, rows: &[SourceRow], text: &TextModel) -> 
         .filter(|s| s.kind == SectionKind::Preference)
         .count() as u64;
     Ok(DocumentFacts {
-        knobs: knobs(front),
+        knobs: front.written_knobs(),
         rows: facts,
         adapter_name: None,
     })
-}
-
-/// The training keys that the author wrote, in the plan's words.
-fn knobs(front: &Frontmatter) -> TrainingKnobs {
-    let written = front.written_knobs();
-    TrainingKnobs {
-        adapter: written.adapter.map(same_word),
-        lora_r: written.lora_r,
-        lora_alpha: written.lora_alpha,
-        lora_dropout: written.lora_dropout,
-        target_modules: written.target_modules.map(TargetModules::Named),
-        sequence_len: written.sequence_len,
-        micro_batch_size: written.micro_batch_size.map(Auto::Given),
-        grad_accum: written.grad_accum.map(Auto::Given),
-        learning_rate: written.learning_rate,
-        num_epochs: written.num_epochs,
-        optimizer: written.optimizer.map(same_word),
-        lr_scheduler: written.lr_scheduler.map(same_word),
-        warmup_ratio: written.warmup_ratio,
-        seed: written.seed,
-        precision: written.precision.map(same_word),
-        cpt_schedule: front
-            .wrote("training.cpt.schedule")
-            .then(|| same_word(front.training.cpt.schedule)),
-        embed_warmup_steps: None,
-    }
-}
-
-/// Translates between the document's and the plan's enums, which share their words in the file.
-fn same_word<T: DeserializeOwned>(value: impl serde::Serialize) -> T {
-    let word = serde_json::to_value(value).expect("a choice is one word");
-    serde_json::from_value(word).expect("both sides list the words of the schema")
 }

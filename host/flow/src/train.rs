@@ -15,7 +15,8 @@ use std::path::PathBuf;
 use dlm_core::manifest::{Manifest, RunRecord, RunStatus};
 use dlm_core::shell::quoted_path;
 use dlm_core::stamp::Stamp;
-use dlm_core::{Event, FailureKind};
+use dlm_core::training::{self, Ending, LrSchedule};
+use dlm_core::{Determinism, Event, FailureKind};
 use dlm_kernels::Ctx;
 use dlm_model::text::TextModel;
 use dlm_model::{Adapter, AdapterKind, AdapterSpec, LoadOptions, Model, Prepare};
@@ -26,7 +27,7 @@ use dlm_plan::train::{self as plan, TrainOptions, TrainPlan, TrainRequest, Weigh
 use dlm_store::{AdapterSlot, LockWait, PendingVersion, Store, StoreGuard};
 use dlm_train::augment::Augment;
 use dlm_train::hold::HoldSet;
-use dlm_train::run::{Ending, Outcome, Recipe, run_digest};
+use dlm_train::run::{Outcome, Recipe, run_digest};
 use dlm_train::schedule::{Schedule, ScheduleKind, WarmupStart};
 use dlm_train::{PairRecall, SourceRow, TrainInput, recall_pairs};
 use serde::Serialize;
@@ -75,18 +76,6 @@ impl TrainCommand {
     }
 }
 
-/// Why a run that was committed took no further step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HowEnded {
-    /// It took every step of the plan.
-    Complete,
-    /// The answers were known, or the held-out loss stopped falling.
-    EarlyStop,
-    /// `--max-steps` cut the plan short.
-    MaxSteps,
-}
-
 /// What a run did.
 #[derive(Clone, Debug, Serialize)]
 pub struct TrainReport {
@@ -96,10 +85,10 @@ pub struct TrainReport {
     pub log: PathBuf,
     pub run_id: u64,
     pub seed: i64,
-    pub determinism: String,
+    pub determinism: Determinism,
     pub steps: u64,
     pub steps_max: u64,
-    pub ending: HowEnded,
+    pub ending: Ending,
     /// Nats per token, over the last step.
     pub loss: f64,
     pub eval_loss: Option<f64>,
@@ -404,10 +393,10 @@ impl Job<'_> {
             log,
             run_id,
             seed: self.prepared.plan.seed.value,
-            determinism: self.prepared.plan.determinism.clone(),
+            determinism: self.prepared.plan.determinism,
             steps: header.step,
             steps_max,
-            ending: how_ended(&self.prepared.plan, outcome.ending),
+            ending: ending(&self.prepared.plan, outcome.ending),
             loss: outcome.loss,
             eval_loss: outcome.eval.map(|e| e.loss),
             tokens: header.tokens,
@@ -487,11 +476,11 @@ impl Job<'_> {
     }
 }
 
-fn how_ended(plan: &TrainPlan, ending: Ending) -> HowEnded {
+/// How a run ended, told by the plan: the loop knows only that every step was taken.
+fn ending(plan: &TrainPlan, ending: Ending) -> Ending {
     match ending {
-        Ending::EarlyStop => HowEnded::EarlyStop,
-        _ if plan.steps.total.value < plan.steps.uncapped() => HowEnded::MaxSteps,
-        _ => HowEnded::Complete,
+        Ending::Complete if plan.steps.total.value < plan.steps.uncapped() => Ending::MaxSteps,
+        other => other,
     }
 }
 
@@ -639,8 +628,8 @@ fn init_adapter(prepared: &Prepared, model: &Model) -> Result<Adapter, Failure> 
     let plan = &prepared.plan;
     let spec = AdapterSpec {
         kind: match plan.adapter.value {
-            plan::AdapterKind::Lora | plan::AdapterKind::Qlora => AdapterKind::Lora,
-            plan::AdapterKind::Dora => AdapterKind::Dora,
+            training::AdapterKind::Lora | training::AdapterKind::Qlora => AdapterKind::Lora,
+            training::AdapterKind::Dora => AdapterKind::Dora,
         },
         r: plan.lora_r.value as usize,
         alpha: plan.lora_alpha.value as f32,
@@ -654,12 +643,12 @@ fn init_adapter(prepared: &Prepared, model: &Model) -> Result<Adapter, Failure> 
 pub(crate) fn recipe(prepared: &Prepared) -> Recipe {
     let plan = &prepared.plan;
     let kind = match plan.schedule.kind.value {
-        plan::Schedule::Cosine if plan.schedule.floor.value > 0.0 => ScheduleKind::CosineWithFloor {
+        LrSchedule::Cosine if plan.schedule.floor.value > 0.0 => ScheduleKind::CosineWithFloor {
             floor: plan.schedule.floor.value,
         },
-        plan::Schedule::Cosine => ScheduleKind::Cosine,
-        plan::Schedule::Linear => ScheduleKind::Linear,
-        plan::Schedule::Constant => ScheduleKind::Constant,
+        LrSchedule::Cosine => ScheduleKind::Cosine,
+        LrSchedule::Linear => ScheduleKind::Linear,
+        LrSchedule::Constant => ScheduleKind::Constant,
     };
     let (augment, noise, hold) = (&plan.augment.value, &plan.noise.value, &plan.hold.value);
     let has_pairs = plan.rows.instruction_rows > 0;

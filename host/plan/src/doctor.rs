@@ -3,13 +3,15 @@
 //! **Source**: `spec/training.md` sections 5.1, 5.2 and 5.5. Keys that speak of Python libraries stay for scripts that
 //! read them and are false or null; what runs here is under `engine`.
 
+use dlm_core::Determinism;
 use dlm_core::hardware::{Backend, Hardware, SimdLevel};
+use dlm_core::training::{AdapterKind, Precision};
 use serde::Serialize;
 
 use crate::base::BaseFacts;
 use crate::base::registry::{DEFAULT_BASE, Registry};
 use crate::train::fit::{BaseFit, fit_bases, plan_typical};
-use crate::train::{AdapterKind, Precision, TrainOptions, TrainPlan};
+use crate::train::{TrainOptions, TrainPlan};
 
 /// The engine, as the doctor shows it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -45,7 +47,7 @@ pub struct Capabilities {
     pub cuda_version: Option<String>,
     pub rocm_version: Option<String>,
     pub platform: String,
-    pub determinism_class: String,
+    pub determinism_class: Determinism,
     pub telemetry_posture: String,
     pub engine: EngineFacts,
 }
@@ -140,19 +142,10 @@ impl Capabilities {
             cuda_version: None,
             rocm_version: None,
             platform: hardware.platform.clone(),
-            determinism_class: determinism(hardware.backend).into(),
+            determinism_class: Determinism::of_doctor(hardware.backend),
             telemetry_posture: "none".into(),
             engine,
         }
-    }
-}
-
-/// The doctor's label of a back end (`training.md` 3.2).
-fn determinism(backend: Backend) -> &'static str {
-    match backend {
-        Backend::Cuda => "strong",
-        Backend::Mps | Backend::Rocm => "best-effort",
-        Backend::Cpu => "advisory",
     }
 }
 

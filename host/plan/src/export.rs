@@ -2,62 +2,11 @@
 //!
 //! **Source**: `spec/export.md` sections 1, 2 and 4.
 
-use dlm_core::{FailureKind, Hints};
+use dlm_core::{FailureKind, Hints, Quant};
 use serde::{Deserialize, Serialize};
 
 use crate::base::BaseFacts;
 use crate::knob::Knob;
-
-/// The quantization levels, by the name that is written in files and typed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Quant {
-    #[serde(rename = "Q4_K_M")]
-    Q4KM,
-    #[serde(rename = "Q5_K_M")]
-    Q5KM,
-    #[serde(rename = "Q6_K")]
-    Q6K,
-    #[serde(rename = "Q8_0")]
-    Q8_0,
-    F16,
-}
-
-impl Quant {
-    /// All levels, in the order that a refusal lists them.
-    pub const ALL: [Quant; 5] = [Quant::Q4KM, Quant::Q5KM, Quant::Q6K, Quant::Q8_0, Quant::F16];
-
-    /// The name, case-sensitive.
-    pub fn name(self) -> &'static str {
-        match self {
-            Quant::Q4KM => "Q4_K_M",
-            Quant::Q5KM => "Q5_K_M",
-            Quant::Q6K => "Q6_K",
-            Quant::Q8_0 => "Q8_0",
-            Quant::F16 => "F16",
-        }
-    }
-
-    /// Reads a name.
-    pub fn parse(name: &str) -> Option<Quant> {
-        Quant::ALL.into_iter().find(|quant| quant.name() == name)
-    }
-
-    /// Bytes of one parameter, for the size estimate only.
-    pub fn bytes_per_parameter(self) -> f64 {
-        match self {
-            Quant::Q4KM => 0.56,
-            Quant::Q5KM => 0.66,
-            Quant::Q6K => 0.83,
-            Quant::Q8_0 => 1.0,
-            Quant::F16 => 2.0,
-        }
-    }
-
-    /// Whether the level gains from an importance matrix.
-    pub fn is_k_quant(self) -> bool {
-        matches!(self, Quant::Q4KM | Quant::Q5KM | Quant::Q6K)
-    }
-}
 
 /// Where the importance matrix comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,8 +19,8 @@ pub enum Imatrix {
 /// What the document and the command line ask for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ExportOptions {
-    /// `--quant`, as typed.
-    pub quant: Option<String>,
+    /// `--quant`.
+    pub quant: Option<Quant>,
     /// `export.default_quant`, when it is written.
     pub default_quant: Option<Quant>,
     pub target: Option<String>,
@@ -103,8 +52,6 @@ pub struct ExportPlan {
 /// Why there is no export plan.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ExportPlanError {
-    #[error("unknown quantization `{name}`; known: Q4_K_M, Q5_K_M, Q6_K, Q8_0, F16")]
-    UnknownQuant { name: String },
     #[error("`--dequantize` without `--merged` changes nothing")]
     DequantizeWithoutMerged,
     #[error("the adapter was trained on 4-bit weights; merging them into full ones changes what it corrects")]
@@ -125,20 +72,13 @@ impl Hints for ExportPlanError {
 
     fn kind(&self) -> FailureKind {
         match self {
-            ExportPlanError::UnknownQuant { .. } | ExportPlanError::DequantizeWithoutMerged => FailureKind::Misuse,
+            ExportPlanError::DequantizeWithoutMerged => FailureKind::Misuse,
             _ => FailureKind::Runtime,
         }
     }
 
     fn hints(&self) -> Vec<String> {
         match self {
-            ExportPlanError::UnknownQuant { name } => {
-                let upper = name.to_uppercase();
-                Quant::parse(&upper)
-                    .map(|quant| format!("did you mean `--quant {}`?", quant.name()))
-                    .into_iter()
-                    .collect()
-            }
             ExportPlanError::DequantizeWithoutMerged => vec!["add `--merged`, or leave out `--dequantize`".into()],
             ExportPlanError::MergeNeedsDequantize => {
                 vec!["leave out `--merged` to export the adapter beside its base, or add `--dequantize`".into()]
@@ -156,13 +96,13 @@ pub fn plan_export(base: &BaseFacts, options: &ExportOptions) -> Result<ExportPl
     if base.trust_remote_code {
         return Err(ExportPlanError::RemoteCode { base: base.key.clone() });
     }
-    let quant = match (&options.quant, options.default_quant) {
-        (Some(name), _) => {
-            let quant = Quant::parse(name).ok_or_else(|| ExportPlanError::UnknownQuant { name: name.clone() })?;
-            Knob::flag(quant, "--quant")
-        }
+    let quant = match (options.quant, options.default_quant) {
+        (Some(quant), _) => Knob::flag(quant, "--quant"),
         (None, Some(quant)) => Knob::written(quant),
-        (None, None) => Knob::chosen(Quant::Q4KM, "it keeps most of the quality at under a third of the size"),
+        (None, None) => Knob::chosen(
+            Quant::Q4_K_M,
+            "it keeps most of the quality at under a third of the size",
+        ),
     };
     if options.is_merged && options.was_trained_quantized && !options.is_dequantize_confirmed {
         return Err(ExportPlanError::MergeNeedsDequantize);
@@ -205,7 +145,7 @@ mod tests {
             (plan.quant.value, plan.quant.why(), plan.imatrix.value)
         };
         let (quant, why, imatrix) = check(ExportOptions::default());
-        assert_eq!((quant, imatrix), (Quant::Q4KM, Imatrix::Auto));
+        assert_eq!((quant, imatrix), (Quant::Q4_K_M, Imatrix::Auto));
         assert!(why.starts_with("chosen because"));
         let written = ExportOptions {
             default_quant: Some(Quant::Q8_0),
@@ -216,7 +156,7 @@ mod tests {
             (Quant::Q8_0, "written in the document".into(), Imatrix::Off)
         );
         let flag = ExportOptions {
-            quant: Some("F16".into()),
+            quant: Some(Quant::F16),
             ..written
         };
         assert_eq!(check(flag), (Quant::F16, "given by --quant".into(), Imatrix::Off));
@@ -226,16 +166,12 @@ mod tests {
     fn refusals_come_with_code_and_remedy() {
         let check = |options: ExportOptions| plan_export(&smollm2(), &options).unwrap_err();
         let error = check(ExportOptions {
-            quant: Some("q4_k_m".into()),
-            ..ExportOptions::default()
-        });
-        assert_eq!(error.kind().exit_code(), 2);
-        assert_eq!(error.hints(), ["did you mean `--quant Q4_K_M`?"]);
-        let error = check(ExportOptions {
             is_dequantize_confirmed: true,
             ..ExportOptions::default()
         });
         assert_eq!(error, ExportPlanError::DequantizeWithoutMerged);
+        assert_eq!(error.kind().exit_code(), 2);
+        assert_eq!(error.hints(), ["add `--merged`, or leave out `--dequantize`"]);
         let merged = ExportOptions {
             is_merged: true,
             was_trained_quantized: true,
@@ -252,13 +188,5 @@ mod tests {
             )
             .is_ok()
         );
-    }
-
-    #[test]
-    fn every_name_reads_back() {
-        for quant in Quant::ALL {
-            assert_eq!(Quant::parse(quant.name()), Some(quant));
-            assert_eq!(serde_json::to_value(quant).unwrap(), quant.name());
-        }
     }
 }

@@ -21,4 +21,4 @@ pub use export::{ExportOptions, ExportPlan, plan_export};
 pub use knob::{Knob, Origin};
 pub use memory::MemoryEstimate;
 pub use prompt::{PromptOptions, PromptPlan, plan_prompt};
-pub use train::{DocumentFacts, PlanError, TrainOptions, TrainPlan, TrainRequest, TrainingKnobs, plan_train};
+pub use train::{DocumentFacts, PlanError, TrainOptions, TrainPlan, TrainRequest, plan_train};

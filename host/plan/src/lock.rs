@@ -6,7 +6,7 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-use dlm_core::lock::DlmLock;
+use dlm_core::lock::{DlmLock, ENGINE_PIN};
 use dlm_core::manifest::LicenseAcceptance;
 use dlm_core::{FailureKind, Hints};
 use serde::Serialize;
@@ -275,7 +275,7 @@ fn compare_pins(found: &mut Vec<LockDifference>, recorded: &DlmLock, current: &D
 
 /// The packages whose major version changes the numbers themselves.
 fn is_numeric_core(name: &str) -> bool {
-    matches!(name, "engine" | "torch")
+    matches!(name, ENGINE_PIN | "torch")
 }
 
 fn weigh_pin(name: &str, old: Option<&String>, new: Option<&String>) -> (Severity, String) {
@@ -316,15 +316,15 @@ fn compare_environment(found: &mut Vec<LockDifference>, recorded: &DlmLock, curr
     warn_plain(
         found,
         "hardware_tier",
-        recorded.hardware_tier.as_str(),
-        current.hardware_tier.as_str(),
+        recorded.hardware_tier.name(),
+        current.hardware_tier.name(),
         "; the plan may differ",
     );
     warn_plain(
         found,
         "determinism_class",
-        recorded.determinism_class.as_str(),
-        current.determinism_class.as_str(),
+        recorded.determinism_class.name(),
+        current.determinism_class.name(),
         "",
     );
     let flags = |lock: &DlmLock| {
@@ -439,7 +439,8 @@ fn shorten(digest: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dlm_core::lock::{DeterminismClass, HardwareTier, LOCK_VERSION};
+    use dlm_core::Determinism;
+    use dlm_core::lock::{HardwareTier, LOCK_VERSION};
     use dlm_core::manifest::AcceptedVia;
     use std::collections::BTreeMap;
 
@@ -457,7 +458,7 @@ mod tests {
             hardware_tier: HardwareTier::Cpu,
             seed: 42,
             determinism_flags: BTreeMap::new(),
-            determinism_class: DeterminismClass::Strong,
+            determinism_class: Determinism::Strong,
             license_acceptance: None,
             last_run_id: 1,
             world_size: 1,
@@ -548,7 +549,7 @@ mod tests {
             "hardware_tier",
             Warn,
         );
-        let other = changed(|lock| lock.determinism_class = DeterminismClass::Advisory);
+        let other = changed(|lock| lock.determinism_class = Determinism::Advisory);
         check(&lock(), &other, "determinism_class", Warn);
         let other = changed(|lock| {
             lock.determinism_flags.insert("threads".to_owned(), 2.into());

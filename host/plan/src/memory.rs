@@ -5,10 +5,11 @@
 //! optimizer state. It is an upper bound of a step's peak; a run reports the measured peak beside it.
 
 use dlm_core::base::BaseShape;
+use dlm_core::training::Precision;
 use serde::{Deserialize, Serialize};
 
 use crate::base::shape::{embedding_parameters, linear_parameters};
-use crate::train::{Precision, WeightPacking};
+use crate::train::WeightPacking;
 
 const F32: u64 = 4;
 /// Rows of logits that exist at one time in the chunked loss; also the gradient's rows.

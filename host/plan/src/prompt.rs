@@ -3,13 +3,14 @@
 //! **Source**: `spec/inference.md` sections 1, 3 and 4.
 
 use dlm_core::hardware::{Backend, Hardware, SimdLevel};
+use dlm_core::training::Precision;
 use dlm_core::{FailureKind, Hints};
 use serde::{Deserialize, Serialize};
 
 use crate::base::BaseFacts;
 use crate::knob::Knob;
 use crate::memory::{gib, kv_cache_bytes};
-use crate::train::{Budget, Precision};
+use crate::train::Budget;
 
 /// New tokens when none are asked for.
 pub const MAX_TOKENS: u32 = 256;

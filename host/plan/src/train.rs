@@ -14,8 +14,7 @@ pub mod targets;
 pub(crate) mod tests;
 
 pub use describe::PlanLine;
-pub use facts::{AdapterKind, Auto, CptSchedule, DocumentFacts, Optimizer, Precision, Schedule, TargetModules};
-pub use facts::{RowFacts, TrainOptions, TrainRequest, TrainingKnobs};
+pub use facts::{DocumentFacts, RowFacts, TrainOptions, TrainRequest};
 pub use fit::{BaseFit, fit_bases};
 pub use machine::Budget;
 pub use plan::{

@@ -7,9 +7,9 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use dlm_core::Hints;
 use dlm_core::manifest::RecordProblem;
 use dlm_core::stamp::Stamp;
+use dlm_core::{Determinism, Hints};
 use dlm_files::DiskError;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -69,7 +69,7 @@ pub struct RunLog {
 pub struct Banner {
     pub run_id: u64,
     pub seed: i64,
-    pub determinism_class: String,
+    pub determinism_class: Determinism,
     pub determinism_notes: Vec<String>,
     /// Name and version pairs.
     pub pinned_versions: Vec<(String, String)>,
@@ -169,7 +169,7 @@ impl RunLog {
             "type": "banner",
             "run_id": banner.run_id,
             "seed": banner.seed,
-            "determinism_class": banner.determinism_class,
+            "determinism_class": banner.determinism_class.run_word(),
             "determinism_notes": banner.determinism_notes,
             "pinned_versions": banner.pinned_versions,
             "plan": banner.plan,
@@ -271,14 +271,14 @@ pub struct RunSummary {
     pub early_stopped: bool,
     #[serde(default)]
     pub duration_seconds: f64,
-    #[serde(default = "determinism_class_default")]
-    pub determinism_class: String,
+    #[serde(default = "determinism_class_default", with = "dlm_core::determinism::run_word")]
+    pub determinism_class: Determinism,
     #[serde(default)]
     pub source_directives: Vec<DirectiveRecord>,
 }
 
-fn determinism_class_default() -> String {
-    "best_effort".to_owned()
+fn determinism_class_default() -> Determinism {
+    Determinism::BestEffort
 }
 
 /// One probe and what the model answered.

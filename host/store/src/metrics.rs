@@ -19,8 +19,8 @@ pub use query::{EvalRow, ExportRow, GateRow, MetricsReader, MiningRow, RunFilter
 pub use report::{MetricsReport, RunDetail};
 pub use watch::{WatchEvent, Watcher};
 pub use write::{
-    EvalMetrics, ExportMetrics, GateMetrics, MetricsRecorder, MetricsRunStatus, MiningMetrics, RunStart, StepMetrics,
-    Strictness, TokenizationMetrics,
+    EvalMetrics, ExportMetrics, GateMetrics, MetricsRecorder, MiningMetrics, RunStart, StepMetrics, Strictness,
+    TokenizationMetrics,
 };
 
 /// The phases that a run can have, as in the `phase` column.

@@ -7,6 +7,7 @@
 use dlm_core::digest::Sha256;
 use dlm_core::event::StepEvent;
 use dlm_core::random::Rng;
+use dlm_core::training::Ending;
 use dlm_core::{Cancel, Event, Hints, Progress};
 use dlm_kernels::AdamW;
 use dlm_model::text::TextModel;
@@ -91,18 +92,6 @@ pub struct TrainInput<'a> {
     pub snapshot_every: u64,
     /// Keeps a state on disk; its error ends the run.
     pub snapshot: &'a dyn Fn(&TrainState, &Adapter) -> Result<(), String>,
-}
-
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Ending {
-    /// All planned steps were taken.
-    Complete,
-    /// The loss fell under the threshold, or the held-out loss stopped falling.
-    EarlyStop,
-    /// The caller asked to stop; the state is where it stood.
-    Cancelled,
 }
 
 /// What a run produced.

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::path::Path;
 
 use dlm_core::random::Rng;
+use dlm_core::training::Ending;
 use dlm_core::{Cancel, Event, Progress, Quiet};
 use dlm_kernels::{Ctx, Simd};
 use dlm_model::base::{OpenedBase, open_base};
@@ -13,7 +14,7 @@ use dlm_model::{Adapter, AdapterKind, AdapterSpec, LoadOptions, Model};
 use dlm_train::augment::Augment;
 use dlm_train::hold::{HoldOptions, HoldSet};
 use dlm_train::rows::plain;
-use dlm_train::run::{Ending, Outcome, RunError, run_digest};
+use dlm_train::run::{Outcome, RunError, run_digest};
 use dlm_train::schedule::ScheduleKind;
 use dlm_train::{
     Recipe, RowCache, Schedule, SourceBody, SourceRow, TrainInput, TrainState, WarmupStart, recall_pairs, train,

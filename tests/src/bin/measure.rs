@@ -10,8 +10,8 @@
 use std::path::Path;
 use std::time::Instant;
 
-use dlm_core::{Cancel, Quiet};
-use dlm_export::{Identity, ModelExport, Quant, Vocabulary, WriteOptions, plan_model, write_model};
+use dlm_core::{Cancel, Choice, Quant, Quiet};
+use dlm_export::{Identity, ModelExport, Vocabulary, WriteOptions, plan_model, write_model};
 use dlm_kernels::{AdamW, Compute, Ctx, Simd};
 use dlm_model::base::{OpenedBase, open_base};
 use dlm_model::chat::{Message, Thinking};
@@ -209,7 +209,7 @@ fn quantize(from: &str, to: &str, quant: &str, threads: usize) -> Result<Value, 
         vocabulary: &vocabulary,
         chat_template: base.text().template.as_ref().map(|t| t.source()),
         identity: &identity,
-        quant: Quant::parse(quant)?,
+        quant: Quant::from_word(quant).ok_or_else(|| format!("unknown level `{quant}`"))?,
     })?;
     let ctx = Ctx::new(threads, Simd::detect());
     let (progress, cancel) = (Quiet, Cancel::new());

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
+use dlm_core::Quant;
+use dlm_core::training::SourcesPolicy;
 
+use super::choice;
 use super::plugin_flags::PluginFlags;
 
 /// `dlm init`.
@@ -43,13 +46,6 @@ pub enum Phase {
     Sft,
     Preference,
     All,
-}
-
-/// Which files sources may name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Policy {
-    Strict,
-    Permissive,
 }
 
 /// `dlm train`.
@@ -139,8 +135,8 @@ pub struct TrainUnbuilt {
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     /// Which files sources may name
-    #[arg(long, value_enum)]
-    pub policy: Option<Policy>,
+    #[arg(long, value_parser = choice::<SourcesPolicy>())]
+    pub policy: Option<SourcesPolicy>,
     /// Write a scaffolded document again
     #[arg(long)]
     pub rescaffold: bool,
@@ -235,34 +231,6 @@ pub enum Backend {
     Mlx,
 }
 
-/// `--quant`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Quant {
-    #[value(name = "Q4_K_M")]
-    Q4KM,
-    #[value(name = "Q5_K_M")]
-    Q5KM,
-    #[value(name = "Q6_K")]
-    Q6K,
-    #[value(name = "Q8_0")]
-    Q80,
-    #[value(name = "F16")]
-    F16,
-}
-
-impl Quant {
-    /// The word on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Quant::Q4KM => "Q4_K_M",
-            Quant::Q5KM => "Q5_K_M",
-            Quant::Q6K => "Q6_K",
-            Quant::Q80 => "Q8_0",
-            Quant::F16 => "F16",
-        }
-    }
-}
-
 /// `dlm export`.
 #[derive(Debug, Args)]
 pub struct Export {
@@ -273,7 +241,7 @@ pub struct Export {
     #[arg(long, value_name = "NAME", default_value = "ollama")]
     pub target: String,
     /// Quantization [default: the document's export.default_quant, else Q4_K_M]
-    #[arg(long, value_enum, value_name = "Q", ignore_case = true)]
+    #[arg(long, value_parser = choice::<Quant>(), value_name = "Q", ignore_case = true)]
     pub quant: Option<Quant>,
     /// Merge the adapter into the base
     #[arg(long)]

@@ -39,7 +39,7 @@ pub fn run(args: &Export, global: &Global, console: &Console) -> Result<ExitCode
     let command = ExportCommand {
         path: args.path.clone(),
         options: ExportOptions {
-            quant: args.quant.map(|q| q.name().to_owned()),
+            quant: args.quant,
             target: Some(args.target.clone()),
             is_merged: args.merged,
             without_template: args.no_template,

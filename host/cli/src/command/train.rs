@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use dlm_core::FailureKind;
 use dlm_core::shell::{quoted, quoted_path};
+use dlm_core::training::Ending;
 use dlm_flow::Failure;
-use dlm_flow::train::{self, HowEnded, Prepared, ProbeScore, TrainCommand, TrainReport};
+use dlm_flow::train::{self, Prepared, ProbeScore, TrainCommand, TrainReport};
 use dlm_plan::lock::LockFlags;
 use serde_json::json;
 
@@ -127,7 +128,7 @@ fn show(report: &TrainReport, args: &Train, console: &Console) {
         report.version,
         report.steps,
         report.seed,
-        report.determinism.replace('-', "_")
+        report.determinism.run_word()
     ));
     console.info(&format!("adapter: {}", report.adapter.display()));
     console.info(&format!("log:     {}", report.log.display()));
@@ -139,7 +140,7 @@ fn show(report: &TrainReport, args: &Train, console: &Console) {
         "time:    {:.0} s in all, {:.0} s of training at {:.0} tokens/s{peak_text}",
         report.seconds_total, report.seconds_training, report.tokens_per_s
     ));
-    if report.ending == HowEnded::MaxSteps {
+    if report.ending == Ending::MaxSteps {
         let planned = report.plan.steps.uncapped();
         let why = format!(
             "stopped by --max-steps {}: the plan had {planned} updates",

@@ -20,7 +20,7 @@ pub fn text(doctor: &Doctor) -> String {
             "memory",
             format!("{} GB, {} GB free", machine.ram_gb, machine.ram_available_gb),
         ),
-        ("determinism", machine.determinism_class.clone()),
+        ("determinism", machine.determinism_class.name().to_owned()),
         ("telemetry", machine.telemetry_posture.clone()),
         ("home", doctor.home.display().to_string()),
     ];

@@ -129,10 +129,7 @@ fn runs(lines: &mut Lines, report: &Stored) {
     for run in report.runs.iter().rev().take(5) {
         let status = match run.status {
             RunStatus::Running if report.interrupted_runs.contains(&run.run_id) => "interrupted",
-            RunStatus::Running => "running",
-            RunStatus::Completed => "completed",
-            RunStatus::Failed => "failed",
-            RunStatus::Cancelled => "cancelled",
+            status => status.name(),
         };
         let loss = run
             .final_train_loss

@@ -5,11 +5,12 @@
 
 use std::ops::RangeInclusive;
 
+use dlm_core::Choice;
 use dlm_core::nearest::distance;
+use dlm_core::training::Auto;
 
 use super::WrittenKeys;
 use super::problems::Problems;
-use super::schema::Choice;
 use crate::yaml::{Kind, Node, Pos, Value, resolve};
 
 /// What the reading of the whole frontmatter collects.
@@ -217,21 +218,21 @@ impl<'n> Block<'n> {
     }
 
     /// `auto` or an integer of at least 1.
-    pub fn auto_or_int(&mut self, key: &'static str, report: &mut Report) -> super::AutoOr {
+    pub fn auto_or_int(&mut self, key: &'static str, report: &mut Report) -> Auto {
         let Some(entry) = self.take(key, report) else {
-            return super::AutoOr::Auto;
+            return Auto::Auto;
         };
         if resolve(entry.value) == Value::Str("auto".to_owned()) {
-            return super::AutoOr::Auto;
+            return Auto::Auto;
         }
         match as_int(entry.value)
             .and_then(|value| u32::try_from(value).ok())
             .filter(|value| *value >= 1)
         {
-            Some(value) => super::AutoOr::Value(value),
+            Some(value) => Auto::Given(value),
             None => {
                 self.reject(&entry, "`auto` or an integer >= 1", report);
-                super::AutoOr::Auto
+                Auto::Auto
             }
         }
     }
@@ -283,10 +284,21 @@ impl<'n> Block<'n> {
 
     /// One word of a closed set.
     pub fn choice<C: Choice>(&mut self, key: &'static str, default: C, report: &mut Report) -> C {
+        self.choice_among(key, C::TABLE, default, report)
+    }
+
+    /// One word of a part of a closed set.
+    pub fn choice_among<C: Choice>(
+        &mut self,
+        key: &'static str,
+        table: &[(&'static str, C)],
+        default: C,
+        report: &mut Report,
+    ) -> C {
         let Some(entry) = self.take(key, report) else {
             return default;
         };
-        choice_of(&entry, report).unwrap_or(default)
+        choice_of(&entry, table, report).unwrap_or(default)
     }
 
     /// One word of a closed set, or null.
@@ -295,7 +307,7 @@ impl<'n> Block<'n> {
         if resolve(entry.value) == Value::Null {
             return None;
         }
-        choice_of(&entry, report)
+        choice_of(&entry, C::TABLE, report)
     }
 
     /// A list of strings.
@@ -329,10 +341,10 @@ pub(crate) fn strings_of(entry: &Entry<'_>, expected: &str, report: &mut Report)
     texts
 }
 
-fn choice_of<C: Choice>(entry: &Entry<'_>, report: &mut Report) -> Option<C> {
-    let words: Vec<&str> = C::TABLE.iter().map(|(word, _)| *word).collect();
+fn choice_of<C: Choice>(entry: &Entry<'_>, table: &[(&'static str, C)], report: &mut Report) -> Option<C> {
+    let words: Vec<&str> = table.iter().map(|(word, _)| *word).collect();
     if let Value::Str(text) = resolve(entry.value) {
-        if let Some((_, value)) = C::TABLE.iter().find(|(word, _)| *word == text) {
+        if let Some((_, value)) = table.iter().find(|(word, _)| *word == text) {
             return Some(*value);
         }
         let near = nearest(&text, words.iter().copied());

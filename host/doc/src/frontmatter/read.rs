@@ -2,13 +2,14 @@
 //!
 //! Invariants: all violations are found in one pass; nothing is guessed from a wrong value.
 
-use dlm_core::Ulid;
+use dlm_core::training::TargetModules;
+use dlm_core::{Ulid, quant};
 
 use super::field::{Block, Entry, RealRange, Report, join, strings_of};
 use super::problems::Problems;
 use super::{
     AdapterConfig, AudioConfig, CacheConfig, CptConfig, ExportConfig, Frontmatter, GateConfig, PreferenceConfig,
-    PreferenceHyperparams, SCHEMA_VERSION, SourceDirective, TargetModules, TrainingConfig,
+    PreferenceHyperparams, SCHEMA_VERSION, SourceDirective, TrainingConfig,
 };
 use crate::yaml::{Kind, Node, Pos, Value, resolve};
 
@@ -237,7 +238,7 @@ fn read_target_modules(block: &mut Block<'_>, report: &mut Report) -> TargetModu
     if resolve(entry.value) == Value::Str("auto".to_owned()) {
         return TargetModules::Auto;
     }
-    TargetModules::List(strings_of(&entry, "`auto` or a list of strings", report))
+    TargetModules::Named(strings_of(&entry, "`auto` or a list of strings", report))
 }
 
 fn read_preference(parent: &mut Block<'_>, report: &mut Report) -> PreferenceConfig {
@@ -430,7 +431,7 @@ fn read_audio(parent: &mut Block<'_>, report: &mut Report) -> AudioConfig {
 fn read_export(block: &mut Block<'_>, report: &mut Report) -> ExportConfig {
     let d = ExportConfig::default();
     ExportConfig {
-        default_quant: block.choice("default_quant", d.default_quant, report),
+        default_quant: block.choice_among("default_quant", quant::document_levels(), d.default_quant, report),
         default_temperature: block.real_or_null("default_temperature", &TEMPERATURE, report),
         default_top_p: block.real_or_null("default_top_p", &OPEN_UNIT, report),
     }

@@ -3,9 +3,11 @@
 //! Invariants: one table of keys, made from the values, decides order and defaults, so that writing and comparing
 //! cannot disagree.
 
+use dlm_core::training::{Auto, TargetModules};
+
 use crate::frontmatter::{
-    AdapterConfig, AutoOr, CacheConfig, CptConfig, ExportConfig, Frontmatter, GateConfig, PreferenceConfig,
-    PreferenceHyperparams, SCHEMA_VERSION, SourceDirective, TargetModules, TrainingConfig,
+    AdapterConfig, CacheConfig, CptConfig, ExportConfig, Frontmatter, GateConfig, PreferenceConfig,
+    PreferenceHyperparams, SCHEMA_VERSION, SourceDirective, TrainingConfig,
 };
 use crate::write::scalar;
 
@@ -110,9 +112,9 @@ fn or_null(key: &'static str, value: Option<String>) -> Item {
     }
 }
 
-fn auto(value: AutoOr) -> String {
+fn auto(value: Auto) -> String {
     value
-        .value()
+        .given()
         .map_or_else(|| "auto".to_owned(), |value| value.to_string())
 }
 
@@ -130,7 +132,7 @@ fn strings(texts: &[String]) -> String {
 fn modules(modules: &TargetModules) -> String {
     match modules {
         TargetModules::Auto => "auto".to_owned(),
-        TargetModules::List(names) => strings(names),
+        TargetModules::Named(names) => strings(names),
     }
 }
 
@@ -151,7 +153,7 @@ fn items(frontmatter: &Frontmatter) -> Vec<Item> {
 fn training(t: &TrainingConfig) -> Vec<Item> {
     let d = TrainingConfig::default();
     let mut items = vec![
-        value("adapter", t.adapter.as_str(), d.adapter.as_str()),
+        value("adapter", t.adapter.name(), d.adapter.name()),
         value("lora_r", t.lora_r, d.lora_r),
         value("lora_alpha", t.lora_alpha, d.lora_alpha),
         real("lora_dropout", t.lora_dropout, d.lora_dropout),
@@ -161,8 +163,8 @@ fn training(t: &TrainingConfig) -> Vec<Item> {
         value("grad_accum", auto(t.grad_accum), "auto"),
         real("learning_rate", t.learning_rate, d.learning_rate),
         value("num_epochs", t.num_epochs, d.num_epochs),
-        value("optimizer", t.optimizer.as_str(), d.optimizer.as_str()),
-        value("lr_scheduler", t.lr_scheduler.as_str(), d.lr_scheduler.as_str()),
+        value("optimizer", t.optimizer.name(), d.optimizer.name()),
+        value("lr_scheduler", t.lr_scheduler.name(), d.lr_scheduler.name()),
         real("warmup_ratio", t.warmup_ratio, d.warmup_ratio),
         value("seed", t.seed, d.seed),
         block("preference", preference(&t.preference)),
@@ -177,7 +179,7 @@ fn training(t: &TrainingConfig) -> Vec<Item> {
     });
     items.push(or_null(
         "precision",
-        t.precision.map(|precision| precision.as_str().to_owned()),
+        t.precision.map(|precision| precision.name().to_owned()),
     ));
     items.push(match &t.sources {
         None => or_null("sources", None),
@@ -189,8 +191,8 @@ fn training(t: &TrainingConfig) -> Vec<Item> {
     });
     items.push(value(
         "sources_policy",
-        t.sources_policy.as_str(),
-        d.sources_policy.as_str(),
+        t.sources_policy.name(),
+        d.sources_policy.name(),
     ));
     items.push(block("gate", gate(&t.gate)));
     items.push(block("cache", cache(&t.cache)));
@@ -205,7 +207,7 @@ fn training(t: &TrainingConfig) -> Vec<Item> {
 fn adapter(config: &AdapterConfig) -> Vec<Item> {
     let d = AdapterConfig::default();
     vec![
-        value("adapter", config.adapter.as_str(), d.adapter.as_str()),
+        value("adapter", config.adapter.name(), d.adapter.name()),
         value("lora_r", config.lora_r, d.lora_r),
         value("lora_alpha", config.lora_alpha, d.lora_alpha),
         real("lora_dropout", config.lora_dropout, d.lora_dropout),
@@ -219,9 +221,9 @@ fn preference(p: &PreferenceConfig) -> Vec<Item> {
     let (h, dh) = (&p.hyperparams, PreferenceHyperparams::default());
     vec![
         value("enabled", p.enabled, d.enabled),
-        value("method", p.method.as_str(), d.method.as_str()),
-        value("loss_type", p.loss_type.as_str(), d.loss_type.as_str()),
-        value("reference", p.reference.as_str(), d.reference.as_str()),
+        value("method", p.method.name(), d.method.name()),
+        value("loss_type", p.loss_type.name(), d.loss_type.name()),
+        value("reference", p.reference.name(), d.reference.name()),
         block(
             "hyperparams",
             vec![
@@ -237,7 +239,7 @@ fn preference(p: &PreferenceConfig) -> Vec<Item> {
 fn cpt(c: &CptConfig) -> Vec<Item> {
     let d = CptConfig::default();
     vec![
-        value("schedule", c.schedule.as_str(), d.schedule.as_str()),
+        value("schedule", c.schedule.name(), d.schedule.name()),
         value("embed_warmup_steps", c.embed_warmup_steps, d.embed_warmup_steps),
     ]
 }
@@ -283,7 +285,7 @@ fn cache(c: &CacheConfig) -> Vec<Item> {
 fn export(e: &ExportConfig) -> Vec<Item> {
     let d = ExportConfig::default();
     vec![
-        value("default_quant", e.default_quant.as_str(), d.default_quant.as_str()),
+        value("default_quant", e.default_quant.name(), d.default_quant.name()),
         or_null("default_temperature", e.default_temperature.map(scalar::real)),
         or_null("default_top_p", e.default_top_p.map(scalar::real)),
     ]

@@ -1,9 +1,10 @@
 //! The canonical writer: exact texts, round trips and refusals.
 
+use dlm_core::training::TargetModules;
 use dlm_core::{AutoMined, AutoSynth, Media};
 
 use super::*;
-use crate::frontmatter::{Frontmatter, TargetModules};
+use crate::frontmatter::Frontmatter;
 
 fn document(sections: Vec<Section>) -> Document {
     let id = "01HZ4X7TGZM3J1A2B3C4D5E6F7".parse().unwrap();
@@ -287,6 +288,6 @@ fn numbers_keep_their_value() {
         );
     }
     let mut document = document(Vec::new());
-    document.frontmatter.training.target_modules = TargetModules::List(vec!["q_proj".to_owned(), "a, b".to_owned()]);
+    document.frontmatter.training.target_modules = TargetModules::Named(vec!["q_proj".to_owned(), "a, b".to_owned()]);
     assert!(round_trip(&document).contains("target_modules: [q_proj, \"a, b\"]"));
 }

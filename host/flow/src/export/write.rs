@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use dlm_core::Event;
 use dlm_core::ports::target::{
     Artifact, ArtifactKind, Stage, TargetAdapter, TargetBase, TargetChat, TargetPlan, TargetProbe,
 };
+use dlm_core::{Event, Quant};
 use dlm_export::{
-    AdapterExport, AdapterModule, Identity, ModelExport, ModelPlan, Quant, VerifyAgainst, Vocabulary, WriteOptions,
+    AdapterExport, AdapterModule, Identity, ModelExport, ModelPlan, VerifyAgainst, Vocabulary, WriteOptions,
     compare_logits, plan_adapter, plan_model, verify_model, write_adapter, write_model,
 };
 use dlm_model::base::open_base;
@@ -417,6 +417,6 @@ fn probe(
         answer: answer.text,
         prompt_tokens: ids,
         new_tokens_max: PROBE_TOKENS,
-        is_exact: plan.quant.value == dlm_plan::export::Quant::F16,
+        is_exact: plan.quant.value == Quant::F16,
     })
 }

@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dlm_core::SectionId;
 use dlm_core::digest::sha256_hex;
-use dlm_core::lock::{DeterminismClass, DlmLock, HardwareTier, LOCK_VERSION};
+use dlm_core::lock::{DlmLock, ENGINE_PIN, HardwareTier, LOCK_VERSION};
 use dlm_core::manifest::{Manifest, RunRecord};
+use dlm_core::training::Ending;
 use dlm_doc::Section;
 use dlm_model::PeftMeta;
 use dlm_store::log::{ProbeRecord, RunSummary};
 use dlm_store::replay::{BUDGET_BYTES_DEFAULT, Remember, Snapshot};
 use dlm_store::{CommitReport, PendingVersion, RunCommit};
-use dlm_train::run::{Ending, Outcome};
+use dlm_train::run::Outcome;
 use serde_json::json;
 
 use super::observe::Observer;
@@ -26,7 +27,7 @@ const DETAILS: &str = "details";
 
 /// Versions of what influences the numbers of a run.
 pub(crate) fn pinned_versions() -> BTreeMap<String, String> {
-    BTreeMap::from([("dlm".to_owned(), env!("CARGO_PKG_VERSION").to_owned())])
+    BTreeMap::from([(ENGINE_PIN.to_owned(), env!("CARGO_PKG_VERSION").to_owned())])
 }
 
 /// The determinism contract of the run that is about to start.
@@ -54,7 +55,7 @@ pub(crate) fn current_lock(
         hardware_tier: HardwareTier::Cpu,
         seed: plan.seed.value,
         determinism_flags: flags,
-        determinism_class: DeterminismClass::BestEffort,
+        determinism_class: plan.determinism,
         license_acceptance: manifest.license_acceptance.clone(),
         last_run_id: manifest.next_run_id(),
         world_size: plan.world_size,
@@ -96,6 +97,7 @@ fn summary(job: &Job<'_>, run_id: u64, outcome: &Outcome, learned: &Learned) -> 
             .collect(),
         early_stopped: outcome.ending == Ending::EarlyStop,
         duration_seconds: outcome.seconds,
+        determinism_class: job.prepared.plan.determinism,
         ..RunSummary::new(run_id, 0, job.prepared.plan.seed.value)
     }
 }
@@ -218,4 +220,45 @@ fn write_files(
     )?;
     pending.write_json(RECALL_FILE, &json!(learned.recall))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use dlm_core::Determinism;
+    use dlm_plan::lock::{Severity, compare};
+
+    use super::*;
+
+    /// The lock was compared by a pin that was never written, so this refusal could not happen.
+    #[test]
+    fn a_new_major_version_of_the_program_is_an_error_against_the_lock_it_wrote() {
+        let lock = |pinned_versions| DlmLock {
+            lock_version: LOCK_VERSION,
+            created_at: "2026-04-19T18:30:14Z".to_owned(),
+            dlm_id: "01HZ4X7TGZM3J1A2B3C4D5E6F7".to_owned(),
+            dlm_sha256: "a".repeat(64),
+            base_model_revision: "rev1".to_owned(),
+            base_model_sha256: None,
+            pinned_versions,
+            cuda_version: None,
+            rocm_version: None,
+            hardware_tier: HardwareTier::Cpu,
+            seed: 42,
+            determinism_flags: BTreeMap::new(),
+            determinism_class: Determinism::BestEffort,
+            license_acceptance: None,
+            last_run_id: 1,
+            world_size: 1,
+        };
+        let written = pinned_versions();
+        let later = written
+            .keys()
+            .map(|name| (name.clone(), "1000.0.0".to_owned()))
+            .collect();
+        let weights: Vec<_> = compare(&lock(written), &lock(later))
+            .iter()
+            .map(|one| one.severity)
+            .collect();
+        assert_eq!(weights, [Severity::Error]);
+    }
 }

@@ -3,15 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 
+use dlm_core::manifest::RunStatus;
 use dlm_core::stamp::Stamp;
+use dlm_core::training::{CptSchedule, Ending};
 use dlm_core::{Event, Progress};
-use dlm_plan::train::CptSchedule;
 use dlm_store::CommitReport;
 use dlm_store::log::{Banner, CompleteLine, RunLog, StepLine};
-use dlm_store::metrics::{
-    EvalMetrics, MetricsError, MetricsRecorder, MetricsRunStatus, RunStart, StepMetrics, Strictness,
-};
-use dlm_train::run::{Ending, Outcome};
+use dlm_store::metrics::{EvalMetrics, MetricsError, MetricsRecorder, RunStart, StepMetrics, Strictness};
+use dlm_train::run::Outcome;
 use serde_json::Value;
 
 use super::measure::Retention;
@@ -58,7 +57,7 @@ impl<'a> Observer<'a> {
         log.banner(&Banner {
             run_id,
             seed: job.prepared.plan.seed.value,
-            determinism_class: job.prepared.plan.determinism.replace('-', "_"),
+            determinism_class: job.prepared.plan.determinism,
             determinism_notes: Vec::new(),
             pinned_versions: super::commit::pinned_versions().into_iter().collect(),
             plan: serde_json::to_value(&job.prepared.plan).expect("a plan is plain data"),
@@ -105,7 +104,7 @@ impl<'a> Observer<'a> {
         Ok(self
             .metrics
             .borrow()
-            .run_ended(self.run_id, now(self.around), MetricsRunStatus::Failed)?)
+            .run_ended(self.run_id, now(self.around), RunStatus::Failed)?)
     }
 
     /// Settles a run that the user stopped.
@@ -113,7 +112,7 @@ impl<'a> Observer<'a> {
         Ok(self
             .metrics
             .borrow()
-            .run_ended(self.run_id, now(self.around), MetricsRunStatus::Cancelled)?)
+            .run_ended(self.run_id, now(self.around), RunStatus::Cancelled)?)
     }
 
     /// Records what was kept of sections that are not rehearsed, beside the last evaluation.
@@ -154,7 +153,7 @@ impl<'a> Observer<'a> {
         })?;
         self.metrics
             .borrow()
-            .run_ended(self.run_id, now(self.around), MetricsRunStatus::Ok)?;
+            .run_ended(self.run_id, now(self.around), RunStatus::Completed)?;
         Ok(log.path().to_path_buf())
     }
 

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use dlm_core::event::Progress;
 use dlm_core::hardware::{Backend, Hardware, SimdLevel};
-use dlm_core::manifest::Manifest;
+use dlm_core::manifest::{Manifest, RunStatus};
 use dlm_core::ports::{BaseRequest, BaseSource, BaseSourceError, RemoteBase, Snapshot};
 use dlm_core::stamp::Stamp;
 use dlm_core::{Cancel, Event};
 use dlm_flow::{Clock, Surroundings};
-use dlm_store::metrics::{MetricsRunStatus, MiningRow, RunStart, Strictness};
+use dlm_store::metrics::{MiningRow, RunStart, Strictness};
 use dlm_store::{Home, LockWait, PendingPlan, PlanKind, Store};
 
 pub const ID: &str = "01HZ4X7TGZM3J1A2B3C4D5E6F7";
@@ -80,7 +80,7 @@ impl World {
         guard.initialize(&Manifest::new(ID, "smollm2-135m", now)).unwrap();
         guard.release().unwrap();
         let recorder = store.metrics_recorder(Strictness::Strict).unwrap();
-        for (run_id, status) in [(RUN, MetricsRunStatus::Ok), (RUN + 1, MetricsRunStatus::Failed)] {
+        for (run_id, status) in [(RUN, RunStatus::Completed), (RUN + 1, RunStatus::Failed)] {
             let start = RunStart {
                 run_id,
                 started_at: now,

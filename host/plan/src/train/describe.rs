@@ -99,11 +99,7 @@ impl TrainPlan {
         });
         vec![
             show("learning_rate", &self.learning_rate),
-            line(
-                "lr_scheduler",
-                &schedule.kind,
-                format!("{:?}", schedule.kind.value).to_lowercase(),
-            ),
+            line("lr_scheduler", &schedule.kind, schedule.kind.value.name()),
             show("warm-up updates", &schedule.warmup_steps),
             line("optimizer", &self.optimizer, self.optimizer.value.name()),
             show("num_epochs", &self.steps.epochs),
@@ -117,7 +113,6 @@ impl TrainPlan {
 
     /// Where it runs.
     fn machine(&self) -> Vec<PlanLine> {
-        let packing = format!("{:?}", self.packing.value).to_lowercase();
         let memory = PlanLine {
             name: "memory",
             value: format!("{} of {}", gib(self.memory.total), gib(self.memory_budget_bytes)),
@@ -128,7 +123,7 @@ impl TrainPlan {
             line("simd", &self.simd, self.simd.value.name()),
             show("threads", &self.threads),
             line("precision", &self.precision, self.precision.value.name()),
-            line("weight layout", &self.packing, packing),
+            line("weight layout", &self.packing, self.packing.value.name()),
             line(
                 "checkpointing",
                 &self.checkpointing,

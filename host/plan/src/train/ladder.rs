@@ -2,7 +2,7 @@
 //!
 //! Every rung changes speed only: the rows of an update, and so the result, stay the same.
 
-use super::facts::{Auto, RowFacts, TrainRequest};
+use super::facts::{RowFacts, TrainRequest};
 use super::machine::Machine;
 use super::plan::{BatchPlan, HoldPlan, ProsePlan, WeightPacking};
 use super::recipe;
@@ -87,12 +87,7 @@ impl Ladder<'_> {
     }
 
     fn is_batch_written(&self) -> bool {
-        self.request
-            .document
-            .knobs
-            .micro_batch_size
-            .and_then(Auto::given)
-            .is_some()
+        self.request.document.knobs.micro_batch_size.is_some()
     }
 
     /// Document rows of one update: as written, else the recipe's number or as many as there are.
@@ -100,10 +95,7 @@ impl Ladder<'_> {
         let knobs = &self.request.document.knobs;
         let all = super::resolve::rows_total(&self.request.document.rows, self.prose);
         let most = u32::try_from(all).unwrap_or(u32::MAX);
-        match (
-            knobs.micro_batch_size.and_then(Auto::given),
-            knobs.grad_accum.and_then(Auto::given),
-        ) {
+        match (knobs.micro_batch_size, knobs.grad_accum) {
             (Some(micro), Some(accum)) => micro.saturating_mul(accum),
             (Some(micro), None) => micro.max(recipe::ROWS_PER_STEP / micro * micro),
             (None, Some(accum)) => (recipe::ROWS_PER_STEP / accum).max(1).saturating_mul(accum),
@@ -134,8 +126,7 @@ impl Ladder<'_> {
 
     fn batch(&self, rung: &Rung, rows: u32) -> BatchPlan {
         let knobs = &self.request.document.knobs;
-        let written_accum = knobs.grad_accum.and_then(Auto::given);
-        let (micro_rows, grad_accum) = match (knobs.micro_batch_size.and_then(Auto::given), written_accum) {
+        let (micro_rows, grad_accum) = match (knobs.micro_batch_size, knobs.grad_accum) {
             (Some(micro), Some(accum)) => (Knob::written(micro), Knob::written(accum)),
             (Some(micro), None) => {
                 let accum = (rows / micro).max(1);

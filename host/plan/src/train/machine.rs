@@ -1,8 +1,9 @@
 //! The machine's side of a plan: device, instruction set, threads, precision, memory budget, expected speed.
 
 use dlm_core::hardware::{Backend, Hardware, SimdLevel};
+use dlm_core::training::Precision;
 
-use super::facts::{Precision, TrainOptions, TrainRequest};
+use super::facts::{TrainOptions, TrainRequest};
 use super::plan::BatchPlan;
 use super::recipe;
 use super::refuse::PlanError;

@@ -1,9 +1,12 @@
 //! The training plan itself: plain data with a reason at every value.
 
+use dlm_core::Determinism;
+use dlm_core::choice::Choice;
 use dlm_core::hardware::{Backend, SimdLevel};
+use dlm_core::training::{AdapterKind, CptSchedule, LrSchedule, Optimizer, Precision};
 use serde::{Deserialize, Serialize};
 
-use super::facts::{AdapterKind, CptSchedule, Optimizer, Precision, RowFacts, Schedule};
+use super::facts::RowFacts;
 use crate::knob::Knob;
 use crate::memory::MemoryEstimate;
 
@@ -53,7 +56,7 @@ pub struct TrainPlan {
     /// A rough guess from the arithmetic and the instruction set; the run measures.
     pub seconds_per_step: f64,
     /// `best-effort` on the CPU as in the lock; one machine repeats itself bit for bit whatever the thread count.
-    pub determinism: String,
+    pub determinism: Determinism,
     /// Remarks that a person should read before the run.
     pub warnings: Vec<String>,
 }
@@ -61,7 +64,7 @@ pub struct TrainPlan {
 /// The learning rate's course.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SchedulePlan {
-    pub kind: Knob<Schedule>,
+    pub kind: Knob<LrSchedule>,
     pub warmup_steps: Knob<u64>,
     /// The share of the peak that the rate falls to; 0 except for continued pretraining.
     pub floor: Knob<f64>,
@@ -171,8 +174,7 @@ pub struct NoisePlan {
 }
 
 /// Which copies of the frozen weights are laid out for the product kernels beside the stored ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WeightPacking {
     /// None: every product unpacks tiles as it goes; least memory, slowest.
     None,
@@ -181,3 +183,10 @@ pub enum WeightPacking {
     /// For the forward and the input-gradient products; fastest.
     Both,
 }
+
+impl Choice for WeightPacking {
+    const TABLE: &'static [(&'static str, Self)] =
+        &[("none", Self::None), ("forward", Self::Forward), ("both", Self::Both)];
+}
+
+dlm_core::named_choices!(WeightPacking);

@@ -1,11 +1,11 @@
 //! From a request to a plan: the written value where there is one, else the recipe's, each with its reason; then the
 //! fastest variant that fits the memory, or a refusal.
 
+use dlm_core::Determinism;
 use dlm_core::hardware::Backend;
+use dlm_core::training::{AdapterKind, CptSchedule, LrSchedule, Optimizer, WrittenKnobs};
 
-use super::facts::{
-    AdapterKind, Auto, CptSchedule, Optimizer, RowFacts, Schedule, TrainOptions, TrainRequest, TrainingKnobs,
-};
+use super::facts::{RowFacts, TrainOptions, TrainRequest};
 use super::ladder::{Ladder, Variant};
 use super::machine::Machine;
 use super::plan::{
@@ -46,7 +46,7 @@ impl Frame {
     fn new(request: &TrainRequest) -> Result<Frame, PlanError> {
         let (knobs, rows, base) = (&request.document.knobs, &request.document.rows, request.base);
         let linears = linears(&base.architecture, &base.shape);
-        let targets = resolve_targets(knobs.target_modules.as_ref(), &linears, base.shape.n_experts > 0)?;
+        let targets = resolve_targets(knobs.target_modules.as_deref(), &linears, base.shape.n_experts > 0)?;
         let adapter = AdapterKnobs::new(knobs, rows);
         let names = last_components(&targets.value);
         let sequence_len = sequence_len(knobs, base);
@@ -95,7 +95,7 @@ impl Frame {
         let learning_rate = self.regime.learning_rate(knobs, request.base);
         let warnings = warnings(request, &self.prose, &self.regime, &learning_rate, &steps);
         let (augment, noise) = variations(options);
-        let is_cuda = self.machine.backend.value == Backend::Cuda;
+        let determinism = Determinism::of_run(self.machine.backend.value);
         Ok(TrainPlan {
             base: request.base.key.clone(),
             adapter_name: request.document.adapter_name.clone(),
@@ -131,7 +131,7 @@ impl Frame {
             memory_budget_bytes: self.machine.budget_hard,
             adapter_parameters: self.adapter_parameters,
             seconds_per_step,
-            determinism: if is_cuda { "strong".into() } else { "best-effort".into() },
+            determinism,
             warnings,
         })
     }
@@ -184,36 +184,35 @@ fn switched<T: Clone>(
     }
 }
 
-fn check_ranges(knobs: &TrainingKnobs) -> Result<(), PlanError> {
+fn check_ranges(knobs: &WrittenKnobs) -> Result<(), PlanError> {
     let out = |key, value: String, range| Err(PlanError::OutOfRange { key, value, range });
     match knobs {
-        TrainingKnobs { lora_r: Some(r), .. } if !(1..=256).contains(r) => out("lora_r", r.to_string(), "1 to 256"),
-        TrainingKnobs {
+        WrittenKnobs { lora_r: Some(r), .. } if !(1..=256).contains(r) => out("lora_r", r.to_string(), "1 to 256"),
+        WrittenKnobs {
             lora_alpha: Some(0), ..
         } => out("lora_alpha", "0".into(), "1 and more"),
-        TrainingKnobs {
+        WrittenKnobs {
             lora_dropout: Some(p), ..
         } if !(0.0..=0.5).contains(p) => out("lora_dropout", p.to_string(), "0 to 0.5"),
-        TrainingKnobs {
+        WrittenKnobs {
             sequence_len: Some(n), ..
         } if !(64..=32768).contains(n) => out("sequence_len", n.to_string(), "64 to 32768"),
-        TrainingKnobs {
+        WrittenKnobs {
             learning_rate: Some(rate),
             ..
         } if !(*rate > 0.0 && rate.is_finite()) => out("learning_rate", rate.to_string(), "numbers above 0"),
-        TrainingKnobs {
+        WrittenKnobs {
             num_epochs: Some(0), ..
         } => out("num_epochs", "0".into(), "1 and more"),
-        TrainingKnobs {
+        WrittenKnobs {
             warmup_ratio: Some(w), ..
         } if !(0.0..=0.5).contains(w) => out("warmup_ratio", w.to_string(), "0 to 0.5"),
-        TrainingKnobs {
-            micro_batch_size: Some(Auto::Given(0)),
+        WrittenKnobs {
+            micro_batch_size: Some(0),
             ..
         } => out("micro_batch_size", "0".into(), "1 and more"),
-        TrainingKnobs {
-            grad_accum: Some(Auto::Given(0)),
-            ..
+        WrittenKnobs {
+            grad_accum: Some(0), ..
         } => out("grad_accum", "0".into(), "1 and more"),
         _ => Ok(()),
     }
@@ -270,7 +269,7 @@ struct AdapterKnobs {
 }
 
 impl AdapterKnobs {
-    fn new(knobs: &TrainingKnobs, rows: &RowFacts) -> Self {
+    fn new(knobs: &WrittenKnobs, rows: &RowFacts) -> Self {
         let r = Knob::or_chosen(knobs.lora_r, || {
             (
                 recipe::LORA_R,
@@ -305,7 +304,7 @@ impl AdapterKnobs {
     }
 }
 
-fn seed(knobs: &TrainingKnobs, options: &TrainOptions) -> Knob<i64> {
+fn seed(knobs: &WrittenKnobs, options: &TrainOptions) -> Knob<i64> {
     match options.seed {
         Some(seed) => Knob::flag(seed, "--seed"),
         None => Knob::or_chosen(knobs.seed, || (recipe::SEED, "any fixed number repeats the run".into())),
@@ -313,7 +312,7 @@ fn seed(knobs: &TrainingKnobs, options: &TrainOptions) -> Knob<i64> {
 }
 
 /// The longest row: as written, never more than the base was trained for.
-fn sequence_len(knobs: &TrainingKnobs, base: &BaseFacts) -> Knob<u32> {
+fn sequence_len(knobs: &WrittenKnobs, base: &BaseFacts) -> Knob<u32> {
     let limit = base.context_usable;
     match knobs.sequence_len {
         Some(length) if length <= limit => Knob::written(length),
@@ -353,7 +352,7 @@ struct Regime {
 }
 
 impl Regime {
-    fn new(knobs: &TrainingKnobs, rows: &RowFacts, windows: u64) -> Self {
+    fn new(knobs: &WrittenKnobs, rows: &RowFacts, windows: u64) -> Self {
         let total = windows + rows.instruction_rows;
         let prose_share = if total == 0 { 0.0 } else { windows as f64 / total as f64 };
         let knob = match knobs.cpt_schedule {
@@ -385,7 +384,7 @@ impl Regime {
         }
     }
 
-    fn learning_rate(&self, knobs: &TrainingKnobs, base: &BaseFacts) -> Knob<f64> {
+    fn learning_rate(&self, knobs: &WrittenKnobs, base: &BaseFacts) -> Knob<f64> {
         Knob::or_chosen(knobs.learning_rate, || {
             let rate = recipe::learning_rate(base.params);
             let size = format!("a base of {} M parameters", base.params / 1_000_000);
@@ -400,9 +399,9 @@ impl Regime {
         })
     }
 
-    fn schedule(&self, knobs: &TrainingKnobs, total: u64) -> SchedulePlan {
+    fn schedule(&self, knobs: &WrittenKnobs, total: u64) -> SchedulePlan {
         let kind = Knob::or_chosen(knobs.lr_scheduler, || {
-            (Schedule::Cosine, "a slow end lets the answers settle".into())
+            (LrSchedule::Cosine, "a slow end lets the answers settle".into())
         });
         let limit = total.saturating_sub(1);
         let steps = |share: f64| ((share * total as f64).ceil() as u64).min(limit);
@@ -411,7 +410,7 @@ impl Regime {
                 steps(recipe::PROSE_WARMUP_SHARE).max(1).min(limit),
                 "continued pretraining starts gently",
             ),
-            (false, _, Schedule::Constant) => Knob::chosen(0, "a constant rate has no warm-up"),
+            (false, _, LrSchedule::Constant) => Knob::chosen(0, "a constant rate has no warm-up"),
             (false, Some(ratio), _) => Knob::written(steps(ratio)),
             (false, None, _) => Knob::chosen(steps(recipe::WARMUP_SHARE), "a tenth of the run lets the moments form"),
         };

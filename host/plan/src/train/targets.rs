@@ -3,22 +3,21 @@
 use crate::base::shape::{LinearKind, Part};
 use crate::knob::Knob;
 
-use super::facts::TargetModules;
 use super::refuse::PlanError;
 
 /// Resolves `target_modules` to names of layers that exist.
 ///
 /// An entry is a preset (`attention`, `mlp`, `all-linear`), the last component of a module's path, or a dotted suffix
-/// of it (kept as written; which layers it matches is known when the model is loaded). **Errors** on an entry that
+/// of it (kept as written; which layers it matches is known when the model is loaded); none stands for `auto`. **Errors** on an entry that
 /// matches nothing, and on an empty list.
 pub fn resolve_targets(
-    written: Option<&TargetModules>,
+    written: Option<&[String]>,
     linears: &[LinearKind],
     is_moe: bool,
 ) -> Result<Knob<Vec<String>>, PlanError> {
     match written {
-        None | Some(TargetModules::Auto) => Ok(auto(linears, is_moe)),
-        Some(TargetModules::Named(entries)) => {
+        None => Ok(auto(linears, is_moe)),
+        Some(entries) => {
             let mut names: Vec<String> = Vec::new();
             for entry in entries {
                 for name in expand(entry, linears)? {
@@ -95,13 +94,9 @@ mod tests {
         let base = Registry::builtin().get(key).unwrap();
         let shape = base.shape.unwrap();
         let linears = linears(&base.architecture, &shape);
-        let named = TargetModules::Named(entries.iter().map(|e| (*e).to_owned()).collect());
-        let written = if entries == ["auto"] {
-            TargetModules::Auto
-        } else {
-            named
-        };
-        resolve_targets(Some(&written), &linears, shape.n_experts > 0).map(|knob| knob.value.join(" "))
+        let named: Vec<String> = entries.iter().map(|e| (*e).to_owned()).collect();
+        let written = (entries != ["auto"]).then_some(named.as_slice());
+        resolve_targets(written, &linears, shape.n_experts > 0).map(|knob| knob.value.join(" "))
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use dlm_core::Hints;
 use dlm_core::hardware::{Backend, CudaDevice, Hardware, SimdLevel};
+use dlm_core::training::{AdapterKind, CptSchedule, LrSchedule, Optimizer, Precision, WrittenKnobs};
 use proptest::prelude::*;
 
 use super::*;
@@ -47,11 +48,11 @@ fn plan(document: &DocumentFacts, options: &TrainOptions) -> Result<TrainPlan, P
     })
 }
 
-fn knobs(knobs: TrainingKnobs) -> TrainPlan {
+fn knobs(knobs: WrittenKnobs) -> TrainPlan {
     plan(&DocumentFacts { knobs, ..document() }, &TrainOptions::default()).unwrap()
 }
 
-fn refused(knobs: TrainingKnobs) -> String {
+fn refused(knobs: WrittenKnobs) -> String {
     plan(&DocumentFacts { knobs, ..document() }, &TrainOptions::default())
         .unwrap_err()
         .to_string()
@@ -88,19 +89,19 @@ fn every_line_has_a_reason() {
 
 #[test]
 fn each_written_knob_is_obeyed_and_says_so() {
-    let plan = knobs(TrainingKnobs {
+    let plan = knobs(WrittenKnobs {
         adapter: Some(AdapterKind::Dora),
         lora_r: Some(4),
         lora_alpha: Some(5),
         lora_dropout: Some(0.1),
-        target_modules: Some(TargetModules::Named(vec!["q_proj".into()])),
+        target_modules: Some(vec!["q_proj".into()]),
         sequence_len: Some(512),
-        micro_batch_size: Some(Auto::Given(2)),
-        grad_accum: Some(Auto::Given(3)),
+        micro_batch_size: Some(2),
+        grad_accum: Some(3),
         learning_rate: Some(5e-5),
         num_epochs: Some(7),
         optimizer: Some(Optimizer::AdamW),
-        lr_scheduler: Some(Schedule::Linear),
+        lr_scheduler: Some(LrSchedule::Linear),
         warmup_ratio: Some(0.5),
         seed: Some(-3),
         precision: Some(Precision::Fp32),
@@ -127,7 +128,7 @@ fn each_written_knob_is_obeyed_and_says_so() {
     assert_eq!(plan.schedule.warmup_steps.value, 21);
     assert_eq!(
         (plan.schedule.kind.value, plan.learning_rate.value),
-        (Schedule::Linear, 5e-5)
+        (LrSchedule::Linear, 5e-5)
     );
     assert_eq!(
         (plan.seed.value, plan.precision.value, plan.sequence_len.value),
@@ -152,18 +153,18 @@ fn each_written_knob_is_obeyed_and_says_so() {
 #[test]
 fn an_alpha_that_is_left_out_follows_a_written_rank() {
     assert_eq!(
-        knobs(TrainingKnobs {
+        knobs(WrittenKnobs {
             lora_r: Some(8),
-            ..TrainingKnobs::default()
+            ..WrittenKnobs::default()
         })
         .lora_alpha
         .value,
         16
     );
     assert_eq!(
-        knobs(TrainingKnobs {
+        knobs(WrittenKnobs {
             lora_alpha: Some(7),
-            ..TrainingKnobs::default()
+            ..WrittenKnobs::default()
         })
         .lora_alpha
         .value,
@@ -174,9 +175,9 @@ fn an_alpha_that_is_left_out_follows_a_written_rank() {
 #[test]
 fn flags_win_over_the_document() {
     let document = DocumentFacts {
-        knobs: TrainingKnobs {
+        knobs: WrittenKnobs {
             seed: Some(1),
-            ..TrainingKnobs::default()
+            ..WrittenKnobs::default()
         },
         ..document()
     };
@@ -204,74 +205,74 @@ fn flags_win_over_the_document() {
 
 #[test]
 fn values_outside_their_range_are_refused() {
-    let none = TrainingKnobs::default;
+    let none = WrittenKnobs::default;
     let cases = [
         (
-            TrainingKnobs {
+            WrittenKnobs {
                 lora_r: Some(0),
                 ..none()
             },
             "`lora_r` is 0, outside 1 to 256",
         ),
         (
-            TrainingKnobs {
+            WrittenKnobs {
                 lora_r: Some(257),
                 ..none()
             },
             "`lora_r` is 257, outside 1 to 256",
         ),
         (
-            TrainingKnobs {
+            WrittenKnobs {
                 lora_alpha: Some(0),
                 ..none()
             },
             "`lora_alpha` is 0, outside 1 and more",
         ),
         (
-            TrainingKnobs {
+            WrittenKnobs {
                 lora_dropout: Some(0.6),
                 ..none()
             },
             "`lora_dropout` is 0.6, outside 0 to 0.5",
         ),
         (
-            TrainingKnobs {
+            WrittenKnobs {
                 sequence_len: Some(63),
                 ..none()
             },
             "`sequence_len` is 63, outside 64 to 32768",
         ),
         (
-            TrainingKnobs {
+            WrittenKnobs {
                 learning_rate: Some(f64::NAN),
                 ..none()
             },
             "`learning_rate` is NaN, outside numbers above 0",
         ),
         (
-            TrainingKnobs {
+            WrittenKnobs {
                 num_epochs: Some(0),
                 ..none()
             },
             "`num_epochs` is 0, outside 1 and more",
         ),
         (
-            TrainingKnobs {
+            WrittenKnobs {
                 warmup_ratio: Some(0.51),
                 ..none()
             },
             "`warmup_ratio` is 0.51, outside 0 to 0.5",
         ),
         (
-            TrainingKnobs {
-                micro_batch_size: Some(Auto::Given(0)),
+            WrittenKnobs {
+                micro_batch_size: Some(0),
                 ..none()
             },
             "`micro_batch_size` is 0, outside 1 and more",
         ),
         (
-            TrainingKnobs {
-                grad_accum: Some(Auto::Given(0)),
+            WrittenKnobs {
+                grad_accum: Some(0),
                 ..none()
             },
             "`grad_accum` is 0, outside 1 and more",
@@ -284,8 +285,8 @@ fn values_outside_their_range_are_refused() {
 
 #[test]
 fn what_the_machine_cannot_do_is_refused_with_the_edit_to_make() {
-    let none = TrainingKnobs::default;
-    let qlora = TrainingKnobs {
+    let none = WrittenKnobs::default;
+    let qlora = WrittenKnobs {
         adapter: Some(AdapterKind::Qlora),
         ..none()
     };
@@ -299,13 +300,13 @@ fn what_the_machine_cannot_do_is_refused_with_the_edit_to_make() {
     .unwrap_err();
     assert_eq!(error.hints(), ["set `adapter: lora` under `training`"]);
     assert!(
-        refused(TrainingKnobs {
+        refused(WrittenKnobs {
             precision: Some(Precision::Fp16),
             ..none()
         })
         .contains("no fp16 products")
     );
-    let optimizer = TrainingKnobs {
+    let optimizer = WrittenKnobs {
         optimizer: Some(Optimizer::Galore),
         ..none()
     };
@@ -313,7 +314,7 @@ fn what_the_machine_cannot_do_is_refused_with_the_edit_to_make() {
         refused(optimizer),
         "optimizer `galore_adamw` is not built yet; built: adamw_torch"
     );
-    let bf16 = TrainingKnobs {
+    let bf16 = WrittenKnobs {
         precision: Some(Precision::Bf16),
         ..none()
     };
@@ -418,19 +419,19 @@ fn prose_beside_pairs_stays_sft_up_to_the_strict_share() {
 
 #[test]
 fn a_constant_rate_has_no_warm_up() {
-    let plan = knobs(TrainingKnobs {
-        lr_scheduler: Some(Schedule::Constant),
+    let plan = knobs(WrittenKnobs {
+        lr_scheduler: Some(LrSchedule::Constant),
         warmup_ratio: Some(0.1),
-        ..TrainingKnobs::default()
+        ..WrittenKnobs::default()
     });
     assert_eq!(plan.schedule.warmup_steps.value, 0);
 }
 
 #[test]
 fn a_sequence_longer_than_the_base_reads_is_cut_and_said() {
-    let plan = knobs(TrainingKnobs {
+    let plan = knobs(WrittenKnobs {
         sequence_len: Some(32_768),
-        ..TrainingKnobs::default()
+        ..WrittenKnobs::default()
     });
     assert_eq!(plan.sequence_len.value, 8192);
     assert!(plan.warnings.iter().any(|warning| warning.contains("cut to 8192")));
@@ -542,7 +543,7 @@ fn cuda_plans_use_the_devices_memory_and_precision() {
     assert_eq!(check(9).precision.value, Precision::Bf16);
     assert_eq!(check(7).precision.value, Precision::Fp16);
     assert_eq!(check(9).memory_budget_bytes, (20u64 << 30) * 85 / 100);
-    assert_eq!(check(9).determinism, "strong");
+    assert_eq!(check(9).determinism, dlm_core::Determinism::Strong);
 }
 
 #[test]
@@ -598,7 +599,7 @@ proptest! {
             prose_tokens,
             ..RowFacts::default()
         };
-        let knobs = TrainingKnobs { num_epochs: epochs, ..TrainingKnobs::default() };
+        let knobs = WrittenKnobs { num_epochs: epochs, ..WrittenKnobs::default() };
         match plan(&DocumentFacts { rows, knobs, adapter_name: None }, &TrainOptions::default()) {
             Err(error) => prop_assert_eq!(error, PlanError::NoRows),
             Ok(plan) => {

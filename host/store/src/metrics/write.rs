@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use dlm_core::manifest::RunStatus;
 use dlm_core::stamp::Stamp;
 use dlm_files::{Disk, Operation};
 use rusqlite::{Connection, OpenFlags, Params, params};
@@ -31,24 +32,6 @@ pub struct RunStart {
     /// One of [`super::PHASES`].
     pub phase: &'static str,
     pub seed: i64,
-}
-
-/// How a run ended, in the words of the database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MetricsRunStatus {
-    Ok,
-    Failed,
-    Cancelled,
-}
-
-impl MetricsRunStatus {
-    fn as_str(self) -> &'static str {
-        match self {
-            MetricsRunStatus::Ok => "ok",
-            MetricsRunStatus::Failed => "failed",
-            MetricsRunStatus::Cancelled => "cancelled",
-        }
-    }
 }
 
 /// Figures of one optimizer step.
@@ -189,10 +172,10 @@ impl MetricsRecorder {
     /// Records how a run ended.
     ///
     /// **Errors** name the file, whatever the strictness.
-    pub fn run_ended(&self, run_id: u64, ended_at: Stamp, status: MetricsRunStatus) -> Result<(), MetricsError> {
+    pub fn run_ended(&self, run_id: u64, ended_at: Stamp, status: RunStatus) -> Result<(), MetricsError> {
         self.write(
             "UPDATE runs SET ended_at = ?2, status = ?3 WHERE run_id = ?1",
-            params![integer(run_id), ended_at.zoned(), status.as_str()],
+            params![integer(run_id), ended_at.zoned(), status.metrics_word()],
         )
     }
 

@@ -3,10 +3,11 @@
 use std::fs;
 
 use dlm_core::Hints;
+use dlm_core::manifest::RunStatus;
 use dlm_store::Store;
 use dlm_store::metrics::{
-    EvalMetrics, ExportMetrics, GateMetrics, MetricsError, MetricsRecorder, MetricsReport, MetricsRunStatus,
-    MiningMetrics, RunFilter, RunStart, StepMetrics, Strictness, TokenizationMetrics, Watcher,
+    EvalMetrics, ExportMetrics, GateMetrics, MetricsError, MetricsRecorder, MetricsReport, MiningMetrics, RunFilter,
+    RunStart, StepMetrics, Strictness, TokenizationMetrics, Watcher,
 };
 
 use super::scenario::stamp;
@@ -53,7 +54,7 @@ fn filled(store: &Store) -> MetricsRecorder {
     let mut recorder = store.metrics_recorder(Strictness::Strict).unwrap();
     recorder.run_started(&start(1, "cpt", NOW_MS)).unwrap();
     recorder
-        .run_ended(1, stamp(NOW_MS + HOUR_MS), MetricsRunStatus::Ok)
+        .run_ended(1, stamp(NOW_MS + HOUR_MS), RunStatus::Completed)
         .unwrap();
     recorder.run_started(&start(2, "sft", NOW_MS + 2 * HOUR_MS)).unwrap();
     for one in [step(2, 10, 0.5), step(2, 20, 0.25)] {

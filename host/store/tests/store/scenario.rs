@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
-use dlm_core::lock::{DeterminismClass, DlmLock, HardwareTier, LOCK_VERSION};
+use dlm_core::Determinism;
+use dlm_core::lock::{DlmLock, HardwareTier, LOCK_VERSION};
 use dlm_core::manifest::{Manifest, RunRecord, RunStatus};
 use dlm_core::stamp::Stamp;
 use dlm_core::{Cancel, SectionId, SectionKind};
 use dlm_store::log::{Banner, CompleteLine, RunSummary, StepLine};
-use dlm_store::metrics::{EvalMetrics, MetricsRunStatus, RunStart, StepMetrics, Strictness};
+use dlm_store::metrics::{EvalMetrics, RunStart, StepMetrics, Strictness};
 use dlm_store::replay::{Remember, Snapshot};
 use dlm_store::{
     AdapterSlot, CommitReport, LockWait, RunCommit, StateData, StateTensor, Store, StoreGuard, TrainingState, delta,
@@ -101,7 +102,7 @@ pub fn lock_record(run_id: u64, now: Stamp) -> DlmLock {
         hardware_tier: HardwareTier::Cpu,
         seed: 42,
         determinism_flags: BTreeMap::new(),
-        determinism_class: DeterminismClass::Strong,
+        determinism_class: Determinism::Strong,
         license_acceptance: None,
         last_run_id: run_id,
         world_size: 1,
@@ -128,7 +129,7 @@ pub fn train(store: &Store, run: &Run<'_>) -> Result<CommitReport> {
     })?;
     guard.record_run(now, run_record(run_id, version, now))?;
     let report = write_and_commit(&guard, &mut recorder, run, run_id)?;
-    recorder.run_ended(run_id, now, MetricsRunStatus::Ok)?;
+    recorder.run_ended(run_id, now, RunStatus::Completed)?;
     guard.release()?;
     Ok(report)
 }
@@ -147,7 +148,7 @@ fn write_and_commit(
     log.banner(&Banner {
         run_id,
         seed: 42,
-        determinism_class: "strong".to_owned(),
+        determinism_class: Determinism::Strong,
         determinism_notes: Vec::new(),
         pinned_versions: Vec::new(),
         plan: serde_json::json!({"lora_r": 8}),

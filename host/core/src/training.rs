@@ -1,0 +1,263 @@
+//! The words of the `training` block, and what an author wrote in it: read by the document, planned with, stored and
+//! typed on the command line, always these types.
+//!
+//! Invariants: plain data; the words are those of the frontmatter (`spec/document.md`).
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::choice::Choice;
+
+/// How an adapter is made: `training.adapter`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdapterKind {
+    /// Two thin matrices beside each weight.
+    Lora,
+    /// The same on a base whose weights are kept in four bits.
+    Qlora,
+    /// The same with a length for every row of the sum.
+    Dora,
+}
+
+impl Choice for AdapterKind {
+    const TABLE: &'static [(&'static str, Self)] =
+        &[("lora", Self::Lora), ("qlora", Self::Qlora), ("dora", Self::Dora)];
+}
+
+/// The rule of an update: `training.optimizer`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Optimizer {
+    /// AdamW with moments in `f32`.
+    AdamW,
+    /// AdamW with moments in eight bits.
+    AdamW8bit,
+    /// The same, with moments that may leave the accelerator.
+    PagedAdamW8bit,
+    /// GaLore over AdamW.
+    Galore,
+    /// GaLore over AdamW with moments in eight bits.
+    Galore8bit,
+}
+
+impl Choice for Optimizer {
+    const TABLE: &'static [(&'static str, Self)] = &[
+        ("adamw_torch", Self::AdamW),
+        ("adamw_bnb_8bit", Self::AdamW8bit),
+        ("paged_adamw_8bit", Self::PagedAdamW8bit),
+        ("galore_adamw", Self::Galore),
+        ("galore_adamw_8bit", Self::Galore8bit),
+    ];
+}
+
+/// How the learning rate falls: `training.lr_scheduler`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LrSchedule {
+    Cosine,
+    Linear,
+    Constant,
+}
+
+impl Choice for LrSchedule {
+    const TABLE: &'static [(&'static str, Self)] = &[
+        ("cosine", Self::Cosine),
+        ("linear", Self::Linear),
+        ("constant", Self::Constant),
+    ];
+}
+
+/// Whether a run is continued pretraining: `training.cpt.schedule`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CptSchedule {
+    /// By the share of prose.
+    Auto,
+    /// Continued pretraining (domain-adaptive).
+    Dapt,
+    /// Supervised fine-tuning.
+    Sft,
+}
+
+impl Choice for CptSchedule {
+    const TABLE: &'static [(&'static str, Self)] = &[("auto", Self::Auto), ("dapt", Self::Dapt), ("sft", Self::Sft)];
+}
+
+/// The precision of the frozen products: `training.precision`. Reductions, softmax, norms, the loss and the adapter stay
+/// in `f32` always.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    Bf16,
+    Fp16,
+    Fp32,
+}
+
+impl Choice for Precision {
+    const TABLE: &'static [(&'static str, Self)] = &[("bf16", Self::Bf16), ("fp16", Self::Fp16), ("fp32", Self::Fp32)];
+}
+
+impl Precision {
+    /// Bytes of one packed weight.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Precision::Bf16 | Precision::Fp16 => 2,
+            Precision::Fp32 => 4,
+        }
+    }
+}
+
+/// Which files a source may name: `training.sources_policy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourcesPolicy {
+    Permissive,
+    /// Inside the document's directory only.
+    Strict,
+}
+
+impl Choice for SourcesPolicy {
+    const TABLE: &'static [(&'static str, Self)] = &[("permissive", Self::Permissive), ("strict", Self::Strict)];
+}
+
+/// How preferences are taught: `training.preference.method`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PreferenceMethod {
+    Dpo,
+    Orpo,
+}
+
+impl Choice for PreferenceMethod {
+    const TABLE: &'static [(&'static str, Self)] = &[("dpo", Self::Dpo), ("orpo", Self::Orpo)];
+}
+
+/// The loss of a preference: `training.preference.loss_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PreferenceLoss {
+    Sigmoid,
+    Hinge,
+    Ipo,
+}
+
+impl Choice for PreferenceLoss {
+    const TABLE: &'static [(&'static str, Self)] =
+        &[("sigmoid", Self::Sigmoid), ("hinge", Self::Hinge), ("ipo", Self::Ipo)];
+}
+
+/// What a preference is measured against: `training.preference.reference`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PreferenceReference {
+    /// The base alone.
+    Base,
+    /// The adapter as it was before preferences.
+    PreAdapter,
+}
+
+impl Choice for PreferenceReference {
+    const TABLE: &'static [(&'static str, Self)] = &[("base", Self::Base), ("pre_adapter", Self::PreAdapter)];
+}
+
+/// Why a run took no further step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It took every step of the plan.
+    Complete,
+    /// The answers were known, or the loss on validation rows stopped falling.
+    EarlyStop,
+    /// `--max-steps` cut the plan short.
+    MaxSteps,
+    /// The caller asked to stop; the state is where it stood.
+    Cancelled,
+}
+
+impl Choice for Ending {
+    const TABLE: &'static [(&'static str, Self)] = &[
+        ("complete", Self::Complete),
+        ("early_stop", Self::EarlyStop),
+        ("max_steps", Self::MaxSteps),
+        ("cancelled", Self::Cancelled),
+    ];
+}
+
+crate::named_choices!(
+    AdapterKind,
+    Optimizer,
+    LrSchedule,
+    CptSchedule,
+    Precision,
+    SourcesPolicy,
+    PreferenceMethod,
+    PreferenceLoss,
+    PreferenceReference,
+    Ending,
+);
+
+/// A number, or the word `auto`, which is the same as leaving the key out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auto {
+    Auto,
+    Given(u32),
+}
+
+impl Auto {
+    /// The number, unless the plan is to choose.
+    pub fn given(self) -> Option<u32> {
+        match self {
+            Auto::Auto => None,
+            Auto::Given(number) => Some(number),
+        }
+    }
+}
+
+impl Serialize for Auto {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Auto::Auto => serializer.serialize_str("auto"),
+            Auto::Given(number) => serializer.serialize_u32(*number),
+        }
+    }
+}
+
+/// Which layers get an adapter: `training.target_modules`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetModules {
+    Auto,
+    /// Presets (`attention`, `mlp`, `all-linear`), last path components, or dotted suffixes.
+    Named(Vec<String>),
+}
+
+impl TargetModules {
+    /// The names, unless the plan is to choose.
+    pub fn named(&self) -> Option<&[String]> {
+        match self {
+            TargetModules::Auto => None,
+            TargetModules::Named(names) => Some(names),
+        }
+    }
+}
+
+impl Serialize for TargetModules {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            TargetModules::Auto => serializer.serialize_str("auto"),
+            TargetModules::Named(names) => names.serialize(serializer),
+        }
+    }
+}
+
+/// The training knobs that an author wrote; `None` leaves the choice to the plan, as the word `auto` does.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WrittenKnobs {
+    pub adapter: Option<AdapterKind>,
+    pub lora_r: Option<u32>,
+    pub lora_alpha: Option<u32>,
+    pub lora_dropout: Option<f64>,
+    /// As [`TargetModules::Named`].
+    pub target_modules: Option<Vec<String>>,
+    pub sequence_len: Option<u32>,
+    pub micro_batch_size: Option<u32>,
+    pub grad_accum: Option<u32>,
+    pub learning_rate: Option<f64>,
+    pub num_epochs: Option<u32>,
+    pub optimizer: Option<Optimizer>,
+    pub lr_scheduler: Option<LrSchedule>,
+    pub warmup_ratio: Option<f64>,
+    pub seed: Option<i64>,
+    pub precision: Option<Precision>,
+    pub cpt_schedule: Option<CptSchedule>,
+    pub embed_warmup_steps: Option<u32>,
+}
