@@ -4,10 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
-use dlm_core::{Cancel, Quiet};
+use dlm_core::{Cancel, Quant, Quiet};
 use dlm_export::{
-    GgufWriter, Identity, ModelExport, Quant, TokenType, VerifyAgainst, Vocabulary, VocabularyModel, WriteOptions,
-    plan_model, verify_model, write_model,
+    GgufWriter, Identity, ModelExport, TokenType, VerifyAgainst, Vocabulary, VocabularyModel, WriteOptions, plan_model,
+    verify_model, write_model,
 };
 use dlm_kernels::{Ctx, Simd};
 use dlm_model::config::parse_config;
