@@ -101,7 +101,7 @@ impl Host {
             shown(&error.to_string());
             error.hints.iter().for_each(|hint| shown(hint));
             assert!(
-                !error.subject.is_empty() && error.code.starts_with("plugin::"),
+                !error.subject.as_str().is_empty() && error.code.starts_with("plugin::"),
                 "{error:?}"
             );
         }

@@ -1,66 +1,115 @@
-//! One file per command: arguments to options, use case, report to the streams.
+//! The commands, one file each: arguments with their manual, then from arguments to options, use case and report.
 //!
-//! Invariants: a flag that is not built yet is refused before anything is read; nothing is set up that a command does
-//! not use, so that `dlm show` starts in milliseconds.
+//! Invariant: nothing is set up that a command does not use, so that `dlm show` starts in milliseconds.
 
-mod base;
-mod check;
-mod doctor;
-mod export;
-mod init;
-mod metrics;
-mod migrate;
-mod plugin;
-mod preference;
-mod prompt;
-mod score;
-mod show;
-mod synth;
-mod templates;
-mod train;
+pub mod base;
+pub mod check;
+mod choice;
+pub mod doctor;
+pub mod export;
+pub mod init;
+pub mod metrics;
+pub mod migrate;
+pub mod plugin;
+pub mod plugin_flags;
+pub mod preference;
+pub mod prompt;
+mod sampling;
+pub mod score;
+pub mod show;
+mod staging;
+pub mod synth;
+pub mod templates;
+pub mod train;
 
 use std::process::ExitCode;
 
+use clap::Subcommand;
 use dlm_flow::Failure;
 
-use crate::args::{Cli, Command};
 use crate::console::Console;
-use crate::unbuilt;
+use crate::settings::Settings;
+use crate::unbuilt::NotBuiltCommand;
 
-/// Runs what was typed.
-pub fn run(cli: Cli, console: &Console) -> Result<ExitCode, Failure> {
-    let global = &cli.global;
-    // Given on two sides of the command, clap does not see that they exclude each other.
-    if global.verbose && global.quiet {
-        return Err(Failure::misuse(
-            "error",
-            "`--verbose` and `--quiet` cannot be used together",
-        ));
-    }
-    match &cli.command {
-        Command::Init(args) => init::run(args, global, console),
-        Command::Train(args) => train::run(args, global, console),
-        Command::Prompt(args) => prompt::run(args, global, console),
-        Command::Score(args) => score::run(args, global, console),
-        Command::Export(args) => export::run(args, global, console),
-        Command::Check(args) => check::run(args, global, console),
-        Command::Show(args) => show::run(args, global, console),
+/// Every command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write a new document and prepare its store
+    Init(init::InitArgs),
+    /// Teach the base model the document
+    Train(Box<train::TrainArgs>),
+    /// Ask the trained model
+    Prompt(prompt::PromptArgs),
+    /// Ask a list of questions and count the answers that hold the expected words
+    Score(score::ScoreArgs),
+    /// Write model files for Ollama or llama-server
+    Export(Box<export::ExportArgs>),
+    /// Show what a document contains, without training
+    Check(check::CheckArgs),
+    /// Show a document's training history and state
+    Show(show::ShowArgs),
+    /// Bring a document's frontmatter to the current schema version
+    Migrate(migrate::MigrateArgs),
+    /// Inspect this machine and the plan it would get
+    Doctor(doctor::DoctorArgs),
+    /// Query the metrics database of a document
+    #[command(arg_required_else_help = true, subcommand_required = true)]
+    Metrics {
+        #[command(subcommand)]
+        command: metrics::MetricsCommand,
+    },
+    /// Manage base models that lie on this machine
+    #[command(arg_required_else_help = true, subcommand_required = true)]
+    Base {
+        #[command(subcommand)]
+        command: base::BaseCommand,
+    },
+    /// Mine preferences with a judge, stage, apply and revert them
+    #[command(arg_required_else_help = true, subcommand_required = true)]
+    Preference {
+        #[command(subcommand)]
+        command: preference::PreferenceCommand,
+    },
+    /// Synthesize training pairs with a teacher, stage, apply and revert them
+    #[command(arg_required_else_help = true, subcommand_required = true)]
+    Synth {
+        #[command(subcommand)]
+        command: synth::SynthCommand,
+    },
+    /// Browse the template gallery
+    #[command(arg_required_else_help = true, subcommand_required = true)]
+    Templates {
+        #[command(subcommand)]
+        command: templates::TemplatesCommand,
+    },
+    /// Manage plugins: judges, teachers, targets, destinations and template sources
+    #[command(arg_required_else_help = true, subcommand_required = true)]
+    Plugin {
+        #[command(subcommand)]
+        command: crate::args::plugin::Plugin,
+    },
+    #[command(flatten)]
+    NotBuilt(NotBuiltCommand),
+}
+
+/// Runs a command.
+pub fn run(command: &Command, settings: &Settings, console: &Console) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Init(args) => init::run(args, settings, console),
+        Command::Train(args) => train::run(args, settings, console),
+        Command::Prompt(args) => prompt::run(args, settings, console),
+        Command::Score(args) => score::run(args, settings, console),
+        Command::Export(args) => export::run(args, settings, console),
+        Command::Check(args) => check::run(args, settings, console),
+        Command::Show(args) => show::run(args, settings, console),
         Command::Migrate(args) => migrate::run(args, console),
-        Command::Doctor(args) => doctor::run(args, global, console),
-        Command::Metrics { command } => metrics::run(command, global, console),
-        Command::Base { command } => base::run(command, global, console),
-        Command::Plugin { command } => plugin::run(command, global, console),
-        Command::Repl(_) => Err(unbuilt::command("repl")),
-        Command::Preference { command } => preference::run(command, global, console),
-        Command::Synth { command } => synth::run(command, global, console),
-        Command::Templates { command } => templates::run(command, global, console),
-        Command::Harvest(_) => Err(unbuilt::command("harvest")),
-        Command::Cache(_) => Err(unbuilt::command("cache")),
-        Command::Pack(_) => Err(unbuilt::command("pack")),
-        Command::Unpack(_) => Err(unbuilt::command("unpack")),
-        Command::Verify(_) => Err(unbuilt::command("verify")),
-        Command::Push(_) => Err(unbuilt::command("push")),
-        Command::Pull(_) => Err(unbuilt::command("pull")),
-        Command::Serve(_) => Err(unbuilt::command("serve")),
+        Command::Doctor(args) => doctor::run(args, settings, console),
+        Command::Metrics { command } => metrics::run(command, settings, console),
+        Command::Base { command } => base::run(command, settings, console),
+        Command::Plugin { command } => plugin::run(command, settings, console),
+        Command::Preference { command } => preference::run(command, settings, console),
+        Command::Synth { command } => synth::run(command, settings, console),
+        Command::Templates { command } => templates::run(command, settings, console),
+        Command::NotBuilt(_) => unreachable!("it was refused before"),
     }
 }

@@ -29,7 +29,7 @@ pub fn install(shell: Option<&str>) -> ExitCode {
         Ok(shell) => shell,
         Err(code) => return code,
     };
-    let Some(home) = environment::path("HOME") else {
+    let Some(home) = directory("HOME") else {
         say("error: HOME is not set, so there is no place to install to");
         say("  print the script instead: dlm --show-completion");
         return ExitCode::FAILURE;
@@ -59,10 +59,14 @@ pub fn install(shell: Option<&str>) -> ExitCode {
     }
 }
 
+fn directory(name: &'static str) -> Option<PathBuf> {
+    environment::path(name).map(|directory| directory.value)
+}
+
 /// Where a shell looks for the script, and how it is loaded.
 fn place(shell: Shell, home: &Path) -> Option<(PathBuf, &'static str)> {
-    let data = environment::path("XDG_DATA_HOME").unwrap_or_else(|| home.join(".local/share"));
-    let config = environment::path("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
+    let data = directory("XDG_DATA_HOME").unwrap_or_else(|| home.join(".local/share"));
+    let config = directory("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
     match shell {
         Shell::Bash => Some((data.join("bash-completion/completions/dlm"), "start a new shell")),
         Shell::Zsh => Some((
@@ -101,7 +105,7 @@ fn choose(shell: Option<&str>) -> Result<Shell, ExitCode> {
         return Ok(parent);
     }
     let named = shell.map(str::to_owned).or_else(|| {
-        let path = environment::path("SHELL")?;
+        let path = directory("SHELL")?;
         Some(path.file_name()?.to_string_lossy().into_owned())
     });
     let known = "bash, zsh, fish, powershell, elvish";

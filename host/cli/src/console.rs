@@ -5,6 +5,7 @@
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
+use dlm_core::Subject;
 use dlm_flow::Failure;
 
 use crate::environment;
@@ -19,8 +20,8 @@ pub struct Console {
 impl Console {
     /// Reads what the terminal and the environment allow.
     pub fn new(is_quiet: bool, is_verbose: bool) -> Self {
-        let is_plain = environment::value("NO_COLOR").is_some_and(|v| !v.is_empty())
-            || environment::value("TERM").is_some_and(|v| v == "dumb");
+        let is_plain = environment::path("NO_COLOR").is_some()
+            || environment::text("TERM").is_some_and(|terminal| terminal.value == "dumb");
         Self {
             is_quiet,
             is_verbose,
@@ -68,19 +69,14 @@ impl Console {
 
     /// Prints a failure with its remedies and returns its exit code.
     pub fn failure(&self, failure: &Failure) -> ExitCode {
-        if failure.kind == dlm_core::FailureKind::Interrupted && failure.subject == "interrupted" {
-            match failure.message.as_str() {
-                "" => say("interrupted"),
-                message => say(&format!("interrupted: {message}")),
-            }
-        } else {
-            say(&self.paint("31", &format!("{}: {}", failure.subject, failure.message)));
+        let line = failure.to_string();
+        match failure.subject {
+            // Whoever typed Ctrl-C sees nothing wrong.
+            Subject::Interrupted => say(&line),
+            _ => say(&self.paint("31", &line)),
         }
         if self.is_verbose {
-            failure
-                .causes
-                .iter()
-                .for_each(|cause| say(&format!("  because: {cause}")));
+            failure.causes().for_each(|cause| say(&format!("  because: {cause}")));
         }
         failure.hints.iter().for_each(|hint| say(&format!("  {hint}")));
         ExitCode::from(failure.kind.exit_code())

@@ -10,21 +10,26 @@ mod completion;
 mod console;
 mod environment;
 mod memory;
+mod origin;
 mod program;
 mod progress;
 mod reference;
 mod render;
+mod settings;
 mod tips;
 mod unbuilt;
 mod wiring;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use args::Cli;
 use console::Console;
+use dlm_core::Subject;
+use dlm_flow::Failure;
 use dlm_plugins::{COUNTING, Metering};
+use settings::Settings;
 
 #[global_allocator]
 static ALLOCATOR: memory::Allocator = memory::Allocator;
@@ -34,21 +39,40 @@ fn main() -> ExitCode {
     if let Some(code) = before_parsing(&arguments) {
         return code;
     }
-    let cli = match Cli::try_parse_from(&arguments) {
-        Ok(cli) => cli,
+    let (cli, matches) = match parse(&arguments) {
+        Ok(parsed) => parsed,
         Err(error) => return usage(error, &arguments),
     };
-    let is_verbose = cli.global.verbose || environment::value("DLM_VERBOSE").is_some_and(|v| v == "1");
-    let console = Console::new(cli.global.quiet, is_verbose);
+    let settings = Settings::resolve(&cli.global);
+    let console = Console::new(settings.is_quiet, settings.is_verbose.value);
     for name in ["DLM_LLAMA_CPP_ROOT", "DLM_LLAMA_CPP_BUILD"] {
-        if environment::value(name).is_some() {
+        if environment::path(name).is_some() {
             console.detail(&format!("{name} is ignored: exports are written without llama.cpp"));
         }
     }
-    match command::run(cli, &console) {
+    match run(&cli, &matches, &settings, &console) {
         Ok(code) => code,
         Err(failure) => console.failure(&failure),
     }
+}
+
+/// Runs what was typed, unless it asks for what there is not.
+fn run(cli: &Cli, matches: &ArgMatches, settings: &Settings, console: &Console) -> Result<ExitCode, Failure> {
+    // Given on two sides of the command, clap does not see that they exclude each other.
+    if cli.global.verbose && cli.global.quiet {
+        let what = "`--verbose` and `--quiet` cannot be used together";
+        return Err(Failure::misuse(Subject::Error, what));
+    }
+    unbuilt::refuse(&definition(), matches)?;
+    settings.lines().iter().for_each(|line| console.detail(line));
+    command::run(&cli.command, settings, console)
+}
+
+/// Reads the arguments; the matches know which of them were typed.
+fn parse(arguments: &[std::ffi::OsString]) -> Result<(Cli, ArgMatches), clap::Error> {
+    let matches = definition().try_get_matches_from(arguments)?;
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut definition()))?;
+    Ok((cli, matches))
 }
 
 /// The process that compiles one plugin, started by dlm itself so that a plugin which makes the compiler slow or hungry

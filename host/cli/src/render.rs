@@ -1,12 +1,49 @@
-//! Reports as text. One file per command; JSON comes from the reports themselves.
+//! Reports on the two streams, one file per command: text for people, and JSON from the same report.
+//!
+//! Invariants: a result goes to stdout, everything else to stderr; texts of models, teachers and template authors are
+//! shown without control characters, and in listings cut to one line.
 
-pub mod align;
 pub mod base;
 pub mod check;
 pub mod doctor;
+pub mod export;
+pub mod init;
+pub mod metrics;
+pub mod migrate;
 pub mod plugin;
+pub mod preference;
+pub mod prompt;
+pub mod score;
 pub mod show;
+pub mod staging;
+pub mod synth;
+pub mod templates;
+pub mod train;
 pub mod used;
+
+/// Longest quoted line, in characters.
+const LINE_CHARS_MAX: usize = 80;
+
+/// The first line of a text, cut and harmless.
+pub fn first_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let mut shown: String = line.chars().take(LINE_CHARS_MAX).map(harmless).collect();
+    if line.chars().nth(LINE_CHARS_MAX).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// One line, of any length, harmless.
+pub fn one_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().chars().map(harmless).collect()
+}
+
+/// Control, direction and invisible characters could redraw the terminal or hide a text.
+fn harmless(c: char) -> char {
+    let is_shown = !c.is_control() && !dlm_packages::is_harmful(c);
+    if is_shown { c } else { '\u{fffd}' }
+}
 
 /// `1.5 KB`: 1024 steps, one decimal, bytes without.
 pub fn size(bytes: u64) -> String {
@@ -89,5 +126,14 @@ mod tests {
             vec!["b".to_owned(), String::new()],
         ];
         assert_eq!(table(&["name", "n"], &rows), "name       n\nlong name  1\nb\n");
+    }
+
+    #[test]
+    fn lines_are_cut_and_cannot_redraw_the_terminal() {
+        assert_eq!(first_line("a\nb"), "a");
+        assert_eq!(first_line(&"x".repeat(80)), "x".repeat(80));
+        assert_eq!(first_line(&"x".repeat(81)), "x".repeat(80) + "…");
+        assert_eq!(first_line("\x1b[2J\u{202e}ok"), "\u{fffd}[2J\u{fffd}ok");
+        assert_eq!(first_line(""), "");
     }
 }

@@ -5,10 +5,7 @@ use std::ffi::OsString;
 use clap::Command;
 use clap::error::{ContextKind, ContextValue, Error};
 
-use crate::args::NOT_BUILT_HEADING;
-
-/// How the help of a command or flag that is not built ends.
-const MARK: &str = "(not built yet)";
+use crate::unbuilt::{is_command_marked, is_marked};
 
 /// Takes suggestions of commands and flags that are not built out of an error about `arguments`.
 pub fn drop_unbuilt(error: &mut Error, arguments: &[OsString]) {
@@ -48,16 +45,11 @@ fn typed<'a>(definition: &'a Command, arguments: &[OsString]) -> &'a Command {
 }
 
 fn is_unbuilt_command(command: &Command, name: &str) -> bool {
-    let about = command.find_subcommand(name).and_then(Command::get_about);
-    about.is_some_and(|about| about.to_string().ends_with(MARK))
+    command.find_subcommand(name).is_some_and(is_command_marked)
 }
 
 fn is_unbuilt_flag(command: &Command, flag: &str) -> bool {
     let name = flag.trim_start_matches('-');
     let mut arguments = command.get_arguments();
-    arguments.any(|arg| {
-        arg.get_long() == Some(name)
-            && (arg.get_help_heading() == Some(NOT_BUILT_HEADING)
-                || arg.get_help().is_some_and(|help| help.to_string().ends_with(MARK)))
-    })
+    arguments.any(|arg| arg.get_long() == Some(name) && is_marked(arg))
 }

@@ -1,74 +1,119 @@
-//! Refuses what the surface promises but this version does not do yet: a flag never does nothing.
+//! What the surface promises and this version does not do yet: a flag or command of the reference is declared, shown with
+//! its mark, and refused.
+//!
+//! Invariant: a flag never does nothing. The one mark is the type of the field, [`NotBuilt`]; nothing lists such flags a
+//! second time.
 
+use std::any::TypeId;
+
+use clap::builder::{StringValueParser, TypedValueParser};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Args, Command, Subcommand};
+use dlm_core::Subject;
 use dlm_flow::Failure;
 
-use crate::args::build::{ExportUnbuilt, Init, Prompt, TrainUnbuilt};
+/// Sets the flags apart in the help.
+pub const HEADING: &str = "Not built yet (refused)";
 
-/// A refusal with exit 2 that names the flag or command.
-fn refuse(what: &str) -> Failure {
-    Failure::misuse("error", format!("`{what}` is not built yet in this version"))
-        .hint("what works: `dlm --help`, where everything that is not built yet is marked")
+/// The value of a flag that is not built: nothing is ever done with it.
+#[derive(Clone, Copy, Debug)]
+pub struct NotBuilt;
+
+/// Reads a value as `parser` does, so that a mistake in it is told as it will be once the flag is built.
+pub fn not_built<P: TypedValueParser>(parser: P) -> impl TypedValueParser<Value = NotBuilt> {
+    parser.map(|_| NotBuilt)
 }
 
-/// Refuses a whole command.
-pub fn command(name: &str) -> Failure {
-    refuse(&format!("dlm {name}"))
+/// The commands of the reference surface that are not built.
+#[derive(Debug, Subcommand)]
+pub enum NotBuiltCommand {
+    /// Talk with the trained model, turn by turn (not built yet)
+    Repl(Rest),
+    /// Turn failed probes into training pairs (not built yet)
+    Harvest(Rest),
+    /// Inspect the cache of tokenized sections (not built yet)
+    Cache(Rest),
+    /// Bundle a document and its model into a pack (not built yet)
+    Pack(Rest),
+    /// Install a pack (not built yet)
+    Unpack(Rest),
+    /// Verify a pack's provenance (not built yet)
+    Verify(Rest),
+    /// Upload a document or pack (not built yet)
+    Push(Rest),
+    /// Download and install a pack (not built yet)
+    Pull(Rest),
+    /// Serve a pack on the local network (not built yet)
+    Serve(Rest),
 }
 
-/// Refuses the first flag of a list that was given.
-fn first_given(command: &str, flags: &[(&str, bool)]) -> Result<(), Failure> {
-    match flags.iter().find(|(_, given)| *given) {
-        Some((flag, _)) => Err(refuse(&format!("dlm {command} {flag}"))),
+/// Whatever is typed after such a command.
+#[derive(Debug, Args)]
+pub struct Rest {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true, value_parser = not_built(StringValueParser::new()))]
+    pub rest: Vec<NotBuilt>,
+}
+
+/// Refuses the command that was typed, or the first of its flags, where it is not built.
+///
+/// **Errors** name it; exit 2.
+pub fn refuse(definition: &Command, matches: &ArgMatches) -> Result<(), Failure> {
+    let (mut command, mut matches, mut words) = (definition, matches, "dlm".to_owned());
+    while let Some((name, inner)) = matches.subcommand() {
+        command = command.find_subcommand(name).expect("clap parsed it");
+        matches = inner;
+        words = format!("{words} {name}");
+    }
+    if is_command_marked(command) {
+        return Err(refusal(&words));
+    }
+    let is_given = |arg: &&Arg| matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
+    match command.get_arguments().filter(|arg| is_marked(arg)).find(is_given) {
+        Some(arg) => Err(refusal(&format!("{words} --{}", arg.get_long().unwrap_or_default()))),
         None => Ok(()),
     }
 }
 
-/// Checks the flags of `dlm init`.
-pub fn init(args: &Init) -> Result<(), Failure> {
-    let flags = [("--multimodal", args.multimodal), ("--audio", args.audio)];
-    first_given("init", &flags)
+fn refusal(what: &str) -> Failure {
+    Failure::misuse(Subject::Error, format!("`{what}` is not built yet in this version"))
+        .hint("what works: `dlm --help`, where everything that is not built yet is marked")
 }
 
-/// Checks the flags of `dlm train`.
-pub fn train(args: &TrainUnbuilt) -> Result<(), Failure> {
-    let flags = [
-        ("--gpus", args.gpus.is_some()),
-        ("--watch", args.watch),
-        ("--watch-max-steps", args.watch_max_steps.is_some()),
-        ("--watch-debounce-ms", args.watch_debounce_ms.is_some()),
-        ("--repl", args.repl),
-        ("--base", args.base.is_some()),
-        ("--include", !args.include.is_empty()),
-        ("--exclude", !args.exclude.is_empty()),
-        ("--recursive", args.recursive),
-        ("--no-recursive", args.no_recursive),
-        ("--name", args.name.is_some()),
-        ("--policy", args.policy.is_some()),
-        ("--rescaffold", args.rescaffold),
-        ("--no-cache", args.no_cache),
-        ("--no-mined", args.no_mined),
-        ("--listen-rpc", args.listen_rpc.is_some()),
-        ("--max-cycles", args.max_cycles.is_some()),
-    ];
-    first_given("train", &flags)
+/// Whether a flag is not built.
+pub fn is_marked(arg: &Arg) -> bool {
+    arg.get_value_parser().type_id() == TypeId::of::<NotBuilt>()
 }
 
-/// Checks the flags of `dlm prompt`.
-pub fn prompt(args: &Prompt) -> Result<(), Failure> {
-    let flags = [("--image", !args.image.is_empty()), ("--audio", !args.audio.is_empty())];
-    first_given("prompt", &flags)
+/// Whether a command is not built.
+pub fn is_command_marked(command: &Command) -> bool {
+    command.get_positionals().any(is_marked)
 }
 
-/// Checks the flags of `dlm export`.
-pub fn export(args: &ExportUnbuilt) -> Result<(), Failure> {
-    let flags = [
-        ("--dequantize", args.dequantize),
-        ("--no-imatrix", args.no_imatrix),
-        ("--draft", args.draft.is_some()),
-        ("--no-draft", args.no_draft),
-        ("--adapter-mix", args.adapter_mix.is_some()),
-        ("--adapter-mix-method", args.adapter_mix_method.is_some()),
-        ("--emit-sway-json", args.emit_sway_json),
-    ];
-    first_given("export", &flags)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How the help of a command or of a flag among built ones ends.
+    const MARK: &str = "(not built yet)";
+
+    fn check(command: &Command) {
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        assert_eq!(
+            is_command_marked(command),
+            about.ends_with(MARK),
+            "{}",
+            command.get_name()
+        );
+        for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            let is_shown = arg.get_help_heading() == Some(HEADING) || help.ends_with(MARK);
+            assert_eq!(is_marked(arg), is_shown, "{} {}", command.get_name(), arg.get_id());
+        }
+        command.get_subcommands().for_each(check);
+    }
+
+    #[test]
+    fn the_help_says_what_is_refused_and_nothing_else() {
+        check(&crate::definition());
+    }
 }

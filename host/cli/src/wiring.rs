@@ -7,21 +7,17 @@ mod hub;
 pub mod plugins;
 
 use std::io::{BufRead, IsTerminal, Write};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use dlm_core::Cancel;
-use dlm_core::hardware::Hardware;
-use dlm_flow::base::ExportProbes;
+use dlm_core::{Cancel, Subject};
 use dlm_flow::{Clock, Failure, Surroundings};
 use dlm_store::Home;
 
-use crate::args::Global;
 use crate::console::{Console, say};
-use crate::environment;
 use crate::progress::Screen;
+use crate::settings::Settings;
 
 pub use hub::LazyHub;
 
@@ -46,93 +42,45 @@ impl Clock for SystemClock {
     }
 }
 
-/// The owner of everything that [`Surroundings`] borrow.
+/// What a command is run in: what its use case is handed, and the person at the terminal.
 pub struct World {
-    home: PathBuf,
-    hardware: Hardware,
-    clock: SystemClock,
-    screen: Arc<Screen>,
+    pub around: Surroundings,
     interrupt: Interrupt,
-    hub: Arc<LazyHub>,
 }
 
 impl World {
     /// Probes the machine and takes over Ctrl-C; opens no connection.
     ///
     /// **Errors** when there is no home directory or the machine cannot be probed.
-    pub fn new(global: &Global, console: &Console) -> Result<Self, Failure> {
-        Ok(Self {
-            home: home(global)?,
-            hardware: dlm_model::device::probe(Vec::new())?,
-            clock: SystemClock::start(),
-            screen: Arc::new(Screen::new(console.is_quiet)),
-            interrupt: Interrupt::install()?,
-            hub: Arc::new(LazyHub::from_environment()),
-        })
-    }
-
-    /// What a use case is handed.
-    pub fn around(&self) -> Surroundings<'_> {
-        Surroundings {
-            home: Home::new(&self.home),
-            hardware: self.hardware.clone(),
-            clock: &self.clock,
-            random: &random_bytes,
-            progress: &*self.screen,
-            cancel: &self.interrupt.cancel,
-            hub: &*self.hub,
-            is_forced: is_set("DLM_FORCE"),
+    pub fn new(settings: &Settings, console: &Console) -> Result<Self, Failure> {
+        let home = Home::new(settings.home()?);
+        let hardware = dlm_model::device::probe(Vec::new())?;
+        let interrupt = Interrupt::install()?;
+        let hub = LazyHub::from_environment();
+        let around = Surroundings {
+            home,
+            hardware,
+            clock: Arc::new(SystemClock::start()),
+            random: Arc::new(random_bytes),
+            progress: Arc::new(Screen::new(console.is_quiet)),
+            cancel: interrupt.cancel.clone(),
+            hub_root: hub.root().to_owned(),
+            hub: Arc::new(hub),
+            is_forced: settings.is_forced.value,
             has_terminal: std::io::stdin().is_terminal() && std::io::stderr().is_terminal(),
             version: env!("CARGO_PKG_VERSION"),
-        }
-    }
-
-    /// The hub's web root, which `{hub}` in license addresses stands for.
-    pub fn hub_root(&self) -> &str {
-        self.hub.root()
-    }
-
-    /// The flag that Ctrl-C raises.
-    pub fn cancel(&self) -> &Cancel {
-        &self.interrupt.cancel
+        };
+        Ok(Self { around, interrupt })
     }
 
     /// Puts a question on stderr and reads the answer; only `y` and `yes` mean yes.
     ///
     /// **Errors** when the answer cannot be read.
     pub fn ask(&self, question: &str) -> Result<bool, Failure> {
-        self.interrupt.ask(question).map_err(|e| Failure::of("error", &e))
+        self.interrupt
+            .ask(question)
+            .map_err(|e| Failure::new(Subject::Error, e))
     }
-}
-
-/// Finds the directory of all stores: `--home`, `DLM_HOME`, else `~/.dlm`; the result is absolute.
-///
-/// **Errors** when none of them is there.
-pub fn home(global: &Global) -> Result<PathBuf, Failure> {
-    let set = environment::path;
-    let user = set("HOME");
-    let chosen = match (global.home.clone().or_else(|| set("DLM_HOME")), user) {
-        (Some(path), Some(user)) => match path.strip_prefix("~") {
-            Ok(rest) => user.join(rest),
-            Err(_) => path,
-        },
-        (Some(path), None) => path,
-        (None, Some(user)) => user.join(".dlm"),
-        (None, None) => {
-            return Err(Failure::new("error", "HOME is not set, so the stores have no place")
-                .hint("give one: `dlm --home <path> ...`, or set DLM_HOME"));
-        }
-    };
-    if chosen.as_os_str().is_empty() {
-        return Err(Failure::misuse("error", "`--home` is empty, expected a directory"));
-    }
-    if chosen.is_file() {
-        return Err(Failure::misuse(
-            "error",
-            format!("{} is a file, expected the directory of all stores", chosen.display()),
-        ));
-    }
-    std::path::absolute(&chosen).map_err(|e| Failure::new("error", format!("{}: {e}", chosen.display())))
 }
 
 /// Ctrl-C: raises a flag that long work looks at; a second one, or one during a question, ends the program at once.
@@ -159,7 +107,7 @@ impl Interrupt {
             }
             raised.cancel();
         })
-        .map_err(|e| Failure::of("error", &e))?;
+        .map_err(|e| Failure::new(Subject::Error, e))?;
         Ok(interrupt)
     }
 
@@ -203,20 +151,6 @@ pub fn random_bytes(out: &mut [u8]) {
             *byte = (seed >> (i * 8 % 120)) as u8 ^ i as u8;
         }
     }
-}
-
-/// Whether a base is asked if it can be exported, by flag and environment.
-pub fn export_probes(is_flag_given: bool) -> ExportProbes {
-    if is_flag_given || is_set("DLM_SKIP_EXPORT_PROBES") {
-        ExportProbes::Skip
-    } else {
-        ExportProbes::Run
-    }
-}
-
-/// Says whether a word of the environment means yes.
-pub fn is_set(name: &str) -> bool {
-    environment::text(name).is_some_and(|v| matches!(v.to_lowercase().as_str(), "1" | "true" | "yes" | "on"))
 }
 
 #[expect(clippy::exit, reason = "the second Ctrl-C asks for exactly this")]

@@ -30,7 +30,7 @@ pub use cancel::Cancel;
 pub use choice::Choice;
 pub use determinism::Determinism;
 pub use event::{Event, Progress, Quiet};
-pub use failure::{FailureKind, Hints};
+pub use failure::{FailureKind, Hints, Subject};
 pub use quant::Quant;
 pub use section::{AutoMined, AutoSynth, Media, Section, SectionId, SectionKind};
 pub use shell::shell_quoted;

@@ -6,7 +6,7 @@
 mod lines;
 mod migrate;
 
-use dlm_core::{Hints, Section};
+use dlm_core::{Hints, Section, Subject};
 
 use crate::document::{Parsed, parse};
 use crate::error::ParseErrors;
@@ -34,8 +34,8 @@ pub enum EditError {
 }
 
 impl Hints for EditError {
-    fn subject(&self) -> &str {
-        "edit"
+    fn subject(&self) -> Subject {
+        Subject::Edit
     }
 
     fn hints(&self) -> Vec<String> {

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use dlm_core::Hints;
+use dlm_core::{Hints, Subject};
 
 pub use crate::frontmatter::Problem;
 
@@ -167,8 +167,8 @@ impl fmt::Display for ParseErrors {
 impl std::error::Error for ParseErrors {}
 
 impl Hints for ParseErrors {
-    fn subject(&self) -> &str {
-        "parse"
+    fn subject(&self) -> Subject {
+        Subject::Parse
     }
 
     fn hints(&self) -> Vec<String> {

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use dlm_core::{FailureKind, Hints};
+use dlm_core::{FailureKind, Hints, Subject};
 use dlm_files::DiskError;
 use dlm_kernels::quant::{GgmlType, QuantError};
 use dlm_model::weights::WeightError;
@@ -66,10 +66,10 @@ impl From<DiskError> for ExportError {
 }
 
 impl Hints for ExportError {
-    fn subject(&self) -> &str {
+    fn subject(&self) -> Subject {
         match self {
-            ExportError::Verify { .. } => "preflight",
-            _ => "export",
+            ExportError::Verify { .. } => Subject::Preflight,
+            _ => Subject::Export,
         }
     }
 

@@ -5,7 +5,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use dlm_core::Hints;
+use dlm_core::{Hints, Subject};
 
 use crate::disk::parent_of;
 use crate::platform::free_bytes;
@@ -61,10 +61,10 @@ impl DiskError {
 }
 
 impl Hints for DiskError {
-    fn subject(&self) -> &str {
+    fn subject(&self) -> Subject {
         match self {
-            DiskError::Full { .. } => "disk",
-            _ => "store",
+            DiskError::Full { .. } => Subject::Disk,
+            _ => Subject::Store,
         }
     }
 

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use dlm_core::stamp::Stamp;
-use dlm_core::{Cancel, FailureKind, Hints};
+use dlm_core::{Cancel, FailureKind, Hints, Subject};
 
 use crate::disk::Disk;
 use crate::error::DiskError;
@@ -68,10 +68,10 @@ pub enum ExclusiveError {
 }
 
 impl Hints for ExclusiveError {
-    fn subject(&self) -> &str {
+    fn subject(&self) -> Subject {
         match self {
             ExclusiveError::Disk(error) => error.subject(),
-            _ => "store",
+            _ => Subject::Store,
         }
     }
 

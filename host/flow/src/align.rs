@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 
 use dlm_core::ports::model::ModelError;
 use dlm_core::shell::quoted_path;
-use dlm_core::stamp::Stamp;
-use dlm_core::{Event, Section, SectionId, SectionKind, Ulid};
+use dlm_core::{Section, SectionId, SectionKind, Subject, Ulid};
 use dlm_doc::{Rows, rows};
 use dlm_store::{Disk, LockWait, PendingPlan, PlanKind, Store, StoreGuard, WAIT_HOUSEKEEPING};
 use serde::Serialize;
@@ -120,28 +119,23 @@ pub struct ListReport {
     pub staged: Vec<Listed>,
 }
 
-/// The present.
-pub(crate) fn now(around: &Surroundings<'_>) -> Stamp {
-    Stamp::from_unix_ms(i64::try_from(around.clock.unix_ms()).unwrap_or(i64::MAX))
-}
-
 /// Becomes the store's writer for the moment of staging or writing.
-pub(crate) fn lock(around: &Surroundings<'_>, store: &Store) -> Result<StoreGuard, Failure> {
+pub(crate) fn lock(around: &Surroundings, store: &Store) -> Result<StoreGuard, Failure> {
     let mut guard = store.lock(&LockWait {
         timeout: WAIT_HOUSEKEEPING,
         // An interrupted run still stages what it has.
         cancel: dlm_core::Cancel::new(),
-        now: now(around),
+        now: around.now(),
     })?;
     for notice in guard.take_notices() {
-        around.progress.event(Event::Note(format!("store: {notice}")));
+        around.note(format!("store: {notice}"));
     }
     Ok(guard)
 }
 
 /// Stages sections in place of an older plan.
 pub(crate) fn stage(
-    around: &Surroundings<'_>,
+    around: &Surroundings,
     kind: PlanKind,
     place: &Place<'_>,
     made_from: Vec<SectionId>,
@@ -150,7 +144,7 @@ pub(crate) fn stage(
     let guard = lock(around, place.store)?;
     let plan = PendingPlan {
         source_path: absolute(place.path, kind)?.display().to_string(),
-        created_at: now(around),
+        created_at: around.now(),
         dlm_id: Some(place.dlm_id.clone()),
         made_from,
         sections,
@@ -170,7 +164,7 @@ pub(crate) struct Place<'a> {
 /// Writes sections into the document and clears the staged plan; returns the ids that were written. Sections that the
 /// document has by now are left out.
 pub(crate) fn write(
-    around: &Surroundings<'_>,
+    around: &Surroundings,
     kind: PlanKind,
     place: &Place<'_>,
     sections: &[Section],
@@ -193,7 +187,7 @@ pub(crate) fn write(
 
 fn add_to_document(path: &Path, sections: &[Section], placement: Placement, kind: PlanKind) -> Result<(), Failure> {
     let document = document::load(path)?;
-    let failed = |e: dlm_doc::EditError| Failure::from(e).under(kind.command());
+    let failed = |e: dlm_doc::EditError| Failure::from(e).under(kind.subject());
     let text = match placement {
         Placement::End => dlm_doc::append_sections(&document.text, sections).map_err(failed)?,
         Placement::Inline => {
@@ -213,7 +207,7 @@ fn add_to_document(path: &Path, sections: &[Section], placement: Placement, kind
     };
     Disk::new()
         .write(path, text.as_bytes())
-        .map_err(|e| Failure::from(e).under(kind.command()))
+        .map_err(|e| Failure::from(e).under(kind.subject()))
 }
 
 /// Applies a staged plan.
@@ -221,12 +215,12 @@ fn add_to_document(path: &Path, sections: &[Section], placement: Placement, kind
 /// **Errors**: nothing staged, a corrupt plan, a plan of another document, nothing left to add (misuse; the plan is then
 /// cleared and the report comes with the failure).
 pub fn apply(
-    around: &Surroundings<'_>,
+    around: &Surroundings,
     kind: PlanKind,
     path: &Path,
     placement: Placement,
 ) -> Result<(ApplyReport, Option<Failure>), Failure> {
-    let subject = kind.command();
+    let subject = kind.subject();
     let document = document::load(path)?;
     let dlm_id = &document.parsed.frontmatter().dlm_id;
     let store = Store::new(&around.home, dlm_id);
@@ -294,7 +288,7 @@ fn stale_warning(plan: &PendingPlan, present: &BTreeSet<SectionId>) -> Option<St
 }
 
 fn nothing_staged(kind: PlanKind, path: &Path) -> Failure {
-    Failure::new(kind.command(), format!("nothing is staged for {}", path.display())).hint(remake(kind, path))
+    Failure::new(kind.subject(), format!("nothing is staged for {}", path.display())).hint(remake(kind, path))
 }
 
 fn remake(kind: PlanKind, path: &Path) -> String {
@@ -307,7 +301,7 @@ fn remake(kind: PlanKind, path: &Path) -> String {
 /// Discards a staged plan.
 ///
 /// **Errors**: nothing staged, the disk. A corrupt plan is discarded as well.
-pub fn drop_plan(around: &Surroundings<'_>, kind: PlanKind, path: &Path) -> Result<(), Failure> {
+pub fn drop_plan(around: &Surroundings, kind: PlanKind, path: &Path) -> Result<(), Failure> {
     let document = document::load(path)?;
     let store = Store::new(&around.home, &document.parsed.frontmatter().dlm_id);
     if !store.pending_path(kind).is_file() {
@@ -322,7 +316,7 @@ pub fn drop_plan(around: &Surroundings<'_>, kind: PlanKind, path: &Path) -> Resu
 /// Takes every section out of the document that mining or synthesis put there.
 ///
 /// **Errors**: the document does not parse, the disk.
-pub fn revert(around: &Surroundings<'_>, kind: PlanKind, path: &Path) -> Result<RevertReport, Failure> {
+pub fn revert(around: &Surroundings, kind: PlanKind, path: &Path) -> Result<RevertReport, Failure> {
     let document = document::load(path)?;
     let made: Vec<usize> = document
         .parsed
@@ -336,10 +330,10 @@ pub fn revert(around: &Surroundings<'_>, kind: PlanKind, path: &Path) -> Result<
         let store = Store::new(&around.home, &document.parsed.frontmatter().dlm_id);
         let guard = lock(around, &store)?;
         let text =
-            dlm_doc::remove_sections(&document.text, &made).map_err(|e| Failure::from(e).under(kind.command()))?;
+            dlm_doc::remove_sections(&document.text, &made).map_err(|e| Failure::from(e).under(kind.subject()))?;
         Disk::new()
             .write(path, text.as_bytes())
-            .map_err(|e| Failure::from(e).under(kind.command()))?;
+            .map_err(|e| Failure::from(e).under(kind.subject()))?;
         guard.release()?;
     }
     Ok(RevertReport {
@@ -351,7 +345,7 @@ pub fn revert(around: &Surroundings<'_>, kind: PlanKind, path: &Path) -> Result<
 /// Lists what is in the document and what is staged.
 ///
 /// **Errors**: the document does not parse, the staged plan is corrupt.
-pub fn list(around: &Surroundings<'_>, kind: PlanKind, path: &Path) -> Result<ListReport, Failure> {
+pub fn list(around: &Surroundings, kind: PlanKind, path: &Path) -> Result<ListReport, Failure> {
     let document = document::load(path)?;
     let store = Store::new(&around.home, &document.parsed.frontmatter().dlm_id);
     let staged = store.pending(kind)?.map(|plan| plan.sections).unwrap_or_default();
@@ -410,11 +404,11 @@ pub(crate) fn ids(document: &document::Document) -> BTreeSet<SectionId> {
 }
 
 fn absolute(path: &Path, kind: PlanKind) -> Result<PathBuf, Failure> {
-    std::path::absolute(path).map_err(|e| Failure::new(kind.command(), format!("{}: {e}", path.display())))
+    std::path::absolute(path).map_err(|e| Failure::new(kind.subject(), format!("{}: {e}", path.display())))
 }
 
 /// What a person is told of a model that did not answer.
-pub(crate) fn model_failure(subject: &str, error: &ModelError) -> Failure {
+pub(crate) fn model_failure(subject: Subject, error: &ModelError) -> Failure {
     match error {
         ModelError::Cancelled => Failure::interrupted(""),
         ModelError::InvalidInput(_) => Failure::misuse(subject, error.to_string()),
@@ -423,7 +417,7 @@ pub(crate) fn model_failure(subject: &str, error: &ModelError) -> Failure {
 }
 
 /// Puts a plugin's failure under the command's word.
-pub(crate) fn plugin_failure(subject: &str, failure: dlm_core::ports::plugin::PluginFailure) -> Failure {
+pub(crate) fn plugin_failure(subject: Subject, failure: dlm_core::ports::plugin::PluginFailure) -> Failure {
     Failure::from(failure).under(subject)
 }
 
@@ -434,11 +428,7 @@ pub(crate) fn with_count(failure: Failure, count: usize, outcome: Outcome, kind:
         (count, Outcome::Staged) => format!("{count} pair(s) accepted before are staged"),
         (count, _) => format!("{count} pair(s) were accepted before"),
     };
-    let message = match failure.message.is_empty() {
-        true => kept,
-        false => format!("{}; {kept}", failure.message),
-    };
-    let failure = Failure { message, ..failure };
+    let failure = failure.adding(&kept);
     match outcome {
         Outcome::Staged => failure.hint(format!("dlm {} apply {}", kind.command(), path.display())),
         _ => failure,

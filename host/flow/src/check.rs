@@ -23,7 +23,7 @@ pub struct Check {
 /// Checks a file; one that does not parse is an outcome too. With surroundings, what training would refuse is found as well.
 ///
 /// **Errors** when the file cannot be read.
-pub fn check(around: Option<&Surroundings<'_>>, path: &Path) -> Result<(Check, Option<Failure>), Failure> {
+pub fn check(around: Option<&Surroundings>, path: &Path) -> Result<(Check, Option<Failure>), Failure> {
     let bytes = read_bytes(path)?;
     let report = dlm_doc::check(&bytes, &Limits::default());
     let failure = report
@@ -78,7 +78,7 @@ fn questions_in_prose(path: &Path, parsed: &Parsed) -> Vec<String> {
 }
 
 /// Says why training would refuse a document that parses; its mistakes in rows are reported already.
-fn refusal(around: &Surroundings<'_>, path: &Path, parsed: &Parsed) -> Option<String> {
+fn refusal(around: &Surroundings, path: &Path, parsed: &Parsed) -> Option<String> {
     if !dlm_doc::training_problems(parsed).is_empty() {
         return None;
     }
@@ -92,10 +92,7 @@ fn refusal(around: &Surroundings<'_>, path: &Path, parsed: &Parsed) -> Option<St
     });
     let failure = checked.err()?;
     let hints: String = failure.hints.iter().map(|hint| format!("\n  {hint}")).collect();
-    Some(format!(
-        "`dlm train` refuses it: {}: {}{hints}",
-        failure.subject, failure.message
-    ))
+    Some(format!("`dlm train` refuses it: {failure}{hints}"))
 }
 
 impl Check {
@@ -130,7 +127,7 @@ mod tests {
 
         std::fs::write(&path, good.replace("::instruction::", "::teach::")).unwrap();
         let (check, failure) = super::check(None, &path).unwrap();
-        assert!(failure.unwrap().message.contains("FenceError"));
+        assert!(failure.unwrap().message().contains("FenceError"));
         assert_eq!(check.to_json()["errors"][0]["class"], "FenceError");
 
         std::fs::write(&path, good.replace("::instruction::\n", "")).unwrap();

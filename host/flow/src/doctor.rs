@@ -38,7 +38,7 @@ pub struct Doctor {
 }
 
 /// Examines the machine; `threads` limits the plan as `--threads` would.
-pub fn doctor(around: &Surroundings<'_>, threads: Option<u32>, plugins: Vec<PluginState>) -> Doctor {
+pub fn doctor(around: &Surroundings, threads: Option<u32>, plugins: Vec<PluginState>) -> Doctor {
     let engine = EngineFacts {
         name: "dlm".to_owned(),
         version: around.version.to_owned(),
@@ -51,7 +51,7 @@ pub fn doctor(around: &Surroundings<'_>, threads: Option<u32>, plugins: Vec<Plug
     };
     let (local_bases, local_bases_problem) = match local_bases(&around.home) {
         Ok(bases) => (bases.into_iter().map(|base| base.name).collect(), None),
-        Err(failure) => (Vec::new(), Some(failure.message)),
+        Err(failure) => (Vec::new(), Some(failure.message())),
     };
     let root = around.home.root();
     let existing = root.ancestors().find(|directory| directory.exists());

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use dlm_core::Subject;
 use dlm_core::shell::quoted_path;
 use dlm_doc::{Limits, ParseErrors, Parsed, render};
 
@@ -38,14 +39,14 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
     let shown = path.display();
     if path.is_dir() {
         return Err(Failure::new(
-            "doc",
+            Subject::Doc,
             format!("{shown} is a directory, expected a .dlm file"),
         ));
     }
     let limit = Limits::default().document_bytes_max as u64;
-    match dlm_files::read(path, limit).map_err(|e| Failure::from(e).under("doc"))? {
+    match dlm_files::read(path, limit).map_err(|e| Failure::from(e).under(Subject::Doc))? {
         Some(bytes) => Ok(bytes),
-        None => Err(Failure::new("doc", format!("{shown} does not exist"))
+        None => Err(Failure::new(Subject::Doc, format!("{shown} does not exist"))
             .hint(format!("make a document: `dlm init {}`", quoted_path(path)))),
     }
 }
@@ -54,7 +55,7 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
 pub fn unparsable(path: &Path, bytes: &[u8], errors: &ParseErrors) -> Failure {
     let source = String::from_utf8_lossy(bytes);
     let text = render::render_errors(Some(&path.display().to_string()), &source, errors);
-    Failure::new("parse", text.trim_end())
+    Failure::new(Subject::Parse, text.trim_end())
 }
 
 #[cfg(test)]
@@ -74,9 +75,9 @@ mod tests {
         assert_eq!((failure.subject.as_str(), failure.kind.exit_code()), ("parse", 1));
         for part in ["a.dlm:2:", "a.dlm:3:", "a.dlm:6:1: FenceError", "| ::teach::", "^"] {
             assert!(
-                failure.message.contains(part),
+                failure.message().contains(part),
                 "{part} is missing in:\n{}",
-                failure.message
+                failure.message()
             );
         }
     }
@@ -85,21 +86,21 @@ mod tests {
     fn bytes_that_are_no_text_have_a_place() {
         let failure = fail(b"---\ndlm_id: \xff\n---\n");
         assert!(
-            failure.message.contains("a.dlm:2:9: EncodingError"),
+            failure.message().contains("a.dlm:2:9: EncodingError"),
             "{}",
-            failure.message
+            failure.message()
         );
     }
 
     #[test]
     fn a_missing_file_says_how_to_make_one() {
         let failure = load(Path::new("/nowhere/a.dlm")).unwrap_err();
-        assert_eq!(failure.message, "/nowhere/a.dlm does not exist");
+        assert_eq!(failure.message(), "/nowhere/a.dlm does not exist");
         assert_eq!(failure.hints, ["make a document: `dlm init /nowhere/a.dlm`"]);
         assert!(
             load(&std::env::temp_dir())
                 .unwrap_err()
-                .message
+                .message()
                 .contains("is a directory")
         );
     }

@@ -9,6 +9,7 @@ mod write;
 
 use std::path::{Path, PathBuf};
 
+use dlm_core::Subject;
 use dlm_core::manifest::ExportRecord;
 use dlm_core::ports::target::{
     ArtifactKind, TargetInfo, TargetRegistration, TargetReport, TargetRun, TargetSmoke, TargetSource, run_target,
@@ -24,7 +25,6 @@ use serde_json::json;
 use crate::failure::Failure;
 use crate::inference::{self, Located, Weights};
 use crate::surroundings::Surroundings;
-use crate::train::now;
 
 /// Seconds that the record waits for another command to leave the store.
 const LOCK_WAIT_SECONDS: u64 = 60;
@@ -63,7 +63,6 @@ pub struct ExportCommand {
     pub is_smoked: bool,
     pub is_registered: bool,
     pub threads: Option<u32>,
-    pub hub_root: String,
 }
 
 /// One file of the export.
@@ -110,7 +109,7 @@ pub struct ExportReport {
 
 /// Exports a trained document.
 pub fn export(
-    around: &Surroundings<'_>,
+    around: &Surroundings,
     targets: &dyn TargetSource,
     command: &ExportCommand,
 ) -> Result<ExportReport, Failure> {
@@ -118,7 +117,7 @@ pub fn export(
     if let Some(selector) = &command.options.target {
         targets.check(selector)?;
     }
-    let located = inference::locate(around, &command.path, false, &command.hub_root, "export")?;
+    let located = inference::locate(around, &command.path, false, Subject::Export)?;
     let front = located.document.parsed.frontmatter();
     let mut options = command.options.clone();
     options.default_quant = front
@@ -133,14 +132,17 @@ pub fn export(
     if form == Form::Gguf {
         // What was written is loaded and compared with the model in memory.
         inference::check_memory(around, &located, 2 * inference::weights_bytes(&located, Weights::Exact))
-            .map_err(|failure| failure.under("export"))?;
+            .map_err(|failure| failure.under(Subject::Export))?;
     }
     let store = Store::new(&around.home, &front.dlm_id);
     let directory = match form {
         Form::Gguf => quant.name(),
         Form::Adapter => target.info().name.as_str(),
     };
-    let directory = store.paths().export(directory).map_err(|e| Failure::of("export", &e))?;
+    let directory = store
+        .paths()
+        .export(directory)
+        .map_err(|e| Failure::new(Subject::Export, e))?;
     Disk::new().create_directories(&directory)?;
     let (made, target_plan) = match form {
         Form::Gguf => {
@@ -216,7 +218,7 @@ fn check_programs(info: &TargetInfo, is_installed: bool, path: &Path) -> Result<
     match info.missing.first() {
         // Other targets use their program for the smoke test alone, which is then left out.
         Some(program) if is_installed && info.name == "ollama" => Err(Failure::new(
-            &info.name,
+            Subject::Runtime(info.name.clone()),
             format!("the program `{program}` is not installed"),
         )
         .hint(without_ollama(path))),
@@ -247,7 +249,7 @@ fn files_of(directory: &Path, made: &write::Made, report: &TargetReport) -> Vec<
 }
 
 fn write_manifest(
-    around: &Surroundings<'_>,
+    around: &Surroundings,
     directory: &Path,
     plan: &ExportPlan,
     recorded: Recorded,
@@ -268,7 +270,7 @@ fn write_manifest(
         "merged": recorded.is_merged,
         "dequantized": false,
         "ollama_name": report.registration.as_ref().map(|r| r.name.clone()),
-        "created_at": now(around).naive(),
+        "created_at": around.now().naive(),
         "created_by": format!("dlm-{}", around.version),
         "llama_cpp_tag": null,
         "base_model_hf_id": located.base.resolved.record.hf_id,
@@ -284,7 +286,7 @@ fn write_manifest(
 /// Appends the export to the store's manifest and the metrics database.
 #[expect(clippy::too_many_arguments, reason = "one call, everything named in it")]
 fn record(
-    around: &Surroundings<'_>,
+    around: &Surroundings,
     store: &Store,
     plan: &ExportPlan,
     recorded: Recorded,
@@ -296,7 +298,7 @@ fn record(
     let guard = store.lock(&LockWait {
         timeout: std::time::Duration::from_secs(LOCK_WAIT_SECONDS),
         cancel: around.cancel.clone(),
-        now: now(around),
+        now: around.now(),
     })?;
     let digest = |suffix: &str| {
         let is_it = |f: &&ExportedFile| {
@@ -311,9 +313,9 @@ fn record(
         None => (None, None),
     };
     guard.record_export(
-        now(around),
+        around.now(),
         ExportRecord {
-            exported_at: now(around),
+            exported_at: around.now(),
             target: plan.target.value.clone(),
             quant: recorded.quant.to_owned(),
             merged: recorded.is_merged,
@@ -333,7 +335,7 @@ fn record(
     debug_assert!(located.adapter.is_some());
     let mut metrics = store.metrics_recorder(Strictness::Lenient)?;
     let lost = metrics.export(&ExportMetrics {
-        exported_at: now(around),
+        exported_at: around.now(),
         quant: recorded.quant.to_owned(),
         merged: recorded.is_merged,
         ollama_name: name,
@@ -341,9 +343,7 @@ fn record(
         duration_s: around.clock.seconds() - started,
     })?;
     if let Some(lost) = lost {
-        around
-            .progress
-            .event(dlm_core::Event::Warning(format!("metrics: {lost}")));
+        around.warn(format!("metrics: {lost}"));
     }
     Ok(())
 }

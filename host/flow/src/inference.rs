@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use dlm_core::Subject;
 use dlm_core::hardware::SimdLevel;
 use dlm_core::shell::quoted_path;
 use dlm_core::training::Precision;
 use dlm_kernels::{Compute, Ctx, Simd};
 use dlm_model::text::TextModel;
 use dlm_model::{Adapter, LoadOptions, Model, Prepare};
-use dlm_plan::base::license::{self, LicenseInput, LicenseMoment};
+use dlm_plan::base::license::LicenseMoment;
 use dlm_store::{AdapterSlot, Store};
 
 use crate::base::{self, ReadyBase};
@@ -53,27 +54,25 @@ pub enum AdapterNeed {
 
 /// Finds base and adapter of a document, refusing what cannot work before any weight is read.
 pub fn locate(
-    around: &Surroundings<'_>,
+    around: &Surroundings,
     path: &std::path::Path,
     is_base_only: bool,
-    hub_root: &str,
-    subject: &str,
+    subject: Subject,
 ) -> Result<Located, Failure> {
     let need = if is_base_only {
         AdapterNeed::BaseOnly
     } else {
         AdapterNeed::Trained
     };
-    locate_for(around, path, need, hub_root, subject)
+    locate_for(around, path, need, subject)
 }
 
 /// [`locate`] with a say in whether the adapter must be there.
 pub fn locate_for(
-    around: &Surroundings<'_>,
+    around: &Surroundings,
     path: &std::path::Path,
     need: AdapterNeed,
-    hub_root: &str,
-    subject: &str,
+    subject: Subject,
 ) -> Result<Located, Failure> {
     let document = document::load(path)?;
     let front = document.parsed.frontmatter();
@@ -84,19 +83,7 @@ pub fn locate_for(
             "documents with several named adapters are not built yet in this version",
         ));
     }
-    let manifest = store.manifest()?;
-    let pinned = manifest.as_ref().and_then(|m| m.base_model_revision.as_deref());
-    let resolved = base::resolve_pinned(around, &front.base_model, pinned)?;
-    license::decide(
-        &resolved.record,
-        &LicenseInput {
-            moment: LicenseMoment::Use,
-            stored: manifest.as_ref().and_then(|m| m.license_acceptance.as_ref()),
-            is_flag_given: false,
-            has_terminal: false,
-            hub_root,
-        },
-    )?;
+    let resolved = base::usable(around, &document, LicenseMoment::Use)?.resolved;
     let adapter = match need {
         AdapterNeed::BaseOnly => None,
         AdapterNeed::Trained => Some(current_adapter(&store, path, subject)?),
@@ -117,7 +104,7 @@ pub fn locate_for(
     })
 }
 
-fn current_adapter(store: &Store, path: &std::path::Path, subject: &str) -> Result<(PathBuf, u32), Failure> {
+fn current_adapter(store: &Store, path: &std::path::Path, subject: Subject) -> Result<(PathBuf, u32), Failure> {
     let slot = AdapterSlot::Flat;
     match store.current_version(&slot)? {
         Some(current) => Ok((current.directory, current.number.unwrap_or(0))),
@@ -140,13 +127,13 @@ pub(crate) fn weights_bytes(located: &Located, weights: Weights) -> u64 {
 /// Refuses weights for which there is no room.
 ///
 /// **Errors** with what is needed and what is free; `DLM_FORCE` passes.
-pub(crate) fn check_memory(around: &Surroundings<'_>, located: &Located, need: u64) -> Result<(), Failure> {
+pub(crate) fn check_memory(around: &Surroundings, located: &Located, need: u64) -> Result<(), Failure> {
     let free = around.hardware.memory_available_bytes;
     if need <= free || around.is_forced {
         return Ok(());
     }
     Err(Failure::new(
-        "inference",
+        Subject::Inference,
         format!(
             "the weights of `{}` need {} and {} are free",
             located.base.resolved.record.key,
@@ -162,7 +149,7 @@ pub(crate) fn check_memory(around: &Surroundings<'_>, located: &Located, need: u
 /// **Errors:** no room for the weights (refused before loading, with the numbers), unreadable weights, an adapter that
 /// does not fit the base.
 pub fn load(
-    around: &Surroundings<'_>,
+    around: &Surroundings,
     located: &Located,
     weights: Weights,
     compute: Compute,
@@ -186,9 +173,11 @@ pub fn load(
         .base
         .opened
         .load(options)
-        .map_err(|e| Failure::from(e).under("inference"))?;
+        .map_err(|e| Failure::from(e).under(Subject::Inference))?;
     let adapter = match &located.adapter {
-        Some((directory, _)) => Some(Adapter::load_peft(directory, &model).map_err(|e| Failure::of("inference", &e))?),
+        Some((directory, _)) => {
+            Some(Adapter::load_peft(directory, &model).map_err(|e| Failure::new(Subject::Inference, e))?)
+        }
         None => None,
     };
     Ok(Loaded { model, adapter })

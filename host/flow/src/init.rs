@@ -10,9 +10,9 @@ use std::time::Duration;
 use dlm_core::base::{AcceptedVia, BaseRecord, LicenseAcceptance};
 use dlm_core::manifest::Manifest;
 use dlm_core::stamp::Stamp;
-use dlm_core::{Event, Ulid};
+use dlm_core::{Subject, Ulid};
 use dlm_model::base::open_base;
-use dlm_plan::base::license::{LicenseDecision, LicenseInput, LicenseMoment, decide, question};
+use dlm_plan::base::license::{LicenseDecision, LicenseMoment, decide, question};
 use dlm_plan::base::registry::DEFAULT_BASE;
 use dlm_plan::base::{BaseFacts, BaseLocation, ResolvedBase};
 use dlm_plan::train::fit::{fit_bases, plan_typical};
@@ -46,8 +46,6 @@ pub struct InitOptions {
     pub accepts_license: bool,
     /// `--force`.
     pub overwrites: bool,
-    /// The web root that `{hub}` in license addresses stands for.
-    pub hub_root: String,
 }
 
 /// What was made.
@@ -106,8 +104,9 @@ pub fn skips_export_probes(store: &Store) -> Result<bool, Failure> {
     let Some(bytes) = dlm_files::read(&path, CHOICES_BYTES_MAX)? else {
         return Ok(false);
     };
-    let choices: Choices = serde_json::from_slice(&bytes)
-        .map_err(|e| Failure::new("store", format!("{} is damaged: {e}", path.display())).hint("delete the file"))?;
+    let choices: Choices = serde_json::from_slice(&bytes).map_err(|e| {
+        Failure::new(Subject::Store, format!("{} is damaged: {e}", path.display())).hint("delete the file")
+    })?;
     Ok(choices.skip_export_probes)
 }
 
@@ -116,7 +115,7 @@ pub fn skips_export_probes(store: &Store) -> Result<bool, Failure> {
 ///
 /// **Errors:** the file exists, the base is unknown or cannot be used, its license is not accepted, the disk.
 pub fn init(
-    around: &Surroundings<'_>,
+    around: &Surroundings,
     options: &InitOptions,
     template: Option<&CheckedTemplate>,
     ask: &dyn Fn(&str) -> Result<bool, Failure>,
@@ -129,8 +128,8 @@ pub fn init(
         Some(template) => template.base.as_str(),
         None => options.base.as_deref().unwrap_or(DEFAULT_BASE),
     };
-    let resolved = base::resolve(around, word).map_err(|failure| match failure.subject.as_str() {
-        "base_model" => failure.under("init"),
+    let resolved = base::resolve(around, word).map_err(|failure| match failure.subject {
+        Subject::BaseModel => failure.under(Subject::Init),
         _ => failure,
     })?;
     check_modality(&resolved.record)?;
@@ -142,11 +141,11 @@ pub fn init(
     let dlm_id = Ulid::mint(around.clock.unix_ms(), random);
     let text = match template {
         Some(template) => {
-            dlm_doc::replace_id(&template.document, &dlm_id).map_err(|e| Failure::from(e).under("init"))?
+            dlm_doc::replace_id(&template.document, &dlm_id).map_err(|e| Failure::from(e).under(Subject::Init))?
         }
-        None => dlm_doc::starter_document(&dlm_id, word).map_err(|e| Failure::of("init", &e))?,
+        None => dlm_doc::starter_document(&dlm_id, word).map_err(|e| Failure::new(Subject::Init, e))?,
     };
-    let now = Stamp::from_unix_ms(around.clock.unix_ms() as i64);
+    let now = around.now();
     let store = Store::new(&around.home, &dlm_id);
     let manifest = Manifest {
         base_model_revision: Some(resolved.record.revision.clone()),
@@ -160,7 +159,7 @@ pub fn init(
         .and_then(|()| {
             Disk::new()
                 .write(&path, text.as_bytes())
-                .map_err(|e| Failure::from(e).under("init"))
+                .map_err(|e| Failure::from(e).under(Subject::Init))
         });
     if let Err(failure) = done {
         // The id is a moment old, so nobody else's work can be in there.
@@ -212,7 +211,7 @@ fn places<'a>(document: &Path, template: &'a CheckedTemplate) -> Result<Vec<(Pat
         let path = directory.join(name);
         if path.symlink_metadata().is_ok() || path == *document {
             return Err(Failure::new(
-                "init",
+                Subject::Init,
                 format!("{} exists already; the template would replace it", path.display()),
             )
             .hint("put the document into a new directory"));
@@ -220,7 +219,7 @@ fn places<'a>(document: &Path, template: &'a CheckedTemplate) -> Result<Vec<(Pat
         let below = path.ancestors().skip(1).take_while(|parent| *parent != directory);
         if let Some(parent) = below.filter(|p| p.symlink_metadata().is_ok_and(|m| !m.is_dir())).last() {
             return Err(Failure::new(
-                "init",
+                Subject::Init,
                 format!(
                     "{} is in the way: the template needs a directory there",
                     parent.display()
@@ -250,9 +249,10 @@ impl Made {
             self.directories
                 .extend(missing.into_iter().rev().map(Path::to_path_buf));
             disk.create_directories(parent)
-                .map_err(|e| Failure::from(e).under("init"))?;
+                .map_err(|e| Failure::from(e).under(Subject::Init))?;
             self.files.push(path.clone());
-            disk.write(path, bytes).map_err(|e| Failure::from(e).under("init"))?;
+            disk.write(path, bytes)
+                .map_err(|e| Failure::from(e).under(Subject::Init))?;
         }
         Ok(())
     }
@@ -270,28 +270,29 @@ impl Made {
 }
 
 /// Refuses a place that is taken or cannot be; describes what `--force` will replace.
-fn check_place(around: &Surroundings<'_>, options: &InitOptions) -> Result<Option<Replaced>, Failure> {
+fn check_place(around: &Surroundings, options: &InitOptions) -> Result<Option<Replaced>, Failure> {
     let path = &options.path;
     let shown = path.display();
     if path.is_dir() {
         return Err(Failure::new(
-            "init",
+            Subject::Init,
             format!("{shown} is a directory, expected a file to write"),
         ));
     }
     let directory = absolute(path)?;
     let directory = directory.parent().unwrap_or(Path::new("/"));
     if !directory.is_dir() {
-        return Err(
-            Failure::new("init", format!("the directory {} does not exist", directory.display()))
-                .hint(format!("make it first: `mkdir -p {}`", directory.display())),
-        );
+        return Err(Failure::new(
+            Subject::Init,
+            format!("the directory {} does not exist", directory.display()),
+        )
+        .hint(format!("make it first: `mkdir -p {}`", directory.display())));
     }
     if path.symlink_metadata().is_err() {
         return Ok(None);
     }
     if !options.overwrites {
-        return Err(Failure::new("init", format!("{shown} exists already"))
+        return Err(Failure::new(Subject::Init, format!("{shown} exists already"))
             .hint("choose another name, or pass `--force` to replace it by a new document with a new id"));
     }
     let old = crate::document::load(path)
@@ -305,7 +306,7 @@ fn check_place(around: &Surroundings<'_>, options: &InitOptions) -> Result<Optio
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
-    std::path::absolute(path).map_err(|e| Failure::new("init", format!("{}: {e}", path.display())))
+    std::path::absolute(path).map_err(|e| Failure::new(Subject::Init, format!("{}: {e}", path.display())))
 }
 
 /// Only text is trained yet; a base that takes more would be scaffolded with media.
@@ -318,35 +319,32 @@ fn check_modality(record: &BaseRecord) -> Result<(), Failure> {
         record.key,
         record.modality.name()
     );
-    Err(Failure::misuse("init", what).hint("choose a text base: `dlm base list`"))
+    Err(Failure::misuse(Subject::Init, what).hint("choose a text base: `dlm base list`"))
 }
 
 fn accept(
-    around: &Surroundings<'_>,
+    around: &Surroundings,
     options: &InitOptions,
     record: &BaseRecord,
     ask: &dyn Fn(&str) -> Result<bool, Failure>,
 ) -> Result<Option<LicenseAcceptance>, Failure> {
-    let input = LicenseInput {
-        moment: LicenseMoment::Init,
-        stored: None,
-        is_flag_given: options.accepts_license,
+    let moment = LicenseMoment::Init {
+        accepts_license: options.accepts_license,
         has_terminal: around.has_terminal,
-        hub_root: &options.hub_root,
     };
-    let (url, spdx, via) = match decide(record, &input)? {
+    let (url, spdx, via) = match decide(record, None, moment, &around.hub_root)? {
         LicenseDecision::NotNeeded | LicenseDecision::AlreadyAccepted => return Ok(None),
         LicenseDecision::Record { url, spdx, via } => (url, spdx, via),
         LicenseDecision::Ask { url, spdx } => {
             if !ask(&question(&record.key, &spdx, &url))? {
                 let what = format!("the license of `{}` was not accepted; nothing was written", record.key);
-                return Err(Failure::new("license", what).hint("choose a base without a gate: `dlm base list`"));
+                return Err(Failure::new(Subject::License, what).hint("choose a base without a gate: `dlm base list`"));
             }
             (url, spdx, AcceptedVia::Interactive)
         }
     };
     Ok(Some(LicenseAcceptance {
-        accepted_at: Stamp::from_unix_ms(around.clock.unix_ms() as i64).naive(),
+        accepted_at: around.now().naive(),
         license_url: url,
         license_spdx: spdx,
         via,
@@ -354,22 +352,22 @@ fn accept(
 }
 
 /// Probes a base from outside the registry, getting it first where it must come from the hub.
-fn run_probes(around: &Surroundings<'_>, options: &InitOptions, resolved: &ResolvedBase) -> Result<(), Failure> {
+fn run_probes(around: &Surroundings, options: &InitOptions, resolved: &ResolvedBase) -> Result<(), Failure> {
     if !base::is_probed(resolved) {
         return Ok(());
     }
     if matches!(resolved.location, BaseLocation::Hub { .. }) {
-        around.progress.event(Event::Note(format!(
+        around.note(format!(
             "{} is not in the registry: getting it to probe it",
             resolved.record.key
-        )));
+        ));
     }
     let opened = open_base(&base::locate(around, resolved, true)?)?;
-    base::check_probes(resolved, &opened, options.export_probes).map_err(|e| e.under("init"))
+    base::check_probes(resolved, &opened, options.export_probes).map_err(|e| e.under(Subject::Init))
 }
 
 fn provision(
-    around: &Surroundings<'_>,
+    around: &Surroundings,
     options: &InitOptions,
     store: &Store,
     manifest: &Manifest,
@@ -403,7 +401,7 @@ struct Misfit {
 }
 
 /// Says that this machine cannot train the base, and which is the largest that it can.
-fn misfit(around: &Surroundings<'_>, resolved: &ResolvedBase) -> Option<Misfit> {
+fn misfit(around: &Surroundings, resolved: &ResolvedBase) -> Option<Misfit> {
     let key = &resolved.record.key;
     let options = TrainOptions {
         is_forced: around.is_forced,

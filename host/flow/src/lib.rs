@@ -27,4 +27,4 @@ pub mod train;
 pub mod used;
 
 pub use failure::Failure;
-pub use surroundings::{Clock, Surroundings};
+pub use surroundings::{Clock, RandomBytes, Surroundings};

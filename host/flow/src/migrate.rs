@@ -6,6 +6,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use dlm_core::Subject;
 use dlm_doc::{EditError, SCHEMA_VERSION, chain, migrate_text};
 use dlm_store::Disk;
 use serde::Serialize;
@@ -56,14 +57,14 @@ pub enum Migration {
 /// **Errors**, all under `migrate`: the file does not parse, is of a newer version, or cannot be written.
 pub fn migrate(options: &MigrateOptions) -> Result<MigrateReport, Failure> {
     let path = &options.path;
-    let bytes = read_bytes(path).map_err(|failure| failure.under("migrate"))?;
-    let fail_parse = |errors| unparsable(path, &bytes, &errors).under("migrate");
+    let bytes = read_bytes(path).map_err(|failure| failure.under(Subject::Migrate))?;
+    let fail_parse = |errors| unparsable(path, &bytes, &errors).under(Subject::Migrate);
     // Decoding goes through the parser, which knows the place of a byte that is no text.
     dlm_doc::parse_bytes(&bytes, &dlm_doc::Limits::default()).map_err(fail_parse)?;
     let text = String::from_utf8(bytes.clone()).expect("what parses is UTF-8");
     let migrated = migrate_text(&text).map_err(|error| match error {
         EditError::Source(errors) => fail_parse(errors),
-        other => Failure::from(other).under("migrate"),
+        other => Failure::from(other).under(Subject::Migrate),
     })?;
     let outcome = if migrated.from == SCHEMA_VERSION {
         Migration::Current
@@ -106,7 +107,7 @@ fn back_up(path: &Path, bytes: &[u8]) -> Result<PathBuf, Failure> {
         }
     }
     let what = format!("there are {BACKUPS_MAX} backups of {} already", path.display());
-    Err(Failure::new("migrate", what).hint("move them away, or pass `--no-backup`"))
+    Err(Failure::new(Subject::Migrate, what).hint("move them away, or pass `--no-backup`"))
 }
 
 /// Replaces the file behind `path` (behind a link, the file that it leads to), keeping its permissions.
@@ -114,18 +115,24 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let real = fs::canonicalize(path).map_err(|e| unwritable(path, &e))?;
     let permissions = fs::metadata(&real).map_err(|e| unwritable(&real, &e))?.permissions();
     if permissions.readonly() {
-        return Err(Failure::new("migrate", format!("{} is read-only", real.display())));
+        return Err(Failure::new(
+            Subject::Migrate,
+            format!("{} is read-only", real.display()),
+        ));
     }
     Disk::new()
         .write_with(&real, bytes.len() as u64, |file| {
             file.write_all(bytes)?;
             file.set_permissions(permissions)
         })
-        .map_err(|e| Failure::from(e).under("migrate"))
+        .map_err(|e| Failure::from(e).under(Subject::Migrate))
 }
 
 fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new("migrate", format!("{} cannot be written: {error}", path.display()))
+    Failure::new(
+        Subject::Migrate,
+        format!("{} cannot be written: {error}", path.display()),
+    )
 }
 
 #[cfg(test)]
@@ -197,9 +204,9 @@ mod tests {
         let failure = migrate(&options(&path)).unwrap_err();
         assert_eq!((failure.subject.as_str(), failure.kind.exit_code()), ("migrate", 1));
         assert!(
-            failure.message.contains("a.dlm:4:1: VersionError"),
+            failure.message().contains("a.dlm:4:1: VersionError"),
             "{}",
-            failure.message
+            failure.message()
         );
     }
 

@@ -14,41 +14,23 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use dlm_core::hardware::Hardware;
-use dlm_core::ports::BaseSource;
 use dlm_core::ports::model::{Model, ModelError, Models};
-use dlm_core::{Cancel, Progress};
 use dlm_kernels::Ctx;
-use dlm_store::Home;
 
 use crate::inference::simd;
-use crate::surroundings::{Clock, Surroundings};
+use crate::surroundings::Surroundings;
 use decoder::DecoderModel;
 use open::Opened;
 use weights::Weights;
 
-/// Fills the slice with unpredictable bytes.
-pub type RandomBytes = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
-
 /// What [`EngineModels`] needs of the run around it.
 pub struct EngineSetup {
-    pub home: Home,
-    pub hardware: Hardware,
-    pub hub: Arc<dyn BaseSource + Send + Sync>,
-    /// The web root that `{hub}` in license addresses stands for.
-    pub hub_root: String,
-    pub progress: Arc<dyn Progress + Send + Sync>,
-    /// Stops downloads; the calls of a model are given a flag of their own.
-    pub cancel: Cancel,
-    /// Gives the seeds of requests that name none.
-    pub random: RandomBytes,
-    /// `DLM_FORCE=1`: load even where memory seems short.
-    pub is_forced: bool,
+    /// Its cancellation stops downloads; the calls of a model are given a flag of their own.
+    pub around: Surroundings,
     /// Threads of the products; without, one per core.
     pub threads: Option<u32>,
     /// The document whose base and current adapter are [`Models::current`]; without, there is no current model.
     pub document: Option<PathBuf>,
-    pub version: &'static str,
 }
 
 /// The models of one run.
@@ -67,15 +49,7 @@ pub struct EngineModels {
 
 /// What all models of a run share.
 struct Run {
-    home: Home,
-    hardware: Hardware,
-    hub: Arc<dyn BaseSource + Send + Sync>,
-    hub_root: String,
-    progress: Arc<dyn Progress + Send + Sync>,
-    cancel: Cancel,
-    random: RandomBytes,
-    is_forced: bool,
-    version: &'static str,
+    around: Surroundings,
     threads: usize,
     /// Its threads start with the first weights: most commands with plugins never ask a model.
     ctx: OnceLock<Ctx>,
@@ -83,49 +57,15 @@ struct Run {
     turn: Mutex<u64>,
 }
 
-/// Opening bases asks for no time.
-struct NoClock;
-
-impl Clock for NoClock {
-    fn unix_ms(&self) -> u64 {
-        0
-    }
-
-    fn seconds(&self) -> f64 {
-        0.0
-    }
-}
-
 impl Run {
-    fn around(&self) -> Surroundings<'_> {
-        Surroundings {
-            home: self.home.clone(),
-            hardware: self.hardware.clone(),
-            clock: &NoClock,
-            random: &*self.random,
-            progress: &*self.progress,
-            cancel: &self.cancel,
-            hub: &*self.hub,
-            is_forced: self.is_forced,
-            has_terminal: false,
-            version: self.version,
-        }
-    }
-
     fn ctx(&self) -> &Ctx {
         self.ctx
-            .get_or_init(|| Ctx::new(self.threads, simd(self.hardware.simd)))
+            .get_or_init(|| Ctx::new(self.threads, simd(self.around.hardware.simd)))
     }
 
     /// Waits until no other call computes.
     fn turn(&self) -> MutexGuard<'_, u64> {
         lock(&self.turn)
-    }
-
-    fn random_seed(&self) -> u64 {
-        let mut bytes = [0; 8];
-        (self.random)(&mut bytes);
-        u64::from_le_bytes(bytes)
     }
 }
 
@@ -138,17 +78,9 @@ impl EngineModels {
     /// Takes what the run has; opens and loads nothing.
     pub fn new(setup: EngineSetup) -> EngineModels {
         let run = Run {
-            threads: setup.threads.unwrap_or(setup.hardware.cpu_cores).max(1) as usize,
+            threads: setup.threads.unwrap_or(setup.around.hardware.cpu_cores).max(1) as usize,
+            around: setup.around,
             ctx: OnceLock::new(),
-            home: setup.home,
-            hardware: setup.hardware,
-            hub: setup.hub,
-            hub_root: setup.hub_root,
-            progress: setup.progress,
-            cancel: setup.cancel,
-            random: setup.random,
-            is_forced: setup.is_forced,
-            version: setup.version,
             turn: Mutex::new(0),
         };
         EngineModels {

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use dlm_core::ports::judge::JudgeSource;
 use dlm_core::ports::model::Models;
-use dlm_core::{Section, SectionId, SectionKind};
+use dlm_core::{Section, SectionId, SectionKind, Subject};
 use dlm_doc::{Rows, rows};
 use serde::Serialize;
 
@@ -23,7 +23,7 @@ use crate::failure::Failure;
 pub use mine::mine;
 
 /// The word in front of messages.
-pub(crate) const SUBJECT: &str = "preference";
+pub(crate) const SUBJECT: Subject = Subject::Preference;
 
 /// What mining needs from outside.
 pub struct MinePorts<'a> {
@@ -56,7 +56,6 @@ pub struct MineOptions {
     pub keeps_going: bool,
     /// Write into the document instead of staging.
     pub applies: bool,
-    pub hub_root: String,
 }
 
 /// One accepted preference.

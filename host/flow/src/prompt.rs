@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use dlm_core::FailureKind;
+use dlm_core::Subject;
 use dlm_model::Session;
 use dlm_model::chat::Thinking;
 use dlm_model::generate::{GenerateOptions, Step, StopReason, generate};
@@ -25,7 +25,6 @@ pub struct PromptCommand {
     pub query: String,
     pub options: PromptOptions,
     pub is_base_only: bool,
-    pub hub_root: String,
 }
 
 /// A question whose plan is made; nothing heavy is loaded yet.
@@ -50,12 +49,12 @@ pub struct PromptReport {
 }
 
 /// Does everything that needs no weight: parse, resolve, render the question, plan, refuse.
-pub fn ask(around: &Surroundings<'_>, command: &PromptCommand) -> Result<Asked, Failure> {
+pub fn ask(around: &Surroundings, command: &PromptCommand) -> Result<Asked, Failure> {
     if command.query.trim().is_empty() {
-        return Err(Failure::misuse("prompt", "the query is empty")
+        return Err(Failure::misuse(Subject::Prompt, "the query is empty")
             .hint("give it as an argument, or on standard input: echo \"a question\" | dlm prompt <path>"));
     }
-    let located = inference::locate(around, &command.path, command.is_base_only, &command.hub_root, "prompt")?;
+    let located = inference::locate(around, &command.path, command.is_base_only, Subject::Prompt)?;
     let system = located.document.parsed.frontmatter().system_prompt.as_deref();
     let ids = located
         .text
@@ -85,11 +84,7 @@ fn weights(temperature: f64) -> Weights {
 }
 
 /// Loads the model and answers; `on_text` hears every piece of text as it becomes certain.
-pub fn answer(
-    around: &Surroundings<'_>,
-    asked: &Asked,
-    on_text: &mut dyn FnMut(&str),
-) -> Result<PromptReport, Failure> {
+pub fn answer(around: &Surroundings, asked: &Asked, on_text: &mut dyn FnMut(&str)) -> Result<PromptReport, Failure> {
     let plan = &asked.plan;
     let temperature = plan.temperature.value as f32;
     let compute = inference::compute(plan.precision.value);
@@ -107,7 +102,7 @@ pub fn answer(
             top_k: plan.top_k.value.map(|k| k as usize),
             top_p: plan.top_p.value.map(|p| p as f32),
             repetition_penalty: plan.repetition_penalty.value.map(|p| p as f32),
-            seed: plan.seed.value.unwrap_or_else(|| random_seed(around)),
+            seed: plan.seed.value.unwrap_or_else(|| around.random_seed()),
         },
         tokens_max: plan.max_tokens.value as usize,
         stops: asked.located.text.stops.clone(),
@@ -124,13 +119,10 @@ pub fn answer(
             }
         }
     })
-    .map_err(|e| Failure::of("inference", &e))?;
+    .map_err(|e| Failure::new(Subject::Inference, e))?;
     let ended = around.clock.seconds();
     if result.reason == StopReason::Cancelled {
-        return Err(Failure {
-            kind: FailureKind::Interrupted,
-            ..Failure::interrupted("")
-        });
+        return Err(Failure::interrupted(""));
     }
     Ok(PromptReport {
         reason: result.reason.name(),
@@ -142,21 +134,13 @@ pub fn answer(
     })
 }
 
-fn warn_if_idle(around: &Surroundings<'_>, loaded: &Loaded) {
+fn warn_if_idle(around: &Surroundings, loaded: &Loaded) {
     let is_idle = |a: &dlm_model::Adapter| {
         a.modules
             .iter()
             .all(|m| a.params[m.b.clone()].iter().all(|v| *v == 0.0))
     };
     if loaded.adapter.as_ref().is_some_and(is_idle) {
-        around
-            .progress
-            .event(dlm_core::Event::Warning(NO_EFFECT_WARNING.to_owned()));
+        around.warn(NO_EFFECT_WARNING);
     }
-}
-
-fn random_seed(around: &Surroundings<'_>) -> u64 {
-    let mut bytes = [0; 8];
-    (around.random)(&mut bytes);
-    u64::from_le_bytes(bytes)
 }

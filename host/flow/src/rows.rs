@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use dlm_core::SectionId;
 use dlm_core::split::{VALIDATION_SHARE, is_validation};
+use dlm_core::{SectionId, Subject};
 use dlm_doc::{Frontmatter, Parsed, Rows, Section, SectionKind};
 use dlm_model::text::TextModel;
 use dlm_plan::train::{DocumentFacts, RowFacts, recipe};
@@ -25,14 +25,14 @@ pub fn check_rows(document: &Document) -> Result<(), Failure> {
     }
     let place = document.path.display().to_string();
     let text = dlm_doc::render::render_problems(Some(&place), &document.text, &problems);
-    Err(Failure::new("parse", text.trim_end()))
+    Err(Failure::new(Subject::Parse, text.trim_end()))
 }
 
 /// Refuses what a run of this version cannot train on.
 pub fn check_trainable(path: &Path, parsed: &Parsed) -> Result<(), Failure> {
     let front = parsed.frontmatter();
     let not_built = |what: &str| {
-        Failure::misuse("training", format!("{what} is not built yet in this version"))
+        Failure::misuse(Subject::Training, format!("{what} is not built yet in this version"))
             .hint("take it out of the document; the rest is trained")
     };
     if front.training.adapters.is_some() {
@@ -43,7 +43,7 @@ pub fn check_trainable(path: &Path, parsed: &Parsed) -> Result<(), Failure> {
     }
     if let Some(section) = parsed.sections().iter().find(|s| s.kind.is_media()) {
         return Err(Failure::new(
-            "training",
+            Subject::Training,
             format!(
                 "{}:{}: a text base cannot learn an {} section",
                 path.display(),
@@ -114,7 +114,7 @@ pub fn section_rows(section: &Section, text: &TextModel, window: usize) -> Resul
                 })
                 .collect()
         }
-        SectionKind::Instruction => match dlm_doc::rows(section).map_err(|e| Failure::of("parse", &e))? {
+        SectionKind::Instruction => match dlm_doc::rows(section).map_err(|e| Failure::new(Subject::Parse, e))? {
             Rows::Pairs(pairs) => pairs
                 .into_iter()
                 .enumerate()

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use dlm_core::Subject;
 use dlm_files::DiskError;
 use dlm_kernels::Compute;
 use dlm_train::probe::{answer_all, normalize};
@@ -29,7 +30,6 @@ pub struct ScoreCommand {
     pub text: Option<PathBuf>,
     pub is_base_only: bool,
     pub threads: Option<u32>,
-    pub hub_root: String,
 }
 
 /// A file of questions.
@@ -82,14 +82,14 @@ pub struct ScoreReport {
 }
 
 /// Asks the questions and reads the text.
-pub fn score(around: &Surroundings<'_>, command: &ScoreCommand) -> Result<ScoreReport, Failure> {
+pub fn score(around: &Surroundings, command: &ScoreCommand) -> Result<ScoreReport, Failure> {
     if command.questions.is_none() && command.text.is_none() {
-        return Err(Failure::misuse("score", "there is nothing to score")
+        return Err(Failure::misuse(Subject::Score, "there is nothing to score")
             .hint("give `--questions FILE`, `--text FILE`, or both"));
     }
     let questions = command.questions.as_deref().map(read_questions).transpose()?;
     let text = command.text.as_deref().map(read).transpose()?;
-    let located = inference::locate(around, &command.path, command.is_base_only, &command.hub_root, "score")?;
+    let located = inference::locate(around, &command.path, command.is_base_only, Subject::Score)?;
     let loaded = inference::load(around, &located, Weights::Exact, Compute::F32, command.threads)?;
     let answers = match &questions {
         Some(questions) => ask(around, &located, &loaded, questions)?,
@@ -110,7 +110,7 @@ pub fn score(around: &Surroundings<'_>, command: &ScoreCommand) -> Result<ScoreR
 }
 
 fn ask(
-    around: &Surroundings<'_>,
+    around: &Surroundings,
     located: &Located,
     loaded: &Loaded,
     questions: &Questions,
@@ -138,9 +138,9 @@ fn ask(
         &located.text,
         system,
         &prompts,
-        around.cancel,
+        &around.cancel,
     )
-    .map_err(|e| Failure::of("score", &e))?;
+    .map_err(|e| Failure::new(Subject::Score, e))?;
     if around.cancel.is_cancelled() {
         return Err(Failure::interrupted(""));
     }
@@ -181,12 +181,13 @@ fn text_loss(located: &Located, loaded: &Loaded, text: &str) -> Result<f64, Fail
             is_validation: false,
         };
         let row = plain(&source, &located.text, &options)?;
-        let losses = row_losses(&loaded.model, loaded.adapter.as_ref(), &row).map_err(|e| Failure::of("score", &e))?;
+        let losses =
+            row_losses(&loaded.model, loaded.adapter.as_ref(), &row).map_err(|e| Failure::new(Subject::Score, e))?;
         sum += losses.iter().map(|l| f64::from(*l)).sum::<f64>();
         count += losses.len();
     }
     if count == 0 {
-        return Err(Failure::new("score", "the text has no words to score"));
+        return Err(Failure::new(Subject::Score, "the text has no words to score"));
     }
     Ok(sum / count as f64)
 }
@@ -195,7 +196,7 @@ fn read_questions(path: &Path) -> Result<Questions, Failure> {
     const EXPECTED: &str = "expected {\"pairs\": [{\"question\", \"accept\": [..], \"paraphrases\": [..]}], \"general\": [{\"question\", \"accept\": [..]}]}";
     let text = read(path)?;
     let refuse = |place: String, what: String| {
-        Failure::new("score", format!("{}{place}: {what}", path.display())).hint(EXPECTED)
+        Failure::new(Subject::Score, format!("{}{place}: {what}", path.display())).hint(EXPECTED)
     };
     let questions: Questions =
         serde_json::from_str(&text).map_err(|e| refuse(format!(":{}:{}", e.line(), e.column()), e.to_string()))?;
@@ -206,7 +207,7 @@ fn read_questions(path: &Path) -> Result<Questions, Failure> {
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
-    let fail = |what: String| Failure::new("score", format!("{}: {what}", path.display()));
+    let fail = |what: String| Failure::new(Subject::Score, format!("{}: {what}", path.display()));
     dlm_files::read_text_required(path, FILE_BYTES_MAX).map_err(|error| match error {
         DiskError::TooLarge { found_bytes, .. } => {
             fail(format!("has {found_bytes} bytes, at most {FILE_BYTES_MAX} are read"))

@@ -7,6 +7,7 @@ mod parts;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use dlm_core::Subject;
 use dlm_core::lock::DlmLock;
 use dlm_core::manifest::{ExportRecord, Manifest, RunRecord};
 use dlm_core::stamp::Stamp;
@@ -107,10 +108,10 @@ pub struct Lock {
 ///
 /// **Errors**, all under `show`: the document does not parse, the manifest is corrupt.
 pub fn show(home: &Home, path: &Path) -> Result<Show, Failure> {
-    let document = document::load(path).map_err(|failure| failure.under("show"))?;
+    let document = document::load(path).map_err(|failure| failure.under(Subject::Show))?;
     let front = document.parsed.frontmatter();
     let store = Store::new(home, &front.dlm_id);
-    let inspection = store.inspect().map_err(|e| Failure::from(e).under("show"))?;
+    let inspection = store.inspect().map_err(|e| Failure::from(e).under(Subject::Show))?;
     match inspection {
         None => untrained(home, &document).map(|report| Show::Untrained(Box::new(report))),
         Some(inspection) => stored(home, &document, &store, inspection).map(|report| Show::Stored(Box::new(report))),

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use dlm_core::ports::model::Models;
 use dlm_core::ports::teacher::TeacherSource;
-use dlm_core::{Cancel, Section, SectionId};
+use dlm_core::{Cancel, Section, SectionId, Subject};
 use serde::Serialize;
 
 use crate::align::Outcome;
@@ -27,7 +27,7 @@ use crate::failure::Failure;
 pub use run::instructions;
 
 /// The word in front of messages.
-pub(crate) const SUBJECT: &str = "synth";
+pub(crate) const SUBJECT: Subject = Subject::Synth;
 
 /// What synthesis needs from outside.
 pub struct SynthPorts<'a> {
@@ -127,7 +127,6 @@ pub struct SynthOptions {
     /// Put sections right after their source.
     pub is_inline: bool,
     pub is_dry_run: bool,
-    pub hub_root: String,
 }
 
 /// A pair that a teacher wrote.

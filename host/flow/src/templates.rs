@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use dlm_core::Subject;
 use dlm_core::nearest::{did_you_mean, nearest};
 use dlm_core::ports::templates::{TemplateMeta, TemplateSource, Templates};
 use dlm_doc::template::{leaves_directory, template_problems};
@@ -14,7 +15,7 @@ use serde::Serialize;
 use crate::failure::Failure;
 
 /// The word in front of messages.
-const SUBJECT: &str = "templates";
+const SUBJECT: Subject = Subject::Templates;
 /// The gallery that comes with the program.
 pub const BUNDLED: &str = "bundled";
 /// Largest document of a template.

@@ -16,11 +16,11 @@ use dlm_core::manifest::{Manifest, RunRecord, RunStatus};
 use dlm_core::shell::quoted_path;
 use dlm_core::stamp::Stamp;
 use dlm_core::training::{self, Ending, LrSchedule};
-use dlm_core::{Determinism, Event, FailureKind};
+use dlm_core::{Determinism, Event, FailureKind, Subject};
 use dlm_kernels::Ctx;
 use dlm_model::text::TextModel;
 use dlm_model::{Adapter, AdapterKind, AdapterSpec, LoadOptions, Model, Prepare};
-use dlm_plan::base::license::{self, LicenseDecision, LicenseInput, LicenseMoment};
+use dlm_plan::base::license::{LicenseDecision, LicenseMoment};
 use dlm_plan::lock::{LockFlags, LockMode, decide};
 use dlm_plan::plan_train;
 use dlm_plan::train::{self as plan, TrainOptions, TrainPlan, TrainRequest, WeightPacking};
@@ -32,7 +32,7 @@ use dlm_train::schedule::{Schedule, ScheduleKind, WarmupStart};
 use dlm_train::{PairRecall, SourceRow, TrainInput, recall_pairs};
 use serde::Serialize;
 
-use crate::base::{self, ExportProbes, ReadyBase};
+use crate::base::{self, ExportProbes, ReadyBase, UsableBase};
 use crate::document::{self, Document};
 use crate::failure::Failure;
 use crate::rows;
@@ -58,8 +58,6 @@ pub struct TrainCommand {
     pub accepts_license: bool,
     /// Left out under `--skip-export-probes`, its variable, or when the document was made with it.
     pub export_probes: ExportProbes,
-    /// Web root that the license's address stands under.
-    pub hub_root: String,
 }
 
 impl TrainCommand {
@@ -125,26 +123,20 @@ impl Prepared {
 }
 
 /// Does everything that needs no weight: parse, resolve the base, count rows, plan, refuse.
-pub fn prepare(around: &Surroundings<'_>, command: &TrainCommand) -> Result<Prepared, Failure> {
+pub fn prepare(around: &Surroundings, command: &TrainCommand) -> Result<Prepared, Failure> {
     let document = document::load(&command.path)?;
     rows::check_rows(&document)?;
     rows::check_trainable(&document.path, &document.parsed)?;
     let front = document.parsed.frontmatter();
     let store = Store::new(&around.home, &front.dlm_id);
-    let manifest = store.manifest()?;
-    let pinned = manifest.as_ref().and_then(|m| m.base_model_revision.clone());
-    let resolved = base::resolve_pinned(around, &front.base_model, pinned.as_deref())?;
-    let stored = manifest.as_ref().and_then(|m| m.license_acceptance.clone());
-    let license = license::decide(
-        &resolved.record,
-        &LicenseInput {
-            moment: LicenseMoment::Train,
-            stored: stored.as_ref(),
-            is_flag_given: command.accepts_license,
-            has_terminal: false,
-            hub_root: &command.hub_root,
-        },
-    )?;
+    let moment = LicenseMoment::Train {
+        accepts_license: command.accepts_license,
+    };
+    let UsableBase {
+        resolved,
+        license,
+        manifest,
+    } = base::usable(around, &document, moment)?;
     let options = TrainOptions {
         seed: command.seed,
         max_steps: command.max_steps,
@@ -225,11 +217,7 @@ pub fn prepare(around: &Surroundings<'_>, command: &TrainCommand) -> Result<Prep
 
 /// Refuses what [`run`] would refuse before it loads a weight, without a lock on the store and without writing; says
 /// what a run with `--resume` would go on from.
-pub fn rehearse(
-    around: &Surroundings<'_>,
-    command: &TrainCommand,
-    prepared: &Prepared,
-) -> Result<Option<String>, Failure> {
+pub fn rehearse(around: &Surroundings, command: &TrainCommand, prepared: &Prepared) -> Result<Option<String>, Failure> {
     let store = Store::new(&around.home, &prepared.document.parsed.frontmatter().dlm_id);
     if let Some(manifest) = store.manifest()? {
         let lock = commit::current_lock(around, prepared, &manifest)?;
@@ -254,7 +242,7 @@ pub fn rehearse(
 }
 
 /// Trains a prepared document and commits what it learned.
-pub fn run(around: &Surroundings<'_>, command: &TrainCommand, prepared: &Prepared) -> Result<TrainReport, Failure> {
+pub fn run(around: &Surroundings, command: &TrainCommand, prepared: &Prepared) -> Result<TrainReport, Failure> {
     let started = around.clock.seconds();
     let mode = command.lock.mode()?;
     let front = prepared.document.parsed.frontmatter();
@@ -312,7 +300,7 @@ pub fn run(around: &Surroundings<'_>, command: &TrainCommand, prepared: &Prepare
 
 /// One run under the store's lock.
 struct Job<'a> {
-    around: &'a Surroundings<'a>,
+    around: &'a Surroundings,
     command: &'a TrainCommand,
     prepared: &'a Prepared,
     store: &'a Store,
@@ -348,7 +336,7 @@ impl Job<'_> {
             hold,
             recipe,
             progress: &observer,
-            cancel: self.around.cancel,
+            cancel: &self.around.cancel,
             clock: &clock,
             snapshot_every: SNAPSHOT_STEPS,
             snapshot: &snapshot,
@@ -436,7 +424,7 @@ impl Job<'_> {
             .end_run(now(self.around), observer.run_id(), status, observer.steps());
         let problems = [is_settled.err(), recorded.err().map(Failure::from)];
         for problem in problems.into_iter().flatten() {
-            let what = format!("the end of the run is not recorded: {}", problem.message);
+            let what = format!("the end of the run is not recorded: {}", problem.error);
             self.around.progress.event(Event::Warning(what));
         }
         failure
@@ -470,9 +458,9 @@ impl Job<'_> {
             &self.prepared.text,
             system,
             &document,
-            self.around.cancel,
+            &self.around.cancel,
         )
-        .map_err(|e| Failure::of("training", &e))
+        .map_err(|e| Failure::new(Subject::Training, e))
     }
 }
 
@@ -499,13 +487,13 @@ fn sequence_len_max(front: &dlm_doc::Frontmatter, base: &ReadyBase) -> usize {
 }
 
 /// The present as a stamp.
-pub(crate) fn now(around: &Surroundings<'_>) -> Stamp {
+pub(crate) fn now(around: &Surroundings) -> Stamp {
     Stamp::from_unix_ms(around.clock.unix_ms() as i64)
 }
 
 /// Returns the manifest, making the store when `dlm init` did not, and records a license accepted by flag.
 fn ensure_manifest(
-    around: &Surroundings<'_>,
+    around: &Surroundings,
     store: &Store,
     guard: &StoreGuard,
     prepared: &Prepared,
@@ -526,11 +514,11 @@ fn ensure_manifest(
     }
     store
         .manifest()?
-        .ok_or_else(|| Failure::new("store", "the manifest vanished while the store was locked"))
+        .ok_or_else(|| Failure::new(Subject::Store, "the manifest vanished while the store was locked"))
 }
 
 fn check_lock(
-    around: &Surroundings<'_>,
+    around: &Surroundings,
     store: &Store,
     current: &dlm_core::lock::DlmLock,
     mode: LockMode,
@@ -548,7 +536,7 @@ fn check_lock(
 }
 
 /// Says what the document holds that this run does not teach.
-fn warn_about_the_untrained(around: &Surroundings<'_>, prepared: &Prepared) {
+fn warn_about_the_untrained(around: &Surroundings, prepared: &Prepared) {
     if prepared.plan.rows.preference_rows > 0 {
         around.progress.event(Event::Warning(
             "the preference sections are not trained: the preference phase is not built yet in this version".into(),
@@ -559,7 +547,7 @@ fn warn_about_the_untrained(around: &Surroundings<'_>, prepared: &Prepared) {
     }
 }
 
-fn load_model(around: &Surroundings<'_>, prepared: &Prepared) -> Result<Model, Failure> {
+fn load_model(around: &Surroundings, prepared: &Prepared) -> Result<Model, Failure> {
     let plan = &prepared.plan;
     let ctx = Ctx::new(plan.threads.value as usize, crate::inference::simd(plan.simd.value));
     let options = LoadOptions {
@@ -580,11 +568,11 @@ fn load_model(around: &Surroundings<'_>, prepared: &Prepared) -> Result<Model, F
         .base
         .opened
         .load(options)
-        .map_err(|e| Failure::from(e).under("base_model"))
+        .map_err(|e| Failure::from(e).under(Subject::BaseModel))
 }
 
 /// Reads the cached hold set of the base, or prepares and caches it.
-fn hold_set(around: &Surroundings<'_>, prepared: &Prepared, model: &Model) -> Result<Option<HoldSet>, Failure> {
+fn hold_set(around: &Surroundings, prepared: &Prepared, model: &Model) -> Result<Option<HoldSet>, Failure> {
     let hold = &prepared.plan.hold.value;
     if !hold.is_on || hold.rows_per_step == 0 {
         return Ok(None);
@@ -613,9 +601,9 @@ fn hold_set(around: &Surroundings<'_>, prepared: &Prepared, model: &Model) -> Re
         "the base is asked what to hold on to: once for this base and precision, kept for every later run".into(),
     ));
     let set =
-        HoldSet::prepare(model, &prepared.text, &options, around.progress, around.cancel).map_err(|e| match e {
+        HoldSet::prepare(model, &prepared.text, &options, &*around.progress, &around.cancel).map_err(|e| match e {
             dlm_train::hold::HoldError::Cancelled => Failure::interrupted(""),
-            other => Failure::of("training", &other),
+            other => Failure::new(Subject::Training, other),
         })?;
     let disk = dlm_store::Disk::new();
     let directory = path.parent().expect("the path has a directory");
@@ -636,7 +624,7 @@ fn init_adapter(prepared: &Prepared, model: &Model) -> Result<Adapter, Failure> 
         dropout: plan.lora_dropout.value as f32,
         targets: plan.target_modules.value.clone(),
     };
-    Adapter::init(model, &spec, plan.seed.value as u64).map_err(|e| Failure::of("training", &e))
+    Adapter::init(model, &spec, plan.seed.value as u64).map_err(|e| Failure::new(Subject::Training, e))
 }
 
 /// The loop's numbers, from the plan's.

@@ -4,11 +4,12 @@
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use dlm_core::base::AcceptedVia;
 use dlm_core::hardware::{Backend, Hardware, SimdLevel};
 use dlm_core::ports::{BaseRequest, BaseSource, BaseSourceError, RemoteBase, Snapshot};
-use dlm_core::{Cancel, Progress, Quiet};
+use dlm_core::{Cancel, Progress, Quiet, Subject};
 use dlm_flow::base::ExportProbes;
 use dlm_flow::init::{InitOptions, InitReport, init, skips_export_probes};
 use dlm_flow::{Clock, Failure, Surroundings};
@@ -67,7 +68,7 @@ fn tiny() -> PathBuf {
 /// Runs `init` in `directory` for `base`, with `answer` to every question, which are collected.
 fn run(
     directory: &Path,
-    hub: &dyn BaseSource,
+    hub: Arc<dyn BaseSource + Send + Sync>,
     options: InitOptions,
     answer: bool,
 ) -> (Result<InitReport, Failure>, Vec<String>) {
@@ -81,15 +82,15 @@ fn run(
         cuda: Vec::new(),
         platform: "test".into(),
     };
-    let cancel = Cancel::new();
     let around = Surroundings {
         home: Home::new(directory.join("home")),
         hardware,
-        clock: &Still,
-        random: &|bytes| bytes.fill(7),
-        progress: &Quiet,
-        cancel: &cancel,
+        clock: Arc::new(Still),
+        random: Arc::new(|bytes| bytes.fill(7)),
+        progress: Arc::new(Quiet),
+        cancel: Cancel::new(),
         hub,
+        hub_root: "https://hub.example".to_owned(),
         is_forced: false,
         has_terminal: true,
         version: "0",
@@ -109,15 +110,19 @@ fn options(directory: &Path, base: &str) -> InitOptions {
         export_probes: ExportProbes::Run,
         accepts_license: false,
         overwrites: false,
-        hub_root: "https://hub.example".to_owned(),
     }
 }
 
 #[test]
 fn a_person_accepts_a_license_and_it_is_recorded() {
     let directory = tempfile::tempdir().unwrap();
-    let hub = OneModel(tiny());
-    let (report, asked) = run(directory.path(), &hub, options(directory.path(), "gemma-2-2b-it"), true);
+    let hub = Arc::new(OneModel(tiny()));
+    let (report, asked) = run(
+        directory.path(),
+        hub.clone(),
+        options(directory.path(), "gemma-2-2b-it"),
+        true,
+    );
     let report = report.unwrap();
     assert!(
         asked.len() == 1 && asked[0].contains("https://ai.google.dev/gemma/terms"),
@@ -140,10 +145,10 @@ fn a_person_accepts_a_license_and_it_is_recorded() {
 #[test]
 fn a_person_declines_and_nothing_is_written() {
     let directory = tempfile::tempdir().unwrap();
-    let hub = OneModel(tiny());
+    let hub = Arc::new(OneModel(tiny()));
     let (report, asked) = run(
         directory.path(),
-        &hub,
+        hub.clone(),
         options(directory.path(), "gemma-2-2b-it"),
         false,
     );
@@ -158,8 +163,13 @@ fn a_person_declines_and_nothing_is_written() {
 #[test]
 fn a_hub_base_is_probed_and_pinned_to_its_commit() {
     let directory = tempfile::tempdir().unwrap();
-    let hub = OneModel(tiny());
-    let (report, _) = run(directory.path(), &hub, options(directory.path(), "hf:org/name"), false);
+    let hub = Arc::new(OneModel(tiny()));
+    let (report, _) = run(
+        directory.path(),
+        hub.clone(),
+        options(directory.path(), "hf:org/name"),
+        false,
+    );
     let report = report.unwrap();
     assert_eq!(report.base_revision, COMMIT);
     let store = Store::new(&Home::new(directory.path().join("home")), &report.dlm_id);
@@ -189,13 +199,18 @@ fn a_hub_base_without_a_known_tokenizer_is_only_taken_without_export() {
         {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}
     ]});
     std::fs::write(&path, tokenizer.to_string()).unwrap();
-    let hub = OneModel(model.path().to_path_buf());
+    let hub = Arc::new(OneModel(model.path().to_path_buf()));
 
     let directory = tempfile::tempdir().unwrap();
-    let (report, _) = run(directory.path(), &hub, options(directory.path(), "hf:org/name"), false);
+    let (report, _) = run(
+        directory.path(),
+        hub.clone(),
+        options(directory.path(), "hf:org/name"),
+        false,
+    );
     let failure = report.unwrap_err();
     assert!(
-        failure.message.contains("pretokenizer_label") && failure.subject == "init",
+        failure.message().contains("pretokenizer_label") && failure.subject == Subject::Init,
         "{failure:?}"
     );
     assert!(failure.hints[0].contains("--skip-export-probes"), "{:?}", failure.hints);
@@ -205,7 +220,7 @@ fn a_hub_base_without_a_known_tokenizer_is_only_taken_without_export() {
         export_probes: ExportProbes::Skip,
         ..options(directory.path(), "hf:org/name")
     };
-    let report = run(directory.path(), &hub, skipping, false).0.unwrap();
+    let report = run(directory.path(), hub.clone(), skipping, false).0.unwrap();
     let store = Store::new(&Home::new(directory.path().join("home")), &report.dlm_id);
     assert!(skips_export_probes(&store).unwrap());
 }
@@ -213,14 +228,14 @@ fn a_hub_base_without_a_known_tokenizer_is_only_taken_without_export() {
 #[test]
 fn a_failed_write_of_the_document_leaves_no_store() {
     let directory = tempfile::tempdir().unwrap();
-    let hub = OneModel(tiny());
+    let hub = Arc::new(OneModel(tiny()));
     // A name that is too long for the file system passes every check that comes before writing.
     let long = InitOptions {
         path: directory.path().join(format!("{}.dlm", "a".repeat(300))),
         ..options(directory.path(), "smollm2-135m")
     };
-    let failure = run(directory.path(), &hub, long, false).0.unwrap_err();
-    assert_eq!(failure.subject, "init");
+    let failure = run(directory.path(), hub.clone(), long, false).0.unwrap_err();
+    assert_eq!(failure.subject, Subject::Init);
     let stores = std::fs::read_dir(directory.path().join("home/store")).unwrap();
     assert_eq!(stores.count(), 0);
 }

@@ -175,11 +175,12 @@ impl World {
         let around = Surroundings {
             home: self.home(),
             hardware: hardware(12 * GIB),
-            clock: &Still,
-            random: &|bytes| bytes.fill(7),
-            progress: &Quiet,
-            cancel: &cancel,
-            hub: &*self.hub,
+            clock: Arc::new(Still),
+            random: Arc::new(|bytes| bytes.fill(7)),
+            progress: Arc::new(Quiet),
+            cancel: cancel.clone(),
+            hub: self.hub.clone(),
+            hub_root: "https://hub.example".to_owned(),
             is_forced: false,
             has_terminal: true,
             version: "0",
@@ -191,7 +192,6 @@ impl World {
             export_probes: dlm_flow::base::ExportProbes::Skip,
             accepts_license: true,
             overwrites: false,
-            hub_root: "https://hub.example".to_owned(),
         };
         init(&around, &options, None, &|_| Ok(true)).unwrap();
         path
@@ -225,17 +225,21 @@ impl World {
     fn setup(&self, document: Option<&Path>) -> EngineSetup {
         let seeds = AtomicUsize::new(0);
         EngineSetup {
-            home: self.home(),
-            hardware: hardware(12 * GIB),
-            hub: self.hub.clone(),
-            hub_root: "https://hub.example".to_owned(),
-            progress: self.heard.clone(),
-            cancel: Cancel::new(),
-            random: Arc::new(move |bytes: &mut [u8]| bytes.fill(seeds.fetch_add(1, Ordering::SeqCst) as u8)),
-            is_forced: false,
+            around: Surroundings {
+                home: self.home(),
+                hardware: hardware(12 * GIB),
+                clock: Arc::new(Still),
+                random: Arc::new(move |bytes: &mut [u8]| bytes.fill(seeds.fetch_add(1, Ordering::SeqCst) as u8)),
+                progress: self.heard.clone(),
+                cancel: Cancel::new(),
+                hub: self.hub.clone(),
+                hub_root: "https://hub.example".to_owned(),
+                is_forced: false,
+                has_terminal: false,
+                version: "0",
+            },
             threads: Some(2),
             document: document.map(Path::to_owned),
-            version: "0",
         }
     }
 
@@ -594,11 +598,12 @@ fn a_reward_model_on_disk_is_added_under_a_name() {
     let around = Surroundings {
         home: world.home(),
         hardware: hardware(12 * GIB),
-        clock: &Still,
-        random: &|bytes| bytes.fill(7),
-        progress: &Quiet,
-        cancel: &cancel,
-        hub: &*world.hub,
+        clock: Arc::new(Still),
+        random: Arc::new(|bytes| bytes.fill(7)),
+        progress: Arc::new(Quiet),
+        cancel: cancel.clone(),
+        hub: world.hub.clone(),
+        hub_root: "https://hub.example".to_owned(),
         is_forced: false,
         has_terminal: false,
         version: "0",
@@ -607,7 +612,7 @@ fn a_reward_model_on_disk_is_added_under_a_name() {
     assert_eq!(record.architecture, "LlamaForSequenceClassification");
     assert_eq!((record.context_length, record.sha256.len()), (512, 64));
     let failure = dlm_flow::base::add(&around, "many", &world.directory.path().join("many")).unwrap_err();
-    assert!(failure.message.contains("3 labels"), "{failure:?}");
+    assert!(failure.message().contains("3 labels"), "{failure:?}");
     let request = [RankRequest {
         prompt: chat("Who?"),
         completion: "The river.".to_owned(),
@@ -620,7 +625,7 @@ fn a_reward_model_on_disk_is_added_under_a_name() {
     let failure = dlm_flow::base::open(&around, "taste", false).map(|_| ()).unwrap_err();
     assert!(
         failure
-            .message
+            .message()
             .contains("`LlamaForSequenceClassification` is not supported"),
         "{failure:?}"
     );
@@ -676,7 +681,7 @@ fn a_name_is_opened_once_and_offline_the_cache_serves() {
     assert!(Arc::ptr_eq(&first, &open(&models, "hf:org/other")));
     assert_eq!(world.hub.asked.load(Ordering::SeqCst), asked);
     let mut setup = world.setup(None);
-    setup.hub = Arc::new(Directories {
+    setup.around.hub = Arc::new(Directories {
         models: vec![("org/other", golden("qwen3"))],
         is_offline: true,
         ..Directories::default()
@@ -696,8 +701,8 @@ fn weights_that_do_not_fit_are_refused_before_loading() {
     let request = [score(chat("Who?"), "No.", ModelWeights::Base)];
     let run = |free, is_forced| {
         let mut setup = world.setup(None);
-        setup.hardware = hardware(free);
-        setup.is_forced = is_forced;
+        setup.around.hardware = hardware(free);
+        setup.around.is_forced = is_forced;
         let models = EngineModels::new(setup);
         let first = open(&models, "hf:org/name").score(&request, &Cancel::new()).map(|_| ());
         (

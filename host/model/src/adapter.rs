@@ -10,9 +10,9 @@ mod targets;
 
 use std::ops::Range;
 
-use dlm_core::Hints;
 use dlm_core::digest::{Sha256, first_eight};
 use dlm_core::random;
+use dlm_core::{Hints, Subject};
 use dlm_kernels::{Compute, Weight, Write, linear};
 
 use crate::lora::FewRows;
@@ -160,8 +160,8 @@ pub enum AdapterError {
 }
 
 impl Hints for AdapterError {
-    fn subject(&self) -> &str {
-        "adapter"
+    fn subject(&self) -> Subject {
+        Subject::Adapter
     }
 
     fn hints(&self) -> Vec<String> {

@@ -6,9 +6,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dlm_core::Hints;
 use dlm_core::base::{BaseShape, TemplateDialect};
 use dlm_core::digest::{Sha256, sha256_hex};
+use dlm_core::{Hints, Subject};
 use dlm_files::DiskError;
 use dlm_kernels::quant::GgmlType;
 
@@ -84,8 +84,8 @@ pub enum BaseOpenError {
 }
 
 impl Hints for BaseOpenError {
-    fn subject(&self) -> &str {
-        "base_model"
+    fn subject(&self) -> Subject {
+        Subject::BaseModel
     }
 
     fn hints(&self) -> Vec<String> {

@@ -9,8 +9,8 @@ mod filters;
 
 use std::sync::Arc;
 
-use dlm_core::Hints;
 use dlm_core::base::TemplateDialect;
+use dlm_core::{Hints, Subject};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{Environment, context};
@@ -134,8 +134,8 @@ pub enum ChatError {
 }
 
 impl Hints for ChatError {
-    fn subject(&self) -> &str {
-        "base_model"
+    fn subject(&self) -> Subject {
+        Subject::BaseModel
     }
 
     fn hints(&self) -> Vec<String> {

@@ -6,8 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
-use dlm_core::Hints;
 use dlm_core::hardware::{Backend, CudaDevice, Hardware, SimdLevel};
+use dlm_core::{Hints, Subject};
 use dlm_kernels::Simd;
 
 const MEMINFO: &str = "/proc/meminfo";
@@ -27,8 +27,8 @@ pub enum DeviceError {
 }
 
 impl Hints for DeviceError {
-    fn subject(&self) -> &str {
-        "doctor"
+    fn subject(&self) -> Subject {
+        Subject::Doctor
     }
 }
 

@@ -6,7 +6,7 @@
 
 mod many;
 
-use dlm_core::{Cancel, Hints};
+use dlm_core::{Cancel, Hints, Subject};
 
 use crate::sampling::{Sampler, Sampling, SamplingError};
 use crate::session::{Session, SessionError};
@@ -133,8 +133,8 @@ pub struct SessionFailure {
 }
 
 impl Hints for GenerateError {
-    fn subject(&self) -> &str {
-        "inference"
+    fn subject(&self) -> Subject {
+        Subject::Inference
     }
 
     fn hints(&self) -> Vec<String> {

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use dlm_core::Hints;
+use dlm_core::{Hints, Subject};
 use dlm_kernels::quant::GgmlType;
 use memmap2::Mmap;
 
@@ -212,8 +212,8 @@ pub enum GgufFileError {
 }
 
 impl Hints for GgufFileError {
-    fn subject(&self) -> &str {
-        "base_model"
+    fn subject(&self) -> Subject {
+        Subject::BaseModel
     }
 
     fn hints(&self) -> Vec<String> {

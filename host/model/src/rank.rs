@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use dlm_core::base::TemplateDialect;
-use dlm_core::{Cancel, Hints};
+use dlm_core::{Cancel, Hints, Subject};
 use dlm_kernels::{Bytes, Weight};
 
 use crate::base::{BaseOpenError, OpenedFacts, directory_sha256, directory_totals, family, shape};
@@ -85,8 +85,8 @@ pub enum RankError {
 }
 
 impl Hints for RankError {
-    fn subject(&self) -> &str {
-        "model"
+    fn subject(&self) -> Subject {
+        Subject::Model
     }
 
     fn hints(&self) -> Vec<String> {

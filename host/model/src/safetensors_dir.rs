@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use dlm_core::Hints;
+use dlm_core::{Hints, Subject};
 use dlm_files::DiskError;
 use memmap2::Mmap;
 use serde::Deserialize;
@@ -84,8 +84,8 @@ pub enum SafetensorsDirError {
 }
 
 impl Hints for SafetensorsDirError {
-    fn subject(&self) -> &str {
-        "base_model"
+    fn subject(&self) -> Subject {
+        Subject::BaseModel
     }
 
     fn hints(&self) -> Vec<String> {

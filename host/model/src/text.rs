@@ -8,8 +8,8 @@ mod rows;
 
 use std::path::Path;
 
-use dlm_core::Hints;
 use dlm_core::base::TemplateDialect;
+use dlm_core::{Hints, Subject};
 
 use crate::chat::{ChatError, ChatTemplate, Ending, Message, Thinking, TokenTexts, dialect_facts};
 use crate::gguf::{GgufFile, Value};
@@ -51,8 +51,8 @@ pub enum TextError {
 }
 
 impl Hints for TextError {
-    fn subject(&self) -> &str {
-        "base_model"
+    fn subject(&self) -> Subject {
+        Subject::BaseModel
     }
 
     fn hints(&self) -> Vec<String> {

@@ -11,7 +11,7 @@ mod stream;
 
 use std::path::PathBuf;
 
-use dlm_core::Hints;
+use dlm_core::{Hints, Subject};
 use tokenizers::DecoderWrapper;
 
 pub use files::{TokenizerFiles, read_tokenizer_dir};
@@ -98,8 +98,8 @@ pub enum TokenizerError {
 }
 
 impl Hints for TokenizerError {
-    fn subject(&self) -> &str {
-        "base_model"
+    fn subject(&self) -> Subject {
+        Subject::BaseModel
     }
 
     fn hints(&self) -> Vec<String> {

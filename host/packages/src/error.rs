@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use dlm_core::nearest::did_you_mean;
 use dlm_core::ports::plugin::PluginFailure;
-use dlm_core::{FailureKind, Hints, shell_quoted};
+use dlm_core::{FailureKind, Hints, Subject, shell_quoted};
 
 use crate::check::API_SUPPORTED;
 use crate::manifest::{BadConfig, BadManifest, Kind};
@@ -215,7 +215,7 @@ impl ManageError {
             ("plugin::unavailable", _) => "try later",
             (_, FailureKind::Misuse) => "usage",
             (_, FailureKind::Interrupted) => "cancelled",
-            (_, FailureKind::Runtime) => "failure",
+            (_, FailureKind::Runtime | FailureKind::NothingToDo) => "failure",
         }
     }
 
@@ -279,18 +279,18 @@ impl ManageError {
 }
 
 impl Hints for ManageError {
-    fn subject(&self) -> &str {
+    fn subject(&self) -> Subject {
         match self {
             // A wrong choice is a mistake in the command that asked for it.
             ManageError::Unknown { wanted: Some(kind), .. } | ManageError::WrongKind { wanted: kind, .. } => match kind
             {
-                Kind::Judge => "preference",
-                Kind::Teacher => "synth",
-                Kind::Target => "export",
-                Kind::Destination => "push",
-                Kind::Templates => "templates",
+                Kind::Judge => Subject::Preference,
+                Kind::Teacher => Subject::Synth,
+                Kind::Target => Subject::Export,
+                Kind::Destination => Subject::Push,
+                Kind::Templates => Subject::Templates,
             },
-            _ => "plugin",
+            _ => Subject::Plugin,
         }
     }
 
@@ -438,7 +438,7 @@ impl From<ManageError> for PluginFailure {
     fn from(error: ManageError) -> PluginFailure {
         PluginFailure {
             code: error.code(),
-            subject: error.subject().to_owned(),
+            subject: error.subject(),
             kind: Hints::kind(&error),
             message: framed(&error.to_string()),
             hints: error.hints().iter().map(|hint| inert_line(hint)).collect(),

@@ -9,7 +9,7 @@ pub mod shape;
 pub mod synth;
 
 pub use facts::BaseFacts;
-pub use license::{LicenseDecision, LicenseError, LicenseInput, LicenseMoment};
+pub use license::{LicenseDecision, LicenseError, LicenseMoment};
 pub use probes::{ProbeFacts, ProbeFailed, probe};
 pub use registry::{DEFAULT_AUDIO_BASE, DEFAULT_BASE, DEFAULT_VISION_BASE, Registry};
 pub use resolve::{BaseError, BaseLocation, BaseSpec, Resolution, ResolvedBase, resolve_base};

@@ -2,7 +2,7 @@
 //!
 //! **Source**: `spec/training.md` 5.6.
 
-use dlm_core::Hints;
+use dlm_core::{Hints, Subject};
 
 use crate::memory::gib;
 
@@ -46,8 +46,8 @@ pub struct DiskError {
 }
 
 impl Hints for DiskError {
-    fn subject(&self) -> &str {
-        "disk"
+    fn subject(&self) -> Subject {
+        Subject::Disk
     }
 
     fn hints(&self) -> Vec<String> {

@@ -2,7 +2,7 @@
 //!
 //! **Source**: `spec/export.md` sections 1, 2 and 4.
 
-use dlm_core::{FailureKind, Hints, Quant};
+use dlm_core::{FailureKind, Hints, Quant, Subject};
 use serde::{Deserialize, Serialize};
 
 use crate::base::BaseFacts;
@@ -63,10 +63,10 @@ pub enum ExportPlanError {
 }
 
 impl Hints for ExportPlanError {
-    fn subject(&self) -> &str {
+    fn subject(&self) -> Subject {
         match self {
-            ExportPlanError::MergeNeedsDequantize => "merge",
-            _ => "export",
+            ExportPlanError::MergeNeedsDequantize => Subject::Merge,
+            _ => Subject::Export,
         }
     }
 
@@ -177,7 +177,7 @@ mod tests {
             was_trained_quantized: true,
             ..ExportOptions::default()
         };
-        assert_eq!(check(merged.clone()).subject(), "merge");
+        assert_eq!(check(merged.clone()).subject().as_str(), "merge");
         assert!(
             plan_export(
                 &smollm2(),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use dlm_core::lock::{DlmLock, ENGINE_PIN};
 use dlm_core::manifest::LicenseAcceptance;
-use dlm_core::{FailureKind, Hints};
+use dlm_core::{FailureKind, Hints, Subject};
 use serde::Serialize;
 
 /// How much a difference weighs.
@@ -48,8 +48,8 @@ pub struct LockFlagsConflict {
 }
 
 impl Hints for LockFlagsConflict {
-    fn subject(&self) -> &str {
-        "error"
+    fn subject(&self) -> Subject {
+        Subject::Error
     }
 
     fn kind(&self) -> FailureKind {
@@ -155,8 +155,8 @@ pub struct LockRefused {
 }
 
 impl Hints for LockRefused {
-    fn subject(&self) -> &str {
-        "lock"
+    fn subject(&self) -> Subject {
+        Subject::Lock
     }
 
     fn hints(&self) -> Vec<String> {
@@ -609,7 +609,7 @@ mod tests {
             "/s/dlm.lock: lock validation failed (base_model_revision changed (rev1 -> rev2); \
              re-run with --update-lock to accept)"
         );
-        assert_eq!(error.subject(), "lock");
+        assert_eq!(error.subject().as_str(), "lock");
         let hints = error.hints().join("\n");
         assert!(
             hints.contains("--update-lock") && hints.contains("--ignore-lock"),

@@ -4,7 +4,7 @@
 
 use dlm_core::hardware::{Backend, Hardware, SimdLevel};
 use dlm_core::training::Precision;
-use dlm_core::{FailureKind, Hints};
+use dlm_core::{FailureKind, Hints, Subject};
 use serde::{Deserialize, Serialize};
 
 use crate::base::BaseFacts;
@@ -86,10 +86,10 @@ pub enum PromptError {
 }
 
 impl Hints for PromptError {
-    fn subject(&self) -> &str {
+    fn subject(&self) -> Subject {
         match self {
-            PromptError::Memory { .. } | PromptError::RemoteCode { .. } => "inference",
-            _ => "prompt",
+            PromptError::Memory { .. } | PromptError::RemoteCode { .. } => Subject::Inference,
+            _ => Subject::Prompt,
         }
     }
 

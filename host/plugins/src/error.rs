@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use dlm_core::ports::plugin::{PluginFailure, PluginFailureDetail};
-use dlm_core::{FailureKind, shell_quoted};
+use dlm_core::{FailureKind, Subject, shell_quoted};
 use dlm_packages::Kind;
 use dlm_packages::manifest::BadManifest;
 
@@ -345,14 +345,14 @@ impl PluginError {
 
     /// The word in front of the message: the runtime's own name where it refused or is missing, `smoke` for the test of
     /// the result, `export` for the rest of a target, the kind otherwise.
-    fn subject(&self) -> String {
+    fn subject(&self) -> Subject {
         let kind = match self {
             PluginError::Unknown { kind, .. } | PluginError::WrongKind { wanted: kind, .. } => Some(*kind),
             _ => self.who().map(|who| who.kind),
         };
         let function = self.who().and_then(|who| who.function);
         match (self, kind, function) {
-            (PluginError::Smoke { .. }, ..) | (_, _, Some("smoke")) => "smoke".to_owned(),
+            (PluginError::Smoke { .. }, ..) | (_, _, Some("smoke")) => Subject::Smoke,
             // A refusal of the runtime itself while it registers the result.
             (
                 PluginError::Guest {
@@ -362,12 +362,17 @@ impl PluginError {
                 },
                 _,
                 Some("install"),
-            ) => format!("{} create", who.plugin),
-            (PluginError::Guest { who, .. }, _, Some("install")) => who.plugin.clone(),
+            ) => Subject::Runtime(format!("{} create", who.plugin)),
+            (PluginError::Guest { who, .. }, _, Some("install")) => Subject::Runtime(who.plugin.clone()),
             (PluginError::Managed(failure), ..) => failure.subject.clone(),
-            (_, Some(Kind::Target), _) => "export".to_owned(),
-            (_, Some(kind), _) => kind.name().to_owned(),
-            _ => "plugin".to_owned(),
+            (_, Some(kind), _) => match kind {
+                Kind::Judge => Subject::Judge,
+                Kind::Teacher => Subject::Teacher,
+                Kind::Target => Subject::Export,
+                Kind::Destination => Subject::Destination,
+                Kind::Templates => Subject::Templates,
+            },
+            _ => Subject::Plugin,
         }
     }
 }

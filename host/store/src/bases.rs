@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use dlm_core::Hints;
+use dlm_core::{Hints, Subject};
 use dlm_files::{Disk, DiskError};
 
 use crate::layout::{Home, NameError, base_directory, file_name};
@@ -33,10 +33,10 @@ fn known_list(known: &[String]) -> String {
 }
 
 impl Hints for BaseStoreError {
-    fn subject(&self) -> &str {
+    fn subject(&self) -> Subject {
         match self {
             BaseStoreError::Disk(error) => error.subject(),
-            _ => "base",
+            _ => Subject::Base,
         }
     }
 

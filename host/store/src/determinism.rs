@@ -4,9 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
-use dlm_core::Hints;
 use dlm_core::lock::{DlmLock, LOCK_VERSION};
 use dlm_core::manifest::RecordProblem;
+use dlm_core::{Hints, Subject};
 use dlm_files::{Disk, DiskError};
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -36,10 +36,10 @@ pub enum DeterminismLockError {
 }
 
 impl Hints for DeterminismLockError {
-    fn subject(&self) -> &str {
+    fn subject(&self) -> Subject {
         match self {
             DeterminismLockError::Disk(error) => error.subject(),
-            _ => "lock",
+            _ => Subject::Lock,
         }
     }
 

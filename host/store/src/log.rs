@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use dlm_core::manifest::RecordProblem;
 use dlm_core::stamp::Stamp;
-use dlm_core::{Determinism, Hints};
+use dlm_core::{Determinism, Hints, Subject};
 use dlm_files::DiskError;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -41,10 +41,10 @@ pub enum LogError {
 }
 
 impl Hints for LogError {
-    fn subject(&self) -> &str {
+    fn subject(&self) -> Subject {
         match self {
             LogError::Disk(error) => error.subject(),
-            _ => "store",
+            _ => Subject::Store,
         }
     }
 

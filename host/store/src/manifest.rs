@@ -5,8 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use dlm_core::Hints;
 use dlm_core::manifest::{MANIFEST_SCHEMA_VERSION, Manifest, RecordProblem};
+use dlm_core::{Hints, Subject};
 use dlm_files::{Disk, DiskError};
 use serde_json::Value;
 
@@ -39,10 +39,10 @@ pub enum ManifestError {
 }
 
 impl Hints for ManifestError {
-    fn subject(&self) -> &str {
+    fn subject(&self) -> Subject {
         match self {
             ManifestError::Disk(error) => error.subject(),
-            _ => "store",
+            _ => Subject::Store,
         }
     }
 

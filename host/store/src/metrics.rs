@@ -11,7 +11,7 @@ mod write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use dlm_core::{FailureKind, Hints};
+use dlm_core::{FailureKind, Hints, Subject};
 use dlm_files::DiskError;
 use rusqlite::{Connection, OpenFlags};
 
@@ -118,10 +118,10 @@ pub enum MetricsError {
 }
 
 impl Hints for MetricsError {
-    fn subject(&self) -> &str {
+    fn subject(&self) -> Subject {
         match self {
             MetricsError::Disk(error) => error.subject(),
-            _ => "metrics",
+            _ => Subject::Metrics,
         }
     }
 

@@ -8,7 +8,7 @@ mod section;
 use std::path::PathBuf;
 
 use dlm_core::stamp::Stamp;
-use dlm_core::{Hints, Section, SectionId, Ulid};
+use dlm_core::{Hints, Section, SectionId, Subject, Ulid};
 use dlm_files::DiskError;
 use serde_json::{Map, Value, json};
 
@@ -36,6 +36,14 @@ impl PlanKind {
         match self {
             PlanKind::Preference => "preference",
             PlanKind::Synth => "synth",
+        }
+    }
+
+    /// The word in front of messages about it.
+    pub fn subject(self) -> Subject {
+        match self {
+            PlanKind::Preference => Subject::Preference,
+            PlanKind::Synth => Subject::Synth,
         }
     }
 
@@ -95,9 +103,9 @@ pub enum PendingFlaw {
 }
 
 impl Hints for PendingError {
-    fn subject(&self) -> &str {
+    fn subject(&self) -> Subject {
         match self {
-            PendingError::Corrupt { kind, .. } => kind.command(),
+            PendingError::Corrupt { kind, .. } => kind.subject(),
             PendingError::Disk(error) => error.subject(),
         }
     }

@@ -13,7 +13,7 @@ mod supersede;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use dlm_core::{Hints, SectionId, SectionKind};
+use dlm_core::{Hints, SectionId, SectionKind, Subject};
 use dlm_files::{Disk, DiskError};
 use serde::{Deserialize, Serialize};
 
@@ -79,10 +79,10 @@ pub enum ReplayError {
 }
 
 impl Hints for ReplayError {
-    fn subject(&self) -> &str {
+    fn subject(&self) -> Subject {
         match self {
             ReplayError::Disk(error) => error.subject(),
-            _ => "store",
+            _ => Subject::Store,
         }
     }
 

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use dlm_core::Hints;
 use dlm_core::digest::sha256_hex;
+use dlm_core::{Hints, Subject};
 use dlm_files::DiskError;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value};
@@ -129,8 +129,8 @@ pub enum ResumeIntegrityError {
 }
 
 impl Hints for ResumeIntegrityError {
-    fn subject(&self) -> &str {
-        "resume"
+    fn subject(&self) -> Subject {
+        Subject::Resume
     }
 
     fn hints(&self) -> Vec<String> {
@@ -152,9 +152,9 @@ pub enum StateWriteError {
 }
 
 impl Hints for StateWriteError {
-    fn subject(&self) -> &str {
+    fn subject(&self) -> Subject {
         match self {
-            StateWriteError::Shape { .. } => "training",
+            StateWriteError::Shape { .. } => Subject::Training,
             StateWriteError::Version(error) => error.subject(),
         }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use dlm_core::lock::DlmLock;
 use dlm_core::manifest::{ExportRecord, Manifest, RunRecord, RunStatus};
 use dlm_core::stamp::Stamp;
-use dlm_core::{Hints, Ulid};
+use dlm_core::{Hints, Subject, Ulid};
 use dlm_files::{Disk, DiskError, ExclusiveError, ExclusiveLock, LockWait};
 
 use crate::determinism::{self, DeterminismLockError};
@@ -62,7 +62,7 @@ impl StoreError {
 }
 
 impl Hints for StoreError {
-    fn subject(&self) -> &str {
+    fn subject(&self) -> Subject {
         self.inner().subject()
     }
 

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use dlm_core::Hints;
+use dlm_core::{Hints, Subject};
 use dlm_files::{Disk, DiskError};
 
 use crate::layout::{AdapterSlot, NameError, StorePaths, file_name};
@@ -45,10 +45,10 @@ pub enum VersionError {
 }
 
 impl Hints for VersionError {
-    fn subject(&self) -> &str {
+    fn subject(&self) -> Subject {
         match self {
             VersionError::Disk(error) => error.subject(),
-            _ => "store",
+            _ => Subject::Store,
         }
     }
 

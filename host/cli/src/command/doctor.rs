@@ -1,25 +1,29 @@
 //! `dlm doctor`.
 
+use clap::Args;
 use std::process::ExitCode;
 
 use dlm_flow::Failure;
 use dlm_flow::doctor::PluginState;
 
-use crate::args::Global;
-use crate::args::build::Doctor;
 use crate::console::Console;
 use crate::render;
+use crate::settings::Settings;
 use crate::wiring::World;
 
+/// `dlm doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Prints the report; a plan that is refused is part of it.
-pub fn run(args: &Doctor, global: &Global, console: &Console) -> Result<ExitCode, Failure> {
-    let world = World::new(global, console)?;
-    let report = dlm_flow::doctor::doctor(&world.around(), global.threads, plugins());
-    if args.json {
-        console.json(&report);
-    } else {
-        console.result(&render::doctor::text(&report));
-    }
+pub fn run(args: &DoctorArgs, settings: &Settings, console: &Console) -> Result<ExitCode, Failure> {
+    let world = World::new(settings, console)?;
+    let report = dlm_flow::doctor::doctor(&world.around, settings.threads.value, plugins());
+    render::doctor::report(&report, args.json, console);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,30 +1,102 @@
 //! `dlm export`.
 
+use super::choice::choice;
+use super::plugin_flags::PluginFlags;
+use clap::builder::{BoolValueParser, StringValueParser};
+use clap::{ArgAction, Args, ValueHint};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use dlm_core::ports::model::NoModels;
+use dlm_core::{Quant, Subject};
 use dlm_flow::Failure;
-use dlm_flow::export::{ExportCommand, ExportReport, export};
+use dlm_flow::export::{ExportCommand, export};
 use dlm_plan::export::ExportOptions;
 
-use crate::args::Global;
-use crate::args::build::Export;
 use crate::console::Console;
+use crate::render;
+use crate::settings::Settings;
+use crate::unbuilt::{self, NotBuilt, not_built};
+use crate::wiring;
 use crate::wiring::plugins::{Setup, close, plugins};
-use crate::{unbuilt, wiring};
+
+/// `dlm export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Document whose model is exported
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub path: PathBuf,
+    /// Where the model will run: ollama, llama-server, vllm, mlx-serve, or an installed target plugin
+    #[arg(long, value_name = "NAME", default_value = "ollama")]
+    pub target: String,
+    /// Quantization [default: the document's export.default_quant, else Q4_K_M]
+    #[arg(long, value_parser = choice::<Quant>(), value_name = "Q", ignore_case = true)]
+    pub quant: Option<Quant>,
+    /// Merge the adapter into the base
+    #[arg(long)]
+    pub merged: bool,
+    #[command(flatten)]
+    pub plugins: PluginFlags,
+    /// Name of the model in Ollama
+    #[arg(long, value_name = "N")]
+    pub name: Option<String>,
+    /// Leave TEMPLATE out of the Modelfile
+    #[arg(long)]
+    pub no_template: bool,
+    /// Write files, register nothing
+    #[arg(long)]
+    pub skip_ollama: bool,
+    /// Do not ask the exported model a test question
+    #[arg(long)]
+    pub no_smoke: bool,
+    /// Named adapter of a multi-adapter document
+    #[arg(long, value_name = "NAME", conflicts_with = "adapter_mix")]
+    pub adapter: Option<String>,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub unbuilt: ExportUnbuilt,
+}
+
+/// Flags of `dlm export` that are refused until their feature is built.
+#[derive(Debug, Args)]
+#[command(next_help_heading = unbuilt::HEADING)]
+pub struct ExportUnbuilt {
+    /// Merge a QLoRA adapter
+    #[arg(long, action = ArgAction::SetTrue, value_parser = not_built(BoolValueParser::new()))]
+    pub dequantize: NotBuilt,
+    /// Quantize without an importance matrix (all exports do)
+    #[arg(long, action = ArgAction::SetTrue, value_parser = not_built(BoolValueParser::new()))]
+    pub no_imatrix: NotBuilt,
+    /// Draft model for speculative decoding
+    #[arg(long, value_name = "TAG", conflicts_with = "no_draft", value_parser = not_built(StringValueParser::new()))]
+    pub draft: Option<NotBuilt>,
+    /// No speculative decoding
+    #[arg(long, action = ArgAction::SetTrue, value_parser = not_built(BoolValueParser::new()))]
+    pub no_draft: NotBuilt,
+    /// Weighted mix of named adapters
+    #[arg(long, value_name = "SPEC", value_parser = not_built(StringValueParser::new()))]
+    pub adapter_mix: Option<NotBuilt>,
+    /// How adapters are mixed
+    #[arg(long, value_name = "linear|svd", value_parser = not_built(StringValueParser::new()))]
+    pub adapter_mix_method: Option<NotBuilt>,
+    /// Write a sway.yaml beside the export
+    #[arg(long, action = ArgAction::SetTrue, value_parser = not_built(BoolValueParser::new()))]
+    pub emit_sway_json: NotBuilt,
+}
 
 /// Exports, checks, hands over to the target, and prints what was made.
-pub fn run(args: &Export, global: &Global, console: &Console) -> Result<ExitCode, Failure> {
-    unbuilt::export(&args.unbuilt)?;
+pub fn run(args: &ExportArgs, settings: &Settings, console: &Console) -> Result<ExitCode, Failure> {
     if args.adapter.is_some() {
         return Err(Failure::misuse(
-            "export",
+            Subject::Export,
             "`--adapter` is only valid on documents with several adapters",
         ));
     }
-    let world = wiring::World::new(global, console)?;
-    let around = world.around();
+    let world = wiring::World::new(settings, console)?;
+    let around = &world.around;
     let targets = plugins(
         &world,
         console,
@@ -48,58 +120,12 @@ pub fn run(args: &Export, global: &Global, console: &Console) -> Result<ExitCode
         },
         is_smoked: !args.no_smoke,
         is_registered: !args.skip_ollama,
-        threads: global.threads,
-        hub_root: world.hub_root().to_owned(),
+        threads: settings.threads.value,
     };
-    let report = export(&around, &targets, &command);
-    match &report {
-        Ok(report) if args.json => console.json(report),
-        Ok(report) => show(report, console),
-        Err(_) => {}
+    let report = export(around, &targets, &command);
+    if let Ok(report) = &report {
+        render::export::report(report, args.json, console);
     }
     close(&world, console, &targets, Some((args.path.as_path(), "export")));
     report.map(|_| ExitCode::SUCCESS)
-}
-
-fn show(report: &ExportReport, console: &Console) {
-    for file in &report.files {
-        console.info(&format!(
-            "export: {} ({})",
-            file.path.display(),
-            crate::render::size(file.bytes)
-        ));
-    }
-    for check in &report.verified {
-        let tokens = check
-            .tokens_equal
-            .map(|n| format!(", {n} texts tokenized alike"))
-            .unwrap_or_default();
-        console.info(&format!(
-            "verified: {}: {} tensors and {} metadata keys as written{tokens}; next-token divergence {:.1e} (bound {:.0e}), \
-             same choice at {} of {} positions",
-            check.file,
-            check.tensors,
-            check.metadata_keys,
-            check.logits_kl,
-            check.logits_kl_bound,
-            check.argmax_equal,
-            check.positions
-        ));
-    }
-    report
-        .notes
-        .iter()
-        .for_each(|note| console.info(&format!("note: {note}")));
-    if let Some(name) = &report.registered {
-        console.info(&format!("{}: registered as {name}", report.target));
-    }
-    let word = if report.has_answered { "answered" } else { "not run" };
-    console.info(&format!("smoke: {word}: {}", report.smoke));
-    if !report.usage.is_empty() {
-        let directory = dlm_core::shell_quoted(&report.directory.to_string_lossy());
-        console.info(&format!("next: cd {directory}"));
-    }
-    for line in &report.usage {
-        console.info(&format!("  {line}"));
-    }
 }

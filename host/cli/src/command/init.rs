@@ -1,111 +1,90 @@
 //! `dlm init`.
 
+use super::plugin_flags::PluginFlags;
+use clap::builder::BoolValueParser;
+use clap::{ArgAction, Args, ValueHint};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use dlm_core::FailureKind;
-use dlm_core::shell::quoted_path;
+use dlm_core::{FailureKind, Subject};
 use dlm_flow::Failure;
-use dlm_flow::init::{InitOptions, InitReport};
+use dlm_flow::init::InitOptions;
 use dlm_flow::templates::{self, CheckedTemplate};
 
-use crate::args::Global;
-use crate::args::build::Init;
 use crate::console::Console;
-use crate::render::align::first_line;
-use crate::unbuilt;
+use crate::render;
+use crate::settings::{Settings, export_probes};
+use crate::unbuilt::{NotBuilt, not_built};
 use crate::wiring::{self, World};
 
+/// `dlm init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Document to create
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub path: PathBuf,
+    /// Registry key, hf:org/name, or a local base [default: qwen2.5-1.5b]
+    #[arg(long, value_name = "KEY")]
+    pub base: Option<String>,
+    /// Start from a template: NAME of the bundled gallery, or SOURCE:NAME; it brings its own base
+    #[arg(long, value_name = "NAME")]
+    pub template: Option<String>,
+    /// Scaffold a vision-language document (not built yet)
+    #[arg(long, conflicts_with = "template", action = ArgAction::SetTrue, value_parser = not_built(BoolValueParser::new()))]
+    pub multimodal: NotBuilt,
+    /// Scaffold an audio-language document (not built yet)
+    #[arg(long, conflicts_with_all = ["multimodal", "template"], action = ArgAction::SetTrue, value_parser = not_built(BoolValueParser::new()))]
+    pub audio: NotBuilt,
+    /// Do not ask whether the base can be exported
+    #[arg(long)]
+    pub skip_export_probes: bool,
+    /// Accept the license of a gated base
+    #[arg(long)]
+    pub i_accept_license: bool,
+    /// Overwrite an existing document (it gets a new id; its old store stays)
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub plugins: PluginFlags,
+}
+
 /// Makes a document and its store.
-pub fn run(args: &Init, global: &Global, console: &Console) -> Result<ExitCode, Failure> {
-    unbuilt::init(args)?;
-    let world = World::new(global, console)?;
+pub fn run(args: &InitArgs, settings: &Settings, console: &Console) -> Result<ExitCode, Failure> {
+    let world = World::new(settings, console)?;
     let options = InitOptions {
         path: args.path.clone(),
         base: args.base.clone(),
-        export_probes: wiring::export_probes(args.skip_export_probes),
+        export_probes: export_probes(args.skip_export_probes).value,
         accepts_license: args.i_accept_license,
         overwrites: args.force,
-        hub_root: world.hub_root().to_owned(),
     };
     let template = match &args.template {
-        Some(text) => Some(template(text, args, global, console, &world)?),
+        Some(text) => Some(template(text, args, settings, console, &world)?),
         None => None,
     };
-    let report = dlm_flow::init::init(&world.around(), &options, template.as_ref(), &|question| {
+    let report = dlm_flow::init::init(&world.around, &options, template.as_ref(), &|question| {
         world.ask(question)
     })?;
-    tell(&report, console);
+    render::init::report(&report, console);
     Ok(ExitCode::SUCCESS)
 }
 
 /// Fetches and checks a template; its document and files are foreign until then.
 fn template(
     text: &str,
-    args: &Init,
-    global: &Global,
+    args: &InitArgs,
+    settings: &Settings,
     console: &Console,
     world: &World,
 ) -> Result<CheckedTemplate, Failure> {
     let (source, name) = templates::selector(text)?;
-    let plugins = wiring::plugins::open(world, global, console, &args.plugins, None, 0)?;
+    let plugins = wiring::plugins::open(world, settings, console, &args.plugins, None, 0)?;
     let location = wiring::plugins::template_location(world, source)?;
     let template = templates::fetch(&plugins.plugins, source, &location, name);
     wiring::plugins::close(world, console, &plugins.plugins, None);
     // An unknown source is the same mistake as an unknown template, which `spec/cli.md` section 4 gives exit 1.
     template.map_err(|failure| Failure {
         kind: FailureKind::Runtime,
-        ..failure.under("init")
+        ..failure.under(Subject::Init)
     })
-}
-
-fn tell(report: &InitReport, console: &Console) {
-    let path = report.path.display();
-    console.info(&format!("init: wrote {path}"));
-    console.info(&format!("  id:    {}", report.dlm_id));
-    if let Some(template) = &report.template {
-        let title = first_line(&template.title);
-        console.info(&format!(
-            "  from:  template `{}` of `{}`: {title}",
-            template.name, template.source
-        ));
-        for file in &template.files {
-            console.info(&format!("  file:  {}", file.display()));
-        }
-        if let Some(license) = &template.license {
-            console.info(&format!("  license of the template: {}", first_line(license)));
-        }
-    }
-    console.info(&format!("  base:  {}", report.base));
-    console.info(&format!("  store: {}", report.store.display()));
-    if let Some(license) = &report.license {
-        console.info(&format!(
-            "  license accepted: {} ({})",
-            license.license_spdx, license.license_url
-        ));
-    }
-    if let Some(old) = &report.replaced {
-        let id = old
-            .dlm_id
-            .as_ref()
-            .map_or("an id that could not be read".to_owned(), |id| format!("id {id}"));
-        console.info(&format!(
-            "  the document that was replaced had {id}; the new one starts afresh"
-        ));
-        if let Some(store) = &old.store {
-            console.info(&format!("  its store is kept: {}", store.display()));
-        }
-    }
-    report
-        .notes
-        .iter()
-        .for_each(|note| console.info(&format!("  note: {note}")));
-    report.warnings.iter().for_each(|warning| console.warning(warning));
-    let typed = quoted_path(&report.path);
-    let next = match &report.better_base {
-        Some(base) => format!(
-            "next: change `base_model:` in {path} to `{base}` to train it on this machine, then write your text into it"
-        ),
-        None => format!("next: write your text into {path}, then `dlm train {typed}`"),
-    };
-    console.info(&next);
 }

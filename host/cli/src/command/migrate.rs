@@ -1,36 +1,36 @@
 //! `dlm migrate`.
 
+use clap::{Args, ValueHint};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use dlm_flow::Failure;
-use dlm_flow::migrate::{MigrateOptions, Migration};
+use dlm_flow::migrate::MigrateOptions;
 
-use crate::args::build::Migrate;
 use crate::console::Console;
+use crate::render;
+
+/// `dlm migrate`.
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// Document to migrate
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub path: PathBuf,
+    /// Print the migrated frontmatter, write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Keep no .dlm.bak
+    #[arg(long)]
+    pub no_backup: bool,
+}
 
 /// Migrates and says what became of the file.
-pub fn run(args: &Migrate, console: &Console) -> Result<ExitCode, Failure> {
+pub fn run(args: &MigrateArgs, console: &Console) -> Result<ExitCode, Failure> {
     let report = dlm_flow::migrate::migrate(&MigrateOptions {
         path: args.path.clone(),
         is_dry_run: args.dry_run,
         keeps_backup: !args.no_backup,
     })?;
-    let path = report.path.display();
-    match &report.outcome {
-        Migration::Current => console.info(&format!(
-            "migrate: {path} already at v{} (no migrations needed).",
-            report.to
-        )),
-        Migration::Planned { frontmatter } => {
-            console.result(frontmatter);
-            console.info(&format!("dry-run: {path} would migrate {}", report.chain));
-        }
-        Migration::Written { backup } => {
-            if let Some(backup) = backup {
-                console.info(&format!("backup:  {}", backup.display()));
-            }
-            console.info(&format!("migrated: {path} {}", report.chain));
-        }
-    }
+    render::migrate::report(&report, console);
     Ok(ExitCode::SUCCESS)
 }

@@ -16,14 +16,14 @@ use dlm_packages::error::ManageError;
 use dlm_packages::inspect::{inspect, wit};
 use dlm_packages::list::list;
 use dlm_packages::remove::remove;
-use dlm_packages::settings::{Settings, forget};
+use dlm_packages::settings::{Settings as PluginSettings, forget};
 use dlm_packages::verify::verify;
 use serde_json::json;
 
-use crate::args::Global;
 use crate::args::plugin::{Inspect, List, Plugin, Remove, Verify};
 use crate::console::Console;
 use crate::render;
+use crate::settings::Settings;
 use crate::wiring;
 
 /// The plugin API of this dlm, which `--outdated-api` compares with.
@@ -32,17 +32,17 @@ const API: (u64, u64) = (1, 0);
 /// What every command here needs.
 pub(crate) struct Setting {
     pub finder: Finder,
-    pub settings: Settings,
+    pub settings: PluginSettings,
     /// UTC, as the lock writes it.
     pub now: String,
 }
 
 impl Setting {
-    fn new(global: &Global) -> Result<Setting, Failure> {
-        let mut places = wiring::plugins::places(&wiring::home(global)?, None);
+    fn new(settings: &Settings) -> Result<Setting, Failure> {
+        let mut places = wiring::plugins::places(&settings.home()?, None);
         // No document is named: the project is the current directory.
         places.project = Some(PathBuf::from("."));
-        let settings = Settings::read(&places.home, None)?;
+        let settings = PluginSettings::read(&places.home, None)?;
         places.is_always_hashed = settings.is_always_hashed;
         let unix_ms = wiring::SystemClock::start().unix_ms();
         Ok(Setting {
@@ -62,8 +62,8 @@ impl Setting {
 }
 
 /// Manages plugins.
-pub fn run(command: &Plugin, global: &Global, console: &Console) -> Result<ExitCode, Failure> {
-    let setting = Setting::new(global)?;
+pub fn run(command: &Plugin, settings: &Settings, console: &Console) -> Result<ExitCode, Failure> {
+    let setting = Setting::new(settings)?;
     let done = match command {
         Plugin::List(args) => run_list(args, &setting, console),
         Plugin::Install(args) => install::run(args, &setting, console),

@@ -1,40 +1,102 @@
 //! `dlm preference`.
 
+use super::plugin_flags::PluginFlags;
+use super::sampling::{Backend, parse_share, parse_temperature, widen};
+use super::staging::{PlaceArgs, apply, revert};
+use clap::{Args, Subcommand, ValueHint};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use dlm_flow::Failure;
-use dlm_flow::align::{self, ApplyReport, Outcome, Placement, RevertReport};
-use dlm_flow::prefer::{MineOptions, MinePorts, Mined, mine};
+use dlm_flow::align::{self, Placement};
+use dlm_flow::prefer::{MineOptions, MinePorts, mine};
 use dlm_store::PlanKind;
 
-use crate::args::Global;
-use crate::args::align::{Mine, Place, Preference};
-use crate::args::build::Backend;
 use crate::console::Console;
 use crate::render;
+use crate::settings::Settings;
 use crate::wiring::{self, World};
 
+/// `dlm preference`.
+#[derive(Debug, Subcommand)]
+pub enum PreferenceCommand {
+    /// Sample answers, judge them and stage the preferences that are found
+    Mine(Box<MineArgs>),
+    /// Write the staged preferences into the document
+    Apply(PlaceArgs),
+    /// Take every mined preference out of the document
+    Revert(PlaceArgs),
+    /// List mined preferences, in the document and staged
+    List(PlaceArgs),
+}
+
+/// `dlm preference mine` and `dlm synth preferences`.
+#[derive(Debug, Args)]
+pub struct MineArgs {
+    /// Document whose questions are asked
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub path: PathBuf,
+    /// Answers drawn per question, at least 2
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub samples: u32,
+    /// Judge: sway, sway:ft, hf:<model>, cli:<cmd>, or a plugin's name or .wasm file
+    #[arg(long, value_name = "J", default_value = "sway")]
+    pub judge: String,
+    /// Smallest margin that counts [default: the judge's own]
+    #[arg(long, value_name = "F")]
+    pub threshold: Option<f64>,
+    /// Keep at most this many pairs
+    #[arg(long, value_name = "N")]
+    pub max_pairs: Option<u32>,
+    /// Sampling temperature, over 0
+    #[arg(long, value_name = "F", default_value_t = 0.7, value_parser = parse_temperature, allow_negative_numbers = true)]
+    pub temp: f32,
+    /// Sample from the likeliest tokens that together have this probability
+    #[arg(long, value_name = "F", value_parser = parse_share)]
+    pub top_p: Option<f32>,
+    /// Back end; `pytorch` names the native one
+    #[arg(long, value_enum, default_value_t = Backend::Auto)]
+    pub backend: Backend,
+    /// Named adapter of a multi-adapter document
+    #[arg(long, value_name = "NAME")]
+    pub adapter: Option<String>,
+    /// Seed of the sampling [default: the document's]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub seed: Option<i64>,
+    /// Mine questions that are marked `!probe` too
+    #[arg(long)]
+    pub include_probes: bool,
+    /// Leave out a question whose judge fails instead of stopping
+    #[arg(long)]
+    pub keep_going: bool,
+    /// Write into the document at once instead of staging
+    #[arg(long)]
+    pub apply: bool,
+    /// Print the plan as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub plugins: PluginFlags,
+}
+
 /// Mines, applies, reverts or lists.
-pub fn run(command: &Preference, global: &Global, console: &Console) -> Result<ExitCode, Failure> {
+pub fn run(command: &PreferenceCommand, settings: &Settings, console: &Console) -> Result<ExitCode, Failure> {
     match command {
-        Preference::Mine(args) => mine_command(args, global, console),
-        Preference::Apply(args) => apply(PlanKind::Preference, args, Placement::End, global, console),
-        Preference::Revert(args) => revert(PlanKind::Preference, args, global, console),
-        Preference::List(args) => {
-            let world = World::new(global, console)?;
-            let report = align::list(&world.around(), PlanKind::Preference, &args.path)?;
-            match args.json {
-                true => console.json(&report),
-                false => console.result(&render::align::preferences(&report)),
-            }
+        PreferenceCommand::Mine(args) => mine_command(args, settings, console),
+        PreferenceCommand::Apply(args) => apply(PlanKind::Preference, args, Placement::End, settings, console),
+        PreferenceCommand::Revert(args) => revert(PlanKind::Preference, args, settings, console),
+        PreferenceCommand::List(args) => {
+            let world = World::new(settings, console)?;
+            let report = align::list(&world.around, PlanKind::Preference, &args.path)?;
+            render::preference::list(&report, args.json, console);
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
 /// `dlm preference mine` and `dlm synth preferences`.
-pub fn mine_command(args: &Mine, global: &Global, console: &Console) -> Result<ExitCode, Failure> {
-    let world = World::new(global, console)?;
+pub fn mine_command(args: &MineArgs, settings: &Settings, console: &Console) -> Result<ExitCode, Failure> {
+    let world = World::new(settings, console)?;
     let options = MineOptions {
         path: args.path.clone(),
         samples: args.samples as usize,
@@ -49,17 +111,16 @@ pub fn mine_command(args: &Mine, global: &Global, console: &Console) -> Result<E
         includes_probes: args.include_probes,
         keeps_going: args.keep_going,
         applies: args.apply,
-        hub_root: world.hub_root().to_owned(),
     };
     let seed = args.seed.map(i64::cast_unsigned).unwrap_or_default();
-    let plugins = wiring::plugins::open(&world, global, console, &args.plugins, Some(&args.path), seed)?;
+    let plugins = wiring::plugins::open(&world, settings, console, &args.plugins, Some(&args.path), seed)?;
     let ports = MinePorts {
         judges: &plugins.plugins,
         models: plugins.models.as_ref(),
     };
-    let mined = mine(&world.around(), &ports, &options);
+    let mined = mine(&world.around, &ports, &options);
     if let Ok(mined) = &mined {
-        tell(mined, args, console);
+        render::preference::mine(&mined.report, args.json, console);
     }
     let document = (args.path.as_path(), "preference-mine");
     wiring::plugins::close(&world, console, &plugins.plugins, Some(document));
@@ -67,77 +128,4 @@ pub fn mine_command(args: &Mine, global: &Global, console: &Console) -> Result<E
         Some(failure) => Err(failure),
         None => Ok(ExitCode::SUCCESS),
     }
-}
-
-/// 0.7 as typed, not the nearest single-precision number.
-pub fn widen(value: f32) -> f64 {
-    value.to_string().parse().unwrap_or(f64::from(value))
-}
-
-fn tell(mined: &Mined, args: &Mine, console: &Console) {
-    let report = &mined.report;
-    match args.json {
-        true => console.json(report),
-        false => console.result(&render::align::mined(report)),
-    }
-    let path = args.path.display();
-    let count = report.additions.len();
-    match report.outcome {
-        Outcome::Staged => console.info(&format!(
-            "preference: staged {count} section(s); write them with `dlm preference apply {path}`"
-        )),
-        Outcome::Applied => console.info(&format!(
-            "preference: wrote {} section(s) into {path}, {} skipped",
-            report.written,
-            report.skipped.len()
-        )),
-        Outcome::Empty | Outcome::Shown => {}
-    }
-}
-
-/// Applies a staged plan of either kind.
-pub fn apply(
-    kind: PlanKind,
-    args: &Place,
-    placement: Placement,
-    global: &Global,
-    console: &Console,
-) -> Result<ExitCode, Failure> {
-    let world = World::new(global, console)?;
-    let (report, empty) = align::apply(&world.around(), kind, &args.path, placement)?;
-    let ApplyReport { added, warnings, .. } = &report;
-    warnings.iter().for_each(|warning| console.warning(warning));
-    match args.json {
-        true => console.json(&report),
-        false => console.result(&render::align::applied(kind.command(), &report)),
-    }
-    if let Some(failure) = empty {
-        return Err(failure);
-    }
-    console.info(&format!(
-        "{}: wrote {} section(s) into {}, {} skipped",
-        kind.command(),
-        added.len(),
-        args.path.display(),
-        report.skipped.len()
-    ));
-    if kind == PlanKind::Preference {
-        console.info("note: this version keeps preferences in the document and does not train on them yet");
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Takes the sections of either kind out of the document.
-pub fn revert(kind: PlanKind, args: &Place, global: &Global, console: &Console) -> Result<ExitCode, Failure> {
-    let world = World::new(global, console)?;
-    let report: RevertReport = align::revert(&world.around(), kind, &args.path)?;
-    match args.json {
-        true => console.json(&report),
-        false => console.result(&format!(
-            "{} revert: removed {} section(s)",
-            kind.command(),
-            report.removed
-        )),
-    }
-    Ok(ExitCode::SUCCESS)
 }

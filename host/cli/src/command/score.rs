@@ -1,50 +1,50 @@
 //! `dlm score`.
 
+use clap::{Args, ValueHint};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use dlm_flow::Failure;
-use dlm_flow::score::{ScoreCommand, ScoreReport, score};
+use dlm_flow::score::{ScoreCommand, score};
 
-use crate::args::Global;
-use crate::args::build::Score;
 use crate::console::Console;
+use crate::render;
+use crate::settings::Settings;
 use crate::wiring;
 
+/// `dlm score`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").args(["questions", "text"]).required(true).multiple(true))]
+pub struct ScoreArgs {
+    /// Document whose model answers
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub path: PathBuf,
+    /// JSON file with questions and the words that right answers hold: {"pairs": [{"question": "…", "accept": ["…"],
+    /// "paraphrases": ["…"]}], "general": [{"question": "…", "accept": ["…"]}]}
+    #[arg(long, value_name = "FILE.json", value_hint = ValueHint::FilePath)]
+    pub questions: Option<PathBuf>,
+    /// Text file whose mean loss is measured
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub text: Option<PathBuf>,
+    /// Ask the base alone, without the trained adapter
+    #[arg(long)]
+    pub base_only: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Asks the questions, reads the text, prints counts and losses.
-pub fn run(args: &Score, global: &Global, console: &Console) -> Result<ExitCode, Failure> {
-    let world = wiring::World::new(global, console)?;
+pub fn run(args: &ScoreArgs, settings: &Settings, console: &Console) -> Result<ExitCode, Failure> {
+    let world = wiring::World::new(settings, console)?;
     let command = ScoreCommand {
         path: args.path.clone(),
         questions: args.questions.clone(),
         text: args.text.clone(),
         is_base_only: args.base_only,
-        threads: global.threads,
-        hub_root: world.hub_root().to_owned(),
+        threads: settings.threads.value,
     };
-    let report = score(&world.around(), &command)?;
-    if args.json {
-        console.json(&report);
-    } else {
-        console.result(&text(&report));
-    }
+    let report = score(&world.around, &command)?;
+    render::score::report(&report, args.json, console);
     Ok(ExitCode::SUCCESS)
-}
-
-fn text(report: &ScoreReport) -> String {
-    let mut out = String::new();
-    for (group, count) in &report.groups {
-        out.push_str(&format!("{group}: {} of {} accepted\n", count.accepted, count.asked));
-    }
-    for answer in report.answers.iter().filter(|a| !a.is_accepted) {
-        out.push_str(&format!(
-            "  {} [{}]\n    {}\n",
-            answer.question,
-            answer.group,
-            answer.answer.replace('\n', " ")
-        ));
-    }
-    if let Some(loss) = report.text_loss {
-        out.push_str(&format!("mean loss on the text: {loss:.4} nats per token\n"));
-    }
-    out
 }

@@ -1,39 +1,153 @@
 //! `dlm train`.
 
-use std::io::IsTerminal;
-use std::path::Path;
+use clap::builder::{BoolValueParser, StringValueParser};
+use clap::{ArgAction, Args, ValueEnum, ValueHint};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use dlm_core::FailureKind;
-use dlm_core::shell::{quoted, quoted_path};
-use dlm_core::training::Ending;
-use dlm_flow::Failure;
-use dlm_flow::train::{self, Prepared, ProbeScore, TrainCommand, TrainReport};
-use dlm_plan::lock::LockFlags;
-use serde_json::json;
+use dlm_core::training::SourcesPolicy;
+use dlm_core::{FailureKind, Subject};
 
-use crate::args::Global;
-use crate::args::build::{Phase, Train};
+use super::choice::choice;
+use dlm_flow::Failure;
+use dlm_flow::train::{self, TrainCommand};
+use dlm_plan::lock::LockFlags;
+
 use crate::console::Console;
-use crate::{memory, unbuilt, wiring};
+use crate::settings::{Settings, export_probes};
+use crate::unbuilt::{self, NotBuilt, not_built};
+use crate::{render, wiring};
+
+/// `dlm train`.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// Document to train
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub path: PathBuf,
+    /// Continue an interrupted run, or train the current adapter further
+    #[arg(long, conflicts_with = "fresh")]
+    pub resume: bool,
+    /// Start from the base's weights (the default)
+    #[arg(long)]
+    pub fresh: bool,
+    /// Override the document's seed
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub seed: Option<i64>,
+    /// Stop after this many steps
+    #[arg(long, value_name = "N", value_parser = parse_count, allow_negative_numbers = true)]
+    pub max_steps: Option<u64>,
+    /// Which phases run
+    #[arg(long, value_enum, default_value_t = Phase::All)]
+    pub phase: Phase,
+    /// Print the plan and stop before any weight is loaded
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print the report as JSON (with --dry-run: the plan)
+    #[arg(long)]
+    pub json: bool,
+    /// Accept the license of a gated base
+    #[arg(long)]
+    pub i_accept_license: bool,
+    /// Fail on any drift from dlm.lock
+    #[arg(long, conflicts_with_all = ["update_lock", "ignore_lock"])]
+    pub strict_lock: bool,
+    /// Do not compare with dlm.lock; write a new one
+    #[arg(long, conflicts_with = "ignore_lock")]
+    pub update_lock: bool,
+    /// Neither compare with dlm.lock nor write it
+    #[arg(long)]
+    pub ignore_lock: bool,
+    /// Make every failed write to the metrics database an error
+    #[arg(long)]
+    pub strict_metrics: bool,
+    /// Do not ask whether the base can be exported
+    #[arg(long)]
+    pub skip_export_probes: bool,
+    #[command(flatten)]
+    pub unbuilt: TrainUnbuilt,
+}
+
+/// Flags of `dlm train` that are refused until their feature is built.
+#[derive(Debug, Args)]
+#[command(next_help_heading = unbuilt::HEADING)]
+pub struct TrainUnbuilt {
+    /// Train on several devices
+    #[arg(long, value_name = "SPEC", value_parser = not_built(StringValueParser::new()))]
+    pub gpus: Option<NotBuilt>,
+    /// Train again whenever the document is saved
+    #[arg(long, action = ArgAction::SetTrue, value_parser = not_built(BoolValueParser::new()))]
+    pub watch: NotBuilt,
+    /// Steps of one --watch cycle
+    #[arg(long, value_name = "N", value_parser = not_built(clap::value_parser!(u64)))]
+    pub watch_max_steps: Option<NotBuilt>,
+    /// Quiet time before a --watch cycle
+    #[arg(long, value_name = "N", value_parser = not_built(clap::value_parser!(u64)))]
+    pub watch_debounce_ms: Option<NotBuilt>,
+    /// Talk with the model while --watch trains it
+    #[arg(long, action = ArgAction::SetTrue, value_parser = not_built(BoolValueParser::new()))]
+    pub repl: NotBuilt,
+    /// Base for a directory that is scaffolded
+    #[arg(long, value_name = "KEY", value_parser = not_built(StringValueParser::new()))]
+    pub base: Option<NotBuilt>,
+    /// Files to take in from a scaffolded directory
+    #[arg(long, value_name = "GLOB", value_parser = not_built(StringValueParser::new()))]
+    pub include: Vec<NotBuilt>,
+    /// Files to leave out of a scaffolded directory
+    #[arg(long, value_name = "GLOB", value_parser = not_built(StringValueParser::new()))]
+    pub exclude: Vec<NotBuilt>,
+    /// Descend into subdirectories when scaffolding
+    #[arg(long, overrides_with = "no_recursive", action = ArgAction::SetTrue, value_parser = not_built(BoolValueParser::new()))]
+    pub recursive: NotBuilt,
+    /// Do not descend into subdirectories when scaffolding
+    #[arg(long, action = ArgAction::SetTrue, value_parser = not_built(BoolValueParser::new()))]
+    pub no_recursive: NotBuilt,
+    /// Name of the scaffolded document
+    #[arg(long, value_name = "NAME", value_parser = not_built(StringValueParser::new()))]
+    pub name: Option<NotBuilt>,
+    /// Which files sources may name
+    #[arg(long, value_parser = not_built(choice::<SourcesPolicy>()))]
+    pub policy: Option<NotBuilt>,
+    /// Write a scaffolded document again
+    #[arg(long, action = ArgAction::SetTrue, value_parser = not_built(BoolValueParser::new()))]
+    pub rescaffold: NotBuilt,
+    /// Do not use the cache of tokenized sections
+    #[arg(long, action = ArgAction::SetTrue, value_parser = not_built(BoolValueParser::new()))]
+    pub no_cache: NotBuilt,
+    /// Leave mined preferences out
+    #[arg(long, action = ArgAction::SetTrue, value_parser = not_built(BoolValueParser::new()))]
+    pub no_mined: NotBuilt,
+    /// Accept probes over a socket during --watch
+    #[arg(long, value_name = "HOST:PORT", value_parser = not_built(StringValueParser::new()))]
+    pub listen_rpc: Option<NotBuilt>,
+    /// End after this many --watch cycles
+    #[arg(long, value_name = "N", value_parser = not_built(clap::value_parser!(u64)))]
+    pub max_cycles: Option<NotBuilt>,
+}
+
+/// Which training phases run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Phase {
+    Sft,
+    Preference,
+    All,
+}
 
 /// Trains, or with `--dry-run` shows what would be done.
-pub fn run(args: &Train, global: &Global, console: &Console) -> Result<ExitCode, Failure> {
-    unbuilt::train(&args.unbuilt)?;
+pub fn run(args: &TrainArgs, settings: &Settings, console: &Console) -> Result<ExitCode, Failure> {
     if args.phase == Phase::Preference {
         return Err(
-            Failure::misuse("error", "`--phase preference` is not built yet in this version")
+            Failure::misuse(Subject::Error, "`--phase preference` is not built yet in this version")
                 .hint("leave it out: the instruction and prose sections are trained"),
         );
     }
-    let world = wiring::World::new(global, console)?;
-    let around = world.around();
+    let world = wiring::World::new(settings, console)?;
+    let around = &world.around;
     let command = TrainCommand {
         path: args.path.clone(),
         is_resume: args.resume,
         seed: args.seed,
         max_steps: args.max_steps,
-        threads: global.threads,
+        threads: settings.threads.value,
         lock: LockFlags {
             strict: args.strict_lock,
             update: args.update_lock,
@@ -41,206 +155,31 @@ pub fn run(args: &Train, global: &Global, console: &Console) -> Result<ExitCode,
         },
         is_strict_about_metrics: args.strict_metrics,
         accepts_license: args.i_accept_license,
-        export_probes: wiring::export_probes(args.skip_export_probes),
-        hub_root: world.hub_root().to_owned(),
+        export_probes: export_probes(args.skip_export_probes).value,
     };
     command.lock.mode()?;
-    let prepared = match train::prepare(&around, &command) {
-        Err(failure) if is_nothing_to_train(&failure) => {
-            console.info(&format!("no-op: {}", failure.message));
+    let prepared = match train::prepare(around, &command) {
+        // A document without a row is no failure.
+        Err(failure) if failure.kind == FailureKind::NothingToDo => {
+            render::train::nothing_to_do(&failure, console);
             return Ok(ExitCode::SUCCESS);
         }
         other => other?,
     };
     if args.dry_run {
-        let resumed = train::rehearse(&around, &command, &prepared)?;
-        show_plan(&prepared, resumed, args.json, console);
+        let resumed = train::rehearse(around, &command, &prepared)?;
+        render::train::plan(&prepared, resumed, args.json, console);
         return Ok(ExitCode::SUCCESS);
     }
-    show_details(&prepared, console);
-    let report = train::run(&around, &command, &prepared)?;
-    show(&report, args, console);
+    render::train::details(&prepared, console);
+    let report = train::run(around, &command, &prepared)?;
+    render::train::report(&report, &args.path, args.json, console);
     Ok(ExitCode::SUCCESS)
 }
 
-/// A document without a row is no failure: there is nothing to do.
-fn is_nothing_to_train(failure: &Failure) -> bool {
-    failure.kind == FailureKind::Runtime && failure.message == dlm_plan::PlanError::NoRows.to_string()
-}
-
-fn show_plan(prepared: &Prepared, resumed: Option<String>, is_json: bool, console: &Console) {
-    if is_json {
-        return console.json(&prepared.plan);
+fn parse_count(text: &str) -> Result<u64, String> {
+    match text.parse::<u64>() {
+        Ok(value) if value >= 1 => Ok(value),
+        _ => Err("expected a whole number of at least 1".to_owned()),
     }
-    let resumed = resumed.map(|from| format!("resume: {from}\n")).unwrap_or_default();
-    console.result(&(plan_text(prepared) + &resumed));
-}
-
-fn plan_text(prepared: &Prepared) -> String {
-    let lines = prepared.plan.lines();
-    let width = lines.iter().map(|line| line.name.chars().count()).max().unwrap_or(0);
-    let mut out = String::new();
-    for line in lines {
-        out.push_str(&format!("{:<width$}  {}  ({})\n", line.name, line.value, line.why));
-    }
-    for row in prepared.rows.iter().filter(|row| row.is_validation) {
-        out.push_str(&format!(
-            "held out: section {} (line {}), row {}\n",
-            row.section_id,
-            row.line,
-            row.sub_index + 1
-        ));
-    }
-    let replay = prepared.replay();
-    for section in &replay.drawn {
-        out.push_str(&format!(
-            "replayed: {} ({} rows, {} tokens)\n",
-            section.row_id, section.rows, section.tokens
-        ));
-    }
-    for id in &replay.retained {
-        out.push_str(&format!(
-            "kept aside: section {id}, never rehearsed, to measure what is retained\n"
-        ));
-    }
-    for (old, new) in &replay.superseded {
-        out.push_str(&format!("superseded: section {old} by section {new}\n"));
-    }
-    out
-}
-
-fn show_details(prepared: &Prepared, console: &Console) {
-    if console.is_verbose {
-        plan_text(prepared).lines().for_each(|line| console.detail(line));
-    }
-}
-
-fn show(report: &TrainReport, args: &Train, console: &Console) {
-    for line in recall_lines(report) {
-        console.info(&line);
-    }
-    for line in memory_lines(report) {
-        console.info(&line);
-    }
-    console.info(&format!(
-        "{}: v{:04} ({} steps, seed={}, determinism={})",
-        report.phase,
-        report.version,
-        report.steps,
-        report.seed,
-        report.determinism.run_word()
-    ));
-    console.info(&format!("adapter: {}", report.adapter.display()));
-    console.info(&format!("log:     {}", report.log.display()));
-    let peak = memory::peak_bytes();
-    let peak_text = peak
-        .map(|b| format!(", peak memory {}", crate::render::size(b)))
-        .unwrap_or_default();
-    console.info(&format!(
-        "time:    {:.0} s in all, {:.0} s of training at {:.0} tokens/s{peak_text}",
-        report.seconds_total, report.seconds_training, report.tokens_per_s
-    ));
-    if report.ending == Ending::MaxSteps {
-        let planned = report.plan.steps.uncapped();
-        let why = format!(
-            "stopped by --max-steps {}: the plan had {planned} updates",
-            report.steps_max
-        );
-        console.info(&why);
-    }
-    // The bare number is for scripts; a person who reads both streams at once gets it with its name.
-    let is_read_by_a_person = std::io::stdout().is_terminal() && !console.is_quiet;
-    if args.json {
-        let mut value = json!(report);
-        value["peak_memory_bytes"] = json!(peak);
-        console.json(&value);
-    } else if is_read_by_a_person {
-        console.info(&format!("loss:    {:.4}", report.loss));
-    } else {
-        console.result(&format!("{}", report.loss));
-    }
-    console.info(&next(report, &args.path));
-}
-
-/// The command that shows what was learned: with the document's first question where it has a short one.
-fn next(report: &TrainReport, path: &Path) -> String {
-    /// Longest question that is offered to be typed.
-    const QUESTION_CHARS_MAX: usize = 80;
-    let mut asked = report.recall.iter().map(|pair| pair.question.trim());
-    let short = asked.find(|text| {
-        !text.contains(char::is_control) && !text.starts_with('-') && text.chars().count() <= QUESTION_CHARS_MAX
-    });
-    let question = short.map_or("\"a question\"".to_owned(), quoted);
-    format!("next: dlm prompt {} {question}", quoted_path(path))
-}
-
-/// What was rehearsed, what is retained without, and how the probes did.
-fn memory_lines(report: &TrainReport) -> Vec<String> {
-    let mut lines = Vec::new();
-    if !report.replay.drawn.is_empty() {
-        lines.push(format!(
-            "replay: {} rows of {} deleted sections were rehearsed",
-            report.replay.rows(),
-            report.replay.drawn.len()
-        ));
-    }
-    if let Some(retention) = &report.retention {
-        let change = retention
-            .delta
-            .map(|delta| format!(" ({delta:+.3} against the version before)"))
-            .unwrap_or_default();
-        lines.push(format!(
-            "retention: loss {:.3}{change} on {} deleted sections that are not rehearsed",
-            retention.loss,
-            report.replay.retained.len()
-        ));
-    }
-    let count = report.probes.len() as f64;
-    if count > 0.0 {
-        let marked = report.probes.iter().filter(|probe| probe.is_explicit).count();
-        let drawn = report.probes.len() - marked;
-        let mean = |value: fn(&ProbeScore) -> f64| report.probes.iter().map(value).sum::<f64>() / count;
-        lines.push(format!(
-            "probes: {marked} marked, {drawn} drawn: {}/{} exact, F1 {:.2}, log-probability of the answer {:.2} a token (base {:.2})",
-            report.probes.iter().filter(|probe| probe.exact).count(),
-            report.probes.len(),
-            mean(|probe| probe.f1),
-            mean(|probe| probe.logprob),
-            mean(|probe| probe.logprob_base)
-        ));
-    }
-    lines
-}
-
-/// Recall per section, and every pair that was not learned.
-fn recall_lines(report: &TrainReport) -> Vec<String> {
-    if report.recall.is_empty() {
-        return Vec::new();
-    }
-    let mut lines = Vec::new();
-    let mut sections: Vec<(&str, usize)> = report.recall.iter().map(|r| (r.section_id.as_str(), r.line)).collect();
-    sections.dedup();
-    for (id, line) in sections {
-        let pairs: Vec<_> = report
-            .recall
-            .iter()
-            .filter(|r| r.section_id == id && r.line == line)
-            .collect();
-        let known = pairs.iter().filter(|r| r.recalled).count();
-        lines.push(format!(
-            "recall: section {id} (line {line}): {known}/{} answers",
-            pairs.len()
-        ));
-        for missed in pairs.iter().filter(|r| !r.recalled) {
-            lines.push(format!("  not learned: {}", missed.question.replace('\n', " ")));
-            lines.push(format!("    answers:  {}", missed.response.replace('\n', " ")));
-            lines.push(format!("    expected: {}", missed.reference.replace('\n', " ")));
-        }
-    }
-    lines.push(format!(
-        "recall: {}/{} answers of the document",
-        report.recalled,
-        report.recall.len()
-    ));
-    lines
 }

@@ -1,12 +1,47 @@
-//! `dlm base` as text.
+//! `dlm base`.
 
 use dlm_core::base::LocalBase;
-use dlm_flow::base::{BaseDetail, BaseList, BaseRow};
+use dlm_flow::base::{BaseDetail, BaseList, BaseRow, Removal};
 
 use super::{parameters, size, table};
+use crate::console::Console;
 
-/// One line about a base that was added.
-pub fn summary(base: &LocalBase) -> String {
+/// That a base was added, and what to type next.
+pub fn added(base: &LocalBase, name: &str, console: &Console) {
+    console.info(&format!("base: added {name}"));
+    console.info(&summary(base));
+    console.info(&format!("next: `dlm init <path> --base {name}`"));
+}
+
+/// The documents that need a base which is about to be deleted.
+pub fn needed(removal: &Removal, console: &Console) {
+    let documents = removal.needed_by.len();
+    if documents > 0 {
+        console.info(&format!("base: {} is needed by {documents} document(s):", removal.name));
+        removal
+            .needed_by
+            .iter()
+            .for_each(|path| console.info(&format!("  {path}")));
+    }
+}
+
+/// All bases.
+pub fn list(list: &BaseList, is_json: bool, console: &Console) {
+    match is_json {
+        true => console.json(list),
+        false => console.result(&bases(list)),
+    }
+}
+
+/// Everything about one base.
+pub fn detail(base: &BaseDetail, is_json: bool, console: &Console) {
+    match is_json {
+        true => console.json(base),
+        false => console.result(&facts(base)),
+    }
+}
+
+fn summary(base: &LocalBase) -> String {
     format!(
         "  {} {} parameters, {} in {}, sha256 {}",
         base.architecture,
@@ -17,8 +52,7 @@ pub fn summary(base: &LocalBase) -> String {
     )
 }
 
-/// All bases in one table.
-pub fn list(list: &BaseList) -> String {
+fn bases(list: &BaseList) -> String {
     let rows: Vec<Vec<String>> = list.local.iter().chain(&list.registry).map(row).collect();
     table(
         &[
@@ -50,8 +84,7 @@ fn row(base: &BaseRow) -> Vec<String> {
     ]
 }
 
-/// Everything about one base.
-pub fn detail(base: &BaseDetail) -> String {
+fn facts(base: &BaseDetail) -> String {
     let record = &base.record;
     let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
     let mut lines = vec![

@@ -1,12 +1,28 @@
-//! `dlm check` as text.
+//! `dlm check`.
 
 use std::fmt::Write as _;
 
 use dlm_doc::{Parsed, Rows, Section, rows};
 use dlm_flow::check::Check;
 
-/// Renders what was parsed; empty for a file that does not parse.
-pub fn text(check: &Check) -> String {
+use crate::console::Console;
+
+/// What was parsed, then what is wrong with it and what is likely meant otherwise.
+pub fn report(check: &Check, console: &Console) {
+    console.result(&text(check));
+    if !check.remarks.is_empty() {
+        console.remarks(&check.remarks);
+    }
+    check.advice.iter().for_each(|advice| console.warning(advice));
+}
+
+/// Everything that was parsed, as data.
+pub fn json(check: &Check, console: &Console) {
+    console.json(&check.to_json());
+}
+
+/// What was parsed; empty for a file that does not parse.
+fn text(check: &Check) -> String {
     let Ok(parsed) = &check.report.outcome else {
         return String::new();
     };

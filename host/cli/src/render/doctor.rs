@@ -1,11 +1,19 @@
-//! `dlm doctor` as text.
+//! `dlm doctor`.
 
 use dlm_flow::doctor::Doctor;
 
 use super::{parameters, size};
+use crate::console::Console;
 
-/// Renders the report.
-pub fn text(doctor: &Doctor) -> String {
+/// The machine, what it trains, and where things lie.
+pub fn report(doctor: &Doctor, is_json: bool, console: &Console) {
+    match is_json {
+        true => console.json(doctor),
+        false => console.result(&text(doctor)),
+    }
+}
+
+fn text(doctor: &Doctor) -> String {
     let machine = &doctor.report.capabilities;
     let mut lines: Vec<(&str, String)> = vec![
         (

@@ -1,4 +1,4 @@
-//! `dlm show` as text.
+//! `dlm show`.
 
 use std::path::Path;
 
@@ -9,6 +9,7 @@ use dlm_flow::show::{Security, Show, ShownSection, Stored, Untrained};
 use dlm_store::LockStatus;
 
 use super::size;
+use crate::console::Console;
 
 /// Hex digits of a revision that are shown.
 const REVISION_DIGITS: usize = 7;
@@ -27,8 +28,15 @@ impl Lines {
     }
 }
 
-/// Renders the report of the document at `path`.
-pub fn text(path: &Path, show: &Show) -> String {
+/// What the document at `path` is and what its store holds.
+pub fn report(path: &Path, show: &Show, is_json: bool, console: &Console) {
+    match is_json {
+        true => console.json(show),
+        false => console.result(&text(path, show)),
+    }
+}
+
+fn text(path: &Path, show: &Show) -> String {
     let mut lines = Lines(format!("{}\n", path.display()));
     match show {
         Show::Untrained(report) => untrained(&mut lines, report),

@@ -7,31 +7,31 @@ use dlm_core::ports::{BaseRequest, BaseSource, BaseSourceError, RemoteBase, Snap
 use dlm_core::{Cancel, Progress};
 use dlm_net::hub::{DEFAULT_ENDPOINT, Hub, HubSettings};
 
-use super::is_set;
-use crate::environment::{self, path};
+use crate::environment;
+use crate::origin::Setting;
 
 /// Largest file of root certificates; all public ones together have a quarter of a megabyte.
 const CERTIFICATES_BYTES_MAX: u64 = 16 << 20;
 
 /// A hub whose client, certificates and cache are only touched when a base is asked for.
 pub struct LazyHub {
-    root: String,
+    root: Setting<String>,
     hub: OnceLock<Hub>,
 }
 
 impl LazyHub {
     /// Reads `HF_ENDPOINT`; everything else is read at the first use.
     pub fn from_environment() -> Self {
-        let root = text("HF_ENDPOINT").unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned());
+        let root = environment::text("HF_ENDPOINT").unwrap_or_else(|| Setting::default(DEFAULT_ENDPOINT.to_owned()));
         Self {
-            root: root.trim_end_matches('/').to_owned(),
+            root: root.map(|root| root.trim_end_matches('/').to_owned()),
             hub: OnceLock::new(),
         }
     }
 
     /// The hub's web root.
     pub fn root(&self) -> &str {
-        &self.root
+        &self.root.value
     }
 
     fn hub(&self) -> Result<&Hub, BaseSourceError> {
@@ -44,12 +44,13 @@ impl LazyHub {
 
     fn settings(&self) -> Result<HubSettings, BaseSourceError> {
         Ok(HubSettings {
-            endpoint: self.root.clone(),
-            token: text("HF_TOKEN"),
-            offline: is_set("HF_HUB_OFFLINE").then(|| "HF_HUB_OFFLINE".to_owned()),
+            endpoint: self.root.value.clone(),
+            token: environment::text("HF_TOKEN").map(|token| token.value),
+            offline: who_is_offline("HF_HUB_OFFLINE"),
             proxy: ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
                 .into_iter()
-                .find_map(text),
+                .find_map(environment::text)
+                .map(|proxy| proxy.value),
             ca_pem: certificates()?,
             ..HubSettings::new(cache()?)
         })
@@ -58,6 +59,7 @@ impl LazyHub {
 
 /// `HF_HUB_CACHE`, else `hub` in `HF_HOME`, else the common place in the user's cache directory.
 fn cache() -> Result<PathBuf, BaseSourceError> {
+    let path = |name| environment::path(name).map(|path| path.value);
     if let Some(cache) = path("HF_HUB_CACHE") {
         return Ok(cache);
     }
@@ -74,7 +76,7 @@ fn cache() -> Result<PathBuf, BaseSourceError> {
 }
 
 pub(super) fn certificates() -> Result<Option<Vec<u8>>, BaseSourceError> {
-    let Some(file) = path("SSL_CERT_FILE") else {
+    let Some(Setting { value: file, .. }) = environment::path("SSL_CERT_FILE") else {
         return Ok(None);
     };
     let bad = |reason: String| BaseSourceError::BadSetting {
@@ -88,10 +90,10 @@ pub(super) fn certificates() -> Result<Option<Vec<u8>>, BaseSourceError> {
     }
 }
 
-pub(super) fn text(name: &str) -> Option<String> {
-    environment::text(name)
-        .map(|v| v.trim().to_owned())
-        .filter(|v| !v.is_empty())
+/// The name of the switch that keeps this run off the network, where it is on.
+pub(super) fn who_is_offline(switch: &'static str) -> Option<String> {
+    let offline = environment::switch(switch);
+    offline.value.then(|| offline.origin.to_string())
 }
 
 impl BaseSource for LazyHub {

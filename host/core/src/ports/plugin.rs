@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::failure::{FailureKind, Hints};
+use crate::failure::{FailureKind, Hints, Subject};
 
 /// A plugin failed, refused or was stopped. It carries everything the command line shows, because the caller cannot know
 /// the error types of the plugin host.
@@ -14,7 +14,7 @@ pub struct PluginFailure {
     /// Machine-readable, such as `plugin::limit`.
     pub code: &'static str,
     /// The word in front of the message: `export`, `smoke`, `judge`, `teacher`, …
-    pub subject: String,
+    pub subject: Subject,
     pub kind: FailureKind,
     pub message: String,
     pub hints: Vec<String>,
@@ -55,8 +55,8 @@ impl PluginFailure {
 }
 
 impl Hints for PluginFailure {
-    fn subject(&self) -> &str {
-        &self.subject
+    fn subject(&self) -> Subject {
+        self.subject.clone()
     }
 
     fn kind(&self) -> FailureKind {

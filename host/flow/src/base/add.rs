@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use dlm_core::base::{LocalBase, LocalBaseFormat};
-use dlm_core::{Cancel, Event, Progress};
+use dlm_core::{Cancel, Event, Progress, Subject};
 use dlm_model::base::{OpenedFacts, is_classifier, open_base};
 use dlm_model::open_ranker;
 use dlm_store::{BaseStore, Disk, PendingBase};
@@ -32,10 +32,13 @@ const COPY_BYTES: usize = 1 << 20;
 ///
 /// **Errors:** the name is taken or unfit, the source is no model that can be opened, or there is no room; nothing of
 /// it stays then.
-pub fn add(around: &Surroundings<'_>, name: &str, from: &Path) -> Result<LocalBase, Failure> {
+pub fn add(around: &Surroundings, name: &str, from: &Path) -> Result<LocalBase, Failure> {
     let store = BaseStore::new(&around.home, Disk::new());
     if !from.exists() {
-        return Err(Failure::new("base", format!("{} does not exist", from.display())));
+        return Err(Failure::new(
+            Subject::Base,
+            format!("{} does not exist", from.display()),
+        ));
     }
     // The whole source is judged before anything is made.
     let source = Source::of(from)?;
@@ -81,13 +84,14 @@ fn judge(path: &Path) -> Result<(OpenedFacts, String), Failure> {
 fn refused(from: &Path, copy: &Path, failure: Failure) -> Failure {
     let copied = copy.join(from.file_name().unwrap_or_default()).display().to_string();
     let named = from.display().to_string();
-    let message = failure.message.replace(&copied, &named);
-    let message = message.replace(&copy.display().to_string(), &named);
-    Failure {
-        message: format!("{named} cannot be used as a base: {message}"),
-        ..failure
-    }
-    .under("base")
+    let renamed = |message: &str| {
+        message
+            .replace(&copied, &named)
+            .replace(&copy.display().to_string(), &named)
+    };
+    failure
+        .reworded(|message| format!("{named} cannot be used as a base: {}", renamed(message)))
+        .under(Subject::Base)
 }
 
 fn absolute(path: &Path) -> String {
@@ -117,7 +121,7 @@ impl Source {
             }),
             "whl" => Ok(Source::Wheel(Wheel::open(from)?)),
             _ => Err(Failure::new(
-                "base",
+                Subject::Base,
                 format!(
                     "{} is neither a directory of safetensors nor a .gguf or .whl file",
                     from.display()
@@ -134,7 +138,7 @@ impl Source {
     }
 
     /// Copies the model; returns what is to be opened, relative to the base's directory.
-    fn copy(&self, pending: &PendingBase, around: &Surroundings<'_>) -> Result<String, Failure> {
+    fn copy(&self, pending: &PendingBase, around: &Surroundings) -> Result<String, Failure> {
         match self {
             Source::Directory { files } => {
                 for file in files {
@@ -156,13 +160,17 @@ impl Source {
 
 fn plain_name(path: &Path) -> Result<String, Failure> {
     let name = path.file_name().and_then(|name| name.to_str());
-    name.map(str::to_owned)
-        .ok_or_else(|| Failure::new("base", format!("{} has no name that can be kept", path.display())))
+    name.map(str::to_owned).ok_or_else(|| {
+        Failure::new(
+            Subject::Base,
+            format!("{} has no name that can be kept", path.display()),
+        )
+    })
 }
 
 /// The files of a model directory: settings, tokenizer, template and safetensors.
 fn model_files(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let unreadable = |e: io::Error| Failure::new("base", format!("{} cannot be read: {e}", directory.display()));
+    let unreadable = |e: io::Error| Failure::new(Subject::Base, format!("{} cannot be read: {e}", directory.display()));
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
@@ -178,7 +186,7 @@ fn model_files(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
     }
     if !files.iter().any(|p| p.extension().is_some_and(|e| e == "safetensors")) {
         let what = format!("{} holds no .safetensors file", directory.display());
-        return Err(Failure::new("base", what)
+        return Err(Failure::new(Subject::Base, what)
             .hint("pickled weights (.bin, .pt) are never loaded; convert them to safetensors first"));
     }
     if files.len() > FILES_MAX {
@@ -187,14 +195,14 @@ fn model_files(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
             directory.display(),
             files.len()
         );
-        return Err(Failure::new("base", what));
+        return Err(Failure::new(Subject::Base, what));
     }
     files.sort();
     Ok(files)
 }
 
-fn copy_file(from: &Path, name: &str, pending: &PendingBase, around: &Surroundings<'_>) -> Result<(), Failure> {
-    let unreadable = |e: io::Error| Failure::new("base", format!("{} cannot be read: {e}", from.display()));
+fn copy_file(from: &Path, name: &str, pending: &PendingBase, around: &Surroundings) -> Result<(), Failure> {
+    let unreadable = |e: io::Error| Failure::new(Subject::Base, format!("{} cannot be read: {e}", from.display()));
     let mut file = File::open(from).map_err(unreadable)?;
     let size = file.metadata().map_err(unreadable)?.len();
     copy_stream(&mut file, size, from, name, pending, around)
@@ -206,7 +214,7 @@ fn copy_stream(
     from: &Path,
     name: &str,
     pending: &PendingBase,
-    around: &Surroundings<'_>,
+    around: &Surroundings,
 ) -> Result<(), Failure> {
     let mut copy = Copy {
         reader,
@@ -219,7 +227,7 @@ fn copy_stream(
         total: Some(size),
         unit: "bytes",
     });
-    let copied = pending.write_with(name, size, |file| copy.run(file, around.progress, around.cancel));
+    let copied = pending.write_with(name, size, |file| copy.run(file, &*around.progress, &around.cancel));
     around.progress.event(Event::PhaseEnded {
         phase: copy.phase.clone(),
     });
@@ -228,7 +236,7 @@ fn copy_stream(
     }
     match copy.flaw {
         Some(flaw) => Err(Failure::new(
-            "base",
+            Subject::Base,
             format!("{} cannot be read: {flaw}", from.display()),
         )),
         None => Ok(copied?),

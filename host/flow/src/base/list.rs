@@ -1,5 +1,6 @@
 //! What is known about bases: the registry's and the local ones, with what this machine can do with them.
 
+use dlm_core::Subject;
 use dlm_core::base::{BaseRecord, LocalBase};
 use dlm_core::ports::BaseRequest;
 use dlm_plan::TrainOptions;
@@ -38,7 +39,7 @@ pub struct BaseList {
 /// Lists every base; opens no connection.
 ///
 /// **Errors:** a local base whose record cannot be read, or a setting of the hub that cannot be used.
-pub fn list(around: &Surroundings<'_>) -> Result<BaseList, Failure> {
+pub fn list(around: &Surroundings) -> Result<BaseList, Failure> {
     let locals = local_bases(&around.home)?;
     let rows = |words: Vec<&str>| -> Result<Vec<BaseRow>, Failure> {
         let resolved = words.into_iter().filter_map(|word| ready(word, &locals));
@@ -59,7 +60,7 @@ fn ready(word: &str, locals: &[LocalBase]) -> Option<Result<ResolvedBase, Failur
     }
 }
 
-fn row(around: &Surroundings<'_>, base: &ResolvedBase) -> Result<BaseRow, Failure> {
+fn row(around: &Surroundings, base: &ResolvedBase) -> Result<BaseRow, Failure> {
     let record = &base.record;
     let options = TrainOptions {
         is_forced: around.is_forced,
@@ -81,7 +82,7 @@ fn row(around: &Surroundings<'_>, base: &ResolvedBase) -> Result<BaseRow, Failur
     })
 }
 
-fn is_here(around: &Surroundings<'_>, base: &ResolvedBase) -> Result<bool, Failure> {
+fn is_here(around: &Surroundings, base: &ResolvedBase) -> Result<bool, Failure> {
     match &base.location {
         BaseLocation::Local(local) => Ok(std::path::Path::new(&local.location).exists()),
         BaseLocation::Hub { hf_id, revision } => {
@@ -113,13 +114,13 @@ pub struct BaseDetail {
 /// Describes one base of the registry or of this machine; opens no connection.
 ///
 /// **Errors:** an unknown name, with the nearest ones.
-pub fn detail(around: &Surroundings<'_>, name: &str, hub_root: &str) -> Result<BaseDetail, Failure> {
+pub fn detail(around: &Surroundings, name: &str) -> Result<BaseDetail, Failure> {
     let locals = local_bases(&around.home)?;
     let base = match ready(name, &locals) {
-        Some(base) => base.map_err(|failure| failure.under("base"))?,
+        Some(base) => base.map_err(|failure| failure.under(Subject::Base))?,
         None => {
             return Err(Failure::misuse(
-                "base",
+                Subject::Base,
                 format!("`{name}` is known to the hub only, not to this machine"),
             )
             .hint("name a registry key or a local base: `dlm base list`"));
@@ -134,7 +135,7 @@ pub fn detail(around: &Surroundings<'_>, name: &str, hub_root: &str) -> Result<B
         Err(error) => Err(error.to_string()),
     };
     Ok(BaseDetail {
-        license_link: base.record.license_link(hub_root),
+        license_link: base.record.license_link(&around.hub_root),
         is_here: is_here(around, &base)?,
         train_memory_bytes: plan.as_ref().ok().map(|plan| plan.memory.total),
         train_refusal: plan.err(),

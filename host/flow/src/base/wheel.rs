@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use dlm_core::Subject;
+
 use flate2::CrcReader;
 use flate2::read::DeflateDecoder;
 use zip::{CompressionMethod, ZipArchive};
@@ -127,5 +129,5 @@ fn read_archive(path: &Path) -> Result<ZipArchive<BufReader<File>>, Failure> {
 }
 
 fn fail(path: &Path, reason: String) -> Failure {
-    Failure::new("base", format!("{} cannot be read: {reason}", path.display()))
+    Failure::new(Subject::Base, format!("{} cannot be read: {reason}", path.display()))
 }

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use dlm_core::Event;
+use dlm_core::Subject;
 use dlm_core::ports::target::{Artifact, ArtifactKind, TargetPlan};
 use dlm_files::Disk;
 use dlm_plan::ExportPlan;
@@ -27,7 +27,7 @@ pub(super) fn artifacts(located: &Located) -> Result<Made, Failure> {
     let (directory, _) = located
         .adapter
         .as_ref()
-        .ok_or_else(|| Failure::new("export", "there is no adapter to export"))?;
+        .ok_or_else(|| Failure::new(Subject::Export, "there is no adapter to export"))?;
     let artifact = |file: &&str| {
         let path = directory.join(file);
         let found = write::artifact(file, ArtifactKind::Adapter, &path)?;
@@ -45,12 +45,12 @@ pub(super) fn artifacts(located: &Located) -> Result<Made, Failure> {
 }
 
 /// Describes the export to its target.
-pub(super) fn target_plan(around: &Surroundings<'_>, located: &Located, plan: &ExportPlan) -> TargetPlan {
+pub(super) fn target_plan(around: &Surroundings, located: &Located, plan: &ExportPlan) -> TargetPlan {
     write::unquantized_plan(around, located, plan, PREFIX.to_owned())
 }
 
 /// Names the given flags that this kind of target has no use for.
-pub(super) fn warn_of_unused(around: &Surroundings<'_>, target: &str, command: &ExportCommand) {
+pub(super) fn warn_of_unused(around: &Surroundings, target: &str, command: &ExportCommand) {
     let options = &command.options;
     let flags = [
         ("--quant", options.quant.is_some()),
@@ -69,14 +69,14 @@ pub(super) fn warn_of_unused(around: &Surroundings<'_>, target: &str, command: &
         .collect();
     if !given.is_empty() {
         let text = format!("--target {target} has no use for {}", given.join(", "));
-        around.progress.event(Event::Warning(text));
+        around.warn(text);
     }
 }
 
 /// Removes what an older export left in the directories that were just written to, such as a module that is gone. Other directories,
 /// and files beside the launch script, are not ours to remove.
 pub(super) fn remove_stale(directory: &Path, files: &[ExportedFile]) -> Result<(), Failure> {
-    let fail = |path: &Path, e| Failure::new("export", format!("{} cannot be tidied: {e}", path.display()));
+    let fail = |path: &Path, e| Failure::new(Subject::Export, format!("{} cannot be tidied: {e}", path.display()));
     let entries = |path: &Path| -> Result<Vec<std::fs::DirEntry>, Failure> {
         let list = std::fs::read_dir(path).and_then(Iterator::collect);
         list.map_err(|e| fail(path, e))

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use dlm_core::ports::target::{
     Artifact, ArtifactKind, Stage, TargetAdapter, TargetBase, TargetChat, TargetPlan, TargetProbe,
 };
-use dlm_core::{Event, Quant};
+use dlm_core::{Quant, Subject};
 use dlm_export::{
     AdapterExport, AdapterModule, Identity, ModelExport, ModelPlan, VerifyAgainst, Vocabulary, WriteOptions,
     compare_logits, plan_adapter, plan_model, verify_model, write_adapter, write_model,
@@ -40,7 +40,7 @@ pub(super) struct Made {
 
 /// Writes base and adapter, or the merged model, into `directory`.
 pub(super) fn artifacts(
-    around: &Surroundings<'_>,
+    around: &Surroundings,
     located: &Located,
     loaded: &Loaded,
     plan: &ExportPlan,
@@ -50,7 +50,7 @@ pub(super) fn artifacts(
     let adapter = loaded
         .adapter
         .as_ref()
-        .ok_or_else(|| Failure::new("export", "there is no adapter to export"))?;
+        .ok_or_else(|| Failure::new(Subject::Export, "there is no adapter to export"))?;
     let opened = &located.base.opened;
     let merged = MergedSource::new(opened.weights(), adapter);
     let (name, weights): (String, &dyn WeightSource) = match plan.merged.value {
@@ -75,7 +75,7 @@ pub(super) fn artifacts(
 
 /// Writes one model file and checks it; a file that fails its check does not stay.
 fn model_file(
-    around: &Surroundings<'_>,
+    around: &Surroundings,
     located: &Located,
     loaded: &Loaded,
     weights: &dyn WeightSource,
@@ -98,8 +98,8 @@ fn model_file(
     let ctx = &loaded.model.ctx;
     let options = WriteOptions {
         importance: None,
-        progress: around.progress,
-        cancel: around.cancel,
+        progress: &*around.progress,
+        cancel: &around.cancel,
     };
     write_model(ctx, &plan, weights, path, &options)?;
     match check_file(around, located, loaded, &plan, weights, adapter, path) {
@@ -117,7 +117,7 @@ fn model_file(
 
 /// Reads a written model back and compares it with the model in memory.
 fn check_file(
-    around: &Surroundings<'_>,
+    around: &Surroundings,
     located: &Located,
     loaded: &Loaded,
     plan: &ModelPlan,
@@ -126,9 +126,7 @@ fn check_file(
     path: &Path,
 ) -> Result<Verified, Failure> {
     let (ctx, config, quant) = (&loaded.model.ctx, located.base.opened.config(), plan.quant);
-    around
-        .progress
-        .event(Event::Note(format!("checking {}", path.display())));
+    around.note(format!("checking {}", path.display()));
     let report = verify_model(
         ctx,
         path,
@@ -142,12 +140,12 @@ fn check_file(
     let expected = check_logits(&loaded.model, adapter, located)?;
     let written = open_base(path)?
         .load(LoadOptions::exact(ctx.clone()))
-        .map_err(|e| Failure::from(e).under("export"))?;
+        .map_err(|e| Failure::from(e).under(Subject::Export))?;
     let found = check_logits(&written, None, located)?;
     let logits = compare_logits(quant, &expected, &found, config.vocab);
     if !logits.is_within() {
         return Err(Failure::new(
-            "export",
+            Subject::Export,
             format!(
                 "{} does not say what the model in memory says: mean divergence {:.2e}, the bound of {} is {:.0e}",
                 path.display(),
@@ -188,7 +186,7 @@ fn check_space(path: &Path, bytes: u64) -> Result<(), Failure> {
     }
     let gib = dlm_plan::memory::gib;
     Err(Failure::new(
-        "disk",
+        Subject::Disk,
         format!(
             "{} needs {} and its disk has {} free",
             path.display(),
@@ -205,10 +203,10 @@ fn check_logits(model: &Model, adapter: Option<&Adapter>, located: &Located) -> 
         .text
         .tokenizer
         .encode(CHECK_TEXT)
-        .map_err(|e| Failure::of("export", &e))?;
+        .map_err(|e| Failure::new(Subject::Export, e))?;
     let forward = model
         .forward_eval(adapter, &Batch::packed(&[ids]))
-        .map_err(|e| Failure::of("export", &e))?;
+        .map_err(|e| Failure::new(Subject::Export, e))?;
     Ok(model.logits(forward.hidden()))
 }
 
@@ -220,7 +218,7 @@ fn adapter_file(located: &Located, adapter: &Adapter, path: &Path) -> Result<(),
         modules: &modules,
         identity: &identity,
     })
-    .map_err(|e| Failure::of("export", &e).hint("export with `--merged`"))?;
+    .map_err(|e| Failure::new(Subject::Export, e).hint("export with `--merged`"))?;
     write_adapter(&plan, path)?;
     Ok(())
 }
@@ -244,7 +242,8 @@ fn document_name(path: &Path) -> String {
 }
 
 pub(super) fn artifact(name: &str, kind: ArtifactKind, path: &PathBuf) -> Result<Artifact, Failure> {
-    let fail = |e: std::io::Error| Failure::new("export", format!("{} cannot be read back: {e}", path.display()));
+    let fail =
+        |e: std::io::Error| Failure::new(Subject::Export, format!("{} cannot be read back: {e}", path.display()));
     let file = std::fs::File::open(path).map_err(fail)?;
     let (sha256, size) = dlm_files::digest::sha256_of(file).map_err(fail)?;
     Ok(Artifact {
@@ -273,7 +272,7 @@ pub(super) fn stage(directory: &Path, made: &Made) -> Stage {
 
 /// Describes the export to its target, with a question whose greedy answer is known.
 pub(super) fn target_plan(
-    around: &Surroundings<'_>,
+    around: &Surroundings,
     located: &Located,
     loaded: &Loaded,
     plan: &ExportPlan,
@@ -291,7 +290,7 @@ pub(super) fn target_plan(
 
 /// What the description says whatever the form of the weights.
 pub(super) fn unquantized_plan(
-    around: &Surroundings<'_>,
+    around: &Surroundings,
     located: &Located,
     plan: &ExportPlan,
     artifact: String,
@@ -379,12 +378,7 @@ fn default_system(located: &Located) -> Option<String> {
 }
 
 /// The document's first question with the model's own greedy answer.
-fn probe(
-    around: &Surroundings<'_>,
-    located: &Located,
-    loaded: &Loaded,
-    plan: &ExportPlan,
-) -> Result<TargetProbe, Failure> {
+fn probe(around: &Surroundings, located: &Located, loaded: &Loaded, plan: &ExportPlan) -> Result<TargetProbe, Failure> {
     let front = located.document.parsed.frontmatter();
     let first = located
         .document
@@ -410,7 +404,7 @@ fn probe(
         cancel: around.cancel.clone(),
     };
     let answer = generate(&mut session, &located.text.tokenizer, &ids, &options, |_| {})
-        .map_err(|e| Failure::of("export", &e))?;
+        .map_err(|e| Failure::new(Subject::Export, e))?;
     Ok(TargetProbe {
         system: front.system_prompt.clone(),
         user,

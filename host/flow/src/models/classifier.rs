@@ -2,12 +2,12 @@
 
 use std::sync::{Arc, Mutex};
 
+use dlm_core::Cancel;
 use dlm_core::base::BaseRecord;
 use dlm_core::ports::model::{
     GenerateRequest, Model, ModelError, ModelGeneration, ModelInfo, ModelMessage, ModelPrompt, ModelScore, ModelToken,
     NextRequest, RankRequest, ScoreRequest,
 };
-use dlm_core::{Cancel, Event};
 use dlm_model::text::TextError;
 use dlm_model::{OpenedRanker, Prepare, RankError, RankInput, Ranker};
 
@@ -56,7 +56,7 @@ impl ClassifierModel {
             Ok(input) => Ok(input),
             Err(error @ (TextError::NoTemplate { .. } | TextError::Chat(_))) => {
                 let why = format!("{}; prompt and answer are read as a pair of texts", said(error.into()));
-                self.run.progress.event(Event::Warning(why));
+                self.run.around.warn(why);
                 let texts: Vec<&str> = chat.iter().map(|message| message.content.as_str()).collect();
                 self.pair(&texts.join("\n"), &request.completion)
             }
@@ -104,11 +104,11 @@ impl Model for ClassifierModel {
             .collect::<Result<Vec<_>, _>>()?;
         for input in inputs.iter().filter(|input| input.cut > 0) {
             let (name, context) = (&self.info.name, self.info.context_length);
-            self.run.progress.event(Event::Warning(format!(
+            self.run.around.warn(format!(
                 "`{name}` reads {context} tokens: the first {} of {} were left out",
                 input.cut,
                 input.cut + input.ids.len()
-            )));
+            ));
         }
         let mut taken = self.run.turn();
         let mut loaded = lock(&self.loaded);

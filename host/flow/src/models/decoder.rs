@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use dlm_core::Cancel;
 use dlm_core::base::BaseRecord;
 use dlm_core::ports::model::{
     GenerateRequest, Model, ModelError, ModelGeneration, ModelInfo, ModelMessage, ModelScore, ModelToken, ModelWeights,
     NextRequest, RankRequest, ScoreRequest,
 };
 use dlm_core::shell::quoted_path;
+use dlm_core::{Cancel, Subject};
 use dlm_model::chat::{Ending, Thinking};
 use dlm_model::text::TextModel;
 use dlm_model::{
@@ -108,14 +108,20 @@ impl DecoderModel {
                 let mut loaded = lock(&self.loaded);
                 if loaded.is_none() {
                     let adapter = Adapter::load_peft(directory, &model);
-                    let adapter = adapter.map_err(|error| failed(Failure::of("model", &error)))?;
+                    let adapter = adapter.map_err(|error| failed(Failure::new(Subject::Model, error)))?;
                     *loaded = Some(Arc::new(adapter));
                 }
                 loaded.clone()
             }
             _ => None,
         };
-        let free = self.weights.run.hardware.memory_available_bytes.saturating_sub(*taken);
+        let free = self
+            .weights
+            .run
+            .around
+            .hardware
+            .memory_available_bytes
+            .saturating_sub(*taken);
         Ok(Ready {
             model,
             adapter,
@@ -187,7 +193,7 @@ impl Model for DecoderModel {
     }
 
     fn generate(&self, requests: &[GenerateRequest], cancel: &Cancel) -> Result<Vec<ModelGeneration>, ModelError> {
-        let job = |request| job(&self.text, request, self.weights.run.random_seed(), cancel);
+        let job = |request| job(&self.text, request, self.weights.run.around.random_seed(), cancel);
         let jobs = requests.iter().map(job).collect::<Result<Vec<_>, _>>()?;
         let call = |ready: &Ready, places: &[usize]| self.write(ready, &jobs, places);
         let answers = self.by_weights(requests, |request| request.weights, call)?;

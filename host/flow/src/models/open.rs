@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use dlm_core::FailureKind;
 use dlm_core::base::{BaseRecord, LicenseAcceptance};
 use dlm_core::ports::base_source::{BaseRequest, BaseSourceError};
 use dlm_core::ports::model::ModelError;
+use dlm_core::{FailureKind, Subject};
 use dlm_model::base::is_classifier;
 use dlm_model::text::TextModel;
 use dlm_model::{OpenedBase, OpenedRanker, open_ranker};
-use dlm_plan::base::license::{self, LicenseInput, LicenseMoment};
+use dlm_plan::base::license::{self, LicenseMoment};
 use dlm_plan::base::{BaseError, HubAnswer, Registry, Resolution, ResolvedBase, resolve_base, synthesize};
 use dlm_store::Store;
 
@@ -33,12 +33,12 @@ pub(super) enum Opened {
 
 /// Opens a document's base and finds its adapter, where it was trained.
 pub(super) fn document(run: &Run, path: &Path) -> Result<Located, ModelError> {
-    locate_for(&run.around(), path, AdapterNeed::IfTrained, &run.hub_root, "model").map_err(unavailable)
+    locate_for(&run.around, path, AdapterNeed::IfTrained, Subject::Model).map_err(unavailable)
 }
 
 /// Opens a model by registry key, local base or `hf:org/name`; a license that was accepted for the document counts.
 pub(super) fn named(run: &Run, document: Option<&Path>, selector: &str) -> Result<Opened, ModelError> {
-    let around = run.around();
+    let around = &run.around;
     let resolved = resolve(run, selector)?;
     let accepted = match document {
         Some(path) if resolved.record.requires_acceptance => acceptance(run, path).map_err(unavailable)?,
@@ -46,16 +46,12 @@ pub(super) fn named(run: &Run, document: Option<&Path>, selector: &str) -> Resul
     };
     license::decide(
         &resolved.record,
-        &LicenseInput {
-            moment: LicenseMoment::Use,
-            stored: accepted.as_ref(),
-            is_flag_given: false,
-            has_terminal: false,
-            hub_root: &run.hub_root,
-        },
+        accepted.as_ref(),
+        LicenseMoment::Use,
+        &around.hub_root,
     )
     .map_err(|error| unavailable(error.into()))?;
-    let path = base::locate(&around, &resolved, true).map_err(unavailable)?;
+    let path = base::locate(around, &resolved, true).map_err(unavailable)?;
     let record = Box::new(resolved.record.clone());
     if is_classifier(&path).map_err(|error| unavailable(error.into()))? {
         let opened = open_ranker(&path).map_err(|error| failed(error.into()))?;
@@ -64,7 +60,7 @@ pub(super) fn named(run: &Run, document: Option<&Path>, selector: &str) -> Resul
             opened: Box::new(opened),
         });
     }
-    let ready = base::open_resolved(&around, resolved, true).map_err(unavailable)?;
+    let ready = base::open_resolved(around, resolved, true).map_err(unavailable)?;
     let text = ready.opened.text_as(record.template);
     Ok(Opened::Decoder {
         text: Box::new(text.map_err(|error| unavailable(error.into()))?),
@@ -76,12 +72,12 @@ pub(super) fn named(run: &Run, document: Option<&Path>, selector: &str) -> Resul
 /// The license that the store of a document says was accepted.
 fn acceptance(run: &Run, path: &Path) -> Result<Option<LicenseAcceptance>, Failure> {
     let document = crate::document::load(path)?;
-    let manifest = Store::new(&run.home, &document.parsed.frontmatter().dlm_id).manifest()?;
+    let manifest = Store::new(&run.around.home, &document.parsed.frontmatter().dlm_id).manifest()?;
     Ok(manifest.and_then(|manifest| manifest.license_acceptance))
 }
 
 fn resolve(run: &Run, selector: &str) -> Result<ResolvedBase, ModelError> {
-    let locals = base::local_bases(&run.home).map_err(unavailable)?;
+    let locals = base::local_bases(&run.around.home).map_err(unavailable)?;
     match resolve_base(selector, Registry::builtin(), &locals) {
         Ok(Resolution::Ready(base)) => Ok(*base),
         Ok(Resolution::AskHub { hf_id }) => ask_hub(run, &hf_id),
@@ -99,11 +95,15 @@ fn ask_hub(run: &Run, hf_id: &str) -> Result<ResolvedBase, ModelError> {
         revision: None,
         license_url: None,
     };
-    let remote = match run.hub.inspect(&request) {
+    let remote = match run.around.hub.inspect(&request) {
         Ok(remote) => remote,
         // Whoever works offline means what is on this machine.
         Err(offline @ BaseSourceError::Offline { .. }) => {
-            let cached = run.hub.cached(&request).map_err(|error| unavailable(error.into()))?;
+            let cached = run
+                .around
+                .hub
+                .cached(&request)
+                .map_err(|error| unavailable(error.into()))?;
             let snapshot = cached.ok_or_else(|| unavailable(offline.into()))?;
             return base::from_snapshot(hf_id, &snapshot).map_err(unavailable);
         }
@@ -115,10 +115,7 @@ fn ask_hub(run: &Run, hf_id: &str) -> Result<ResolvedBase, ModelError> {
 
 /// The message of a failure with its remedies.
 pub(super) fn said(failure: Failure) -> String {
-    match failure.hints.is_empty() {
-        true => failure.message,
-        false => format!("{} ({})", failure.message, failure.hints.join("; ")),
-    }
+    failure.in_a_line()
 }
 
 /// A failure of whatever a model needs to be there.

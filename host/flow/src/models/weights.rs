@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::Mutex;
 
-use dlm_core::Event;
 use dlm_core::ports::model::ModelError;
+use dlm_core::{Event, Subject};
 use dlm_kernels::Compute;
 use dlm_model::{LoadOptions, Model, OpenedBase, Prepare};
 
@@ -71,11 +71,11 @@ impl Weights {
 
 /// Returns the free memory, less what other models of the run took; refuses weights that do not fit.
 pub(super) fn room(run: &Run, key: &str, need: u64, taken: u64) -> Result<u64, ModelError> {
-    let free = run.hardware.memory_available_bytes.saturating_sub(taken);
-    if need > free && !run.is_forced {
+    let free = run.around.hardware.memory_available_bytes.saturating_sub(taken);
+    if need > free && !run.around.is_forced {
         let gib = dlm_plan::memory::gib;
         let what = format!("the weights of `{key}` need {} and {} are free", gib(need), gib(free));
-        let failure = Failure::new("model", what)
+        let failure = Failure::new(Subject::Model, what)
             .hint("free some memory, choose a smaller base, or set DLM_FORCE=1 to try all the same");
         return Err(super::open::unavailable(failure));
     }
@@ -85,7 +85,7 @@ pub(super) fn room(run: &Run, key: &str, need: u64, taken: u64) -> Result<u64, M
 /// Loads something, telling so.
 pub(super) fn loading<T>(run: &Run, key: &str, load: impl FnOnce(LoadOptions) -> T, prepare: Prepare) -> T {
     let phase = format!("loading {key}");
-    run.progress.event(Event::PhaseStarted {
+    run.around.progress.event(Event::PhaseStarted {
         phase: phase.clone(),
         total: None,
         unit: "tensors",
@@ -96,6 +96,6 @@ pub(super) fn loading<T>(run: &Run, key: &str, load: impl FnOnce(LoadOptions) ->
         keep_quantized: true,
         prepare,
     });
-    run.progress.event(Event::PhaseEnded { phase });
+    run.around.progress.event(Event::PhaseEnded { phase });
     loaded
 }

@@ -1,9 +1,10 @@
 //! Everything that can stop mining before the first sample, in the documented order.
 
+use dlm_core::Subject;
 use dlm_core::ports::model::Model;
 use dlm_core::ports::model::Models;
 use dlm_core::shell::quoted_path;
-use dlm_plan::base::license::{self, LicenseInput, LicenseMoment};
+use dlm_plan::base::license::LicenseMoment;
 use dlm_store::Store;
 use std::path::Path;
 use std::sync::Arc;
@@ -109,26 +110,8 @@ pub(super) fn newest_run(store: &Store, path: &Path) -> Result<u64, Failure> {
 }
 
 /// Refuses a gated base whose license was never accepted, and one that is not text.
-pub(crate) fn base(
-    around: &Surroundings<'_>,
-    document: &Document,
-    store: &Store,
-    hub_root: &str,
-    subject: &str,
-) -> Result<(), Failure> {
-    let manifest = store.manifest()?;
-    let pinned = manifest.as_ref().and_then(|m| m.base_model_revision.as_deref());
-    let resolved = base::resolve_pinned(around, &document.parsed.frontmatter().base_model, pinned)?;
-    license::decide(
-        &resolved.record,
-        &LicenseInput {
-            moment: LicenseMoment::Use,
-            stored: manifest.as_ref().and_then(|m| m.license_acceptance.as_ref()),
-            is_flag_given: false,
-            has_terminal: false,
-            hub_root,
-        },
-    )?;
+pub(crate) fn base(around: &Surroundings, document: &Document, subject: Subject) -> Result<(), Failure> {
+    let resolved = base::usable(around, document, LicenseMoment::Use)?.resolved;
     if !resolved.record.modality.is_text() {
         let what = format!(
             "`{}` is a {} base; only text bases are supported",

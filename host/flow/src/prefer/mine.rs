@@ -30,14 +30,14 @@ const PHASE: &str = "mining";
 ///
 /// **Errors**: whatever stops it before the first sample. What stops it later comes with the report in [`Mined`], after
 /// the pairs accepted so far were staged.
-pub fn mine(around: &Surroundings<'_>, ports: &MinePorts<'_>, options: &MineOptions) -> Result<Mined, Failure> {
+pub fn mine(around: &Surroundings, ports: &MinePorts<'_>, options: &MineOptions) -> Result<Mined, Failure> {
     check::numbers(options)?;
     let document = document::load(&options.path)?;
     check::adapter(&document, options)?;
     let front = document.parsed.frontmatter();
     let store = Store::new(&around.home, &front.dlm_id);
     let run_id = check::newest_run(&store, &options.path)?;
-    check::base(around, &document, &store, &options.hub_root, SUBJECT)?;
+    check::base(around, &document, SUBJECT)?;
     check::backend(options)?;
     let judge = ports
         .judges
@@ -75,7 +75,7 @@ struct Prompt {
 }
 
 struct Run<'a> {
-    around: &'a Surroundings<'a>,
+    around: &'a Surroundings,
     options: &'a MineOptions,
     document: &'a Document,
     run_id: u64,
@@ -172,7 +172,7 @@ impl Run<'_> {
             }
             let texts: Vec<&str> = batch.iter().map(|prompt| prompt.text.as_str()).collect();
             let drawn = sampler
-                .draw(&texts, self.around.cancel)
+                .draw(&texts, &self.around.cancel)
                 .map_err(|e| model_failure(SUBJECT, &e))?;
             self.judge(batch, &drawn)?;
             next += batch.len();
@@ -275,7 +275,7 @@ impl Run<'_> {
             judge_name: encode_name(&self.judge_name),
             judge_score_chosen: score_winner,
             judge_score_rejected: score_loser,
-            mined_at: align::now(self.around).zoned(),
+            mined_at: self.around.now().zoned(),
             mined_run_id: self.run_id,
         });
         self.sections.push(section);
@@ -331,7 +331,7 @@ impl Run<'_> {
             mined_pairs: count as u64,
             skipped_prompts: self.skipped.len() as u64,
             write_mode: outcome.name().to_owned(),
-            at: align::now(self.around),
+            at: self.around.now(),
         };
         record(self.around, store, &metrics);
         let stopped = match stopped {
@@ -402,13 +402,13 @@ impl Comparison {
 }
 
 /// Adds a row to the metrics; a failure is told and changes nothing else.
-fn record(around: &Surroundings<'_>, store: &Store, metrics: &MiningMetrics) {
+fn record(around: &Surroundings, store: &Store, metrics: &MiningMetrics) {
     let recorded = store
         .metrics_recorder(Strictness::Strict)
         .and_then(|mut recorder| recorder.mining(metrics));
     if let Err(error) = recorded {
         let what = format!("the mining run is missing from the metrics: {error}");
-        around.progress.event(Event::Warning(what));
+        around.warn(what);
     }
 }
 

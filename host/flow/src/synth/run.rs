@@ -39,7 +39,7 @@ const PHASE: &str = "synthesizing";
 /// **Errors**: whatever stops it before the first request. What stops it later comes with the report in [`Synthesized`],
 /// after the pairs accepted so far were staged.
 pub fn instructions(
-    around: &Surroundings<'_>,
+    around: &Surroundings,
     ports: &SynthPorts<'_>,
     options: &SynthOptions,
 ) -> Result<Synthesized, Failure> {
@@ -50,7 +50,7 @@ pub fn instructions(
     let store = Store::new(&around.home, &front.dlm_id);
     let teacher = open_teacher(ports, options)?;
     let judge = match filter {
-        Filter::Sway => Some(judge(around, ports, options, &document, &store)),
+        Filter::Sway => Some(judge(around, ports, options, &document)),
         Filter::None | Filter::DedupOnly => None,
     };
     let judge = judge.transpose()?;
@@ -141,14 +141,13 @@ fn open_teacher(
 
 /// The base that judges pairs. Whoever types `--filter sway` wants a trained model; by default the bare base will do.
 fn judge(
-    around: &Surroundings<'_>,
+    around: &Surroundings,
     ports: &SynthPorts<'_>,
     options: &SynthOptions,
     document: &Document,
-    store: &Store,
 ) -> Result<Arc<dyn Model>, Failure> {
     let without = "`--filter dedup-only` needs no model";
-    check::base(around, document, store, &options.hub_root, SUBJECT).map_err(|failure| failure.hint(without))?;
+    check::base(around, document, SUBJECT).map_err(|failure| failure.hint(without))?;
     let model = ports
         .models
         .current()
@@ -163,15 +162,13 @@ fn judge(
         .hint("or leave out `--filter`: pairs are then held against the bare base"));
     }
     if !is_trained {
-        around.progress.event(Event::Note(
-            "no adapter was trained yet: pairs are held against the bare base".to_owned(),
-        ));
+        around.note("no adapter was trained yet: pairs are held against the bare base");
     }
     Ok(model)
 }
 
-fn tell_about_teacher(around: &Surroundings<'_>, options: &SynthOptions, info: &TeacherInfo) {
-    let note = |text: String| around.progress.event(Event::Note(text));
+fn tell_about_teacher(around: &Surroundings, options: &SynthOptions, info: &TeacherInfo) {
+    let note = |text: String| around.note(text);
     let hosts = hosts(&info.identity, options.teacher.trim());
     if !hosts.is_empty() {
         note(format!("synth: prose of this document is sent to {}", hosts.join(", ")));
@@ -181,7 +178,7 @@ fn tell_about_teacher(around: &Surroundings<'_>, options: &SynthOptions, info: &
             "teacher `{}` takes no seed; `--seed` changes nothing there",
             info.identity.name
         );
-        around.progress.event(Event::Warning(what));
+        around.warn(what);
     }
 }
 
@@ -230,7 +227,7 @@ fn empty_report(options: &SynthOptions, info: &TeacherInfo, filter: Filter) -> S
 }
 
 struct Run<'a> {
-    around: &'a Surroundings<'a>,
+    around: &'a Surroundings,
     options: &'a SynthOptions,
     filter: Filter,
     judge: Option<Arc<dyn Model>>,
@@ -270,7 +267,7 @@ impl Run<'_> {
             kept: kept.as_ref(),
             tries: if is_local(&info.identity) { 1 } else { TRIES },
             pause: ports.pause,
-            cancel: around.cancel,
+            cancel: &around.cancel,
         };
         let (teachers, selector) = (ports.teachers, options.teacher.trim());
         let open = || teachers.open_teacher(selector);
@@ -278,7 +275,7 @@ impl Run<'_> {
             sections,
             teachers: info.concurrency_max.min(options.concurrency).clamp(1, TEACHERS_MAX),
             allowed: self.lookahead(),
-            cancel: around.cancel,
+            cancel: &around.cancel,
         };
         around.progress.event(Event::PhaseStarted {
             phase: PHASE.to_owned(),
@@ -288,7 +285,7 @@ impl Run<'_> {
         let mut outcome = Ok(());
         let mut lost = |failure: PluginFailure| {
             let what = format!("one teacher less works, it could not be opened: {failure}");
-            around.progress.event(Event::Warning(what));
+            around.warn(what);
         };
         let mut take = |index: usize, answer: SectionAnswer| {
             outcome = self.section(&sections[index], answer);
@@ -331,7 +328,7 @@ impl Run<'_> {
         usage.kept_answers += answer.kept_answers;
         if let Some(problem) = answer.disk_problem {
             let what = format!("an answer could not be kept for the next run: {problem}");
-            self.around.progress.event(Event::Warning(what));
+            self.around.warn(what);
         }
         for (call, answer) in calls.iter().zip(&answer.answers) {
             self.answer(call, answer)?;
@@ -352,11 +349,9 @@ impl Run<'_> {
         self.last_failure = Some(failure.clone());
         if self.failed_in_row == FAILURES_MAX {
             let failure = plugin_failure(SUBJECT, failure);
-            let message = format!(
-                "the teacher failed on {FAILURES_MAX} sections in a row: {}",
-                failure.message
+            return Err(
+                failure.reworded(|why| format!("the teacher failed on {FAILURES_MAX} sections in a row: {why}"))
             );
-            return Err(Failure { message, ..failure });
         }
         Ok(())
     }
@@ -429,7 +424,7 @@ impl Run<'_> {
         let measured: Vec<Option<Measured>> = match &self.judge {
             Some(model) if !pairs.is_empty() => {
                 let texts: Vec<(&str, &str)> = pairs.iter().map(|p| (p.question.as_str(), p.answer.as_str())).collect();
-                let measured = grounding::measure(model.as_ref(), &call.passage.text, &texts, self.around.cancel)
+                let measured = grounding::measure(model.as_ref(), &call.passage.text, &texts, &self.around.cancel)
                     .map_err(|e| model_failure(SUBJECT, &e))?;
                 measured.into_iter().map(Some).collect()
             }
@@ -473,7 +468,7 @@ impl Run<'_> {
         section.synth = Some(AutoSynth {
             synth_teacher: encode_name(&self.teacher),
             synth_strategy: pair.strategy.name().to_owned(),
-            synth_at: align::now(self.around).zoned(),
+            synth_at: self.around.now().zoned(),
             source_section_id: pair.source.clone(),
         });
         self.present.insert(pair.section_id.clone());

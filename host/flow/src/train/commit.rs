@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dlm_core::SectionId;
 use dlm_core::digest::sha256_hex;
 use dlm_core::lock::{DlmLock, ENGINE_PIN, HardwareTier, LOCK_VERSION};
 use dlm_core::manifest::{Manifest, RunRecord};
 use dlm_core::training::Ending;
+use dlm_core::{SectionId, Subject};
 use dlm_doc::Section;
 use dlm_model::PeftMeta;
 use dlm_store::log::{ProbeRecord, RunSummary};
@@ -32,7 +32,7 @@ pub(crate) fn pinned_versions() -> BTreeMap<String, String> {
 
 /// The determinism contract of the run that is about to start.
 pub(crate) fn current_lock(
-    around: &Surroundings<'_>,
+    around: &Surroundings,
     prepared: &Prepared,
     manifest: &Manifest,
 ) -> Result<DlmLock, Failure> {
@@ -113,7 +113,7 @@ pub(crate) fn commit(
     observer.check()?;
     if let Err(error) = outcome.adapter.check_finite() {
         let place = pending.reject()?;
-        return Err(Failure::of("training", &error).hint(format!(
+        return Err(Failure::new(Subject::Training, error).hint(format!(
             "the weights are set aside in {}; the last good version stays current",
             place.display()
         )));

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use dlm_core::Subject;
 use dlm_doc::{PROBES_MIN, Probe, probes};
 use dlm_model::{Adapter, Model};
 use dlm_store::AdapterSlot;
@@ -82,7 +83,8 @@ impl Job<'_> {
         };
         let row = self.row(&source)?;
         let logprob = |adapter| -> Result<f64, Failure> {
-            let losses = row_losses(model, adapter, &row).map_err(|e| Failure::new("training", e.to_string()))?;
+            let losses =
+                row_losses(model, adapter, &row).map_err(|e| Failure::new(Subject::Training, e.to_string()))?;
             let sum: f64 = losses.iter().map(|loss| f64::from(*loss)).sum();
             Ok(-sum / losses.len().max(1) as f64)
         };
@@ -137,7 +139,7 @@ impl Job<'_> {
 
     fn row(&self, source: &SourceRow) -> Result<Row, Failure> {
         let options = super::recipe(self.prepared).row_options();
-        plain(source, &self.prepared.text, &options).map_err(|e| Failure::of("training", &e))
+        plain(source, &self.prepared.text, &options).map_err(|e| Failure::new(Subject::Training, e))
     }
 }
 

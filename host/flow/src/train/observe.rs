@@ -20,7 +20,7 @@ use crate::surroundings::Surroundings;
 
 /// Receives the run's events; the first write that fails under `--strict-metrics` is kept and ends the run at its close.
 pub(crate) struct Observer<'a> {
-    around: &'a Surroundings<'a>,
+    around: &'a Surroundings,
     run_id: u64,
     started_at: Stamp,
     log: RefCell<RunLog>,

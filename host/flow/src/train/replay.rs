@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dlm_core::digest::sha256;
 use dlm_core::manifest::Manifest;
 use dlm_core::stamp::Stamp;
-use dlm_core::{Event, SectionId};
+use dlm_core::{Event, SectionId, Subject};
 use dlm_doc::{Frontmatter, Parsed, Rows, Section, SectionKind};
 use dlm_model::text::TextModel;
 use dlm_store::replay::{
@@ -185,7 +185,7 @@ impl Memory {
         };
         let mut left = 0;
         for row in document.iter().filter(|row| !row.is_validation) {
-            let made = plain(row, options.text, &unbounded).map_err(|e| Failure::of("training", &e))?;
+            let made = plain(row, options.text, &unbounded).map_err(|e| Failure::new(Subject::Training, e))?;
             left += made.ids.len();
         }
         let policy = HoldOut::new(options.front, document.iter(), options.seed);
@@ -275,15 +275,10 @@ impl Replay {
     /// Sets aside what was found damaged and says so; refuses when another run was committed since the draw.
     ///
     /// **Errors** name the path.
-    pub(crate) fn admit(
-        &self,
-        around: &Surroundings<'_>,
-        guard: &StoreGuard,
-        adapter_version: u32,
-    ) -> Result<(), Failure> {
+    pub(crate) fn admit(&self, around: &Surroundings, guard: &StoreGuard, adapter_version: u32) -> Result<(), Failure> {
         if adapter_version != self.adapter_version {
             return Err(Failure::new(
-                "store",
+                Subject::Store,
                 "another run of this document was committed while this one was planned",
             )
             .hint("run the command again"));
@@ -362,7 +357,7 @@ fn snapshot_rows(snapshot: &Snapshot, options: &DrawOptions<'_>) -> Result<Vec<S
     debug_assert_ne!(snapshot.section_type, SectionKind::Preference);
     let section = Section::text(snapshot.section_type, snapshot.content.clone());
     let rows = section_rows(&section, options.text, options.window)
-        .map_err(|error| format!("section {} is left out: {}", snapshot.section_id, error.message))?;
+        .map_err(|error| format!("section {} is left out: {}", snapshot.section_id, error.message()))?;
     let renamed = |row: SourceRow| SourceRow {
         section_id: snapshot.row_id(),
         ..row

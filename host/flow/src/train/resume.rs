@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use dlm_core::Subject;
 use dlm_model::{Adapter, Model};
 use dlm_store::state::STATE_FILE;
 use dlm_store::{AdapterSlot, ResumeIntegrityError, StateData, StateTensor, Store, TrainingState, read_state};
@@ -38,7 +39,7 @@ pub(crate) fn find(store: &Store, model: &Model, fresh: &Adapter, digest: &str) 
                 let state = from_stored(&stored).ok_or_else(|| damaged(&version.name))?;
                 if state.header.run_digest != digest {
                     return Err(Failure::new(
-                        "resume",
+                        Subject::Resume,
                         format!(
                             "`{}` was interrupted after step {}, but the document, the base, `--seed` or \
                              `--max-steps` have changed since",
@@ -65,8 +66,11 @@ pub(crate) fn find(store: &Store, model: &Model, fresh: &Adapter, digest: &str) 
 }
 
 fn nothing() -> Failure {
-    Failure::new("resume", "there is nothing to resume: the document was never trained")
-        .hint("run `dlm train` without `--resume`")
+    Failure::new(
+        Subject::Resume,
+        "there is nothing to resume: the document was never trained",
+    )
+    .hint("run `dlm train` without `--resume`")
 }
 
 /// Refuses to resume where nothing was ever kept, before anything heavy is loaded; [`find`] looks closer.
@@ -92,12 +96,13 @@ fn further(
     digest: &str,
 ) -> Result<Found, Failure> {
     let stored = from_stored(&read_state(directory)?).ok_or_else(|| damaged(&format!("v{number:04}")))?;
-    let adapter = Adapter::load_peft(directory, model).map_err(|e| Failure::of("resume", &e))?;
+    let adapter = Adapter::load_peft(directory, model).map_err(|e| Failure::new(Subject::Resume, e))?;
     if adapter.spec.r != fresh.spec.r || adapter.params.len() != fresh.params.len() {
-        return Err(
-            Failure::new("resume", "the current adapter has another shape than the plan asks for")
-                .hint("run `dlm train --fresh` to begin again from the base; earlier versions are kept"),
-        );
+        return Err(Failure::new(
+            Subject::Resume,
+            "the current adapter has another shape than the plan asks for",
+        )
+        .hint("run `dlm train --fresh` to begin again from the base; earlier versions are kept"));
     }
     let header = StateHeader {
         step: 0,
@@ -126,7 +131,7 @@ fn further(
 }
 
 fn damaged(name: &str) -> Failure {
-    Failure::new("resume", format!("the training state of `{name}` lacks a part"))
+    Failure::new(Subject::Resume, format!("the training state of `{name}` lacks a part"))
         .hint("run `dlm train --fresh` to begin again from the base; earlier versions are kept")
 }
 

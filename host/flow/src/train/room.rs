@@ -18,7 +18,7 @@ const TOKENS_MIN: u64 = 16;
 ///
 /// **Errors** with the plan's refusal and its figures; what only the base's files can tell is left for later.
 pub(super) fn check_base(
-    around: &Surroundings<'_>,
+    around: &Surroundings,
     resolved: &ResolvedBase,
     options: &TrainOptions,
 ) -> Result<(), Failure> {
@@ -52,7 +52,7 @@ pub(super) fn check_base(
 /// Refuses a run whose files would not fit on the disk of the stores.
 ///
 /// **Errors** with what is free and what is needed; `DLM_FORCE` passes.
-pub(super) fn check_space(around: &Surroundings<'_>, prepared: &Prepared) -> Result<(), Failure> {
+pub(super) fn check_space(around: &Surroundings, prepared: &Prepared) -> Result<(), Failure> {
     let root = around.home.root();
     // The home may not exist yet; its disk is that of the nearest directory that does.
     let place = root.ancestors().find(|directory| directory.exists());

@@ -12,12 +12,12 @@ use dlm_core::ports::model::{
 };
 use dlm_core::ports::plugin::{PluginFailure, PluginFailureDetail, PluginIdentity};
 use dlm_core::ports::teacher::{Teacher, TeacherCompletion, TeacherInfo, TeacherRequest, TeacherSource, TeacherUsage};
-use dlm_core::{Cancel, FailureKind};
+use dlm_core::{Cancel, FailureKind, Subject};
 
 pub fn failure(code: &'static str, kind: FailureKind, message: &str) -> PluginFailure {
     PluginFailure {
         code,
-        subject: "judge".into(),
+        subject: Subject::Judge,
         kind,
         message: message.into(),
         hints: Vec::new(),

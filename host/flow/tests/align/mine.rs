@@ -31,7 +31,6 @@ pub fn options(path: PathBuf) -> MineOptions {
         includes_probes: false,
         keeps_going: false,
         applies: false,
-        hub_root: "https://hub.example".to_owned(),
     }
 }
 
@@ -392,7 +391,7 @@ fn a_failing_judge_stages_what_was_accepted_and_says_so() {
     let stopped = mined.stopped.unwrap();
     assert_eq!((stopped.kind.exit_code(), stopped.subject.as_str()), (1, "preference"));
     assert_eq!(
-        stopped.message,
+        stopped.message(),
         "`score` is missing; 1 pair(s) accepted before are staged"
     );
     assert!(stopped.hints.iter().any(|hint| hint.contains("--keep-going")));
@@ -462,7 +461,7 @@ fn an_interrupt_stages_what_was_accepted_even_with_apply() {
     let mined = run(&world, &models, &FakeJudges::shorter(), &applying).unwrap();
     let stopped = mined.stopped.unwrap();
     assert_eq!(stopped.kind.exit_code(), 130);
-    assert!(stopped.message.contains("4 pair(s)"), "{}", stopped.message);
+    assert!(stopped.message().contains("4 pair(s)"), "{}", stopped.message());
     assert_eq!(world.pending(PlanKind::Preference).unwrap().sections.len(), 4);
     assert_eq!(world.text(), before);
 }
@@ -477,7 +476,7 @@ fn checks_come_in_the_documented_order() {
         let failure = run(world, &Current::new(model), &FakeJudges::shorter(), options)
             .err()
             .unwrap();
-        (failure.kind.exit_code(), failure.message)
+        (failure.kind.exit_code(), failure.message())
     };
     let world = World::new(BODY);
     let plain = options(world.path.clone());

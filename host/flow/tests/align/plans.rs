@@ -94,7 +94,7 @@ fn nothing_staged_a_corrupt_plan_and_a_foreign_plan_are_refused() {
     stage(&world, PlanKind::Preference, |plan| {
         plan.dlm_id = Some("01HZ4X7TGZM3J1A2B3C4D5E6F8".parse().unwrap())
     });
-    assert!(refused().message.contains("01HZ4X7TGZM3J1A2B3C4D5E6F8"));
+    assert!(refused().message().contains("01HZ4X7TGZM3J1A2B3C4D5E6F8"));
 
     std::fs::write(
         world.store().pending_path(PlanKind::Preference),
@@ -103,9 +103,9 @@ fn nothing_staged_a_corrupt_plan_and_a_foreign_plan_are_refused() {
     .unwrap();
     let failure = refused();
     assert!(
-        failure.kind.exit_code() == 1 && failure.message.contains("corrupt"),
+        failure.kind.exit_code() == 1 && failure.message().contains("corrupt"),
         "{}",
-        failure.message
+        failure.message()
     );
     assert_eq!(world.text(), format!("{HEAD}{BODY}"));
     // A corrupt plan can still be thrown away.

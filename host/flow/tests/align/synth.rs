@@ -34,7 +34,6 @@ fn options(path: PathBuf) -> SynthOptions {
         applies: false,
         is_inline: false,
         is_dry_run: false,
-        hub_root: "https://hub.example".to_owned(),
     }
 }
 
@@ -314,9 +313,9 @@ fn without_an_adapter_sway_is_refused_and_the_default_says_what_it_does() {
     };
     let failure = run(&world, &untrained(), &teachers, &typed).result.err().unwrap();
     assert!(
-        failure.kind.exit_code() == 1 && failure.message.contains("adapter"),
+        failure.kind.exit_code() == 1 && failure.message().contains("adapter"),
         "{}",
-        failure.message
+        failure.message()
     );
     assert_eq!(teachers.requests(), 0);
     let default = SynthOptions {
@@ -338,7 +337,7 @@ fn flags_are_checked_in_order_before_anything_is_opened() {
     };
     let fails = |options: &SynthOptions| {
         let failure = run(&world, &untrained(), &closed, options).result.err().unwrap();
-        (failure.kind.exit_code(), failure.message)
+        (failure.kind.exit_code(), failure.message())
     };
     for (changed, part) in [
         (
@@ -488,7 +487,7 @@ fn three_failed_sections_in_a_row_stop_the_run_and_the_rest_is_staged() {
     let stopped = done.stopped.unwrap();
     assert_eq!(stopped.kind.exit_code(), 1);
     assert_eq!(
-        stopped.message,
+        stopped.message(),
         "the teacher failed on 3 sections in a row: 401; 4 pair(s) accepted before are staged"
     );
     assert_eq!(done.report.outcome, Outcome::Staged);
@@ -608,7 +607,7 @@ fn an_interrupt_stages_what_was_accepted() {
     let done = run(&world, &untrained(), &teachers, &slow).result.unwrap();
     let stopped = done.stopped.unwrap();
     assert_eq!(stopped.kind.exit_code(), 130);
-    assert_eq!(stopped.message, "2 pair(s) accepted before are staged");
+    assert_eq!(stopped.message(), "2 pair(s) accepted before are staged");
     assert_eq!(world.pending(PlanKind::Synth).unwrap().sections.len(), 2);
     assert!(reasons(&done.report).is_empty(), "an interrupted teacher did not fail");
 }

@@ -94,7 +94,6 @@ fn start(
         export_probes: dlm_flow::base::ExportProbes::Run,
         accepts_license: false,
         overwrites: force,
-        hub_root: "https://hub.example".to_owned(),
     };
     init(&world.around(), &options, Some(template), &|question| {
         panic!("nobody is asked {question}")
@@ -136,7 +135,12 @@ fn a_listing_has_every_key_and_refuses_bad_names() {
         );
     }
     let twice = gallery(&[bundle("a", "", &[]), bundle("a", "", &[])]);
-    assert!(list(&twice, "bundled", "", None).unwrap_err().message.contains("twice"));
+    assert!(
+        list(&twice, "bundled", "", None)
+            .unwrap_err()
+            .message()
+            .contains("twice")
+    );
 }
 
 #[test]
@@ -145,9 +149,9 @@ fn foreign_text_is_judged_before_it_is_taken() {
         let name = bundle.meta.name.clone();
         let failure = fetch(&gallery(&[bundle]), "bundled", "", &name).unwrap_err();
         assert!(
-            failure.kind.exit_code() == 1 && failure.message.contains(part),
+            failure.kind.exit_code() == 1 && failure.message().contains(part),
             "{}",
-            failure.message
+            failure.message()
         );
     };
     refused(
@@ -170,7 +174,7 @@ fn foreign_text_is_judged_before_it_is_taken() {
     escape.document.push_str("::image path=\"../../secret.png\"::\n");
     refused(escape, "secret.png");
     let missing = fetch(&gallery(&[bundle("t", "", &[])]), "bundled", "", "x").unwrap_err();
-    assert!(missing.message.contains("no template `x`") && missing.hints[0].contains('t'));
+    assert!(missing.message().contains("no template `x`") && missing.hints[0].contains('t'));
 }
 
 #[test]
@@ -219,13 +223,13 @@ fn files_replace_nothing_and_a_failure_takes_everything_back() {
     .unwrap();
     std::fs::write(directory.join("b.md"), "mine").unwrap();
     let refused = start(&world, directory.join("my.dlm"), &template, None, true).unwrap_err();
-    assert!(refused.message.contains("exists already"), "{}", refused.message);
+    assert!(refused.message().contains("exists already"), "{}", refused.message());
     assert_eq!(names(&directory), ["b.md"]);
     std::fs::remove_file(directory.join("b.md")).unwrap();
 
     // The document's own place becomes a directory that cannot be replaced by a file.
     let own = fetch(&gallery(&[bundle("t", "", &[("my.dlm", "x")])]), "bundled", "", "t").unwrap_err();
-    assert!(own.message.contains("is another document"), "{}", own.message);
+    assert!(own.message().contains("is another document"), "{}", own.message());
     let blocked = fetch(
         &gallery(&[bundle("t", "", &[("b.md", "B"), ("my.dlm/x", "x")])]),
         "bundled",

@@ -1,7 +1,7 @@
 //! A document with a store that was trained once, and everything around it.
 
-use std::cell::RefCell;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use dlm_core::event::Progress;
 use dlm_core::hardware::{Backend, Hardware, SimdLevel};
@@ -49,11 +49,11 @@ impl BaseSource for NoHub {
 
 /// Keeps every event.
 #[derive(Default)]
-pub struct Heard(RefCell<Vec<Event>>);
+pub struct Heard(Mutex<Vec<Event>>);
 
 impl Progress for Heard {
     fn event(&self, event: Event) {
-        self.0.borrow_mut().push(event);
+        self.0.lock().unwrap().push(event);
     }
 }
 
@@ -61,7 +61,7 @@ pub struct World {
     directory: tempfile::TempDir,
     pub path: PathBuf,
     pub cancel: Cancel,
-    heard: Heard,
+    heard: Arc<Heard>,
 }
 
 impl World {
@@ -103,7 +103,7 @@ impl World {
             directory,
             path,
             cancel: Cancel::new(),
-            heard: Heard::default(),
+            heard: Arc::default(),
         }
     }
 
@@ -115,7 +115,7 @@ impl World {
         Home::new(self.directory.path().join("home"))
     }
 
-    pub fn around(&self) -> Surroundings<'_> {
+    pub fn around(&self) -> Surroundings {
         Surroundings {
             home: self.home(),
             hardware: Hardware {
@@ -128,11 +128,12 @@ impl World {
                 cuda: Vec::new(),
                 platform: "test".into(),
             },
-            clock: &Still,
-            random: &|bytes| bytes.fill(7),
-            progress: &self.heard,
-            cancel: &self.cancel,
-            hub: &NoHub,
+            clock: Arc::new(Still),
+            random: Arc::new(|bytes| bytes.fill(7)),
+            progress: self.heard.clone(),
+            cancel: self.cancel.clone(),
+            hub: Arc::new(NoHub),
+            hub_root: "https://hub.example".to_owned(),
             is_forced: false,
             has_terminal: false,
             version: "0",
@@ -162,6 +163,6 @@ impl World {
             Event::Note(text) | Event::Warning(text) => Some(text.clone()),
             _ => None,
         };
-        self.heard.0.borrow().iter().filter_map(text).collect()
+        self.heard.0.lock().unwrap().iter().filter_map(text).collect()
     }
 }

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use dlm_core::Subject;
 use dlm_kernels::quant::dequantize_row;
 
 use super::json::{long_rope_attention_factor, norm_placement, qk_norm};
@@ -54,8 +55,8 @@ pub enum GgufConfigFault {
 }
 
 impl dlm_core::Hints for GgufConfigError {
-    fn subject(&self) -> &str {
-        "base_model"
+    fn subject(&self) -> Subject {
+        Subject::BaseModel
     }
 }
 

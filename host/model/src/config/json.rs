@@ -4,6 +4,7 @@
 //! Invariants: a setting that would change the numbers and is not understood is an error; keys that only concern
 //! training or the tokenizer are left alone. Sizes come from the file, never from the tensors.
 
+use dlm_core::Subject;
 use serde_json::{Map, Value};
 
 use super::{
@@ -41,8 +42,8 @@ pub enum ConfigError {
 }
 
 impl dlm_core::Hints for ConfigError {
-    fn subject(&self) -> &str {
-        "base_model"
+    fn subject(&self) -> Subject {
+        Subject::BaseModel
     }
 
     fn hints(&self) -> Vec<String> {

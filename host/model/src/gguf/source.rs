@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use dlm_core::Hints;
+use dlm_core::{Hints, Subject};
 use dlm_kernels::quant::{GgmlType, dequantize_row};
 
 use super::names::{Change, TensorPlace, places};
@@ -41,8 +41,8 @@ pub enum GgufSourceError {
 }
 
 impl Hints for GgufSourceError {
-    fn subject(&self) -> &str {
-        "base_model"
+    fn subject(&self) -> Subject {
+        Subject::BaseModel
     }
 }
 

@@ -1,6 +1,6 @@
 //! Loading weights into slots: names, shapes and types checked, parts joined, panels packed.
 
-use dlm_core::Hints;
+use dlm_core::{Hints, Subject};
 use dlm_kernels::{Bytes, Compute, Ctx, Direction, Simd, Weight};
 
 use super::names::{ModuleInfo, SlotPlan, slot_plans};
@@ -77,8 +77,8 @@ pub enum LoadError {
 }
 
 impl Hints for LoadError {
-    fn subject(&self) -> &str {
-        "base"
+    fn subject(&self) -> Subject {
+        Subject::Base
     }
 
     fn hints(&self) -> Vec<String> {

@@ -323,7 +323,7 @@ fn gated_bases_lead_to_the_license_and_the_token() {
             ..request()
         };
         let error = hub.fetch(&licensed, &Quiet, &Cancel::new()).unwrap_err();
-        assert_eq!(error.subject(), "license");
+        assert_eq!(error.subject().as_str(), "license");
         assert_eq!(
             error.hints()[0],
             format!(

@@ -282,7 +282,7 @@ fn an_unknown_name_of_a_kind_gives_the_choices_of_that_kind_and_the_command_that
         assert!(error.to_string().contains(message), "{error}");
         let hints = error.hints().join("\n");
         assert!(hints.contains(has) && !hints.contains(lacks), "{hints}");
-        assert_eq!(error.subject(), subject);
+        assert_eq!(error.subject().as_str(), subject);
     }
 }
 

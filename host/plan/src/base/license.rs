@@ -1,33 +1,25 @@
 //! Whether a base's license must be accepted, has been, or may be asked about now.
 //!
-//! Pure: the caller says what is stored, what was given on the command line and whether a person can be asked; it
-//! stamps the time on the record and stores it. **Source**: `spec/bases.md` section 6.
+//! Pure: the caller says what is stored and at which moment the question comes up; it stamps the time on the record and
+//! stores it. **Source**: `spec/bases.md` section 6.
 
-use dlm_core::Hints;
 use dlm_core::base::{AcceptedVia, BaseRecord, LicenseAcceptance};
+use dlm_core::{Hints, Subject};
 
-/// The command that needs the base, as far as licenses care.
+/// The command that needs the base, with the ways to accept a license that it has. `accepts_license` stands for
+/// `--i-accept-license`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LicenseMoment {
-    /// May accept by flag, or ask when there is a terminal.
-    Init,
-    /// May accept by flag.
-    Train,
-    /// May only replay what was stored (prompt, export, preference).
+    Init {
+        accepts_license: bool,
+        /// A person can answer a question.
+        has_terminal: bool,
+    },
+    Train {
+        accepts_license: bool,
+    },
+    /// Only what was stored counts (prompt, export, preference).
     Use,
-}
-
-/// What is known when the question comes up.
-#[derive(Clone, Copy, Debug)]
-pub struct LicenseInput<'a> {
-    pub moment: LicenseMoment,
-    pub stored: Option<&'a LicenseAcceptance>,
-    /// `--i-accept-license` was given.
-    pub is_flag_given: bool,
-    /// A person can answer a question.
-    pub has_terminal: bool,
-    /// The web root that `{hub}` stands for.
-    pub hub_root: &'a str,
 }
 
 /// What to do about the license.
@@ -64,8 +56,8 @@ pub enum LicenseError {
 }
 
 impl Hints for LicenseError {
-    fn subject(&self) -> &str {
-        "license"
+    fn subject(&self) -> Subject {
+        Subject::License
     }
 
     fn hints(&self) -> Vec<String> {
@@ -85,39 +77,37 @@ pub fn question(key: &str, spdx: &str, url: &str) -> String {
     format!("{key} is licensed under {spdx}: {url}\nDo you accept this license? [y/N] ")
 }
 
-/// Decides what to do about a base's license.
-pub fn decide(record: &BaseRecord, input: &LicenseInput) -> Result<LicenseDecision, LicenseError> {
+/// Decides what to do about a base's license; `hub_root` is the web root that `{hub}` in addresses stands for.
+///
+/// **Errors** when it is not accepted and this is not the moment to ask.
+pub fn decide(
+    record: &BaseRecord,
+    stored: Option<&LicenseAcceptance>,
+    moment: LicenseMoment,
+    hub_root: &str,
+) -> Result<LicenseDecision, LicenseError> {
     if !record.requires_acceptance {
         return Ok(LicenseDecision::NotNeeded);
     }
     let key = record.key.clone();
     let url = record
-        .license_link(input.hub_root)
+        .license_link(hub_root)
         .ok_or(LicenseError::NoAddress { key: key.clone() })?;
     let spdx = record.license_spdx.clone();
     // A record for other terms (the base was changed in the document) does not count.
-    if input
-        .stored
-        .is_some_and(|stored| stored.license_spdx == spdx && stored.license_url == url)
-    {
+    if stored.is_some_and(|stored| stored.license_spdx == spdx && stored.license_url == url) {
         return Ok(LicenseDecision::AlreadyAccepted);
     }
-    match input.moment {
-        LicenseMoment::Init | LicenseMoment::Train if input.is_flag_given => Ok(LicenseDecision::Record {
-            url,
-            spdx,
-            via: AcceptedVia::CliFlag,
-        }),
-        LicenseMoment::Init if input.has_terminal => Ok(LicenseDecision::Ask { url, spdx }),
-        moment => {
-            let moment = if moment == LicenseMoment::Init {
-                "init <path>"
-            } else {
-                "train <path>"
-            };
-            Err(LicenseError::NotAccepted { key, spdx, url, moment })
+    let moment = match moment {
+        LicenseMoment::Init { accepts_license, .. } | LicenseMoment::Train { accepts_license } if accepts_license => {
+            let via = AcceptedVia::CliFlag;
+            return Ok(LicenseDecision::Record { url, spdx, via });
         }
-    }
+        LicenseMoment::Init { has_terminal: true, .. } => return Ok(LicenseDecision::Ask { url, spdx }),
+        LicenseMoment::Init { .. } => "init <path>",
+        LicenseMoment::Train { .. } | LicenseMoment::Use => "train <path>",
+    };
+    Err(LicenseError::NotAccepted { key, spdx, url, moment })
 }
 
 #[cfg(test)]
@@ -125,40 +115,31 @@ mod tests {
     use super::*;
     use crate::base::registry::{DEFAULT_HUB_ROOT, Registry};
 
-    fn input(moment: LicenseMoment) -> LicenseInput<'static> {
-        LicenseInput {
-            moment,
-            stored: None,
-            is_flag_given: false,
-            has_terminal: false,
-            hub_root: DEFAULT_HUB_ROOT,
-        }
-    }
-
     fn gated() -> &'static BaseRecord {
         Registry::builtin().get("llama-3.2-1b").unwrap()
+    }
+
+    fn decide(record: &BaseRecord, moment: LicenseMoment) -> Result<LicenseDecision, LicenseError> {
+        super::decide(record, None, moment, DEFAULT_HUB_ROOT)
+    }
+
+    fn init(accepts_license: bool, has_terminal: bool) -> LicenseMoment {
+        LicenseMoment::Init {
+            accepts_license,
+            has_terminal,
+        }
     }
 
     #[test]
     fn free_bases_need_nothing() {
         let record = Registry::builtin().get("smollm2-135m").unwrap();
-        assert_eq!(
-            decide(record, &input(LicenseMoment::Use)),
-            Ok(LicenseDecision::NotNeeded)
-        );
+        assert_eq!(decide(record, LicenseMoment::Use), Ok(LicenseDecision::NotNeeded));
     }
 
     #[test]
-    fn the_flag_records_at_init_and_train_only() {
-        for moment in [LicenseMoment::Init, LicenseMoment::Train] {
-            let decision = decide(
-                gated(),
-                &LicenseInput {
-                    is_flag_given: true,
-                    ..input(moment)
-                },
-            )
-            .unwrap();
+    fn the_flag_records_at_init_and_train() {
+        for moment in [init(true, false), LicenseMoment::Train { accepts_license: true }] {
+            let decision = decide(gated(), moment).unwrap();
             assert!(matches!(
                 decision,
                 LicenseDecision::Record {
@@ -167,31 +148,18 @@ mod tests {
                 }
             ));
         }
-        let error = decide(
-            gated(),
-            &LicenseInput {
-                is_flag_given: true,
-                ..input(LicenseMoment::Use)
-            },
-        )
-        .unwrap_err();
+        let error = decide(gated(), LicenseMoment::Use).unwrap_err();
         assert!(error.hints()[0].contains("dlm train <path> --i-accept-license"));
     }
 
     #[test]
     fn only_init_on_a_terminal_asks() {
-        let ask = |moment| {
-            decide(
-                gated(),
-                &LicenseInput {
-                    has_terminal: true,
-                    ..input(moment)
-                },
-            )
-        };
-        assert!(matches!(ask(LicenseMoment::Init), Ok(LicenseDecision::Ask { .. })));
-        assert!(ask(LicenseMoment::Train).is_err());
-        let error = decide(gated(), &input(LicenseMoment::Init)).unwrap_err();
+        assert!(matches!(
+            decide(gated(), init(false, true)),
+            Ok(LicenseDecision::Ask { .. })
+        ));
+        assert!(decide(gated(), LicenseMoment::Train { accepts_license: false }).is_err());
+        let error = decide(gated(), init(false, false)).unwrap_err();
         assert!(error.to_string().contains("https://www.llama.com/llama3_2/license/"));
         assert!(error.hints()[0].contains("dlm init <path> --i-accept-license"));
     }
@@ -204,15 +172,8 @@ mod tests {
             license_spdx: "Other".into(),
             via: AcceptedVia::CliFlag,
         };
-        let with = |stored: &LicenseAcceptance| {
-            decide(
-                gated(),
-                &LicenseInput {
-                    stored: Some(stored),
-                    ..input(LicenseMoment::Use)
-                },
-            )
-        };
+        let with =
+            |stored: &LicenseAcceptance| super::decide(gated(), Some(stored), LicenseMoment::Use, DEFAULT_HUB_ROOT);
         assert_eq!(with(&stored), Ok(LicenseDecision::AlreadyAccepted));
         stored.license_url = "https://ai.google.dev/gemma/terms".into();
         assert!(with(&stored).is_err());
@@ -224,9 +185,7 @@ mod tests {
             license_url: None,
             ..gated().clone()
         };
-        assert!(matches!(
-            decide(&record, &input(LicenseMoment::Use)),
-            Err(LicenseError::NoAddress { .. })
-        ));
+        let decision = decide(&record, LicenseMoment::Use);
+        assert!(matches!(decision, Err(LicenseError::NoAddress { .. })));
     }
 }

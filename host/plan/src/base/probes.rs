@@ -2,8 +2,8 @@
 //!
 //! **Source**: `spec/bases.md` section 5. Export probes mean "our writer and tokenizer tables cover this model".
 
-use dlm_core::Hints;
 use dlm_core::base::BaseRecord;
+use dlm_core::{Hints, Subject};
 
 /// What the caller found out about a base on disk.
 #[derive(Clone, Debug, Default)]
@@ -44,8 +44,8 @@ fn details(failed: &[FailedProbe]) -> String {
 }
 
 impl Hints for ProbeFailed {
-    fn subject(&self) -> &str {
-        "base_model"
+    fn subject(&self) -> Subject {
+        Subject::BaseModel
     }
 
     fn hints(&self) -> Vec<String> {

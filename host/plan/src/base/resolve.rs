@@ -4,7 +4,7 @@
 //! stands in for that base's weights and the result says so; it never replaces the license or the dialect.
 
 use dlm_core::base::{BaseRecord, LocalBase};
-use dlm_core::{FailureKind, Hints};
+use dlm_core::{FailureKind, Hints, Subject};
 use serde::{Deserialize, Serialize};
 
 use super::registry::{Registry, is_commit, validate_hub_id};
@@ -91,8 +91,8 @@ fn list_suffix(known: &[String]) -> String {
 }
 
 impl Hints for BaseError {
-    fn subject(&self) -> &str {
-        "base_model"
+    fn subject(&self) -> Subject {
+        Subject::BaseModel
     }
 
     fn kind(&self) -> FailureKind {

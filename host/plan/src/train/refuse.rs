@@ -1,6 +1,6 @@
 //! Why there is no training plan, with the figures and the remedy.
 
-use dlm_core::Hints;
+use dlm_core::{FailureKind, Hints, Subject};
 
 use crate::memory::{MemoryEstimate, gib};
 
@@ -70,11 +70,18 @@ fn seconds(value: f64) -> String {
 }
 
 impl Hints for PlanError {
-    fn subject(&self) -> &str {
+    fn subject(&self) -> Subject {
         match self {
-            PlanError::NoRows => "training",
-            PlanError::MediaOnTextBase { .. } => "training",
-            _ => "doctor",
+            PlanError::NoRows => Subject::Training,
+            PlanError::MediaOnTextBase { .. } => Subject::Training,
+            _ => Subject::Doctor,
+        }
+    }
+
+    fn kind(&self) -> FailureKind {
+        match self {
+            PlanError::NoRows => FailureKind::NothingToDo,
+            _ => FailureKind::Runtime,
         }
     }
 

@@ -327,7 +327,7 @@ fn each_failure_of_ollama_has_its_subject() {
             )
         });
         let error = export(&world, "ollama", &plan(), WHOLE).unwrap_err();
-        assert_eq!(error.subject, subject, "{error}");
+        assert_eq!(error.subject.as_str(), subject, "{error}");
         assert!(error.to_string().contains(part), "{error}");
     }
     let good = (0, "0.5.0");

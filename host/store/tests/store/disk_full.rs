@@ -98,11 +98,11 @@ fn the_error_has_sizes_and_a_remedy() {
         "{text}"
     );
     assert!(text.contains("bytes are free"), "{text}");
-    assert_eq!(error.subject(), "disk");
+    assert_eq!(error.subject().as_str(), "disk");
     assert!(error.hints()[0].contains("--home"), "{:?}", error.hints());
     assert_eq!(fs::read(&path).unwrap(), b"before");
     let error = StoreError::from(error);
-    assert_eq!(error.subject(), "disk");
+    assert_eq!(error.subject().as_str(), "disk");
 }
 
 /// A file system in memory that is given back when the test ends.
@@ -153,7 +153,7 @@ fn a_real_full_disk_gives_the_same_error() {
     let text = error.to_string();
     assert!(text.contains("no space left to write 4194304 bytes ("), "{text}");
     assert!(text.contains("adapter_model.safetensors"), "{text}");
-    assert_eq!(error.subject(), "disk");
+    assert_eq!(error.subject().as_str(), "disk");
     assert!(!pending.directory().join("adapter_model.safetensors").exists());
     drop(guard);
 

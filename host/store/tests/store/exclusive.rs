@@ -35,7 +35,10 @@ fn a_second_writer_is_refused_with_the_holder() {
     let error = store.lock(&wait(NOW_MS)).unwrap_err();
     let expected = format!("`{}`: already locked by PID {}", path.display(), std::process::id());
     assert_eq!(error.to_string(), expected);
-    assert_eq!((error.subject(), error.kind()), ("store", FailureKind::Runtime));
+    assert_eq!(
+        (error.subject().as_str(), error.kind()),
+        ("store", FailureKind::Runtime)
+    );
     assert!(
         error.hints()[0].contains(&path.display().to_string()),
         "{:?}",

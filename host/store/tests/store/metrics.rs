@@ -143,7 +143,7 @@ fn one_run_has_all_its_rows() {
     );
     let error = MetricsReport::gather(&store, &one(9)).unwrap_err();
     assert!(matches!(error, MetricsError::NoSuchRun { run_id: 9, .. }), "{error}");
-    assert_eq!((error.subject(), error.kind().exit_code()), ("metrics", 1));
+    assert_eq!((error.subject().as_str(), error.kind().exit_code()), ("metrics", 1));
 }
 
 #[test]

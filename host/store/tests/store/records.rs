@@ -155,7 +155,7 @@ fn every_manifest_that_cannot_be_used_says_why() {
             "{message}"
         );
         assert!(message.contains(expected), "{message}");
-        assert_eq!(error.subject(), "store");
+        assert_eq!(error.subject().as_str(), "store");
         assert!(!error.hints().is_empty());
         assert_eq!(
             matches!(error, ManifestError::Version { .. }),
@@ -239,7 +239,7 @@ fn the_lock_reads_back_and_refuses_what_it_does_not_know() {
         let error = store.determinism_lock().unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
         assert!(error.to_string().starts_with(&path.display().to_string()), "{error}");
-        assert_eq!(error.subject(), "lock");
+        assert_eq!(error.subject().as_str(), "lock");
         assert!(error.hints()[0].contains("--update-lock"));
     }
     let mut wrong = record;

@@ -58,7 +58,7 @@ fn everything_missing_or_changed_is_an_integrity_error() {
     let check = |expected: &str| {
         let error = read_state(&path).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
-        assert_eq!(error.subject(), "resume");
+        assert_eq!(error.subject().as_str(), "resume");
         assert!(error.hints()[0].contains("--fresh"));
     };
     for name in [

@@ -105,7 +105,7 @@ fn unwatched(failure: dlm_flow::Failure) -> ManageError {
     ManageError::Files {
         action: "watch for Ctrl-C on",
         path: "the terminal".into(),
-        source: std::io::Error::other(failure.message),
+        source: std::io::Error::other(failure.message()),
     }
 }
 

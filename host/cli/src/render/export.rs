@@ -1,0 +1,53 @@
+//! `dlm export`.
+
+use dlm_flow::export::ExportReport;
+
+use super::size;
+use crate::console::Console;
+
+/// The files, how they were checked, and what to type next.
+pub fn report(report: &ExportReport, is_json: bool, console: &Console) {
+    match is_json {
+        true => console.json(report),
+        false => show(report, console),
+    }
+}
+
+fn show(report: &ExportReport, console: &Console) {
+    for file in &report.files {
+        console.info(&format!("export: {} ({})", file.path.display(), size(file.bytes)));
+    }
+    for check in &report.verified {
+        let tokens = check
+            .tokens_equal
+            .map(|n| format!(", {n} texts tokenized alike"))
+            .unwrap_or_default();
+        console.info(&format!(
+            "verified: {}: {} tensors and {} metadata keys as written{tokens}; next-token divergence {:.1e} (bound {:.0e}), \
+             same choice at {} of {} positions",
+            check.file,
+            check.tensors,
+            check.metadata_keys,
+            check.logits_kl,
+            check.logits_kl_bound,
+            check.argmax_equal,
+            check.positions
+        ));
+    }
+    report
+        .notes
+        .iter()
+        .for_each(|note| console.info(&format!("note: {note}")));
+    if let Some(name) = &report.registered {
+        console.info(&format!("{}: registered as {name}", report.target));
+    }
+    let word = if report.has_answered { "answered" } else { "not run" };
+    console.info(&format!("smoke: {word}: {}", report.smoke));
+    if !report.usage.is_empty() {
+        let directory = dlm_core::shell_quoted(&report.directory.to_string_lossy());
+        console.info(&format!("next: cd {directory}"));
+    }
+    for line in &report.usage {
+        console.info(&format!("  {line}"));
+    }
+}

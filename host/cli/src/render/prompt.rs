@@ -1,0 +1,96 @@
+//! `dlm prompt`: the plan and the figures of an answer, both with `--verbose`, and the answer as a terminal may see it.
+
+use std::borrow::Cow;
+
+use dlm_flow::prompt::{Asked, PromptReport};
+use dlm_plan::knob::Knob;
+use dlm_plan::prompt::PromptPlan;
+
+use super::size;
+use crate::console::Console;
+use crate::memory;
+
+/// What is about to be done.
+pub fn plan(asked: &Asked, console: &Console) {
+    if console.is_verbose {
+        plan_lines(&asked.plan).iter().for_each(|line| console.detail(line));
+    }
+    if let Some(adapter) = &asked.adapter {
+        console.detail(&format!("adapter: {}", adapter.display()));
+    }
+}
+
+/// How long it took and how much memory.
+pub fn figures(report: &PromptReport, plan: &PromptPlan, console: &Console) {
+    console.detail(&format!(
+        "read {} tokens in {:.2} s, wrote {} in {:.2} s ({})",
+        report.prompt_tokens, report.seconds_prompt, report.answer_tokens, report.seconds_answer, report.reason
+    ));
+    if let Some(peak) = memory::peak_bytes() {
+        console.detail(&format!(
+            "memory: at most {}, mapped files of the base included; planned {}",
+            size(peak),
+            size(plan.memory_bytes)
+        ));
+    }
+}
+
+/// What a model writes goes raw into a pipe or a file, and harmless to a terminal.
+pub fn shown(text: &str, is_terminal: bool) -> Cow<'_, str> {
+    match is_terminal {
+        true => Cow::Owned(dlm_packages::inert(text)),
+        false => Cow::Borrowed(text),
+    }
+}
+
+/// Every knob of the plan with the reason for its value.
+fn plan_lines(plan: &PromptPlan) -> Vec<String> {
+    fn line<T: ToString>(name: &str, knob: &Knob<T>) -> String {
+        format!("{name:<18}  {}  ({})", knob.value.to_string(), knob.why())
+    }
+    fn optional<T: ToString + Clone>(name: &str, knob: &Knob<Option<T>>) -> String {
+        let value = knob.value.as_ref().map_or("off".to_owned(), T::to_string);
+        format!("{name:<18}  {value}  ({})", knob.why())
+    }
+    vec![
+        format!("{:<18}  {}", "base", plan.base),
+        format!(
+            "{:<18}  {}  ({})",
+            "backend",
+            plan.backend.value.name(),
+            plan.backend.why()
+        ),
+        format!(
+            "{:<18}  {}  ({})",
+            "precision",
+            plan.precision.value.name(),
+            plan.precision.why()
+        ),
+        line("threads", &plan.threads),
+        line("max_tokens", &plan.max_tokens),
+        line("context", &plan.context),
+        line("temperature", &plan.temperature),
+        optional("top_p", &plan.top_p),
+        optional("top_k", &plan.top_k),
+        optional("repetition_penalty", &plan.repetition_penalty),
+        optional("seed", &plan.seed),
+        format!(
+            "{:<18}  {} of {}",
+            "memory",
+            size(plan.memory_bytes),
+            size(plan.memory_budget_bytes)
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_not_written_to_by_the_model() {
+        let text = "one\n\ttwo\u{1b}]52;c;eA==\u{7}\u{202e}";
+        assert_eq!(shown(text, false), text);
+        assert_eq!(shown(text, true), "one\n\ttwo\\u{1b}]52;c;eA==\\u{7}\\u{202e}");
+    }
+}

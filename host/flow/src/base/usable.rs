@@ -1,0 +1,37 @@
+//! The base of a document, found and allowed: what every command that needs one begins with.
+
+use dlm_core::manifest::Manifest;
+use dlm_plan::base::ResolvedBase;
+use dlm_plan::base::license::{LicenseDecision, LicenseMoment, decide};
+use dlm_store::Store;
+
+use super::resolve_pinned;
+use crate::document::Document;
+use crate::failure::Failure;
+use crate::surroundings::Surroundings;
+
+/// A base that may be used; its files may still be elsewhere.
+pub(crate) struct UsableBase {
+    pub resolved: ResolvedBase,
+    /// What is left to record about the license.
+    pub license: LicenseDecision,
+    /// The manifest of the document's store; none before the first command that made one.
+    pub manifest: Option<Manifest>,
+}
+
+/// Finds the base that a document names, at the commit that its store recorded, and checks its license.
+///
+/// **Errors:** a base that is unknown or cannot be asked for, a license that is not accepted, a store that cannot be read.
+pub(crate) fn usable(around: &Surroundings, document: &Document, moment: LicenseMoment) -> Result<UsableBase, Failure> {
+    let front = document.parsed.frontmatter();
+    let manifest = Store::new(&around.home, &front.dlm_id).manifest()?;
+    let pinned = manifest.as_ref().and_then(|m| m.base_model_revision.as_deref());
+    let resolved = resolve_pinned(around, &front.base_model, pinned)?;
+    let stored = manifest.as_ref().and_then(|m| m.license_acceptance.as_ref());
+    let license = decide(&resolved.record, stored, moment, &around.hub_root)?;
+    Ok(UsableBase {
+        resolved,
+        license,
+        manifest,
+    })
+}
