@@ -5,7 +5,10 @@ use serde_json::Value;
 /// Keys of JSON whose values are measured, not computed.
 const MEASURED: &[&str] = &[
     "seconds",
-    "per_s",
+    "tokens_per_s",
+    "memory_budget",
+    "replay_size",
+    "total_size",
     "peak_memory",
     "available",
     "elapsed",
@@ -21,7 +24,7 @@ const MEASURED: &[&str] = &[
 
 /// Masks a text: JSON by its keys, anything else by its words; `home` becomes `[HOME]`.
 pub fn mask(text: &str, home: &str) -> String {
-    let text = text.replace(home, "[HOME]");
+    let text = without_stamps(&text.replace(home, "[HOME]"));
     let trimmed = text.trim_start();
     if trimmed.starts_with(['{', '[']) {
         let lines: Option<Vec<String>> = match serde_json::from_str::<Value>(&text) {
@@ -39,18 +42,45 @@ pub fn mask(text: &str, home: &str) -> String {
     text.lines().map(|line| masked_line(line) + "\n").collect()
 }
 
+/// The text without the moments that names of logs carry (`20260131T235959`).
+pub fn without_stamps(text: &str) -> String {
+    let mut kept = String::new();
+    let mut rest = text;
+    while let Some(place) = rest.find("20") {
+        let (before, from) = rest.split_at(place);
+        kept.push_str(before);
+        let digits = |range: std::ops::Range<usize>| {
+            from.get(range)
+                .is_some_and(|part| part.bytes().all(|byte| byte.is_ascii_digit()))
+        };
+        let is_stamp = digits(0..8) && from.as_bytes().get(8) == Some(&b'T') && digits(9..15);
+        let length = if is_stamp { 15 } else { 2 };
+        kept.push_str(if is_stamp { "[MOMENT]" } else { "20" });
+        rest = &from[length..];
+    }
+    kept + rest
+}
+
 fn masked(value: Value) -> Value {
     match value {
-        Value::Object(fields) => fields
-            .into_iter()
-            .map(|(key, value)| {
-                let value = match MEASURED.iter().any(|word| key.contains(word)) {
-                    true if !value.is_null() => Value::from("[MEASURED]"),
-                    _ => masked(value),
-                };
-                (key, value)
-            })
-            .collect(),
+        Value::Object(fields) => {
+            // A Modelfile says when it was written, so its digest is another each time; its text is kept masked.
+            let is_dated = fields
+                .values()
+                .any(|value| value.as_str().is_some_and(|text| text.ends_with("Modelfile")));
+            let is_measured =
+                |key: &str| MEASURED.iter().any(|word| key.contains(word)) || (is_dated && key == "sha256");
+            fields
+                .into_iter()
+                .map(|(key, value)| {
+                    let value = match is_measured(&key) {
+                        true if !value.is_null() => Value::from("[MEASURED]"),
+                        _ => masked(value),
+                    };
+                    (key, value)
+                })
+                .collect()
+        }
         Value::Array(items) => items.into_iter().map(masked).collect(),
         Value::String(text) => Value::String(masked_line(&text)),
         other => other,
@@ -75,7 +105,8 @@ fn masked_line(line: &str) -> String {
         .enumerate()
         .map(|(i, word)| {
             let is_number = word.trim_start_matches('(').starts_with(|c: char| c.is_ascii_digit());
-            match is_date(word) || (is_number && unit(words.get(i + 1))) {
+            let is_left = word.contains(':') && words.get(i + 1) == Some(&"left");
+            match is_date(word) || is_left || (is_number && unit(words.get(i + 1))) {
                 true => "[MEASURED]",
                 false => word,
             }
@@ -94,6 +125,10 @@ mod tests {
         let text = mask(one, "/x/home");
         assert!(text.contains("1.25") && !text.contains("12.5") && !text.contains("2026"));
         assert!(text.contains("took [MEASURED] s in [HOME]"));
+        assert_eq!(
+            without_stamps("train-20260131T235959.jsonl of 2026"),
+            "train-[MOMENT].jsonl of 2026"
+        );
         assert_eq!(mask("3 of 4 right in 12 s", "/x"), "3 of 4 right in [MEASURED] s\n");
     }
 }

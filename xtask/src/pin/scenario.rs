@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use super::mask::mask;
+use super::mask::{mask, without_stamps};
 use crate::program::Program;
 use crate::repository;
 
@@ -131,14 +131,11 @@ impl Stage<'_> {
                 Ok(text) => mask(&text, &home).into_bytes(),
                 Err(error) => repository::sha256(error.as_bytes()).into_bytes(),
             };
-            // Logs carry the time of their run in their names.
-            let relative = match relative.split_once("train-") {
-                Some((before, after)) => format!(
-                    "{before}train-{}",
-                    after.trim_start_matches(|c: char| "0123456789TZ-:.".contains(c))
-                ),
-                None => relative,
-            };
+            // How many plugin logs there are depends on the second in which each run began.
+            if relative.starts_with("plugins-") {
+                continue;
+            }
+            let relative = without_stamps(&relative);
             self.write(&format!("{name}/{relative}"), &kept)?;
         }
         Ok(())
@@ -312,7 +309,7 @@ impl Stage<'_> {
             let text: Vec<String> = arguments.iter().map(|a| a.to_string_lossy().into_owned()).collect();
             self.keep(
                 &format!("plugins/{name}-pack"),
-                &["plugin", "pack", &text[0], "--output", &text[1]],
+                &["plugin", "pack", &text[0], "--out", &text[1]],
             )?;
             if packed.is_file() {
                 let bytes = std::fs::read(&packed).with_context(|| format!("reading {}", packed.display()))?;
