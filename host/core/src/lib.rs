@@ -3,6 +3,7 @@
 //! Invariants: nothing here reads a file, a clock, the environment or a tensor, and nothing prints.
 //! Every other crate may depend on this one; this one depends on none of ours.
 
+pub mod architecture;
 pub mod base;
 pub mod cancel;
 pub mod choice;
@@ -26,6 +27,7 @@ pub mod training;
 pub mod ulid;
 pub mod units;
 
+pub use architecture::Architecture;
 pub use cancel::Cancel;
 pub use choice::Choice;
 pub use determinism::Determinism;

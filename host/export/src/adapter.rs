@@ -9,13 +9,14 @@ use std::path::Path;
 use dlm_core::Quant;
 use dlm_kernels::quant::{GgmlType, quantize_row};
 use dlm_model::adapter::Adapter;
+use dlm_model::arch::Stored;
 use dlm_model::config::DecoderConfig;
 use dlm_model::gguf::Value;
 
 use crate::encode::interleave_rows;
 use crate::error::ExportError;
 use crate::metadata::{Identity, Keys};
-use crate::names::{Change, Place, architecture, place, sort_key};
+use crate::names::{Place, place, sort_key};
 use crate::writer::{GgufWriter, TensorRow, Written};
 
 /// The type of adapter tensors: halves are what runtimes expect, and finer than any base they are added to.
@@ -112,11 +113,13 @@ fn module_tensors(
     // The runtime multiplies with alpha / rank.
     let factor = module.scale * rank as f32 / alpha;
     let mut b: Vec<f32> = match change {
-        Change::Interleave { heads } if heads > 0 && n.is_multiple_of(2 * heads) => interleave_rows(module.b, n, heads),
-        Change::Interleave { heads } => {
+        Stored::Interleaved { heads } if heads > 0 && n.is_multiple_of(2 * heads) => {
+            interleave_rows(module.b, n, heads)
+        }
+        Stored::Interleaved { heads } => {
             return Err(refuse(module, format!("{n} rows do not divide into {heads} heads")));
         }
-        Change::None | Change::PlusOne => module.b.to_vec(),
+        Stored::AsTheyAre | Stored::PlusOne => module.b.to_vec(),
     };
     if factor != 1.0 {
         b.iter_mut().for_each(|value| *value *= factor);
@@ -161,7 +164,7 @@ pub fn plan_adapter(export: &AdapterExport<'_>) -> Result<AdapterPlan, ExportErr
         ));
     }
     let mut keys = Keys::new("general");
-    keys.text("architecture", architecture(export.config.arch));
+    keys.text("architecture", export.config.arch.facts().gguf);
     keys.text("type", "adapter");
     keys.text("name", &export.identity.name);
     keys.put("file_type", Value::U32(Quant::F16.file_type()));

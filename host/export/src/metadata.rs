@@ -3,20 +3,16 @@
 //! Invariants: what another program would compute otherwise than this one is refused or noted, never left out silently.
 //! **Source:** `spec/export.md` section 6; llama.cpp's loaders for what they take for granted.
 
-use dlm_core::Quant;
-use dlm_model::config::{Arch, DecoderConfig, LayerKind, RopeScaling};
+use dlm_core::{Architecture, Quant};
+use dlm_model::arch::rules;
+use dlm_model::config::{DecoderConfig, LayerKind, RopeScaling};
 use dlm_model::gguf::Value;
 
 use crate::error::ExportError;
-use crate::names::architecture;
 use crate::writer::Metadata;
 
 /// Version of the quantization formats, written into every quantized file.
 const QUANTIZATION_VERSION: u32 = 2;
-/// Every fourth layer of SmolLM3 is not rotated; readers take that for granted.
-const SMOLLM3_NO_ROPE_INTERVAL: usize = 4;
-/// The one Gemma-2 whose scale does not come from the head's width.
-const GEMMA2_27B_LAYERS: usize = 46;
 /// Relative difference below which two scales are one number written twice.
 const SAME_SCALE: f32 = 1e-5;
 
@@ -72,9 +68,9 @@ impl Keys {
 }
 
 /// `general.*` of a model.
-pub(crate) fn general(arch: Arch, identity: &Identity, quant: Quant, parameters: u64) -> Vec<(String, Value)> {
+pub(crate) fn general(arch: Architecture, identity: &Identity, quant: Quant, parameters: u64) -> Vec<(String, Value)> {
     let mut keys = Keys::new("general");
-    keys.text("architecture", architecture(arch));
+    keys.text("architecture", arch.facts().gguf);
     keys.text("type", "model");
     keys.text("name", &identity.name);
     if let Some(basename) = &identity.basename {
@@ -118,7 +114,7 @@ fn size_label(parameters: u64) -> String {
 
 /// The numbers of the architecture, and remarks on what other programs do otherwise.
 pub(crate) fn hyperparameters(config: &DecoderConfig) -> Result<(Metadata, Vec<String>), ExportError> {
-    let mut keys = Keys::new(architecture(config.arch));
+    let mut keys = Keys::new(config.arch.facts().gguf);
     let mut notes = Vec::new();
     keys.size("vocab_size", config.vocab)?;
     keys.size("context_length", config.context_max)?;
@@ -128,7 +124,7 @@ pub(crate) fn hyperparameters(config: &DecoderConfig) -> Result<(Metadata, Vec<S
     keys.size("attention.head_count", config.n_heads)?;
     keys.size("attention.head_count_kv", config.n_kv_heads)?;
     keys.number("attention.layer_norm_rms_epsilon", config.norm_eps);
-    if config.head_dim * config.n_heads != config.d_model || config.arch == Arch::Gemma2 {
+    if config.head_dim * config.n_heads != config.d_model || rules(config.arch).gguf.states_head_dim {
         keys.size("attention.key_length", config.head_dim)?;
         keys.size("attention.value_length", config.head_dim)?;
     }
@@ -149,10 +145,8 @@ pub(crate) fn hyperparameters(config: &DecoderConfig) -> Result<(Metadata, Vec<S
 }
 
 fn scale(config: &DecoderConfig, keys: &mut Keys, notes: &mut Vec<String>) {
-    let from = match (config.arch, config.n_layers) {
-        (Arch::Gemma2, GEMMA2_27B_LAYERS) => config.d_model / config.n_heads,
-        _ => config.head_dim,
-    };
+    let rule = rules(config.arch).attention_scale;
+    let from = rule.gguf_width(config.n_layers, config.head_dim, config.d_model, config.n_heads);
     let usual = 1.0 / (from as f32).sqrt();
     if (config.attention_scale - usual).abs() > SAME_SCALE * usual {
         keys.number("attention.scale", config.attention_scale);
@@ -166,20 +160,17 @@ fn scale(config: &DecoderConfig, keys: &mut Keys, notes: &mut Vec<String>) {
 /// Checks the pattern that readers take for granted, and writes the sliding window.
 fn layers(config: &DecoderConfig, keys: &mut Keys, notes: &mut Vec<String>) -> Result<(), ExportError> {
     let window = config.layers.iter().find_map(|layer| layer.window);
-    let expected = |layer: usize| LayerKind {
-        rope: config.arch != Arch::Smollm3 || !(layer + 1).is_multiple_of(SMOLLM3_NO_ROPE_INTERVAL),
-        window: match config.arch {
-            Arch::Gemma2 => window.filter(|_| layer.is_multiple_of(2)),
-            Arch::Llama | Arch::Mistral | Arch::Mixtral | Arch::Phi3 => window,
-            Arch::Smollm3 | Arch::Qwen2 | Arch::Qwen3 | Arch::Olmo2 => None,
-        },
+    let rules = rules(config.arch);
+    let expected = |layer: usize| {
+        let window = window.filter(|_| rules.windows.slides(layer, None));
+        LayerKind::new(rules, rules.rotary.rotates(layer), window)
     };
     if let Some(layer) = (0..config.n_layers).find(|layer| config.layers[*layer] != expected(*layer)) {
         return Err(ExportError::Inexpressible {
             what: format!(
                 "layer {layer} is {:?}, but a GGUF file of architecture `{}` means {:?}",
                 config.layers[layer],
-                architecture(config.arch),
+                config.arch.facts().gguf,
                 expected(layer)
             ),
         });
@@ -187,13 +178,13 @@ fn layers(config: &DecoderConfig, keys: &mut Keys, notes: &mut Vec<String>) -> R
     match window {
         Some(window) => {
             keys.size("attention.sliding_window", window)?;
-            if config.arch != Arch::Gemma2 {
+            if !rules.gguf.runtime_has_window {
                 notes.push(format!(
                     "the model sees {window} tokens back; llama.cpp lets it see all of them"
                 ));
             }
         }
-        None if config.arch == Arch::Phi3 => keys.size("attention.sliding_window", 0)?,
+        None if rules.gguf.states_no_window => keys.size("attention.sliding_window", 0)?,
         None => {}
     }
     Ok(())
@@ -202,9 +193,18 @@ fn layers(config: &DecoderConfig, keys: &mut Keys, notes: &mut Vec<String>) -> R
 fn rope(config: &DecoderConfig, keys: &mut Keys) -> Result<(), ExportError> {
     keys.size("rope.dimension_count", config.rope.dim)?;
     keys.number("rope.freq_base", config.rope.theta as f32);
+    if let Some(local) = &config.rope_local {
+        if local.scaling != RopeScaling::None {
+            return Err(ExportError::Inexpressible {
+                what: "the rotary embedding of the layers with a window is scaled, which a GGUF file cannot say"
+                    .to_owned(),
+            });
+        }
+        keys.number("rope.freq_base_swa", local.theta as f32);
+    }
     match &config.rope.scaling {
         RopeScaling::None | RopeScaling::Llama3 { .. } | RopeScaling::Divisors(_) => {
-            if config.arch == Arch::Phi3 {
+            if rules(config.arch).gguf.states_original_context {
                 keys.size("rope.scaling.original_context_length", config.context_max)?;
             }
         }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use dlm_core::{Cancel, Event, Progress, Quant};
 use dlm_kernels::Ctx;
+use dlm_model::arch::Stored;
 use dlm_model::config::DecoderConfig;
 use dlm_model::gguf::Value;
 use dlm_model::weights::WeightSource;
@@ -14,7 +15,7 @@ use dlm_model::weights::WeightSource;
 use crate::encode::tensor_bytes;
 use crate::error::ExportError;
 use crate::metadata::{Identity, general, hyperparameters, rope_tensors};
-use crate::names::{Change, Place, place, sort_key};
+use crate::names::{Place, place, sort_key};
 use crate::recipe::{ModelFacts, tensor_type};
 use crate::vocabulary::Vocabulary;
 use crate::writer::{GgufWriter, TensorRow, Written, file_bytes};
@@ -34,7 +35,7 @@ pub struct ModelExport<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Source {
     /// A checkpoint tensor.
-    Tensor { name: String, change: Change },
+    Tensor { name: String, change: Stored },
     /// Checkpoint tensors of one shape, one after the other.
     Stack(Vec<String>),
     /// Worked out from the settings.

@@ -15,7 +15,7 @@ use dlm_model::tokenizer::{Tokenizer, tokenizer_from_gguf};
 use dlm_model::weights::{RawTensor, WeightSource};
 
 use crate::error::ExportError;
-use crate::names::{Place, architecture, place};
+use crate::names::{Place, place};
 use crate::plan::ModelPlan;
 
 /// The worst error of one type, over all tensors of that type.
@@ -200,7 +200,7 @@ fn check_settings(path: &Path, file: &GgufFile, expected: &DecoderConfig) -> Res
     let numbers = |config: &DecoderConfig| {
         format!(
             "{} {:?}",
-            architecture(config.arch),
+            config.arch.facts().gguf,
             (
                 (
                     config.vocab,

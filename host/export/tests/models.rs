@@ -18,20 +18,7 @@ use dlm_model::gguf::{GgufFile, GgufWeights, Value};
 use dlm_model::safetensors_dir::SafetensorsDir;
 use dlm_model::tokenizer::{TokenizerFiles, read_tokenizer_dir};
 use dlm_model::weights::WeightSource;
-
-const TEXT_MODELS: [&str; 11] = [
-    "llama",
-    "llama3-rope",
-    "smollm3",
-    "qwen2",
-    "qwen3",
-    "gemma2",
-    "phi3",
-    "phi4-longrope",
-    "olmo2",
-    "mistral",
-    "mixtral",
-];
+use dlm_testkit::architectures;
 
 struct Tiny {
     config: DecoderConfig,
@@ -99,7 +86,7 @@ fn write(ctx: &Ctx, tiny: &Tiny, plan: &ModelPlan, path: &Path) -> dlm_export::W
 fn every_model_survives_every_level() {
     let ctx = Ctx::new(2, Simd::detect());
     let dir = tempfile::tempdir().unwrap();
-    for name in TEXT_MODELS {
+    for name in architectures::ALL {
         let tiny = tiny(name);
         for quant in Quant::ALL {
             let plan = plan(&tiny, quant);
@@ -145,7 +132,7 @@ fn bytes_do_not_depend_on_threads_or_vectors() {
 fn a_model_read_from_gguf_is_written_the_same_again() {
     let ctx = Ctx::new(2, Simd::detect());
     let dir = tempfile::tempdir().unwrap();
-    for name in TEXT_MODELS {
+    for name in architectures::ALL {
         let tiny = tiny(name);
         let first = dir.path().join("first.gguf");
         let plan = plan(&tiny, Quant::F16);
@@ -200,6 +187,7 @@ fn metadata_says_what_the_families_need() {
         ("qwen2", ("qwen2", "blk.0.attn_q.bias")),
         ("qwen3", ("qwen3", "blk.0.attn_q_norm.weight")),
         ("gemma2", ("gemma2", "blk.0.post_ffw_norm.weight")),
+        ("gemma3", ("gemma3", "blk.0.attn_k_norm.weight")),
         ("phi3", ("phi3", "blk.0.attn_qkv.weight")),
         ("phi4-longrope", ("phi3", "rope_factors_long.weight")),
         ("olmo2", ("olmo2", "blk.0.post_attention_norm.weight")),

@@ -7,9 +7,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use dlm_kernels::{
-    Activation, AdamW, AttentionShape, Compute, Ctx, GemmArgs, KvCache, KvData, RowTarget, Segment, Simd, Weight,
-    Write, adamw_step, add, attention_backward, attention_decode, attention_forward, gated_backward, gated_forward,
-    gemm, linear, loss_rows, rmsnorm_backward, rmsnorm_forward,
+    Activation, AdamW, AttentionSaved, AttentionShape, Compute, Ctx, GemmArgs, KvCache, KvData, RowTarget, Segment,
+    Simd, Weight, Write, adamw_step, add, attention_backward, attention_decode, attention_forward, gated_backward,
+    gated_forward, gemm, linear, loss_rows, rmsnorm_backward, rmsnorm_forward,
 };
 
 const SHAPE: AttentionShape = AttentionShape {
@@ -83,9 +83,16 @@ fn attention(ctx: &Ctx, name: &str, segments: &[Segment], positions: &[u32]) {
         attention_forward(ctx, &SHAPE, segments, positions, &q, &k, &v, &mut out, &mut lse);
     });
     report(&format!("attention backward, {name}"), 10.0 * flops, "flop", || {
-        attention_backward(
-            ctx, &SHAPE, segments, positions, &q, &k, &v, &out, &lse, &d_out, &mut dq, &mut dk, &mut dv,
-        );
+        let saved = AttentionSaved {
+            segments,
+            positions,
+            q: &q,
+            k: &k,
+            v: &v,
+            out: &out,
+            lse: &lse,
+        };
+        attention_backward(ctx, &SHAPE, &saved, &d_out, &mut dq, &mut dk, &mut dv);
     });
 }
 

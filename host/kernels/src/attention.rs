@@ -111,58 +111,58 @@ pub fn attention_forward(
     forward::forward(ctx, shape, &sequences, q, out, Some(lse));
 }
 
-/// Gradients of [`attention_forward`]; recomputes the scores from `lse`.
+/// What a forward was given and kept for its backward, under the names and with the shapes of [`attention_forward`].
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionSaved<'a> {
+    /// Which rows see which.
+    pub segments: &'a [Segment],
+    /// Position of each row in its sequence.
+    pub positions: &'a [u32],
+    /// Queries.
+    pub q: &'a [f32],
+    /// Keys.
+    pub k: &'a [f32],
+    /// Values.
+    pub v: &'a [f32],
+    /// What the forward returned.
+    pub out: &'a [f32],
+    /// Log-sum-exp of the scores.
+    pub lse: &'a [f32],
+}
+
+/// Gradients of [`attention_forward`] from that of its output; recomputes the scores from `lse`.
 ///
-/// **Shapes:** as in the forward; `dq` like `q`, `dk` like `k`, `dv` like `v`, all overwritten (rows of no segment with
+/// **Shapes:** as in the forward; `d_out` like `out`, `dq` like `q`, `dk` like `k`, `dv` like `v`, all overwritten (rows of no segment with
 /// zero).
 /// **Cost:** two transient buffers of `n_heads * head_dim` floats per key of each segment, so that heads and segments
 /// run in parallel and are still summed in one order.
 /// **Panics:** as the forward.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the op has these slices; a struct would be named once"
-)]
 pub fn attention_backward(
     ctx: &Ctx,
     shape: &AttentionShape,
-    segments: &[Segment],
-    positions: &[u32],
-    q: &[f32],
-    k: &[f32],
-    v: &[f32],
-    out: &[f32],
-    lse: &[f32],
+    saved: &AttentionSaved<'_>,
     d_out: &[f32],
     dq: &mut [f32],
     dk: &mut [f32],
     dv: &mut [f32],
 ) {
-    let rows = positions.len();
-    check(shape, segments, rows);
+    let rows = saved.positions.len();
+    check(shape, saved.segments, rows);
     let (width, kv_width) = (shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim);
-    for slice in [q, out, d_out, &*dq] {
+    for slice in [saved.q, saved.out, d_out, &*dq] {
         assert!(
             slice.len() == rows * width,
             "q, out and their gradients are [rows, heads * head_dim]"
         );
     }
-    for slice in [k, v, &*dk, &*dv] {
+    for slice in [saved.k, saved.v, &*dk, &*dv] {
         assert!(
             slice.len() == rows * kv_width,
             "k, v and their gradients are [rows, kv heads * head_dim]"
         );
     }
-    assert!(lse.len() == rows * shape.n_heads, "lse is [heads, rows]");
-    let saved = backward::Saved {
-        positions,
-        q,
-        k,
-        v,
-        out,
-        lse,
-        d_out,
-    };
-    backward::backward(ctx, shape, segments, &saved, dq, dk, dv);
+    assert!(saved.lse.len() == rows * shape.n_heads, "lse is [heads, rows]");
+    backward::backward(ctx, shape, saved, d_out, dq, dk, dv);
 }
 
 /// Attention of the newest token of several sequences, each over its own cache (a batch of one is the common case).

@@ -39,8 +39,8 @@ mod weight;
 
 pub use adamw::{AdamW, adamw_step, global_norm};
 pub use attention::{
-    AttentionShape, CachedRows, KvCache, KvData, Segment, attention_backward, attention_cached, attention_cached_rows,
-    attention_decode, attention_forward,
+    AttentionSaved, AttentionShape, CachedRows, KvCache, KvData, Segment, attention_backward, attention_cached,
+    attention_cached_rows, attention_decode, attention_forward,
 };
 pub use bytes::Bytes;
 pub use ctx::{Compute, Ctx, Simd, Write};

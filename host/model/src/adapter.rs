@@ -4,6 +4,7 @@
 //! the low-rank inputs `A` of the modules of one slot lie side by side, so that one product serves them all. A target that
 //! names no module is refused, never ignored.
 
+mod few_rows;
 mod merge;
 mod peft;
 mod targets;
@@ -13,11 +14,11 @@ use std::ops::Range;
 use dlm_core::digest::{Sha256, first_eight};
 use dlm_core::random;
 use dlm_core::{Hints, Subject};
-use dlm_kernels::{Compute, Weight, Write, linear};
+use dlm_kernels::{Compute, Write, linear};
 
-use crate::lora::FewRows;
 use crate::model::Model;
 
+pub(crate) use few_rows::FewRows;
 pub use merge::{MergedSource, merged_weight};
 pub use peft::PeftMeta;
 
@@ -281,33 +282,6 @@ impl Adapter {
     /// Returns the lowest layer with an adapted module.
     pub(crate) fn first_layer(&self) -> usize {
         self.modules.iter().map(|module| module.layer).min().unwrap_or(0)
-    }
-
-    /// Lays the factors out for passes of few rows.
-    pub(crate) fn few_rows(&self, model: &Model) -> FewRows {
-        let r = self.spec.r;
-        let weight = |slot: &Option<AdaptedSlot>| {
-            let slot = slot.as_ref()?;
-            let a = &self.params[slot.a.clone()];
-            Some(Weight::from_f32(slot.rank, a.len() / slot.rank, a).expect("`A` is [rank, k]"))
-        };
-        let mut b = Vec::with_capacity(self.modules.iter().map(|module| module.b.len()).sum());
-        for module in &self.modules {
-            let mut start = module.b.start;
-            for part in &model.layers[module.layer].slots[module.slot].parts[module.parts.clone()] {
-                let rows = &self.params[start..start + part.weight.n() * r];
-                start += rows.len();
-                b.extend((0..r).flat_map(|column| rows.iter().skip(column).step_by(r)));
-            }
-        }
-        FewRows {
-            a: self
-                .slots
-                .iter()
-                .map(|slots| slots.iter().map(weight).collect())
-                .collect(),
-            b,
-        }
     }
 
     /// Lists every tensor: PEFT name, shape, and where it lies in [`Adapter::params`] (and in gradients).

@@ -6,14 +6,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use dlm_core::architecture::TOKENS_CLASS;
 use dlm_core::base::{BaseShape, TemplateDialect};
 use dlm_core::digest::{Sha256, sha256_hex};
 use dlm_core::{Hints, Subject};
 use dlm_files::DiskError;
 use dlm_kernels::quant::GgmlType;
 
-use crate::config::json::TOKENS_CLASS;
-use crate::config::{Arch, ConfigError, DecoderConfig, GgufConfigError, config_from_gguf, parse_config};
+use crate::config::{ConfigError, DecoderConfig, GgufConfigError, config_from_gguf, parse_config};
 use crate::gguf::{GgufFile, GgufFileError, GgufSourceError, GgufWeights, Value};
 use crate::model::{LoadError, LoadOptions, Model};
 use crate::safetensors_dir::{SafetensorsDir, SafetensorsDirError};
@@ -142,33 +142,6 @@ fn values(shape: &[usize]) -> u64 {
     shape.iter().map(|dim| *dim as u64).product()
 }
 
-/// The family's part of the class names in `config.json` files.
-pub(crate) fn family(arch: Arch) -> &'static str {
-    match arch {
-        Arch::Llama => "Llama",
-        Arch::Smollm3 => "SmolLM3",
-        Arch::Qwen2 => "Qwen2",
-        Arch::Qwen3 => "Qwen3",
-        Arch::Gemma2 => "Gemma2",
-        Arch::Phi3 => "Phi3",
-        Arch::Olmo2 => "Olmo2",
-        Arch::Mistral => "Mistral",
-        Arch::Mixtral => "Mixtral",
-    }
-}
-
-fn gguf_arch(arch: Arch) -> &'static str {
-    match arch {
-        Arch::Llama | Arch::Mistral | Arch::Mixtral => "llama",
-        Arch::Smollm3 => "smollm3",
-        Arch::Qwen2 => "qwen2",
-        Arch::Qwen3 => "qwen3",
-        Arch::Gemma2 => "gemma2",
-        Arch::Phi3 => "phi3",
-        Arch::Olmo2 => "olmo2",
-    }
-}
-
 /// The sizes that plans need. [`DecoderConfig::check`] keeps every one below 2^32.
 pub(crate) fn shape(config: &DecoderConfig) -> BaseShape {
     BaseShape {
@@ -205,13 +178,13 @@ fn facts(path: &Path, config: &DecoderConfig, text: &TextModel, totals: Totals) 
     Ok(OpenedFacts {
         bytes: totals.bytes,
         storage: totals.storage,
-        architecture: family(config.arch).to_owned() + TOKENS_CLASS,
+        architecture: config.arch.facts().hub_class.to_owned() + TOKENS_CLASS,
         params: totals.params,
         template,
         context_length: u32::try_from(config.context_max).unwrap_or(u32::MAX),
         shape: shape(config),
         tokenizer_pre: None,
-        gguf_arch: Some(gguf_arch(config.arch).to_owned()),
+        gguf_arch: Some(config.arch.facts().gguf.to_owned()),
         license_spdx: None,
     })
 }

@@ -10,10 +10,11 @@ mod frozen;
 use candle_core::{D, DType, Device, Tensor, Var};
 
 use crate::adapter::{AdaptedModule, Adapter};
-use crate::config::{Activation, DecoderConfig, NormPlacement, QkNorm};
-use crate::decoder::rotary::Rotary;
+use crate::arena::Arena;
+use crate::config::{Activation, DecoderConfig, LayerRope, NormPlacement, QkNorm};
 use crate::model::names::slot_plans;
 use crate::model::{QKV, down, gate_up};
+use crate::rotary::{Rotary, Tables};
 use crate::weights::{WeightError, WeightSource};
 use frozen::frozen_linear;
 
@@ -159,7 +160,7 @@ impl Twin {
         }
         Ok(Twin {
             final_norm: norm("model.norm.weight")?,
-            rotary: Rotary::new(&config.rope),
+            rotary: Rotary::new(config),
             config: config.clone(),
             device: device.clone(),
             embed,
@@ -174,9 +175,10 @@ impl Twin {
     pub fn logits(&self, adapter: Option<&TwinAdapter<'_>>, tokens: &[u32]) -> Result<Tensor, TwinError> {
         let ids = Tensor::new(tokens, &self.device)?;
         let mut x = (self.embed.index_select(&ids, 0)? * f64::from(self.config.embed_scale))?;
-        let (cos, sin) = self.angles(tokens.len())?;
+        let tables = self.tables(tokens.len());
         for index in 0..self.layers.len() {
-            x = self.block(adapter, index, &x, &cos, &sin)?;
+            let angles = self.angles(&tables, self.config.layers[index].rope, tokens.len())?;
+            x = self.block(adapter, index, &x, angles.as_ref())?;
         }
         let x = self.norm(&x, Some(&self.final_norm))?;
         let logits = frozen_linear(&x, &self.head)?;
@@ -236,17 +238,22 @@ impl Twin {
         Ok((loss, gradients))
     }
 
-    fn angles(&self, len: usize) -> Result<(Tensor, Tensor), TwinError> {
-        let half = self.rotary.half();
-        let (mut cos, mut sin) = (vec![0.0; len * half], vec![0.0; len * half]);
+    fn tables(&self, len: usize) -> Tables {
+        let mut tables = self.rotary.table(&Arena::default(), len);
         for position in 0..len {
-            let at = position * half..(position + 1) * half;
-            let is_long = self.rotary.is_long(len);
             self.rotary
-                .write(position as u32, is_long, &mut cos[at.clone()], &mut sin[at]);
+                .write(&mut tables, position, position as u32, self.rotary.is_long(len));
         }
-        let table = |values: Vec<f32>| Tensor::from_vec(values, (1, len, half), &self.device);
-        Ok((table(cos)?, table(sin)?))
+        tables
+    }
+
+    /// Cosines and sines of a layer, where it is rotated.
+    fn angles(&self, tables: &Tables, rope: LayerRope, len: usize) -> Result<Option<(Tensor, Tensor)>, TwinError> {
+        let Some(angles) = tables.of(rope) else {
+            return Ok(None);
+        };
+        let table = |values: &[f32]| Tensor::from_slice(values, (1, len, self.rotary.half()), &self.device);
+        Ok(Some((table(&angles.cos)?, table(&angles.sin)?)))
     }
 
     fn norm(&self, x: &Tensor, weight: Option<&Tensor>) -> Result<Tensor, TwinError> {
@@ -312,12 +319,11 @@ impl Twin {
         adapter: Option<&TwinAdapter<'_>>,
         index: usize,
         x: &Tensor,
-        cos: &Tensor,
-        sin: &Tensor,
+        angles: Option<&(Tensor, Tensor)>,
     ) -> Result<Tensor, TwinError> {
         let layer = &self.layers[index];
         let input = self.norm(x, layer.before_attention.as_ref())?;
-        let attention = self.attention(adapter, index, &input, cos, sin)?;
+        let attention = self.attention(adapter, index, &input, angles)?;
         let x = (x + self.norm(&attention, layer.after_attention.as_ref())?)?;
         let input = self.norm(&x, layer.before_mlp.as_ref())?;
         let mlp = match &layer.router {
@@ -339,8 +345,7 @@ impl Twin {
         adapter: Option<&TwinAdapter<'_>>,
         index: usize,
         x: &Tensor,
-        cos: &Tensor,
-        sin: &Tensor,
+        angles: Option<&(Tensor, Tensor)>,
     ) -> Result<Tensor, TwinError> {
         let (config, layer, kind) = (&self.config, &self.layers[index], self.config.layers[index]);
         let widths = [config.q_width(), config.kv_width(), config.kv_width()];
@@ -352,7 +357,7 @@ impl Twin {
         let mut q = normed(&parts[0], &layer.q_norm, config.n_heads)?;
         let mut k = normed(&parts[1], &layer.k_norm, config.n_kv_heads)?;
         let v = self.heads(&parts[2], config.n_kv_heads)?;
-        if kind.rope {
+        if let Some((cos, sin)) = angles {
             q = turn(&q, cos, sin)?;
             k = turn(&k, cos, sin)?;
         }

@@ -1,60 +1,18 @@
 //! A decoder described by data: everything that tells one architecture from another.
 //!
-//! Invariants: one block implementation reads this and branches on nothing else; a family that does not fit gets its own
-//! file. The readers in `config/` translate `config.json` (both key styles) and GGUF metadata into this value; this
-//! file knows no file format.
+//! Invariants: one block implementation reads this and branches on nothing else. The readers in `config/` translate
+//! `config.json` (both key styles) and GGUF metadata into this value, by the rules of [`crate::arch`]; this file knows no file
+//! format.
 
 pub mod gguf;
 pub mod json;
 
+use crate::arch::Rules;
+
+pub use crate::arch::{Activation, NormPlacement, QkNorm};
+pub use dlm_core::Architecture;
 pub use gguf::{GgufConfigError, GgufConfigFault, config_from_gguf};
 pub use json::{ClassifierConfig, ConfigError, is_classifier, parse_classifier_config, parse_config};
-
-/// The family a model belongs to. Only names and reports use it; numbers depend on the fields of [`DecoderConfig`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Arch {
-    Llama,
-    Smollm3,
-    Qwen2,
-    Qwen3,
-    Gemma2,
-    Phi3,
-    Olmo2,
-    Mistral,
-    Mixtral,
-}
-
-/// What the gate of the feed-forward part goes through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// `x * sigmoid(x)`.
-    Silu,
-    /// The tanh approximation of GELU.
-    GeluTanh,
-}
-
-/// Where the norms of a block stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NormPlacement {
-    /// Before attention and before the feed-forward part: `input_layernorm`, `post_attention_layernorm`.
-    Pre,
-    /// On the output of both parts, before the residual sum (OLMo-2): `post_attention_layernorm`,
-    /// `post_feedforward_layernorm`.
-    Post,
-    /// Before and after both parts (Gemma-2): `input_layernorm`, `post_attention_layernorm` (after attention),
-    /// `pre_feedforward_layernorm`, `post_feedforward_layernorm`.
-    Both,
-}
-
-/// Norms of the projected queries and keys, before the rotary embedding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum QkNorm {
-    None,
-    /// One weight vector of `head_dim`, each head on its own (Qwen3).
-    PerHead,
-    /// One weight vector over the whole projection (OLMo-2).
-    Whole,
-}
 
 /// How the rotary frequencies `theta^(-2i/dim)` are changed.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,13 +50,56 @@ pub struct Rope {
     pub scaling: RopeScaling,
 }
 
+impl Rope {
+    fn check(&self) -> Result<(), ConfigMisfit> {
+        let divisors: [&[f32]; 2] = match &self.scaling {
+            RopeScaling::LongRope { short, long, .. } => [short, long],
+            RopeScaling::Divisors(factors) => [factors, factors],
+            RopeScaling::None | RopeScaling::Linear { .. } | RopeScaling::Llama3 { .. } => [&[], &[]],
+        };
+        for factors in divisors {
+            if !factors.is_empty() && factors.len() != self.dim / 2 {
+                return Err(ConfigMisfit::Misfit(
+                    "the rotary factors are not half as many as the rotary dimension",
+                ));
+            }
+            if factors.iter().any(|f| !(f.is_finite() && *f > 0.0)) {
+                return Err(ConfigMisfit::Misfit("a rotary factor is not a positive number"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How the queries and keys of a layer are rotated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayerRope {
+    /// Not at all (every fourth layer of SmolLM3).
+    None,
+    /// By [`DecoderConfig::rope`].
+    Main,
+    /// By [`DecoderConfig::rope_local`].
+    Local,
+}
+
 /// What differs between the layers of one model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayerKind {
-    /// Whether queries and keys are rotated (SmolLM3 leaves every fourth layer out).
-    pub rope: bool,
+    pub rope: LayerRope,
     /// A token sees at most this many tokens, itself included; `None`: all before it.
     pub window: Option<usize>,
+}
+
+impl LayerKind {
+    /// A layer of an architecture, whose queries and keys are rotated or not.
+    pub fn new(rules: &Rules, is_rotated: bool, window: Option<usize>) -> LayerKind {
+        let rope = match (window, rules.rotary.local_theta) {
+            _ if !is_rotated => LayerRope::None,
+            (Some(_), Some(_)) => LayerRope::Local,
+            _ => LayerRope::Main,
+        };
+        LayerKind { rope, window }
+    }
 }
 
 /// A mixture of experts in place of the feed-forward part.
@@ -112,7 +113,8 @@ pub struct Experts {
 /// One decoder-only text model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DecoderConfig {
-    pub arch: Arch,
+    /// Names, reports and files use it; numbers depend on the other fields.
+    pub arch: Architecture,
     pub vocab: usize,
     pub d_model: usize,
     pub n_layers: usize,
@@ -127,6 +129,8 @@ pub struct DecoderConfig {
     pub norm_placement: NormPlacement,
     pub qk_norm: QkNorm,
     pub rope: Rope,
+    /// The second rotary embedding, of the layers that have [`LayerRope::Local`].
+    pub rope_local: Option<Rope>,
     /// One entry per layer.
     pub layers: Vec<LayerKind>,
     /// q, k and v carry a bias.
@@ -198,13 +202,32 @@ impl DecoderConfig {
         if self.layers.iter().any(|layer| layer.window == Some(0)) {
             return Err(ConfigMisfit::Misfit("a sliding window of 0 tokens"));
         }
+        let is_local = |layer: &LayerKind| layer.rope == LayerRope::Local;
+        if self.rope_local.is_none() && self.layers.iter().any(is_local) {
+            return Err(ConfigMisfit::Misfit(
+                "a layer has local rotary frequencies, the model none",
+            ));
+        }
+        if self.rope_local.as_ref().is_some_and(|local| local.dim != self.rope.dim) {
+            return Err(ConfigMisfit::Misfit(
+                "the two rotary embeddings turn different dimensions",
+            ));
+        }
+        let is_long = |local: &Rope| matches!(local.scaling, RopeScaling::LongRope { .. });
+        if self.rope_local.as_ref().is_some_and(is_long) {
+            return Err(ConfigMisfit::Misfit(
+                "the local rotary frequencies depend on the length",
+            ));
+        }
         self.check_numbers()
     }
 
     fn check_numbers(&self) -> Result<(), ConfigMisfit> {
+        let local_theta = self.rope_local.as_ref().map_or(1.0, |local| local.theta);
         let positive = [
             ("norm_eps", f64::from(self.norm_eps)),
             ("rope.theta", self.rope.theta),
+            ("rope_local.theta", local_theta),
             ("attention_scale", f64::from(self.attention_scale)),
             ("embed_scale", f64::from(self.embed_scale)),
             ("attention_softcap", f64::from(self.attention_softcap.unwrap_or(1.0))),
@@ -215,21 +238,8 @@ impl DecoderConfig {
                 return Err(ConfigMisfit::NotPositive { name, value });
             }
         }
-        let divisors: [&[f32]; 2] = match &self.rope.scaling {
-            RopeScaling::LongRope { short, long, .. } => [short, long],
-            RopeScaling::Divisors(factors) => [factors, factors],
-            RopeScaling::None | RopeScaling::Linear { .. } | RopeScaling::Llama3 { .. } => [&[], &[]],
-        };
-        for factors in divisors {
-            if !factors.is_empty() && factors.len() != self.rope.dim / 2 {
-                return Err(ConfigMisfit::Misfit(
-                    "the rotary factors are not half as many as the rotary dimension",
-                ));
-            }
-            if factors.iter().any(|f| !(f.is_finite() && *f > 0.0)) {
-                return Err(ConfigMisfit::Misfit("a rotary factor is not a positive number"));
-            }
-        }
+        self.rope.check()?;
+        self.rope_local.as_ref().map_or(Ok(()), Rope::check)?;
         if let Some(experts) = self.experts
             && (experts.count == 0
                 || experts.count > 1 << 10

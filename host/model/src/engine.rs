@@ -10,7 +10,7 @@ use std::path::Path;
 
 use crate::adapter::{Adapter, AdapterError, AdapterSpec};
 use crate::batch::{Batch, BatchError, Target};
-use crate::decoder::Checkpoint;
+use crate::pass::Checkpoint;
 use crate::session::{PrecisionPaths, SessionError};
 
 pub use cpu::{CpuEngine, CpuOptions};

@@ -13,12 +13,11 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use dlm_core::{Hints, Subject};
+use dlm_core::{Architecture, Hints, Subject};
 use dlm_kernels::quant::GgmlType;
 use memmap2::Mmap;
 
-pub(crate) use names::Family;
-pub use names::{TensorPlace, hf_name};
+pub use names::TensorPlace;
 pub use parse::parse_header;
 pub use source::{GgufSourceError, GgufWeights};
 
@@ -193,6 +192,13 @@ impl GgufFile {
     /// Returns `general.architecture`, or nothing when it is missing or no text.
     pub fn architecture(&self) -> Option<&str> {
         self.value("general.architecture").and_then(Value::as_str)
+    }
+
+    /// Returns the decoder that the file holds, or nothing when this program knows none of that name.
+    pub fn decoder(&self) -> Option<Architecture> {
+        let name = self.architecture()?;
+        let experts = self.value(&format!("{name}.expert_count")).and_then(Value::as_u64);
+        Architecture::of_gguf(name, experts.unwrap_or(0) > 0)
     }
 
     /// Returns a tensor by its name in the file, with its bytes.

@@ -4,22 +4,21 @@
 //! Must not know: optimizers, stores, plugins, documents. Nothing here prints, reads the environment or the clock.
 
 pub mod adapter;
+pub mod arch;
+mod arena;
 pub mod base;
 pub mod batch;
-mod block;
 pub mod candle_twin;
 pub mod chat;
 pub mod config;
-pub mod decoder;
 pub mod device;
 pub mod engine;
 pub mod generate;
 pub mod gguf;
-mod head;
-mod lora;
 pub mod model;
-mod moe;
+mod pass;
 pub mod rank;
+mod rotary;
 pub mod safetensors_dir;
 pub mod sampling;
 pub mod score;
@@ -32,14 +31,13 @@ pub use adapter::{Adapter, AdapterError, AdapterKind, AdapterSpec, MergedSource,
 pub use base::{OpenedBase, open_base};
 pub use batch::{Batch, BatchError, Segment, Target, TargetKind};
 pub use config::DecoderConfig;
-pub use decoder::{Checkpoint, Forward, StepOptions};
 pub use engine::{
     CpuEngine, CpuOptions, Engine, EngineError, EngineFacts, Logprobs, Reader, ReaderOptions, SessionId, TrainTensors,
     Trainer,
 };
 pub use generate::{GenerateJob, GenerateOptions, Generated, ManyOptions, StopReason, generate, generate_many};
-pub use head::HeadLoss;
 pub use model::{LoadError, LoadOptions, Model, ModuleInfo, Prepare};
+pub use pass::{Checkpoint, Forward, HeadLoss, StepOptions};
 pub use rank::{OpenedRanker, RankError, RankInput, Ranker, open_ranker};
 pub use sampling::Sampling;
 pub use score::{ScoreError, ScoreJob, next_many, score_many};

@@ -11,9 +11,9 @@ use std::ops::Range;
 
 use dlm_kernels::{Compute, Ctx, PrecisionPath, Weight, Write, linear, linear_on};
 
+use crate::arena::Arena;
 use crate::config::{DecoderConfig, LayerKind};
-use crate::decoder::arena::Arena;
-use crate::decoder::rotary::Rotary;
+use crate::rotary::Rotary;
 
 pub use load::{LoadError, LoadOptions, Prepare};
 pub use names::{ModuleInfo, last_component};

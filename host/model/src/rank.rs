@@ -11,7 +11,7 @@ use dlm_core::base::TemplateDialect;
 use dlm_core::{Cancel, Hints, Subject};
 use dlm_kernels::{Bytes, Weight};
 
-use crate::base::{BaseOpenError, OpenedFacts, directory_sha256, directory_totals, family, shape};
+use crate::base::{BaseOpenError, OpenedFacts, directory_sha256, directory_totals, shape};
 use crate::batch::{Batch, BatchError};
 use crate::chat::{Ending, Message, Thinking};
 use crate::config::json::LABELS_CLASS;
@@ -165,7 +165,7 @@ impl OpenedRanker {
         OpenedFacts {
             bytes: totals.bytes,
             storage: totals.storage,
-            architecture: family(config.arch).to_owned() + LABELS_CLASS,
+            architecture: config.arch.facts().hub_class.to_owned() + LABELS_CLASS,
             params: totals.params,
             template: self.text.dialect().unwrap_or(TemplateDialect::ChatMl),
             context_length: u32::try_from(config.context_max).unwrap_or(u32::MAX),

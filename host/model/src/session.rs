@@ -13,12 +13,12 @@ use dlm_kernels::{
     CachedRows, KvCache, KvData, PrecisionPath, attention_cached, attention_cached_rows, rmsnorm_forward,
 };
 
-use crate::adapter::{Adapter, Gains};
-use crate::block::{self, AttentionOut, Qkv, Rows};
-use crate::decoder::arena::Buffer;
-use crate::decoder::rotary::Tables;
-use crate::lora::{FewRows, Pass};
+use crate::adapter::{Adapter, FewRows, Gains};
+use crate::arena::Buffer;
 use crate::model::Model;
+use crate::pass::Pass;
+use crate::pass::block::{self, AttentionOut, Qkv, Rows};
+use crate::rotary::Tables;
 
 pub use batch::{prefill_batch, read_batch, step_batch};
 
@@ -260,7 +260,7 @@ impl<'m> Session<'m> {
             PrecisionPath::Packed => false,
         };
         let adapter = self.adapter.filter(|_| is_few);
-        let few = adapter.map(|adapter| self.prepared.few.get_or_init(|| adapter.few_rows(self.model)));
+        let few = adapter.map(|adapter| self.prepared.few.get_or_init(|| FewRows::new(adapter, self.model)));
         Pass {
             model: self.model,
             adapter: self.adapter,
@@ -338,18 +338,13 @@ fn final_norm(model: &Model, hidden: &[f32]) -> Buffer {
 
 /// Tables of runs of successive positions: first position, whether the sequence is long, number of rows.
 fn tables(model: &Model, runs: &[(u32, bool, usize)]) -> Tables {
-    let half = model.rotary.half();
-    let rows: usize = runs.iter().map(|(_, _, rows)| rows).sum();
-    let mut tables = Tables {
-        cos: model.arena.take(rows * half),
-        sin: model.arena.take(rows * half),
-    };
-    let mut at = 0;
-    for (start, is_long, rows) in runs {
-        for row in 0..*rows as u32 {
-            let (cos, sin) = (&mut tables.cos[at..at + half], &mut tables.sin[at..at + half]);
-            model.rotary.write(start + row, *is_long, cos, sin);
-            at += half;
+    let total = runs.iter().map(|(_, _, rows)| rows).sum();
+    let mut tables = model.rotary.table(&model.arena, total);
+    let mut row = 0;
+    for &(start, is_long, rows) in runs {
+        for position in start..start + rows as u32 {
+            model.rotary.write(&mut tables, row, position, is_long);
+            row += 1;
         }
     }
     tables

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use dlm_model::config::{Arch, DecoderConfig, RopeScaling, config_from_gguf, parse_config};
+use dlm_model::config::{Architecture, DecoderConfig, LayerRope, RopeScaling, config_from_gguf, parse_config};
 use dlm_model::gguf::{GgufFile, GgufWeights};
 use dlm_model::weights::WeightSource;
 use dlm_testkit::gguf::GgufBytes;
@@ -59,9 +59,9 @@ fn check(arch: &str, family: &str, more: impl FnOnce(GgufBytes, &DecoderConfig) 
     let mut expected = expected(arch);
     let gguf = more(common(family, &expected), &expected);
     let found = config_from_gguf(&opened(&gguf)).unwrap();
-    if expected.arch == Arch::Mistral {
+    if expected.arch == Architecture::Mistral {
         // The format does not tell it from Llama.
-        expected.arch = Arch::Llama;
+        expected.arch = Architecture::Llama;
     }
     assert_eq!(found, expected, "{arch}");
 }
@@ -88,6 +88,12 @@ fn every_family_gives_the_same_decoder() {
             .f32("gemma2.final_logit_softcapping", 5.0)
             .f32("gemma2.attention.scale", config.attention_scale)
     });
+    check("gemma3", "gemma3", |gguf, config| {
+        window(8)(gguf, "gemma3")
+            .string("gemma3.rope.scaling.type", "linear")
+            .f32("gemma3.rope.scaling.factor", 8.0)
+            .f32("gemma3.attention.scale", config.attention_scale)
+    });
     check("phi4-longrope", "phi3", |gguf, config| {
         let RopeScaling::LongRope {
             short,
@@ -103,6 +109,25 @@ fn every_family_gives_the_same_decoder() {
             .floats("rope_factors_short.weight", &[short.len() as u64], short)
             .floats("rope_factors_long.weight", &[long.len() as u64], long)
     });
+}
+
+/// The base of Gemma-3's windowed layers is 10,000 in files that do not state it; readers before that key took it for granted.
+#[test]
+fn a_local_rotary_base_may_be_stated() {
+    let config = expected("gemma3");
+    let stated = common("gemma3", &config)
+        .u32("gemma3.attention.sliding_window", 8)
+        .f32("gemma3.rope.freq_base_swa", 500.0);
+    let found = config_from_gguf(&opened(&stated)).unwrap();
+    assert_eq!(found.rope_local.map(|local| local.theta), Some(500.0));
+    // Without a window every layer is a global one.
+    let global = config_from_gguf(&opened(&common("gemma3", &config))).unwrap();
+    assert!(
+        global
+            .layers
+            .iter()
+            .all(|layer| layer.rope == LayerRope::Main && layer.window.is_none())
+    );
 }
 
 #[test]
@@ -174,7 +199,7 @@ fn rows_of_queries_and_keys_go_back_in_rotary_families_only() {
             "{family}"
         );
     }
-    for family in ["qwen2", "qwen3", "gemma2", "phi3", "olmo2"] {
+    for family in ["qwen2", "qwen3", "gemma2", "gemma3", "phi3", "olmo2"] {
         assert_eq!(rows(family).0, stored, "{family}");
     }
 }

@@ -43,6 +43,7 @@ architectures! {
     qwen2: "qwen2",
     qwen3: "qwen3",
     gemma2: "gemma2",
+    gemma3: "gemma3",
     phi3: "phi3",
     phi4_longrope: "phi4-longrope",
     olmo2: "olmo2",

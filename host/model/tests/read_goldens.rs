@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dlm_model::config::{Arch, QkNorm, RopeScaling, parse_config};
+use dlm_model::config::{Architecture, LayerRope, QkNorm, RopeScaling, parse_config};
 use dlm_model::safetensors_dir::SafetensorsDir;
 use dlm_model::tokenizer::{PadChoice, read_tokenizer_dir};
 use dlm_model::weights::{GgmlType, WeightSource};
@@ -34,7 +34,7 @@ fn settings_that_set_families_apart() {
             .iter()
             .map(|l| l.rope)
             .collect::<Vec<_>>(),
-        [true, true, true, false]
+        [LayerRope::Main, LayerRope::Main, LayerRope::Main, LayerRope::None]
     );
     assert!(
         config("smollm3", "config.json")
@@ -53,6 +53,23 @@ fn settings_that_set_families_apart() {
     assert!(config("qwen2", "config.json").qkv_bias && !config("qwen2", "config.json").o_bias);
     assert!(config("qwen2", "config.json").layers.iter().all(|l| l.window.is_none()));
     assert_eq!(config("qwen3", "config.json").qk_norm, QkNorm::PerHead);
+    let gemma = config("gemma3", "config.json");
+    let local: Vec<bool> = gemma.layers.iter().map(|l| l.rope == LayerRope::Local).collect();
+    assert_eq!(local, [true, true, true, true, true, false, true]);
+    assert!(
+        gemma
+            .layers
+            .iter()
+            .all(|l| l.window.is_some() == (l.rope == LayerRope::Local))
+    );
+    assert_eq!(gemma.rope.theta, 1_000_000.0);
+    assert_eq!(gemma.rope.scaling, RopeScaling::Linear { factor: 8.0 });
+    let local = gemma.rope_local.unwrap();
+    assert_eq!((local.theta, local.scaling), (10_000.0, RopeScaling::None));
+    assert_eq!(
+        (gemma.qk_norm, gemma.embed_scale, gemma.tied),
+        (QkNorm::PerHead, 8.0, true)
+    );
     assert_eq!(config("olmo2", "config.json").qk_norm, QkNorm::Whole);
     assert!(config("phi3", "config.json").fused_projections);
     assert_eq!(config("phi3", "config.json").layers[1].window, Some(13));
@@ -77,7 +94,7 @@ fn settings_that_set_families_apart() {
         config("llama3-rope", "config.json").rope.scaling,
         RopeScaling::Llama3 { original_max: 64, .. }
     ));
-    assert_eq!(config("llama", "config.json").arch, Arch::Llama);
+    assert_eq!(config("llama", "config.json").arch, Architecture::Llama);
 }
 
 #[test]

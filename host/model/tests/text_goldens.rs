@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use dlm_model::chat::{Ending, Message, Thinking};
-use dlm_model::config::{Arch, config_from_gguf};
+use dlm_model::config::{Architecture, config_from_gguf};
 use dlm_model::gguf::{GgufFile, GgufWeights};
 use dlm_model::text::TextModel;
 use dlm_model::tokenizer::PadChoice;
@@ -52,7 +52,7 @@ fn settings_and_weights_of_the_base() {
     let config = config_from_gguf(file).unwrap();
     assert_eq!(
         (config.arch, config.vocab, config.d_model, config.n_layers),
-        (Arch::Llama, 49152, 576, 30)
+        (Architecture::Llama, 49152, 576, 30)
     );
     assert_eq!(
         (config.n_heads, config.n_kv_heads, config.head_dim, config.d_ff),

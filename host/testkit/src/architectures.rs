@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 /// Every text architecture of `tests/golden/arch`.
-pub const ALL: [&str; 11] = [
+pub const ALL: [&str; 12] = [
     "llama",
     "llama3-rope",
     "smollm3",
     "qwen2",
     "qwen3",
     "gemma2",
+    "gemma3",
     "phi3",
     "phi4-longrope",
     "olmo2",

@@ -6,29 +6,18 @@
 use std::ops::Range;
 
 use super::keys::{Block, Keys, PerQuery, QUERIES, Tiles, cap_scores};
-use super::{AttentionShape, Segment};
+use super::{AttentionSaved, AttentionShape};
 use crate::ctx::Ctx;
 use crate::lanes::{dot as lane_dot, exp, per_simd};
 use crate::pool::Disjoint;
 use crate::scratch;
 use crate::tile::PANEL;
 
-/// What the forward was given and kept.
-pub(super) struct Saved<'a> {
-    pub(super) positions: &'a [u32],
-    pub(super) q: &'a [f32],
-    pub(super) k: &'a [f32],
-    pub(super) v: &'a [f32],
-    pub(super) out: &'a [f32],
-    pub(super) lse: &'a [f32],
-    pub(super) d_out: &'a [f32],
-}
-
 struct Call<'a> {
     shape: &'a AttentionShape,
     tiles: Tiles,
-    saved: &'a Saved<'a>,
-    segments: &'a [Segment],
+    saved: &'a AttentionSaved<'a>,
+    d_out: &'a [f32],
     /// Keys of all segments before each one, and in total.
     offsets: Vec<usize>,
     /// Width of a row of the parts: the head, rounded up to whole panels.
@@ -52,12 +41,13 @@ struct Buffers<'a> {
 pub(super) fn backward(
     ctx: &Ctx,
     shape: &AttentionShape,
-    segments: &[Segment],
-    saved: &Saved<'_>,
+    saved: &AttentionSaved<'_>,
+    d_out: &[f32],
     dq: &mut [f32],
     dk: &mut [f32],
     dv: &mut [f32],
 ) {
+    let segments = saved.segments;
     let mut offsets = vec![0];
     for segment in segments {
         offsets.push(offsets[offsets.len() - 1] + segment.prefix.len() + segment.q.len());
@@ -68,7 +58,7 @@ pub(super) fn backward(
         shape,
         tiles: Tiles::new(ctx.simd),
         saved,
-        segments,
+        d_out,
         offsets,
         padded,
     };
@@ -112,7 +102,7 @@ impl Call<'_> {
             // SAFETY: one task per output and key head.
             unsafe { out.range(row * width + kv_head * dim, dim) }.fill(0.0);
         }
-        for (segment, offset) in self.segments.iter().zip(&self.offsets) {
+        for (segment, offset) in self.saved.segments.iter().zip(&self.offsets) {
             for (index, row) in segment.prefix.clone().chain(segment.q.clone()).enumerate() {
                 // SAFETY: as above.
                 let sum = unsafe { out.range(row * width + kv_head * dim, dim) };
@@ -127,7 +117,7 @@ impl Call<'_> {
     }
 
     fn head(&self, segment: usize, head: usize, dq: &Disjoint<'_, f32>, dk: &mut [f32], dv: &mut [f32]) {
-        let (shape, segment) = (self.shape, &self.segments[segment]);
+        let (shape, segment) = (self.shape, &self.saved.segments[segment]);
         let dim = shape.head_dim;
         let keys = Keys::packed(shape, segment, self.saved.positions, self.saved.k, self.saved.v);
         let kv_head = head / (shape.n_heads / shape.n_kv_heads);
@@ -180,9 +170,9 @@ impl Call<'_> {
         let (dim, width, count) = (shape.head_dim, shape.n_heads * shape.head_dim, keys.len());
         let at = (own + rows.start) * width + head * dim;
         tiles.pack_queries(&saved.q[at..], width, rows.len(), dim, buffers.q_panel);
-        tiles.pack_queries(&saved.d_out[at..], width, rows.len(), dim, buffers.d_panel);
+        tiles.pack_queries(&self.d_out[at..], width, rows.len(), dim, buffers.d_panel);
         self.copy_rows(&saved.q[at..], rows.len(), buffers.q_rows);
-        self.copy_rows(&saved.d_out[at..], rows.len(), buffers.d_rows);
+        self.copy_rows(&self.d_out[at..], rows.len(), buffers.d_rows);
         let mut block = Block {
             keys: keys.first_visible(shape, &rows)..keys.before() + rows.end,
             queries: rows.len(),
@@ -227,7 +217,7 @@ impl Call<'_> {
         lse[..count].copy_from_slice(&self.saved.lse[head * self.saved.positions.len() + first..][..count]);
         for (i, delta) in delta.iter_mut().enumerate().take(count) {
             let at = (first + i) * width + head * dim;
-            let (out, d_out) = (&self.saved.out[at..at + dim], &self.saved.d_out[at..at + dim]);
+            let (out, d_out) = (&self.saved.out[at..at + dim], &self.d_out[at..at + dim]);
             *delta = dot(self.tiles.simd, out, d_out);
         }
         (lse, delta)

@@ -88,9 +88,16 @@ fn run(ctx: &Ctx, shape: &AttentionShape, batch: &Batch, x: &Inputs) -> Results 
     attention_forward(
         ctx, shape, segments, positions, &x.q, &x.k, &x.v, &mut r.out, &mut r.lse,
     );
-    attention_backward(
-        ctx, shape, segments, positions, &x.q, &x.k, &x.v, &r.out, &r.lse, &x.d_out, &mut r.dq, &mut r.dk, &mut r.dv,
-    );
+    let saved = AttentionSaved {
+        segments,
+        positions,
+        q: &x.q,
+        k: &x.k,
+        v: &x.v,
+        out: &r.out,
+        lse: &r.lse,
+    };
+    attention_backward(ctx, shape, &saved, &x.d_out, &mut r.dq, &mut r.dk, &mut r.dv);
     r
 }
 

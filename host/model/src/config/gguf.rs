@@ -8,14 +8,11 @@ use std::path::PathBuf;
 use dlm_core::Subject;
 use dlm_kernels::quant::dequantize_row;
 
-use super::json::{long_rope_attention_factor, norm_placement, qk_norm};
-use super::{Activation, Arch, ConfigMisfit, DecoderConfig, Experts, LayerKind, Rope, RopeScaling};
-use crate::gguf::{Family, GgufFile, Value};
+use super::json::long_rope_attention_factor;
+use super::{ConfigMisfit, DecoderConfig, Experts, LayerKind, Rope, RopeScaling};
+use crate::arch::{Rules, rules};
+use crate::gguf::{GgufFile, Value};
 
-/// Layers of Gemma-2 27B, the one member of the family whose scale does not come from the head's width.
-const GEMMA2_27B_LAYERS: usize = 46;
-/// Every fourth layer of SmolLM3 is not rotated; the format has no key for it.
-const SMOLLM3_NO_ROPE_INTERVAL: usize = 4;
 /// Layers, so that a hostile number allocates nothing; the same limit as [`DecoderConfig::check`].
 const LAYERS_MAX: usize = 1 << 10;
 
@@ -141,7 +138,7 @@ impl<'a> Metadata<'a> {
     }
 }
 
-fn rope(meta: &Metadata<'_>, head_dim: usize, context_max: usize) -> Result<Rope, GgufConfigFault> {
+fn rope(meta: &Metadata<'_>, rules: &Rules, head_dim: usize, context_max: usize) -> Result<Rope, GgufConfigFault> {
     let dim = meta.size("rope.dimension_count")?.unwrap_or(head_dim);
     let half = dim.min(head_dim) / 2;
     let scaling = if let Some(divisors) = meta.factors("rope_freqs.weight", half)? {
@@ -177,55 +174,35 @@ fn rope(meta: &Metadata<'_>, head_dim: usize, context_max: usize) -> Result<Rope
     };
     Ok(Rope {
         dim,
-        theta: meta.number("rope.freq_base")?.unwrap_or(10_000.0),
+        theta: meta.number("rope.freq_base")?.unwrap_or(rules.rotary.theta),
         scaling,
     })
 }
 
-fn layers(meta: &Metadata<'_>, arch: Arch, n_layers: usize) -> Result<Vec<LayerKind>, GgufConfigFault> {
-    let window = meta.size("attention.sliding_window")?.filter(|window| *window > 0);
-    let slides = |layer: usize| match arch {
-        Arch::Gemma2 => layer.is_multiple_of(2),
-        Arch::Phi3 | Arch::Llama | Arch::Mistral | Arch::Mixtral => true,
-        Arch::Smollm3 | Arch::Qwen2 | Arch::Qwen3 | Arch::Olmo2 => false,
+/// The rotary embedding of the layers with a window, which the format never scales.
+fn rope_local(meta: &Metadata<'_>, rules: &Rules, dim: usize) -> Result<Option<Rope>, GgufConfigFault> {
+    let Some(theta) = rules.rotary.local_theta else {
+        return Ok(None);
     };
-    let rotates = |layer: usize| arch != Arch::Smollm3 || !(layer + 1).is_multiple_of(SMOLLM3_NO_ROPE_INTERVAL);
-    let kind = |layer| LayerKind {
-        rope: rotates(layer),
-        window: window.filter(|_| slides(layer)),
+    Ok(Some(Rope {
+        dim,
+        theta: meta.number("rope.freq_base_swa")?.unwrap_or(theta),
+        scaling: RopeScaling::None,
+    }))
+}
+
+fn layers(meta: &Metadata<'_>, rules: &Rules, n_layers: usize) -> Result<Vec<LayerKind>, GgufConfigFault> {
+    let window = meta.size("attention.sliding_window")?.filter(|window| *window > 0);
+    let every = meta.size("attention.sliding_window_pattern")?;
+    let kind = |layer| {
+        let window = window.filter(|_| rules.windows.slides(layer, every));
+        LayerKind::new(rules, rules.rotary.rotates(layer), window)
     };
     Ok((0..n_layers.min(LAYERS_MAX + 1)).map(kind).collect())
 }
 
-fn arch_of(meta: &Metadata<'_>, family: Family) -> Result<Arch, GgufConfigFault> {
-    let experts = meta.size("expert_count")?.unwrap_or(0);
-    Ok(match family {
-        Family::Llama if experts > 0 => Arch::Mixtral,
-        Family::Llama => Arch::Llama,
-        Family::Smollm3 => Arch::Smollm3,
-        Family::Qwen2 => Arch::Qwen2,
-        Family::Qwen3 => Arch::Qwen3,
-        Family::Gemma2 => Arch::Gemma2,
-        Family::Phi3 => Arch::Phi3,
-        Family::Olmo2 => Arch::Olmo2,
-    })
-}
-
-fn attention_scale(meta: &Metadata<'_>, arch: Arch, head_dim: usize) -> Result<f32, GgufConfigFault> {
-    if let Some(stated) = meta.number("attention.scale")? {
-        return Ok(stated as f32);
-    }
-    let layers = meta.size_needed("block_count")?;
-    let from = if arch == Arch::Gemma2 && layers == GEMMA2_27B_LAYERS {
-        meta.size_needed("embedding_length")? / meta.size_needed("attention.head_count")?.max(1)
-    } else {
-        head_dim
-    };
-    Ok((1.0 / (from as f64).sqrt()) as f32)
-}
-
-fn experts(meta: &Metadata<'_>, arch: Arch) -> Result<Option<Experts>, GgufConfigFault> {
-    if arch != Arch::Mixtral {
+fn experts(meta: &Metadata<'_>, rules: &Rules) -> Result<Option<Experts>, GgufConfigFault> {
+    if !rules.architecture.facts().has_experts {
         return Ok(None);
     }
     Ok(Some(Experts {
@@ -250,12 +227,11 @@ fn vocab(meta: &Metadata<'_>, d_model: usize) -> Result<usize, GgufConfigFault> 
 
 fn read(file: &GgufFile) -> Result<DecoderConfig, GgufConfigFault> {
     let architecture = file.architecture().ok_or(GgufConfigFault::NoArchitecture)?;
-    let family = Family::of(architecture).ok_or_else(|| GgufConfigFault::Architecture {
+    let arch = file.decoder().ok_or_else(|| GgufConfigFault::Architecture {
         found: architecture.to_owned(),
     })?;
     let meta = Metadata { file, architecture };
-    let arch = arch_of(&meta, family)?;
-    let gemma = arch == Arch::Gemma2;
+    let rules = rules(arch);
     let d_model = meta.size_needed("embedding_length")?;
     let n_layers = meta.size_needed("block_count")?;
     let n_heads = meta.size_needed("attention.head_count")?;
@@ -264,6 +240,12 @@ fn read(file: &GgufFile) -> Result<DecoderConfig, GgufConfigFault> {
         None => d_model / n_heads.max(1),
     };
     let context_max = meta.size_needed("context_length")?;
+    let rope = rope(&meta, rules, head_dim, context_max)?;
+    let scale_width = rules.attention_scale.gguf_width(n_layers, head_dim, d_model, n_heads);
+    let attention_scale = match meta.number("attention.scale")? {
+        Some(stated) => stated as f32,
+        None => (1.0 / (scale_width as f64).sqrt()) as f32,
+    };
     let eps = "attention.layer_norm_rms_epsilon";
     let config = DecoderConfig {
         arch,
@@ -275,22 +257,23 @@ fn read(file: &GgufFile) -> Result<DecoderConfig, GgufConfigFault> {
         head_dim,
         d_ff: meta.size_needed("feed_forward_length")?,
         norm_eps: meta.number(eps)?.ok_or_else(|| meta.missing(eps))? as f32,
-        norm_plus_one: gemma,
-        norm_placement: norm_placement(arch),
-        qk_norm: qk_norm(arch),
-        rope: rope(&meta, head_dim, context_max)?,
-        layers: layers(&meta, arch, n_layers)?,
+        norm_plus_one: rules.norm_plus_one,
+        norm_placement: rules.norms,
+        qk_norm: rules.qk_norm,
+        rope_local: rope_local(&meta, rules, rope.dim)?,
+        rope,
+        layers: layers(&meta, rules, n_layers)?,
         qkv_bias: meta.has("blk.0.attn_q.bias") || meta.has("blk.0.attn_qkv.bias"),
         o_bias: meta.has("blk.0.attn_output.bias"),
         mlp_bias: meta.has("blk.0.ffn_down.bias"),
-        fused_projections: arch == Arch::Phi3,
-        activation: if gemma { Activation::GeluTanh } else { Activation::Silu },
-        attention_scale: attention_scale(&meta, arch, head_dim)?,
+        fused_projections: arch.facts().is_fused,
+        activation: rules.activation,
+        attention_scale,
         attention_softcap: meta.number("attn_logit_softcapping")?.map(|cap| cap as f32),
         final_softcap: meta.number("final_logit_softcapping")?.map(|cap| cap as f32),
-        embed_scale: if gemma { (d_model as f32).sqrt() } else { 1.0 },
+        embed_scale: rules.embed_scale(d_model),
         tied: !meta.has("output.weight"),
-        experts: experts(&meta, arch)?,
+        experts: experts(&meta, rules)?,
         context_max,
     };
     config.check()?;

@@ -5,11 +5,11 @@
 //! training or the tokenizer are left alone. Sizes come from the file, never from the tensors.
 
 use dlm_core::Subject;
+use dlm_core::architecture::TOKENS_CLASS;
 use serde_json::{Map, Value};
 
-use super::{
-    Activation, Arch, ConfigMisfit, DecoderConfig, Experts, LayerKind, NormPlacement, QkNorm, Rope, RopeScaling,
-};
+use super::{Activation, Architecture, ConfigMisfit, DecoderConfig, Experts, LayerKind, Rope, RopeScaling};
+use crate::arch::{AttentionScale, Rules, Windows, rules};
 
 /// Bytes of a `config.json`; real ones have a few thousand.
 pub const CONFIG_BYTES_MAX: usize = 4 << 20;
@@ -48,10 +48,9 @@ impl dlm_core::Hints for ConfigError {
 
     fn hints(&self) -> Vec<String> {
         match self {
-            ConfigError::Architecture { .. } => vec![
-                "choose a base of the families Llama, SmolLM3, Qwen2, Qwen3, Gemma-2, Phi-3, OLMo-2, Mistral or Mixtral"
-                    .to_owned(),
-            ],
+            ConfigError::Architecture { .. } => {
+                vec![format!("choose a base of the families {}", Architecture::names())]
+            }
             _ => Vec::new(),
         }
     }
@@ -139,8 +138,6 @@ enum Task {
     Labels,
 }
 
-/// How the class names of models that predict tokens end.
-pub(crate) const TOKENS_CLASS: &str = "ForCausalLM";
 /// How the class names of sequence classifiers end.
 pub(crate) const LABELS_CLASS: &str = "ForSequenceClassification";
 
@@ -153,42 +150,55 @@ impl Task {
     }
 }
 
-fn arch_of(settings: &Settings<'_>, task: Task) -> Result<Arch, ConfigError> {
+fn arch_of(settings: &Settings<'_>, task: Task) -> Result<Architecture, ConfigError> {
     let class = match settings.list("architectures")? {
         Some(list) => list.first().and_then(Value::as_str),
         None => None,
     };
-    let Some(class) = class else {
-        return Err(ConfigError::NoArchitecture);
-    };
-    Ok(match class.strip_suffix(task.suffix()) {
-        Some("Llama") => Arch::Llama,
-        Some("SmolLM3") => Arch::Smollm3,
-        Some("Qwen2") => Arch::Qwen2,
-        Some("Qwen3") => Arch::Qwen3,
-        Some("Gemma2") => Arch::Gemma2,
-        Some("Phi3") => Arch::Phi3,
-        Some("Olmo2") => Arch::Olmo2,
-        Some("Mistral") => Arch::Mistral,
-        Some("Mixtral") => Arch::Mixtral,
-        _ => {
-            return Err(ConfigError::Architecture {
-                found: class.to_owned(),
-            });
-        }
-    })
+    let class = class.ok_or(ConfigError::NoArchitecture)?;
+    let family = class.strip_suffix(task.suffix());
+    family
+        .and_then(Architecture::of_hub_class)
+        .ok_or_else(|| ConfigError::Architecture {
+            found: class.to_owned(),
+        })
 }
 
-/// The rotary settings: `rope_parameters` today, `rope_theta` and `rope_scaling` before.
-fn rope(settings: &Settings<'_>, head_dim: usize, context_max: usize) -> Result<Rope, ConfigError> {
+/// The rotary settings: `rope_parameters` today, `rope_theta` and `rope_scaling` before. Where layers with a window have
+/// frequencies of their own, `rope_parameters` holds one object for each kind of layer.
+fn rope(
+    settings: &Settings<'_>,
+    rules: &Rules,
+    head_dim: usize,
+    context_max: usize,
+) -> Result<(Rope, Option<Rope>), ConfigError> {
     let new = settings.object("rope_parameters")?;
     let old = settings.object("rope_scaling")?;
-    let inner = new.as_ref().or(old.as_ref());
-    let nested = |key: &str| inner.map_or(Ok(None), |s| s.number(key));
-    let theta = match nested("rope_theta")? {
-        Some(theta) => theta,
-        None => settings.number("rope_theta")?.unwrap_or(10_000.0),
+    let Some(local_theta) = rules.rotary.local_theta else {
+        let theta = settings.number("rope_theta")?.unwrap_or(rules.rotary.theta);
+        let main = one_rope(settings, new.or(old).as_ref(), theta, head_dim, context_max)?;
+        return Ok((main, None));
     };
+    let (full, sliding) = match &new {
+        Some(new) => (new.object("full_attention")?, new.object("sliding_attention")?),
+        None => (old, None),
+    };
+    let theta = settings.number("rope_theta")?.unwrap_or(rules.rotary.theta);
+    let local_theta = settings.number("rope_local_base_freq")?.unwrap_or(local_theta);
+    let main = one_rope(settings, full.as_ref(), theta, head_dim, context_max)?;
+    let local = one_rope(settings, sliding.as_ref(), local_theta, head_dim, context_max)?;
+    Ok((main, Some(local)))
+}
+
+/// One rotary embedding: `inner` holds its settings, `theta` is its base where they name none.
+fn one_rope(
+    settings: &Settings<'_>,
+    inner: Option<&Settings<'_>>,
+    theta: f64,
+    head_dim: usize,
+    context_max: usize,
+) -> Result<Rope, ConfigError> {
+    let nested = |key: &str| inner.map_or(Ok(None), |s| s.number(key));
     let fraction = match nested("partial_rotary_factor")? {
         Some(fraction) => fraction,
         None => settings.number("partial_rotary_factor")?.unwrap_or(1.0),
@@ -207,7 +217,7 @@ fn rope(settings: &Settings<'_>, head_dim: usize, context_max: usize) -> Result<
     Ok(Rope {
         // Truncated, as the reference does.
         dim: (head_dim as f64 * fraction) as usize,
-        theta,
+        theta: nested("rope_theta")?.unwrap_or(theta),
         scaling,
     })
 }
@@ -272,23 +282,21 @@ pub(crate) fn long_rope_attention_factor(context_max: usize, original_max: usize
     (1.0 + growth.ln() / (original_max as f64).ln()).sqrt() as f32
 }
 
-/// Which layers see a sliding window, when `layer_types` does not say.
-fn window_by_rule(arch: Arch, settings: &Settings<'_>, layer: usize) -> Result<bool, ConfigError> {
-    Ok(match arch {
-        Arch::Gemma2 => layer.is_multiple_of(2),
-        Arch::Qwen2 | Arch::Qwen3 => {
-            settings.flag("use_sliding_window")? && layer >= settings.size("max_window_layers")?.unwrap_or(0)
-        }
-        Arch::Smollm3 => settings.flag("use_sliding_window")?,
-        Arch::Mistral | Arch::Mixtral | Arch::Phi3 => true,
-        Arch::Llama | Arch::Olmo2 => false,
+/// Says whether a layer sees a sliding window, when `layer_types` does not say.
+fn window_by_rule(windows: Windows, settings: &Settings<'_>, layer: usize) -> Result<bool, ConfigError> {
+    let size = |key: Option<&str>| key.map_or(Ok(None), |key| settings.size(key));
+    Ok(match windows {
+        Windows::InGguf => false,
+        Windows::Switched { from } => settings.flag("use_sliding_window")? && layer >= size(from)?.unwrap_or(0),
+        Windows::AllBut { stated_as, .. } => windows.slides(layer, size(stated_as)?),
+        Windows::Never | Windows::Always => windows.slides(layer, None),
     })
 }
 
-fn rotates(arch: Arch, settings: &Settings<'_>, layer: usize) -> Result<bool, ConfigError> {
-    if arch != Arch::Smollm3 {
+fn is_rotated(rules: &Rules, settings: &Settings<'_>, layer: usize) -> Result<bool, ConfigError> {
+    let Some(every) = rules.rotary.unrotated_every else {
         return Ok(true);
-    }
+    };
     match settings.list("no_rope_layers")? {
         // Despite the name, 1 stands for a layer that does rotate.
         Some(list) => match list.get(layer).and_then(Value::as_u64) {
@@ -297,13 +305,13 @@ fn rotates(arch: Arch, settings: &Settings<'_>, layer: usize) -> Result<bool, Co
             _ => Err(settings.refuse("no_rope_layers", "a list of 0 or 1, one per layer")),
         },
         None => {
-            let interval = settings.size("no_rope_layer_interval")?.unwrap_or(4).max(1);
+            let interval = settings.size("no_rope_layer_interval")?.unwrap_or(every).max(1);
             Ok(!(layer + 1).is_multiple_of(interval))
         }
     }
 }
 
-fn layers(arch: Arch, settings: &Settings<'_>, n_layers: usize) -> Result<Vec<LayerKind>, ConfigError> {
+fn layers(rules: &Rules, settings: &Settings<'_>, n_layers: usize) -> Result<Vec<LayerKind>, ConfigError> {
     let window = settings.size("sliding_window")?;
     let types = settings.list("layer_types")?;
     let n_layers = n_layers.min(LAYERS_MAX + 1);
@@ -319,25 +327,26 @@ fn layers(arch: Arch, settings: &Settings<'_>, n_layers: usize) -> Result<Vec<La
                     );
                 }
             },
-            None => window.is_some() && window_by_rule(arch, settings, layer)?,
+            None => window.is_some() && window_by_rule(rules.windows, settings, layer)?,
         };
         if slides && window.is_none() {
             return Err(ConfigError::Missing {
                 key: "sliding_window".to_owned(),
             });
         }
-        kinds.push(LayerKind {
-            rope: rotates(arch, settings, layer)?,
-            window: window.filter(|_| slides),
-        });
+        let window = window.filter(|_| slides);
+        kinds.push(LayerKind::new(rules, is_rotated(rules, settings, layer)?, window));
     }
     Ok(kinds)
 }
 
-fn activation(settings: &Settings<'_>) -> Result<Activation, ConfigError> {
+fn activation(rules: &Rules, settings: &Settings<'_>) -> Result<Activation, ConfigError> {
     let (key, name) = match settings.text("hidden_activation")? {
         Some(name) => ("hidden_activation", name),
-        None => ("hidden_act", settings.text("hidden_act")?.unwrap_or("silu")),
+        None => match settings.text("hidden_act")? {
+            Some(name) => ("hidden_act", name),
+            None => return Ok(rules.activation),
+        },
     };
     match name {
         "silu" | "swish" => Ok(Activation::Silu),
@@ -346,8 +355,8 @@ fn activation(settings: &Settings<'_>) -> Result<Activation, ConfigError> {
     }
 }
 
-fn experts(arch: Arch, settings: &Settings<'_>) -> Result<Option<Experts>, ConfigError> {
-    if arch != Arch::Mixtral {
+fn experts(rules: &Rules, settings: &Settings<'_>) -> Result<Option<Experts>, ConfigError> {
+    if !rules.architecture.facts().has_experts {
         return Ok(None);
     }
     Ok(Some(Experts {
@@ -357,7 +366,10 @@ fn experts(arch: Arch, settings: &Settings<'_>) -> Result<Option<Experts>, Confi
 }
 
 /// Refuses settings that change the numbers in ways this program does not compute.
-fn refuse_unknown(settings: &Settings<'_>) -> Result<(), ConfigError> {
+fn refuse_unknown(rules: &Rules, settings: &Settings<'_>) -> Result<(), ConfigError> {
+    if let Some((key, expected)) = rules.refused.iter().find(|(key, _)| settings.get(key).is_some()) {
+        return Err(settings.refuse(key, expected));
+    }
     if settings.get("quantization_config").is_some() {
         return Err(settings.refuse("quantization_config", "unquantized weights"));
     }
@@ -371,11 +383,6 @@ fn refuse_unknown(settings: &Settings<'_>) -> Result<(), ConfigError> {
         return Err(settings.refuse("pretraining_tp", "1"));
     }
     Ok(())
-}
-
-/// Whether the head is the embedding when the file does not say: what each family's reference defaults to.
-fn tied_by_default(arch: Arch) -> bool {
-    matches!(arch, Arch::Gemma2 | Arch::Smollm3)
 }
 
 /// Reads a `config.json`.
@@ -445,7 +452,8 @@ fn object(content: &[u8]) -> Result<Map<String, Value>, ConfigError> {
 
 fn decoder_config(settings: &Settings<'_>, task: Task) -> Result<DecoderConfig, ConfigError> {
     let arch = arch_of(settings, task)?;
-    refuse_unknown(settings)?;
+    let rules = rules(arch);
+    refuse_unknown(rules, settings)?;
     let n_layers = settings.size_needed("num_hidden_layers")?;
     let n_heads = settings.size_needed("num_attention_heads")?;
     let d_model = settings.size_needed("hidden_size")?;
@@ -454,17 +462,17 @@ fn decoder_config(settings: &Settings<'_>, task: Task) -> Result<DecoderConfig, 
         None => d_model / n_heads.max(1),
     };
     let context_max = settings.size_needed("max_position_embeddings")?;
-    let gemma = arch == Arch::Gemma2;
     let attention_bias = settings.flag("attention_bias")?;
     let scale_from = match settings.number("query_pre_attn_scalar")? {
-        Some(scalar) if gemma => scalar,
+        Some(scalar) if rules.attention_scale != AttentionScale::HeadDim => scalar,
         _ => head_dim as f64,
     };
     let cap = |key: &str| {
         settings
             .number(key)
-            .map(|cap| cap.filter(|_| gemma).map(|cap| cap as f32))
+            .map(|cap| cap.filter(|_| rules.has_softcaps).map(|cap| cap as f32))
     };
+    let (rope, rope_local) = rope(settings, rules, head_dim, context_max)?;
     let config = DecoderConfig {
         arch,
         vocab: settings.size_needed("vocab_size")?,
@@ -475,43 +483,28 @@ fn decoder_config(settings: &Settings<'_>, task: Task) -> Result<DecoderConfig, 
         head_dim,
         d_ff: settings.size_needed("intermediate_size")?,
         norm_eps: settings.number("rms_norm_eps")?.unwrap_or(1e-6) as f32,
-        norm_plus_one: gemma,
-        norm_placement: norm_placement(arch),
-        qk_norm: qk_norm(arch),
-        rope: rope(settings, head_dim, context_max)?,
-        layers: layers(arch, settings, n_layers)?,
-        qkv_bias: arch == Arch::Qwen2 || attention_bias,
-        o_bias: attention_bias && arch != Arch::Qwen2,
+        norm_plus_one: rules.norm_plus_one,
+        norm_placement: rules.norms,
+        qk_norm: rules.qk_norm,
+        rope,
+        rope_local,
+        layers: layers(rules, settings, n_layers)?,
+        qkv_bias: rules.has_qkv_bias || attention_bias,
+        o_bias: attention_bias && !rules.has_qkv_bias,
         mlp_bias: settings.flag("mlp_bias")?,
-        fused_projections: arch == Arch::Phi3,
-        activation: activation(settings)?,
+        fused_projections: arch.facts().is_fused,
+        activation: activation(rules, settings)?,
         attention_scale: (1.0 / scale_from.sqrt()) as f32,
         attention_softcap: cap("attn_logit_softcapping")?,
         final_softcap: cap("final_logit_softcapping")?,
-        embed_scale: if gemma { (d_model as f32).sqrt() } else { 1.0 },
+        embed_scale: rules.embed_scale(d_model),
         tied: match settings.get("tie_word_embeddings") {
             Some(_) => settings.flag("tie_word_embeddings")?,
-            None => tied_by_default(arch),
+            None => rules.tied,
         },
-        experts: experts(arch, settings)?,
+        experts: experts(rules, settings)?,
         context_max,
     };
     config.check()?;
     Ok(config)
-}
-
-pub(crate) fn norm_placement(arch: Arch) -> NormPlacement {
-    match arch {
-        Arch::Gemma2 => NormPlacement::Both,
-        Arch::Olmo2 => NormPlacement::Post,
-        _ => NormPlacement::Pre,
-    }
-}
-
-pub(crate) fn qk_norm(arch: Arch) -> QkNorm {
-    match arch {
-        Arch::Qwen3 => QkNorm::PerHead,
-        Arch::Olmo2 => QkNorm::Whole,
-        _ => QkNorm::None,
-    }
 }

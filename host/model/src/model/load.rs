@@ -5,9 +5,9 @@ use dlm_kernels::{Bytes, Compute, Ctx, Direction, Simd, Weight};
 
 use super::names::{ModuleInfo, SlotPlan, slot_plans};
 use super::{Layer, Model, Norms, Part, Slot};
+use crate::arena::Arena;
 use crate::config::{ConfigMisfit, DecoderConfig, NormPlacement, QkNorm};
-use crate::decoder::arena::Arena;
-use crate::decoder::rotary::Rotary;
+use crate::rotary::Rotary;
 use crate::weights::{GgmlType, RawTensor, WeightError, WeightSource};
 
 /// Which products get packed copies of the weights.
@@ -168,7 +168,7 @@ impl Model {
         for index in 0..config.n_layers {
             layers.push(loader.layer(index, &mut modules)?);
         }
-        let rotary = Rotary::new(&config.rope);
+        let rotary = Rotary::new(&config);
         let is_packed = matches!(options.prepare, Prepare::Forward | Prepare::Both);
         let is_quantized = has_quantized(&layers, &head);
         Ok(Model {

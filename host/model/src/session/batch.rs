@@ -7,10 +7,10 @@ use std::ops::Range;
 use dlm_kernels::{CachedRows, KvCache, attention_cached_rows, attention_decode, attention_forward};
 
 use super::{CHUNK, Session, SessionError, cache, final_norm, run_blocks, tables};
+use crate::arena::Buffer;
 use crate::batch::Batch;
-use crate::block::{self, AttentionOut, Qkv};
-use crate::decoder::arena::Buffer;
 use crate::model::Model;
+use crate::pass::block::{self, AttentionOut, Qkv};
 
 /// Takes one token into each session and writes the logits after them: `[sessions, vocab]`.
 ///

@@ -1,5 +1,6 @@
 //! What follows from a decoder's sizes: its linear layers, their counts, how many parameters and bytes they hold.
 
+use dlm_core::architecture::is_fused;
 use dlm_core::base::BaseShape;
 
 /// One kind of frozen linear layer: `count` matrices of `n` rows (out) and `k` columns (in) under one name.
@@ -18,11 +19,6 @@ pub struct LinearKind {
 pub enum Part {
     Attention,
     Mlp,
-}
-
-/// Whether the architecture's file keeps q/k/v and gate/up in one matrix each.
-pub fn is_fused(architecture: &str) -> bool {
-    architecture.starts_with("Phi3")
 }
 
 /// The linear layers of the text tower, by name, over all layers and experts.

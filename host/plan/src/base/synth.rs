@@ -2,7 +2,8 @@
 //!
 //! **Source**: `spec/bases.md` section 5.
 
-use dlm_core::base::{BaseRecord, BaseShape, Modality, TemplateDialect};
+use dlm_core::architecture::{dialect, gguf_name, is_fused};
+use dlm_core::base::{BaseRecord, BaseShape, Modality};
 use dlm_core::ports::RemoteBase;
 use serde_json::Value;
 
@@ -85,7 +86,7 @@ pub fn synthesize(answer: &HubAnswer) -> Result<ResolvedBase, BaseError> {
             Modality::Text
         },
         template: dialect(answer.hf_id, &architecture),
-        gguf_arch: Some(gguf_arch(&architecture)),
+        gguf_arch: Some(gguf_name(&architecture)),
         tokenizer_pre: None,
         target_modules: reference_targets(&architecture),
         context_length,
@@ -163,58 +164,12 @@ pub fn size_gb_fp16(params: u64) -> f64 {
 
 /// The reference's `auto` targets: the four attention projections, or the fused list.
 pub fn reference_targets(architecture: &str) -> Vec<String> {
-    let names: &[&str] = if shape::is_fused(architecture) {
+    let names: &[&str] = if is_fused(architecture) {
         &["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
     } else {
         &["q_proj", "k_proj", "v_proj", "o_proj"]
     };
     names.iter().map(|name| (*name).to_owned()).collect()
-}
-
-fn gguf_arch(architecture: &str) -> String {
-    let class = architecture.to_lowercase();
-    let known = [
-        ("llama", "llama"),
-        ("smollm3", "smollm3"),
-        ("olmo2", "olmo2"),
-        ("qwen2", "qwen2"),
-        ("qwen3", "qwen3"),
-        ("mistral3", "mistral3"),
-        ("mistral", "llama"),
-        ("mixtral", "llama"),
-        ("phi3", "phi3"),
-        ("gemma2", "gemma2"),
-        ("gemma", "gemma"),
-    ];
-    let family = class.strip_suffix("forcausallm").unwrap_or(&class);
-    known
-        .iter()
-        .find(|(name, _)| *name == family)
-        .map_or(family, |(_, label)| label)
-        .to_owned()
-}
-
-/// The dialect by the repository's name and the model class; the order of the tests matters.
-pub fn dialect(hf_id: &str, architecture: &str) -> TemplateDialect {
-    let id = hf_id.to_lowercase();
-    let class = |prefix: &str| architecture.starts_with(prefix);
-    if id.contains("gemma-2") || class("Gemma2") {
-        TemplateDialect::Gemma2
-    } else if id.contains("smollm3") || class("SmolLM3") {
-        TemplateDialect::SmolLm3
-    } else if id.contains("olmo-2") || class("Olmo2") {
-        TemplateDialect::Olmo2
-    } else if id.contains("llama-3") || id.contains("llama3") {
-        TemplateDialect::Llama3
-    } else if id.contains("phi-4-mini-reasoning") {
-        TemplateDialect::Phi4Mini
-    } else if class("Phi") {
-        TemplateDialect::Phi3
-    } else if class("Mistral") || class("Mixtral") {
-        TemplateDialect::Mistral
-    } else {
-        TemplateDialect::ChatMl
-    }
 }
 
 #[cfg(test)]
@@ -265,29 +220,5 @@ mod tests {
             config["vocab_size"] = wild;
             assert!(check(&config).unwrap_err().to_string().contains("vocab_size"));
         }
-    }
-
-    #[test]
-    fn dialects_follow_the_order_of_the_table() {
-        assert_eq!(
-            dialect("google/gemma-2-2b-it", "Gemma2ForCausalLM"),
-            TemplateDialect::Gemma2
-        );
-        assert_eq!(dialect("x/Llama-3.2-1B", "LlamaForCausalLM"), TemplateDialect::Llama3);
-        assert_eq!(
-            dialect("x/Phi-4-mini-reasoning", "Phi3ForCausalLM"),
-            TemplateDialect::Phi4Mini
-        );
-        assert_eq!(dialect("x/phi", "Phi3ForCausalLM"), TemplateDialect::Phi3);
-        assert_eq!(dialect("x/y", "MixtralForCausalLM"), TemplateDialect::Mistral);
-        assert_eq!(dialect("x/y", "LlamaForCausalLM"), TemplateDialect::ChatMl);
-    }
-
-    #[test]
-    fn class_names_become_gguf_names() {
-        assert_eq!(gguf_arch("SmolLM3ForCausalLM"), "smollm3");
-        assert_eq!(gguf_arch("MixtralForCausalLM"), "llama");
-        assert_eq!(gguf_arch("GemmaForCausalLM"), "gemma");
-        assert_eq!(gguf_arch("FalconForCausalLM"), "falcon");
     }
 }

@@ -6,10 +6,10 @@ use dlm_kernels::{AdamW, adamw_step, global_norm};
 
 use crate::adapter::Adapter;
 use crate::batch::{Batch, Target, TargetKind};
-use crate::decoder::StepOptions;
 use crate::engine::{EngineError, Logprobs, TensorGradient, TrainTensors, Trainer, TrainerOptions};
-use crate::head::HeadLoss;
 use crate::model::Model;
+use crate::pass::HeadLoss;
+use crate::pass::StepOptions;
 
 /// Added to the norm before dividing, as PyTorch's `clip_grad_norm_` does.
 const CLIP_EPS: f64 = 1e-6;

@@ -13,16 +13,18 @@
 //! rotations of normed q and k, and the gated product are computed again.
 
 use dlm_kernels::{
-    Activation as GatedActivation, AttentionShape, Ctx, Rope, Segment, Write, add, attention_backward, gated_backward,
-    gated_forward, rmsnorm_backward, rmsnorm_forward, rope_backward, rope_forward,
+    AttentionSaved, AttentionShape, Ctx, Rope, Segment, Write, add, attention_backward, rmsnorm_backward,
+    rmsnorm_forward, rope_backward, rope_forward,
 };
 
-use crate::config::{Activation, DecoderConfig, LayerKind};
-use crate::decoder::arena::{Arena, Buffer};
-use crate::decoder::rotary::Tables;
-use crate::lora::{Pass, SlotAt, SlotSaved};
-use crate::model::{Layer, Model, OUT, QKV, down, gate_up};
-use crate::moe::{self, MoeSaved};
+use super::Pass;
+use super::gated::{self, GatedSaved};
+use super::moe::{self, MoeSaved};
+use super::slot::{SlotAt, SlotSaved};
+use crate::arena::{Arena, Buffer};
+use crate::config::{DecoderConfig, LayerKind};
+use crate::model::{Layer, Model, OUT, QKV};
+use crate::rotary::Tables;
 
 /// The rows of a pass and their angles.
 #[derive(Clone, Copy)]
@@ -64,16 +66,8 @@ pub(crate) struct Body {
 
 /// What the backward of the feed-forward part needs besides its input.
 pub(crate) enum MlpSaved {
-    Dense(DenseSaved),
+    Dense(GatedSaved),
     Experts(MoeSaved),
-}
-
-/// What the backward of one gated unit needs besides its input.
-pub(crate) struct DenseSaved {
-    gate: Buffer,
-    up: Buffer,
-    gate_up: SlotSaved,
-    down: SlotSaved,
 }
 
 /// Returns the attention sizes of a layer.
@@ -85,13 +79,6 @@ pub(crate) fn attention_shape(config: &DecoderConfig, kind: LayerKind) -> Attent
         scale: config.attention_scale,
         softcap: config.attention_softcap,
         window: kind.window,
-    }
-}
-
-pub(crate) fn activation(config: &DecoderConfig) -> GatedActivation {
-    match config.activation {
-        Activation::Silu => GatedActivation::Silu,
-        Activation::GeluTanh => GatedActivation::GeluTanh,
     }
 }
 
@@ -126,13 +113,13 @@ fn turn(
     x: &mut [f32],
     turn: fn(&Ctx, &Rope<'_>, &mut [f32]),
 ) {
-    if kind.rope {
+    if let Some(angles) = rows.tables.of(kind.rope) {
         let rope = Rope {
             n_heads,
             head_dim: model.config.head_dim,
             half: model.rotary.half(),
-            cos: &rows.tables.cos,
-            sin: &rows.tables.sin,
+            cos: &angles.cos,
+            sin: &angles.sin,
         };
         turn(&model.ctx, &rope, x);
     }
@@ -184,7 +171,7 @@ pub(crate) fn forward(
     let input: &[f32] = before.as_ref().map_or(&x2, |normed| &normed.y);
     let (mlp_out, mlp) = match &layer.router {
         None => {
-            let (y, saved) = dense_forward(pass, index, 0, input, t);
+            let (y, saved) = gated::forward(pass, index, 0, input, t);
             (y, MlpSaved::Dense(saved))
         }
         Some(router) => {
@@ -236,77 +223,6 @@ fn residual(model: &Model, x: &[f32], mut part: Buffer, norm: Option<&[f32]>) ->
             (sum, Some(part))
         }
     }
-}
-
-/// Runs the gated unit of one expert (0 where there are none).
-pub(crate) fn dense_forward(pass: Pass<'_>, index: usize, expert: usize, x: &[f32], t: usize) -> (Buffer, DenseSaved) {
-    let model = pass.model;
-    let slot = |slot| SlotAt {
-        pass,
-        layer: index,
-        slot,
-    };
-    let width = t * model.config.d_ff;
-    let mut gate = model.arena.take(width);
-    let mut up = model.arena.take(width);
-    let gate_up_saved = slot(gate_up(expert)).forward(x, t, &mut [&mut gate, &mut up]);
-    let mut product = model.arena.take(width);
-    gated_forward(&model.ctx, activation(&model.config), &gate, &up, &mut product);
-    let mut y = model.arena.take(t * model.config.d_model);
-    let down_saved = slot(down(expert)).forward(&product, t, &mut [&mut y]);
-    let saved = DenseSaved {
-        gate,
-        up,
-        gate_up: gate_up_saved,
-        down: down_saved,
-    };
-    (y, saved)
-}
-
-/// Gradient of [`dense_forward`]: adds those of the adapters to `grads`, returns that of `x`.
-pub(crate) fn dense_backward(
-    pass: Pass<'_>,
-    index: usize,
-    expert: usize,
-    x: &[f32],
-    saved: DenseSaved,
-    dy: &[f32],
-    grads: &mut [f32],
-) -> Buffer {
-    let model = pass.model;
-    let (arena, config) = (&model.arena, &model.config);
-    let slot = |slot| SlotAt {
-        pass,
-        layer: index,
-        slot,
-    };
-    let t = x.len() / config.d_model;
-    let width = saved.gate.len();
-    let activation = activation(config);
-    let mut d_product = arena.take(width);
-    {
-        let down_slot = slot(down(expert));
-        let mut product = arena.take(if down_slot.is_adapted() { width } else { 0 });
-        if down_slot.is_adapted() {
-            gated_forward(&model.ctx, activation, &saved.gate, &saved.up, &mut product);
-        }
-        down_slot.backward(&product, t, saved.down, &[dy], Some(&mut d_product), grads);
-    }
-    let mut d_gate = arena.take(width);
-    let mut d_up = arena.take(width);
-    gated_backward(
-        &model.ctx,
-        activation,
-        &saved.gate,
-        &saved.up,
-        &d_product,
-        &mut d_gate,
-        &mut d_up,
-    );
-    drop((d_product, saved.gate, saved.up));
-    let mut dx = arena.take(x.len());
-    slot(gate_up(expert)).backward(x, t, saved.gate_up, &[&d_gate, &d_up], Some(&mut dx), grads);
-    dx
 }
 
 /// Gradient of [`forward`]: `d` comes in as that of the output and goes out as that of the input.
@@ -404,7 +320,7 @@ fn mlp_backward(
     let input = before.as_ref().map_or(x2, |normed| &normed.y);
     let dy = d_out.as_deref().unwrap_or(d);
     let d_input = match (saved, &layer.router) {
-        (MlpSaved::Dense(saved), _) => dense_backward(pass, index, 0, input, saved, dy, grads),
+        (MlpSaved::Dense(saved), _) => gated::backward(pass, index, 0, input, saved, dy, grads),
         (MlpSaved::Experts(saved), Some(router)) => moe::backward(pass, index, router, input, saved, dy, grads),
         (MlpSaved::Experts(_), None) => unreachable!("experts were saved by a layer with a router"),
     };
@@ -428,16 +344,19 @@ fn attend_backward(
     let mut dq = arena.take(q.len());
     let mut dk = arena.take(k.len());
     let mut dv = arena.take(v.len());
+    let saved = AttentionSaved {
+        segments,
+        positions,
+        q: &q,
+        k: &k,
+        v: &v,
+        out: &out,
+        lse: &lse,
+    };
     attention_backward(
         &model.ctx,
         &attention_shape(config, layer.kind),
-        segments,
-        positions,
-        &q,
-        &k,
-        &v,
-        &out,
-        &lse,
+        &saved,
         &d_out,
         &mut dq,
         &mut dk,

@@ -6,9 +6,9 @@
 
 use dlm_kernels::{Compute, Weight, Write, linear_backward_input, linear_on};
 
-use crate::block::{DenseSaved, dense_backward, dense_forward};
-use crate::decoder::arena::Buffer;
-use crate::lora::Pass;
+use super::Pass;
+use super::gated::{self, GatedSaved};
+use crate::arena::Buffer;
 
 /// What the backward needs besides the input.
 pub(crate) struct MoeSaved {
@@ -22,7 +22,7 @@ struct ExpertSaved {
     rows: Vec<(usize, f32)>,
     /// Output before the weight.
     y: Buffer,
-    dense: DenseSaved,
+    dense: GatedSaved,
 }
 
 /// Lists per expert the rows that chose it, with their weights. Equal logits go to the lower expert.
@@ -68,7 +68,7 @@ pub(crate) fn forward(pass: Pass<'_>, index: usize, router: &Weight, x: &[f32], 
             continue;
         }
         let input = gather(pass, x, &rows);
-        let (part, dense) = dense_forward(pass, index, expert, &input, rows.len());
+        let (part, dense) = gated::forward(pass, index, expert, &input, rows.len());
         for (part, (row, weight)) in part.chunks_exact(d).zip(&rows) {
             let y = &mut y[row * d..][..d];
             y.iter_mut().zip(part).for_each(|(y, part)| *y += weight * part);
@@ -109,7 +109,7 @@ pub(crate) fn backward(
             d_part.iter_mut().for_each(|dy| *dy *= weight);
         }
         let input = gather(pass, x, &part.rows);
-        let d_input = dense_backward(pass, index, part.expert, &input, part.dense, &d_part, grads);
+        let d_input = gated::backward(pass, index, part.expert, &input, part.dense, &d_part, grads);
         for (d_input, (row, _)) in d_input.chunks_exact(d).zip(&part.rows) {
             let dx = &mut dx[row * d..][..d];
             dx.iter_mut().zip(d_input).for_each(|(dx, d_input)| *dx += d_input);

@@ -6,13 +6,13 @@
 use dlm_kernels::{PrecisionPath, Segment, Write, scale};
 use dlm_kernels::{attention_forward, rmsnorm_backward, rmsnorm_forward};
 
-use super::arena::Buffer;
-use super::rotary::Tables;
+use super::Pass;
+use super::block::{self, AttentionOut, Body, Qkv, Rows};
 use crate::adapter::{Adapter, Gains};
+use crate::arena::Buffer;
 use crate::batch::{Batch, BatchError};
-use crate::block::{self, AttentionOut, Body, Qkv, Rows};
-use crate::lora::Pass;
 use crate::model::Model;
+use crate::rotary::Tables;
 
 /// What a forward keeps for its backward.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

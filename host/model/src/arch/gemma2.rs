@@ -1,0 +1,28 @@
+//! Gemma-2: norms before and after both parts that multiply by `1 + w`, every second layer with a window, soft-caps.
+
+use dlm_core::Architecture;
+
+use super::names::{ATTENTION, FEED_FORWARD, NORMS_BOTH};
+use super::{Activation, AttentionScale, GgufRules, NormPlacement, Rules, Windows};
+
+/// See [`Rules`].
+pub(super) const RULES: Rules = Rules {
+    norms: NormPlacement::Both,
+    norm_plus_one: true,
+    activation: Activation::GeluTanh,
+    tied: true,
+    scales_embeddings: true,
+    attention_scale: AttentionScale::Scalar { layers_by_width: 46 },
+    has_softcaps: true,
+    windows: Windows::AllBut {
+        every: 2,
+        stated_as: None,
+    },
+    gguf: GgufRules {
+        tensors: &[NORMS_BOTH, ATTENTION, FEED_FORWARD],
+        states_head_dim: true,
+        runtime_has_window: true,
+        ..GgufRules::PLAIN
+    },
+    ..Rules::plain(Architecture::Gemma2)
+};

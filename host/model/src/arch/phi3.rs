@@ -1,0 +1,18 @@
+//! Phi-3, Phi-3.5 and Phi-4-mini: joined projections, a window on every layer.
+
+use dlm_core::Architecture;
+
+use super::names::{FUSED, NORMS_PRE};
+use super::{GgufRules, Rules, Windows};
+
+/// See [`Rules`].
+pub(super) const RULES: Rules = Rules {
+    windows: Windows::Always,
+    gguf: GgufRules {
+        tensors: &[NORMS_PRE, FUSED],
+        states_no_window: true,
+        states_original_context: true,
+        ..GgufRules::PLAIN
+    },
+    ..Rules::plain(Architecture::Phi3)
+};
