@@ -96,7 +96,7 @@ fn limits(out: &mut String) {
 fn errors(out: &mut String) {
     out.push_str(
         "## Errors\n\n`dlm check` prints all of them at once, each with its line; a document with any of them is not trained. `⏎` stands for the end\n\
-         of a line, and the line is counted within the text shown.\n",
+         of a line. The line is counted within the text shown; a line inside a message counts from the top of the file.\n",
     );
     let mut rows: Vec<(String, String)> = grammar::ERRORS.iter().map(error).collect();
     // A byte that no text can hold.

@@ -257,7 +257,8 @@ fn every_file_and_function_that_is_named_is_there() {
     let root = repository();
     let mut problems = Vec::new();
     let mut seen = BTreeSet::new();
-    for page in pages() {
+    // The style's examples are in other projects.
+    for page in pages().iter().filter(|page| page.name != "docs/internals/style.md") {
         for (line, path, item) in page.places() {
             seen.insert(path.clone());
             let place = format!("{}:{line}", page.name);
