@@ -9,7 +9,7 @@ use dlm_core::{Event, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::console::say;
-use crate::render::size;
+use dlm_core::units::{duration, size};
 
 /// Lines between two printed steps when there is no terminal.
 const STEPS_PER_LINE: u64 = 10;
@@ -159,23 +159,12 @@ fn style(template: &str) -> ProgressStyle {
         .progress_chars("━╸─")
 }
 
-/// `96 rows`, `1 row`, `12.5 MB`.
+/// `96 rows`, `1 row`, `12.5 MiB`.
 fn amount(count: u64, unit: &str) -> String {
     match (count, unit) {
         (_, "bytes") => size(count),
         (1, _) => format!("1 {}", unit.strip_suffix('s').unwrap_or(unit)),
         _ => format!("{count} {unit}"),
-    }
-}
-
-/// `1:05`, or `2:01:05`.
-fn duration(seconds: f64) -> String {
-    let total = seconds.max(0.0).round() as u64;
-    let (hours, minutes, seconds) = (total / 3600, total / 60 % 60, total % 60);
-    if hours > 0 {
-        format!("{hours}:{minutes:02}:{seconds:02}")
-    } else {
-        format!("{minutes}:{seconds:02}")
     }
 }
 
@@ -185,12 +174,6 @@ mod tests {
     fn amounts_are_counted_in_their_unit() {
         assert_eq!(super::amount(96, "rows"), "96 rows");
         assert_eq!(super::amount(1, "prompts"), "1 prompt");
-        assert_eq!(super::amount(5 << 20, "bytes"), "5.0 MB");
-    }
-
-    #[test]
-    fn durations_read_like_a_clock() {
-        assert_eq!(super::duration(65.2), "1:05");
-        assert_eq!(super::duration(7265.0), "2:01:05");
+        assert_eq!(super::amount(5 << 20, "bytes"), "5 MiB");
     }
 }

@@ -45,21 +45,6 @@ fn harmless(c: char) -> char {
     if is_shown { c } else { '\u{fffd}' }
 }
 
-/// `1.5 KB`: 1024 steps, one decimal, bytes without.
-pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KB", "MB", "GB", "TB", "PB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut value = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS[unit])
-}
-
 /// `135 M`, `1.5 B`.
 pub fn parameters(count: u64) -> String {
     let millions = count as f64 / 1e6;
@@ -96,20 +81,6 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_have_one_decimal() {
-        let cases = [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1536, "1.5 KB"),
-            (5 << 20, "5.0 MB"),
-            (3 << 40, "3.0 TB"),
-        ];
-        for (bytes, text) in cases {
-            assert_eq!(size(bytes), text);
-        }
-    }
 
     #[test]
     fn counts_of_parameters() {

@@ -6,6 +6,7 @@ use dlm_core::Subject;
 use dlm_core::hardware::SimdLevel;
 use dlm_core::shell::quoted_path;
 use dlm_core::training::Precision;
+use dlm_core::units::size;
 use dlm_kernels::{Compute, Ctx, Simd};
 use dlm_model::text::TextModel;
 use dlm_model::{Adapter, LoadOptions, Model, Prepare};
@@ -137,8 +138,8 @@ pub(crate) fn check_memory(around: &Surroundings, located: &Located, need: u64) 
         format!(
             "the weights of `{}` need {} and {} are free",
             located.base.resolved.record.key,
-            dlm_plan::memory::gib(need),
-            dlm_plan::memory::gib(free)
+            size(need),
+            size(free)
         ),
     )
     .hint("free some memory, choose a smaller base, or set DLM_FORCE=1 to try all the same"))

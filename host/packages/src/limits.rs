@@ -266,21 +266,3 @@ impl Limits {
         self
     }
 }
-
-/// A size in words.
-pub fn size(bytes: u64) -> String {
-    match bytes {
-        bytes if bytes >= GIB && bytes.is_multiple_of(GIB) => format!("{} GiB", bytes / GIB),
-        bytes if bytes >= MIB && bytes.is_multiple_of(MIB) => format!("{} MiB", bytes / MIB),
-        bytes if bytes >= KIB && bytes.is_multiple_of(KIB) => format!("{} KiB", bytes / KIB),
-        bytes => format!("{bytes} bytes"),
-    }
-}
-
-/// A time in words.
-pub fn time(duration: Duration) -> String {
-    match duration.as_millis() {
-        ms if ms.is_multiple_of(1000) => format!("{} s", ms / 1000),
-        ms => format!("{ms} ms"),
-    }
-}

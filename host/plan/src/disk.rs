@@ -4,7 +4,7 @@
 
 use dlm_core::{Hints, Subject};
 
-use crate::memory::gib;
+use dlm_core::units::size;
 
 /// Adapter files take at most this share of the base at two bytes a parameter.
 const ADAPTER_DIVISOR: u64 = 100;
@@ -38,7 +38,7 @@ impl DiskNeed {
 
 /// There is too little room.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{place} has {} free, and the run needs {}", gib(*free_bytes), gib(*needed_bytes))]
+#[error("{place} has {} free, and the run needs {}", size(*free_bytes), size(*needed_bytes))]
 pub struct DiskError {
     pub place: String,
     pub needed_bytes: u64,
@@ -53,7 +53,7 @@ impl Hints for DiskError {
     fn hints(&self) -> Vec<String> {
         vec![format!(
             "free {} there, or keep stores elsewhere: `DLM_HOME=<dir>`",
-            gib(self.needed_bytes - self.free_bytes)
+            size(self.needed_bytes - self.free_bytes)
         )]
     }
 }
@@ -97,7 +97,7 @@ mod tests {
         let need = DiskNeed::default();
         assert_eq!(check_disk("/store", &need, need.bytes()), Ok(()));
         let error = check_disk("/store", &need, 50 << 20).unwrap_err();
-        assert_eq!(error.to_string(), "/store has 50 MiB free, and the run needs 0.27 GiB");
-        assert!(error.hints()[0].contains("0.22 GiB"), "{:?}", error.hints());
+        assert_eq!(error.to_string(), "/store has 50 MiB free, and the run needs 278 MiB");
+        assert!(error.hints()[0].contains("228 MiB"), "{:?}", error.hints());
     }
 }

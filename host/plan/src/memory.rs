@@ -6,6 +6,7 @@
 
 use dlm_core::base::BaseShape;
 use dlm_core::training::Precision;
+use dlm_core::units::size;
 use serde::{Deserialize, Serialize};
 
 use crate::base::shape::{embedding_parameters, linear_parameters};
@@ -56,25 +57,13 @@ impl std::fmt::Display for MemoryEstimate {
         write!(
             f,
             "weights {}, packed copies {}, activations {}, logits {}, adapter {}, rest {}",
-            gib(self.weights),
-            gib(self.packed_weights),
-            gib(self.activations),
-            gib(self.logits),
-            gib(self.adapter),
-            gib(self.hold + self.fixed)
+            size(self.weights),
+            size(self.packed_weights),
+            size(self.activations),
+            size(self.logits),
+            size(self.adapter),
+            size(self.hold + self.fixed)
         )
-    }
-}
-
-/// `1.25 GiB`, or `90 MiB` under a tenth of one, or `12 KiB` under a MiB.
-pub fn gib(bytes: u64) -> String {
-    let mib = bytes as f64 / f64::from(1u32 << 20);
-    if (1..1 << 20).contains(&bytes) {
-        format!("{} KiB", bytes.div_ceil(1 << 10))
-    } else if mib < 102.4 {
-        format!("{mib:.0} MiB")
-    } else {
-        format!("{:.2} GiB", mib / 1024.0)
     }
 }
 
@@ -194,7 +183,7 @@ mod tests {
         assert_eq!(e.packed_weights, 2 * 2 * (106_168_320 + 28_311_552));
         assert!(
             e.to_string()
-                .starts_with("weights 0.25 GiB, packed copies 0.50 GiB, activations"),
+                .starts_with("weights 257 MiB, packed copies 513 MiB, activations"),
             "{e}"
         );
     }

@@ -4,12 +4,13 @@
 
 use dlm_core::hardware::{Backend, Hardware, SimdLevel};
 use dlm_core::training::Precision;
+use dlm_core::units::size;
 use dlm_core::{FailureKind, Hints, Subject};
 use serde::{Deserialize, Serialize};
 
 use crate::base::BaseFacts;
 use crate::knob::Knob;
-use crate::memory::{gib, kv_cache_bytes};
+use crate::memory::kv_cache_bytes;
 use crate::train::Budget;
 
 /// New tokens when none are asked for.
@@ -73,7 +74,7 @@ pub enum PromptError {
         answer: u32,
         context: u32,
     },
-    #[error("`{base}` does not fit: an answer needs {} and {} of memory may be used", gib(*needed_bytes), gib(*budget_bytes))]
+    #[error("`{base}` does not fit: an answer needs {} and {} of memory may be used", size(*needed_bytes), size(*budget_bytes))]
     Memory {
         base: String,
         needed_bytes: u64,

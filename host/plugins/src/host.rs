@@ -31,9 +31,10 @@ use crate::limits::{HANDLES_MAX, INSTANCES_MAX, MEMORIES_MAX, Passed, TABLE_ELEM
 use crate::output::Output;
 use crate::ports::{LogLevel, Metering, Ports, RunFacts};
 use crate::watched::Watched;
+use dlm_core::units::{duration, size};
 use dlm_packages::Kind;
 use dlm_packages::capability::Grants;
-use dlm_packages::limits::{LimitName, Limits, size, time};
+use dlm_packages::limits::{LimitName, Limits};
 use dlm_packages::manifest::ConfigValue;
 
 pub use files::Input;
@@ -356,14 +357,14 @@ fn stop(cancel: &Cancel, clock: &CallClock, allowed: Allowed) -> Option<Stop> {
     }
     let wall = allowed.wall;
     (clock.wall_time() > wall).then(|| {
-        let text = format!("{} in one call", time(wall));
+        let text = format!("{} in one call", duration(wall.as_secs_f64()));
         Stop::Passed(Passed::raisable(LimitName::WallTime, wall.as_secs(), text))
     })
 }
 
 /// The limit on the guest's own time in a call.
 pub(crate) fn deadline_passed(allowed: Duration) -> Passed {
-    let text = format!("{} of its own time", time(allowed));
+    let text = format!("{} of its own time", duration(allowed.as_secs_f64()));
     Passed::raisable(LimitName::Deadline, allowed.as_secs(), text)
 }
 

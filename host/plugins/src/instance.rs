@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use dlm_packages::limits::{LimitName, size};
+use dlm_core::units::size;
+use dlm_packages::limits::LimitName;
 use dlm_packages::terminal::{cut, inert, inert_line};
 use wasmtime::component::{Instance, ResourceTableError};
 use wasmtime::{Store, Trap, UpdateDeadline};

@@ -17,7 +17,7 @@ use crate::output::check_name;
 use crate::target::short;
 use bindings::TemplatesExport;
 use bindings::exports::dlm::plugin::templates as wire;
-use dlm_packages::limits::size;
+use dlm_core::units::size;
 
 mod bindings {
     wasmtime::component::bindgen!({

@@ -1,9 +1,10 @@
 //! `dlm base`.
 
 use dlm_core::base::LocalBase;
+use dlm_core::units::size;
 use dlm_flow::base::{BaseDetail, BaseList, BaseRow, Removal};
 
-use super::{parameters, size, table};
+use super::{parameters, table};
 use crate::console::Console;
 
 /// That a base was added, and what to type next.

@@ -1,8 +1,9 @@
 //! `dlm doctor`.
 
+use dlm_core::units::{duration, size};
 use dlm_flow::doctor::Doctor;
 
-use super::{parameters, size};
+use super::parameters;
 use crate::console::Console;
 
 /// The machine, what it trains, and where things lie.
@@ -26,7 +27,7 @@ fn text(doctor: &Doctor) -> String {
         ("cores", machine.cpu_cores.to_string()),
         (
             "memory",
-            format!("{} GB, {} GB free", machine.ram_gb, machine.ram_available_gb),
+            format!("{}, {} free", gib(machine.ram_gb), gib(machine.ram_available_gb)),
         ),
         ("determinism", machine.determinism_class.name().to_owned()),
         ("telemetry", machine.telemetry_posture.clone()),
@@ -54,6 +55,11 @@ fn text(doctor: &Doctor) -> String {
     out
 }
 
+/// The contract's keys in `_gb` hold GiB, rounded.
+fn gib(amount: f64) -> String {
+    size((amount * f64::from(1u32 << 30)) as u64)
+}
+
 fn plan(doctor: &Doctor, lines: &mut Vec<(&'static str, String)>) {
     match (&doctor.report.plan, &doctor.report.plan_error) {
         (Some(plan), _) => {
@@ -61,8 +67,11 @@ fn plan(doctor: &Doctor, lines: &mut Vec<(&'static str, String)>) {
             lines.push((
                 "",
                 format!(
-                    "batch {} x {}, peak {} GB, {} s a step",
-                    plan.micro_batch_size, plan.grad_accum, plan.est_peak_vram_gb, plan.est_step_seconds
+                    "batch {} x {}, peak {}, {} a step",
+                    plan.micro_batch_size,
+                    plan.grad_accum,
+                    gib(plan.est_peak_vram_gb),
+                    duration(plan.est_step_seconds)
                 ),
             ));
         }

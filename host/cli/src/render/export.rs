@@ -1,8 +1,8 @@
 //! `dlm export`.
 
+use dlm_core::units::size;
 use dlm_flow::export::ExportReport;
 
-use super::size;
 use crate::console::Console;
 
 /// The files, how they were checked, and what to type next.

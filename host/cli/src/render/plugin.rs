@@ -1,5 +1,6 @@
 //! `dlm plugin` as text.
 
+use dlm_core::units::size;
 use dlm_packages::ask;
 use dlm_packages::inert;
 use dlm_packages::inspect::Inspection;
@@ -12,7 +13,7 @@ use dlm_packages::verify::Verified;
 use dlm_plugins::trial::{Bench, CaseReport, Standing};
 use serde_json::json;
 
-use super::{size, table};
+use super::table;
 
 /// Width of the column of capabilities on the consent screen.
 const CAPABILITY_WIDTH: usize = 38;
@@ -391,7 +392,7 @@ pub fn trial(
                 grouped(bench.open_instructions),
                 bench.call_us,
                 grouped(bench.call_instructions),
-                super::size(bench.memory_peak_bytes),
+                size(bench.memory_peak_bytes),
                 bench.calls
             )),
             Err(cause) => out.push_str(&format!("bench  {}\n", inert(cause))),

@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
+use dlm_core::units::size;
 use dlm_flow::prompt::{Asked, PromptReport};
 use dlm_plan::knob::Knob;
 use dlm_plan::prompt::PromptPlan;
 
-use super::size;
 use crate::console::Console;
 use crate::memory;
 

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use dlm_core::manifest::RunStatus;
 use dlm_core::shell::quoted_path;
+use dlm_core::units::size;
 use dlm_doc::SourceDirective;
 use dlm_flow::show::{Security, Show, ShownSection, Stored, Untrained};
 use dlm_store::LockStatus;
 
-use super::size;
 use crate::console::Console;
 
 /// Hex digits of a revision that are shown.

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use dlm_core::shell::{quoted, quoted_path};
 use dlm_core::training::Ending;
+use dlm_core::units::size;
 use dlm_flow::Failure;
 use dlm_flow::train::{Prepared, ProbeScore, TrainReport};
 use serde_json::json;
 
-use super::size;
 use crate::console::Console;
 use crate::memory;
 

@@ -1,11 +1,8 @@
 //! The closing line of `-v`: what each plugin used.
 
-use std::time::Duration;
-
 use dlm_core::ports::plugin::PluginUse;
+use dlm_core::units::{duration, size};
 use dlm_packages::inert;
-
-use super::size;
 
 /// Two lines: what it did by its grants, and what it cost.
 pub fn line(used: &PluginUse) -> String {
@@ -76,12 +73,7 @@ fn counted(count: u64, noun: &str) -> String {
 }
 
 fn time(us: u64) -> String {
-    let seconds = Duration::from_micros(us).as_secs_f64();
-    match us {
-        0..1_000 => format!("{us} us"),
-        1_000..1_000_000 => format!("{:.1} ms", seconds * 1e3),
-        _ => format!("{seconds:.1} s"),
-    }
+    duration(us as f64 / 1e6)
 }
 
 #[cfg(test)]
@@ -105,9 +97,9 @@ mod tests {
         };
         assert!(
             line(&used)
-                .starts_with("rubric 1.2.0: used no capability\n  1 instance, 3 calls: 1.5 ms of its own, 2.0 s in")
+                .starts_with("rubric 1.2.0: used no capability\n  1 instance, 3 calls: 1.5 ms of its own, 2 s in")
         );
-        assert!(line(&used).ends_with("compiled in 43.0 ms"));
+        assert!(line(&used).ends_with("compiled in 43 ms"));
         used.model_requests = 412;
         used.model_tokens = 1;
         let requests = HttpUse {

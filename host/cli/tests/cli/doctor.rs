@@ -58,7 +58,11 @@ fn a_forced_machine_gets_a_plan_and_threads_are_in_it() {
         );
     } else {
         let memory = report["capabilities"]["ram_available_gb"].as_f64().unwrap();
-        assert!(memory < 16.0, "refused with {memory} GB free: {}", report["plan_error"]);
+        assert!(
+            memory < 16.0,
+            "refused with {memory} GiB free: {}",
+            report["plan_error"]
+        );
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use dlm_core::ports::target::{
     Artifact, ArtifactKind, Stage, TargetAdapter, TargetBase, TargetChat, TargetPlan, TargetProbe,
 };
+use dlm_core::units::size;
 use dlm_core::{Quant, Subject};
 use dlm_export::{
     AdapterExport, AdapterModule, Identity, ModelExport, ModelPlan, VerifyAgainst, Vocabulary, WriteOptions,
@@ -184,14 +185,13 @@ fn check_space(path: &Path, bytes: u64) -> Result<(), Failure> {
     if bytes <= free {
         return Ok(());
     }
-    let gib = dlm_plan::memory::gib;
     Err(Failure::new(
         Subject::Disk,
         format!(
             "{} needs {} and its disk has {} free",
             path.display(),
-            gib(bytes),
-            gib(free)
+            size(bytes),
+            size(free)
         ),
     )
     .hint("free some space, export a smaller type (`--quant Q4_K_M`), or keep the stores elsewhere: `DLM_HOME=<dir>`"))

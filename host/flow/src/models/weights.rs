@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use dlm_core::ports::model::ModelError;
+use dlm_core::units::size;
 use dlm_core::{Event, Subject};
 use dlm_kernels::Compute;
 use dlm_model::{LoadOptions, Model, OpenedBase, Prepare};
@@ -73,8 +74,7 @@ impl Weights {
 pub(super) fn room(run: &Run, key: &str, need: u64, taken: u64) -> Result<u64, ModelError> {
     let free = run.around.hardware.memory_available_bytes.saturating_sub(taken);
     if need > free && !run.around.is_forced {
-        let gib = dlm_plan::memory::gib;
-        let what = format!("the weights of `{key}` need {} and {} are free", gib(need), gib(free));
+        let what = format!("the weights of `{key}` need {} and {} are free", size(need), size(free));
         let failure = Failure::new(Subject::Model, what)
             .hint("free some memory, choose a smaller base, or set DLM_FORCE=1 to try all the same");
         return Err(super::open::unavailable(failure));

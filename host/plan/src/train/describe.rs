@@ -1,10 +1,10 @@
 //! A plan as lines for people: every knob with its value and the reason for it.
 
+use dlm_core::units::size;
 use serde::Serialize;
 
 use super::plan::TrainPlan;
 use crate::knob::Knob;
-use crate::memory::gib;
 
 /// One line of a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -115,7 +115,7 @@ impl TrainPlan {
     fn machine(&self) -> Vec<PlanLine> {
         let memory = PlanLine {
             name: "memory",
-            value: format!("{} of {}", gib(self.memory.total), gib(self.memory_budget_bytes)),
+            value: format!("{} of {}", size(self.memory.total), size(self.memory_budget_bytes)),
             why: self.memory.to_string(),
         };
         vec![

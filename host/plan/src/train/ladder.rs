@@ -2,6 +2,8 @@
 //!
 //! Every rung changes speed only: the rows of an update, and so the result, stay the same.
 
+use dlm_core::units::size;
+
 use super::facts::{RowFacts, TrainRequest};
 use super::machine::Machine;
 use super::plan::{BatchPlan, HoldPlan, ProsePlan, WeightPacking};
@@ -10,7 +12,7 @@ use super::refuse::PlanError;
 use crate::base::shape::{self, LinearKind};
 use crate::base::{BaseFacts, Registry};
 use crate::knob::Knob;
-use crate::memory::{MemoryEstimate, MemoryInput, estimate, gib};
+use crate::memory::{MemoryEstimate, MemoryInput, estimate};
 
 /// What the choice depends on beside the rungs.
 pub(super) struct Ladder<'a> {
@@ -106,7 +108,7 @@ impl Ladder<'_> {
     fn variant(&self, rung: &Rung, rows: u32, budget: u64) -> Variant {
         let batch = self.batch(rung, rows);
         let memory = self.estimate(rung, &batch);
-        let fitting = format!("it is the fastest that fits {}", gib(budget));
+        let fitting = format!("it is the fastest that fits {}", size(budget));
         let packing = match rung.packing {
             WeightPacking::Both => Knob::chosen(rung.packing, "there is memory for the fastest layout"),
             _ => Knob::chosen(rung.packing, fitting.clone()),

@@ -1,15 +1,16 @@
 //! Why there is no training plan, with the figures and the remedy.
 
+use dlm_core::units::{duration, size};
 use dlm_core::{FailureKind, Hints, Subject};
 
-use crate::memory::{MemoryEstimate, gib};
+use crate::memory::MemoryEstimate;
 
 /// A plan that is refused.
 #[derive(Clone, Debug, thiserror::Error, PartialEq)]
 pub enum PlanError {
     #[error(
         "`{base}` does not fit: training needs {} at the least and {} of memory may be used ({} are free); {estimate}",
-        gib(*needed_bytes), gib(*budget_bytes), gib(*free_bytes)
+        size(*needed_bytes), size(*budget_bytes), size(*free_bytes)
     )]
     Memory {
         base: String,
@@ -23,7 +24,7 @@ pub enum PlanError {
     },
     #[error(
         "`{base}` has {} M parameters, more than the {} M that a CPU trains in reasonable time (about {} a step here)",
-        params / 1_000_000, params_max / 1_000_000, seconds(*seconds_per_step)
+        params / 1_000_000, params_max / 1_000_000, duration(*seconds_per_step)
     )]
     CpuTooLarge {
         base: String,
@@ -59,14 +60,6 @@ pub enum PlanError {
     },
     #[error("{world_size} processes train together on CUDA only, and this run is on {backend}")]
     WorldSize { world_size: u32, backend: &'static str },
-}
-
-fn seconds(value: f64) -> String {
-    if value < 10.0 {
-        format!("{value:.1} s")
-    } else {
-        format!("{value:.0} s")
-    }
 }
 
 impl Hints for PlanError {

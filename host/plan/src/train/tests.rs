@@ -484,7 +484,7 @@ fn a_base_that_does_not_fit_is_refused_with_figures_and_a_smaller_one() {
         "{text}"
     );
     assert!(
-        text.contains("0.90 GiB of memory may be used (1.00 GiB are free); weights 2.79 GiB"),
+        text.contains("922 MiB of memory may be used (1 GiB are free); weights 2.79 GiB"),
         "{text}"
     );
     assert_eq!(

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use dlm_core::http_rule::{HostPattern, HttpRule, ParsedUrl, Scheme};
 use dlm_core::ports::guest_http::{GuestBody, GuestHttpError, GuestMethod, GuestRequest, GuestResponse, SecretHeader};
+use dlm_core::units::size;
 use dlm_packages::capability::Capability;
-use dlm_packages::limits::{LimitName, size};
+use dlm_packages::limits::LimitName;
 use dlm_packages::terminal::{cut, inert_line};
 use wasmtime::component::Resource;
 

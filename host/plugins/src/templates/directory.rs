@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use dlm_core::ports::target::{Artifact, ArtifactKind};
-use dlm_packages::limits::size;
+use dlm_core::units::size;
 
 use crate::error::PluginError;
 use crate::output::check_name;
