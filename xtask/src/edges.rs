@@ -20,7 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("store", &["core", "files"]),
     ("kernels", &[]),
     ("model", &["core", "files", "kernels"]),
-    ("train", &["core", "plan", "model", "kernels"]),
+    ("train", &["core", "plan", "model"]),
     ("export", &["core", "files", "plan", "model", "kernels"]),
     ("packages", &["core", "files"]),
     ("plugins", &["core", "files", "packages"]),

@@ -14,7 +14,7 @@ use dlm_core::manifest::ExportRecord;
 use dlm_core::ports::target::{
     ArtifactKind, TargetInfo, TargetRegistration, TargetReport, TargetRun, TargetSmoke, TargetSource, run_target,
 };
-use dlm_kernels::Compute;
+use dlm_core::training::Precision;
 use dlm_plan::export::ExportOptions;
 use dlm_plan::{ExportPlan, plan_export};
 use dlm_store::metrics::{ExportMetrics, Strictness};
@@ -146,7 +146,7 @@ pub fn export(
     Disk::new().create_directories(&directory)?;
     let (made, target_plan) = match form {
         Form::Gguf => {
-            let loaded = inference::load(around, &located, Weights::Exact, Compute::F32, command.threads)?;
+            let loaded = inference::load(around, &located, Weights::Exact, Precision::Fp32, command.threads)?;
             let made = write::artifacts(around, &located, &loaded, &plan, quant, &directory)?;
             let target_plan = write::target_plan(around, &located, &loaded, &plan, &made)?;
             (made, target_plan)

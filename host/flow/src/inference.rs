@@ -3,13 +3,11 @@
 use std::path::PathBuf;
 
 use dlm_core::Subject;
-use dlm_core::hardware::SimdLevel;
 use dlm_core::shell::quoted_path;
 use dlm_core::training::Precision;
 use dlm_core::units::size;
-use dlm_kernels::{Compute, Ctx, Simd};
 use dlm_model::text::TextModel;
-use dlm_model::{Adapter, LoadOptions, Model, Prepare};
+use dlm_model::{Adapter, CpuEngine, CpuOptions, Engine, Prepare};
 use dlm_plan::base::license::LicenseMoment;
 use dlm_store::{AdapterSlot, Store};
 
@@ -38,7 +36,7 @@ pub struct Located {
 
 /// A model ready to answer.
 pub struct Loaded {
-    pub model: Model,
+    pub engine: CpuEngine,
     pub adapter: Option<Adapter>,
 }
 
@@ -145,7 +143,7 @@ pub(crate) fn check_memory(around: &Surroundings, located: &Located, need: u64) 
     .hint("free some memory, choose a smaller base, or set DLM_FORCE=1 to try all the same"))
 }
 
-/// Loads base and adapter; `compute` is the precision of the frozen products of more than four rows.
+/// Loads base and adapter; `precision` is that of the frozen products of more than four rows.
 ///
 /// **Errors:** no room for the weights (refused before loading, with the numbers), unreadable weights, an adapter that
 /// does not fit the base.
@@ -153,15 +151,16 @@ pub fn load(
     around: &Surroundings,
     located: &Located,
     weights: Weights,
-    compute: Compute,
+    precision: Precision,
     threads: Option<u32>,
 ) -> Result<Loaded, Failure> {
     check_memory(around, located, weights_bytes(located, weights))?;
     let keep_quantized = weights == Weights::AsStored;
     let threads = threads.unwrap_or(around.hardware.cpu_cores).max(1) as usize;
-    let options = LoadOptions {
-        ctx: Ctx::new(threads, simd(around.hardware.simd)),
-        compute,
+    let options = CpuOptions {
+        threads,
+        simd: around.hardware.simd,
+        precision,
         keep_quantized,
         // Single tokens of quantized weights are multiplied as integers; without this each token decodes every block.
         prepare: if keep_quantized {
@@ -170,35 +169,14 @@ pub fn load(
             Prepare::Nothing
         },
     };
-    let model = located
-        .base
-        .opened
-        .load(options)
-        .map_err(|e| Failure::from(e).under(Subject::Inference))?;
+    let engine = CpuEngine::load(&located.base.opened, &options);
+    let engine = engine.map_err(|e| Failure::from(e).under(Subject::Inference))?;
     let adapter = match &located.adapter {
         Some((directory, _)) => {
-            Some(Adapter::load_peft(directory, &model).map_err(|e| Failure::new(Subject::Inference, e))?)
+            let adapter = engine.read_adapter(directory);
+            Some(adapter.map_err(|e| Failure::new(Subject::Inference, e))?)
         }
         None => None,
     };
-    Ok(Loaded { model, adapter })
-}
-
-/// Translates the plan's precision into the kernels'.
-pub(crate) fn compute(precision: Precision) -> Compute {
-    match precision {
-        Precision::Bf16 => Compute::Bf16,
-        Precision::Fp32 | Precision::Fp16 => Compute::F32,
-    }
-}
-
-/// Translates the plan's instruction-set level into the kernels'.
-pub(crate) fn simd(level: SimdLevel) -> Simd {
-    match level {
-        SimdLevel::Scalar => Simd::Scalar,
-        SimdLevel::Avx2 => Simd::Avx2,
-        SimdLevel::Avx512 => Simd::Avx512,
-        SimdLevel::Avx512Bf16 => Simd::Avx512Bf16,
-        SimdLevel::Amx => Simd::Amx,
-    }
+    Ok(Loaded { engine, adapter })
 }

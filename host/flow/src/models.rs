@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use dlm_core::ports::model::{Model, ModelError, Models};
 use dlm_kernels::Ctx;
+use dlm_model::engine::cpu::simd;
 
-use crate::inference::simd;
 use crate::surroundings::Surroundings;
 use decoder::DecoderModel;
 use open::Opened;

@@ -87,12 +87,11 @@ fn weights(temperature: f64) -> Weights {
 pub fn answer(around: &Surroundings, asked: &Asked, on_text: &mut dyn FnMut(&str)) -> Result<PromptReport, Failure> {
     let plan = &asked.plan;
     let temperature = plan.temperature.value as f32;
-    let compute = inference::compute(plan.precision.value);
     let weights = weights(plan.temperature.value);
-    let loaded = inference::load(around, &asked.located, weights, compute, Some(plan.threads.value))?;
+    let loaded = inference::load(around, &asked.located, weights, plan.precision.value, Some(plan.threads.value))?;
     warn_if_idle(around, &loaded);
     let mut session = Session::new(
-        &loaded.model,
+        loaded.engine.model(),
         loaded.adapter.as_ref(),
         asked.ids.len() + plan.max_tokens.value as usize,
     );

@@ -6,12 +6,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dlm_core::Subject;
+use dlm_core::training::Precision;
 use dlm_files::DiskError;
-use dlm_kernels::Compute;
+use dlm_model::{Engine, Reader, ReaderOptions};
 use dlm_train::probe::{answer_all, normalize};
-use dlm_train::rows::{RowOptions, plain};
-use dlm_train::run::row_losses;
-use dlm_train::{SourceBody, SourceRow};
+use dlm_train::{Row, row_losses};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
@@ -90,7 +89,7 @@ pub fn score(around: &Surroundings, command: &ScoreCommand) -> Result<ScoreRepor
     let questions = command.questions.as_deref().map(read_questions).transpose()?;
     let text = command.text.as_deref().map(read).transpose()?;
     let located = inference::locate(around, &command.path, command.is_base_only, Subject::Score)?;
-    let loaded = inference::load(around, &located, Weights::Exact, Compute::F32, command.threads)?;
+    let loaded = inference::load(around, &located, Weights::Exact, Precision::Fp32, command.threads)?;
     let answers = match &questions {
         Some(questions) => ask(around, &located, &loaded, questions)?,
         None => Vec::new(),
@@ -132,15 +131,9 @@ fn ask(
     );
     let prompts: Vec<(&str, usize)> = asked.iter().map(|(_, q, _)| (*q, ANSWER_TOKENS)).collect();
     let system = located.document.parsed.frontmatter().system_prompt.as_deref();
-    let answers = answer_all(
-        &loaded.model,
-        loaded.adapter.as_ref(),
-        &located.text,
-        system,
-        &prompts,
-        &around.cancel,
-    )
-    .map_err(|e| Failure::new(Subject::Score, e))?;
+    let mut reader = reader(loaded)?;
+    let answers = answer_all(&mut *reader, &located.text, system, &prompts, &around.cancel)
+        .map_err(|e| Failure::new(Subject::Score, e))?;
     if around.cancel.is_cancelled() {
         return Err(Failure::interrupted(""));
     }
@@ -162,27 +155,18 @@ fn contains_phrase(answer: &str, phrase: &str) -> bool {
     format!(" {}", normalize(answer)).contains(&format!(" {}", normalize(phrase)))
 }
 
+fn reader(loaded: &Loaded) -> Result<Box<dyn Reader + '_>, Failure> {
+    let reader = loaded.engine.reader(loaded.adapter.as_ref(), ReaderOptions::default());
+    reader.map_err(|e| Failure::new(Subject::Score, e))
+}
+
 fn text_loss(located: &Located, loaded: &Loaded, text: &str) -> Result<f64, Failure> {
-    let options = RowOptions {
-        system_prompt: None,
-        sequence_len_max: usize::MAX,
-        prose_weight: 1.0,
-    };
+    let mut reader = reader(loaded)?;
     let (mut sum, mut count) = (0.0, 0);
     for paragraph in text.split("\n\n").filter(|p| !p.trim().is_empty()) {
-        let source = SourceRow {
-            section_id: String::new(),
-            sub_index: 0,
-            line: 0,
-            body: SourceBody::Prose {
-                text: paragraph.split_whitespace().collect::<Vec<_>>().join(" "),
-                context: 0,
-            },
-            is_validation: false,
-        };
-        let row = plain(&source, &located.text, &options)?;
-        let losses =
-            row_losses(&loaded.model, loaded.adapter.as_ref(), &row).map_err(|e| Failure::new(Subject::Score, e))?;
+        let words = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+        let row = Row::new(&located.text.prose_row(&words)?, 1.0);
+        let losses = row_losses(&mut *reader, &row).map_err(|e| Failure::new(Subject::Score, e))?;
         sum += losses.iter().map(|l| f64::from(*l)).sum::<f64>();
         count += losses.len();
     }

@@ -5,7 +5,7 @@
 
 use dlm_core::Cancel;
 pub use dlm_model::sampling::argmax;
-use dlm_model::{Adapter, Model, Session, SessionError, prefill_batch, step_batch};
+use dlm_model::{EngineError, Reader, SessionId};
 
 /// Sequences generated side by side; bounds the memory of their caches.
 const BATCH: usize = 24;
@@ -22,49 +22,38 @@ pub struct Prompt {
 /// `choose(prompt, place, logits)` picks the next token of a prompt; `stops` end a sequence.
 ///
 /// **Errors:** a prompt longer than the model's context.
-pub fn continue_all<'m>(
-    model: &'m Model,
-    adapter: Option<&'m Adapter>,
+pub fn continue_all(
+    reader: &mut dyn Reader,
     prompts: &[Prompt],
     stops: &[u32],
     cancel: &Cancel,
     choose: &mut dyn FnMut(usize, usize, &[f32]) -> u32,
-) -> Result<Vec<Vec<u32>>, SessionError> {
-    let mut out = vec![Vec::new(); prompts.len()];
-    for start in (0..prompts.len()).step_by(BATCH) {
-        let end = prompts.len().min(start + BATCH);
-        continue_group(
-            model,
-            adapter,
-            &prompts[start..end],
-            stops,
-            cancel,
-            &mut |i, place, logits| choose(start + i, place, logits),
-        )?
-        .into_iter()
-        .enumerate()
-        .for_each(|(i, tokens)| out[start + i] = tokens);
+) -> Result<Vec<Vec<u32>>, EngineError> {
+    let mut out = Vec::with_capacity(prompts.len());
+    for group in prompts.chunks(BATCH) {
+        let first = out.len();
+        let mut choose = |i: usize, place: usize, logits: &[f32]| choose(first + i, place, logits);
+        out.append(&mut continue_group(reader, group, stops, cancel, &mut choose)?);
     }
     Ok(out)
 }
 
-struct Running<'m> {
+struct Running {
     index: usize,
-    session: Session<'m>,
+    session: SessionId,
     next: u32,
 }
 
-fn continue_group<'m>(
-    model: &'m Model,
-    adapter: Option<&'m Adapter>,
+fn continue_group(
+    reader: &mut dyn Reader,
     prompts: &[Prompt],
     stops: &[u32],
     cancel: &Cancel,
     choose: &mut dyn FnMut(usize, usize, &[f32]) -> u32,
-) -> Result<Vec<Vec<u32>>, SessionError> {
+) -> Result<Vec<Vec<u32>>, EngineError> {
     let mut out = vec![Vec::new(); prompts.len()];
     let mut logits = Vec::new();
-    let mut running = read_prompts(model, adapter, prompts, &mut logits)?;
+    let mut running = read_prompts(reader, prompts, &mut logits)?;
     choose_next(&mut running, &out, &logits, choose);
     while !running.is_empty() && !cancel.is_cancelled() {
         running.retain(|r| {
@@ -73,47 +62,46 @@ fn continue_group<'m>(
             if !ends {
                 tokens.push(r.next);
             }
-            !ends && tokens.len() < prompts[r.index].tokens_max
+            let goes_on = !ends && tokens.len() < prompts[r.index].tokens_max;
+            if !goes_on {
+                reader.close(r.session);
+            }
+            goes_on
         });
         if running.is_empty() {
             break;
         }
         let tokens: Vec<u32> = running.iter().map(|r| r.next).collect();
-        let mut sessions: Vec<&mut Session<'m>> = running.iter_mut().map(|r| &mut r.session).collect();
-        step_batch(&mut sessions, &tokens, &mut logits)?;
+        let sessions: Vec<SessionId> = running.iter().map(|r| r.session).collect();
+        reader.step(&sessions, &tokens, &mut logits)?;
         choose_next(&mut running, &out, &logits, choose);
     }
+    running.iter().for_each(|r| reader.close(r.session));
     Ok(out)
 }
 
-/// Reads all prompts in one pass; the sessions share what depends on the adapter alone.
-fn read_prompts<'m>(
-    model: &'m Model,
-    adapter: Option<&'m Adapter>,
+/// Reads all prompts in one pass.
+fn read_prompts(
+    reader: &mut dyn Reader,
     prompts: &[Prompt],
     logits: &mut Vec<f32>,
-) -> Result<Vec<Running<'m>>, SessionError> {
-    let mut running: Vec<Running<'m>> = Vec::with_capacity(prompts.len());
+) -> Result<Vec<Running>, EngineError> {
+    let mut running = Vec::with_capacity(prompts.len());
     for (index, prompt) in prompts.iter().enumerate() {
-        let context = prompt.ids.len() + prompt.tokens_max;
-        let session = match running.first() {
-            Some(first) => first.session.sibling(context),
-            None => Session::new(model, adapter, context),
-        };
         running.push(Running {
             index,
-            session,
+            session: reader.open(prompt.ids.len() + prompt.tokens_max)?,
             next: 0,
         });
     }
+    let sessions: Vec<SessionId> = running.iter().map(|r| r.session).collect();
     let ids: Vec<&[u32]> = prompts.iter().map(|p| p.ids.as_slice()).collect();
-    let mut sessions: Vec<&mut Session<'m>> = running.iter_mut().map(|r| &mut r.session).collect();
-    prefill_batch(&mut sessions, &ids, logits)?;
+    reader.read(&sessions, &ids, logits)?;
     Ok(running)
 }
 
 fn choose_next(
-    running: &mut [Running<'_>],
+    running: &mut [Running],
     out: &[Vec<u32>],
     logits: &[f32],
     choose: &mut dyn FnMut(usize, usize, &[f32]) -> u32,

@@ -4,21 +4,30 @@
 //! resumed from any step repeats the uninterrupted one bit for bit. Nothing here reads or writes a file: state goes in
 //! and out as values. The store layout, the document grammar and plugins are unknown here.
 
+pub mod anchors;
 pub mod augment;
 pub mod batch;
+pub mod dataset;
 pub mod decode;
-pub mod hold;
-pub mod optim;
+pub mod error;
+pub mod learner;
+pub mod losses;
+pub mod objective;
 pub mod probe;
+pub mod recipe;
 pub mod rows;
 pub mod run;
 pub mod schedule;
 pub mod state;
 pub mod windows;
 
-pub use optim::Optimizer;
+pub use anchors::{AnchorOptions, AnchorSet};
+pub use dataset::{Body, Dataset, DatasetOptions, Example, Origin, Source, SourceContent, Split, SplitRule};
+pub use error::RunError;
+pub use losses::{EvalLoss, mean_losses, row_losses};
 pub use probe::{PairRecall, recall_pairs};
-pub use rows::{Row, RowCache, RowKind, SourceBody, SourceRow};
-pub use run::{Outcome, Recipe, RunError, TrainInput, train};
+pub use recipe::{Recipe, run_digest};
+pub use rows::{Row, RowKind};
+pub use run::{Outcome, TrainInput, train};
 pub use schedule::{Schedule, WarmupStart};
 pub use state::TrainState;

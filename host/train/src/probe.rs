@@ -6,11 +6,12 @@
 use dlm_core::Cancel;
 use dlm_model::chat::Thinking;
 use dlm_model::text::{TextError, TextModel};
-use dlm_model::{Adapter, Model, SessionError};
+use dlm_model::{EngineError, Reader};
 use serde::{Deserialize, Serialize};
 
 use crate::decode::{Prompt, argmax, continue_all};
-use crate::rows::{SourceBody, SourceRow, question_messages};
+use crate::dataset::{Body, Example};
+use crate::rows::question_messages;
 
 /// Token F1 from which a response that differs in wording counts as recalled.
 const F1_MIN: f64 = 0.8;
@@ -39,44 +40,42 @@ pub struct PairRecall {
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     #[error(transparent)]
-    Session(#[from] SessionError),
+    Engine(#[from] EngineError),
     #[error(transparent)]
     Text(#[from] TextError),
 }
 
-/// Asks every question of `rows` greedily and compares the answers with the document's.
-pub fn recall_pairs(
-    model: &Model,
-    adapter: Option<&Adapter>,
+/// Asks every question of the examples greedily and compares the answers with the document's.
+pub fn recall_pairs<'e>(
+    reader: &mut dyn Reader,
     text: &TextModel,
     system_prompt: Option<&str>,
-    rows: &[SourceRow],
+    examples: impl Iterator<Item = &'e Example>,
     cancel: &Cancel,
 ) -> Result<Vec<PairRecall>, ProbeError> {
-    let pairs: Vec<(&SourceRow, &str, &str)> = rows
-        .iter()
-        .filter_map(|row| match &row.body {
-            SourceBody::Pair { question, answer } => Some((row, question.as_str(), answer.as_str())),
-            SourceBody::Prose { .. } => None,
+    let pairs: Vec<(&Example, &str, &str)> = examples
+        .filter_map(|example| match &example.body {
+            Body::Pair { question, answer } => Some((example, question.as_str(), answer.as_str())),
+            Body::Prose { .. } => None,
         })
         .collect();
     let asked: Vec<(&str, usize)> = pairs
         .iter()
         .map(|(_, question, answer)| Ok((*question, text.tokenizer.encode(answer)?.len() + SLACK_TOKENS)))
         .collect::<Result<_, TextError>>()?;
-    let responses = answer_all(model, adapter, text, system_prompt, &asked, cancel)?;
+    let responses = answer_all(reader, text, system_prompt, &asked, cancel)?;
     Ok(pairs
         .into_iter()
         .zip(responses)
-        .map(|((row, question, reference), response)| {
+        .map(|((example, question, reference), response)| {
             let (exact, f1) = (
                 normalize(&response) == normalize(reference),
                 token_f1(&response, reference),
             );
             PairRecall {
-                section_id: row.section_id.clone(),
-                sub_index: row.sub_index,
-                line: row.line,
+                section_id: example.origin.to_string(),
+                sub_index: example.index,
+                line: example.origin.line(),
                 question: question.to_owned(),
                 recalled: exact || (f1 >= F1_MIN && has_numbers_of(&response, reference)),
                 response,
@@ -90,8 +89,7 @@ pub fn recall_pairs(
 
 /// Answers every question greedily with at most the given number of tokens.
 pub fn answer_all(
-    model: &Model,
-    adapter: Option<&Adapter>,
+    reader: &mut dyn Reader,
     text: &TextModel,
     system_prompt: Option<&str>,
     questions: &[(&str, usize)],
@@ -107,9 +105,7 @@ pub fn answer_all(
         })
         .collect::<Result<Vec<_>, TextError>>()?;
     let stops = text.stops.ids.clone();
-    let answers = continue_all(model, adapter, &prompts, &stops, cancel, &mut |_, _, logits| {
-        argmax(logits)
-    })?;
+    let answers = continue_all(reader, &prompts, &stops, cancel, &mut |_, _, logits| argmax(logits))?;
     answers
         .iter()
         .map(|ids| Ok(text.tokenizer.decode(ids).map_err(TextError::from)?.trim().to_owned()))

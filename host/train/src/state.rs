@@ -1,19 +1,16 @@
-//! Everything that a run needs to go on as if it had never stopped, as bytes.
+//! Everything that a run needs to go on as if it had never stopped, as values.
 //!
-//! Invariants: a run restored from these bytes and the same inputs takes the same steps bit for bit. Random numbers are
-//! not here, because they are functions of seed and position.
+//! Invariants: a run restored from these and the same inputs takes the same steps bit for bit. Random numbers are not
+//! here, because they are functions of seed and position.
 
+use dlm_model::TrainTensors;
 use serde::{Deserialize, Serialize};
 
 /// The state after a whole number of steps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainState {
     pub header: StateHeader,
-    /// The adapter's flat parameters.
-    pub params: Vec<f32>,
-    /// First and second moments of the optimizer, as long as `params`.
-    pub m: Vec<f32>,
-    pub v: Vec<f32>,
+    pub tensors: TrainTensors,
     /// Parameters at the best evaluation, when there was one.
     pub best: Option<Vec<f32>>,
 }
@@ -23,8 +20,6 @@ pub struct TrainState {
 pub struct StateHeader {
     /// Steps taken.
     pub step: u64,
-    /// Updates the optimizer has taken; more than `step` when a finished run was continued.
-    pub updates: u64,
     /// Digest of recipe, rows and base: a state belongs to one run only.
     pub run_digest: String,
     pub best_loss: Option<f64>,
@@ -37,4 +32,20 @@ pub struct StateHeader {
     pub row_losses: Vec<Option<f32>>,
     /// Tokens processed so far.
     pub tokens: u64,
+}
+
+impl StateHeader {
+    /// The header of a run that begins.
+    pub fn new(run_digest: impl Into<String>) -> Self {
+        Self {
+            step: 0,
+            run_digest: run_digest.into(),
+            best_loss: None,
+            best_step: None,
+            evals_since_best: 0,
+            last_loss: 0.0,
+            row_losses: Vec::new(),
+            tokens: 0,
+        }
+    }
 }

@@ -5,61 +5,84 @@
 use std::cell::RefCell;
 use std::path::Path;
 
-use dlm_core::random::Rng;
+use dlm_core::hardware::SimdLevel;
 use dlm_core::training::Ending;
 use dlm_core::{Cancel, Event, Progress, Quiet};
-use dlm_kernels::{Ctx, Simd};
 use dlm_model::base::{OpenedBase, open_base};
-use dlm_model::{Adapter, AdapterKind, AdapterSpec, LoadOptions, Model};
+use dlm_model::engine::{AdamWOptions, TrainerOptions};
+use dlm_model::{
+    AdapterKind, AdapterSpec, Checkpoint, CpuEngine, CpuOptions, Engine, Reader, ReaderOptions,
+};
 use dlm_train::augment::Augment;
-use dlm_train::hold::{HoldOptions, HoldSet};
-use dlm_train::rows::plain;
-use dlm_train::run::{Outcome, RunError, run_digest};
 use dlm_train::schedule::ScheduleKind;
 use dlm_train::{
-    Recipe, RowCache, Schedule, SourceBody, SourceRow, TrainInput, TrainState, WarmupStart, recall_pairs, train,
+    AnchorOptions, AnchorSet, Dataset, DatasetOptions, Origin, Outcome, Recipe, Row, RunError, Schedule, Source,
+    SourceContent, Split, SplitRule, TrainInput, TrainState, WarmupStart, recall_pairs, run_digest, train,
 };
 
 const STEPS: u64 = 12;
+/// A seed under which the third pair of [`sources`], were it synthesized, is on the validation side.
+const VALIDATION_SEED: i64 = 6;
 
 fn base() -> OpenedBase {
     open_base(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/arch/llama")).unwrap()
 }
 
-fn load(base: &OpenedBase, threads: usize) -> Model {
-    base.load(LoadOptions::exact(Ctx::new(threads, Simd::detect())))
-        .unwrap()
+fn load(base: &OpenedBase, threads: usize) -> CpuEngine {
+    CpuEngine::load(base, &CpuOptions::exact(threads, SimdLevel::Amx)).unwrap()
 }
 
-fn rows() -> Vec<SourceRow> {
-    let row = |i: u32, body| SourceRow {
-        section_id: format!("{i:016}"),
-        sub_index: 0,
-        line: 1,
-        body,
-        is_validation: false,
-    };
-    let pair = |i: u32, q: &str, a: &str| {
-        row(
-            i,
-            SourceBody::Pair {
-                question: q.into(),
-                answer: a.into(),
-            },
-        )
-    };
+fn base_reader(engine: &CpuEngine) -> Box<dyn Reader + '_> {
+    engine.reader(None, ReaderOptions::default()).unwrap()
+}
+
+fn source(number: u64, content: SourceContent) -> Source {
+    Source {
+        origin: Origin::Section {
+            id: format!("{number:016}").parse().unwrap(),
+            line: 1,
+        },
+        content,
+        is_synthesized: false,
+    }
+}
+
+fn pair(number: u64, question: &str, answer: &str) -> Source {
+    source(number, SourceContent::Pairs(vec![(question.into(), answer.into())]))
+}
+
+fn prose(number: u64, text: &str) -> Source {
+    source(number, SourceContent::Prose(text.into()))
+}
+
+fn sources() -> Vec<Source> {
     vec![
         pair(0, "Who is it?", "It is Ann."),
         pair(1, "What is the sum of 3 and 4?", "7"),
         pair(2, "Where is the boat?", "At sea."),
-        row(
-            3,
-            SourceBody::Prose {
-                text: "The boat is at sea.".into(),
-                context: 0,
-            },
-        ),
+        prose(3, "The boat is at sea."),
     ]
+}
+
+/// A seed under which the prose of [`sources`] is trained on.
+const SPLIT_SEED: i64 = 1;
+
+fn options() -> DatasetOptions {
+    DatasetOptions {
+        system_prompt: None,
+        window: 512,
+        split: SplitRule::new(SPLIT_SEED, false, &[]),
+    }
+}
+
+fn dataset_of(base: &OpenedBase, sources: Vec<Source>) -> Dataset {
+    Dataset::new(sources, options(), base.text()).unwrap()
+}
+
+fn dataset(base: &OpenedBase) -> Dataset {
+    let dataset = dataset_of(base, sources());
+    assert_eq!(dataset.indices(Split::Train).len(), 4, "another seed is needed");
+    dataset
 }
 
 fn recipe(steps: u64) -> Recipe {
@@ -78,8 +101,8 @@ fn recipe(steps: u64) -> Recipe {
         }),
         noise_share: 0.2,
         clean_share: 0.2,
-        hold_rows_per_step: 0,
-        hold_weight: 1.0,
+        anchors_per_step: 0,
+        anchor_weight: 1.0,
         loss_stop: None,
         eval_every: 4,
         eval_patience: 3,
@@ -103,9 +126,9 @@ fn spec() -> AdapterSpec {
 
 /// Everything of a run that a test may change.
 struct Setup<'a> {
-    rows: &'a [SourceRow],
+    dataset: &'a Dataset,
     recipe: &'a Recipe,
-    hold: Option<&'a HoldSet>,
+    anchors: Option<&'a AnchorSet>,
     resume: Option<TrainState>,
     progress: &'a dyn Progress,
     cancel: Cancel,
@@ -114,12 +137,12 @@ struct Setup<'a> {
 }
 
 impl<'a> Setup<'a> {
-    /// A quiet run from the start, without a hold.
-    fn new(rows: &'a [SourceRow], recipe: &'a Recipe) -> Self {
+    /// A quiet run from the start, without anchors.
+    fn new(dataset: &'a Dataset, recipe: &'a Recipe) -> Self {
         Self {
-            rows,
+            dataset,
             recipe,
-            hold: None,
+            anchors: None,
             resume: None,
             progress: &Quiet,
             cancel: Cancel::new(),
@@ -128,22 +151,27 @@ impl<'a> Setup<'a> {
     }
 }
 
-fn run_with(model: &Model, base: &OpenedBase, setup: &Setup<'_>) -> Result<Outcome, RunError> {
-    run_adapter(model, base, setup, &spec())
+fn run_with(engine: &CpuEngine, base: &OpenedBase, setup: &Setup<'_>) -> Result<Outcome, RunError> {
+    run_adapter(engine, base, setup, &spec())
 }
 
-fn run_adapter(model: &Model, base: &OpenedBase, setup: &Setup<'_>, spec: &AdapterSpec) -> Result<Outcome, RunError> {
-    let adapter = Adapter::init(model, spec, setup.recipe.seed).unwrap();
-    let digest = run_digest(setup.recipe, setup.rows, &adapter, "base");
-    let keep = |state: &TrainState, _: &Adapter| {
+fn run_adapter(
+    engine: &CpuEngine,
+    base: &OpenedBase,
+    setup: &Setup<'_>,
+    spec: &AdapterSpec,
+) -> Result<Outcome, RunError> {
+    let adapter = engine.fresh_adapter(spec, setup.recipe.seed).unwrap();
+    let digest = run_digest(setup.recipe, setup.dataset, spec, "base");
+    let keep = |state: &TrainState| {
         setup.kept.borrow_mut().push(state.clone());
         Ok(())
     };
     let input = TrainInput {
-        model,
+        engine,
         text: base.text(),
-        rows: setup.rows,
-        hold: setup.hold,
+        dataset: setup.dataset,
+        anchors: setup.anchors,
         recipe: setup.recipe,
         progress: setup.progress,
         cancel: &setup.cancel,
@@ -154,65 +182,27 @@ fn run_adapter(model: &Model, base: &OpenedBase, setup: &Setup<'_>, spec: &Adapt
     train(&input, adapter, &digest, setup.resume.clone())
 }
 
-fn run(model: &Model, base: &OpenedBase, recipe: &Recipe, resume: Option<TrainState>) -> (Outcome, Vec<TrainState>) {
-    let rows = rows();
+fn run(
+    engine: &CpuEngine,
+    base: &OpenedBase,
+    recipe: &Recipe,
+    resume: Option<TrainState>,
+) -> (Outcome, Vec<TrainState>) {
+    let dataset = dataset(base);
     let setup = Setup {
         resume,
-        ..Setup::new(&rows, recipe)
+        ..Setup::new(&dataset, recipe)
     };
-    let outcome = run_with(model, base, &setup).unwrap();
+    let outcome = run_with(engine, base, &setup).unwrap();
     (outcome, setup.kept.into_inner())
-}
-
-#[test]
-fn the_repeated_beginning_of_a_window_is_read_and_not_learned() {
-    let base = base();
-    let options = recipe(1).row_options();
-    let window = |context: usize| SourceRow {
-        body: SourceBody::Prose {
-            text: "The boat is at sea. It is Ann.".into(),
-            context,
-        },
-        ..rows()[3].clone()
-    };
-    let whole = plain(&window(0), base.text(), &options).unwrap();
-    let after = plain(&window("The boat is at sea.".len()), base.text(), &options).unwrap();
-    assert_eq!(after.ids, whole.ids);
-    let read = base.text().tokenizer.encode("The boat is at sea.").unwrap().len();
-    let skipped = whole.targets.len() - after.targets.len();
-    assert_eq!(after.targets, whole.targets[skipped..]);
-    // The first target is the first token beyond the context; without context it is the second token of the row.
-    let bos = usize::from(base.text().tokenizer.specials.add_bos);
-    assert_eq!(after.targets[0].position + 1, read + bos);
-}
-
-#[test]
-fn a_cached_row_is_the_row() {
-    let base = base();
-    let rows = rows();
-    let options = recipe(1).row_options();
-    let cache = RowCache::new(&rows, base.text(), options.clone());
-    let augment = recipe(1).augment.unwrap();
-    let mut differing = 0;
-    for (index, row) in rows.iter().enumerate() {
-        let written = plain(row, base.text(), &options).unwrap();
-        assert_eq!(cache.plain(index).unwrap(), written);
-        assert_eq!(cache.plain(index).unwrap(), written);
-        for visit in 0..20 {
-            let mut rng = Rng::stream(1, "test", &[visit]);
-            let row = cache.reworded(index, &augment, &mut rng).unwrap();
-            differing += usize::from(row != written);
-        }
-    }
-    assert!(differing > 10, "{differing} of 80 visits were reworded");
 }
 
 #[test]
 fn a_run_lowers_the_loss_and_repeats_itself() {
     let base = base();
-    let model = load(&base, 1);
-    let (first, states) = run(&model, &base, &recipe(60), None);
-    let (second, _) = run(&model, &base, &recipe(60), None);
+    let engine = load(&base, 1);
+    let (first, states) = run(&engine, &base, &recipe(60), None);
+    let (second, _) = run(&engine, &base, &recipe(60), None);
     assert_eq!(first.adapter.params, second.adapter.params);
     assert!(
         first.loss < 0.7 * states[0].header.last_loss,
@@ -226,11 +216,11 @@ fn a_run_lowers_the_loss_and_repeats_itself() {
 #[test]
 fn resumed_equals_uninterrupted_from_every_step() {
     let base = base();
-    let model = load(&base, 2);
-    let (whole, states) = run(&model, &base, &recipe(STEPS), None);
+    let engine = load(&base, 2);
+    let (whole, states) = run(&engine, &base, &recipe(STEPS), None);
     assert_eq!(states.len() as u64, STEPS - 1);
     for state in states {
-        let (resumed, _) = run(&model, &base, &recipe(STEPS), Some(state.clone()));
+        let (resumed, _) = run(&engine, &base, &recipe(STEPS), Some(state.clone()));
         assert_eq!(
             resumed.adapter.params, whole.adapter.params,
             "from step {}",
@@ -253,7 +243,8 @@ fn the_thread_count_changes_nothing() {
 #[test]
 fn accumulation_over_single_rows_is_one_batch() {
     let base = base();
-    let model = load(&base, 1);
+    let engine = load(&base, 1);
+    let dataset = dataset(&base);
     // Dropout masks hang on the place of a row in its batch, so they are off where batches differ.
     let without_dropout = |limit: usize| {
         let recipe = Recipe {
@@ -261,7 +252,7 @@ fn accumulation_over_single_rows_is_one_batch() {
             ..recipe(3)
         };
         let spec = AdapterSpec { dropout: 0.0, ..spec() };
-        run_adapter(&model, &base, &Setup::new(&rows(), &recipe), &spec).unwrap()
+        run_adapter(&engine, &base, &Setup::new(&dataset, &recipe), &spec).unwrap()
     };
     let (whole, split) = (without_dropout(4096), without_dropout(1));
     assert!(
@@ -284,51 +275,51 @@ fn ctrl_c_keeps_the_state_and_resuming_ends_alike() {
         }
     }
     let base = base();
-    let model = load(&base, 1);
-    let (rows, recipe) = (rows(), recipe(STEPS));
+    let engine = load(&base, 1);
+    let (dataset, recipe) = (dataset(&base), recipe(STEPS));
     let cancel = Cancel::new();
     let interrupter = Interrupter(&cancel, 5);
     let setup = Setup {
         progress: &interrupter,
         cancel: cancel.clone(),
-        ..Setup::new(&rows, &recipe)
+        ..Setup::new(&dataset, &recipe)
     };
-    let stopped = run_with(&model, &base, &setup).unwrap();
+    let stopped = run_with(&engine, &base, &setup).unwrap();
     assert_eq!((stopped.ending, stopped.state.header.step), (Ending::Cancelled, 5));
-    let (resumed, _) = run(&model, &base, &recipe, Some(stopped.state));
-    let (whole, _) = run(&model, &base, &recipe, None);
+    let (resumed, _) = run(&engine, &base, &recipe, Some(stopped.state));
+    let (whole, _) = run(&engine, &base, &recipe, None);
     assert_eq!(resumed.adapter.params, whole.adapter.params);
 }
 
 #[test]
 fn a_state_of_another_run_is_refused() {
     let base = base();
-    let model = load(&base, 1);
-    let (_, states) = run(&model, &base, &recipe(STEPS), None);
+    let engine = load(&base, 1);
+    let (_, states) = run(&engine, &base, &recipe(STEPS), None);
     let other = Recipe {
         lr: 1e-3,
         ..recipe(STEPS)
     };
-    let rows = rows();
+    let dataset = dataset(&base);
     let setup = Setup {
         resume: Some(states[2].clone()),
-        ..Setup::new(&rows, &other)
+        ..Setup::new(&dataset, &other)
     };
-    assert!(matches!(run_with(&model, &base, &setup), Err(RunError::ForeignState)));
+    assert!(matches!(run_with(&engine, &base, &setup), Err(RunError::ForeignState)));
 }
 
 #[test]
 fn infinity_stops_the_run_and_names_the_step() {
     let base = base();
-    let model = load(&base, 1);
+    let engine = load(&base, 1);
     let wild = Recipe {
         lr: 1e30,
         clip: None,
         ..recipe(STEPS)
     };
-    let rows = rows();
-    let setup = Setup::new(&rows, &wild);
-    match run_with(&model, &base, &setup) {
+    let dataset = dataset(&base);
+    let setup = Setup::new(&dataset, &wild);
+    match run_with(&engine, &base, &setup) {
         Err(RunError::NonFiniteLoss { step, .. } | RunError::NonFiniteGradient { step, .. }) => assert!(step > 1),
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("a rate of 1e30 cannot end well"),
@@ -338,25 +329,23 @@ fn infinity_stops_the_run_and_names_the_step() {
 #[test]
 fn rows_without_training_side_are_refused() {
     let base = base();
-    let model = load(&base, 1);
-    let held: Vec<SourceRow> = rows()
-        .into_iter()
-        .map(|row| SourceRow {
-            is_validation: true,
-            ..row
-        })
-        .collect();
+    let engine = load(&base, 1);
+    let empty = dataset_of(&base, Vec::new());
     let recipe = recipe(STEPS);
-    let setup = Setup::new(&held, &recipe);
-    assert!(matches!(run_with(&model, &base, &setup), Err(RunError::NoRows)));
+    let setup = Setup::new(&empty, &recipe);
+    assert!(matches!(run_with(&engine, &base, &setup), Err(RunError::NoRows)));
 }
 
 #[test]
 fn obeying_the_held_out_loss_keeps_the_best_weights() {
     let base = base();
-    let model = load(&base, 1);
-    let mut rows = rows();
-    rows[2].is_validation = true;
+    let engine = load(&base, 1);
+    let mut sources = sources();
+    sources[2].is_synthesized = true;
+    let split = SplitRule::new(VALIDATION_SEED, false, &sources);
+    let options = DatasetOptions { split, ..options() };
+    let dataset = Dataset::new(sources, options, base.text()).unwrap();
+    assert_eq!(dataset.indices(Split::Validation), [2], "another seed is needed");
     // A rate that overshoots: the last weights are worse on the held-out row than some before.
     let recipe = Recipe {
         lr: 0.05,
@@ -365,8 +354,8 @@ fn obeying_the_held_out_loss_keeps_the_best_weights() {
         eval_patience: 100,
         ..recipe(30)
     };
-    let setup = Setup::new(&rows, &recipe);
-    let outcome = run_with(&model, &base, &setup).unwrap();
+    let setup = Setup::new(&dataset, &recipe);
+    let outcome = run_with(&engine, &base, &setup).unwrap();
     let header = &outcome.state.header;
     assert_eq!(Some(outcome.eval.unwrap().loss), header.best_loss);
     assert!(
@@ -374,51 +363,60 @@ fn obeying_the_held_out_loss_keeps_the_best_weights() {
         "the best step was {:?}",
         header.best_step
     );
-    assert_ne!(outcome.adapter.params, outcome.state.params);
+    assert_ne!(outcome.adapter.params, outcome.state.tensors.params);
+}
+
+/// Mean divergence from the base on anchors, without dropout.
+fn divergence(engine: &CpuEngine, outcome: &Outcome, anchors: &[Row]) -> f32 {
+    let packed = dlm_train::batch::pack(anchors, 1.0);
+    let mut adapter = outcome.adapter.clone();
+    adapter.spec.dropout = 0.0;
+    let options = TrainerOptions {
+        optimizer: AdamWOptions::USUAL,
+        clip: None,
+        checkpoint: Checkpoint::None,
+    };
+    let mut trainer = engine.trainer(&adapter, &options).unwrap();
+    let losses = trainer.pass(&packed.batch, &packed.targets, 0).unwrap();
+    losses.iter().sum::<f32>() / losses.len() as f32
 }
 
 #[test]
-fn the_hold_keeps_the_base_nearer() {
+fn anchors_keep_the_base_nearer() {
     let base = base();
-    let model = load(&base, 2);
-    let options = HoldOptions {
+    let engine = load(&base, 2);
+    let options = AnchorOptions {
         rows: 10,
         greedy_share: 0.5,
         tokens_max: 8,
         top: 16,
     };
-    let hold = HoldSet::prepare(&model, base.text(), &options, &Quiet, &Cancel::new()).unwrap();
-    assert_eq!(hold.len(), 10);
-    assert_eq!(HoldSet::from_bytes(&hold.to_bytes()).unwrap(), hold);
-    let rows = rows();
-    let moved = |hold_rows: usize| {
+    let anchors = AnchorSet::prepare(&mut *base_reader(&engine), base.text(), &options, &Quiet, &Cancel::new()).unwrap();
+    assert_eq!(anchors.len(), 10);
+    assert_eq!(AnchorSet::from_bytes(&anchors.to_bytes()).unwrap(), anchors);
+    let dataset = dataset(&base);
+    let moved = |anchors_per_step: usize| {
         let recipe = Recipe {
-            hold_rows_per_step: hold_rows,
-            hold_weight: 5.0,
+            anchors_per_step,
+            anchor_weight: 5.0,
             ..recipe(40)
         };
         let setup = Setup {
-            hold: Some(&hold),
-            ..Setup::new(&rows, &recipe)
+            anchors: Some(&anchors),
+            ..Setup::new(&dataset, &recipe)
         };
-        let outcome = run_with(&model, &base, &setup).unwrap();
-        // Mean divergence from the base on the hold rows themselves.
-        let all = hold.rows_of_step(0, 0, 10);
-        let packed = dlm_train::batch::pack(&all, 1.0);
-        let forward = model.forward_eval(Some(&outcome.adapter), &packed.batch).unwrap();
-        let mut unused = vec![0.0; forward.hidden().len()];
-        let kl = model.head_loss(forward.hidden(), &packed.targets, &mut unused).kl;
-        kl.iter().sum::<f32>() / kl.len() as f32
+        let outcome = run_with(&engine, &base, &setup).unwrap();
+        divergence(&engine, &outcome, &anchors.rows_of_step(0, 0, 10))
     };
-    let (free, held) = (moved(0), moved(4));
-    assert!(held < 0.5 * free, "divergence {held} with the hold, {free} without");
+    let (free, anchored) = (moved(0), moved(4));
+    assert!(anchored < 0.5 * free, "divergence {anchored} with anchors, {free} without");
 }
 
 #[test]
 fn recall_counts_what_was_learned() {
     let base = base();
-    let model = load(&base, 2);
-    let rows = rows();
+    let engine = load(&base, 2);
+    let dataset = dataset(&base);
     let learn = Recipe {
         lr: 0.02,
         augment: None,
@@ -426,10 +424,11 @@ fn recall_counts_what_was_learned() {
         rows_per_step: 4,
         ..recipe(150)
     };
-    let setup = Setup::new(&rows, &learn);
-    let outcome = run_with(&model, &base, &setup).unwrap();
+    let setup = Setup::new(&dataset, &learn);
+    let outcome = run_with(&engine, &base, &setup).unwrap();
     let recalled = |adapter| {
-        let pairs = recall_pairs(&model, adapter, base.text(), None, &rows, &Cancel::new()).unwrap();
+        let mut reader = engine.reader(adapter, ReaderOptions::default()).unwrap();
+        let pairs = recall_pairs(&mut *reader, base.text(), None, dataset.examples(), &Cancel::new()).unwrap();
         assert_eq!(pairs.len(), 3);
         pairs.iter().filter(|p| p.recalled).count()
     };

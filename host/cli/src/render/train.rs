@@ -87,12 +87,12 @@ fn plan_text(prepared: &Prepared) -> String {
     for line in lines {
         out.push_str(&format!("{:<width$}  {}  ({})\n", line.name, line.value, line.why));
     }
-    for row in prepared.rows.iter().filter(|row| row.is_validation) {
+    for example in prepared.dataset.examples().filter(|example| example.is_validation()) {
         out.push_str(&format!(
             "held out: section {} (line {}), row {}\n",
-            row.section_id,
-            row.line,
-            row.sub_index + 1
+            example.origin,
+            example.origin.line(),
+            example.index + 1
         ));
     }
     let replay = prepared.replay();

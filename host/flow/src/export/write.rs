@@ -96,7 +96,7 @@ fn model_file(
         quant,
     })?;
     check_space(path, plan.bytes)?;
-    let ctx = &loaded.model.ctx;
+    let ctx = &loaded.engine.model().ctx;
     let options = WriteOptions {
         importance: None,
         progress: &*around.progress,
@@ -126,7 +126,7 @@ fn check_file(
     adapter: Option<&Adapter>,
     path: &Path,
 ) -> Result<Verified, Failure> {
-    let (ctx, config, quant) = (&loaded.model.ctx, located.base.opened.config(), plan.quant);
+    let (ctx, config, quant) = (&loaded.engine.model().ctx, located.base.opened.config(), plan.quant);
     around.note(format!("checking {}", path.display()));
     let report = verify_model(
         ctx,
@@ -138,7 +138,7 @@ fn check_file(
             tokenizer: Some(&located.text.tokenizer),
         },
     )?;
-    let expected = check_logits(&loaded.model, adapter, located)?;
+    let expected = check_logits(loaded.engine.model(), adapter, located)?;
     let written = open_base(path)?
         .load(LoadOptions::exact(ctx.clone()))
         .map_err(|e| Failure::from(e).under(Subject::Export))?;
@@ -393,7 +393,7 @@ fn probe(around: &Surroundings, located: &Located, loaded: &Loaded, plan: &Expor
     let messages = question_messages(front.system_prompt.as_deref(), &user);
     let ids = located.text.prompt_ids(&messages, Thinking::default())?;
     let mut session = Session::new(
-        &loaded.model,
+        loaded.engine.model(),
         loaded.adapter.as_ref(),
         ids.len() + PROBE_TOKENS as usize,
     );

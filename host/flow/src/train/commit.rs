@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dlm_core::digest::sha256_hex;
-use dlm_core::lock::{DlmLock, ENGINE_PIN, HardwareTier, LOCK_VERSION};
-use dlm_core::manifest::{Manifest, RunRecord};
-use dlm_core::training::Ending;
 use dlm_core::{SectionId, Subject};
+use dlm_core::lock::DlmLock;
+use dlm_core::manifest::RunRecord;
+use dlm_core::training::Ending;
 use dlm_doc::Section;
 use dlm_model::PeftMeta;
 use dlm_store::log::{ProbeRecord, RunSummary};
@@ -15,59 +14,16 @@ use dlm_store::{CommitReport, PendingVersion, RunCommit};
 use dlm_train::run::Outcome;
 use serde_json::json;
 
+use super::job::Job;
+use super::measure::Learned;
 use super::observe::Observer;
-use super::{Job, Learned, Prepared, now, run_record};
+use super::pins::pinned_versions;
 use crate::failure::Failure;
-use crate::surroundings::Surroundings;
 
 /// File beside the adapter with the recall of every pair.
 const RECALL_FILE: &str = "recall.json";
 /// What is known of a run beyond its summary, whose keys are fixed by contract: `logs/train-….details.json`.
 const DETAILS: &str = "details";
-
-/// Versions of what influences the numbers of a run.
-pub(crate) fn pinned_versions() -> BTreeMap<String, String> {
-    BTreeMap::from([(ENGINE_PIN.to_owned(), env!("CARGO_PKG_VERSION").to_owned())])
-}
-
-/// The determinism contract of the run that is about to start.
-pub(crate) fn current_lock(
-    around: &Surroundings,
-    prepared: &Prepared,
-    manifest: &Manifest,
-) -> Result<DlmLock, Failure> {
-    let front = prepared.document.parsed.frontmatter();
-    let plan = &prepared.plan;
-    let flags = BTreeMap::from([
-        ("precision".to_owned(), json!(plan.precision.value.name())),
-        ("simd".to_owned(), json!(plan.simd.value.name())),
-    ]);
-    Ok(DlmLock {
-        lock_version: LOCK_VERSION,
-        created_at: now(around).zoned(),
-        dlm_id: front.dlm_id.as_str().to_owned(),
-        dlm_sha256: sha256_hex(&prepared.document.text),
-        base_model_revision: prepared.base.resolved.record.revision.clone(),
-        base_model_sha256: base_sha256(prepared),
-        pinned_versions: pinned_versions(),
-        cuda_version: None,
-        rocm_version: None,
-        hardware_tier: HardwareTier::Cpu,
-        seed: plan.seed.value,
-        determinism_flags: flags,
-        determinism_class: plan.determinism,
-        license_acceptance: manifest.license_acceptance.clone(),
-        last_run_id: manifest.next_run_id(),
-        world_size: plan.world_size,
-    })
-}
-
-fn base_sha256(prepared: &Prepared) -> Option<String> {
-    match &prepared.base.resolved.location {
-        dlm_plan::base::BaseLocation::Local(local) => Some(local.sha256.clone()),
-        dlm_plan::base::BaseLocation::Hub { .. } => None,
-    }
-}
 
 /// The summary of a finished run; run and version numbers are filled in by the commit.
 fn summary(job: &Job<'_>, run_id: u64, outcome: &Outcome, learned: &Learned) -> RunSummary {
@@ -126,7 +82,7 @@ pub(crate) fn commit(
         steps: outcome.state.header.step,
         final_train_loss: Some(outcome.loss),
         final_val_loss: outcome.eval.map(|e| e.loss),
-        ..run_record(job.prepared, run_id, pending.number(), observer.started_at())
+        ..job.record(run_id, pending.number(), observer.started_at())
     };
     let content_hashes: BTreeMap<String, String> = sections
         .iter()
@@ -151,7 +107,7 @@ pub(crate) fn commit(
             base_model_sha256: job.lock.base_model_sha256.clone(),
             source_path: Some(path.display().to_string()),
             lock,
-            now: now(job.around),
+            now: job.around.now(),
         },
     )?;
     debug_assert_eq!(report.manifest.dlm_id, front.dlm_id.as_str());
@@ -167,7 +123,7 @@ pub(crate) fn commit(
 
 /// The sections that the replay corpus takes up: those that are new, and those that it lost.
 fn remember(job: &Job<'_>, run_id: u64) -> Result<Vec<Remember>, Failure> {
-    let at = now(job.around);
+    let at = job.around.now();
     let corpus = job.store.replay()?;
     let is_known = |id: &SectionId| corpus.entries().iter().any(|entry| entry.section_id == *id);
     let is_wanted = |section: &&Section| {
@@ -220,45 +176,4 @@ fn write_files(
     )?;
     pending.write_json(RECALL_FILE, &json!(learned.recall))?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use dlm_core::Determinism;
-    use dlm_plan::lock::{Severity, compare};
-
-    use super::*;
-
-    /// The lock was compared by a pin that was never written, so this refusal could not happen.
-    #[test]
-    fn a_new_major_version_of_the_program_is_an_error_against_the_lock_it_wrote() {
-        let lock = |pinned_versions| DlmLock {
-            lock_version: LOCK_VERSION,
-            created_at: "2026-04-19T18:30:14Z".to_owned(),
-            dlm_id: "01HZ4X7TGZM3J1A2B3C4D5E6F7".to_owned(),
-            dlm_sha256: "a".repeat(64),
-            base_model_revision: "rev1".to_owned(),
-            base_model_sha256: None,
-            pinned_versions,
-            cuda_version: None,
-            rocm_version: None,
-            hardware_tier: HardwareTier::Cpu,
-            seed: 42,
-            determinism_flags: BTreeMap::new(),
-            determinism_class: Determinism::BestEffort,
-            license_acceptance: None,
-            last_run_id: 1,
-            world_size: 1,
-        };
-        let written = pinned_versions();
-        let later = written
-            .keys()
-            .map(|name| (name.clone(), "1000.0.0".to_owned()))
-            .collect();
-        let weights: Vec<_> = compare(&lock(written), &lock(later))
-            .iter()
-            .map(|one| one.severity)
-            .collect();
-        assert_eq!(weights, [Severity::Error]);
-    }
 }

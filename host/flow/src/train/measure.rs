@@ -4,17 +4,15 @@
 
 use std::path::PathBuf;
 
-use dlm_core::Subject;
+use dlm_core::{Event, Subject};
 use dlm_doc::{PROBES_MIN, Probe, probes};
-use dlm_model::{Adapter, Model};
-use dlm_store::AdapterSlot;
-use dlm_train::rows::{Row, plain};
-use dlm_train::run::{EvalLoss, mean_losses, row_losses};
-use dlm_train::{PairRecall, SourceBody, SourceRow};
+use dlm_model::{Adapter, Engine, Reader, ReaderOptions};
+use dlm_train::{EvalLoss, Example, PairRecall, mean_losses, recall_pairs, row_losses};
 use serde::Serialize;
 
-use super::Job;
+use super::prepared::Prepared;
 use crate::failure::Failure;
+use crate::surroundings::Surroundings;
 
 /// One probe, what the model answered and how sure it was of the document's answer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -45,46 +43,71 @@ pub struct Retention {
     pub delta: Option<f64>,
 }
 
-impl Job<'_> {
-    /// The current version's directory, before the run's own is committed.
-    pub(super) fn version_before(&self) -> Result<Option<PathBuf>, Failure> {
-        let current = self.store.current_version(&AdapterSlot::Flat)?;
-        Ok(current.map(|version| version.directory))
+/// What a run's adapter was found to know.
+pub(super) struct Learned {
+    pub recall: Vec<PairRecall>,
+    pub probes: Vec<ProbeScore>,
+    pub retention: Option<Retention>,
+}
+
+/// A finished run that is asked.
+pub(super) struct Examination<'a> {
+    pub around: &'a Surroundings,
+    pub prepared: &'a Prepared,
+    pub engine: &'a dyn Engine,
+    pub adapter: &'a Adapter,
+    /// Directory of the version before, where there is one.
+    pub before: Option<PathBuf>,
+}
+
+impl Examination<'_> {
+    /// Asks the model what it has learned and what it has kept.
+    ///
+    /// **Errors:** a question that cannot be rendered, an engine that fails, a raised flag.
+    pub(super) fn examine(&self) -> Result<Learned, Failure> {
+        self.around.note("asking every question of the document");
+        let recall = self.recall()?;
+        Ok(Learned {
+            probes: self.probes(&recall)?,
+            retention: self.retention()?,
+            recall,
+        })
+    }
+
+    fn reader<'a>(&'a self, adapter: Option<&'a Adapter>) -> Result<Box<dyn Reader + 'a>, Failure> {
+        let reader = self.engine.reader(adapter, ReaderOptions::default());
+        reader.map_err(|e| Failure::new(Subject::Training, e))
+    }
+
+    fn recall(&self) -> Result<Vec<PairRecall>, Failure> {
+        let system = self.prepared.document.parsed.frontmatter().system_prompt.as_deref();
+        let (text, cancel) = (&self.prepared.text, &self.around.cancel);
+        let document = self.prepared.dataset.examples().filter(|e| !e.origin.is_replay());
+        let mut reader = self.reader(Some(self.adapter))?;
+        recall_pairs(&mut *reader, text, system, document, cancel).map_err(|e| Failure::new(Subject::Training, e))
     }
 
     /// Scores the document's probes; their greedy answers are those of the recall.
-    pub(super) fn probes(
-        &self,
-        model: &Model,
-        adapter: &Adapter,
-        recall: &[PairRecall],
-    ) -> Result<Vec<ProbeScore>, Failure> {
+    fn probes(&self, recall: &[PairRecall]) -> Result<Vec<ProbeScore>, Failure> {
         let sections = self.prepared.document.parsed.sections();
         let chosen = probes(sections, PROBES_MIN, self.prepared.plan.seed.value);
         chosen
             .into_iter()
             .filter_map(|probe| {
                 let asked = recall.iter().find(|pair| is_of(&probe, pair))?;
-                Some(self.probe(model, adapter, probe, asked))
+                Some(self.probe(probe, asked))
             })
             .collect()
     }
 
-    fn probe(&self, model: &Model, adapter: &Adapter, probe: Probe, asked: &PairRecall) -> Result<ProbeScore, Failure> {
-        let source = SourceRow {
-            section_id: asked.section_id.clone(),
-            sub_index: asked.sub_index,
-            line: asked.line,
-            body: SourceBody::Pair {
-                question: probe.question.clone(),
-                answer: probe.answer.clone(),
-            },
-            is_validation: false,
-        };
-        let row = self.row(&source)?;
+    fn probe(&self, probe: Probe, asked: &PairRecall) -> Result<ProbeScore, Failure> {
+        let dataset = &self.prepared.dataset;
+        let is_it = |e: &Example| e.origin.to_string() == asked.section_id && e.index == asked.sub_index;
+        let place = dataset.examples().position(is_it).expect("what was asked is an example");
+        let row = dataset.row(place, 1.0);
         let logprob = |adapter| -> Result<f64, Failure> {
-            let losses =
-                row_losses(model, adapter, &row).map_err(|e| Failure::new(Subject::Training, e.to_string()))?;
+            let losses = row_losses(&mut *self.reader(adapter)?, &row);
+            let losses = losses.map_err(|e| Failure::new(Subject::Training, e))?;
             let sum: f64 = losses.iter().map(|loss| f64::from(*loss)).sum();
             Ok(-sum / losses.len().max(1) as f64)
         };
@@ -94,7 +117,7 @@ impl Job<'_> {
             is_explicit: probe.is_explicit,
             exact: asked.exact,
             f1: asked.f1,
-            logprob: logprob(Some(adapter))?,
+            logprob: logprob(Some(self.adapter))?,
             logprob_base: logprob(None)?,
             prompt: probe.question,
             reference: probe.answer,
@@ -102,29 +125,22 @@ impl Job<'_> {
     }
 
     /// Measures the sections kept aside, also under the version before; none where there are none.
-    pub(super) fn retention(
-        &self,
-        model: &Model,
-        adapter: &Adapter,
-        before: Option<PathBuf>,
-    ) -> Result<Option<Retention>, Failure> {
-        let rows = &self.prepared.replay.retained;
-        if rows.is_empty() {
+    fn retention(&self) -> Result<Option<Retention>, Failure> {
+        let entries = &self.prepared.replay.retained;
+        if entries.is_empty() {
             return Ok(None);
         }
-        let rows: Vec<_> = rows
-            .iter()
-            .map(|source| Ok((source.kind(), self.row(source)?)))
-            .collect::<Result<_, Failure>>()?;
         let losses = |adapter: &Adapter| -> Result<EvalLoss, Failure> {
-            mean_losses(model, adapter, rows.iter().cloned().map(Ok)).map_err(Failure::from)
+            let rows = entries.iter().map(|entry| (entry.example.kind(), entry.row(1.0)));
+            mean_losses(&mut *self.reader(Some(adapter))?, rows).map_err(|e| Failure::new(Subject::Training, e))
         };
-        let now = losses(adapter)?;
-        let delta = match before.map(|directory| Adapter::load_peft(&directory, model)) {
+        let now = losses(self.adapter)?;
+        let before = self.before.as_deref().map(|directory| self.engine.read_adapter(directory));
+        let delta = match before {
             Some(Ok(before)) => Some(now.loss - losses(&before)?.loss),
             Some(Err(error)) => {
                 let text = format!("retention: the version before cannot be compared with: {error}");
-                self.around.progress.event(dlm_core::Event::Warning(text));
+                self.around.progress.event(Event::Warning(text));
                 None
             }
             None => None,
@@ -135,11 +151,6 @@ impl Job<'_> {
             cpt: now.cpt,
             delta,
         }))
-    }
-
-    fn row(&self, source: &SourceRow) -> Result<Row, Failure> {
-        let options = super::recipe(self.prepared).row_options();
-        plain(source, &self.prepared.text, &options).map_err(|e| Failure::new(Subject::Training, e))
     }
 }
 

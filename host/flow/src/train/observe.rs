@@ -13,8 +13,9 @@ use dlm_store::metrics::{EvalMetrics, MetricsError, MetricsRecorder, RunStart, S
 use dlm_train::run::Outcome;
 use serde_json::Value;
 
+use super::job::Job;
 use super::measure::Retention;
-use super::{Job, now, run_record};
+use super::pins::pinned_versions;
 use crate::failure::Failure;
 use crate::surroundings::Surroundings;
 
@@ -42,7 +43,7 @@ impl<'a> Observer<'a> {
         let metrics = job.store.metrics_recorder(strictness)?;
         // A run that died between database and manifest keeps its number.
         let run_id = job.manifest.next_run_id().max(metrics.last_run_id()? + 1);
-        let started_at = now(around);
+        let started_at = around.now();
         let is_prose = job.prepared.plan.schedule.regime.value == CptSchedule::Dapt;
         metrics.run_started(&RunStart {
             run_id,
@@ -52,14 +53,14 @@ impl<'a> Observer<'a> {
             seed: job.prepared.plan.seed.value,
         })?;
         job.guard
-            .record_run(started_at, run_record(job.prepared, run_id, version, started_at))?;
+            .record_run(started_at, job.record(run_id, version, started_at))?;
         let mut log = job.guard.open_run_log(run_id, started_at)?;
         log.banner(&Banner {
             run_id,
             seed: job.prepared.plan.seed.value,
             determinism_class: job.prepared.plan.determinism,
             determinism_notes: Vec::new(),
-            pinned_versions: super::commit::pinned_versions().into_iter().collect(),
+            pinned_versions: pinned_versions().into_iter().collect(),
             plan: serde_json::to_value(&job.prepared.plan).expect("a plan is plain data"),
         })?;
         let ids: Vec<_> = job
@@ -104,7 +105,7 @@ impl<'a> Observer<'a> {
         Ok(self
             .metrics
             .borrow()
-            .run_ended(self.run_id, now(self.around), RunStatus::Failed)?)
+            .run_ended(self.run_id, self.around.now(), RunStatus::Failed)?)
     }
 
     /// Settles a run that the user stopped.
@@ -112,7 +113,7 @@ impl<'a> Observer<'a> {
         Ok(self
             .metrics
             .borrow()
-            .run_ended(self.run_id, now(self.around), RunStatus::Cancelled)?)
+            .run_ended(self.run_id, self.around.now(), RunStatus::Cancelled)?)
     }
 
     /// Records what was kept of sections that are not rehearsed, beside the last evaluation.
@@ -126,7 +127,7 @@ impl<'a> Observer<'a> {
             val_loss: outcome.eval.map(|eval| eval.loss),
             perplexity: outcome.eval.map(|eval| eval.loss.exp()),
             retention: Some(retention.loss),
-            at: now(self.around),
+            at: self.around.now(),
         });
         self.settle(result);
     }
@@ -149,11 +150,11 @@ impl<'a> Observer<'a> {
             elapsed_seconds: outcome.seconds,
             early_stopped: outcome.ending == Ending::EarlyStop,
             summary_path: committed.summary_path.clone(),
-            timestamp: now(self.around),
+            timestamp: self.around.now(),
         })?;
         self.metrics
             .borrow()
-            .run_ended(self.run_id, now(self.around), RunStatus::Completed)?;
+            .run_ended(self.run_id, self.around.now(), RunStatus::Completed)?;
         Ok(log.path().to_path_buf())
     }
 
@@ -171,7 +172,7 @@ impl<'a> Observer<'a> {
 
     fn write_step(&self, step: &dlm_core::event::StepEvent) {
         self.steps.set(step.step);
-        let at = now(self.around);
+        let at = self.around.now();
         let line = StepLine {
             step: step.step,
             loss: step.loss,
@@ -209,7 +210,7 @@ impl Progress for Observer<'_> {
                     val_loss: Some(*loss),
                     perplexity: Some(loss.exp()),
                     retention: None,
-                    at: now(self.around),
+                    at: self.around.now(),
                 });
                 self.settle(result);
             }

@@ -10,20 +10,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use dlm_core::digest::sha256;
 use dlm_core::manifest::Manifest;
 use dlm_core::stamp::Stamp;
-use dlm_core::{Event, SectionId, Subject};
-use dlm_doc::{Frontmatter, Parsed, Rows, Section, SectionKind};
+use dlm_core::{Event, SectionId};
+use dlm_doc::{Parsed, Rows, Section, SectionKind};
 use dlm_model::text::TextModel;
 use dlm_store::replay::{
     Candidates, MinedPreferences, ReplayError, SampleRequest, SampleScheme, SectionText, Snapshot, section_count,
     superseded,
 };
 use dlm_store::{Delta, Store, StoreGuard};
-use dlm_train::SourceRow;
-use dlm_train::rows::{RowOptions, plain};
+use dlm_train::dataset::Entry;
+use dlm_train::{Dataset, Origin, Source};
 use serde::Serialize;
 
+use super::lane::Lane;
 use crate::failure::Failure;
-use crate::rows::{HoldOut, section_rows};
+use crate::rows;
 use crate::surroundings::Surroundings;
 
 /// Share of the replayable sections that are never rehearsed (`training.md` section 11).
@@ -44,14 +45,13 @@ pub(crate) struct Memory {
     index_error: Option<ReplayError>,
     warnings: Vec<String>,
     new: BTreeSet<SectionId>,
-    adapter_version: u32,
 }
 
 /// The rows that a run gets from earlier versions.
 pub(crate) struct Replay {
     pub report: ReplayReport,
     /// Rows of the sections kept aside, never trained on.
-    pub retained: Vec<SourceRow>,
+    pub retained: Vec<Entry>,
     /// Removed sections and those that took their place.
     pub superseded: Vec<(SectionId, SectionId)>,
     /// Sections that the document did not have in the last run.
@@ -59,8 +59,6 @@ pub(crate) struct Replay {
     damaged: Vec<ReplayError>,
     index_error: Option<ReplayError>,
     warnings: Vec<String>,
-    /// The adapter version that the store had when the draw was made.
-    adapter_version: u32,
 }
 
 /// What a run rehearses, as it is shown and recorded.
@@ -92,17 +90,6 @@ impl ReplayReport {
     }
 }
 
-/// The bounds of a draw that the plan sets.
-pub(crate) struct DrawOptions<'a> {
-    pub text: &'a TextModel,
-    pub front: &'a Frontmatter,
-    pub seed: i64,
-    /// Tokens of a window of prose.
-    pub window: usize,
-    /// Longest row.
-    pub sequence_len_max: usize,
-}
-
 impl Memory {
     /// Reads the corpus of a store and sorts it out against the document.
     ///
@@ -112,10 +99,10 @@ impl Memory {
         manifest: Option<&Manifest>,
         parsed: &Parsed,
         seed: i64,
+        adapter_version: u32,
     ) -> Result<Self, Failure> {
         let ids: Vec<SectionId> = parsed.sections().iter().map(Section::id).collect();
         let recorded = manifest.map(|m| m.content_hashes.clone()).unwrap_or_default();
-        let adapter_version = manifest.map_or(0, |m| m.adapter_version);
         let delta = dlm_store::delta(&ids, &recorded);
         let (corpus, index_error) = match store.replay() {
             Ok(corpus) => (Some(corpus), None),
@@ -141,7 +128,6 @@ impl Memory {
             index_error,
             warnings: Vec::new(),
             new: delta.new.iter().cloned().collect(),
-            adapter_version,
         };
         let Some(corpus) = corpus else {
             return Ok(memory);
@@ -171,56 +157,53 @@ impl Memory {
 
     /// Draws sections and makes their rows: by weight, as long as all of them together have no more tokens than the
     /// document's own rows.
-    ///
-    /// **Errors** when a row of the document cannot be made.
-    pub(crate) fn draw(&self, document: &[SourceRow], options: &DrawOptions<'_>) -> Result<Drawn, Failure> {
-        let row_options = RowOptions {
-            system_prompt: options.front.system_prompt.clone(),
-            sequence_len_max: options.sequence_len_max,
-            prose_weight: 1.0,
-        };
-        let unbounded = RowOptions {
-            sequence_len_max: usize::MAX,
-            ..row_options.clone()
-        };
-        let mut left = 0;
-        for row in document.iter().filter(|row| !row.is_validation) {
-            let made = plain(row, options.text, &unbounded).map_err(|e| Failure::new(Subject::Training, e))?;
-            left += made.ids.len();
-        }
-        let policy = HoldOut::new(options.front, document.iter(), options.seed);
+    pub(crate) fn draw(&self, document: &Dataset, text: &TextModel, sequence_len_max: usize) -> Drawn {
+        let mut left = document.own_tokens();
         let mut drawn = Drawn::default();
+        // What was fitting once may be too long for another base; it is not worth refusing the run.
+        let fitting = |source: &Source| -> Vec<Entry> {
+            let made = document.entries_of(source, text).filter_map(Result::ok);
+            made.filter(|entry| entry.tokens.ids.len() <= sequence_len_max).collect()
+        };
         for snapshot in self.candidates.draw_in_order(&self.request) {
-            let rows = match snapshot_rows(snapshot, options) {
-                Ok(rows) => rows,
+            let source = match self.source(snapshot) {
+                Ok(source) => source,
                 Err(reason) => {
                     drawn.warnings.push(reason);
                     continue;
                 }
             };
-            let is_synthesized = self.synthesized.contains(&snapshot.section_id);
-            for mut row in rows {
-                // What was fitting once may be too long for another base; it is not worth refusing the run.
-                let Ok(made) = plain(&row, options.text, &row_options) else {
-                    continue;
-                };
-                if made.ids.len() <= left {
-                    left -= made.ids.len();
-                    row.is_validation = policy.holds(&snapshot.section_id, &row, is_synthesized);
-                    drawn.rows.push((row, made.ids.len()));
+            for entry in source.iter().flat_map(fitting) {
+                let tokens = entry.tokens.ids.len();
+                if tokens <= left {
+                    left -= tokens;
+                    drawn.entries.push(entry);
                 }
             }
         }
         drawn
-            .rows
-            .sort_by(|(a, _), (b, _)| (&a.section_id, a.sub_index).cmp(&(&b.section_id, b.sub_index)));
+            .entries
+            .sort_by_cached_key(|entry| (entry.example.origin.to_string(), entry.example.index));
         for snapshot in &self.retained {
-            match snapshot_rows(snapshot, options) {
-                Ok(rows) => drawn.retained.extend(rows),
+            match self.source(snapshot) {
+                Ok(source) => drawn.retained.extend(source.iter().flat_map(fitting)),
                 Err(reason) => drawn.warnings.push(reason),
             }
         }
-        Ok(drawn)
+        drawn
+    }
+
+    /// What a remembered section teaches; or why it teaches nothing.
+    fn source(&self, snapshot: &Snapshot) -> Result<Option<Source>, String> {
+        debug_assert_ne!(snapshot.section_type, SectionKind::Preference);
+        let section = Section::text(snapshot.section_type, snapshot.content.clone());
+        let origin = Origin::Replay {
+            id: snapshot.section_id.clone(),
+            last_seen: snapshot.last_seen_at,
+        };
+        let is_synthesized = self.synthesized.contains(&snapshot.section_id);
+        rows::source(&section, origin, is_synthesized)
+            .map_err(|error| format!("section {} is left out: {}", snapshot.section_id, error.message()))
     }
 
     /// Closes the books: what the run will rehearse, measure and mark.
@@ -234,10 +217,11 @@ impl Memory {
                 .collect(),
             ..ReplayReport::default()
         };
-        for (row, tokens) in &drawn.rows {
-            if report.drawn.last().is_none_or(|last| last.row_id != row.section_id) {
+        for entry in &drawn.entries {
+            let row_id = entry.example.origin.to_string();
+            if report.drawn.last().is_none_or(|last| last.row_id != row_id) {
                 report.drawn.push(DrawnSection {
-                    row_id: row.section_id.clone(),
+                    row_id,
                     rows: 0,
                     held_out: 0,
                     tokens: 0,
@@ -245,8 +229,8 @@ impl Memory {
             }
             let section = report.drawn.last_mut().expect("one was pushed");
             section.rows += 1;
-            section.held_out += usize::from(row.is_validation);
-            section.tokens += tokens;
+            section.held_out += usize::from(entry.example.is_validation());
+            section.tokens += entry.tokens.ids.len();
         }
         let mut warnings = self.warnings;
         warnings.extend(drawn.warnings);
@@ -258,16 +242,16 @@ impl Memory {
             damaged: self.damaged,
             index_error: self.index_error,
             warnings,
-            adapter_version: self.adapter_version,
         }
     }
 }
 
-/// The rows of a draw, with their tokens.
+/// The rows of a draw.
 #[derive(Default)]
 pub(crate) struct Drawn {
-    pub rows: Vec<(SourceRow, usize)>,
-    retained: Vec<SourceRow>,
+    /// Those that are rehearsed, in the order of their ids.
+    pub entries: Vec<Entry>,
+    retained: Vec<Entry>,
     warnings: Vec<String>,
 }
 
@@ -275,14 +259,14 @@ impl Replay {
     /// Sets aside what was found damaged and says so; refuses when another run was committed since the draw.
     ///
     /// **Errors** name the path.
-    pub(crate) fn admit(&self, around: &Surroundings, guard: &StoreGuard, adapter_version: u32) -> Result<(), Failure> {
-        if adapter_version != self.adapter_version {
-            return Err(Failure::new(
-                Subject::Store,
-                "another run of this document was committed while this one was planned",
-            )
-            .hint("run the command again"));
-        }
+    pub(crate) fn admit(
+        &self,
+        around: &Surroundings,
+        guard: &StoreGuard,
+        lane: &Lane,
+        manifest: &Manifest,
+    ) -> Result<(), Failure> {
+        lane.check_unchanged(manifest)?;
         let warn = |text: String| around.progress.event(Event::Warning(text));
         self.warnings.iter().for_each(|text| warn(format!("replay: {text}")));
         if let Some(error) = &self.index_error {
@@ -350,17 +334,4 @@ fn snapshot_text(snapshot: &Snapshot) -> SectionText {
         id: snapshot.section_id.clone(),
         ..section_text(&Section::text(snapshot.section_type, snapshot.content.clone()))
     }
-}
-
-/// The rows of a remembered section, none of them held out; or why there are none.
-fn snapshot_rows(snapshot: &Snapshot, options: &DrawOptions<'_>) -> Result<Vec<SourceRow>, String> {
-    debug_assert_ne!(snapshot.section_type, SectionKind::Preference);
-    let section = Section::text(snapshot.section_type, snapshot.content.clone());
-    let rows = section_rows(&section, options.text, options.window)
-        .map_err(|error| format!("section {} is left out: {}", snapshot.section_id, error.message()))?;
-    let renamed = |row: SourceRow| SourceRow {
-        section_id: snapshot.row_id(),
-        ..row
-    };
-    Ok(rows.into_iter().map(renamed).collect())
 }

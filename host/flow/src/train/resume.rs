@@ -3,17 +3,21 @@
 use std::collections::BTreeMap;
 
 use dlm_core::Subject;
-use dlm_model::{Adapter, Model};
+use dlm_model::{Adapter, Engine, TrainTensors};
 use dlm_store::state::STATE_FILE;
-use dlm_store::{AdapterSlot, ResumeIntegrityError, StateData, StateTensor, Store, TrainingState, read_state};
+use dlm_store::{ResumeIntegrityError, StateData, StateTensor, Store, TrainingState, read_state};
 use dlm_train::TrainState;
 use dlm_train::state::StateHeader;
 use serde_json::{Map, Value};
 
+use super::lane::Lane;
 use crate::failure::Failure;
 
+/// The key of the count of updates among the run's fields.
+const UPDATES: &str = "updates";
+
 /// Where a run goes on.
-pub(crate) struct Found {
+pub(super) struct ResumePoint {
     pub adapter: Adapter,
     pub state: TrainState,
     pub note: String,
@@ -22,24 +26,25 @@ pub(crate) struct Found {
 /// Finds the newest state: of an interrupted run of exactly this document and plan, else of the current version.
 ///
 /// **Errors:** nothing was trained yet, a state that is damaged, or one of another document or plan.
-pub(crate) fn find(store: &Store, model: &Model, fresh: &Adapter, digest: &str) -> Result<Found, Failure> {
-    let slot = AdapterSlot::Flat;
-    let versions = store.versions(&slot)?;
-    let current = store.current_version(&slot)?;
+pub(super) fn find(
+    store: &Store,
+    lane: &Lane,
+    engine: &dyn Engine,
+    fresh: &Adapter,
+    digest: &str,
+) -> Result<ResumePoint, Failure> {
+    let current = lane.current(store)?;
     let done = current.as_ref().map_or(0, |current| current.number.unwrap_or(0));
-    let mut interrupted: Vec<_> = versions
-        .iter()
-        .filter(|v| !v.is_rejected && !v.is_current && v.number > done)
-        .collect();
+    let mut interrupted = lane.kept(store)?;
+    interrupted.retain(|version| !version.is_current && version.number > done);
     interrupted.sort_by_key(|version| std::cmp::Reverse(version.number));
     for version in interrupted {
-        let directory = store.paths().versions(&slot).join(&version.name);
+        let directory = store.paths().versions(&lane.slot).join(&version.name);
         match read_state(&directory) {
             Ok(stored) => {
                 let state = from_stored(&stored).ok_or_else(|| damaged(&version.name))?;
                 if state.header.run_digest != digest {
-                    return Err(Failure::new(
-                        Subject::Resume,
+                    return Err(Failure::new(Subject::Resume,
                         format!(
                             "`{}` was interrupted after step {}, but the document, the base, `--seed` or \
                              `--max-steps` have changed since",
@@ -50,7 +55,7 @@ pub(crate) fn find(store: &Store, model: &Model, fresh: &Adapter, digest: &str) 
                     .hint("run `dlm train --fresh` to begin again from the base; earlier versions are kept"));
                 }
                 let note = format!("resuming {} after step {}", version.name, state.header.step);
-                return Ok(Found {
+                return Ok(ResumePoint {
                     adapter: fresh.clone(),
                     state,
                     note,
@@ -62,25 +67,18 @@ pub(crate) fn find(store: &Store, model: &Model, fresh: &Adapter, digest: &str) 
         }
     }
     let current = current.ok_or_else(nothing)?;
-    further(&current.directory, current.number.unwrap_or(0), model, fresh, digest)
+    further(&current.directory, current.number.unwrap_or(0), engine, fresh, digest)
 }
 
 fn nothing() -> Failure {
-    Failure::new(
-        Subject::Resume,
-        "there is nothing to resume: the document was never trained",
-    )
-    .hint("run `dlm train` without `--resume`")
+    Failure::new(Subject::Resume, "there is nothing to resume: the document was never trained")
+        .hint("run `dlm train` without `--resume`")
 }
 
 /// Refuses to resume where nothing was ever kept, before anything heavy is loaded; [`find`] looks closer.
-pub(crate) fn check_any(store: &Store) -> Result<(), Failure> {
-    let slot = AdapterSlot::Flat;
-    let directory = store.paths().versions(&slot);
-    let mut versions = store
-        .versions(&slot)?
-        .into_iter()
-        .filter(|version| !version.is_rejected);
+pub(super) fn check_any(store: &Store, lane: &Lane) -> Result<(), Failure> {
+    let directory = store.paths().versions(&lane.slot);
+    let mut versions = lane.kept(store)?.into_iter();
     match versions.any(|version| version.is_current || directory.join(&version.name).join(STATE_FILE).is_file()) {
         true => Ok(()),
         false => Err(nothing()),
@@ -91,39 +89,31 @@ pub(crate) fn check_any(store: &Store) -> Result<(), Failure> {
 fn further(
     directory: &std::path::Path,
     number: u32,
-    model: &Model,
+    engine: &dyn Engine,
     fresh: &Adapter,
     digest: &str,
-) -> Result<Found, Failure> {
+) -> Result<ResumePoint, Failure> {
     let stored = from_stored(&read_state(directory)?).ok_or_else(|| damaged(&format!("v{number:04}")))?;
-    let adapter = Adapter::load_peft(directory, model).map_err(|e| Failure::new(Subject::Resume, e))?;
+    let adapter = engine.read_adapter(directory).map_err(|e| Failure::new(Subject::Resume, e))?;
     if adapter.spec.r != fresh.spec.r || adapter.params.len() != fresh.params.len() {
-        return Err(Failure::new(
-            Subject::Resume,
-            "the current adapter has another shape than the plan asks for",
-        )
-        .hint("run `dlm train --fresh` to begin again from the base; earlier versions are kept"));
+        return Err(
+            Failure::new(Subject::Resume, "the current adapter has another shape than the plan asks for")
+                .hint("run `dlm train --fresh` to begin again from the base; earlier versions are kept"),
+        );
     }
-    let header = StateHeader {
-        step: 0,
-        updates: stored.header.updates,
-        run_digest: digest.to_owned(),
-        best_loss: None,
-        best_step: None,
-        evals_since_best: 0,
-        last_loss: stored.header.last_loss,
-        // The document may have changed, so nothing is known about its rows yet.
-        row_losses: Vec::new(),
-        tokens: 0,
-    };
     let state = TrainState {
-        header,
-        params: adapter.params.clone(),
-        m: stored.m,
-        v: stored.v,
+        // The document may have changed, so nothing is known about its rows yet.
+        header: StateHeader {
+            last_loss: stored.header.last_loss,
+            ..StateHeader::new(digest)
+        },
+        tensors: TrainTensors {
+            params: adapter.params.clone(),
+            ..stored.tensors
+        },
         best: None,
     };
-    Ok(Found {
+    Ok(ResumePoint {
         adapter,
         state,
         note: format!("training v{number:04} further"),
@@ -136,26 +126,27 @@ fn damaged(name: &str) -> Failure {
 }
 
 /// Puts a state into the store's container.
-pub(crate) fn to_stored(state: &TrainState) -> TrainingState {
+pub(super) fn to_stored(state: &TrainState) -> TrainingState {
     let vector = |values: &[f32]| StateTensor {
         shape: vec![values.len()],
         data: StateData::F32(values.to_vec()),
     };
     let mut tensors = BTreeMap::from([
-        ("params".to_owned(), vector(&state.params)),
-        ("adamw.m".to_owned(), vector(&state.m)),
-        ("adamw.v".to_owned(), vector(&state.v)),
+        ("params".to_owned(), vector(&state.tensors.params)),
+        ("adamw.m".to_owned(), vector(&state.tensors.m)),
+        ("adamw.v".to_owned(), vector(&state.tensors.v)),
     ]);
     if let Some(best) = &state.best {
         tensors.insert("best".to_owned(), vector(best));
     }
-    let header = serde_json::to_value(&state.header).expect("a header is plain data");
+    let mut run = serde_json::to_value(&state.header).expect("a header is plain data");
+    run[UPDATES] = state.tensors.updates.into();
     let mut rng = Map::new();
     rng.insert("kind".into(), "functions of seed and position".into());
     rng.insert("step".into(), state.header.step.into());
     TrainingState {
         tensors,
-        fields: Map::from_iter([("run".to_owned(), header)]),
+        fields: Map::from_iter([("run".to_owned(), run)]),
         rng,
     }
 }
@@ -165,15 +156,20 @@ fn from_stored(stored: &TrainingState) -> Option<TrainState> {
         StateData::F32(values) => Some(values.clone()),
         StateData::U8(_) => None,
     };
-    let header: StateHeader = serde_json::from_value(stored.fields.get("run").cloned().unwrap_or(Value::Null)).ok()?;
-    let state = TrainState {
-        header,
+    let run: &Value = stored.fields.get("run")?;
+    let tensors = TrainTensors {
         params: vector("params")?,
         m: vector("adamw.m")?,
         v: vector("adamw.v")?,
-        best: vector("best"),
+        updates: run.get(UPDATES)?.as_u64()?,
     };
-    (state.m.len() == state.params.len() && state.v.len() == state.params.len()).then_some(state)
+    let len = tensors.params.len();
+    let is_whole = tensors.m.len() == len && tensors.v.len() == len;
+    is_whole.then_some(TrainState {
+        header: serde_json::from_value(run.clone()).ok()?,
+        tensors,
+        best: vector("best"),
+    })
 }
 
 #[cfg(test)]
@@ -185,7 +181,6 @@ mod tests {
         let state = TrainState {
             header: StateHeader {
                 step: 7,
-                updates: 9,
                 run_digest: "d".into(),
                 best_loss: Some(0.1 + 0.2),
                 best_step: Some(3),
@@ -194,9 +189,12 @@ mod tests {
                 row_losses: vec![None, Some(0.1)],
                 tokens: 12,
             },
-            params: vec![1.0, -2.5],
-            m: vec![0.1, 0.2],
-            v: vec![0.3, 0.4],
+            tensors: TrainTensors {
+                params: vec![1.0, -2.5],
+                m: vec![0.1, 0.2],
+                v: vec![0.3, 0.4],
+                updates: 9,
+            },
             best: Some(vec![5.0, 6.0]),
         };
         assert_eq!(from_stored(&to_stored(&state)), Some(state));

@@ -5,7 +5,7 @@ use dlm_plan::base::{BaseFacts, BaseLocation, ResolvedBase};
 use dlm_plan::train::{DocumentFacts, RowFacts, TrainOptions, TrainRequest};
 use dlm_plan::{DiskNeed, check_disk, plan_train};
 
-use super::Prepared;
+use super::prepared::Prepared;
 use crate::failure::Failure;
 use crate::surroundings::Surroundings;
 

@@ -9,6 +9,7 @@ mod trainer;
 use std::path::Path;
 
 use dlm_core::hardware::SimdLevel;
+use dlm_core::training::Precision;
 use dlm_kernels::{Compute, Ctx, Simd};
 
 use super::{Engine, EngineError, EngineFacts, Reader, ReaderOptions, Trainer, TrainerOptions};
@@ -25,8 +26,8 @@ pub struct CpuOptions {
     pub threads: usize,
     /// The most that kernels may use; what the machine lacks is left out.
     pub simd: SimdLevel,
-    /// Precision of the frozen products of more than four rows.
-    pub compute: Compute,
+    /// Of the frozen products of more than four rows; without products in `fp16` that means `f32`.
+    pub precision: Precision,
     /// Keep block-quantized weights as they are, see [`LoadOptions::keep_quantized`].
     pub keep_quantized: bool,
     pub prepare: Prepare,
@@ -38,7 +39,7 @@ impl CpuOptions {
         CpuOptions {
             threads,
             simd,
-            compute: Compute::F32,
+            precision: Precision::Fp32,
             keep_quantized: false,
             prepare: Prepare::Nothing,
         }
@@ -59,7 +60,10 @@ impl CpuEngine {
     pub fn load(base: &OpenedBase, options: &CpuOptions) -> Result<CpuEngine, LoadError> {
         let model = base.load(LoadOptions {
             ctx: Ctx::new(options.threads, simd(options.simd)),
-            compute: options.compute,
+            compute: match options.precision {
+                Precision::Bf16 => Compute::Bf16,
+                Precision::Fp32 | Precision::Fp16 => Compute::F32,
+            },
             keep_quantized: options.keep_quantized,
             prepare: options.prepare,
         })?;

@@ -1,25 +1,25 @@
-//! Holds the base: rows of the base's own output, with its probabilities, that training must not move.
+//! Anchors: rows of the base's own output, with its probabilities, that training must not move.
 //!
-//! Without it a third to half of what a small base knew is gone after a document of 30 facts (`docs/internals/teaching.md`).
-//! The set depends on the base alone, so it is prepared once and cached; [`HoldSet::to_bytes`] is that cache's content.
+//! Without them a third to half of what a small base knew is gone after a document of 30 facts (`docs/internals/teaching.md`).
+//! The set depends on the base alone, so it is prepared once and cached; [`AnchorSet::to_bytes`] is that cache's content.
 
 use dlm_core::random::Rng;
 use dlm_core::{Cancel, Event, Progress};
 use dlm_model::chat::Thinking;
 use dlm_model::text::{TextError, TextModel};
-use dlm_model::{Model, SessionError, TargetKind};
+use dlm_model::{EngineError, Reader, TargetKind};
 
 use crate::decode::{Prompt, argmax, continue_all};
 use crate::rows::{Row, RowTarget, question_messages};
 
 /// Neutral questions, one a line; the base's greedy answers to them are rows.
-const QUESTIONS: &str = include_str!("hold/questions.txt");
+const QUESTIONS: &str = include_str!("anchors/questions.txt");
 /// Neutral beginnings of plain text, one a line; the base's samples after them are rows.
-const OPENINGS: &str = include_str!("hold/openings.txt");
+const OPENINGS: &str = include_str!("anchors/openings.txt");
 
 /// How the set is made; sets made in different ways are different files.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct HoldOptions {
+pub struct AnchorOptions {
     /// Rows of the set; at most what the lists of questions and openings give.
     pub rows: usize,
     /// Share of the rows that are answers; the rest continues plain text.
@@ -30,7 +30,7 @@ pub struct HoldOptions {
     pub top: usize,
 }
 
-impl HoldOptions {
+impl AnchorOptions {
     /// Names the way in which a set is made, with the precision of the products that made it.
     pub fn tag(&self, precision: &str) -> String {
         let greedy = (self.greedy_share * 100.0).round();
@@ -47,34 +47,34 @@ const TOP_MAX: usize = 4096;
 
 /// Rows of the base's own output.
 #[derive(Clone, Debug, PartialEq)]
-pub struct HoldSet {
+pub struct AnchorSet {
     rows: Vec<Row>,
 }
 
 /// Why a set could not be prepared or read.
 #[derive(Debug, thiserror::Error)]
-pub enum HoldError {
-    #[error("preparing the hold set was interrupted")]
+pub enum AnchorError {
+    #[error("preparing the anchors was interrupted")]
     Cancelled,
-    #[error("the stored hold set is damaged: {cause}")]
+    #[error("the stored anchors are damaged: {cause}")]
     Damaged { cause: &'static str },
     #[error(transparent)]
-    Session(#[from] SessionError),
+    Engine(#[from] EngineError),
     #[error(transparent)]
     Text(#[from] TextError),
 }
 
-impl HoldSet {
-    /// Lets the base answer the neutral questions and continue the neutral openings.
+impl AnchorSet {
+    /// Lets the base answer the neutral questions and continue the neutral openings; `base` reads without an adapter.
     ///
     /// **Errors:** interrupted, or the base cannot render a question.
     pub fn prepare(
-        model: &Model,
+        base: &mut dyn Reader,
         text: &TextModel,
-        options: &HoldOptions,
+        options: &AnchorOptions,
         progress: &dyn Progress,
         cancel: &Cancel,
-    ) -> Result<Self, HoldError> {
+    ) -> Result<Self, AnchorError> {
         let answers = (options.rows as f64 * options.greedy_share).round() as usize;
         let tokens_max = options.tokens_max;
         let mut prompts = Vec::new();
@@ -104,7 +104,7 @@ impl HoldSet {
                 progress.event(Event::PhaseAdvanced { phase, done });
             }
         };
-        let rows = sample_rows(model, text, &prompts, options.top, cancel, &mut advance)?;
+        let rows = sample_rows(base, text, &prompts, options.top, cancel, &mut advance)?;
         progress.event(Event::PhaseEnded { phase });
         Ok(Self { rows })
     }
@@ -149,7 +149,7 @@ impl HoldSet {
             for target in &row.targets {
                 put(&mut out, target.position);
                 let TargetKind::TopK { ids, probs } = &target.kind else {
-                    unreachable!("a hold row has distributions as targets");
+                    unreachable!("an anchor has distributions as targets");
                 };
                 put(&mut out, ids.len());
                 ids.iter().for_each(|id| out.extend(id.to_le_bytes()));
@@ -159,21 +159,21 @@ impl HoldSet {
         out
     }
 
-    /// Reads back what [`HoldSet::to_bytes`] wrote.
+    /// Reads back what [`AnchorSet::to_bytes`] wrote.
     ///
     /// **Errors:** another format, lengths out of bounds, bytes missing or left over.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, HoldError> {
-        let mut reader = Reader { bytes };
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, AnchorError> {
+        let mut reader = Bytes { bytes };
         if reader.take(MAGIC.len())? != MAGIC {
-            return Err(HoldError::Damaged {
-                cause: "its first bytes are not those of a hold set",
+            return Err(AnchorError::Damaged {
+                cause: "its first bytes are not those of a set of anchors",
             });
         }
         let rows = (0..reader.count(ROWS_MAX)?)
             .map(|_| reader.row())
             .collect::<Result<Vec<_>, _>>()?;
         if !reader.bytes.is_empty() {
-            return Err(HoldError::Damaged {
+            return Err(AnchorError::Damaged {
                 cause: "bytes are left over",
             });
         }
@@ -183,13 +183,13 @@ impl HoldSet {
 
 /// Generates every row and keeps the base's probabilities at each generated token; `advance` is called at each.
 fn sample_rows(
-    model: &Model,
+    base: &mut dyn Reader,
     text: &TextModel,
     prompts: &[(Prompt, bool)],
     top: usize,
     cancel: &Cancel,
     advance: &mut dyn FnMut(),
-) -> Result<Vec<Row>, HoldError> {
+) -> Result<Vec<Row>, AnchorError> {
     let stops = text.stops.ids.clone();
     let plain: Vec<Prompt> = prompts
         .iter()
@@ -208,9 +208,9 @@ fn sample_rows(
             sample(logits, &mut Rng::stream(0, "hold-sample", &[i as u64, place as u64]))
         }
     };
-    let answers = continue_all(model, None, &plain, &stops, cancel, &mut choose)?;
+    let answers = continue_all(base, &plain, &stops, cancel, &mut choose)?;
     if cancel.is_cancelled() {
-        return Err(HoldError::Cancelled);
+        return Err(AnchorError::Cancelled);
     }
     Ok(prompts
         .iter()
@@ -279,14 +279,14 @@ fn put(out: &mut Vec<u8>, count: usize) {
 }
 
 /// Reads lengths and numbers, refusing to go past the end.
-struct Reader<'a> {
+struct Bytes<'a> {
     bytes: &'a [u8],
 }
 
-impl<'a> Reader<'a> {
-    fn take(&mut self, len: usize) -> Result<&'a [u8], HoldError> {
+impl<'a> Bytes<'a> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], AnchorError> {
         if len > self.bytes.len() {
-            return Err(HoldError::Damaged {
+            return Err(AnchorError::Damaged {
                 cause: "it ends too early",
             });
         }
@@ -295,27 +295,27 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
-    fn word(&mut self) -> Result<[u8; 4], HoldError> {
+    fn word(&mut self) -> Result<[u8; 4], AnchorError> {
         let mut out = [0; 4];
         out.copy_from_slice(self.take(4)?);
         Ok(out)
     }
 
-    fn count(&mut self, max: usize) -> Result<usize, HoldError> {
+    fn count(&mut self, max: usize) -> Result<usize, AnchorError> {
         let count = u32::from_le_bytes(self.word()?) as usize;
         if count > max {
-            return Err(HoldError::Damaged {
+            return Err(AnchorError::Damaged {
                 cause: "a length is out of bounds",
             });
         }
         Ok(count)
     }
 
-    fn ids(&mut self, count: usize) -> Result<Vec<u32>, HoldError> {
+    fn ids(&mut self, count: usize) -> Result<Vec<u32>, AnchorError> {
         (0..count).map(|_| Ok(u32::from_le_bytes(self.word()?))).collect()
     }
 
-    fn row(&mut self) -> Result<Row, HoldError> {
+    fn row(&mut self) -> Result<Row, AnchorError> {
         let len = self.count(ROW_TOKENS_MAX)?;
         let ids = self.ids(len)?;
         let targets = (0..self.count(len)?)
@@ -325,14 +325,14 @@ impl<'a> Reader<'a> {
                 let top_ids = self.ids(top)?;
                 let probs = (0..top)
                     .map(|_| Ok(f32::from_le_bytes(self.word()?)))
-                    .collect::<Result<_, HoldError>>()?;
+                    .collect::<Result<_, AnchorError>>()?;
                 Ok(RowTarget {
                     position,
                     kind: TargetKind::TopK { ids: top_ids, probs },
                     weight: 1.0,
                 })
             })
-            .collect::<Result<_, HoldError>>()?;
+            .collect::<Result<_, AnchorError>>()?;
         Ok(Row { ids, targets })
     }
 }
@@ -341,7 +341,7 @@ impl<'a> Reader<'a> {
 mod tests {
     use super::*;
 
-    fn set() -> HoldSet {
+    fn set() -> AnchorSet {
         let row = |n: u32| Row {
             ids: vec![n, n + 1, n + 2],
             targets: vec![RowTarget {
@@ -353,7 +353,7 @@ mod tests {
                 weight: 1.0,
             }],
         };
-        HoldSet {
+        AnchorSet {
             rows: (0..5).map(row).collect(),
         }
     }
@@ -361,11 +361,11 @@ mod tests {
     #[test]
     fn bytes_round_trip_and_damage_is_noticed() {
         let bytes = set().to_bytes();
-        assert_eq!(HoldSet::from_bytes(&bytes).unwrap(), set());
+        assert_eq!(AnchorSet::from_bytes(&bytes).unwrap(), set());
         for len in 0..bytes.len() {
-            assert!(HoldSet::from_bytes(&bytes[..len]).is_err());
+            assert!(AnchorSet::from_bytes(&bytes[..len]).is_err());
         }
-        assert!(HoldSet::from_bytes(&[&bytes[..], &[0]].concat()).is_err());
+        assert!(AnchorSet::from_bytes(&[&bytes[..], &[0]].concat()).is_err());
     }
 
     #[test]

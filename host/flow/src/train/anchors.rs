@@ -1,0 +1,67 @@
+//! The anchors of a base: read from its cache, or prepared once and kept there.
+
+use std::path::PathBuf;
+
+use dlm_core::{Event, Subject};
+use dlm_model::{Engine, ReaderOptions};
+use dlm_store::Disk;
+use dlm_train::anchors::{AnchorError, AnchorOptions, AnchorSet};
+
+use super::prepared::Prepared;
+use crate::failure::Failure;
+use crate::surroundings::Surroundings;
+
+/// Returns the base's anchors, where the plan trains with some; a cache that is damaged is made again.
+///
+/// **Errors:** interrupted, a base that cannot render a question, a disk that fails.
+pub(super) fn anchors(
+    around: &Surroundings,
+    prepared: &Prepared,
+    engine: &dyn Engine,
+) -> Result<Option<AnchorSet>, Failure> {
+    let hold = &prepared.plan.hold.value;
+    if !hold.is_on || hold.rows_per_step == 0 {
+        return Ok(None);
+    }
+    let options = AnchorOptions {
+        rows: hold.set_rows as usize,
+        greedy_share: hold.greedy_share,
+        tokens_max: hold.row_tokens_max as usize,
+        top: hold.top_k as usize,
+    };
+    let path = cache(around, prepared, &options);
+    if let Ok(bytes) = std::fs::read(&path) {
+        match AnchorSet::from_bytes(&bytes) {
+            Ok(set) => return Ok(Some(set)),
+            Err(error) => around
+                .progress
+                .event(Event::Warning(format!("{}: {error}; it is made again", path.display()))),
+        }
+    }
+    around.note(
+        "the base is asked what to hold on to: once for this base and precision, kept for every later run",
+    );
+    let failed = |error: AnchorError| match error {
+        AnchorError::Cancelled => Failure::interrupted(""),
+        other => Failure::new(Subject::Training, other),
+    };
+    let mut base = engine
+        .reader(None, ReaderOptions::default())
+        .map_err(|e| Failure::new(Subject::Training, e))?;
+    let set = AnchorSet::prepare(&mut *base, &prepared.text, &options, &*around.progress, &around.cancel);
+    let set = set.map_err(failed)?;
+    let disk = Disk::new();
+    disk.create_directories(path.parent().expect("the path has a directory"))?;
+    disk.write(&path, &set.to_bytes())?;
+    Ok(Some(set))
+}
+
+/// Where the set of a base and precision is kept.
+fn cache(around: &Surroundings, prepared: &Prepared, options: &AnchorOptions) -> PathBuf {
+    let name = format!(
+        "{}-{}.hold",
+        &prepared.base.resolved.record.revision,
+        options.tag(prepared.plan.precision.value.name())
+    );
+    around.home.bases().join(".hold").join(name)
+}

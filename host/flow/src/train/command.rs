@@ -1,0 +1,38 @@
+//! What `dlm train` is asked for.
+
+use std::path::PathBuf;
+
+use dlm_core::shell::quoted_path;
+use dlm_plan::lock::LockFlags;
+
+use crate::base::ExportProbes;
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct TrainCommand {
+    pub path: PathBuf,
+    /// Continue an interrupted run, or train the current adapter further.
+    pub is_resume: bool,
+    pub seed: Option<i64>,
+    pub max_steps: Option<u64>,
+    pub threads: Option<u32>,
+    pub lock: LockFlags,
+    pub is_strict_about_metrics: bool,
+    pub accepts_license: bool,
+    /// Left out under `--skip-export-probes`, its variable, or when the document was made with it.
+    pub export_probes: ExportProbes,
+}
+
+impl TrainCommand {
+    /// The command line that trains the same with `flag`: what makes a run another one is repeated.
+    pub(super) fn again(&self, flag: &str) -> String {
+        let mut line = format!("dlm train {} {flag}", quoted_path(&self.path));
+        if let Some(steps) = self.max_steps {
+            line += &format!(" --max-steps {steps}");
+        }
+        if let Some(seed) = self.seed {
+            line += &format!(" --seed {seed}");
+        }
+        line
+    }
+}

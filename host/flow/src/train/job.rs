@@ -1,0 +1,119 @@
+//! A run under the store's lock: everything that was checked before a weight is loaded.
+
+use std::time::Duration;
+
+use dlm_core::Subject;
+use dlm_core::lock::DlmLock;
+use dlm_core::manifest::{Manifest, RunRecord, RunStatus};
+use dlm_core::stamp::Stamp;
+use dlm_plan::base::license::LicenseDecision;
+use dlm_plan::lock::LockMode;
+use dlm_store::{LockWait, Store, StoreGuard};
+
+use super::command::TrainCommand;
+use super::prepared::Prepared;
+use super::{pins, resume, room};
+use crate::failure::Failure;
+use crate::surroundings::Surroundings;
+
+/// One run; the store stays locked as long as it lives.
+pub struct Job<'a> {
+    pub(super) around: &'a Surroundings,
+    pub(super) command: &'a TrainCommand,
+    pub(super) prepared: &'a Prepared,
+    pub(super) store: Store,
+    pub(super) guard: StoreGuard,
+    pub(super) manifest: Manifest,
+    pub(super) lock: DlmLock,
+    pub(super) mode: LockMode,
+    pub(super) started: f64,
+}
+
+impl<'a> Job<'a> {
+    /// Locks the store and refuses what can be refused without a weight.
+    ///
+    /// **Errors:** another program at work, a store that changed since the plan, a lock that forbids the run, no room on
+    /// the disk, nothing to resume.
+    pub fn begin(
+        around: &'a Surroundings,
+        command: &'a TrainCommand,
+        prepared: &'a Prepared,
+    ) -> Result<Job<'a>, Failure> {
+        let started = around.clock.seconds();
+        let mode = command.lock.mode()?;
+        let store = Store::new(&around.home, &prepared.document.parsed.frontmatter().dlm_id);
+        let mut guard = store.lock(&LockWait {
+            timeout: Duration::ZERO,
+            cancel: around.cancel.clone(),
+            now: around.now(),
+        })?;
+        for notice in guard.take_notices() {
+            around.note(format!("store: {notice}"));
+        }
+        let manifest = ensure_manifest(around, &store, &guard, prepared)?;
+        prepared.replay.admit(around, &guard, &prepared.lane, &manifest)?;
+        let lock = pins::current_lock(around, prepared, &manifest);
+        pins::check_lock(around, &store, &lock, mode)?;
+        room::check_space(around, prepared)?;
+        if command.is_resume {
+            resume::check_any(&store, &prepared.lane)?;
+        }
+        Ok(Job {
+            around,
+            command,
+            prepared,
+            store,
+            guard,
+            manifest,
+            lock,
+            mode,
+            started,
+        })
+    }
+
+    /// The record of this run when it begins.
+    pub(super) fn record(&self, run_id: u64, version: u32, started_at: Stamp) -> RunRecord {
+        RunRecord {
+            run_id,
+            started_at,
+            ended_at: None,
+            adapter_version: version,
+            base_model_revision: Some(self.prepared.base.resolved.record.revision.clone()),
+            seed: self.prepared.plan.seed.value,
+            steps: 0,
+            final_train_loss: None,
+            final_val_loss: None,
+            status: RunStatus::Running,
+            pinned_versions: pins::pinned_versions(),
+            summary_path: None,
+            adapter_name: None,
+            weight_distribution: None,
+        }
+    }
+}
+
+/// Returns the manifest, making the store when `dlm init` did not, and records a license accepted by flag.
+fn ensure_manifest(
+    around: &Surroundings,
+    store: &Store,
+    guard: &StoreGuard,
+    prepared: &Prepared,
+) -> Result<Manifest, Failure> {
+    let front = prepared.document.parsed.frontmatter();
+    if store.manifest()?.is_none() {
+        guard.initialize(&Manifest::new(front.dlm_id.as_str(), &front.base_model, around.now()))?;
+    }
+    if let LicenseDecision::Record { url, spdx, via } = &prepared.license {
+        guard.update_manifest(around.now(), |manifest| {
+            manifest.license_acceptance = Some(dlm_core::base::LicenseAcceptance {
+                accepted_at: around.now().naive(),
+                license_url: url.clone(),
+                license_spdx: spdx.clone(),
+                via: *via,
+            });
+        })?;
+    }
+    store
+        .manifest()?
+        .ok_or_else(|| Failure::new(Subject::Store, "the manifest vanished while the store was locked"))
+}

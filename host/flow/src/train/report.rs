@@ -1,0 +1,50 @@
+//! What a run is told to have done.
+
+use std::path::PathBuf;
+
+use dlm_core::Determinism;
+use dlm_core::training::Ending;
+use dlm_plan::train::TrainPlan;
+use dlm_train::PairRecall;
+use serde::Serialize;
+
+use super::measure::{ProbeScore, Retention};
+use super::replay::ReplayReport;
+
+/// What a run did.
+#[derive(Clone, Debug, Serialize)]
+pub struct TrainReport {
+    pub phase: &'static str,
+    pub version: u32,
+    pub adapter: PathBuf,
+    pub log: PathBuf,
+    pub run_id: u64,
+    pub seed: i64,
+    pub determinism: Determinism,
+    pub steps: u64,
+    pub steps_max: u64,
+    pub ending: Ending,
+    /// Nats per token, over the last step.
+    pub loss: f64,
+    pub eval_loss: Option<f64>,
+    pub tokens: u64,
+    pub tokens_per_s: f64,
+    pub seconds_training: f64,
+    /// From the start of the command to the commit.
+    pub seconds_total: f64,
+    pub recalled: usize,
+    pub recall: Vec<PairRecall>,
+    pub probes: Vec<ProbeScore>,
+    /// Sections of earlier versions that were rehearsed, kept aside or replaced.
+    pub replay: ReplayReport,
+    pub retention: Option<Retention>,
+    pub plan: TrainPlan,
+}
+
+/// Says how a run ended, by its plan: the loop knows only that every step was taken.
+pub(super) fn ending(plan: &TrainPlan, ending: Ending) -> Ending {
+    match ending {
+        Ending::Complete if plan.steps.total.value < plan.steps.uncapped() => Ending::MaxSteps,
+        other => other,
+    }
+}

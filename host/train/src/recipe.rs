@@ -1,0 +1,72 @@
+//! Every number that a run depends on besides its rows, and the digest that ties a kept state to its run.
+
+use dlm_core::digest::Sha256;
+use dlm_model::AdapterSpec;
+use serde::{Deserialize, Serialize};
+
+use crate::augment::Augment;
+use crate::dataset::Dataset;
+use crate::schedule::Schedule;
+
+/// Every number that a run depends on, besides its rows.
+///
+/// The names of its fields are part of the digest of kept states ([`run_digest`]).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recipe {
+    pub seed: u64,
+    /// Peak learning rate.
+    pub lr: f64,
+    pub schedule: Schedule,
+    pub rows_per_step: usize,
+    /// Most tokens of one forward pass; a step with more is accumulated over several.
+    pub batch_tokens_max: usize,
+    /// Largest global gradient norm.
+    pub clip: Option<f64>,
+    pub weight_decay: f64,
+    /// Rewording of questions; `None` trains every question as written.
+    pub augment: Option<Augment>,
+    /// Share of the answer's input tokens that are replaced by random ones.
+    pub noise_share: f64,
+    /// Share of the steps, at the end, that see no noise and no rewording.
+    pub clean_share: f64,
+    /// Rows of the base's own output in each step.
+    #[serde(rename = "hold_rows_per_step")]
+    pub anchors_per_step: usize,
+    /// Weight of the mean divergence on them beside the mean loss on the document.
+    #[serde(rename = "hold_weight")]
+    pub anchor_weight: f64,
+    /// Ends the run when every pair's last clean loss is at or under this.
+    pub loss_stop: Option<f64>,
+    /// Steps between evaluations on the validation rows.
+    pub eval_every: u64,
+    /// Evaluations without improvement after which the run ends.
+    pub eval_patience: u32,
+    /// Whether the validation loss decides which weights are kept and when the run ends; otherwise it is only reported.
+    pub obeys_eval: bool,
+    /// Recompute every block in the backward pass instead of keeping its values.
+    pub checkpoint: bool,
+    pub system_prompt: Option<String>,
+    pub sequence_len_max: usize,
+    /// Weight of a token of running text beside a token of an answer.
+    pub prose_weight: f32,
+}
+
+impl Recipe {
+    /// Says whether step `index` is one of the last, clean ones.
+    pub(crate) fn is_clean(&self, index: u64) -> bool {
+        let clean = (self.clean_share * self.schedule.steps as f64).round() as u64;
+        index + clean >= self.schedule.steps
+    }
+}
+
+/// Returns the digest that ties a kept state to its run.
+pub fn run_digest(recipe: &Recipe, dataset: &Dataset, adapter: &AdapterSpec, base: &str) -> String {
+    let mut hash = Sha256::new();
+    hash.update(serde_json::to_vec(recipe).expect("a recipe is plain data"));
+    hash.update(format!("{adapter:?}"));
+    hash.update(base);
+    for example in dataset.examples() {
+        hash.update(example.digest_text());
+    }
+    hash.finish_hex()
+}
