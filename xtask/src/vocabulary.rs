@@ -11,6 +11,7 @@ use crate::repository;
 
 /// Types of the same name that mean something else, by the folder of their crate.
 const OTHERS: &[(&str, &str, &str)] = &[
+    ("Ending", "model", "whether a rendered conversation asks for an answer"),
     (
         "AdapterKind",
         "model",

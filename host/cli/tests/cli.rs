@@ -2,8 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
-#[path = "cli/align.rs"]
-mod align;
 #[path = "cli/authors.rs"]
 mod authors;
 #[path = "cli/base.rs"]
@@ -43,6 +41,8 @@ mod room;
 mod show;
 #[path = "cli/spine.rs"]
 mod spine;
+#[path = "cli/staging.rs"]
+mod staging;
 #[path = "cli/surface.rs"]
 mod surface;
 #[path = "cli/teachers.rs"]

@@ -77,11 +77,6 @@ fn routing_problem(parsed: &Parsed, section: &Section) -> Option<TrainingProblem
 }
 
 impl CheckReport {
-    /// Whether the file parses; `dlm check` exits 1 when it does not.
-    pub fn is_parsed(&self) -> bool {
-        self.outcome.is_ok()
-    }
-
     /// The value that `dlm check --json` prints.
     pub fn to_json(&self) -> Value {
         match &self.outcome {

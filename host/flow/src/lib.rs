@@ -3,7 +3,6 @@
 //! Invariants: nothing here prints, asks, or reads flags, the environment, the clock or the home directory; all of
 //! those come in through [`Surroundings`]. A use case either comes to its end or leaves everything as it was.
 
-pub mod align;
 pub mod base;
 pub mod check;
 pub mod doctor;
@@ -20,6 +19,7 @@ pub mod prompt;
 pub mod rows;
 pub mod score;
 pub mod show;
+pub mod staging;
 mod surroundings;
 pub mod synth;
 pub mod templates;

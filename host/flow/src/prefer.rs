@@ -17,8 +17,8 @@ use dlm_core::{Section, SectionId, SectionKind, Subject};
 use dlm_doc::{Rows, rows};
 use serde::Serialize;
 
-use crate::align::{Outcome, Skip};
 use crate::failure::Failure;
+use crate::staging::{Outcome, Skip};
 
 pub use mine::mine;
 

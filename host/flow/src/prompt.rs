@@ -88,7 +88,13 @@ pub fn answer(around: &Surroundings, asked: &Asked, on_text: &mut dyn FnMut(&str
     let plan = &asked.plan;
     let temperature = plan.temperature.value as f32;
     let weights = weights(plan.temperature.value);
-    let loaded = inference::load(around, &asked.located, weights, plan.precision.value, Some(plan.threads.value))?;
+    let loaded = inference::load(
+        around,
+        &asked.located,
+        weights,
+        plan.precision.value,
+        Some(plan.threads.value),
+    )?;
     warn_if_idle(around, &loaded);
     let mut session = Session::new(
         loaded.engine.model(),

@@ -35,7 +35,8 @@ pub fn check_trainable(path: &Path, parsed: &Parsed) -> Result<(), Failure> {
         return Err(not_built("taking in files through `training.sources`"));
     }
     if let Some(section) = parsed.sections().iter().find(|s| s.kind.is_media()) {
-        return Err(Failure::new(Subject::Training,
+        return Err(Failure::new(
+            Subject::Training,
             format!(
                 "{}:{}: a text base cannot learn an {} section",
                 path.display(),

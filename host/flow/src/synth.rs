@@ -21,8 +21,8 @@ use dlm_core::ports::teacher::TeacherSource;
 use dlm_core::{Cancel, Section, SectionId, Subject};
 use serde::Serialize;
 
-use crate::align::Outcome;
 use crate::failure::Failure;
+use crate::staging::Outcome;
 
 pub use run::instructions;
 

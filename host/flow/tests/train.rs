@@ -139,6 +139,7 @@ impl Lab {
             seed: None,
             max_steps: Some(2),
             threads: Some(1),
+            switches: Default::default(),
             lock: LockFlags::default(),
             is_strict_about_metrics: true,
             accepts_license: false,

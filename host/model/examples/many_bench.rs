@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use dlm_core::Cancel;
+use dlm_core::units::size;
 use dlm_kernels::{Compute, Ctx, Simd};
 use dlm_model::chat::{Message, Thinking};
 use dlm_model::generate::{GenerateJob, GenerateOptions, ManyOptions, generate_many};
@@ -44,10 +45,10 @@ fn main() {
         let model = base.load(options).unwrap();
         let (stored, packed) = model.weight_bytes();
         println!(
-            "{prepare:?}: loaded in {:.1} s, weights {} MB, packed copies {} MB, {} threads, {}",
+            "{prepare:?}: loaded in {:.1} s, weights {}, packed copies {}, {} threads, {}",
             started.elapsed().as_secs_f64(),
-            stored >> 20,
-            packed >> 20,
+            size(stored as u64),
+            size(packed as u64),
             threads,
             model.ctx.simd().name()
         );

@@ -58,14 +58,10 @@ impl Arena {
     }
 
     /// Returns the bytes that wait for reuse.
+    #[cfg(test)]
     pub fn bytes(&self) -> usize {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         free.iter().map(|buffer| 4 * buffer.len()).sum()
-    }
-
-    /// Frees every buffer that nobody holds.
-    pub fn clear(&self) {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 

@@ -156,14 +156,4 @@ impl Model {
         }
         (stored, packed)
     }
-
-    /// Returns the bytes of the buffers that training steps keep for the next step.
-    pub fn arena_bytes(&self) -> usize {
-        self.arena.bytes()
-    }
-
-    /// Gives back the memory that training steps and sessions kept for reuse.
-    pub fn release_arena(&self) {
-        self.arena.clear();
-    }
 }

@@ -139,15 +139,6 @@ impl Capability {
         kind.may_import(power)
     }
 
-    /// Says whether it gives power over something outside: what an untrusted author should not have by default.
-    pub fn is_risky(&self) -> bool {
-        match self {
-            Capability::Exec { .. } | Capability::ExecArgument | Capability::Reveal(_) => true,
-            Capability::Http(rule) => matches!(rule.host, HostPattern::Below(_)),
-            _ => false,
-        }
-    }
-
     fn covers_exec(&self, program: &str, arguments: &[ExecArgument<'_>]) -> bool {
         let Capability::Exec {
             program: granted,

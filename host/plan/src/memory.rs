@@ -35,8 +35,8 @@ pub struct MemoryInput<'a> {
     /// Sum over one block's adapted layers of the rank.
     pub ranks_per_block: u64,
     /// Positions whose top-k probabilities are stored, and k.
-    pub hold_positions: u64,
-    pub hold_top_k: u64,
+    pub anchor_positions: u64,
+    pub anchor_top_k: u64,
 }
 
 /// A run's memory by its parts, in bytes.
@@ -47,7 +47,8 @@ pub struct MemoryEstimate {
     pub activations: u64,
     pub logits: u64,
     pub adapter: u64,
-    pub hold: u64,
+    #[serde(rename = "hold")]
+    pub anchors: u64,
     pub fixed: u64,
     pub total: u64,
 }
@@ -62,7 +63,7 @@ impl std::fmt::Display for MemoryEstimate {
             size(self.activations),
             size(self.logits),
             size(self.adapter),
-            size(self.hold + self.fixed)
+            size(self.anchors + self.fixed)
         )
     }
 }
@@ -123,7 +124,7 @@ pub fn estimate(input: &MemoryInput) -> MemoryEstimate {
         activations: input.tokens * floats * F32,
         logits: chunk * u64::from(shape.vocab) * F32,
         adapter: input.adapter_parameters * F32 * ADAPTER_COPIES,
-        hold: input.hold_positions * input.hold_top_k * 2 * F32,
+        anchors: input.anchor_positions * input.anchor_top_k * 2 * F32,
         fixed: FIXED_BYTES,
         total: 0,
     };
@@ -132,7 +133,7 @@ pub fn estimate(input: &MemoryInput) -> MemoryEstimate {
         + estimate.activations
         + estimate.logits
         + estimate.adapter
-        + estimate.hold
+        + estimate.anchors
         + estimate.fixed;
     estimate
 }
@@ -159,8 +160,8 @@ mod tests {
             is_checkpointed: false,
             adapter_parameters: 2_442_240,
             ranks_per_block: 56,
-            hold_positions: 0,
-            hold_top_k: 64,
+            anchor_positions: 0,
+            anchor_top_k: 64,
         }
     }
 
@@ -178,7 +179,7 @@ mod tests {
         let e = estimate(&input(&shape));
         assert_eq!(
             e.total,
-            e.weights + e.packed_weights + e.activations + e.logits + e.adapter + e.hold + e.fixed
+            e.weights + e.packed_weights + e.activations + e.logits + e.adapter + e.anchors + e.fixed
         );
         assert_eq!(e.packed_weights, 2 * 2 * (106_168_320 + 28_311_552));
         assert!(

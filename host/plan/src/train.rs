@@ -14,11 +14,12 @@ pub mod targets;
 pub(crate) mod tests;
 
 pub use describe::PlanLine;
-pub use facts::{DocumentFacts, RowFacts, TrainOptions, TrainRequest};
+pub use facts::{DocumentFacts, RowFacts, Switches, TrainOptions, TrainRequest};
 pub use fit::{BaseFit, fit_bases};
 pub use machine::Budget;
 pub use plan::{
-    AugmentPlan, BatchPlan, HoldPlan, NoisePlan, ProsePlan, SchedulePlan, StepsPlan, StopPlan, TrainPlan, WeightPacking,
+    AnchorPlan, AugmentPlan, BatchPlan, NoisePlan, ProsePlan, SchedulePlan, StepsPlan, StopPlan, TrainPlan,
+    WeightPacking,
 };
 pub use refuse::PlanError;
 pub use resolve::plan_train;

@@ -94,7 +94,9 @@ impl Dataset {
         let mut examples = self.entries.iter_mut().map(|entry| &mut entry.example);
         // A document whose every row would be held out teaches nothing; then all of them train.
         if examples.all(|example| example.split == Split::Validation) {
-            self.entries.iter_mut().for_each(|entry| entry.example.split = Split::Train);
+            self.entries
+                .iter_mut()
+                .for_each(|entry| entry.example.split = Split::Train);
         }
         Ok(())
     }

@@ -105,7 +105,10 @@ impl<'a> Learner<'a> {
     /// **Errors** name the tensor.
     pub fn check_gradients(&mut self, index: u64, must_reach_all: bool) -> Result<(), RunError> {
         let step = index + 1;
-        let gradients = self.trainer.gradients().map_err(|cause| RunError::Engine { step, cause })?;
+        let gradients = self
+            .trainer
+            .gradients()
+            .map_err(|cause| RunError::Engine { step, cause })?;
         for (tensor, gradient) in self.tensors.iter().zip(gradients) {
             match gradient {
                 TensorGradient::NotFinite => {

@@ -69,7 +69,10 @@ impl<'a> Supervised<'a> {
     /// **Errors:** a reworded question that cannot be encoded.
     pub fn rows(&self, index: u64) -> Result<StepRows, RowError> {
         let visits = self.visits(index);
-        let mut rows: Vec<Row> = visits.iter().map(|visit| self.row(index, visit)).collect::<Result<_, _>>()?;
+        let mut rows: Vec<Row> = visits
+            .iter()
+            .map(|visit| self.row(index, visit))
+            .collect::<Result<_, _>>()?;
         let sum = weight_sum(&rows).max(WEIGHT_SUM_MIN);
         rows.iter_mut().for_each(|row| scale_targets(row, 1.0 / sum));
         // Rows of both kinds share a pass, and their targets carry the weights that make the step's loss one sum.
@@ -111,7 +114,8 @@ impl<'a> Supervised<'a> {
             Some(augment) if !is_clean => {
                 let mut rng = Rng::stream(recipe.seed, "augment", &position);
                 let longest = recipe.sequence_len_max;
-                self.dataset.reworded(visit.example, self.text, augment, longest, &mut rng)?
+                self.dataset
+                    .reworded(visit.example, self.text, augment, longest, &mut rng)?
             }
             _ => None,
         };

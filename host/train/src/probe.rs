@@ -9,8 +9,8 @@ use dlm_model::text::{TextError, TextModel};
 use dlm_model::{EngineError, Reader};
 use serde::{Deserialize, Serialize};
 
-use crate::decode::{Prompt, argmax, continue_all};
 use crate::dataset::{Body, Example};
+use crate::decode::{Prompt, argmax, continue_all};
 use crate::rows::question_messages;
 
 /// Token F1 from which a response that differs in wording counts as recalled.

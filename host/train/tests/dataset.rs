@@ -60,7 +60,10 @@ fn prose(origin: Origin, text: &str) -> Source {
 
 fn sources() -> Vec<Source> {
     vec![
-        pairs(section(1), &[("Who is it?", "It is Ann."), ("Where is the boat?", "At sea.")]),
+        pairs(
+            section(1),
+            &[("Who is it?", "It is Ann."), ("Where is the boat?", "At sea.")],
+        ),
         prose(section(2), PROSE),
     ]
 }
@@ -163,7 +166,10 @@ fn rehearsed_entries_stand_behind_the_documents_and_are_counted_apart() {
 
     // What all pairs begin with is counted once, of the rehearsed ones too.
     let len = |index: usize| dataset.row(index, 1.0).ids.len() as u64;
-    assert_eq!(alone.instruction_tokens + 2 * alone.shared_prefix_tokens, len(0) + len(1));
+    assert_eq!(
+        alone.instruction_tokens + 2 * alone.shared_prefix_tokens,
+        len(0) + len(1)
+    );
     assert_eq!(
         alone.instruction_tokens_max + alone.shared_prefix_tokens,
         len(0).max(len(1))
@@ -230,7 +236,9 @@ fn rewording_changes_questions_alone() {
     for visit in 0..40 {
         let row = |index: usize, longest: usize| {
             let mut rng = Rng::stream(1, "test", &[visit]);
-            dataset.reworded(index, base.text(), &augment, longest, &mut rng).unwrap()
+            dataset
+                .reworded(index, base.text(), &augment, longest, &mut rng)
+                .unwrap()
         };
         assert_eq!(row(2, 4096), None, "prose has no question");
         assert_eq!(row(0, 8), None, "too long is as written");

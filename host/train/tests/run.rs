@@ -10,9 +10,7 @@ use dlm_core::training::Ending;
 use dlm_core::{Cancel, Event, Progress, Quiet};
 use dlm_model::base::{OpenedBase, open_base};
 use dlm_model::engine::{AdamWOptions, TrainerOptions};
-use dlm_model::{
-    AdapterKind, AdapterSpec, Checkpoint, CpuEngine, CpuOptions, Engine, Reader, ReaderOptions,
-};
+use dlm_model::{AdapterKind, AdapterSpec, Checkpoint, CpuEngine, CpuOptions, Engine, Reader, ReaderOptions};
 use dlm_train::augment::Augment;
 use dlm_train::schedule::ScheduleKind;
 use dlm_train::{
@@ -391,7 +389,14 @@ fn anchors_keep_the_base_nearer() {
         tokens_max: 8,
         top: 16,
     };
-    let anchors = AnchorSet::prepare(&mut *base_reader(&engine), base.text(), &options, &Quiet, &Cancel::new()).unwrap();
+    let anchors = AnchorSet::prepare(
+        &mut *base_reader(&engine),
+        base.text(),
+        &options,
+        &Quiet,
+        &Cancel::new(),
+    )
+    .unwrap();
     assert_eq!(anchors.len(), 10);
     assert_eq!(AnchorSet::from_bytes(&anchors.to_bytes()).unwrap(), anchors);
     let dataset = dataset(&base);
@@ -409,7 +414,10 @@ fn anchors_keep_the_base_nearer() {
         divergence(&engine, &outcome, &anchors.rows_of_step(0, 0, 10))
     };
     let (free, anchored) = (moved(0), moved(4));
-    assert!(anchored < 0.5 * free, "divergence {anchored} with anchors, {free} without");
+    assert!(
+        anchored < 0.5 * free,
+        "divergence {anchored} with anchors, {free} without"
+    );
 }
 
 #[test]

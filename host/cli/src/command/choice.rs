@@ -3,6 +3,11 @@
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use dlm_core::Choice;
 
+/// Parses `on` or `off`.
+pub fn on_or_off() -> impl TypedValueParser<Value = bool> {
+    PossibleValuesParser::new(["on", "off"]).map(|word| word == "on")
+}
+
 /// Parses one word of a closed set: the words of documents and records, from the same table.
 pub fn choice<C: Choice + Send + Sync>() -> impl TypedValueParser<Value = C> {
     PossibleValuesParser::new(C::words()).map(|word| {

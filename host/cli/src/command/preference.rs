@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use dlm_flow::Failure;
-use dlm_flow::align::{self, Placement};
 use dlm_flow::prefer::{MineOptions, MinePorts, mine};
+use dlm_flow::staging::{self, Placement};
 use dlm_store::PlanKind;
 
 use crate::console::Console;
@@ -87,7 +87,7 @@ pub fn run(command: &PreferenceCommand, settings: &Settings, console: &Console) 
         PreferenceCommand::Revert(args) => revert(PlanKind::Preference, args, settings, console),
         PreferenceCommand::List(args) => {
             let world = World::new(settings, console)?;
-            let report = align::list(&world.around, PlanKind::Preference, &args.path)?;
+            let report = staging::list(&world.around, PlanKind::Preference, &args.path)?;
             render::preference::list(&report, args.json, console);
             Ok(ExitCode::SUCCESS)
         }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueHint};
 use dlm_flow::Failure;
-use dlm_flow::align::{self, Placement};
+use dlm_flow::staging::{self, Placement};
 use dlm_store::PlanKind;
 
 use crate::console::Console;
@@ -33,7 +33,7 @@ pub fn apply(
     console: &Console,
 ) -> Result<ExitCode, Failure> {
     let world = World::new(settings, console)?;
-    let (report, empty) = align::apply(&world.around, kind, &args.path, placement)?;
+    let (report, empty) = staging::apply(&world.around, kind, &args.path, placement)?;
     render::staging::apply(kind, &report, args.json, console);
     if let Some(failure) = empty {
         return Err(failure);
@@ -45,7 +45,7 @@ pub fn apply(
 /// Takes the sections of either kind out of the document.
 pub fn revert(kind: PlanKind, args: &PlaceArgs, settings: &Settings, console: &Console) -> Result<ExitCode, Failure> {
     let world = World::new(settings, console)?;
-    let report = align::revert(&world.around, kind, &args.path)?;
+    let report = staging::revert(&world.around, kind, &args.path)?;
     render::staging::revert(kind, &report, args.json, console);
     Ok(ExitCode::SUCCESS)
 }

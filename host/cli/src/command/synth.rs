@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use dlm_core::Cancel;
 use dlm_flow::Failure;
-use dlm_flow::align::{self, Placement};
+use dlm_flow::staging::{self, Placement};
 use dlm_flow::synth::{Filter, Strategies, SynthOptions, SynthPorts, instructions};
 use dlm_store::PlanKind;
 
@@ -136,7 +136,7 @@ pub fn run(command: &SynthCommand, settings: &Settings, console: &Console) -> Re
         SynthCommand::Revert(args) => revert(PlanKind::Synth, args, settings, console),
         SynthCommand::List(args) => {
             let world = World::new(settings, console)?;
-            let report = align::list(&world.around, PlanKind::Synth, &args.path)?;
+            let report = staging::list(&world.around, PlanKind::Synth, &args.path)?;
             render::synth::list(&report, args.json, console);
             Ok(ExitCode::SUCCESS)
         }
@@ -146,7 +146,7 @@ pub fn run(command: &SynthCommand, settings: &Settings, console: &Console) -> Re
 
 fn drop_command(args: &PlaceArgs, settings: &Settings, console: &Console) -> Result<ExitCode, Failure> {
     let world = World::new(settings, console)?;
-    align::drop_plan(&world.around, PlanKind::Synth, &args.path)?;
+    staging::drop_plan(&world.around, PlanKind::Synth, &args.path)?;
     render::synth::dropped(&args.path, args.json, console);
     Ok(ExitCode::SUCCESS)
 }

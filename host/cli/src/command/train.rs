@@ -5,13 +5,15 @@ use clap::{ArgAction, Args, ValueEnum, ValueHint};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use dlm_core::hardware::SimdLevel;
 use dlm_core::training::SourcesPolicy;
 use dlm_core::{FailureKind, Subject};
 
-use super::choice::choice;
+use super::choice::{choice, on_or_off};
 use dlm_flow::Failure;
 use dlm_flow::train::{self, TrainCommand};
 use dlm_plan::lock::LockFlags;
+use dlm_plan::train::Switches;
 
 use crate::console::Console;
 use crate::settings::{Settings, export_probes};
@@ -64,7 +66,27 @@ pub struct TrainArgs {
     #[arg(long)]
     pub skip_export_probes: bool,
     #[command(flatten)]
+    pub recipe: RecipeFlags,
+    #[command(flatten)]
     pub unbuilt: TrainUnbuilt,
+}
+
+/// Flags of `dlm train` that depart from the recipe; without them the plan decides.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Recipe")]
+pub struct RecipeFlags {
+    /// Train rows of the base's own output beside the document's, so that it keeps what it could answer [default: on]
+    #[arg(long, value_parser = on_or_off(), value_name = "on|off", hide_possible_values = true)]
+    pub anchors: Option<bool>,
+    /// Reword questions at every visit [default: on]
+    #[arg(long, value_parser = on_or_off(), value_name = "on|off", hide_possible_values = true)]
+    pub augment: Option<bool>,
+    /// Put wrong tokens into answers where they are read, never where they are learned [default: on]
+    #[arg(long, value_parser = on_or_off(), value_name = "on|off", hide_possible_values = true)]
+    pub noise: Option<bool>,
+    /// Use no more than this instruction set [default: the most that the processor has]
+    #[arg(long, value_parser = choice::<SimdLevel>(), value_name = "LEVEL")]
+    pub simd: Option<SimdLevel>,
 }
 
 /// Flags of `dlm train` that are refused until their feature is built.
@@ -148,6 +170,12 @@ pub fn run(args: &TrainArgs, settings: &Settings, console: &Console) -> Result<E
         seed: args.seed,
         max_steps: args.max_steps,
         threads: settings.threads.value,
+        switches: Switches {
+            anchors: args.recipe.anchors,
+            augment: args.recipe.augment,
+            noise: args.recipe.noise,
+            simd_max: args.recipe.simd,
+        },
         lock: LockFlags {
             strict: args.strict_lock,
             update: args.update_lock,

@@ -1,7 +1,7 @@
 //! `dlm preference`: the plan of mining, and the listing.
 
-use dlm_flow::align::{ListReport, Outcome};
 use dlm_flow::prefer::MineReport;
+use dlm_flow::staging::{ListReport, Outcome};
 
 use super::staging::skips;
 use super::{first_line, one_line};

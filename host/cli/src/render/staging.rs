@@ -1,6 +1,6 @@
 //! What `preference` and `synth` share: a staged plan that was written into the document, or taken out again.
 
-use dlm_flow::align::{ApplyReport, RevertReport, Skip};
+use dlm_flow::staging::{ApplyReport, RevertReport, Skip};
 use dlm_store::PlanKind;
 
 use super::{first_line, one_line};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use dlm_flow::align::{ListReport, Listed, Outcome};
+use dlm_flow::staging::{ListEntry, ListReport, Outcome};
 use dlm_flow::synth::{Filter, SynthReport};
 use serde_json::json;
 
@@ -145,7 +145,7 @@ fn pairs(report: &ListReport) -> String {
     out
 }
 
-fn counts(title: &str, sections: &[Listed], key: impl Fn(&Listed) -> Option<String>) -> String {
+fn counts(title: &str, sections: &[ListEntry], key: impl Fn(&ListEntry) -> Option<String>) -> String {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for section in sections {
         *counts

@@ -167,6 +167,30 @@ fn a_capped_run_says_that_it_was_and_what_to_do_next() {
 }
 
 #[test]
+fn every_departure_from_the_recipe_is_in_the_plan_and_changes_what_is_learned() {
+    let lab = |flags: &[&str]| {
+        let lab = Lab::new();
+        lab.trainable();
+        let mut arguments = vec!["train", "a.dlm", "--max-steps", "4", "--json"];
+        arguments.extend(flags);
+        lab.json(&arguments)
+    };
+    let usual = lab(&[]);
+    for (flag, knob) in [("--anchors", "hold"), ("--augment", "augment"), ("--noise", "noise")] {
+        let other = lab(&[flag, "off"]);
+        assert_eq!(usual["plan"][knob]["value"]["is_on"], true, "{flag}");
+        assert_eq!(other["plan"][knob]["value"]["is_on"], false, "{flag}");
+        assert_eq!(other["plan"][knob]["origin"]["flag"], flag);
+        assert_ne!(usual["loss"], other["loss"], "{flag}");
+    }
+    let other = lab(&["--simd", "scalar"]);
+    assert_eq!(other["plan"]["simd"]["value"], "scalar");
+    if usual["plan"]["simd"]["value"] != "scalar" {
+        assert_ne!(usual["loss"], other["loss"]);
+    }
+}
+
+#[test]
 fn a_dry_run_refuses_what_the_run_would_and_says_what_it_resumes() {
     let lab = Lab::new();
     lab.trainable();

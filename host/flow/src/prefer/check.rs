@@ -10,10 +10,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{MineOptions, SUBJECT};
-use crate::align::model_failure;
 use crate::base;
 use crate::document::Document;
 use crate::failure::Failure;
+use crate::staging::model_failure;
 use crate::surroundings::Surroundings;
 
 /// Refuses numbers out of range, which need no document.

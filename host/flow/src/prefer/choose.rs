@@ -3,7 +3,7 @@
 //! Invariants: a near-duplicate pair is never scored; an answer that was cut by the token limit is never chosen; the
 //! document's own answer is never rejected.
 
-use crate::align::similarity::is_near_duplicate;
+use crate::staging::similarity::is_near_duplicate;
 
 /// One distinct answer to a prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]

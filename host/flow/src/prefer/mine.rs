@@ -16,9 +16,9 @@ use super::choose::{Candidate, Choice, candidates, choose, pairs};
 use super::judge::{Asked, Scorer};
 use super::sample::{Sample, Sampler};
 use super::{MineOptions, MinePorts, MineReport, Mined, MinedPair, SUBJECT, preference_section};
-use crate::align::{self, Outcome, Place, Placement, Skip, model_failure, plugin_failure};
 use crate::document::{self, Document};
 use crate::failure::Failure;
+use crate::staging::{self, Outcome, Place, Placement, Skip, model_failure, plugin_failure};
 use crate::surroundings::Surroundings;
 
 /// Prompts whose answers are drawn together: with four samples, two requests of eight rows to the engine.
@@ -54,7 +54,7 @@ pub fn mine(around: &Surroundings, ports: &MinePorts<'_>, options: &MineOptions)
         threshold,
         judge_name: name.clone(),
         scorer: Scorer { judge },
-        present: align::ids(&document),
+        present: staging::ids(&document),
         sections: Vec::new(),
         made_from: Vec::new(),
         additions: Vec::new(),
@@ -309,7 +309,7 @@ impl Run<'_> {
         let outcome = match (count, self.options.applies && stopped.is_none()) {
             (0, _) => Outcome::Empty,
             (_, true) => {
-                written = align::write(
+                written = staging::write(
                     self.around,
                     PlanKind::Preference,
                     &place,
@@ -320,7 +320,7 @@ impl Run<'_> {
                 Outcome::Applied
             }
             (_, false) => {
-                align::stage(self.around, PlanKind::Preference, &place, self.made_from, self.sections)?;
+                staging::stage(self.around, PlanKind::Preference, &place, self.made_from, self.sections)?;
                 Outcome::Staged
             }
         };
@@ -335,7 +335,7 @@ impl Run<'_> {
         };
         record(self.around, store, &metrics);
         let stopped = match stopped {
-            Some(failure) => Some(align::with_count(failure, count, outcome, PlanKind::Preference, path)),
+            Some(failure) => Some(staging::with_count(failure, count, outcome, PlanKind::Preference, path)),
             None if count == 0 => Some(nothing_found(self.skipped.len(), store)),
             None => None,
         };

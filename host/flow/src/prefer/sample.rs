@@ -10,7 +10,7 @@ use dlm_core::ports::model::{
     ModelSampling, ModelWeights,
 };
 
-use crate::align::similarity::is_near_duplicate;
+use crate::staging::similarity::is_near_duplicate;
 
 /// Longest answer.
 const NEW_TOKENS_MAX: u32 = 256;

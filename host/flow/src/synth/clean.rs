@@ -10,7 +10,7 @@ use dlm_doc::guard::is_inert;
 use dlm_doc::{Rows, explicit_probes, rows};
 
 use super::Filter;
-use crate::align::similarity::is_near_duplicate;
+use crate::staging::similarity::is_near_duplicate;
 
 /// Longest question and answer, in characters.
 const QUESTION_CHARS_MAX: usize = 400;

@@ -21,10 +21,10 @@ use super::{
     Filter, FilterReport, Filtered, Generated, SUBJECT, SynthOptions, SynthPorts, SynthReport, SynthSkip, Synthesized,
     UsageReport,
 };
-use crate::align::{self, Outcome, Place, Placement, model_failure, plugin_failure};
 use crate::document::{self, Document};
 use crate::failure::Failure;
 use crate::prefer::check;
+use crate::staging::{self, Outcome, Place, Placement, model_failure, plugin_failure};
 use crate::surroundings::Surroundings;
 
 /// Most teachers side by side, whatever is asked for.
@@ -70,7 +70,7 @@ pub fn instructions(
         judge,
         teacher: info.identity.name.clone(),
         known: Known::new(document.parsed.sections()),
-        present: align::ids(&document),
+        present: staging::ids(&document),
         accepted: Vec::new(),
         made_from: Vec::new(),
         report: empty_report(options, &info, filter),
@@ -492,7 +492,7 @@ impl Run<'_> {
         let options = self.options;
         self.report.outcome = match (count, &stopped) {
             (0, None) if !options.is_dry_run && self.failed == 0 && store.pending_path(PlanKind::Synth).is_file() => {
-                align::lock(self.around, store)?.clear_pending(PlanKind::Synth)?;
+                staging::lock(self.around, store)?.clear_pending(PlanKind::Synth)?;
                 Outcome::Empty
             }
             (0, _) => Outcome::Empty,
@@ -503,17 +503,17 @@ impl Run<'_> {
                 } else {
                     Placement::End
                 };
-                let written = align::write(self.around, PlanKind::Synth, &place, &self.accepted, placement)?;
+                let written = staging::write(self.around, PlanKind::Synth, &place, &self.accepted, placement)?;
                 self.report.written = written.len();
                 Outcome::Applied
             }
             _ => {
-                align::stage(self.around, PlanKind::Synth, &place, self.made_from, self.accepted)?;
+                staging::stage(self.around, PlanKind::Synth, &place, self.made_from, self.accepted)?;
                 Outcome::Staged
             }
         };
         let stopped = match stopped {
-            Some(failure) => Some(align::with_count(
+            Some(failure) => Some(staging::with_count(
                 failure,
                 count,
                 self.report.outcome,

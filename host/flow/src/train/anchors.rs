@@ -19,15 +19,15 @@ pub(super) fn anchors(
     prepared: &Prepared,
     engine: &dyn Engine,
 ) -> Result<Option<AnchorSet>, Failure> {
-    let hold = &prepared.plan.hold.value;
-    if !hold.is_on || hold.rows_per_step == 0 {
+    let anchors = &prepared.plan.anchors.value;
+    if !anchors.is_on || anchors.rows_per_step == 0 {
         return Ok(None);
     }
     let options = AnchorOptions {
-        rows: hold.set_rows as usize,
-        greedy_share: hold.greedy_share,
-        tokens_max: hold.row_tokens_max as usize,
-        top: hold.top_k as usize,
+        rows: anchors.set_rows as usize,
+        greedy_share: anchors.greedy_share,
+        tokens_max: anchors.row_tokens_max as usize,
+        top: anchors.top_k as usize,
     };
     let path = cache(around, prepared, &options);
     if let Ok(bytes) = std::fs::read(&path) {
@@ -38,9 +38,7 @@ pub(super) fn anchors(
                 .event(Event::Warning(format!("{}: {error}; it is made again", path.display()))),
         }
     }
-    around.note(
-        "the base is asked what to hold on to: once for this base and precision, kept for every later run",
-    );
+    around.note("the base is asked what to hold on to: once for this base and precision, kept for every later run");
     let failed = |error: AnchorError| match error {
         AnchorError::Cancelled => Failure::interrupted(""),
         other => Failure::new(Subject::Training, other),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use dlm_core::shell::quoted_path;
 use dlm_plan::lock::LockFlags;
+use dlm_plan::train::Switches;
 
 use crate::base::ExportProbes;
 
@@ -16,6 +17,8 @@ pub struct TrainCommand {
     pub seed: Option<i64>,
     pub max_steps: Option<u64>,
     pub threads: Option<u32>,
+    /// Departures from the recipe.
+    pub switches: Switches,
     pub lock: LockFlags,
     pub is_strict_about_metrics: bool,
     pub accepts_license: bool,
@@ -33,6 +36,36 @@ impl TrainCommand {
         if let Some(seed) = self.seed {
             line += &format!(" --seed {seed}");
         }
+        line += &self.switches.flags();
         line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_to_go_on_repeats_what_makes_a_run_another_one() {
+        let command = TrainCommand {
+            path: PathBuf::from("notes.dlm"),
+            is_resume: false,
+            seed: Some(7),
+            max_steps: Some(40),
+            threads: Some(2),
+            switches: Switches {
+                anchors: Some(false),
+                noise: Some(true),
+                ..Switches::default()
+            },
+            lock: LockFlags::default(),
+            is_strict_about_metrics: false,
+            accepts_license: false,
+            export_probes: ExportProbes::Run,
+        };
+        assert_eq!(
+            command.again("--resume"),
+            "dlm train notes.dlm --resume --max-steps 40 --seed 7 --anchors off --noise on"
+        );
     }
 }

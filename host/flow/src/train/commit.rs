@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dlm_core::{SectionId, Subject};
 use dlm_core::lock::DlmLock;
 use dlm_core::manifest::RunRecord;
 use dlm_core::training::Ending;
+use dlm_core::{SectionId, Subject};
 use dlm_doc::Section;
 use dlm_model::PeftMeta;
 use dlm_store::log::{ProbeRecord, RunSummary};

@@ -39,7 +39,8 @@ impl Lane {
     pub(super) fn check_unchanged(&self, manifest: &Manifest) -> Result<(), Failure> {
         match manifest.adapter_version == self.version {
             true => Ok(()),
-            false => Err(Failure::new(Subject::Store,
+            false => Err(Failure::new(
+                Subject::Store,
                 "another run of this document was committed while this one was planned",
             )
             .hint("run the command again")),

@@ -103,7 +103,10 @@ impl Examination<'_> {
     fn probe(&self, probe: Probe, asked: &PairRecall) -> Result<ProbeScore, Failure> {
         let dataset = &self.prepared.dataset;
         let is_it = |e: &Example| e.origin.to_string() == asked.section_id && e.index == asked.sub_index;
-        let place = dataset.examples().position(is_it).expect("what was asked is an example");
+        let place = dataset
+            .examples()
+            .position(is_it)
+            .expect("what was asked is an example");
         let row = dataset.row(place, 1.0);
         let logprob = |adapter| -> Result<f64, Failure> {
             let losses = row_losses(&mut *self.reader(adapter)?, &row);
@@ -135,7 +138,10 @@ impl Examination<'_> {
             mean_losses(&mut *self.reader(Some(adapter))?, rows).map_err(|e| Failure::new(Subject::Training, e))
         };
         let now = losses(self.adapter)?;
-        let before = self.before.as_deref().map(|directory| self.engine.read_adapter(directory));
+        let before = self
+            .before
+            .as_deref()
+            .map(|directory| self.engine.read_adapter(directory));
         let delta = match before {
             Some(Ok(before)) => Some(now.loss - losses(&before)?.loss),
             Some(Err(error)) => {

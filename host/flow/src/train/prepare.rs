@@ -38,6 +38,7 @@ pub fn prepare(around: &Surroundings, command: &TrainCommand) -> Result<Prepared
         seed: command.seed,
         max_steps: command.max_steps,
         threads: command.threads,
+        switches: command.switches,
         is_forced: around.is_forced,
         is_resume: command.is_resume,
         ..TrainOptions::default()
@@ -154,11 +155,7 @@ impl Planner<'_> {
 
 /// Refuses what [`super::run`] would refuse before it loads a weight, without a lock on the store and without writing;
 /// says what a run with `--resume` would go on from.
-pub fn rehearse(
-    around: &Surroundings,
-    command: &TrainCommand,
-    prepared: &Prepared,
-) -> Result<Option<String>, Failure> {
+pub fn rehearse(around: &Surroundings, command: &TrainCommand, prepared: &Prepared) -> Result<Option<String>, Failure> {
     let store = Store::new(&around.home, &prepared.document.parsed.frontmatter().dlm_id);
     if let Some(manifest) = store.manifest()? {
         let lock = pins::current_lock(around, prepared, &manifest);

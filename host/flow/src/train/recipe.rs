@@ -12,7 +12,7 @@ use super::prepared::Prepared;
 /// Returns the loop's numbers.
 pub(super) fn recipe(prepared: &Prepared) -> Recipe {
     let plan = &prepared.plan;
-    let (augment, noise, hold) = (&plan.augment.value, &plan.noise.value, &plan.hold.value);
+    let (augment, noise, anchors) = (&plan.augment.value, &plan.noise.value, &plan.anchors.value);
     Recipe {
         seed: plan.seed.value as u64,
         lr: plan.learning_rate.value,
@@ -33,8 +33,12 @@ pub(super) fn recipe(prepared: &Prepared) -> Recipe {
         }),
         noise_share: if noise.is_on { noise.share } else { 0.0 },
         clean_share: noise.clean_tail,
-        anchors_per_step: if hold.is_on { hold.rows_per_step as usize } else { 0 },
-        anchor_weight: hold.strength,
+        anchors_per_step: if anchors.is_on {
+            anchors.rows_per_step as usize
+        } else {
+            0
+        },
+        anchor_weight: anchors.strength,
         loss_stop: plan.stop.answer_loss.value,
         eval_every: plan.steps.eval_every.max(1),
         eval_patience: plan.steps.eval_patience,

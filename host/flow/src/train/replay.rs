@@ -163,7 +163,8 @@ impl Memory {
         // What was fitting once may be too long for another base; it is not worth refusing the run.
         let fitting = |source: &Source| -> Vec<Entry> {
             let made = document.entries_of(source, text).filter_map(Result::ok);
-            made.filter(|entry| entry.tokens.ids.len() <= sequence_len_max).collect()
+            made.filter(|entry| entry.tokens.ids.len() <= sequence_len_max)
+                .collect()
         };
         for snapshot in self.candidates.draw_in_order(&self.request) {
             let source = match self.source(snapshot) {

@@ -44,7 +44,8 @@ pub(super) fn find(
             Ok(stored) => {
                 let state = from_stored(&stored).ok_or_else(|| damaged(&version.name))?;
                 if state.header.run_digest != digest {
-                    return Err(Failure::new(Subject::Resume,
+                    return Err(Failure::new(
+                        Subject::Resume,
                         format!(
                             "`{}` was interrupted after step {}, but the document, the base, `--seed` or \
                              `--max-steps` have changed since",
@@ -71,8 +72,11 @@ pub(super) fn find(
 }
 
 fn nothing() -> Failure {
-    Failure::new(Subject::Resume, "there is nothing to resume: the document was never trained")
-        .hint("run `dlm train` without `--resume`")
+    Failure::new(
+        Subject::Resume,
+        "there is nothing to resume: the document was never trained",
+    )
+    .hint("run `dlm train` without `--resume`")
 }
 
 /// Refuses to resume where nothing was ever kept, before anything heavy is loaded; [`find`] looks closer.
@@ -94,12 +98,15 @@ fn further(
     digest: &str,
 ) -> Result<ResumePoint, Failure> {
     let stored = from_stored(&read_state(directory)?).ok_or_else(|| damaged(&format!("v{number:04}")))?;
-    let adapter = engine.read_adapter(directory).map_err(|e| Failure::new(Subject::Resume, e))?;
+    let adapter = engine
+        .read_adapter(directory)
+        .map_err(|e| Failure::new(Subject::Resume, e))?;
     if adapter.spec.r != fresh.spec.r || adapter.params.len() != fresh.params.len() {
-        return Err(
-            Failure::new(Subject::Resume, "the current adapter has another shape than the plan asks for")
-                .hint("run `dlm train --fresh` to begin again from the base; earlier versions are kept"),
-        );
+        return Err(Failure::new(
+            Subject::Resume,
+            "the current adapter has another shape than the plan asks for",
+        )
+        .hint("run `dlm train --fresh` to begin again from the base; earlier versions are kept"));
     }
     let state = TrainState {
         // The document may have changed, so nothing is known about its rows yet.

@@ -49,7 +49,9 @@ pub fn load(around: &Surroundings, prepared: &Prepared) -> Result<Box<dyn Engine
     };
     around.note(format!("loading {}", prepared.base.resolved.record.key));
     let engine = CpuEngine::load(&prepared.base.opened, &options);
-    Ok(Box::new(engine.map_err(|e| Failure::from(e).under(Subject::BaseModel))?))
+    Ok(Box::new(
+        engine.map_err(|e| Failure::from(e).under(Subject::BaseModel))?,
+    ))
 }
 
 impl Job<'_> {

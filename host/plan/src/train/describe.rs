@@ -39,9 +39,13 @@ impl TrainPlan {
 
     /// What is learned and how it is shown.
     fn lesson(&self) -> Vec<PlanLine> {
-        let [hold, augment, noise] = [self.hold.value.is_on, self.augment.value.is_on, self.noise.value.is_on];
+        let [anchors, augment, noise] = [
+            self.anchors.value.is_on,
+            self.augment.value.is_on,
+            self.noise.value.is_on,
+        ];
         let on = |is_on: bool, text: String| if is_on { text } else { "off".into() };
-        let (h, n) = (&self.hold.value, &self.noise.value);
+        let (h, n) = (&self.anchors.value, &self.noise.value);
         vec![
             line("adapter", &self.adapter, self.adapter.value.name()),
             show("lora_r", &self.lora_r),
@@ -54,10 +58,10 @@ impl TrainPlan {
             ),
             show("sequence_len", &self.sequence_len),
             line(
-                "hold",
-                &self.hold,
+                "anchors",
+                &self.anchors,
                 on(
-                    hold,
+                    anchors,
                     format!("{} rows an update, strength {}", h.rows_per_step, h.strength),
                 ),
             ),

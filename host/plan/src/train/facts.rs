@@ -52,8 +52,6 @@ pub struct TrainOptions {
     pub seed: Option<i64>,
     pub max_steps: Option<u64>,
     pub threads: Option<u32>,
-    /// Use no more than this instruction set.
-    pub simd_max: Option<SimdLevel>,
     /// Plan as if only this much memory were there.
     pub memory_limit_bytes: Option<u64>,
     /// `DLM_FORCE=1`: go on where a refusal can be overridden.
@@ -62,10 +60,41 @@ pub struct TrainOptions {
     pub is_resume: bool,
     /// Processes that train together.
     pub world_size: Option<u32>,
-    /// Switch the base's hold, the question augmentation or the answer noise on or off against the recipe.
-    pub hold: Option<bool>,
+    pub switches: Switches,
+}
+
+/// Parts of the recipe that a person may switch as a whole; `None` leaves one to the recipe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Switches {
+    /// `--anchors`: rows of the base's own output beside the document's.
+    pub anchors: Option<bool>,
+    /// `--augment`: questions reworded at every visit.
     pub augment: Option<bool>,
+    /// `--noise`: wrong tokens among the input of answers.
     pub noise: Option<bool>,
+    /// `--simd`: no more than this instruction set.
+    pub simd_max: Option<SimdLevel>,
+}
+
+impl Switches {
+    /// The flags that say the same, each with a space before it.
+    pub fn flags(&self) -> String {
+        let mut flags = String::new();
+        let parts = [
+            ("--anchors", self.anchors),
+            ("--augment", self.augment),
+            ("--noise", self.noise),
+        ];
+        for (flag, is_on) in parts {
+            if let Some(is_on) = is_on {
+                flags += &format!(" {flag} {}", if is_on { "on" } else { "off" });
+            }
+        }
+        if let Some(level) = self.simd_max {
+            flags += &format!(" --simd {}", level.name());
+        }
+        flags
+    }
 }
 
 /// Everything a training plan is made from.

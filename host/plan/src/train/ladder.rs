@@ -6,7 +6,7 @@ use dlm_core::units::size;
 
 use super::facts::{RowFacts, TrainRequest};
 use super::machine::Machine;
-use super::plan::{BatchPlan, HoldPlan, ProsePlan, WeightPacking};
+use super::plan::{AnchorPlan, BatchPlan, ProsePlan, WeightPacking};
 use super::recipe;
 use super::refuse::PlanError;
 use crate::base::shape::{self, LinearKind};
@@ -18,7 +18,7 @@ use crate::memory::{MemoryEstimate, MemoryInput, estimate};
 pub(super) struct Ladder<'a> {
     pub request: &'a TrainRequest<'a>,
     pub prose: &'a ProsePlan,
-    pub hold: &'a HoldPlan,
+    pub anchors: &'a AnchorPlan,
     pub machine: &'a Machine,
     pub adapter_parameters: u64,
     pub targets: &'a [String],
@@ -183,17 +183,17 @@ impl Ladder<'_> {
         let all =
             rows.instruction_tokens + rows.replay_tokens + self.prose.windows * window.min(rows.prose_tokens.max(1));
         let mean = all.div_ceil(count).clamp(1, longest);
-        let hold_rows = if self.hold.is_on {
-            self.hold.rows_per_step.div_ceil(grad_accum)
+        let anchor_rows = if self.anchors.is_on {
+            self.anchors.rows_per_step.div_ceil(grad_accum)
         } else {
             0
         };
-        // A hold row is a short question and an answer of at most so many tokens.
-        let hold = u64::from(hold_rows) * u64::from(self.hold.row_tokens_max) * 2;
+        // An anchor is a short question and an answer of at most so many tokens.
+        let anchors = u64::from(anchor_rows) * u64::from(self.anchors.row_tokens_max) * 2;
         let shared = rows.shared_prefix_tokens;
         (
-            shared + hold + u64::from(micro_rows) * longest,
-            shared + hold + u64::from(micro_rows) * mean,
+            shared + anchors + u64::from(micro_rows) * longest,
+            shared + anchors + u64::from(micro_rows) * mean,
         )
     }
 
@@ -204,8 +204,8 @@ impl Ladder<'_> {
                 .iter()
                 .any(|target| target.rsplit('.').next() == Some(linear.name))
         });
-        let hold_positions = if self.hold.is_on {
-            u64::from(self.hold.set_rows) * u64::from(self.hold.row_tokens_max)
+        let anchor_positions = if self.anchors.is_on {
+            u64::from(self.anchors.set_rows) * u64::from(self.anchors.row_tokens_max)
         } else {
             0
         };
@@ -218,8 +218,8 @@ impl Ladder<'_> {
             is_checkpointed: rung.is_checkpointed,
             adapter_parameters: self.adapter_parameters,
             ranks_per_block: adapted.count() as u64 * u64::from(self.rank),
-            hold_positions,
-            hold_top_k: u64::from(self.hold.top_k),
+            anchor_positions,
+            anchor_top_k: u64::from(self.anchors.top_k),
         })
     }
 

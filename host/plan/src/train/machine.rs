@@ -131,9 +131,13 @@ impl Budget {
 }
 
 fn simd(hardware: &Hardware, options: &TrainOptions) -> Knob<SimdLevel> {
-    match options.simd_max {
-        Some(limit) if limit < hardware.simd => Knob::flag(limit, "--simd"),
-        _ => Knob::chosen(hardware.simd, "it is the most that this processor has"),
+    match options.switches.simd_max {
+        Some(limit) if limit <= hardware.simd => Knob::flag(limit, "--simd"),
+        Some(limit) => Knob::chosen(
+            hardware.simd,
+            format!("this processor has no more, and --simd allows {}", limit.name()),
+        ),
+        None => Knob::chosen(hardware.simd, "it is the most that this processor has"),
     }
 }
 

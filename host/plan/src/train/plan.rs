@@ -36,7 +36,8 @@ pub struct TrainPlan {
 
     pub sequence_len: Knob<u32>,
     pub prose: ProsePlan,
-    pub hold: Knob<HoldPlan>,
+    #[serde(rename = "hold")]
+    pub anchors: Knob<AnchorPlan>,
     pub augment: Knob<AugmentPlan>,
     pub noise: Knob<NoisePlan>,
 
@@ -105,7 +106,7 @@ pub struct BatchPlan {
     pub grad_accum: Knob<u32>,
     /// `micro_rows * grad_accum * world_size`: document rows in one update.
     pub effective_rows: u32,
-    /// Tokens of one forward pass at most, the hold's rows included; what the memory estimate counts.
+    /// Tokens of one forward pass at most, the anchors included; what the memory estimate counts.
     pub tokens_max: u64,
     /// Tokens of one forward pass in the mean; what the time estimate counts.
     pub tokens_mean: u64,
@@ -133,13 +134,13 @@ pub struct ProsePlan {
     pub weight: Knob<f64>,
 }
 
-/// The hold: rows of the base's own output with a penalty for leaving its distribution.
+/// The anchors: rows of the base's own output with a penalty for leaving its distribution.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct HoldPlan {
+pub struct AnchorPlan {
     pub is_on: bool,
-    /// Hold rows in one update, beside the document's rows.
+    /// Anchors in one update, beside the document's rows.
     pub rows_per_step: u32,
-    /// Weight of the KL term of a hold token against an answer token's loss.
+    /// Weight of the KL term of an anchor's token against an answer token's loss.
     pub strength: f64,
     /// Probabilities kept per position; the rest is one lumped bucket.
     pub top_k: u32,

@@ -3,9 +3,9 @@
 //! One file on purpose: teaching is tuned here and nowhere else. "Measured" means the runs of `docs/internals/benchmarks.md` on
 //! SmolLM2-135M with invented documents of 30 pairs; everything else says that it was not measured.
 
-use super::plan::{AugmentPlan, HoldPlan, NoisePlan};
+use super::plan::{AnchorPlan, AugmentPlan, NoisePlan};
 
-/// Adapter rank. Measured: 16 with noise and hold answers 51 to 53 of 68 paraphrases of the example and keeps the optimizer's
+/// Adapter rank. Measured: 16 with noise and anchors answers 51 to 53 of 68 paraphrases of the example and keeps the optimizer's
 /// state half as large as 32 does.
 pub const LORA_R: u32 = 16;
 /// Scale over rank: `alpha = 2 r` keeps the update's size the same whatever the rank.
@@ -78,7 +78,7 @@ pub const PROSE_WEIGHT: f64 = 0.2;
 
 /// Hold on the base. Measured: brings general loss from +15 % to +2 % and general answers from 25 to 35 of 40; a strength of
 /// 2 instead of 1.5 keeps two more of them (35 and 36 instead of 33) and costs 2 to 4 of 54 paraphrases.
-pub const HOLD: HoldPlan = HoldPlan {
+pub const ANCHORS: AnchorPlan = AnchorPlan {
     is_on: true,
     // Measured with three or four.
     rows_per_step: 4,

@@ -9,7 +9,7 @@ use super::facts::{RowFacts, TrainOptions, TrainRequest};
 use super::ladder::{Ladder, Variant};
 use super::machine::Machine;
 use super::plan::{
-    AugmentPlan, BatchPlan, HoldPlan, NoisePlan, ProsePlan, SchedulePlan, StepsPlan, StopPlan, TrainPlan,
+    AnchorPlan, AugmentPlan, BatchPlan, NoisePlan, ProsePlan, SchedulePlan, StepsPlan, StopPlan, TrainPlan,
 };
 use super::recipe;
 use super::refuse::PlanError;
@@ -38,7 +38,7 @@ struct Frame {
     sequence_len: Knob<u32>,
     prose: ProsePlan,
     regime: Regime,
-    hold: Knob<HoldPlan>,
+    anchors: Knob<AnchorPlan>,
     machine: Machine,
 }
 
@@ -55,11 +55,11 @@ impl Frame {
         Ok(Frame {
             adapter_parameters: adapter_parameters(&linears, &names, u64::from(adapter.r.value)),
             prose: regime.settle_prose(prose, rows, &sequence_len),
-            hold: switched(
-                request.options.hold,
-                recipe::HOLD,
-                |plan, is_on| HoldPlan { is_on, ..plan },
-                "--hold",
+            anchors: switched(
+                request.options.switches.anchors,
+                recipe::ANCHORS,
+                |plan, is_on| AnchorPlan { is_on, ..plan },
+                "--anchors",
                 "without it a third to half of what the base could answer goes",
             ),
             machine: Machine::new(request)?,
@@ -75,7 +75,7 @@ impl Frame {
         Ladder {
             request,
             prose: &self.prose,
-            hold: &self.hold.value,
+            anchors: &self.anchors.value,
             machine: &self.machine,
             adapter_parameters: self.adapter_parameters,
             targets: &self.targets.value,
@@ -117,7 +117,7 @@ impl Frame {
             batch: variant.batch,
             sequence_len: self.sequence_len,
             prose: self.prose,
-            hold: self.hold,
+            anchors: self.anchors,
             augment,
             noise,
             backend: self.machine.backend,
@@ -140,14 +140,14 @@ impl Frame {
 /// The question augmentation and the answer noise, as the recipe or a flag has them.
 fn variations(options: &TrainOptions) -> (Knob<AugmentPlan>, Knob<NoisePlan>) {
     let augment = switched(
-        options.augment,
+        options.switches.augment,
         recipe::AUGMENT,
         |plan, is_on| AugmentPlan { is_on, ..plan },
         "--augment",
         "a question is asked in other words than the document's",
     );
     let noise = switched(
-        options.noise,
+        options.switches.noise,
         recipe::NOISE,
         |plan, is_on| NoisePlan { is_on, ..plan },
         "--noise",

@@ -69,7 +69,7 @@ fn a_small_document_gets_the_measured_recipe() {
     assert_eq!(plan.learning_rate.value, 1e-3);
     assert_eq!((plan.batch.micro_rows.value, plan.batch.grad_accum.value), (8, 1));
     assert!((50..=100).contains(&plan.steps.total.value), "{:?}", plan.steps);
-    assert!(plan.hold.value.is_on && plan.augment.value.is_on && plan.noise.value.is_on);
+    assert!(plan.anchors.value.is_on && plan.augment.value.is_on && plan.noise.value.is_on);
     assert_eq!(plan.stop.answer_loss.value, Some(recipe::STOP_ANSWER_LOSS));
     assert_eq!(plan.precision.value, Precision::Bf16);
     assert_eq!(plan.packing.value, WeightPacking::Both);
@@ -185,22 +185,54 @@ fn flags_win_over_the_document() {
         seed: Some(9),
         max_steps: Some(5),
         threads: Some(1),
-        hold: Some(false),
-        augment: Some(false),
-        noise: Some(false),
-        simd_max: Some(SimdLevel::Avx2),
+        switches: Switches {
+            anchors: Some(false),
+            augment: Some(false),
+            noise: Some(false),
+            simd_max: Some(SimdLevel::Avx2),
+        },
         ..TrainOptions::default()
     };
     let plan = plan(&document, &options).unwrap();
     assert_eq!((plan.seed.value, plan.steps.total.value, plan.threads.value), (9, 5, 1));
     assert_eq!(plan.seed.origin, Origin::Flag("--seed".into()));
-    assert!(!plan.hold.value.is_on && !plan.augment.value.is_on && !plan.noise.value.is_on);
+    assert!(!plan.anchors.value.is_on && !plan.augment.value.is_on && !plan.noise.value.is_on);
     assert_eq!(
         (plan.simd.value, plan.precision.value),
         (SimdLevel::Avx2, Precision::Fp32)
     );
     assert_eq!(plan.stop.answer_loss.value, None, "asked-for updates are all taken");
     assert!(plan.schedule.warmup_steps.value < 5);
+    assert_eq!(
+        options.switches.flags(),
+        " --anchors off --augment off --noise off --simd avx2"
+    );
+    assert_eq!(Switches::default().flags(), "");
+}
+
+#[test]
+fn an_instruction_set_that_the_processor_lacks_is_not_planned_for() {
+    let simd = |level| {
+        let options = TrainOptions {
+            switches: Switches {
+                simd_max: Some(level),
+                ..Switches::default()
+            },
+            ..TrainOptions::default()
+        };
+        let knob = plan(&document(), &options).unwrap().simd;
+        (knob.value, knob.why())
+    };
+    assert_eq!(
+        simd(SimdLevel::Avx512Bf16),
+        (SimdLevel::Avx512Bf16, "given by --simd".into())
+    );
+    let (level, why) = simd(SimdLevel::Amx);
+    assert_eq!(level, SimdLevel::Avx512Bf16);
+    assert_eq!(
+        why,
+        "chosen because this processor has no more, and --simd allows amx-bf16"
+    );
 }
 
 #[test]

@@ -37,7 +37,10 @@ impl Dataset {
         facts.instruction_tokens -= facts.shared_prefix_tokens * facts.instruction_rows;
         facts.instruction_tokens_max -= facts.shared_prefix_tokens;
         facts.replay_rows = replayed.len() as u64;
-        facts.replay_tokens = replayed.iter().map(|ids| (ids.len() - common(shared, ids)) as u64).sum();
+        facts.replay_tokens = replayed
+            .iter()
+            .map(|ids| (ids.len() - common(shared, ids)) as u64)
+            .sum();
         facts
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use dlm_core::ports::model::ModelWeights;
 use dlm_core::{Cancel, FailureKind};
 use dlm_flow::Failure;
-use dlm_flow::align::Outcome;
+use dlm_flow::staging::Outcome;
 use dlm_flow::synth::{Filter, Strategies, Strategy, SynthOptions, SynthPorts, SynthReport, Synthesized, instructions};
 use dlm_store::PlanKind;
 

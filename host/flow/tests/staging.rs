@@ -2,19 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
-#[path = "align/fakes.rs"]
+#[path = "staging/fakes.rs"]
 mod fakes;
-#[path = "align/mine.rs"]
+#[path = "staging/mine.rs"]
 mod mine;
-#[path = "align/plans.rs"]
+#[path = "staging/plans.rs"]
 mod plans;
-#[path = "align/seeds.rs"]
+#[path = "staging/seeds.rs"]
 mod seeds;
-#[path = "align/synth.rs"]
+#[path = "staging/synth.rs"]
 mod synth;
 #[path = "../../../fuzz/checks/teacher_answers.rs"]
 mod teacher_answers;
-#[path = "align/templates.rs"]
+#[path = "staging/templates.rs"]
 mod templates;
-#[path = "align/world.rs"]
+#[path = "staging/world.rs"]
 mod world;

@@ -1,7 +1,7 @@
 //! Staged plans: applying, refusing, reverting, listing, discarding.
 
 use dlm_core::{AutoMined, AutoSynth, Section, SectionKind};
-use dlm_flow::align::{Placement, apply, drop_plan, list, revert};
+use dlm_flow::staging::{Placement, apply, drop_plan, list, revert};
 use dlm_store::{LockWait, PendingPlan, PlanKind};
 
 use crate::world::{HEAD, ID, NOW_MS, World};

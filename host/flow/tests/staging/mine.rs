@@ -7,8 +7,8 @@ use dlm_core::ports::judge::JudgeMode;
 use dlm_core::ports::model::{ModelFinish, ModelWeights};
 use dlm_doc::parse;
 use dlm_flow::Failure;
-use dlm_flow::align::{self, Outcome};
 use dlm_flow::prefer::{MineOptions, MinePorts, MineReport, Mined, mine};
+use dlm_flow::staging::{self, Outcome};
 use dlm_store::PlanKind;
 
 use crate::fakes::{Current, FakeJudges, FakeModel, failure, far_failure};
@@ -103,7 +103,7 @@ fn a_plan_is_staged_with_provenance_and_the_document_stays() {
     );
     assert_eq!(rows[0].judge_name.as_deref(), Some(judges.name));
 
-    let listed = align::list(&world.around(), PlanKind::Preference, &world.path).unwrap();
+    let listed = staging::list(&world.around(), PlanKind::Preference, &world.path).unwrap();
     assert_eq!((listed.applied.len(), listed.staged.len()), (0, 2));
     assert_eq!(listed.staged[0].made_by, judges.name);
 }
@@ -367,7 +367,7 @@ fn applying_twice_writes_once_and_reverting_restores_every_byte() {
     assert_eq!(again.stopped.unwrap().kind.exit_code(), 2);
     assert_eq!(world.text(), applied);
 
-    let reverted = align::revert(&world.around(), PlanKind::Preference, &world.path).unwrap();
+    let reverted = staging::revert(&world.around(), PlanKind::Preference, &world.path).unwrap();
     assert_eq!(reverted.removed, 2);
     assert_eq!(world.text(), format!("{HEAD}{body}\n"));
 }

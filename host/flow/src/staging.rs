@@ -97,7 +97,7 @@ pub struct RevertReport {
 
 /// One section of a listing.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Listed {
+pub struct ListEntry {
     pub section_id: SectionId,
     /// Judge or teacher, as typed.
     pub made_by: String,
@@ -115,8 +115,8 @@ pub struct Listed {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ListReport {
     pub path: PathBuf,
-    pub applied: Vec<Listed>,
-    pub staged: Vec<Listed>,
+    pub applied: Vec<ListEntry>,
+    pub staged: Vec<ListEntry>,
 }
 
 /// Becomes the store's writer for the moment of staging or writing.
@@ -349,7 +349,7 @@ pub fn list(around: &Surroundings, kind: PlanKind, path: &Path) -> Result<ListRe
     let document = document::load(path)?;
     let store = Store::new(&around.home, &document.parsed.frontmatter().dlm_id);
     let staged = store.pending(kind)?.map(|plan| plan.sections).unwrap_or_default();
-    let made = |sections: &[Section]| -> Vec<Listed> {
+    let made = |sections: &[Section]| -> Vec<ListEntry> {
         sections
             .iter()
             .filter(|section| refusal(kind, section).is_none())
@@ -363,7 +363,7 @@ pub fn list(around: &Surroundings, kind: PlanKind, path: &Path) -> Result<ListRe
     })
 }
 
-fn listed(section: &Section) -> Listed {
+fn listed(section: &Section) -> ListEntry {
     let mined = section.mined.as_ref();
     let synth = section.synth.as_ref();
     let made_by = mined
@@ -371,7 +371,7 @@ fn listed(section: &Section) -> Listed {
         .or(synth.map(|s| &s.synth_teacher))
         .map(|name| dlm_doc::marker::decode_name(name))
         .unwrap_or_default();
-    Listed {
+    ListEntry {
         section_id: section.id(),
         made_by,
         strategy: synth.map(|s| s.synth_strategy.clone()),
