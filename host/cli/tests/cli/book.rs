@@ -228,10 +228,12 @@ fn every_flag_in_the_text_is_one_that_the_program_has() {
 }
 
 #[test]
-fn every_link_leads_somewhere() {
+fn every_link_leads_somewhere_and_every_page_is_linked() {
     let root = repository();
     let mut problems = Vec::new();
-    for page in pages() {
+    let pages = pages();
+    let mut linked = BTreeSet::new();
+    for page in &pages {
         let from = root.join(&page.name);
         for (line, link) in page.links() {
             let (file, heading) = link.split_once('#').unwrap_or((&link, ""));
@@ -246,7 +248,14 @@ fn every_link_leads_somewhere() {
                 && !page::headings(&std::fs::read_to_string(&target).unwrap()).contains(heading)
             {
                 problems.push(format!("{}:{line}: no heading for {link}", page.name));
+            } else {
+                linked.insert(target.canonicalize().unwrap());
             }
+        }
+    }
+    for page in pages.iter().filter(|page| page.name != "README.md") {
+        if !linked.contains(&root.join(&page.name).canonicalize().unwrap()) {
+            problems.push(format!("{}: no page leads here", page.name));
         }
     }
     report(problems);
@@ -277,4 +286,34 @@ fn every_file_and_function_that_is_named_is_there() {
     }
     assert!(seen.len() > 20, "places are found: {seen:?}");
     report(problems);
+}
+
+#[test]
+fn every_chapter_of_the_specification_that_a_comment_cites_is_there() {
+    let root = repository();
+    let mut files = Vec::new();
+    sources(&root.join("host"), &mut files);
+    let mut cited = BTreeSet::new();
+    for text in files.iter().map(|path| std::fs::read_to_string(path).unwrap()) {
+        for rest in text.split("`spec/").skip(1) {
+            let name: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
+            if rest[name.len()..].starts_with(".md") {
+                cited.insert(name);
+            }
+        }
+    }
+    assert!(cited.len() > 5, "comments cite the specification: {cited:?}");
+    let is_missing = |name: &&String| !root.join(format!("docs/spec/{name}.md")).is_file();
+    report(cited.iter().filter(is_missing).cloned().collect());
+}
+
+fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
 }
