@@ -91,7 +91,9 @@ impl Family {
             }
             Family::Gemma => {
                 added.extend([("<turn>", true, false), ("<end>", true, false)]);
-                added.extend(["\n", "\n\n", "▁▁", "▁▁▁", "▁▁▁▁", "<tag>"].map(|token| (token, false, false)));
+                let runs = ["▁▁", "▁▁▁", "▁▁▁▁", "▁▁▁▁▁", "▁▁▁▁▁▁", "▁▁▁▁▁▁▁", "▁▁▁▁▁▁▁▁"];
+                let own = ["\n", "\n\n", "<tag>"].into_iter().chain(runs);
+                added.extend(own.map(|token| (token, false, false)));
             }
             _ => added.extend([("<turn>", true, false), ("<end>", true, false)]),
         }

@@ -103,17 +103,19 @@ fn model_file(
         cancel: &around.cancel,
     };
     write_model(ctx, &plan, weights, path, &options)?;
-    match check_file(around, located, loaded, &plan, weights, adapter, path) {
-        Ok(verified) => Ok((verified, plan.notes)),
-        // A file that says something else than the model must not be taken for an export.
-        Err(failure) => match std::fs::remove_file(path) {
-            Ok(()) => Err(failure),
-            Err(cause) => Err(failure.hint(format!(
-                "delete {}, which could not be removed: {cause}",
-                path.display()
-            ))),
-        },
-    }
+    let checked = check_file(around, located, loaded, &plan, weights, adapter, path);
+    Ok((kept_if_sound(path, checked)?, plan.notes))
+}
+
+/// Removes a written file whose check failed: what says something else than the model must not be taken for an export.
+fn kept_if_sound<T>(path: &Path, checked: Result<T, Failure>) -> Result<T, Failure> {
+    checked.map_err(|failure| match std::fs::remove_file(path) {
+        Ok(()) => failure,
+        Err(cause) => failure.hint(format!(
+            "delete {}, which could not be removed: {cause}",
+            path.display()
+        )),
+    })
 }
 
 /// Reads a written model back and compares it with the model in memory.
@@ -413,4 +415,26 @@ fn probe(around: &Surroundings, located: &Located, loaded: &Loaded, plan: &Expor
         new_tokens_max: PROBE_TOKENS,
         is_exact: plan.quant.value == Quant::F16,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_failed_its_check_does_not_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.gguf");
+        std::fs::write(&path, "x").unwrap();
+        assert!(kept_if_sound(&path, Ok(())).is_ok() && path.exists());
+        let failed = || Err::<(), Failure>(Failure::new(Subject::Export, "it differs"));
+        assert!(kept_if_sound(&path, failed()).is_err() && !path.exists());
+        // Nothing to remove: the user is told.
+        let failure = kept_if_sound(&path, failed()).unwrap_err();
+        assert!(
+            failure.hints.iter().any(|hint| hint.starts_with("delete")),
+            "{:?}",
+            failure.hints
+        );
+    }
 }
