@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use dlm_packages::author::AuthorManifest;
 use dlm_packages::check::check as check_file;
 use dlm_packages::inspect::wit;
 use dlm_packages::lockfile::Lock;
-use dlm_packages::manifest::{AuthorManifest, Manifest};
+use dlm_packages::manifest::Manifest;
 use dlm_packages::selector::{Selector, TemplateChoice, To};
 
 /// Panics when one of the promises is broken.

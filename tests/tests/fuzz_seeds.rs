@@ -12,22 +12,28 @@ mod document;
 mod gguf_header;
 #[path = "../../fuzz/checks/gguf_model.rs"]
 mod gguf_model;
+#[path = "../../fuzz/checks/grants.rs"]
+mod grants;
 #[path = "../../fuzz/checks/model_config.rs"]
 mod model_config;
+#[path = "../../fuzz/checks/plugin_files.rs"]
+mod plugin_files;
 #[path = "../../fuzz/checks/safetensors_header.rs"]
 mod safetensors_header;
 
 type Check = fn(&[u8]);
 
-const TARGETS: [(&str, Check); 5] = [
+const TARGETS: [(&str, Check); 7] = [
     ("document", document::check),
     ("gguf_header", gguf_header::check),
     ("gguf_model", gguf_model::check),
+    ("grants", grants::check),
     ("model_config", model_config::check),
+    ("plugin_files", plugin_files::check),
     ("safetensors_header", safetensors_header::check),
 ];
 /// Targets whose seeds are replayed by the crate that they need: `host/plugins/tests/plugins/seeds.rs`, `host/flow/tests/`.
-const ELSEWHERE: [&str; 4] = ["grants", "guest_values", "plugin_files", "teacher_answers"];
+const ELSEWHERE: [&str; 2] = ["guest_values", "teacher_answers"];
 /// Places at which each seed is also cut off and damaged.
 const DAMAGES: usize = 64;
 

@@ -18,6 +18,9 @@ use sha2::{Digest, Sha256};
 use crate::repository;
 use toolchain::Toolchain;
 
+/// What each plugin inside dlm may do: a line `name capability` for each capability, a line `name` for a plugin without any.
+const GRANTS: &str = "host/packages/src/builtin/grants.txt";
+
 /// What `plugins/<name>/plugin.toml` says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
@@ -116,6 +119,9 @@ fn build(root: &Path, guests: &[Guest]) -> anyhow::Result<()> {
             record.sha256,
             imports(&bytes)?.join(" ")
         );
+        for line in unlisted(root, guest, &record)? {
+            println!("to embed it in dlm, add to {GRANTS} the line: {line}");
+        }
     }
     Ok(())
 }
@@ -143,6 +149,8 @@ fn check_one(root: &Path, guest: &Guest, toolchain: &anyhow::Result<Toolchain>) 
         old == record(root, guest, &bytes, &old.compiler)?,
         "it does not match its sources or its record"
     );
+    let missing = unlisted(root, guest, &old)?;
+    ensure!(missing.is_empty(), "{GRANTS} lacks: {}", missing.join(", "));
     Ok(match toolchain {
         Ok(toolchain) if toolchain.compiler == old.compiler => {
             let started = std::time::Instant::now();
@@ -159,6 +167,25 @@ fn check_one(root: &Path, guest: &Guest, toolchain: &anyhow::Result<Toolchain>) 
         ),
         Err(why) => format!("sources and hash agree; bytes not compared: {why:#}"),
     })
+}
+
+/// The lines of the list of grants that a plugin for dlm itself needs and that are not there.
+fn unlisted(root: &Path, guest: &Guest, record: &Record) -> anyhow::Result<Vec<String>> {
+    if guest.is_for_tests() {
+        return Ok(Vec::new());
+    }
+    let listed = std::fs::read_to_string(root.join(GRANTS)).with_context(|| format!("cannot read {GRANTS}"))?;
+    let name = &record.name;
+    let mut lines: Vec<String> = record
+        .capabilities
+        .iter()
+        .map(|text| format!("{name} {text}"))
+        .collect();
+    if lines.is_empty() {
+        lines.push(name.clone());
+    }
+    lines.retain(|line| !listed.lines().any(|other| other == line));
+    Ok(lines)
 }
 
 /// Builds one guest into the bytes of its component, manifest inside.
@@ -273,12 +300,12 @@ impl Guest {
 
     /// The directory of what is built, relative to the repository.
     fn place(&self) -> anyhow::Result<String> {
-        let directory = if self.krate.starts_with("test-") {
-            "tests/guests"
-        } else {
-            "plugins"
-        };
+        let directory = if self.is_for_tests() { "tests/guests" } else { "plugins" };
         Ok(format!("{directory}/{}", self.name()?))
+    }
+
+    fn is_for_tests(&self) -> bool {
+        self.krate.starts_with("test-")
     }
 
     fn text(&self, key: &str) -> anyhow::Result<&str> {

@@ -2,9 +2,10 @@
 //!
 //! Invariant: the text of a capability is compared as it stands; what it allows is decided by the runtime alone.
 
+use crate::capability::CapabilityError;
 use crate::component::Item;
-use crate::error::ManageError;
-use crate::manifest::{Kind, Request};
+use crate::kind::Kind;
+use crate::manifest::Request;
 use crate::terminal::inert_line;
 
 /// How far a capability reaches, least first: the rows of the table of `plugins.md` section 10.
@@ -21,7 +22,7 @@ pub enum Power {
 /// Says how far a capability reaches.
 ///
 /// **Errors**: it is of no known kind.
-pub fn power(capability: &str) -> Result<Power, ManageError> {
+pub fn power(capability: &str) -> Result<Power, CapabilityError> {
     let (kind, rest) = capability.split_once(':').unwrap_or((capability, ""));
     let is_wild = |host: &str| host.contains('*');
     match (kind, rest) {
@@ -43,8 +44,8 @@ pub fn power(capability: &str) -> Result<Power, ManageError> {
     }
 }
 
-fn wrong(capability: &str, cause: &str) -> ManageError {
-    ManageError::Capability {
+fn wrong(capability: &str, cause: &str) -> CapabilityError {
+    CapabilityError {
         text: inert_line(&crate::terminal::cut(capability, 120)),
         cause: cause.to_owned(),
     }
@@ -53,7 +54,7 @@ fn wrong(capability: &str, cause: &str) -> ManageError {
 /// The most power among requests; none is [`Power::Compute`].
 ///
 /// **Errors**: a request of no known kind.
-pub fn most(requests: &[Request]) -> Result<Power, ManageError> {
+pub fn most(requests: &[Request]) -> Result<Power, CapabilityError> {
     requests.iter().try_fold(
         Power::Compute,
         |most, request| Ok(most.max(power(&request.capability)?)),
@@ -155,6 +156,7 @@ pub fn remark(capability: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Diagnose;
 
     fn request(capability: &str) -> Request {
         Request {

@@ -1,12 +1,18 @@
 //! The plugins that come with dlm: their bytes and their pinned hashes.
 //!
+//! Which plugins those are, `builtin/grants.txt` says, and it alone: one line `name capability` for each capability, one line
+//! `name` for a plugin without any. The build script embeds the plugins that it names.
+//!
 //! Invariants: the bytes that run are the bytes of `plugins/`, checked against the recorded sha256 before each use. A
 //! built-in plugin is granted what its manifest asks for, no more; the manifest is inside the pinned bytes, and a test
-//! lists what each may do, so that a wider grant is seen in review.
+//! holds it against the list, so that a wider grant is seen in review.
 
-use sha2::{Digest, Sha256};
+use std::path::Path;
 
-use crate::manifest::Manifest;
+use crate::digest::sha256;
+use crate::error::ComponentError;
+use crate::kind::Kind;
+use crate::manifest::{Manifest, ManifestError};
 
 /// One built-in plugin.
 #[derive(Clone, Copy, Debug)]
@@ -18,16 +24,6 @@ pub struct Builtin {
     record: &'static str,
 }
 
-macro_rules! builtin {
-    ($name:literal) => {
-        Builtin {
-            name: $name,
-            wasm: include_bytes!(concat!("../../../plugins/", $name, "/plugin.wasm")),
-            record: include_str!(concat!("../../../plugins/", $name, "/plugin.toml")),
-        }
-    };
-}
-
 /// The bytes of a built-in plugin are not those of its record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("plugin `{plugin}` has the sha256 {found}, recorded is {expected}")]
@@ -37,37 +33,32 @@ pub struct OtherBytes {
     pub found: String,
 }
 
-/// The built-in plugins, in the order in which messages list them.
-const BUILTINS: [Builtin; 15] = [
-    builtin!("sway"),
-    builtin!("cli"),
-    builtin!("hf"),
-    builtin!("self"),
-    builtin!("openai"),
-    builtin!("anthropic"),
-    builtin!("vllm-server"),
-    builtin!("ollama"),
-    builtin!("llama-server"),
-    builtin!("vllm"),
-    builtin!("mlx-serve"),
-    builtin!("bundled"),
-    builtin!("dir"),
-    builtin!("https"),
-    builtin!("put"),
-];
+// `BUILTINS`, written by the build script: the plugins that `builtin/grants.txt` names, in the order in which it does.
+include!(concat!(env!("OUT_DIR"), "/builtins.rs"));
 
 /// The built-in plugins.
 pub fn builtins() -> &'static [Builtin] {
-    &BUILTINS
+    BUILTINS
 }
 
 impl Builtin {
     /// What it may do, in grant syntax: what its manifest, which is part of the pinned bytes, asks for.
     pub fn grants(&self) -> Vec<String> {
-        let manifest = Manifest::of_component(self.wasm);
         // A built-in without a manifest cannot be opened, so it may do nothing.
-        let requests = manifest.map(|manifest| manifest.requests).unwrap_or_default();
+        let requests = self.manifest().map(|manifest| manifest.requests).unwrap_or_default();
         requests.into_iter().map(|request| request.capability).collect()
+    }
+
+    /// What it says about itself.
+    ///
+    /// **Errors**: those of a component that is no plugin; a test holds that there are none.
+    pub fn manifest(&self) -> Result<Manifest, ManifestError> {
+        Manifest::of_component(self.wasm)
+    }
+
+    /// True where it can be used as this kind.
+    pub fn is_a(&self, kind: Kind) -> bool {
+        self.manifest().is_ok_and(|manifest| manifest.kinds.contains(&kind))
     }
 
     /// The sha256 of the bytes, lower-case hex, after comparing it with the record.
@@ -87,20 +78,44 @@ impl Builtin {
     }
 }
 
-/// Lower-case hex of the SHA-256 of some bytes.
-pub fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
+/// Names that only the plugins inside dlm may have, beside those that are there.
+const RESERVED: [&str; 6] = ["dlm", "local", "http", "peer", "file", "git"];
+
+/// Says whether only a plugin inside dlm may have this name.
+pub fn is_reserved(name: &str) -> bool {
+    let is_inside = || builtins().iter().any(|builtin| builtin.name == name);
+    name.len() == 1 || RESERVED.contains(&name) || is_inside()
 }
 
-/// Bytes as lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// Says why this name is not free for a plugin that is not inside dlm.
+pub fn reserved(name: &str) -> Option<String> {
+    is_reserved(name).then(|| format!("`{name}` is the name of a plugin inside dlm"))
+}
+
+/// Refuses the names of the plugins inside dlm; `path` is where messages say the file is.
+pub(crate) fn outside(path: &Path, manifest: Manifest) -> Result<Manifest, ComponentError> {
+    match reserved(&manifest.name) {
+        None => Ok(manifest),
+        Some(cause) => Err(ComponentError::Manifest {
+            path: path.to_owned(),
+            cause,
+        }),
+    }
 }
 
 /// The value of the line `sha256 = "…"`.
 fn recorded(record: &str) -> Option<&str> {
     let line = record.lines().find_map(|line| line.strip_prefix("sha256 = \""))?;
     line.strip_suffix('"')
+}
+
+/// A built-in plugin whose bytes are not those of its record.
+#[cfg(test)]
+pub(crate) fn damaged() -> Builtin {
+    Builtin {
+        wasm: b"\0asm",
+        ..BUILTINS[0]
+    }
 }
 
 #[cfg(test)]
@@ -115,8 +130,11 @@ mod tests {
         let mut listed = String::new();
         for builtin in builtins() {
             builtin.checked_sha256().unwrap();
-            let manifest = Manifest::of_component(builtin.wasm).unwrap();
+            let manifest = builtin.manifest().unwrap();
             assert_eq!(manifest.name, builtin.name);
+            if manifest.requests.is_empty() {
+                listed.push_str(&format!("{}\n", builtin.name));
+            }
             for request in &manifest.requests {
                 crate::capability::Capability::parse(&request.capability).unwrap();
                 listed.push_str(&format!("{} {}\n", builtin.name, request.capability));
@@ -127,10 +145,7 @@ mod tests {
 
     #[test]
     fn other_bytes_are_refused() {
-        let changed = Builtin {
-            wasm: b"\0asm",
-            ..BUILTINS[0]
-        };
+        let changed = damaged();
         let error = changed.checked_sha256().unwrap_err();
         assert!(error.to_string().contains(changed.name));
     }

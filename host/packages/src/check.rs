@@ -7,21 +7,18 @@ use std::path::{Path, PathBuf};
 
 use semver::Version;
 
-use crate::builtin::sha256;
-use crate::capability::Capability;
+use crate::builtin::outside;
+use crate::capability::{Capability, CapabilityError};
 use crate::component::Shape;
-use crate::discover::outside;
-use crate::error::ManageError;
+use crate::contract::API;
+use crate::digest::sha256;
+use crate::error::{ComponentError, PackageError};
 use crate::imports::{self, Wasi};
 use crate::manifest::Manifest;
 use crate::terminal::{cut, inert_line};
 
-/// Major version of the contract that this dlm has.
-const API_MAJOR: u64 = 1;
 /// Most of a capability that a refusal repeats.
 const CAPABILITY_BYTES_SHOWN: usize = 120;
-/// The versions in words.
-pub const API_SUPPORTED: &str = "1.0";
 
 /// A plugin file that may be installed.
 #[derive(Clone, Debug)]
@@ -39,8 +36,8 @@ pub struct Checked {
 ///
 /// **Errors**: no component, no valid manifest, a name of dlm's own, kinds that are not those of the component, an
 /// unsupported version of the contract, or an import that its kinds may not have.
-pub fn check(path: &Path, bytes: &[u8]) -> Result<Checked, ManageError> {
-    let manifest = Manifest::of_component(bytes).map_err(|bad| ManageError::manifest(path, bad))?;
+pub fn check(path: &Path, bytes: &[u8]) -> Result<Checked, PackageError> {
+    let manifest = Manifest::of_component(bytes).map_err(|bad| ComponentError::of_manifest(path, bad))?;
     let manifest = outside(path, manifest)?;
     let shape = Shape::read(path, bytes)?;
     let api = check_shape(path, &manifest.name, &manifest.version, &shape)?;
@@ -48,11 +45,12 @@ pub fn check(path: &Path, bytes: &[u8]) -> Result<Checked, ManageError> {
     let mut claimed = manifest.kinds.clone();
     claimed.sort();
     if claimed != exported {
-        return Err(ManageError::Kinds {
+        return Err(ComponentError::Kinds {
             path: path.to_owned(),
             claimed,
             exported,
-        });
+        }
+        .into());
     }
     for request in &manifest.requests {
         canonical(&request.capability)?;
@@ -69,8 +67,8 @@ pub fn check(path: &Path, bytes: &[u8]) -> Result<Checked, ManageError> {
 
 /// Refuses a request that is not written as the runtime reads it, so that what is shown is what is granted: a host name in
 /// letters that look like others would be shown as it stands.
-fn canonical(capability: &str) -> Result<(), ManageError> {
-    let wrong = |cause: String| ManageError::Capability {
+fn canonical(capability: &str) -> Result<(), CapabilityError> {
+    let wrong = |cause: String| CapabilityError {
         text: inert_line(&cut(capability, CAPABILITY_BYTES_SHOWN)),
         cause,
     };
@@ -87,13 +85,13 @@ fn canonical(capability: &str) -> Result<(), ManageError> {
 }
 
 /// Checks exports, versions and imports; returns the version of the contract.
-pub(crate) fn check_shape(path: &Path, name: &str, version: &str, shape: &Shape) -> Result<String, ManageError> {
+pub(crate) fn check_shape(path: &Path, name: &str, version: &str, shape: &Shape) -> Result<String, ComponentError> {
     let kinds = shape.kinds();
     if kinds.is_empty() {
-        return Err(ManageError::NoKind { path: path.to_owned() });
+        return Err(ComponentError::NoKind { path: path.to_owned() });
     }
     let versions = shape.versions();
-    let refused = |found: &str| ManageError::Api {
+    let refused = |found: &str| ComponentError::Api {
         plugin: name.to_owned(),
         version: version.to_owned(),
         found: inert_line(found),
@@ -101,12 +99,12 @@ pub(crate) fn check_shape(path: &Path, name: &str, version: &str, shape: &Shape)
     let mut highest: Option<Version> = None;
     for text in &versions {
         let version = Version::parse(text).map_err(|_| refused(text))?;
-        if version.major != API_MAJOR {
+        if version.major != API.0 {
             return Err(refused(&versions.join(" and ")));
         }
         highest = highest.max(Some(version));
     }
-    imports::check(&kinds, &shape.imports).map_err(|bad| ManageError::Import {
+    imports::check(&kinds, &shape.imports).map_err(|bad| ComponentError::Import {
         plugin: name.to_owned(),
         import: inert_line(&bad.import),
         cause: bad.cause,

@@ -9,8 +9,9 @@ use std::path::Path;
 use wasmparser::component_types::ComponentEntityType;
 use wasmparser::{KnownCustom, Parser, Payload, Validator, WasmFeatures};
 
-use crate::error::ManageError;
-use crate::manifest::{Kind, MODULE_HEAD};
+use crate::error::ComponentError;
+use crate::kind::Kind;
+use crate::manifest::MODULE_HEAD;
 use crate::terminal::inert_line;
 
 /// Names of the contract begin with this.
@@ -54,13 +55,13 @@ impl Shape {
     /// Reads a component.
     ///
     /// **Errors**: a core module, or bytes that are no valid component.
-    pub fn read(path: &Path, bytes: &[u8]) -> Result<Shape, ManageError> {
-        let malformed = |cause: String| ManageError::Malformed {
+    pub fn read(path: &Path, bytes: &[u8]) -> Result<Shape, ComponentError> {
+        let malformed = |cause: String| ComponentError::Malformed {
             path: path.to_owned(),
             cause: inert_line(&cause),
         };
         if bytes.starts_with(&MODULE_HEAD) {
-            return Err(ManageError::NotAComponent { path: path.to_owned() });
+            return Err(ComponentError::NotAComponent { path: path.to_owned() });
         }
         if crate::instances::is_too_many(bytes) {
             return Err(malformed(crate::instances::TOO_MANY.to_owned()));

@@ -6,7 +6,12 @@ use wit_bindgen_core::Files;
 use wit_component::StringEncoding;
 use wit_parser::{Resolve, SourceMap, WorldId};
 
-use crate::manifest::Kind;
+use crate::kind::Kind;
+
+/// Major and minor version of the contract.
+pub const API: (u64, u64) = (1, 0);
+/// The same in words.
+pub const API_SUPPORTED: &str = "1.0";
 
 /// Each file of the contract, named as in an author's project.
 pub(crate) const TEXTS: [(&str, &str); 7] = [

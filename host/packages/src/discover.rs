@@ -11,17 +11,19 @@ use dlm_core::nearest::nearest;
 use dlm_core::shell::quoted_path;
 use semver::{Version, VersionReq};
 
-use crate::builtin::{Builtin, builtins, sha256};
-use crate::error::ManageError;
-use crate::lockfile::{Lock, LockEntry};
-use crate::manifest::{BadManifest, Kind, Manifest};
+use crate::builtin::{Builtin, builtins, outside};
+use crate::digest::sha256;
+use crate::disk;
+use crate::error::{ComponentError, FilesError, FindError, LockFileError, PackageError, SelectorError};
+use crate::kind::Kind;
+use crate::lockfile::{Lock, LockEntry, plugins_directory};
+use crate::manifest::{COMPONENT_BYTES_MAX, Manifest, ManifestError};
 use crate::seen::Seen;
 use crate::selector::{Choice, Selector};
 use crate::terminal::inert_line;
-use crate::{COMPONENT_BYTES_MAX, disk, plugins_directory};
 
 /// Directories of the system, after those of `DLM_PLUGIN_PATH`.
-pub const SYSTEM_DIRECTORYS: [&str; 2] = ["/usr/local/share/dlm/plugins", "/usr/share/dlm/plugins"];
+pub const SYSTEM_DIRECTORIES: [&str; 2] = ["/usr/local/share/dlm/plugins", "/usr/share/dlm/plugins"];
 /// Most entries of one directory that are looked at.
 const ENTRIES_MAX: usize = 1000;
 
@@ -100,7 +102,7 @@ impl Found {
     /// The component's bytes; read from disk at the first need, and then compared with the pinned hash.
     ///
     /// **Errors**: the file is gone, or no longer the one that was found.
-    pub fn read(&self) -> Result<Cow<'_, [u8]>, ManageError> {
+    pub fn read(&self) -> Result<Cow<'_, [u8]>, PackageError> {
         match (&self.code, &self.path) {
             (Code::Embedded(bytes), _) => Ok(Cow::Borrowed(bytes)),
             (Code::Held(bytes), _) => Ok(Cow::Borrowed(bytes)),
@@ -138,7 +140,7 @@ impl Finder {
     /// The user's lock.
     ///
     /// **Errors**: it is damaged.
-    pub fn lock(&self) -> Result<&Lock, ManageError> {
+    pub fn lock(&self) -> Result<&Lock, LockFileError> {
         if let Some(lock) = self.lock.get() {
             return Ok(lock);
         }
@@ -150,7 +152,7 @@ impl Finder {
     ///
     /// **Errors**: no such plugin, another version, another kind, a file that was not trusted or changed since, or one that
     /// is no component with a valid manifest.
-    pub fn find(&self, selector: &Selector, wanted: Option<Kind>) -> Result<Found, ManageError> {
+    pub fn find(&self, selector: &Selector, wanted: Option<Kind>) -> Result<Found, PackageError> {
         let mut found = match &selector.choice {
             Choice::Path(path) => self.by_path(path)?,
             Choice::Name { name, version } => {
@@ -166,11 +168,12 @@ impl Finder {
             && found.has_manifest
             && !found.manifest.kinds.contains(&wanted)
         {
-            return Err(ManageError::WrongKind {
+            return Err(FindError::WrongKind {
                 plugin: found.manifest.name,
                 wanted,
                 kinds: found.manifest.kinds,
-            });
+            }
+            .into());
         }
         Ok(found)
     }
@@ -183,16 +186,16 @@ impl Finder {
         }
     }
 
-    fn by_path(&self, typed: &str) -> Result<Found, ManageError> {
+    fn by_path(&self, typed: &str) -> Result<Found, PackageError> {
         let path = self.resolve(typed);
         let bytes = read_file(&path)?;
         let (manifest, has_manifest) = match Manifest::of_component(&bytes) {
             Ok(manifest) => (outside(&path, manifest)?, true),
-            Err(BadManifest::Missing) => {
+            Err(ManifestError::Missing) => {
                 let stem = path.file_stem().unwrap_or_default().to_string_lossy();
                 (outside(&path, Manifest::absent(&stem, Vec::new()))?, false)
             }
-            Err(bad) => return Err(ManageError::manifest(&path, bad)),
+            Err(bad) => return Err(ComponentError::of_manifest(&path, bad).into()),
         };
         Ok(Found {
             manifest,
@@ -206,7 +209,7 @@ impl Finder {
         })
     }
 
-    fn by_name(&self, name: &str, wanted: Option<Kind>) -> Result<Found, ManageError> {
+    fn by_name(&self, name: &str, wanted: Option<Kind>) -> Result<Found, PackageError> {
         if let Some(builtin) = builtins().iter().find(|builtin| builtin.name == name) {
             return inside(builtin);
         }
@@ -223,11 +226,11 @@ impl Finder {
                 return self.in_place(name, &path, Origin::System);
             }
         }
-        Err(self.unknown(name, wanted)?)
+        Err(self.unknown(name, wanted)?.into())
     }
 
     /// A plugin of the user's own directory. Its hash is taken from an earlier look where the file is untouched since.
-    fn installed(&self, entry: &LockEntry) -> Result<Found, ManageError> {
+    fn installed(&self, entry: &LockEntry) -> Result<Found, PackageError> {
         let path = installed_path(&self.places.home, entry);
         let seen = (!self.places.is_always_hashed).then(|| Seen::read(&self.places.home));
         let known = seen.as_ref().and_then(|seen| seen.known(&path, &entry.sha256));
@@ -235,15 +238,16 @@ impl Finder {
             return Ok(pinned(manifest, entry, Origin::User, path, Code::OnDisk));
         }
         let Some(bytes) = disk::read(&path, COMPONENT_BYTES_MAX)? else {
-            return Err(ManageError::Gone {
+            return Err(FindError::Gone {
                 plugin: entry.name.clone(),
                 path,
                 source_text: entry.source.clone(),
-            });
+            }
+            .into());
         };
         same(&entry.name, &path, &entry.sha256, &sha256(&bytes))?;
         // The name in the lock is the one it was installed under, which the user may have chosen.
-        let mut manifest = Manifest::of_component(&bytes).map_err(|bad| ManageError::manifest(&path, bad))?;
+        let mut manifest = Manifest::of_component(&bytes).map_err(|bad| ComponentError::of_manifest(&path, bad))?;
         manifest.name.clone_from(&entry.name);
         if let Some(mut seen) = seen {
             seen.put(&path, &entry.sha256, &manifest);
@@ -253,7 +257,7 @@ impl Finder {
     }
 
     /// A plugin of a directory that is not the user's own: it runs if the lock holds its hash.
-    fn in_place(&self, name: &str, path: &Path, origin: Origin) -> Result<Found, ManageError> {
+    fn in_place(&self, name: &str, path: &Path, origin: Origin) -> Result<Found, PackageError> {
         let bytes = read_file(path)?;
         let found = sha256(&bytes);
         let lock = self.lock()?;
@@ -262,7 +266,7 @@ impl Finder {
                 same(&entry.name, path, &entry.sha256, &found)?;
                 entry
             }
-            None => lock.of_hash(&found).ok_or_else(|| ManageError::Untrusted {
+            None => lock.of_hash(&found).ok_or_else(|| FindError::Untrusted {
                 path: path.to_owned(),
                 found: found.clone(),
             })?,
@@ -278,7 +282,7 @@ impl Finder {
     }
 
     /// Names what there is instead: of the wanted kind where one is wanted, else each place with its plugins.
-    fn unknown(&self, name: &str, wanted: Option<Kind>) -> Result<ManageError, ManageError> {
+    fn unknown(&self, name: &str, wanted: Option<Kind>) -> Result<FindError, LockFileError> {
         let lock = self.lock()?;
         let mut names: Vec<String> = builtins().iter().map(|builtin| builtin.name.to_owned()).collect();
         let mut looked = vec![format!("inside dlm: {}", names.join(", "))];
@@ -298,7 +302,7 @@ impl Finder {
             names = self.names_of(kind)?;
             looked = vec![format!("choose one of: {}", names.join(", "))];
         }
-        Ok(ManageError::Unknown {
+        Ok(FindError::Unknown {
             name: name.to_owned(),
             wanted,
             suggestions: nearest(name, names.iter().map(String::as_str)),
@@ -307,9 +311,9 @@ impl Finder {
     }
 
     /// The plugins of a kind that can be named here, those inside dlm first.
-    fn names_of(&self, kind: Kind) -> Result<Vec<String>, ManageError> {
+    fn names_of(&self, kind: Kind) -> Result<Vec<String>, LockFileError> {
         let is_of_kind = |bytes: &[u8]| Manifest::of_component(bytes).is_ok_and(|found| found.kinds.contains(&kind));
-        let inside = builtins().iter().filter(|builtin| is_of_kind(builtin.wasm));
+        let inside = builtins().iter().filter(|builtin| builtin.is_a(kind));
         let mut names: Vec<String> = inside.map(|builtin| builtin.name.to_owned()).collect();
         let installed = self.lock()?.plugins.iter().filter(|entry| entry.kinds.contains(&kind));
         names.extend(installed.map(|entry| entry.name.clone()));
@@ -324,12 +328,14 @@ impl Finder {
     }
 
     /// Says what was typed where a plugin was expected, for an error that only says that it is none.
-    pub fn explain(&self, typed: &str, error: ManageError) -> ManageError {
+    pub fn explain(&self, typed: &str, error: PackageError) -> PackageError {
         let path = self.resolve(typed);
-        let wrong = |cause: &str, hint: String| ManageError::Selector {
-            text: typed.to_owned(),
-            cause: cause.to_owned(),
-            hint: Some(hint),
+        let wrong = |cause: &str, hint: String| {
+            PackageError::from(SelectorError {
+                text: typed.to_owned(),
+                cause: cause.to_owned(),
+                hint: Some(hint),
+            })
         };
         let directory = quoted_path(&path);
         if path.join("plugin.toml").is_file() {
@@ -408,12 +414,14 @@ fn look(directory: &Path, names: &mut Vec<String>) -> String {
     }
 }
 
-fn inside(builtin: &Builtin) -> Result<Found, ManageError> {
+fn inside(builtin: &Builtin) -> Result<Found, PackageError> {
     let path = Path::new(builtin.name);
-    let found = builtin.checked_sha256().map_err(|_| ManageError::Damaged {
+    let found = builtin.checked_sha256().map_err(|_| FindError::Damaged {
         plugin: builtin.name.to_owned(),
     })?;
-    let manifest = Manifest::of_component(builtin.wasm).map_err(|bad| ManageError::manifest(path, bad))?;
+    let manifest = builtin
+        .manifest()
+        .map_err(|bad| ComponentError::of_manifest(path, bad))?;
     // What a plugin inside dlm asks for is what it gets: its manifest is part of the pinned bytes.
     let granted = manifest
         .requests
@@ -451,11 +459,11 @@ fn pinned(manifest: Manifest, entry: &LockEntry, origin: Origin, path: PathBuf, 
     }
 }
 
-fn same(plugin: &str, path: &Path, expected: &str, found: &str) -> Result<(), ManageError> {
+fn same(plugin: &str, path: &Path, expected: &str, found: &str) -> Result<(), FindError> {
     if expected == found {
         return Ok(());
     }
-    Err(ManageError::Tampered {
+    Err(FindError::Tampered {
         plugin: plugin.to_owned(),
         path: path.to_owned(),
         expected: expected.to_owned(),
@@ -464,10 +472,10 @@ fn same(plugin: &str, path: &Path, expected: &str, found: &str) -> Result<(), Ma
 }
 
 /// The manifest of a file that must be called `name`.
-fn named(name: &str, path: &Path, bytes: &[u8]) -> Result<Manifest, ManageError> {
-    let manifest = Manifest::of_component(bytes).map_err(|bad| ManageError::manifest(path, bad))?;
+fn named(name: &str, path: &Path, bytes: &[u8]) -> Result<Manifest, ComponentError> {
+    let manifest = Manifest::of_component(bytes).map_err(|bad| ComponentError::of_manifest(path, bad))?;
     if manifest.name != name {
-        return Err(ManageError::Manifest {
+        return Err(ComponentError::Manifest {
             path: path.to_owned(),
             cause: format!("its name is `{}`, its file is that of `{name}`", manifest.name),
         });
@@ -475,23 +483,12 @@ fn named(name: &str, path: &Path, bytes: &[u8]) -> Result<Manifest, ManageError>
     outside(path, manifest)
 }
 
-/// Refuses the names of the plugins inside dlm.
-pub(crate) fn outside(path: &Path, manifest: Manifest) -> Result<Manifest, ManageError> {
-    match manifest.reserved() {
-        None => Ok(manifest),
-        Some(cause) => Err(ManageError::Manifest {
-            path: path.to_owned(),
-            cause,
-        }),
-    }
-}
-
-fn check_version(manifest: &Manifest, asked: &VersionReq) -> Result<(), ManageError> {
+fn check_version(manifest: &Manifest, asked: &VersionReq) -> Result<(), FindError> {
     let is_fit = Version::parse(&manifest.version).is_ok_and(|version| asked.matches(&version));
     if is_fit {
         return Ok(());
     }
-    Err(ManageError::Version {
+    Err(FindError::Version {
         name: manifest.name.clone(),
         found: manifest.version.clone(),
         asked: asked.to_string(),
@@ -499,9 +496,9 @@ fn check_version(manifest: &Manifest, asked: &VersionReq) -> Result<(), ManageEr
 }
 
 /// Reads a file that must be there.
-pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, ManageError> {
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, FilesError> {
     let missing = || std::io::Error::new(std::io::ErrorKind::NotFound, "there is no such file");
-    disk::read(path, COMPONENT_BYTES_MAX)?.ok_or_else(|| ManageError::files("read", path)(missing()))
+    disk::read(path, COMPONENT_BYTES_MAX)?.ok_or_else(|| FilesError::of("read", path)(missing()))
 }
 
 /// The path that the lock holds for a file.

@@ -1,4 +1,4 @@
-//! Files of the management half: bounded reads of ordinary files, whole and atomic writes.
+//! Files of plugins: bounded reads of ordinary files, whole and atomic writes.
 //!
 //! Invariants: a reader never waits on a pipe or device; a written file is old or new, never half.
 
@@ -6,11 +6,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 
-use crate::error::ManageError;
+use crate::error::FilesError;
 
 /// Reads a file of at most `bytes_max`; nothing where there is none.
-pub(crate) fn read(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, ManageError> {
-    let failed = || ManageError::files("read", path);
+pub(crate) fn read(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, FilesError> {
+    let failed = || FilesError::of("read", path);
     match fs::metadata(path) {
         Ok(found) if !found.is_file() => return Err(failed()(std::io::Error::other("it is not a file"))),
         Ok(_) => {}
@@ -27,25 +27,33 @@ pub(crate) fn read(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, Manag
     Ok(Some(bytes))
 }
 
+/// Removes a file that need not be there.
+pub(crate) fn remove(path: &Path) -> Result<(), FilesError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(FilesError::of("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
 /// Replaces a file as a whole; the directory is made where it is missing.
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), ManageError> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), FilesError> {
     let directory = match path.parent() {
         Some(directory) if !directory.as_os_str().is_empty() => directory,
         _ => Path::new("."),
     };
-    fs::create_dir_all(directory).map_err(ManageError::files("make", directory))?;
+    fs::create_dir_all(directory).map_err(FilesError::of("make", directory))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.tmp.{}", std::process::id()));
     let written = write_through(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
     if let Err(error) = written {
         // The first error is the one to tell.
         let _ = fs::remove_file(&temporary);
-        return Err(ManageError::files("write", path)(error));
+        return Err(FilesError::of("write", path)(error));
     }
     #[cfg(unix)]
     File::open(directory)
         .and_then(|directory| directory.sync_all())
-        .map_err(ManageError::files("write", directory))?;
+        .map_err(FilesError::of("write", directory))?;
     Ok(())
 }
 

@@ -10,10 +10,11 @@ use dlm_core::Cancel;
 use dlm_core::http_rule::{HostPattern, HttpRule, ParsedUrl, Scheme, UrlHost};
 use dlm_core::ports::guest_http::{GuestBody, GuestHttp, GuestHttpError, GuestMethod, GuestRequest, GuestResponse};
 
-use crate::error::ManageError;
+use crate::disk;
+use crate::error::{FetchError, FilesError, PackageError, SourceError};
+use crate::manifest::COMPONENT_BYTES_MAX;
 use crate::signature::{TEXT_BYTES_MAX, signature_path};
 use crate::terminal::{cut, inert_line};
-use crate::{COMPONENT_BYTES_MAX, disk};
 
 /// Most redirects.
 const HOPS_MAX: usize = 5;
@@ -41,9 +42,9 @@ impl Source {
     /// Reads SRC; `resolve` turns a typed path into a real one.
     ///
     /// **Errors**: `http:`, a scheme that is not built, or an unknown one.
-    pub fn parse(text: &str, resolve: impl Fn(&str) -> PathBuf) -> Result<Source, ManageError> {
+    pub fn parse(text: &str, resolve: impl Fn(&str) -> PathBuf) -> Result<Source, SourceError> {
         let refused = |cause: &str, hint: &str| {
-            Err(ManageError::Source {
+            Err(SourceError {
                 text: inert_line(&cut(text, 120)),
                 cause: cause.to_owned(),
                 hint: hint.to_owned(),
@@ -72,9 +73,14 @@ impl Source {
 /// Reads or downloads a plugin file and the signature beside it.
 ///
 /// **Errors**: it is not there, is too large, or cannot be reached.
-pub fn fetch(source: &Source, http: &dyn GuestHttp, user_agent: &str, cancel: &Cancel) -> Result<Fetched, ManageError> {
+pub fn fetch(
+    source: &Source,
+    http: &dyn GuestHttp,
+    user_agent: &str,
+    cancel: &Cancel,
+) -> Result<Fetched, PackageError> {
     match source {
-        Source::File(path) => from_file(path),
+        Source::File(path) => Ok(from_file(path)?),
         Source::Web(url) => {
             let get = Get {
                 http,
@@ -96,7 +102,7 @@ pub fn fetch(source: &Source, http: &dyn GuestHttp, user_agent: &str, cancel: &C
 /// Reads a plugin file and the signature beside it.
 ///
 /// **Errors**: it is not there or too large.
-pub fn from_file(path: &Path) -> Result<Fetched, ManageError> {
+pub fn from_file(path: &Path) -> Result<Fetched, FilesError> {
     Ok(Fetched {
         bytes: crate::discover::read_file(path)?,
         signature: disk::read(&signature_path(path), TEXT_BYTES_MAX)?,
@@ -113,7 +119,7 @@ struct Get<'a> {
 
 impl Get<'_> {
     /// The body at an address, or nothing where the server has none.
-    fn body(&self, url: &str, bytes_max: u64) -> Result<Option<Vec<u8>>, ManageError> {
+    fn body(&self, url: &str, bytes_max: u64) -> Result<Option<Vec<u8>>, PackageError> {
         let parse = |text: &str| ParsedUrl::parse(text).map_err(|bad| unreachable(&bad.url, &bad.reason));
         let typed = parse(url)?;
         let mut at = url.to_owned();
@@ -133,13 +139,13 @@ impl Get<'_> {
                         .map(|(_, value)| value.as_str());
                     at = next(&parsed, location).map_err(|cause| unreachable(url, &cause))?;
                 }
-                status => return Err(unreachable(&at, &format!("the server answered with status {status}"))),
+                status => return Err(unreachable(&at, &format!("the server answered with status {status}")).into()),
             }
         }
-        Err(unreachable(url, &format!("more than {HOPS_MAX} redirects")))
+        Err(unreachable(url, &format!("more than {HOPS_MAX} redirects")).into())
     }
 
-    fn send(&self, url: &str, rule: HttpRule, bytes_max: u64) -> Result<GuestResponse, ManageError> {
+    fn send(&self, url: &str, rule: HttpRule, bytes_max: u64) -> Result<GuestResponse, PackageError> {
         let request = GuestRequest {
             method: GuestMethod::Get,
             url: url.to_owned(),
@@ -154,8 +160,8 @@ impl Get<'_> {
         self.http
             .send(&request, &[rule], self.cancel)
             .map_err(|error| match error {
-                GuestHttpError::Cancelled => ManageError::Cancelled,
-                error => unreachable(url, &error.to_string()),
+                GuestHttpError::Cancelled => PackageError::Cancelled,
+                error => unreachable(url, &error.to_string()).into(),
             })
     }
 }
@@ -198,8 +204,8 @@ fn rule(url: &ParsedUrl, is_typed: bool) -> Result<HttpRule, String> {
     })
 }
 
-fn unreachable(url: &str, cause: &str) -> ManageError {
-    ManageError::Fetch {
+fn unreachable(url: &str, cause: &str) -> FetchError {
+    FetchError {
         url: inert_line(&cut(url, 200)),
         cause: inert_line(cause),
     }
@@ -210,6 +216,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::error::Diagnose;
 
     /// Answers from a list; remembers what was asked for.
     struct Script {
@@ -249,7 +256,7 @@ mod tests {
         }
     }
 
-    fn run(answers: &[(&'static str, u16, Option<&'static str>)], url: &str) -> Result<Fetched, ManageError> {
+    fn run(answers: &[(&'static str, u16, Option<&'static str>)], url: &str) -> Result<Fetched, PackageError> {
         let source = Source::parse(url, |text| PathBuf::from(text)).unwrap();
         fetch(&source, &Script::of(answers), "dlm/0", &Cancel::new())
     }

@@ -6,7 +6,7 @@
 use semver::Version;
 
 use crate::component::{Item, PACKAGE};
-use crate::manifest::Kind;
+use crate::kind::Kind;
 
 /// Interfaces of WASI that are there and hold nothing; `terminal-` ones are matched by their start.
 const WASI: [&str; 17] = [

@@ -7,18 +7,20 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::ask::{self, Power};
-use crate::builtin::sha256;
 use crate::check;
 use crate::component::{Item, Part, Shape};
+use crate::digest::sha256;
 use crate::discover::{Finder, Found, Origin, read_file, real};
-use crate::error::ManageError;
+use crate::disk;
+use crate::error::{ComponentError, Diagnose, PackageError, SignatureError};
 use crate::imports::Wasi;
+use crate::kind::Kind;
 use crate::lockfile::LockEntry;
-use crate::manifest::{Kind, Manifest};
+use crate::manifest::COMPONENT_BYTES_MAX;
+use crate::manifest::Manifest;
 use crate::selector::Selector;
 use crate::signature::{self, Signed, TEXT_BYTES_MAX, signature_path};
 use crate::terminal::inert_line;
-use crate::{COMPONENT_BYTES_MAX, disk};
 
 /// What is known about a plugin.
 #[derive(Clone, Debug, Serialize)]
@@ -54,11 +56,11 @@ pub struct Inspection {
 /// Describes what was typed: a file (anything with a separator or ending in `.wasm`), else a name.
 ///
 /// **Errors**: it is not there, or is no component at all.
-pub fn inspect(finder: &Finder, typed: &str) -> Result<(Inspection, Vec<u8>), ManageError> {
+pub fn inspect(finder: &Finder, typed: &str) -> Result<(Inspection, Vec<u8>), PackageError> {
     described(finder, typed).map_err(|error| finder.explain(typed, error))
 }
 
-fn described(finder: &Finder, typed: &str) -> Result<(Inspection, Vec<u8>), ManageError> {
+fn described(finder: &Finder, typed: &str) -> Result<(Inspection, Vec<u8>), PackageError> {
     if is_file_name(typed) {
         return of_file(finder, typed);
     }
@@ -73,7 +75,7 @@ pub fn is_file_name(typed: &str) -> bool {
     typed.ends_with(".wasm") || typed.contains('/') || typed.contains('\\')
 }
 
-fn of_file(finder: &Finder, typed: &str) -> Result<(Inspection, Vec<u8>), ManageError> {
+fn of_file(finder: &Finder, typed: &str) -> Result<(Inspection, Vec<u8>), PackageError> {
     let path = finder.resolve(typed);
     let bytes = read_file(&path)?;
     let lock = finder.lock()?;
@@ -96,7 +98,7 @@ fn of_file(finder: &Finder, typed: &str) -> Result<(Inspection, Vec<u8>), Manage
     Ok((inspection, bytes))
 }
 
-fn of_found(finder: &Finder, found: &Found, bytes: &[u8]) -> Result<Inspection, ManageError> {
+fn of_found(finder: &Finder, found: &Found, bytes: &[u8]) -> Result<Inspection, PackageError> {
     let entry = match found.origin {
         Origin::Builtin | Origin::Path => None,
         Origin::User => finder.lock()?.installed(&found.manifest.name).cloned(),
@@ -130,7 +132,7 @@ fn describe(
     manifest: Option<Manifest>,
     bytes: &[u8],
     place: &Path,
-) -> Result<Inspection, ManageError> {
+) -> Result<Inspection, PackageError> {
     let shape = Shape::read(place, bytes)?;
     let stem = place.file_stem().unwrap_or_default().to_string_lossy();
     let known = manifest
@@ -206,7 +208,7 @@ fn risks(
     seen: &Seen<'_>,
     manifest: Option<&Manifest>,
     shape: &Shape,
-    signed: &Result<Signed, ManageError>,
+    signed: &Result<Signed, SignatureError>,
 ) -> Vec<String> {
     let mut risks = Vec::new();
     let requests = manifest
@@ -261,8 +263,8 @@ fn risks(
 /// The world of a component as WIT text.
 ///
 /// **Errors**: its types cannot be written as WIT.
-pub fn wit(path: &Path, bytes: &[u8]) -> Result<String, ManageError> {
-    let malformed = |cause: String| ManageError::Malformed {
+pub fn wit(path: &Path, bytes: &[u8]) -> Result<String, ComponentError> {
+    let malformed = |cause: String| ComponentError::Malformed {
         path: path.to_owned(),
         cause: inert_line(&cause),
     };

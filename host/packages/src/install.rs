@@ -8,24 +8,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::ask;
+use crate::builtin::is_reserved;
 use crate::check::{self, Checked};
 use crate::disk;
-use crate::error::ManageError;
+use crate::error::{ComponentError, FilesError, GrantError, InstallError, PackageError, SelectorError, SignatureError};
 use crate::fetch::Fetched;
 use crate::imports::Wasi;
-use crate::lockfile::{GrantedBy, Lock, LockEntry, LockGrant};
-use crate::manifest::{Request, is_name, is_reserved};
-use crate::plugins_directory;
-use crate::signature::{self, RequireSignature, Signed, Unsigned};
+use crate::lockfile::{GrantedBy, Lock, LockEntry, LockGrant, plugins_directory};
+use crate::manifest::{Request, is_name};
+use crate::settings::Policy;
+use crate::signature::{self, Signed, Unsigned};
 use crate::terminal::inert_line;
-
-/// `[plugins]` of the user's settings, as far as installing cares.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Policy {
-    pub require_signature: RequireSignature,
-    /// `wasi = "none"`.
-    pub is_wasi_refused: bool,
-}
 
 /// What was typed beside SRC.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,16 +58,15 @@ impl Offer {
         self.checked.manifest.requests.iter().filter(kept)
     }
 
+    /// The key that signed the entry that it replaces.
+    fn pinned_signer(&self) -> Option<&str> {
+        self.previous.as_ref()?.signer.as_deref()
+    }
+
     /// True where another key signed than the one that is pinned, or none any more.
     pub fn is_other_signer(&self) -> bool {
-        other_signer(self.previous.as_ref(), &self.signed)
+        signature::is_other_signer(self.pinned_signer(), &self.signed)
     }
-}
-
-/// True where the pinned file is signed by a key and the new one is not signed by it.
-pub(crate) fn other_signer(pinned: Option<&LockEntry>, signed: &Signed) -> bool {
-    let pinned = pinned.and_then(|entry| entry.signer.as_deref());
-    pinned.is_some() && pinned != signed.signer()
 }
 
 /// What was agreed to.
@@ -84,34 +76,35 @@ pub struct Consent {
 }
 
 /// Asks a person; the answer is yes or no.
-pub type Asker<'a> = dyn FnMut(&str) -> Result<bool, ManageError> + 'a;
+pub type Asker<'a> = dyn FnMut(&str) -> Result<bool, PackageError> + 'a;
 
 /// Checks a fetched file against everything but the user's consent.
 ///
 /// **Errors**: another hash than the one that was typed, anything that [`check::check`] refuses, a wrong signature, or the
 /// user's own settings.
-pub fn offer(home: &Path, fetched: Fetched, policy: Policy, flags: &InstallFlags) -> Result<Offer, ManageError> {
+pub fn offer(home: &Path, fetched: Fetched, policy: Policy, flags: &InstallFlags) -> Result<Offer, PackageError> {
     let path = check::place(&fetched.source);
     if let Some(expected) = &flags.sha256 {
-        let found = crate::builtin::sha256(&fetched.bytes);
+        let found = crate::digest::sha256(&fetched.bytes);
         if !expected.eq_ignore_ascii_case(&found) {
-            return Err(ManageError::Hash {
+            return Err(InstallError::Hash {
                 path,
                 expected: inert_line(expected),
                 found,
-            });
+            }
+            .into());
         }
     }
     let checked = check::check(&path, &fetched.bytes)?;
     let manifest = &checked.manifest;
     let name = install_name(flags.name.as_deref(), &manifest.name)?;
     if policy.is_wasi_refused && checked.wasi != Wasi::None {
-        return Err(ManageError::Wasi { plugin: name });
+        return Err(ComponentError::Wasi { plugin: name }.into());
     }
     for grant in &flags.grants {
         ask::power(grant)?;
         if !manifest.requests_text(grant) {
-            return Err(ManageError::NotRequested {
+            return Err(GrantError::NotRequested {
                 plugin: name,
                 capability: inert_line(grant),
                 requested: manifest
@@ -119,7 +112,8 @@ pub fn offer(home: &Path, fetched: Fetched, policy: Policy, flags: &InstallFlags
                     .iter()
                     .map(|request| request.capability.clone())
                     .collect(),
-            });
+            }
+            .into());
         }
     }
     let keys = signature::trusted_keys(home)?;
@@ -159,12 +153,12 @@ pub fn offer(home: &Path, fetched: Fetched, policy: Policy, flags: &InstallFlags
     })
 }
 
-fn install_name(typed: Option<&str>, own: &str) -> Result<String, ManageError> {
+fn install_name(typed: Option<&str>, own: &str) -> Result<String, SelectorError> {
     let name = typed.unwrap_or(own);
     if is_name(name) && !is_reserved(name) {
         return Ok(name.to_owned());
     }
-    Err(ManageError::Selector {
+    Err(SelectorError {
         text: inert_line(name),
         cause: "is not a name that a plugin can be installed under".to_owned(),
         hint: Some("such as: --name my-rubric".to_owned()),
@@ -174,7 +168,7 @@ fn install_name(typed: Option<&str>, own: &str) -> Result<String, ManageError> {
 /// Collects what the flags and, on a terminal, the answers agree to.
 ///
 /// **Errors**: a signature that is missing, a signer that changed, or a required capability that was not granted.
-pub fn decide(offer: &Offer, flags: &InstallFlags, mut asker: Option<&mut Asker<'_>>) -> Result<Consent, ManageError> {
+pub fn decide(offer: &Offer, flags: &InstallFlags, mut asker: Option<&mut Asker<'_>>) -> Result<Consent, PackageError> {
     unsigned(offer, flags, &mut asker)?;
     if offer.is_other_signer() {
         let question = format!(
@@ -195,7 +189,7 @@ pub fn decide(offer: &Offer, flags: &InstallFlags, mut asker: Option<&mut Asker<
         let is_agreed = asker.as_mut().map(|ask| ask(&question)).transpose()?;
         if is_agreed != Some(true) {
             let subject = format!("`{}` {}", offer.name, offer.checked.manifest.version);
-            return Err(ManageError::other_signer(subject, &offer.name, "install"));
+            return Err(SignatureError::other_signer(subject, &offer.name, "install").into());
         }
     }
     let mut grants = Vec::new();
@@ -228,28 +222,30 @@ pub fn decide(offer: &Offer, flags: &InstallFlags, mut asker: Option<&mut Asker<
     if missing.is_empty() {
         return Ok(Consent { grants });
     }
-    Err(ManageError::NotGranted {
+    Err(InstallError::NotGranted {
         plugin: offer.name.clone(),
         version: offer.checked.manifest.version.clone(),
         missing,
         kept: offer.previous.as_ref().map(|entry| entry.version.clone()),
         is_answered: asker.is_some(),
-    })
+    }
+    .into())
 }
 
-fn unsigned(offer: &Offer, flags: &InstallFlags, asker: &mut Option<&mut Asker<'_>>) -> Result<(), ManageError> {
+fn unsigned(offer: &Offer, flags: &InstallFlags, asker: &mut Option<&mut Asker<'_>>) -> Result<(), PackageError> {
     let subject = format!("`{}` {}", offer.name, offer.checked.manifest.version);
     let refused = |cause: &str, hint: &str| {
-        Err(ManageError::Signature {
+        Err(SignatureError {
             subject: subject.clone(),
             cause: cause.to_owned(),
             hint: Some(hint.to_owned()),
-        })
+        }
+        .into())
     };
     let what = offer.signed.lack();
     match offer.unsigned {
         Unsigned::Installs => Ok(()),
-        Unsigned::Refused => Err(ManageError::unsigned(subject.clone(), &offer.signed)),
+        Unsigned::Refused => Err(SignatureError::unsigned(subject.clone(), what).into()),
         _ if flags.is_allowing_unsigned => Ok(()),
         Unsigned::NeedsFlag => refused(
             &format!("{what}, comes from the network and asks for far-reaching power"),
@@ -272,7 +268,7 @@ fn unsigned(offer: &Offer, flags: &InstallFlags, asker: &mut Option<&mut Asker<'
 /// Writes file, signature and lock entry; the old version's file goes last.
 ///
 /// **Errors**: a file that cannot be written; the lock then still names the old version.
-pub fn install(home: &Path, offer: &Offer, consent: &Consent, now: &str) -> Result<LockEntry, ManageError> {
+pub fn install(home: &Path, offer: &Offer, consent: &Consent, now: &str) -> Result<LockEntry, PackageError> {
     let manifest = &offer.checked.manifest;
     let granted = consent.grants.iter().map(|(capability, by)| LockGrant {
         capability: capability.clone(),
@@ -298,33 +294,26 @@ pub fn install(home: &Path, offer: &Offer, consent: &Consent, now: &str) -> Resu
         let beside = signature::signature_path(&file);
         match &offer.fetched.signature {
             Some(signature) => disk::write(&beside, signature)?,
-            None => remove_file(&beside)?,
+            None => disk::remove(&beside)?,
         }
         lock.put(entry.clone());
-        Ok(())
+        Ok::<(), PackageError>(())
     })?;
     remove_other_versions(home, &entry)?;
     Ok(entry)
 }
 
-fn remove_other_versions(home: &Path, entry: &LockEntry) -> Result<(), ManageError> {
+fn remove_other_versions(home: &Path, entry: &LockEntry) -> Result<(), FilesError> {
     let directory = plugins_directory(home).join(&entry.name);
-    let listed = fs::read_dir(&directory).map_err(ManageError::files("list", &directory))?;
+    let listed = fs::read_dir(&directory).map_err(FilesError::of("list", &directory))?;
     let others: BTreeSet<PathBuf> = listed
         .filter_map(|found| Some(found.ok()?.path()))
         .filter(|path| !path.ends_with(&entry.version))
         .collect();
     for other in others {
-        fs::remove_dir_all(&other).map_err(ManageError::files("remove", &other))?;
+        fs::remove_dir_all(&other).map_err(FilesError::of("remove", &other))?;
     }
     Ok(())
-}
-
-pub(crate) fn remove_file(path: &Path) -> Result<(), ManageError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(ManageError::files("remove", path)(error)),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

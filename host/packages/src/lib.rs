@@ -10,15 +10,18 @@
 //! - every text of a stranger is made harmless before it is part of a message.
 
 pub mod ask;
+pub mod author;
 pub mod builtin;
 pub mod capability;
 pub mod check;
 pub mod component;
 mod contract;
+pub mod digest;
 pub mod discover;
 mod disk;
 pub mod error;
 pub mod fetch;
+mod grants;
 pub mod imports;
 pub mod inspect;
 pub mod install;
@@ -42,19 +45,12 @@ mod testing;
 pub mod trust;
 pub mod verify;
 
-use std::path::{Path, PathBuf};
-
 pub use builtin::{Builtin, builtins};
-pub use capability::{BadCapability, Capability, Grants};
+pub use capability::{Capability, CapabilityError};
+pub use contract::{API, API_SUPPORTED};
+pub use error::PackageError;
+pub use grants::Grants;
 pub use kind::Kind;
 pub use limits::{Limits, TARGET_LIMITS, limits};
 pub use manifest::{Manifest, Request};
 pub use terminal::{inert, is_harmful};
-
-/// Largest component file.
-pub(crate) const COMPONENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
-
-/// The directory of installed plugins and of the lock, inside dlm's home.
-pub fn plugins_directory(home: &Path) -> PathBuf {
-    home.join("plugins")
-}

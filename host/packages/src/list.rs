@@ -8,9 +8,10 @@ use crate::builtin::builtins;
 use crate::check;
 use crate::component::Shape;
 use crate::discover::{Finder, Origin, files_of, installed_path, read_file};
-use crate::error::ManageError;
+use crate::error::{Diagnose, LockFileError, PackageError};
 use crate::imports::Wasi;
-use crate::manifest::{Kind, Manifest};
+use crate::kind::Kind;
+use crate::manifest::Manifest;
 use crate::selector::{Choice, Selector};
 
 /// One plugin of the list.
@@ -34,7 +35,7 @@ pub struct Listed {
 /// Lists every plugin that a name could mean; the first of two with the same name is the one that runs.
 ///
 /// **Errors**: the lock is damaged, or a plugin inside dlm.
-pub fn list(finder: &Finder) -> Result<Vec<Listed>, ManageError> {
+pub fn list(finder: &Finder) -> Result<Vec<Listed>, LockFileError> {
     let mut all = Vec::new();
     for builtin in builtins() {
         all.push(row(finder, builtin.name, Origin::Builtin, None)?);
@@ -61,7 +62,7 @@ pub fn list(finder: &Finder) -> Result<Vec<Listed>, ManageError> {
     Ok(all)
 }
 
-fn row(finder: &Finder, name: &str, origin: Origin, path: Option<std::path::PathBuf>) -> Result<Listed, ManageError> {
+fn row(finder: &Finder, name: &str, origin: Origin, path: Option<std::path::PathBuf>) -> Result<Listed, LockFileError> {
     let selector = Selector {
         choice: Choice::Name {
             name: name.to_owned(),
@@ -76,7 +77,7 @@ fn row(finder: &Finder, name: &str, origin: Origin, path: Option<std::path::Path
             "plugin::hidden".to_owned(),
             format!("the {} one of this name is used", found.origin.name()),
         )),
-        Err(error @ ManageError::Lock { .. }) => return Err(error),
+        Err(PackageError::LockFile(error @ LockFileError::Damaged { .. })) => return Err(error),
         Err(error) => Err((error.code().to_owned(), crate::terminal::inert(&error.to_string()))),
     };
     let place = path.clone().unwrap_or_else(|| name.into());
@@ -97,7 +98,7 @@ fn row(finder: &Finder, name: &str, origin: Origin, path: Option<std::path::Path
     };
     let bytes = match &found {
         Ok(found) => found.read().map(std::borrow::Cow::into_owned),
-        Err(_) => read_file(&place),
+        Err(_) => read_file(&place).map_err(PackageError::from),
     };
     if let Ok(bytes) = bytes {
         listed.bytes = bytes.len() as u64;

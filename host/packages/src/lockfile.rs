@@ -3,20 +3,26 @@
 //! Invariants: read as a whole or not at all; written whole and atomically; changes are made under an exclusive lock; at
 //! most one installed entry a name.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 
 use dlm_core::stamp::Stamp;
 use serde::{Deserialize, Serialize};
 
-use crate::error::ManageError;
-use crate::manifest::{Kind, is_name};
+use crate::disk;
+use crate::error::{FilesError, LockFileError};
+use crate::kind::Kind;
+use crate::manifest::is_name;
 use crate::terminal::inert;
-use crate::{disk, plugins_directory};
 
 /// Largest lock file: thousands of plugins.
 const LOCK_BYTES_MAX: u64 = 4 << 20;
 const VERSION: u32 = 1;
+
+/// The directory of installed plugins and of the lock, inside dlm's home.
+pub fn plugins_directory(home: &Path) -> PathBuf {
+    home.join("plugins")
+}
 
 /// The file's contents.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,12 +138,12 @@ impl Lock {
     /// Reads the lock; a missing file is an empty one.
     ///
     /// **Errors**: anything else than a whole, valid file of version 1.
-    pub fn read(home: &Path) -> Result<Lock, ManageError> {
+    pub fn read(home: &Path) -> Result<Lock, LockFileError> {
         let path = Lock::path(home);
         let Some(bytes) = disk::read(&path, LOCK_BYTES_MAX)? else {
             return Ok(Lock::default());
         };
-        Lock::parse(&bytes).map_err(|cause| ManageError::Lock { path, cause })
+        Lock::parse(&bytes).map_err(|cause| LockFileError::Damaged { path, cause })
     }
 
     /// Reads the text form.
@@ -196,11 +202,27 @@ impl Lock {
     /// Changes the lock of `home` while no other process does, and writes it if `change` goes well.
     ///
     /// **Errors**: those of reading and writing, and those of `change`.
-    pub fn change<T>(home: &Path, change: impl FnOnce(&mut Lock) -> Result<T, ManageError>) -> Result<T, ManageError> {
+    pub fn change<T, E: From<LockFileError>>(
+        home: &Path,
+        change: impl FnOnce(&mut Lock) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let guard = Lock::guard(home)?;
+        let before = Lock::read(home)?;
+        let mut lock = before.clone();
+        let value = change(&mut lock)?;
+        if lock != before {
+            disk::write(&Lock::path(home), lock.to_text().as_bytes()).map_err(LockFileError::from)?;
+        }
+        drop(guard);
+        Ok(value)
+    }
+
+    /// Waits until no other process changes the lock; closing the file lets the next one in.
+    fn guard(home: &Path) -> Result<File, LockFileError> {
         let directory = plugins_directory(home);
-        fs::create_dir_all(&directory).map_err(ManageError::files("make", &directory))?;
+        fs::create_dir_all(&directory).map_err(FilesError::of("make", &directory))?;
         let guard = directory.join(".busy");
-        let failed = || ManageError::files("lock", &guard);
+        let failed = || FilesError::of("lock", &guard);
         let file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -208,13 +230,7 @@ impl Lock {
             .open(&guard)
             .map_err(failed())?;
         file.lock().map_err(failed())?;
-        let before = Lock::read(home)?;
-        let mut lock = before.clone();
-        let value = change(&mut lock)?;
-        if lock != before {
-            disk::write(&Lock::path(home), lock.to_text().as_bytes())?;
-        }
-        Ok(value)
+        Ok(file)
     }
 }
 
@@ -223,6 +239,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::error::Diagnose;
 
     fn entry(name: &str) -> LockEntry {
         LockEntry {
@@ -254,7 +271,7 @@ mod tests {
                 path: Some(PathBuf::from("/p/rubric.wasm")),
                 ..entry("rubric")
             });
-            Ok(())
+            Ok::<(), LockFileError>(())
         })
         .unwrap();
         let read = Lock::read(home.path()).unwrap();
@@ -263,7 +280,7 @@ mod tests {
         assert_eq!(read.plugins.len(), 2);
         let failed = Lock::change(home.path(), |lock| {
             lock.plugins.clear();
-            Err::<(), _>(ManageError::Lock {
+            Err::<(), _>(LockFileError::Damaged {
                 path: PathBuf::new(),
                 cause: String::new(),
             })
@@ -311,7 +328,7 @@ mod tests {
         fs::write(Lock::path(home.path()), &good[..good.len() / 2]).unwrap();
         let error = Lock::read(home.path()).unwrap_err();
         assert_eq!(error.code(), "plugin::lock");
-        assert!(dlm_core::Hints::hints(&error)[0].contains("mv '"), "{error}");
+        assert!(error.diagnosis().hints[0].contains("mv '"), "{error}");
     }
 
     proptest! {

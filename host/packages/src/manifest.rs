@@ -10,16 +10,19 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kind::Kind;
 use crate::terminal::inert_line;
 
-pub use crate::kind::Kind;
-pub use config::{BadConfig, ConfigKey, ConfigKind, ConfigValue, GivenValue};
-pub(crate) use section::{MODULE_HEAD, append, without};
+pub use config::{ConfigError, ConfigKey, ConfigKind, ConfigValue, GivenValue};
+pub use section::append;
+pub(crate) use section::{MODULE_HEAD, without};
 
 /// Name of the custom section.
 pub(crate) const SECTION: &str = "dlm:plugin-manifest";
+/// Largest component file.
+pub(crate) const COMPONENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Largest manifest.
-const MANIFEST_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const MANIFEST_BYTES_MAX: usize = 64 * 1024;
 /// Most requests, authors or config keys: far more than a screen of consent can show.
 const LIST_MAX: usize = 100;
 /// Longest text that is shown on one line.
@@ -27,7 +30,7 @@ const LINE_BYTES_MAX: usize = 1024;
 /// The one schema so far.
 const SCHEMA: u32 = 1;
 /// Keys of the top level; `build` is the author's own and never travels.
-const KEYS: [&str; 11] = [
+pub(crate) const KEYS: [&str; 11] = [
     "schema",
     "name",
     "version",
@@ -40,28 +43,6 @@ const KEYS: [&str; 11] = [
     "request",
     "config",
 ];
-/// Names that only the plugins inside dlm may have.
-const RESERVED: [&str; 18] = [
-    "sway",
-    "cli",
-    "hf",
-    "self",
-    "openai",
-    "anthropic",
-    "vllm-server",
-    "ollama",
-    "llama-server",
-    "vllm",
-    "mlx-serve",
-    "local",
-    "http",
-    "https",
-    "peer",
-    "file",
-    "git",
-    "bundled",
-];
-
 /// What a plugin says about itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -105,7 +86,7 @@ pub struct Request {
 
 /// Why there is no usable manifest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadManifest {
+pub enum ManifestError {
     /// The file is no component.
     #[error("{0}")]
     Malformed(String),
@@ -120,39 +101,29 @@ pub enum BadManifest {
     Wrong(String),
 }
 
-/// The author's file: the manifest, and how the plugin is built.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AuthorManifest {
-    pub manifest: Manifest,
-    /// `[build] command`, run by the author's own shell.
-    pub build_command: Option<String>,
-    /// `[build] wasm`: where the build leaves the component or core module, relative to the file.
-    pub build_wasm: Option<String>,
-}
-
 impl Manifest {
     /// Reads the manifest of a component.
     ///
     /// **Errors**: not a component, no manifest or more than one, too large, or a wrong field.
-    pub fn of_component(component: &[u8]) -> Result<Manifest, BadManifest> {
-        let section = section::find(component)?.ok_or(BadManifest::Missing)?;
+    pub fn of_component(component: &[u8]) -> Result<Manifest, ManifestError> {
+        let section = section::find(component)?.ok_or(ManifestError::Missing)?;
         Manifest::from_json(section)
     }
 
     /// Reads the JSON form.
     ///
     /// **Errors**: a field that is missing, of another type, or breaks a rule.
-    pub fn from_json(json: &[u8]) -> Result<Manifest, BadManifest> {
+    pub fn from_json(json: &[u8]) -> Result<Manifest, ManifestError> {
         if json.len() > MANIFEST_BYTES_MAX {
-            return Err(BadManifest::Wrong("it is larger than 64 KiB".to_owned()));
+            return Err(ManifestError::Wrong("it is larger than 64 KiB".to_owned()));
         }
-        let text = std::str::from_utf8(json).map_err(|_| BadManifest::Wrong("it is not UTF-8".to_owned()))?;
-        let wrong = |error: serde_json::Error| BadManifest::Wrong(inert_line(&error.to_string()));
+        let text = std::str::from_utf8(json).map_err(|_| ManifestError::Wrong("it is not UTF-8".to_owned()))?;
+        let wrong = |error: serde_json::Error| ManifestError::Wrong(inert_line(&error.to_string()));
         // The typed read goes first: it is the one that refuses a key that stands twice.
         let mut manifest: Manifest = serde_json::from_str(text).map_err(wrong)?;
         let whole: serde_json::Value = serde_json::from_str(text).map_err(wrong)?;
         manifest.unknown_keys = unknown_keys(&whole);
-        manifest.check().map_err(BadManifest::Wrong)?;
+        manifest.check().map_err(ManifestError::Wrong)?;
         Ok(manifest)
     }
 
@@ -195,11 +166,6 @@ impl Manifest {
             config: BTreeMap::new(),
             unknown_keys: Vec::new(),
         }
-    }
-
-    /// Says why this name is not free for a plugin that is not inside dlm.
-    pub fn reserved(&self) -> Option<String> {
-        is_reserved(&self.name).then(|| format!("`{}` is the name of a plugin inside dlm", self.name))
     }
 
     /// True where the plugin asks for exactly this text.
@@ -274,82 +240,12 @@ impl Manifest {
     }
 }
 
-impl AuthorManifest {
-    /// Reads `plugin.toml`, where an unknown key is a mistake.
-    ///
-    /// **Errors**: not TOML, an unknown key, or a broken rule; the text names the key.
-    pub fn parse(text: &str) -> Result<AuthorManifest, BadManifest> {
-        let wrong = BadManifest::Wrong;
-        if text.len() > MANIFEST_BYTES_MAX {
-            return Err(wrong("it is larger than 64 KiB".to_owned()));
-        }
-        let mut table: toml::Table = text
-            .parse()
-            .map_err(|error: toml::de::Error| wrong(error.to_string().trim_end().to_owned()))?;
-        let build = table.remove("build");
-        let json = serde_json::to_vec(&table).map_err(|error| wrong(error.to_string()))?;
-        let manifest = Manifest::from_json(&json)?;
-        if let Some(key) = manifest.unknown_keys.first() {
-            return Err(wrong(format!(
-                "the key `{key}` is not known; the keys are {}",
-                KEYS.join(", ")
-            )));
-        }
-        if let Some(reserved) = manifest.reserved() {
-            return Err(wrong(reserved));
-        }
-        let mut author = AuthorManifest {
-            manifest,
-            build_command: None,
-            build_wasm: None,
-        };
-        match build {
-            None => {}
-            Some(toml::Value::Table(build)) => {
-                for (key, value) in build {
-                    let slot = match key.as_str() {
-                        "command" => &mut author.build_command,
-                        "wasm" => &mut author.build_wasm,
-                        _ => {
-                            return Err(wrong(format!(
-                                "the key `build.{key}` is not known; the keys are command, wasm"
-                            )));
-                        }
-                    };
-                    match value {
-                        toml::Value::String(text) => *slot = Some(text),
-                        other => {
-                            return Err(wrong(format!(
-                                "`build.{key}` is a {}, a text was expected",
-                                other.type_str()
-                            )));
-                        }
-                    }
-                }
-            }
-            Some(other) => {
-                return Err(wrong(format!(
-                    "`build` is a {}, a table was expected",
-                    other.type_str()
-                )));
-            }
-        }
-        Ok(author)
-    }
-}
-
 /// Says whether this can be the name of a plugin.
 pub fn is_name(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes.next().is_some_and(|byte| byte.is_ascii_lowercase())
         && (2..=40).contains(&name.len())
         && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-}
-
-/// Says whether only a plugin inside dlm may have this name.
-pub fn is_reserved(name: &str) -> bool {
-    let is_inside = || crate::builtin::builtins().iter().any(|builtin| builtin.name == name);
-    name == "dlm" || name.len() == 1 || RESERVED.contains(&name) || is_inside()
 }
 
 /// Keys that no version so far knows, with the place of those inside a request or a setting.

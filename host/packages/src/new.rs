@@ -5,10 +5,12 @@
 
 use std::path::PathBuf;
 
+use crate::builtin::is_reserved;
 use crate::contract;
 use crate::disk;
-use crate::error::ManageError;
-use crate::manifest::{Kind, is_name, is_reserved};
+use crate::error::{NewError, SelectorError};
+use crate::kind::Kind;
+use crate::manifest::is_name;
 use crate::terminal::inert_line;
 
 /// Languages that projects are written in.
@@ -42,14 +44,14 @@ pub enum Rust {
 /// The files of a project, as path and contents.
 ///
 /// **Errors**: a name that no plugin can have.
-pub fn files(options: &NewOptions) -> Result<Vec<(String, Vec<u8>)>, ManageError> {
+pub fn files(options: &NewOptions) -> Result<Vec<(String, Vec<u8>)>, SelectorError> {
     let name = options.name.as_str();
     if !is_name(name) || is_reserved(name) {
         let cause = match is_reserved(name) {
             true => "is the name of a plugin inside dlm",
             false => "is not a plugin name: a lower-case letter, then 1 to 39 lower-case letters, digits and `-`",
         };
-        return Err(ManageError::Selector {
+        return Err(SelectorError {
             text: inert_line(name),
             cause: cause.to_owned(),
             hint: Some("such as: dlm plugin new judge my-judge".to_owned()),
@@ -104,13 +106,13 @@ fn fill(text: &str, options: &NewOptions) -> String {
 /// Writes the project; returns the paths of its files.
 ///
 /// **Errors**: a name that no plugin can have, or a directory that is there and not empty.
-pub fn write(options: &NewOptions) -> Result<Vec<PathBuf>, ManageError> {
+pub fn write(options: &NewOptions) -> Result<Vec<PathBuf>, NewError> {
     let files = files(options)?;
     let directory = &options.directory;
     let is_taken =
         std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some()) || directory.is_file();
     if is_taken {
-        return Err(ManageError::Exists {
+        return Err(NewError::Exists {
             path: directory.clone(),
         });
     }
@@ -293,7 +295,8 @@ fn cases(kind: Kind) -> [(&'static str, &'static str); 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::AuthorManifest;
+    use crate::author::AuthorManifest;
+    use crate::error::Diagnose;
 
     fn options(kind: Kind, language: Language, directory: PathBuf) -> NewOptions {
         NewOptions {

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 use wit_component::ComponentEncoder;
 
-use crate::COMPONENT_BYTES_MAX;
+use crate::author::AuthorManifest;
 use crate::check::{self, Checked};
 use crate::contract;
 use crate::disk;
-use crate::error::ManageError;
-use crate::manifest::{AuthorManifest, BadManifest, Kind, MODULE_HEAD, append, without};
+use crate::error::{ComponentError, FilesError, PackError, PackageError};
+use crate::kind::Kind;
+use crate::manifest::{COMPONENT_BYTES_MAX, MODULE_HEAD, ManifestError, append, without};
 use crate::signature::{TEXT_BYTES_MAX, signature_path};
 use crate::terminal::inert_line;
 
@@ -44,38 +45,39 @@ pub struct Packed {
 /// Reads the author's file of a directory.
 ///
 /// **Errors**: it is missing or wrong.
-pub fn author(directory: &Path) -> Result<AuthorManifest, ManageError> {
+pub fn author(directory: &Path) -> Result<AuthorManifest, PackageError> {
     let path = directory.join(AUTHOR_FILE);
-    let bytes = disk::read(&path, TEXT_BYTES_MAX + 1)?.ok_or_else(|| ManageError::Pack {
+    let bytes = disk::read(&path, TEXT_BYTES_MAX + 1)?.ok_or_else(|| PackError {
         path: path.clone(),
         cause: "there is no such file".to_owned(),
         hint: Some("start a plugin: dlm plugin new KIND NAME".to_owned()),
     })?;
-    let wrong = |bad: BadManifest| ManageError::Manifest {
+    let wrong = |bad: ManifestError| ComponentError::Manifest {
         path: path.clone(),
         cause: bad.to_string(),
     };
-    let text = String::from_utf8(bytes).map_err(|_| wrong(BadManifest::Wrong("it is not UTF-8".to_owned())))?;
-    AuthorManifest::parse(&text).map_err(wrong)
+    let text = String::from_utf8(bytes).map_err(|_| wrong(ManifestError::Wrong("it is not UTF-8".to_owned())))?;
+    Ok(AuthorManifest::parse(&text).map_err(wrong)?)
 }
 
 /// Makes the plugin file in memory; writes nothing.
 ///
 /// **Errors**: a wrong author's file, no module or component, or anything that installing it would refuse.
-pub fn pack(options: &PackOptions) -> Result<Packed, ManageError> {
+pub fn pack(options: &PackOptions) -> Result<Packed, PackageError> {
     let author = author(&options.directory)?;
     let wasm = match (&options.wasm, &author.build_wasm) {
         (Some(wasm), _) => wasm.clone(),
         (None, Some(wasm)) => options.directory.join(wasm),
         (None, None) => {
-            return Err(ManageError::Pack {
+            return Err(PackError {
                 path: options.directory.join(AUTHOR_FILE),
                 cause: "it does not say where the build leaves its file".to_owned(),
                 hint: Some("say it: dlm plugin pack --wasm FILE, or `wasm = \"FILE\"` under [build]".to_owned()),
-            });
+            }
+            .into());
         }
     };
-    let input = disk::read(&wasm, COMPONENT_BYTES_MAX)?.ok_or_else(|| ManageError::Pack {
+    let input = disk::read(&wasm, COMPONENT_BYTES_MAX)?.ok_or_else(|| PackError {
         path: wasm.clone(),
         cause: "there is no such file".to_owned(),
         hint: author
@@ -88,7 +90,7 @@ pub fn pack(options: &PackOptions) -> Result<Packed, ManageError> {
         true => encode(&wasm, input, &author.manifest.kinds)?,
         false => input,
     };
-    let mut bytes = without(&component).map_err(|bad| ManageError::manifest(&wasm, bad))?;
+    let mut bytes = without(&component).map_err(|bad| ComponentError::of_manifest(&wasm, bad))?;
     append(&mut bytes, author.manifest.to_json().as_bytes());
     let checked = check::check(&wasm, &bytes)?;
     let default = options.directory.join(format!("{}.wasm", author.manifest.name));
@@ -104,14 +106,14 @@ pub fn pack(options: &PackOptions) -> Result<Packed, ManageError> {
 /// Writes the plugin file; a signature of an earlier one goes.
 ///
 /// **Errors**: a file that cannot be written.
-pub fn write(packed: &Packed) -> Result<(), ManageError> {
-    crate::install::remove_file(&signature_path(&packed.path))?;
+pub fn write(packed: &Packed) -> Result<(), FilesError> {
+    disk::remove(&signature_path(&packed.path))?;
     disk::write(&packed.path, &packed.bytes)
 }
 
 /// Makes a component of a core module. One that does not say which world it is built for gets that of its manifest.
-fn encode(path: &Path, mut module: Vec<u8>, kinds: &[Kind]) -> Result<Vec<u8>, ManageError> {
-    let failed = |cause: String, hint: Option<&str>| ManageError::Pack {
+fn encode(path: &Path, mut module: Vec<u8>, kinds: &[Kind]) -> Result<Vec<u8>, PackError> {
+    let failed = |cause: String, hint: Option<&str>| PackError {
         path: path.to_owned(),
         cause: inert_line(&cause),
         hint: hint.map(str::to_owned),
@@ -160,13 +162,14 @@ pub fn sign_command(packed: &Packed, key: &Path) -> Vec<OsString> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Diagnose;
 
     const OPEN: &str = r#"(func (export "dlm:plugin/teacher@1.0.0#open") (param i32 i32) (result i32) unreachable)"#;
     const COMPLETE: &str = r#"(func (export "dlm:plugin/teacher@1.0.0#complete")
         (param i32 i32 i32 i32 i32 f32 i32 f32 i32 i64) (result i32) unreachable)"#;
 
     /// Packs a core module of these functions as a teacher.
-    fn packed(functions: &[&str]) -> Result<Packed, ManageError> {
+    fn packed(functions: &[&str]) -> Result<Packed, PackageError> {
         let directory = tempfile::tempdir().unwrap();
         let text = format!(
             r#"(module (memory (export "memory") 1)

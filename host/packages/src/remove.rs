@@ -5,9 +5,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::error::ManageError;
-use crate::lockfile::{Lock, LockEntry};
-use crate::plugins_directory;
+use crate::disk;
+use crate::error::{FilesError, FindError, PackageError};
+use crate::lockfile::{Lock, LockEntry, plugins_directory};
 
 /// What was removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,17 +22,18 @@ pub struct Removed {
 /// Removes every entry of this name; files that were trusted in place stay where they are and no longer run.
 ///
 /// **Errors**: there is no such entry, or a file cannot be removed.
-pub fn remove(home: &Path, name: &str) -> Result<Removed, ManageError> {
+pub fn remove(home: &Path, name: &str) -> Result<Removed, PackageError> {
     let is_inside = crate::builtin::builtins().iter().any(|builtin| builtin.name == name);
-    let entries = Lock::change(home, |lock| {
+    let entries = Lock::change::<_, PackageError>(home, |lock| {
         let (gone, kept) = lock.plugins.drain(..).partition(|entry| entry.name == name);
         lock.plugins = kept;
         let gone: Vec<LockEntry> = gone;
         if gone.is_empty() {
-            return Err(ManageError::NotInstalled {
+            return Err(FindError::NotInstalled {
                 name: crate::terminal::inert_line(name),
                 is_inside,
-            });
+            }
+            .into());
         }
         Ok(gone)
     })?;
@@ -41,7 +42,7 @@ pub fn remove(home: &Path, name: &str) -> Result<Removed, ManageError> {
     let directory = match fs::remove_dir_all(&directory) {
         Ok(()) => Some(directory),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(ManageError::files("remove", &directory)(error)),
+        Err(error) => return Err(FilesError::of("remove", &directory)(error).into()),
     };
     let mut compiled = Vec::new();
     for entry in &entries {
@@ -55,13 +56,13 @@ pub fn remove(home: &Path, name: &str) -> Result<Removed, ManageError> {
 }
 
 /// Removes what the code cache holds for these bytes, under every engine.
-fn remove_compiled(home: &Path, sha256: &str) -> Result<Vec<PathBuf>, ManageError> {
+fn remove_compiled(home: &Path, sha256: &str) -> Result<Vec<PathBuf>, FilesError> {
     let engines = fs::read_dir(home.join("cache").join("plugins"));
     let mut removed = Vec::new();
     for engine in engines.into_iter().flatten().flatten() {
         let file = engine.path().join(format!("{sha256}.cwasm"));
         if file.is_file() {
-            crate::install::remove_file(&file)?;
+            disk::remove(&file)?;
             removed.push(file);
         }
     }

@@ -6,7 +6,7 @@ use std::fmt;
 
 use semver::VersionReq;
 
-use crate::error::ManageError;
+use crate::error::SelectorError;
 use crate::manifest::is_name;
 use crate::terminal::{cut, inert_line};
 
@@ -55,7 +55,7 @@ impl Selector {
     /// Reads a selector of `--judge`, `--teacher` and `--target`.
     ///
     /// **Errors**: too long, a name or version that cannot be one, or a path that does not end in `.wasm`.
-    pub fn parse(text: &str) -> Result<Selector, ManageError> {
+    pub fn parse(text: &str) -> Result<Selector, SelectorError> {
         if text.len() > SELECTOR_BYTES_MAX {
             return Err(bad(text, "is longer than 16 KiB", None));
         }
@@ -102,7 +102,7 @@ impl Selector {
         })
     }
 
-    fn parse_path(text: &str) -> Result<Selector, ManageError> {
+    fn parse_path(text: &str) -> Result<Selector, SelectorError> {
         let end = text.match_indices(SUFFIX).map(|(at, _)| at + SUFFIX.len());
         for end in end {
             let (path, after) = text.split_at(end);
@@ -141,7 +141,7 @@ impl To {
     /// a place on this machine.
     ///
     /// **Errors**: a scheme that cannot be a plugin's name.
-    pub fn parse(text: &str) -> Result<To, ManageError> {
+    pub fn parse(text: &str) -> Result<To, SelectorError> {
         let scheme = text.split_once(':').map(|(scheme, _)| scheme);
         match scheme {
             _ if looks_like_path(text) => Ok(To::Local(text.to_owned())),
@@ -158,7 +158,7 @@ impl TemplateChoice {
     /// Reads the value of `--template`: `source:name`, a path of a plugin with a name, or a name of the gallery inside dlm.
     ///
     /// **Errors**: as [`Selector::parse`], or no template name.
-    pub fn parse(text: &str) -> Result<TemplateChoice, ManageError> {
+    pub fn parse(text: &str) -> Result<TemplateChoice, SelectorError> {
         if !looks_like_path(text) && !text.contains(':') {
             return match text {
                 "" => Err(bad(
@@ -198,8 +198,8 @@ fn looks_like_path(text: &str) -> bool {
     ["./", "../", "/", "~/"].iter().any(|start| text.starts_with(start)) || is_drive()
 }
 
-fn bad(text: &str, cause: &str, hint: Option<String>) -> ManageError {
-    ManageError::Selector {
+fn bad(text: &str, cause: &str, hint: Option<String>) -> SelectorError {
+    SelectorError {
         text: inert_line(&cut(text, 80)),
         cause: cause.to_owned(),
         hint,
@@ -233,6 +233,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::error::Diagnose;
 
     fn name(text: &str) -> (String, Option<String>, String) {
         let selector = Selector::parse(text).unwrap();
@@ -303,7 +304,7 @@ mod tests {
         assert!(long.to_string().contains("16 KiB"));
         let error = Selector::parse("rubric.wasm").unwrap_err();
         assert_eq!(
-            dlm_core::Hints::hints(&error),
+            error.diagnosis().hints,
             ["a file is named with its directory: ./rubric.wasm"]
         );
     }

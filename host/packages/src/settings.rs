@@ -8,11 +8,18 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::disk;
-use crate::error::ManageError;
-use crate::install::Policy;
+use crate::error::{SelectorError, SettingsError};
 use crate::manifest::GivenValue;
 use crate::signature::{RequireSignature, TEXT_BYTES_MAX};
 use crate::terminal::{inert, inert_line};
+
+/// What the user wants of plugins that are installed or trusted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    pub require_signature: RequireSignature,
+    /// `wasi = "none"`.
+    pub is_wasi_refused: bool,
+}
 
 /// What the user wants of all plugins.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -54,7 +61,7 @@ impl Settings {
     /// Reads `config.toml` of dlm's home, then `dlm.toml` of the project, whose values win.
     ///
     /// **Errors**: a file that is no TOML, an unknown or wrong key, or a project that sets more than values.
-    pub fn read(home: &Path, project: Option<&Path>) -> Result<Settings, ManageError> {
+    pub fn read(home: &Path, project: Option<&Path>) -> Result<Settings, SettingsError> {
         let mut settings = Settings::default();
         let user = home.join("config.toml");
         if let Some(table) = plugins_table(&user)? {
@@ -71,14 +78,14 @@ impl Settings {
     /// The values of one plugin, `--plugin-opt name.key=value` last, for [`crate::Manifest::resolve_config`].
     ///
     /// **Errors**: an option that is not of that form.
-    pub fn values(&self, plugin: &str, options: &[String]) -> Result<Vec<(String, GivenValue)>, ManageError> {
+    pub fn values(&self, plugin: &str, options: &[String]) -> Result<Vec<(String, GivenValue)>, SelectorError> {
         let mut values = self.values.get(plugin).cloned().unwrap_or_default();
         for option in options {
             let parts = option
                 .split_once('=')
                 .and_then(|(key, value)| Some((key.split_once('.')?, value)));
             let Some(((name, key), value)) = parts else {
-                return Err(ManageError::Selector {
+                return Err(SelectorError {
                     text: inert_line(option),
                     cause: "is not of the form `name.key=value`".to_owned(),
                     hint: Some("such as: --plugin-opt rubric.strictness=0.7".to_owned()),
@@ -130,7 +137,7 @@ impl Settings {
     }
 }
 
-fn plugins_table(path: &Path) -> Result<Option<toml::Table>, ManageError> {
+fn plugins_table(path: &Path) -> Result<Option<toml::Table>, SettingsError> {
     let Some(bytes) = disk::read(path, TEXT_BYTES_MAX)? else {
         return Ok(None);
     };
@@ -145,8 +152,8 @@ fn plugins_table(path: &Path) -> Result<Option<toml::Table>, ManageError> {
     }
 }
 
-fn wrong(path: &Path, cause: String) -> ManageError {
-    ManageError::Settings {
+fn wrong(path: &Path, cause: String) -> SettingsError {
+    SettingsError::Wrong {
         path: path.to_owned(),
         cause,
     }
@@ -155,7 +162,7 @@ fn wrong(path: &Path, cause: String) -> ManageError {
 /// Takes the tables of one plugin out of `config.toml`, leaving every other line as it is; says whether there were any.
 ///
 /// **Errors**: the plugin is set in a form that cannot be cut out line by line.
-pub fn forget(home: &Path, plugin: &str) -> Result<bool, ManageError> {
+pub fn forget(home: &Path, plugin: &str) -> Result<bool, SettingsError> {
     let path = home.join("config.toml");
     let Some(bytes) = disk::read(&path, TEXT_BYTES_MAX)? else {
         return Ok(false);

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ask::Power;
 use crate::disk;
-use crate::error::ManageError;
+use crate::error::{LockFileError, PackageError, SignatureError};
 use crate::terminal::inert_line;
 
 /// Largest key or signature file.
@@ -63,6 +63,11 @@ impl Signed {
             _ => "is not signed",
         }
     }
+}
+
+/// True where the pinned file is signed by the key `pinned` and the new one is not signed by it.
+pub(crate) fn is_other_signer(pinned: Option<&str>, signed: &Signed) -> bool {
+    pinned.is_some() && pinned != signed.signer()
 }
 
 /// `[plugins] require-signature`.
@@ -136,7 +141,7 @@ pub fn signature_path(file: &Path) -> PathBuf {
 /// Reads the trusted keys, in name order; files that are no keys are skipped.
 ///
 /// **Errors**: the record of names is damaged.
-pub fn trusted_keys(home: &Path) -> Result<Vec<TrustedKey>, ManageError> {
+pub fn trusted_keys(home: &Path) -> Result<Vec<TrustedKey>, LockFileError> {
     let directory = keys_directory(home);
     let signers = read_signers(&directory)?;
     let entries = fs::read_dir(&directory).into_iter().flatten().take(KEYS_MAX);
@@ -173,13 +178,13 @@ pub(crate) fn parse_key(text: &str) -> Option<(String, PublicKey)> {
     Some((line.to_owned(), key))
 }
 
-fn read_signers(directory: &Path) -> Result<Signers, ManageError> {
+fn read_signers(directory: &Path) -> Result<Signers, LockFileError> {
     let path = directory.join(SIGNERS);
     let Some(bytes) = disk::read(&path, TEXT_BYTES_MAX)? else {
         return Ok(Signers::default());
     };
     let text = String::from_utf8_lossy(&bytes);
-    toml::from_str(&text).map_err(|error| ManageError::Lock {
+    toml::from_str(&text).map_err(|error| LockFileError::Damaged {
         path,
         cause: inert_line(&error.to_string()),
     })
@@ -188,8 +193,8 @@ fn read_signers(directory: &Path) -> Result<Signers, ManageError> {
 /// Adds a key to the trusted directory, or changes the names that it may sign; returns the key's text.
 ///
 /// **Errors**: no key, a wrong glob, or a file that cannot be written.
-pub fn trust_key(home: &Path, text: &str, names: &[String], now: &str) -> Result<String, ManageError> {
-    let wrong = |cause: String| ManageError::Signature {
+pub fn trust_key(home: &Path, text: &str, names: &[String], now: &str) -> Result<String, PackageError> {
+    let wrong = |cause: String| SignatureError {
         subject: "the key".to_owned(),
         cause,
         hint: None,
@@ -204,7 +209,8 @@ pub fn trust_key(home: &Path, text: &str, names: &[String], now: &str) -> Result
             return Err(wrong(format!(
                 "cannot be limited to `{}`: a plugin name with `*` was expected",
                 inert_line(glob)
-            )));
+            ))
+            .into());
         }
     }
     let directory = keys_directory(home);
@@ -217,7 +223,7 @@ pub fn trust_key(home: &Path, text: &str, names: &[String], now: &str) -> Result
         } else {
             format!("untrusted comment: minisign public key\n{key}")
         };
-        let fingerprint: String = crate::builtin::sha256(whole.as_bytes()).chars().take(12).collect();
+        let fingerprint: String = crate::digest::sha256(whole.as_bytes()).chars().take(12).collect();
         disk::write(
             &directory.join(format!("{fingerprint}.pub")),
             format!("{whole}\n").as_bytes(),
@@ -243,8 +249,8 @@ pub fn check(
     file: &[u8],
     name: &str,
     version: &str,
-) -> Result<Signed, ManageError> {
-    let wrong = |cause: String, hint: Option<String>| ManageError::Signature {
+) -> Result<Signed, SignatureError> {
+    let wrong = |cause: String, hint: Option<String>| SignatureError {
         subject: format!("the signature of `{name}` {version}"),
         cause,
         hint,
@@ -323,12 +329,13 @@ fn matches(glob: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Diagnose;
     use crate::testing::Signer;
 
     const NOW: &str = "2026-11-21T19:00:00Z";
 
     #[track_caller]
-    fn refused(result: Result<Signed, ManageError>, part: &str) {
+    fn refused(result: Result<Signed, SignatureError>, part: &str) {
         let error = result.unwrap_err();
         assert_eq!(error.code(), "plugin::signature");
         assert!(error.to_string().contains(part), "{error}");

@@ -7,11 +7,11 @@ use std::path::Path;
 
 use crate::check;
 use crate::discover::{Finder, Origin, read_file, real};
-use crate::error::ManageError;
-use crate::install::{Policy, other_signer};
+use crate::error::{FindError, GrantError, PackageError, SignatureError};
 use crate::lockfile::{GrantedBy, Lock, LockEntry, LockGrant};
 use crate::manifest::Manifest;
 use crate::selector::{Choice, Selector};
+use crate::settings::Policy;
 use crate::signature::{self, Signed, TEXT_BYTES_MAX, Unsigned, signature_path};
 use crate::terminal::inert_line;
 
@@ -34,7 +34,7 @@ pub fn trust_name(
     grants: &[String],
     revoked: &[String],
     now: &str,
-) -> Result<Trusted, ManageError> {
+) -> Result<Trusted, PackageError> {
     let selector = Selector {
         choice: Choice::Name {
             name: name.to_owned(),
@@ -44,10 +44,11 @@ pub fn trust_name(
     };
     let found = finder.find(&selector, None)?;
     if found.origin == Origin::Builtin {
-        return Err(ManageError::NotInstalled {
+        return Err(FindError::NotInstalled {
             name: name.to_owned(),
             is_inside: true,
-        });
+        }
+        .into());
     }
     let path = match found.origin {
         Origin::User => None,
@@ -56,7 +57,7 @@ pub fn trust_name(
     Lock::change(&finder.places().home, |lock| {
         let place = |entry: &&LockEntry| entry.name == name && (entry.path == path || entry.sha256 == found.sha256);
         let entry = lock.plugins.iter().find(place).cloned();
-        let entry = entry.ok_or_else(|| ManageError::NotInstalled {
+        let entry = entry.ok_or_else(|| FindError::NotInstalled {
             name: name.to_owned(),
             is_inside: false,
         })?;
@@ -77,7 +78,7 @@ pub fn trust_file(
     grants: &[String],
     revoked: &[String],
     now: &str,
-) -> Result<Trusted, ManageError> {
+) -> Result<Trusted, PackageError> {
     let bytes = read_file(path)?;
     let checked = check::check(path, &bytes)?;
     let beside = crate::disk::read(&signature_path(path), TEXT_BYTES_MAX)?;
@@ -87,13 +88,13 @@ pub fn trust_file(
     let subject = || format!("`{}` {}", manifest.name, manifest.version);
     let power = crate::ask::most(&manifest.requests)?;
     if signed.signer().is_none() && policy.require_signature.unsigned(power, false) == Unsigned::Refused {
-        return Err(ManageError::unsigned(subject(), &signed));
+        return Err(SignatureError::unsigned(subject(), signed.lack()).into());
     }
     let place = real(path);
     Lock::change(home, |lock| {
         let old = lock.at(&place).cloned();
-        if other_signer(old.as_ref(), &signed) {
-            return Err(ManageError::other_signer(subject(), &manifest.name, "trust"));
+        if signature::is_other_signer(old.as_ref().and_then(|entry| entry.signer.as_deref()), &signed) {
+            return Err(SignatureError::other_signer(subject(), &manifest.name, "trust").into());
         }
         let is_of_author = |entry: &&LockEntry| entry.is_of_author(&checked.sha256, signed.signer());
         let entry = LockEntry {
@@ -134,7 +135,7 @@ fn regrant(
     grants: &[String],
     revoked: &[String],
     now: &str,
-) -> Result<Trusted, ManageError> {
+) -> Result<Trusted, PackageError> {
     entry.grants.retain(|grant| manifest.requests_text(&grant.capability));
     let mut changed = Trusted {
         entry,
@@ -146,18 +147,19 @@ fn regrant(
         let before = changed.entry.grants.len();
         changed.entry.grants.retain(|grant| grant.capability != *capability);
         if changed.entry.grants.len() == before {
-            return Err(ManageError::NotHeld {
+            return Err(GrantError::NotHeld {
                 plugin: changed.entry.name,
                 capability: inert_line(capability),
                 held: changed.entry.grants.into_iter().map(|grant| grant.capability).collect(),
-            });
+            }
+            .into());
         }
         changed.revoked.push(capability.clone());
     }
     for capability in grants {
         crate::ask::power(capability)?;
         if !manifest.requests_text(capability) {
-            return Err(ManageError::NotRequested {
+            return Err(GrantError::NotRequested {
                 plugin: changed.entry.name,
                 capability: inert_line(capability),
                 requested: manifest
@@ -165,7 +167,8 @@ fn regrant(
                     .iter()
                     .map(|request| request.capability.clone())
                     .collect(),
-            });
+            }
+            .into());
         }
         if changed.entry.grants.iter().any(|grant| grant.capability == *capability) {
             continue;

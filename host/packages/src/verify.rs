@@ -4,12 +4,12 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::COMPONENT_BYTES_MAX;
 use crate::check;
 use crate::discover::installed_path;
 use crate::disk;
-use crate::error::ManageError;
+use crate::error::{Diagnose, FindError, LockFileError, PackageError, SignatureError};
 use crate::lockfile::{Lock, LockEntry};
+use crate::manifest::COMPONENT_BYTES_MAX;
 use crate::signature::{self, TEXT_BYTES_MAX, signature_path};
 
 /// One entry with what was found.
@@ -25,7 +25,7 @@ pub struct Verified {
 /// Re-reads every file that the lock pins.
 ///
 /// **Errors**: the lock or the trusted keys cannot be read; what is wrong with a plugin is part of the answer.
-pub fn verify(home: &Path) -> Result<Vec<Verified>, ManageError> {
+pub fn verify(home: &Path) -> Result<Vec<Verified>, LockFileError> {
     let keys = signature::trusted_keys(home)?;
     let lock = Lock::read(home)?;
     let verified = lock.plugins.iter().map(|entry| {
@@ -41,33 +41,36 @@ pub fn verify(home: &Path) -> Result<Vec<Verified>, ManageError> {
     Ok(verified.collect())
 }
 
-fn one(keys: &[signature::TrustedKey], entry: &LockEntry, path: &Path) -> Result<(), ManageError> {
+fn one(keys: &[signature::TrustedKey], entry: &LockEntry, path: &Path) -> Result<(), PackageError> {
     let Some(bytes) = disk::read(path, COMPONENT_BYTES_MAX)? else {
-        return Err(ManageError::Gone {
+        return Err(FindError::Gone {
             plugin: entry.name.clone(),
             path: path.to_owned(),
             source_text: entry.source.clone(),
-        });
+        }
+        .into());
     };
-    let found = crate::builtin::sha256(&bytes);
+    let found = crate::digest::sha256(&bytes);
     if found != entry.sha256 {
-        return Err(ManageError::Tampered {
+        return Err(FindError::Tampered {
             plugin: entry.name.clone(),
             path: path.to_owned(),
             expected: entry.sha256.clone(),
             found,
-        });
+        }
+        .into());
     }
     let checked = check::check(path, &bytes)?;
     let beside = disk::read(&signature_path(path), TEXT_BYTES_MAX)?;
     let manifest = &checked.manifest;
     let signed = signature::check(keys, beside.as_deref(), &bytes, &manifest.name, &manifest.version)?;
     if entry.signer.is_some() && entry.signer.as_deref() != signed.signer() {
-        return Err(ManageError::Signature {
+        return Err(SignatureError {
             subject: format!("`{}` {}", entry.name, entry.version),
             cause: "is no longer signed by the key that was pinned, or the key is no longer trusted".to_owned(),
             hint: None,
-        });
+        }
+        .into());
     }
     Ok(())
 }

@@ -28,7 +28,8 @@ use dlm_core::ports::secrets::NoSecrets;
 use dlm_core::{Cancel, Quiet};
 use dlm_packages::discover::Places;
 use dlm_packages::fetch::from_file;
-use dlm_packages::install::{InstallFlags, Policy, decide, offer};
+use dlm_packages::install::{InstallFlags, decide, offer};
+use dlm_packages::settings::Policy;
 use dlm_packages::{Kind, Limits, limits};
 use dlm_plugins::{
     Ahead, Compile, GrantFlags, LogLevel, Metering, NativeProcess, Plugins, Ports, RunFacts, compile_ahead,

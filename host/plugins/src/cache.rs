@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use dlm_core::Cancel;
 use dlm_core::ports::plugin::PluginFailure;
 use dlm_core::ports::process::{Command, Process, ProcessError};
-use dlm_packages::error::ManageError;
+use dlm_packages::error::PackageError;
 use dlm_packages::stamp::FileStamp;
 use dlm_packages::terminal::{cut, inert};
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,7 @@ use tempfile::TempDir;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use crate::error::PluginError;
+use crate::error::{LoadError, OutputError, PluginError};
 use crate::ports::Metering;
 
 /// Longest compile.
@@ -119,14 +119,14 @@ pub fn compile_ahead(
     if !matches!(ahead.compile, Compile::Cached { .. }) {
         return Ok(None);
     }
-    let sha256 = dlm_packages::builtin::sha256(ahead.component);
+    let sha256 = dlm_packages::digest::sha256(ahead.component);
     let plugin = Plugin {
         name: ahead.name,
         sha256: &sha256,
         is_counting: ahead.metering.counts_instructions(),
         read: &|| Ok(Cow::Borrowed(ahead.component)),
     };
-    let engine = crate::engine::engine(ahead.metering)?;
+    let engine = crate::engine::engine(ahead.metering).map_err(PluginError::from)?;
     let (_, time) = component(&engine, ahead.compile, process, cancel, &plugin)?;
     Ok(time)
 }
@@ -146,10 +146,11 @@ pub(crate) struct Plugin<'a> {
 }
 
 fn malformed(name: &str, cause: &str) -> PluginError {
-    PluginError::Malformed {
+    let malformed = LoadError::Malformed {
         plugin: name.to_owned(),
         cause: inert(&cut(cause.trim(), MESSAGE_BYTES_MAX)),
-    }
+    };
+    malformed.into()
 }
 
 fn in_memory(engine: &Engine, plugin: &Plugin<'_>) -> Result<Component, PluginError> {
@@ -172,7 +173,7 @@ fn engine_key(engine: &Engine) -> String {
     engine.precompile_compatibility_hash().hash(&mut hasher);
     std::env::consts::ARCH.hash(&mut hasher);
     std::env::consts::OS.hash(&mut hasher);
-    let hex = dlm_packages::builtin::hex(&hasher.0.finalize());
+    let hex = dlm_packages::digest::hex(&hasher.0.finalize());
     hex.chars().take(16).collect()
 }
 
@@ -255,7 +256,7 @@ fn hash_of(file: &fs::File) -> Option<String> {
             Some(bytes) => hash.update(bytes),
         }
     }
-    Some(dlm_packages::builtin::hex(&hash.finalize()))
+    Some(dlm_packages::digest::hex(&hash.finalize()))
 }
 
 fn record_path(code: &Path) -> PathBuf {
@@ -292,18 +293,14 @@ fn make(
     plugin: &Plugin<'_>,
     code: &Path,
 ) -> Result<(), PluginError> {
-    let files = |source: std::io::Error| PluginError::Files {
-        action: "write",
-        path: code.to_owned(),
-        source,
-    };
+    let files = OutputError::files("write", code);
     let number = std::process::id();
     let (input, made) = (
         code.with_extension(format!("{number}.wasm.tmp")),
         code.with_extension(format!("{number}.cwasm.tmp")),
     );
     let _left = (fs::remove_file(&input), fs::remove_file(&made));
-    write_new(&input, &readable(plugin)?).map_err(files)?;
+    write_new(&input, &readable(plugin)?).map_err(&files)?;
     let directory = code.parent().unwrap_or(Path::new("/"));
     let command = Command {
         program: program.to_owned(),
@@ -323,7 +320,7 @@ fn make(
     let ran = process.run(&command, COMPILE_TIME_MAX, cancel);
     let _input_gone = fs::remove_file(&input);
     let ended = ran.map_err(|error| match error {
-        ProcessError::Cancelled { .. } => PluginError::managed(ManageError::Cancelled),
+        ProcessError::Cancelled { .. } => PackageError::Cancelled.into(),
         error => malformed(plugin.name, &format!("compiling it: {error}")),
     })?;
     if ended.status != 0 {
@@ -333,12 +330,12 @@ fn make(
     }
     let opened = || open_own(&made).and_then(|file| Some((hash_of(&file)?, file)));
     let (sha256, file) = opened().ok_or_else(|| malformed(plugin.name, "the compiler left no code behind"))?;
-    fs::rename(&made, code).map_err(files)?;
+    fs::rename(&made, code).map_err(&files)?;
     // A rename changes the time that the system keeps, so that the stamp is taken after it. Code without a record is
     // compiled again.
     let stamp = stamp(&file).ok_or_else(|| malformed(plugin.name, "the compiled code cannot be looked at"))?;
     let record = serde_json::to_vec(&Record { sha256, stamp }).expect("a record is plain data");
-    write_new(&record_path(code), &record).map_err(files)
+    Ok(write_new(&record_path(code), &record).map_err(&files)?)
 }
 
 /// The word that asks the compiler process for code that counts its instructions.

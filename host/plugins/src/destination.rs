@@ -7,12 +7,12 @@ use dlm_core::ports::plugin::PluginFailure;
 use dlm_core::ports::target::{Artifact, ArtifactKind};
 use dlm_packages::capability::Capability;
 
-use crate::error::PluginError;
+use crate::error::{CallFailure, GuestFailure, OutputError, PluginError};
 use crate::host::Phase;
 use crate::host::wit::types::Field;
 use crate::instance::Running;
+use crate::limits::short;
 use crate::open::Opened;
-use crate::target::short;
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -54,13 +54,13 @@ impl PluginDestination {
 
     fn stage(&mut self, pack: &PushPack) -> Result<(), PluginError> {
         if let Some(bytes_max) = self.info.bytes_max.filter(|bytes_max| pack.size > *bytes_max) {
-            return Err(PluginError::Guest {
-                who: self.running.store.data().who(),
-                failure: crate::error::GuestFailure::Rejected,
+            let rejected = CallFailure::Returned {
+                failure: GuestFailure::Rejected,
                 message: format!("the pack has {} bytes, the destination takes {bytes_max}", pack.size),
                 after_ms: None,
                 status: None,
-            });
+            };
+            return Err(rejected.of(self.running.store.data().who()));
         }
         let artifact = |name: &str, kind, path: &std::path::Path, size, sha256: &str| Artifact {
             name: name.to_owned(),
@@ -72,12 +72,8 @@ impl PluginDestination {
         };
         let mut artifacts = vec![artifact(PACK, ArtifactKind::Pack, &pack.path, pack.size, &pack.sha256)];
         if let Some(path) = &pack.signature {
-            let bytes = std::fs::read(path).map_err(|source| PluginError::Files {
-                action: "read",
-                path: path.clone(),
-                source,
-            })?;
-            let sha256 = dlm_packages::builtin::sha256(&bytes);
+            let bytes = std::fs::read(path).map_err(OutputError::files("read", path))?;
+            let sha256 = dlm_packages::digest::sha256(&bytes);
             artifacts.push(artifact(
                 SIGNATURE,
                 ArtifactKind::Other,

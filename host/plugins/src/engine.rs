@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use wasmtime::{Config, Engine, WasmBacktraceDetails};
 
-use crate::error::PluginError;
+use crate::error::LoadError;
 use crate::limits::STACK_BYTES_MAX;
 use crate::ports::Metering;
 
@@ -41,14 +41,11 @@ pub(crate) fn settings() -> Config {
 }
 
 /// Makes the engine.
-pub(crate) fn engine(metering: Metering) -> Result<Engine, PluginError> {
+pub(crate) fn engine(metering: Metering) -> Result<Engine, LoadError> {
     let mut settings = settings();
     // Counting costs time in every block of code, so that only those who ask for it pay.
     settings.consume_fuel(metering.counts_instructions());
-    Engine::new(&settings).map_err(|error| PluginError::Malformed {
-        plugin: "the plugin engine".to_owned(),
-        cause: format!("{error:#}"),
-    })
+    Engine::new(&settings).map_err(|error| LoadError::engine(format!("{error:#}")))
 }
 
 /// Ticks an engine's epoch while any guest is running.

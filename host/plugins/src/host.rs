@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use dlm_core::Cancel;
 use dlm_core::ports::plugin::PluginUse;
 use dlm_core::ports::target::Artifact;
+use dlm_core::units::{duration, size};
 use wasmtime::ResourceLimiter;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 
@@ -31,9 +32,8 @@ use crate::limits::{HANDLES_MAX, INSTANCES_MAX, MEMORIES_MAX, Passed, TABLE_ELEM
 use crate::output::Output;
 use crate::ports::{LogLevel, Metering, Ports, RunFacts};
 use crate::watched::Watched;
-use dlm_core::units::{duration, size};
+use dlm_packages::Grants;
 use dlm_packages::Kind;
-use dlm_packages::capability::Grants;
 use dlm_packages::limits::{LimitName, Limits};
 use dlm_packages::manifest::ConfigValue;
 

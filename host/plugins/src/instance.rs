@@ -10,14 +10,14 @@ use wasmtime::component::{Instance, ResourceTableError};
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use crate::engine::{Pulse, TICK};
-use crate::error::{GuestFailure, PluginError, Who};
+use crate::error::{CallFailure, GuestFailure, LoadError, PluginError, Who};
 use crate::host::{NewState, Phase, State, Stop, WitError, deadline_passed};
 use crate::limits::{
     HANDLES_MAX, INSTANCES_MAX, MEMORIES_MAX, Passed, STACK_BYTES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX, TEXT_BYTES_MAX,
+    short,
 };
 use crate::load::{NEWER, Ready};
 use crate::ports::{INSTRUCTIONS_PER_SECOND, Metering};
-use crate::target::short;
 
 /// Times that a frame must repeat in a backtrace before a memory fault counts as an exhausted stack: a Rust guest runs
 /// out of its own stack first, which wasm reports as an access out of bounds.
@@ -69,7 +69,7 @@ impl<W> Running<W> {
         };
         settle(&mut store);
         let instance = instance.map_err(|error| ended(&mut store, &error))?;
-        let world = bind(&mut store, &instance).map_err(|error| PluginError::Malformed {
+        let world = bind(&mut store, &instance).map_err(|error| LoadError::Malformed {
             plugin: store.data().new.plugin.clone(),
             cause: inert(&format!("{error:#}")),
         })?;
@@ -92,12 +92,12 @@ impl<W> Running<W> {
     ) -> Result<T, PluginError> {
         begin(&mut self.store, phase)?;
         if self.is_spent {
-            return Err(PluginError::Crashed {
-                who: self.store.data().who(),
+            let crashed = CallFailure::Crashed {
                 cause: "it was stopped in an earlier call".to_owned(),
                 said: None,
                 frames: Vec::new(),
-            });
+            };
+            return Err(crashed.of(self.store.data().who()));
         }
         let returned = {
             let _beat = self.pulse.beat();
@@ -121,10 +121,8 @@ impl<W> Running<W> {
 
     /// A result that breaks a rule of the contract.
     pub fn bad_result(&self, rule: impl Into<String>) -> PluginError {
-        PluginError::BadResult {
-            who: self.store.data().who(),
-            rule: short(&rule.into()),
-        }
+        let rule = short(&rule.into());
+        CallFailure::BadResult { rule }.of(self.store.data().who())
     }
 }
 
@@ -141,12 +139,9 @@ fn store(ready: &Ready, new: NewState) -> Store<State> {
     store
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, PluginError> {
+fn runtime() -> Result<tokio::runtime::Runtime, LoadError> {
     let made = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    made.map_err(|error| PluginError::Malformed {
-        plugin: "the plugin engine".to_owned(),
-        cause: format!("no runtime: {error}"),
-    })
+    made.map_err(|error| LoadError::engine(format!("no runtime: {error}")))
 }
 
 /// Runs a call to its end. One that waits (a guest asleep in WASI) is looked at every tick and dropped when it must stop.
@@ -176,17 +171,15 @@ fn drive<T>(
     })
 }
 
-fn begin(store: &mut Store<State>, phase: Phase) -> Result<(), PluginError> {
+fn begin(store: &mut Store<State>, phase: Phase) -> Result<(), LoadError> {
     let state = store.data_mut();
     state.phase = phase;
     state.clock.restart();
     let fuel = fuel(state);
     store.set_epoch_deadline(1);
     if let Some(fuel) = fuel {
-        store.set_fuel(fuel).map_err(|error| PluginError::Malformed {
-            plugin: "the plugin engine".to_owned(),
-            cause: format!("{error:#}"),
-        })?;
+        let set = store.set_fuel(fuel);
+        set.map_err(|error| LoadError::engine(format!("{error:#}")))?;
     }
     Ok(())
 }
@@ -250,7 +243,7 @@ fn ended(store: &mut Store<State>, error: &wasmtime::Error) -> PluginError {
     let said = printed.or(logged);
     if let Some(stop) = error.downcast_ref::<Stop>() {
         return match stop {
-            Stop::Cancelled => PluginError::Cancelled { who },
+            Stop::Cancelled => CallFailure::Cancelled.of(who),
             Stop::Passed(passed) => limit(who, passed.clone(), said),
         };
     }
@@ -268,7 +261,7 @@ fn ended(store: &mut Store<State>, error: &wasmtime::Error) -> PluginError {
         return limit(who, passed, said);
     }
     if cause.starts_with(NEWER) {
-        return PluginError::NewerApi { who, needs: cause };
+        return CallFailure::NewerApi { needs: cause }.of(who);
     }
     // wasmtime has no type for this error; the wording is held by a test.
     if cause.contains("fuel allocated for hostcalls has been exhausted") {
@@ -285,12 +278,12 @@ fn ended(store: &mut Store<State>, error: &wasmtime::Error) -> PluginError {
         said if is_abort => ("it gave up (wasm `unreachable`)".to_owned(), said),
         said => (cause.strip_prefix("wasm trap: ").unwrap_or(&cause).to_owned(), said),
     };
-    PluginError::Crashed {
-        who,
+    let crashed = CallFailure::Crashed {
         cause: inert(&cut(&cause, TEXT_BYTES_MAX)),
         said,
         frames: frames(error),
-    }
+    };
+    crashed.of(who)
 }
 
 /// The limits on what a component is made of; wasmtime has no types for these errors either.
@@ -306,13 +299,13 @@ fn counted(cause: &str) -> Option<Passed> {
 }
 
 fn limit(who: Box<Who>, passed: Passed, said: Option<String>) -> PluginError {
-    PluginError::Limit {
-        who,
+    let limit = CallFailure::Limit {
         limit: passed.name,
         allowed: passed.allowed,
         raise: passed.raise,
         said,
-    }
+    };
+    limit.of(who)
 }
 
 fn is_stack(error: &wasmtime::Error) -> bool {
@@ -352,16 +345,14 @@ fn frames(error: &wasmtime::Error) -> Vec<String> {
 
 /// Turns the error that a guest returned into ours.
 pub(crate) fn returned_error(state: &State, error: WitError) -> PluginError {
-    let who = state.who();
-    let guest = |failure, message: String, after_ms, status| PluginError::Guest {
-        who: who.clone(),
+    let guest = |failure, message: String, after_ms, status| CallFailure::Returned {
         failure,
         message: inert(&cut(&message, TEXT_BYTES_MAX)),
         after_ms,
         status,
     };
     let plain = |failure, message| guest(failure, message, None, None);
-    match error {
+    let failure = match error {
         WitError::InvalidInput(message) => plain(GuestFailure::InvalidInput, message),
         WitError::Unsupported(message) => plain(GuestFailure::Unsupported, message),
         WitError::Unavailable(message) => plain(GuestFailure::Unavailable, message),
@@ -372,12 +363,13 @@ pub(crate) fn returned_error(state: &State, error: WitError) -> PluginError {
         WitError::Rejected(rejection) => guest(GuestFailure::Rejected, rejection.message, None, rejection.status),
         WitError::Corrupt(message) => plain(GuestFailure::Corrupt, message),
         WitError::Failed(message) => plain(GuestFailure::Failed, message),
-        WitError::Cancelled => PluginError::Cancelled { who },
-        WitError::Denied(denial) => denied(state, who, &denial.capability, &denial.message),
-    }
+        WitError::Cancelled => CallFailure::Cancelled,
+        WitError::Denied(denial) => denied(state, &denial.capability, &denial.message),
+    };
+    failure.of(state.who())
 }
 
-fn denied(state: &State, who: Box<Who>, capability: &str, message: &str) -> PluginError {
+fn denied(state: &State, capability: &str, message: &str) -> CallFailure {
     // A guest could name any capability; only one that the host denied, that can be parsed and fits its kind, is offered as
     // a grant.
     let parsed = dlm_packages::capability::Capability::parse(capability).ok();
@@ -385,14 +377,13 @@ fn denied(state: &State, who: Box<Who>, capability: &str, message: &str) -> Plug
         state.was_denied(capability) && parsed.fits(state.new.kind) && state.phase.reaches_outside(state.new.kind)
     });
     let text = parsed.as_ref().map(ToString::to_string);
-    PluginError::Denied {
+    CallFailure::Denied {
         is_grantable: text.is_some(),
         is_requested: text.is_some_and(|text| state.new.requested.contains(&text)),
         capability: short(capability),
         message: inert(&cut(message, TEXT_BYTES_MAX)),
         granted: state.new.grants.texts(),
         taken_by: parsed.and_then(|parsed| state.new.grants.taken_by(&parsed, &state.new.plugin)),
-        who,
     }
 }
 

@@ -14,6 +14,7 @@ mod cache;
 mod destination;
 mod engine;
 mod error;
+mod export;
 mod host;
 mod instance;
 mod judge;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dlm_packages::limits::LimitName;
+use dlm_packages::terminal::{cut, inert_line};
 
 /// Longest log line; the rest is cut.
 pub(crate) const LOG_LINE_BYTES_MAX: usize = 8 * 1024;
@@ -28,6 +29,11 @@ pub(crate) const TABLES_MAX: usize = 64;
 pub(crate) const STACK_BYTES_MAX: usize = 1 << 20;
 /// Longest single run of a program.
 pub(crate) const PROCESS_TIME_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// A short text of a guest, harmless and on one line.
+pub(crate) fn short(text: &str) -> String {
+    inert_line(&cut(text, TEXT_BYTES_MAX))
+}
 
 /// One limit that a guest passed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -7,7 +7,7 @@ use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};
 
-use crate::error::PluginError;
+use crate::error::LoadError;
 use crate::host::{API_VERSION, State, WASI_ALLOWED, add_to_linker, add_wasi_to_linker};
 
 const PACKAGE: &str = "dlm:plugin/";
@@ -36,16 +36,16 @@ struct Shape {
 /// Checks a component for use as `kind` and links it.
 ///
 /// **Errors**: an import or a version that this host has not, or not the kind asked for.
-pub(crate) fn ready(plugin: &str, engine: &Engine, component: &Component, kind: Kind) -> Result<Ready, PluginError> {
+pub(crate) fn ready(plugin: &str, engine: &Engine, component: &Component, kind: Kind) -> Result<Ready, LoadError> {
     let shape = shape(plugin, engine, component)?;
     if !shape.kinds.contains(&kind) {
-        return Err(PluginError::WrongKind {
+        return Err(LoadError::WrongKind {
             plugin: plugin.to_owned(),
             wanted: kind,
             found: shape.kinds,
         });
     }
-    let malformed = |error: wasmtime::Error| PluginError::Malformed {
+    let malformed = |error: wasmtime::Error| LoadError::Malformed {
         plugin: plugin.to_owned(),
         cause: inert(&format!("{error:#}")),
     };
@@ -84,7 +84,7 @@ fn trap_missing(linker: &mut Linker<State>, shape: &Shape) -> wasmtime::Result<(
 /// Begins the message of a call to a function that only a newer dlm has.
 pub(crate) const NEWER: &str = "needs plugin API";
 
-fn shape(plugin: &str, engine: &Engine, component: &Component) -> Result<Shape, PluginError> {
+fn shape(plugin: &str, engine: &Engine, component: &Component) -> Result<Shape, LoadError> {
     let of_component = component.component_type();
     let mut newest = version(plugin, API_VERSION)?;
     let mut kinds = Vec::new();
@@ -98,7 +98,7 @@ fn shape(plugin: &str, engine: &Engine, component: &Component) -> Result<Shape, 
     let mut has_wasi = false;
     let mut functions = Vec::new();
     for (import, item) in of_component.imports(engine) {
-        let refused = || PluginError::Import {
+        let refused = || LoadError::Import {
             plugin: plugin.to_owned(),
             import: inert(import),
             kinds: kinds.clone(),
@@ -140,14 +140,11 @@ fn is_wasi(import: &str) -> bool {
     version.starts_with("0.2.") && WASI_ALLOWED.contains(&interface)
 }
 
-fn version(plugin: &str, text: &str) -> Result<semver::Version, PluginError> {
-    let api = || PluginError::Api {
+fn version(plugin: &str, text: &str) -> Result<semver::Version, LoadError> {
+    let api = || LoadError::Api {
         plugin: plugin.to_owned(),
         found: inert(text),
-        supported: SUPPORTED,
     };
     let version = semver::Version::parse(text).map_err(|_| api())?;
     if version.major == 1 { Ok(version) } else { Err(api()) }
 }
-
-const SUPPORTED: &str = "1.0";

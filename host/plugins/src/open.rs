@@ -11,8 +11,8 @@ use crate::error::PluginError;
 use crate::host::wit::types::Identity;
 use crate::host::{NewState, State};
 use crate::instance::Running;
+use crate::limits::short;
 use crate::load::Ready;
-use crate::target::short;
 
 /// Everything that an instance starts from.
 pub(crate) struct Opened<'a> {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use dlm_core::ports::target::{Stage, TargetFile};
 
-use crate::error::PluginError;
+use crate::error::OutputError;
 
 /// Most parts of a name.
 const PARTS_MAX: usize = 8;
@@ -80,13 +80,13 @@ impl Output {
     }
 
     /// Puts every file into the stage's directory: all are written beside their places first, then renamed.
-    pub fn commit(&self, stage: &Stage) -> Result<Vec<TargetFile>, PluginError> {
+    pub fn commit(&self, stage: &Stage) -> Result<Vec<TargetFile>, OutputError> {
         let mut waiting = Vec::new();
         let written = self.write_beside(stage, &mut waiting);
         let renamed = written.and_then(|()| {
-            waiting.iter().try_for_each(|(beside, place)| {
-                fs::rename(beside, place).map_err(|source| files_error("write", place, source))
-            })
+            waiting
+                .iter()
+                .try_for_each(|(beside, place)| fs::rename(beside, place).map_err(OutputError::files("write", place)))
         });
         if let Err(error) = renamed {
             for (beside, _) in &waiting {
@@ -98,11 +98,11 @@ impl Output {
         Ok(self.records())
     }
 
-    fn write_beside(&self, stage: &Stage, waiting: &mut Vec<(PathBuf, PathBuf)>) -> Result<(), PluginError> {
+    fn write_beside(&self, stage: &Stage, waiting: &mut Vec<(PathBuf, PathBuf)>) -> Result<(), OutputError> {
         for (index, (name, contents)) in self.files.iter().enumerate() {
             let place = make_directories(&stage.directory, name)?;
             if place.is_dir() && !place.is_symlink() {
-                return Err(PluginError::InTheWay {
+                return Err(OutputError::InTheWay {
                     name: name.clone(),
                     cause: "it is a directory",
                 });
@@ -115,7 +115,7 @@ impl Output {
                     fs::hard_link(path, &beside).or_else(|_| fs::copy(path, &beside).map(drop))
                 }
             };
-            written.map_err(|source| files_error("write", &beside, source))?;
+            written.map_err(OutputError::files("write", &beside))?;
         }
         Ok(())
     }
@@ -125,7 +125,7 @@ impl Output {
             Contents::Bytes { bytes, is_executable } => TargetFile {
                 name: name.clone(),
                 size: bytes.len() as u64,
-                sha256: dlm_packages::builtin::sha256(bytes),
+                sha256: dlm_packages::digest::sha256(bytes),
                 is_executable: *is_executable,
             },
             Contents::Placed { size, sha256, .. } => TargetFile {
@@ -139,16 +139,8 @@ impl Output {
     }
 }
 
-fn files_error(action: &'static str, path: &Path, source: std::io::Error) -> PluginError {
-    PluginError::Files {
-        action,
-        path: path.to_owned(),
-        source,
-    }
-}
-
 /// Makes the directories of a name, refusing to go through a symbolic link.
-fn make_directories(directory: &Path, name: &str) -> Result<PathBuf, PluginError> {
+fn make_directories(directory: &Path, name: &str) -> Result<PathBuf, OutputError> {
     let mut place = directory.to_owned();
     let mut parts = name.split('/').peekable();
     while let Some(part) = parts.next() {
@@ -159,12 +151,12 @@ fn make_directories(directory: &Path, name: &str) -> Result<PathBuf, PluginError
         match fs::symlink_metadata(&place) {
             Ok(found) if found.is_dir() => {}
             Ok(_) => {
-                return Err(PluginError::InTheWay {
+                return Err(OutputError::InTheWay {
                     name: part.to_owned(),
                     cause: "a directory is needed there, and it is something else",
                 });
             }
-            Err(_) => fs::create_dir(&place).map_err(|source| files_error("make", &place, source))?,
+            Err(_) => fs::create_dir(&place).map_err(OutputError::files("make", &place))?,
         }
     }
     Ok(place)
@@ -240,6 +232,8 @@ fn check_part(part: &str) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use dlm_packages::error::Diagnose;
+
     use super::*;
 
     fn stage(directory: &Path) -> Stage {

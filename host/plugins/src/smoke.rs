@@ -8,11 +8,12 @@ use dlm_core::ports::guest_http::{GuestBody, GuestMethod, GuestRequest};
 use dlm_core::ports::process::{Command, Running};
 use dlm_core::ports::target::TargetSmoke;
 
-use crate::error::PluginError;
+use crate::error::{CallError, CallFailure, PluginError};
 use crate::host::{Phase, WitError, checked_env, expand, server_rule};
 use crate::instance::returned_error;
+use crate::limits::short;
+use crate::target::PluginTarget;
 use crate::target::bindings::exports::dlm::plugin::target as wire;
-use crate::target::{PluginTarget, short};
 
 /// Every start gets a port of its own; a port can be taken between naming and binding it.
 const ATTEMPTS: u32 = 2;
@@ -86,26 +87,22 @@ fn attempted(
 ) -> Result<TargetSmoke, Attempt> {
     let state = target.running.store.data();
     let who = state.who();
-    let port = (state.new.ports.free_port)().map_err(|error| {
-        Attempt::Failed(PluginError::Smoke {
-            who: who.clone(),
-            message: format!("no loopback port is free: {error}"),
-        })
-    })?;
+    let failed = |message: String| Attempt::Failed(CallFailure::Smoke { message }.of(who.clone()));
+    let port = (state.new.ports.free_port)().map_err(|error| failed(format!("no loopback port is free: {error}")))?;
     let command = command(target, launch, port).map_err(Attempt::Failed)?;
     let used = &mut target.running.store.data_mut().used;
     used.count_program(&short(&launch.program));
     let state = target.running.store.data();
     let started = state.new.ports.process.start(&command);
-    let mut server = started.map_err(|error| {
-        Attempt::Failed(PluginError::Smoke {
-            who: who.clone(),
-            message: error.to_string(),
-        })
-    })?;
+    let mut server = started.map_err(|error| failed(error.to_string()))?;
     let ready = wait_ready(target, &mut *server, launch, port);
     let result = match ready {
-        Err(error @ PluginError::Cancelled { .. }) => Err(Attempt::Failed(error)),
+        Err(
+            error @ PluginError::Call(CallError {
+                failure: CallFailure::Cancelled,
+                ..
+            }),
+        ) => Err(Attempt::Failed(error)),
         Err(error) => Err(Attempt::NotReady(error)),
         Ok(()) => {
             target.running.store.data_mut().server_port = Some(port);
@@ -158,15 +155,12 @@ fn wait_ready(
     let timeout = Duration::from_millis(u64::from(launch.ready_timeout_ms)).min(READY_TIMEOUT_MAX);
     let started = Instant::now();
     let failed = |message: String, server: &mut dyn Running| {
-        let error = PluginError::Smoke {
-            who: who.clone(),
-            message,
-        };
+        let error = CallFailure::Smoke { message }.of(who.clone());
         Err(with_tail(error, server))
     };
     loop {
         if ports.cancel.is_cancelled() {
-            return Err(PluginError::Cancelled { who: who.clone() });
+            return Err(CallFailure::Cancelled.of(who.clone()));
         }
         match server.ended() {
             Ok(None) => {}
@@ -212,10 +206,7 @@ fn ask_guest(target: &mut PluginTarget, plan: &wire::Plan, port: Option<u16>) ->
     if report.ok {
         return Ok(TargetSmoke::Passed { detail });
     }
-    Err(PluginError::Smoke {
-        who: target.running.store.data().who(),
-        message: detail,
-    })
+    Err(CallFailure::Smoke { message: detail }.of(target.running.store.data().who()))
 }
 
 /// A request of the host itself, to be filled in.
@@ -235,8 +226,12 @@ fn own_request(target: &PluginTarget) -> GuestRequest {
 
 /// Adds the server's last lines to a failed smoke test.
 fn with_tail(error: PluginError, server: &mut dyn Running) -> PluginError {
-    let PluginError::Smoke { who, message } = error else {
-        return error;
+    let (who, message) = match error {
+        PluginError::Call(CallError {
+            who,
+            failure: CallFailure::Smoke { message },
+        }) => (who, message),
+        error => return error,
     };
     let tail = server.tail(LOG_LINES_SHOWN);
     let message = if tail.is_empty() {
@@ -248,5 +243,5 @@ fn with_tail(error: PluginError, server: &mut dyn Running) -> PluginError {
             tail.join("\n  ")
         )
     };
-    PluginError::Smoke { who, message }
+    CallFailure::Smoke { message }.of(who)
 }

@@ -11,11 +11,12 @@ use dlm_core::ports::plugin::{PluginFailure, PluginUse};
 use dlm_core::ports::target::{ExportTarget, TargetSource};
 use dlm_core::ports::teacher::{Teacher, TeacherSource};
 use dlm_core::ports::templates::{TemplateSource, Templates};
+use dlm_packages::Grants;
 use dlm_packages::Kind;
 use dlm_packages::builtin::builtins;
-use dlm_packages::capability::{Capability, Grants};
+use dlm_packages::capability::{Capability, CapabilityError};
 use dlm_packages::discover::{Finder, Origin, Places};
-use dlm_packages::error::ManageError;
+use dlm_packages::error::ComponentError;
 use dlm_packages::limits::{Limits, limits};
 use dlm_packages::manifest::{ConfigValue, GivenValue, Manifest};
 use dlm_packages::selector::Selector;
@@ -25,7 +26,7 @@ use wasmtime::Engine;
 use crate::cache::{self, Compile};
 use crate::destination::PluginDestination;
 use crate::engine::{Pulse, engine};
-use crate::error::PluginError;
+use crate::error::{FlagError, LoadError, PluginError};
 use crate::host::NewState;
 use crate::judge::PluginJudge;
 use crate::ledger::Ledger;
@@ -205,7 +206,7 @@ impl Plugins {
         let made = ready(&candidate.name, engine, &component, kind)?;
         if made.has_wasi && self.is_wasi_refused {
             let plugin = candidate.name.clone();
-            return Err(PluginError::managed(ManageError::Wasi { plugin }));
+            return Err(PluginError::package(ComponentError::Wasi { plugin }));
         }
         known.insert(key, made.clone());
         Ok(Ready { compiled, ..made })
@@ -256,12 +257,12 @@ impl Plugins {
         selector: &Selector,
         open: impl FnOnce(Opened<'_>) -> Result<T, PluginError>,
     ) -> Result<T, PluginError> {
-        let found = self.finder.find(selector, Some(kind)).map_err(PluginError::managed)?;
+        let found = self.finder.find(selector, Some(kind))?;
         let settings = found
             .manifest
             .resolve_config(&self.given(&found.manifest.name, found.origin));
-        let settings = settings.map_err(|bad| PluginError::managed(bad.into()))?;
-        let read = || found.read().map_err(PluginError::managed);
+        let settings = settings.map_err(PluginError::package)?;
+        let read = || found.read().map_err(PluginError::from);
         let candidate = Candidate {
             name: found.manifest.name.clone(),
             version: found.manifest.version.to_string(),
@@ -278,12 +279,12 @@ impl Plugins {
     ///
     /// **Errors**: anything that makes it unusable.
     pub fn open_bytes(&self, name: &str, component: &[u8], argument: &str) -> Result<PluginTarget, PluginError> {
-        let manifest = Manifest::of_component(component).map_err(|bad| PluginError::manifest(name, bad))?;
+        let manifest = Manifest::of_component(component).map_err(|bad| LoadError::of_manifest(name, bad))?;
         let read = || Ok(Cow::Borrowed(component));
         let candidate = Candidate {
             name: manifest.name.clone(),
             version: manifest.version.to_string(),
-            sha256: dlm_packages::builtin::sha256(component),
+            sha256: dlm_packages::digest::sha256(component),
             read: &read,
             granted: Vec::new(),
             requested: requested(&manifest),
@@ -299,7 +300,7 @@ fn requested(manifest: &Manifest) -> Vec<String> {
 }
 
 fn selector(text: &str) -> Result<Selector, PluginError> {
-    Selector::parse(text).map_err(PluginError::managed)
+    Selector::parse(text).map_err(PluginError::package)
 }
 
 /// A plugin by its bare name, with an argument that is not part of what was typed as a selector.
@@ -349,16 +350,13 @@ impl DestinationSource for Plugins {
 
 impl TargetSource for Plugins {
     fn names(&self) -> Vec<String> {
-        let is_target = |builtin: &&dlm_packages::builtin::Builtin| {
-            Manifest::of_component(builtin.wasm).is_ok_and(|manifest| manifest.kinds.contains(&Kind::Target))
-        };
-        let targets = builtins().iter().filter(is_target);
+        let targets = builtins().iter().filter(|builtin| builtin.is_a(Kind::Target));
         targets.map(|builtin| builtin.name.to_owned()).collect()
     }
 
     fn check(&self, text: &str) -> Result<(), PluginFailure> {
         let found = self.finder.find(&selector(text)?, Some(Kind::Target));
-        found.map_err(PluginError::managed)?;
+        found.map_err(PluginError::from)?;
         Ok(())
     }
 
@@ -379,27 +377,27 @@ fn parse_option(text: &str) -> Result<(String, String, GivenValue), PluginError>
         let is_whole = !name.is_empty() && !key.is_empty();
         is_whole.then(|| (name.to_owned(), key.to_owned(), GivenValue::Typed(value.to_owned())))
     };
-    parts().ok_or_else(|| PluginError::Selector {
-        selector: dlm_packages::terminal::inert_line(text),
-        cause: "`name.key=value` was expected for `--plugin-opt`".to_owned(),
+    parts().ok_or_else(|| {
+        let selector = dlm_packages::terminal::inert_line(text);
+        let cause = "`name.key=value` was expected for `--plugin-opt`".to_owned();
+        FlagError::Option { selector, cause }.into()
     })
 }
 
 fn parse_capabilities<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Vec<Capability>, PluginError> {
     let parse = |text| {
-        Capability::parse(text).map_err(|bad| PluginError::Grant {
-            text: bad.text,
-            cause: bad.cause,
-        })
+        let parsed = Capability::parse(text);
+        parsed.map_err(|CapabilityError { text, cause }| FlagError::Grant { text, cause }.into())
     };
     texts.map(parse).collect()
 }
 
 fn parse_all(texts: &[String]) -> Result<Vec<(String, Capability)>, PluginError> {
     let parse = |text: &String| {
-        let wrong = |cause: &str| PluginError::Grant {
-            text: dlm_packages::terminal::inert(text),
-            cause: cause.to_owned(),
+        let wrong = |cause: &str| {
+            let text = dlm_packages::terminal::inert(text);
+            let cause = cause.to_owned();
+            PluginError::from(FlagError::Grant { text, cause })
         };
         let (name, capability) = text
             .split_once('=')

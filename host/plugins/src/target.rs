@@ -1,20 +1,21 @@
-//! A plugin as an export target: the port of `dlm-core` on one side, the contract's types on the other.
+//! A plugin as an export target: what it is asked, and what its answers are held against.
+//!
+//! The port of `dlm-core` over it is in [`crate::export`].
+
+mod plan;
 
 use bindings::TargetExport;
 use bindings::exports::dlm::plugin::target as wire;
-use dlm_core::ports::target::{
-    ArtifactKind, ExportTarget, PluginFailure, Stage, TargetAdapter, TargetBase, TargetChat, TargetInfo, TargetPlan,
-    TargetPrepared, TargetProbe, TargetRegistration, TargetSmoke,
-};
-use dlm_packages::terminal::{cut, inert_line};
+use dlm_core::ports::target::{ArtifactKind, Stage, TargetInfo, TargetPlan, TargetPrepared, TargetRegistration};
 
-use crate::error::PluginError;
+use crate::error::{CallFailure, PluginError};
 use crate::host::Phase;
 use crate::host::wit::artifacts::Kind;
-use crate::host::wit::types::Field;
 use crate::instance::Running;
-use crate::limits::TEXT_BYTES_MAX;
+use crate::limits::short;
 use crate::open::Opened;
+
+pub(crate) use plan::wire_plan;
 
 /// Bindings of the export; the imports are those of [`crate::host`].
 pub(crate) mod bindings {
@@ -35,7 +36,7 @@ pub(crate) mod bindings {
 /// An opened plugin target.
 pub struct PluginTarget {
     pub(crate) running: Running<TargetExport>,
-    info: TargetInfo,
+    pub(crate) info: TargetInfo,
     /// What `prepare` said about starting and testing the result.
     pub(crate) launch: Option<wire::Launch>,
     pub(crate) smoke: Option<wire::SmokePlan>,
@@ -81,7 +82,7 @@ impl PluginTarget {
         state.directory = Some(stage.directory.clone());
     }
 
-    fn prepare_files(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<TargetPrepared, PluginError> {
+    pub(crate) fn prepare_files(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<TargetPrepared, PluginError> {
         self.use_stage(stage);
         self.running.store.data_mut().output = crate::output::Output::default();
         let plan = wire_plan(plan);
@@ -114,13 +115,11 @@ impl PluginTarget {
     }
 
     /// Refuses to go on with files that are not the ones that were checked or written.
-    fn check_unchanged(&self) -> Result<(), PluginError> {
+    pub(crate) fn check_unchanged(&self) -> Result<(), PluginError> {
         let state = self.running.store.data();
         state.watched.changed().map_or(Ok(()), |path| {
-            Err(PluginError::Changed {
-                who: state.who(),
-                path: path.to_owned(),
-            })
+            let path = path.to_owned();
+            Err(CallFailure::Changed { path }.of(state.who()))
         })
     }
 
@@ -155,7 +154,7 @@ impl PluginTarget {
         Ok(())
     }
 
-    fn install_result(&mut self, plan: &TargetPlan) -> Result<Option<TargetRegistration>, PluginError> {
+    pub(crate) fn install_result(&mut self, plan: &TargetPlan) -> Result<Option<TargetRegistration>, PluginError> {
         self.running.store.data_mut().phase = Phase::Install;
         self.check_unchanged()?;
         let plan = wire_plan(plan);
@@ -169,31 +168,6 @@ impl PluginTarget {
     }
 }
 
-impl ExportTarget for PluginTarget {
-    fn info(&self) -> &TargetInfo {
-        &self.info
-    }
-
-    fn prepare(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<TargetPrepared, PluginFailure> {
-        Ok(self.prepare_files(plan, stage)?)
-    }
-
-    fn install(&mut self, plan: &TargetPlan, _stage: &Stage) -> Result<Option<TargetRegistration>, PluginFailure> {
-        Ok(self.install_result(plan)?)
-    }
-
-    fn smoke(&mut self, plan: &TargetPlan, _stage: &Stage) -> Result<TargetSmoke, PluginFailure> {
-        self.running.store.data_mut().phase = Phase::Smoke;
-        self.check_unchanged()?;
-        Ok(crate::smoke::run(self, &wire_plan(plan))?)
-    }
-}
-
-/// A short text of a guest, harmless and on one line.
-pub(crate) fn short(text: &str) -> String {
-    inert_line(&cut(text, TEXT_BYTES_MAX))
-}
-
 fn kind(kind: Kind) -> ArtifactKind {
     match kind {
         Kind::Gguf => ArtifactKind::Gguf,
@@ -204,73 +178,5 @@ fn kind(kind: Kind) -> ArtifactKind {
         Kind::Pack => ArtifactKind::Pack,
         Kind::Document => ArtifactKind::Document,
         Kind::Other => ArtifactKind::Other,
-    }
-}
-
-fn wire_plan(plan: &TargetPlan) -> wire::Plan {
-    let field = |(name, value): &(String, String)| Field {
-        name: name.clone(),
-        value: value.clone(),
-    };
-    wire::Plan {
-        name: plan.name.clone(),
-        document_id: plan.document_id.clone(),
-        source: plan.source.clone(),
-        base: wire_base(&plan.base),
-        adapters: plan.adapters.iter().map(wire_adapter).collect(),
-        quant: plan.quant.clone(),
-        merged: plan.is_merged,
-        context_length: plan.context_length,
-        chat: plan.chat.as_ref().map(wire_chat),
-        system_prompt: plan.system_prompt.clone(),
-        temperature: plan.temperature,
-        top_p: plan.top_p,
-        draft: plan.draft.clone(),
-        platform: plan.platform.clone(),
-        options: plan.options.iter().map(field).collect(),
-        probe: plan.probe.as_ref().map(wire_probe),
-    }
-}
-
-fn wire_base(base: &TargetBase) -> wire::BaseModel {
-    wire::BaseModel {
-        reference: base.reference.clone(),
-        hub_id: base.hub_id.clone(),
-        revision: base.revision.clone(),
-        architecture: base.architecture.clone(),
-        layers: base.layers,
-        context_length: base.context_length,
-        license: base.license.clone(),
-    }
-}
-
-fn wire_adapter(adapter: &TargetAdapter) -> wire::Adapter {
-    wire::Adapter {
-        name: adapter.name.clone(),
-        version: adapter.version,
-        artifact: adapter.artifact.clone(),
-        weight: adapter.weight,
-    }
-}
-
-fn wire_chat(chat: &TargetChat) -> wire::Chat {
-    wire::Chat {
-        template: chat.template.clone(),
-        family: chat.family.clone(),
-        default_system: chat.default_system.clone(),
-        preamble: chat.preamble.clone(),
-        stop: chat.stop.clone(),
-        written: chat.is_written,
-    }
-}
-
-fn wire_probe(probe: &TargetProbe) -> wire::Probe {
-    wire::Probe {
-        system: probe.system.clone(),
-        user: probe.user.clone(),
-        answer: probe.answer.clone(),
-        prompt_tokens: probe.prompt_tokens.clone(),
-        max_new_tokens: probe.new_tokens_max,
-        exact: probe.is_exact,
     }
 }

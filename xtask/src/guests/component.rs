@@ -1,10 +1,8 @@
 //! From a core module to a component with its manifest.
 
 use anyhow::Context;
+use dlm_packages::manifest::append;
 use wit_component::{ComponentEncoder, DecodedWasm};
-
-/// Name of the custom section that holds the manifest, JSON.
-const MANIFEST_SECTION: &str = "dlm:plugin-manifest";
 
 /// Encodes a core module as a component and appends its manifest.
 pub fn encode(module: &[u8], manifest: &[u8]) -> anyhow::Result<Vec<u8>> {
@@ -14,7 +12,7 @@ pub fn encode(module: &[u8], manifest: &[u8]) -> anyhow::Result<Vec<u8>> {
         .validate(true)
         .encode()
         .context("cannot make a component")?;
-    append_section(&mut bytes, MANIFEST_SECTION, manifest);
+    append(&mut bytes, manifest);
     Ok(bytes)
 }
 
@@ -31,27 +29,4 @@ pub fn imports(component: &[u8]) -> anyhow::Result<Vec<String>> {
     Ok(names
         .map(|name| name.strip_prefix("dlm:plugin/").unwrap_or(&name).to_owned())
         .collect())
-}
-
-/// Appends a custom section: id 0, size, name with its length, contents.
-fn append_section(bytes: &mut Vec<u8>, name: &str, contents: &[u8]) {
-    let mut section = leb128(name.len());
-    section.extend_from_slice(name.as_bytes());
-    section.extend_from_slice(contents);
-    bytes.push(0);
-    bytes.extend(leb128(section.len()));
-    bytes.extend(section);
-}
-
-fn leb128(mut value: usize) -> Vec<u8> {
-    let mut out = Vec::new();
-    loop {
-        let low = (value & 0x7f) as u8;
-        value >>= 7;
-        if value == 0 {
-            out.push(low);
-            return out;
-        }
-        out.push(low | 0x80);
-    }
 }

@@ -11,8 +11,9 @@ use std::process::ExitCode;
 use dlm_core::Hints;
 use dlm_core::stamp::Stamp;
 use dlm_flow::{Clock, Failure};
+use dlm_packages::API;
 use dlm_packages::discover::{Finder, Places};
-use dlm_packages::error::ManageError;
+use dlm_packages::error::{Diagnose, PackageError};
 use dlm_packages::inspect::{inspect, wit};
 use dlm_packages::list::list;
 use dlm_packages::remove::remove;
@@ -25,9 +26,6 @@ use crate::console::Console;
 use crate::render;
 use crate::settings::Settings;
 use crate::wiring;
-
-/// The plugin API of this dlm, which `--outdated-api` compares with.
-const API: (u64, u64) = (1, 0);
 
 /// What every command here needs.
 pub(crate) struct Setting {
@@ -42,7 +40,7 @@ impl Setting {
         let mut places = wiring::plugins::places(&settings.home()?, None);
         // No document is named: the project is the current directory.
         places.project = Some(PathBuf::from("."));
-        let settings = PluginSettings::read(&places.home, None)?;
+        let settings = PluginSettings::read(&places.home, None).map_err(PackageError::from)?;
         places.is_always_hashed = settings.is_always_hashed;
         let unix_ms = wiring::SystemClock::start().unix_ms();
         Ok(Setting {
@@ -86,7 +84,7 @@ pub fn run(command: &Plugin, settings: &Settings, console: &Console) -> Result<E
 }
 
 /// The failure as data, in the shape of `plugins.md` section 6.
-fn failure_json(error: &ManageError) -> serde_json::Value {
+fn failure_json(error: &PackageError) -> serde_json::Value {
     let hints = error.hints();
     json!({ "error": {
         "code": error.code(),
@@ -97,7 +95,7 @@ fn failure_json(error: &ManageError) -> serde_json::Value {
     }})
 }
 
-fn run_list(args: &List, setting: &Setting, console: &Console) -> Result<ExitCode, ManageError> {
+fn run_list(args: &List, setting: &Setting, console: &Console) -> Result<ExitCode, PackageError> {
     let mut rows = list(&setting.finder)?;
     if let Some(kind) = args.kind {
         rows.retain(|row| row.kinds.contains(&kind.kind()));
@@ -118,7 +116,7 @@ fn is_outdated(api: &str) -> bool {
     own < API
 }
 
-fn run_inspect(args: &Inspect, setting: &Setting, console: &Console) -> Result<ExitCode, ManageError> {
+fn run_inspect(args: &Inspect, setting: &Setting, console: &Console) -> Result<ExitCode, PackageError> {
     let (seen, bytes) = inspect(&setting.finder, &args.plugin)?;
     if args.wit {
         let text = wit(Path::new(&args.plugin), &bytes)?;
@@ -139,7 +137,7 @@ fn run_inspect(args: &Inspect, setting: &Setting, console: &Console) -> Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-fn run_remove(args: &Remove, setting: &Setting, console: &Console) -> Result<ExitCode, ManageError> {
+fn run_remove(args: &Remove, setting: &Setting, console: &Console) -> Result<ExitCode, PackageError> {
     // The settings first: a file that cannot be edited is told before anything is gone.
     let has_forgotten = !args.keep_config && forget(setting.home(), &args.name)?;
     let removed = remove(setting.home(), &args.name)?;
@@ -167,7 +165,7 @@ fn run_remove(args: &Remove, setting: &Setting, console: &Console) -> Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-fn run_verify(args: &Verify, setting: &Setting, console: &Console) -> Result<ExitCode, ManageError> {
+fn run_verify(args: &Verify, setting: &Setting, console: &Console) -> Result<ExitCode, PackageError> {
     let verified = verify(setting.home())?;
     let bad = verified.iter().filter(|one| one.problem.is_some()).count();
     match args.json {

@@ -6,10 +6,10 @@ use dlm_packages::inert;
 use dlm_packages::inspect::Inspection;
 use dlm_packages::install::Offer;
 use dlm_packages::list::Listed;
-use dlm_packages::manifest::{Kind, Manifest, Request};
 use dlm_packages::pack::Packed;
 use dlm_packages::signature::Signed;
 use dlm_packages::verify::Verified;
+use dlm_packages::{Kind, Manifest, Request};
 use dlm_plugins::trial::{Bench, CaseReport, Standing};
 use serde_json::json;
 
@@ -95,21 +95,7 @@ pub fn consent(offer: &Offer) -> String {
         .api
         .rsplit_once('.')
         .map_or(offer.checked.api.as_str(), |(minor, _)| minor);
-    let signed = match &offer.signed {
-        Signed::No => "not signed".to_owned(),
-        Signed::Stranger => "signed by a key that you do not trust".to_owned(),
-        Signed::By {
-            key,
-            added: Some(added),
-        } => {
-            format!(
-                "signed by {} (key added {})",
-                short_key(key),
-                added.get(..10).unwrap_or(added)
-            )
-        }
-        Signed::By { key, added: None } => format!("signed by {}", short_key(key)),
-    };
+    let signed = signed(&offer.signed);
     let hash = match (&offer.signed, offer.fetched.is_from_network) {
         // Somebody has to compare it with what the author says: all of it.
         (Signed::No | Signed::Stranger, true) => offer.checked.sha256.clone(),
@@ -158,6 +144,22 @@ pub fn consent(offer: &Offer) -> String {
         out.push_str(&format!("  note: {}\n", inert(remark)));
     }
     out
+}
+
+/// Who signed, in words.
+fn signed(signed: &Signed) -> String {
+    match signed {
+        Signed::No => "not signed".to_owned(),
+        Signed::Stranger => "signed by a key that you do not trust".to_owned(),
+        Signed::By {
+            key,
+            added: Some(added),
+        } => {
+            let day = added.get(..10).unwrap_or(added);
+            format!("signed by {} (key added {day})", short_key(key))
+        }
+        Signed::By { key, added: None } => format!("signed by {}", short_key(key)),
+    }
 }
 
 fn request_line(request: &Request) -> String {

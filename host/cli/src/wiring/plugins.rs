@@ -14,7 +14,8 @@ use dlm_core::{Cancel, Subject};
 use dlm_flow::Failure;
 use dlm_flow::models::{EngineModels, EngineSetup};
 use dlm_net::{GuestClient, GuestSettings, free_loopback_port};
-use dlm_packages::discover::{Places, SYSTEM_DIRECTORYS};
+use dlm_packages::PackageError;
+use dlm_packages::discover::{Places, SYSTEM_DIRECTORIES};
 use dlm_packages::settings::Settings as PluginSettings;
 use dlm_plugins::{Compile, GrantFlags, LogLevel, Metering, NativeProcess, Plugins, Ports, RunFacts};
 use dlm_store::secrets::KeyStore;
@@ -28,7 +29,7 @@ use crate::render;
 use crate::settings::Settings;
 
 /// Directories in which programs are looked for after the user's own path.
-const USUAL_DIRECTORYS: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/opt/homebrew/bin"];
+const USUAL_DIRECTORIES: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/opt/homebrew/bin"];
 /// Teachers whose address a variable can change, with the secret that then goes there.
 const BASE_URLS: [(&str, &str, &str); 2] = [
     ("openai", "OPENAI_BASE_URL", "OPENAI_API_KEY"),
@@ -78,7 +79,8 @@ pub fn plugins(world: &World, console: &Console, setup: Setup<'_>) -> Result<Plu
         flags.granted.extend(base_url_grants(teacher, url, secret)?);
     }
     let mut places = places(world.around.home.root(), setup.document);
-    let settings = PluginSettings::read(world.around.home.root(), places.project.as_deref())?;
+    let settings = PluginSettings::read(world.around.home.root(), places.project.as_deref());
+    let settings = settings.map_err(PackageError::from)?;
     places.is_always_hashed = settings.is_always_hashed;
     let plugins = Plugins::new(facts, ports, compile(world.around.home.root()), &flags)?;
     let mut plugins = plugins.with_places(places).with_metering(Metering::of(&settings));
@@ -171,7 +173,7 @@ pub fn places(home: &Path, document: Option<&Path>) -> Places {
         home: home.to_owned(),
         user: environment::path("HOME").map(|home| home.value),
         project: document.map(beside),
-        system: extra.into_iter().chain(SYSTEM_DIRECTORYS.map(PathBuf::from)).collect(),
+        system: extra.into_iter().chain(SYSTEM_DIRECTORIES.map(PathBuf::from)).collect(),
         is_always_hashed: false,
     }
 }
@@ -220,7 +222,7 @@ fn unix_ms() -> u64 {
 fn search_path() -> Vec<PathBuf> {
     let user = environment::path("PATH").map(|set| set.value).unwrap_or_default();
     std::env::split_paths(&user)
-        .chain(USUAL_DIRECTORYS.map(PathBuf::from))
+        .chain(USUAL_DIRECTORIES.map(PathBuf::from))
         .collect()
 }
 

@@ -296,7 +296,10 @@ fn every_chapter_of_the_specification_that_a_comment_cites_is_there() {
     let mut cited = BTreeSet::new();
     for text in files.iter().map(|path| std::fs::read_to_string(path).unwrap()) {
         for rest in text.split("`spec/").skip(1) {
-            let name: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
+            let name: String = rest
+                .chars()
+                .take_while(|c| c.is_ascii_lowercase() || *c == '-')
+                .collect();
             if rest[name.len()..].starts_with(".md") {
                 cited.insert(name);
             }

@@ -1,6 +1,7 @@
 use dlm_core::Hints;
 
 use super::*;
+use crate::error::Diagnose;
 use crate::lockfile::{GrantedBy, LockGrant};
 
 fn wasm(name: &str, version: &str) -> Vec<u8> {
@@ -66,7 +67,7 @@ impl Scene {
                 installed: "2026-11-21T19:00:00Z".to_owned(),
                 grants: vec![grant("model:current"), grant("exec:sh **")],
             });
-            Ok(())
+            Ok::<(), LockFileError>(())
         })
         .unwrap();
     }
@@ -89,7 +90,7 @@ impl Scene {
         }
     }
 
-    fn find(&self, text: &str) -> Result<Found, ManageError> {
+    fn find(&self, text: &str) -> Result<Found, PackageError> {
         self.finder().find(&Selector::parse(text).unwrap(), Some(Kind::Judge))
     }
 }
@@ -294,7 +295,7 @@ fn what_is_no_plugin_is_said_to_be_what_it_is() {
     let explained = |typed: &std::path::Path| {
         let typed = typed.to_str().unwrap();
         let finder = scene.finder();
-        let error = finder.explain(typed, ManageError::Cancelled);
+        let error = finder.explain(typed, PackageError::Cancelled);
         format!("{error}\n{}", error.hints().join("\n"))
     };
     assert!(
@@ -314,4 +315,12 @@ fn what_is_no_plugin_is_said_to_be_what_it_is() {
         explained(&document)
     );
     assert!(explained(&document.with_extension("wasm")).starts_with("cancelled"));
+}
+
+#[test]
+fn a_plugin_inside_dlm_with_other_bytes_is_refused() {
+    let damaged = crate::builtin::damaged();
+    let error = inside(&damaged).unwrap_err();
+    assert_eq!(error.code(), "plugin::tampered");
+    assert!(error.to_string().contains(damaged.name));
 }

@@ -77,7 +77,7 @@ pub enum GivenValue {
 
 /// A setting that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadConfig {
+pub enum ConfigError {
     #[error("plugin `{plugin}` has no setting `{key}`{}", known_list(known))]
     Unknown {
         plugin: String,
@@ -111,17 +111,6 @@ fn described(description: &str) -> String {
     match description {
         "" => String::new(),
         text => format!(" ({})", short(text)),
-    }
-}
-
-impl BadConfig {
-    /// What to type next.
-    pub fn hint(&self) -> String {
-        match self {
-            BadConfig::Unknown { plugin, .. } => format!("see its settings: dlm plugin inspect {plugin}"),
-            BadConfig::Wrong { plugin, key, .. } => format!("give another: --plugin-opt {plugin}.{key}=VALUE"),
-            BadConfig::Missing { plugin, key, .. } => format!("give it: --plugin-opt {plugin}.{key}=VALUE"),
-        }
     }
 }
 
@@ -215,10 +204,10 @@ impl Manifest {
     /// Checks the values that a run gives, least important first, and fills in defaults; sorted by key.
     ///
     /// **Errors**: a key that the plugin has not, a value of another type or out of bounds, a required one that is missing.
-    pub fn resolve_config(&self, given: &[(String, GivenValue)]) -> Result<Vec<(String, ConfigValue)>, BadConfig> {
+    pub fn resolve_config(&self, given: &[(String, GivenValue)]) -> Result<Vec<(String, ConfigValue)>, ConfigError> {
         for (key, _) in given {
             if !self.config.contains_key(key) {
-                return Err(BadConfig::Unknown {
+                return Err(ConfigError::Unknown {
                     plugin: self.name.clone(),
                     key: short(key),
                     known: self.config.keys().cloned().collect(),
@@ -235,7 +224,7 @@ impl Manifest {
             let value = own.or_else(|| key.default.clone().map(GivenValue::Stated));
             match value {
                 Some(value) => {
-                    let read = key.value(&value).map_err(|rule| BadConfig::Wrong {
+                    let read = key.value(&value).map_err(|rule| ConfigError::Wrong {
                         plugin: self.name.clone(),
                         key: name.clone(),
                         value: match &value {
@@ -247,7 +236,7 @@ impl Manifest {
                     resolved.push((name.clone(), read));
                 }
                 None if key.required => {
-                    return Err(BadConfig::Missing {
+                    return Err(ConfigError::Missing {
                         plugin: self.name.clone(),
                         key: name.clone(),
                         description: key.description.clone(),

@@ -1,9 +1,7 @@
 //! The custom section that holds the manifest, found and written without a parser for the rest of the component.
 
-use super::{BadManifest, MANIFEST_BYTES_MAX, SECTION};
+use super::{COMPONENT_BYTES_MAX, MANIFEST_BYTES_MAX, ManifestError, SECTION};
 
-/// Largest component file.
-const COMPONENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Magic, version 13 and layer 1 of a component.
 const COMPONENT_HEAD: [u8; 8] = [0, b'a', b's', b'm', 0x0d, 0, 1, 0];
 /// Magic and version 1 of a core module.
@@ -18,22 +16,22 @@ struct Section<'a> {
 }
 
 /// Finds the one manifest section among the top-level sections.
-pub(super) fn find(component: &[u8]) -> Result<Option<&[u8]>, BadManifest> {
+pub(super) fn find(component: &[u8]) -> Result<Option<&[u8]>, ManifestError> {
     let mut found = None;
     for section in sections(component)? {
         let Some(payload) = payload(&section)? else { continue };
         if payload.len() > MANIFEST_BYTES_MAX {
-            return Err(BadManifest::Wrong("it is larger than 64 KiB".to_owned()));
+            return Err(ManifestError::Wrong("it is larger than 64 KiB".to_owned()));
         }
         if found.replace(payload).is_some() {
-            return Err(BadManifest::Wrong("it is there twice".to_owned()));
+            return Err(ManifestError::Wrong("it is there twice".to_owned()));
         }
     }
     Ok(found)
 }
 
 /// The component without its manifest sections.
-pub(crate) fn without(component: &[u8]) -> Result<Vec<u8>, BadManifest> {
+pub(crate) fn without(component: &[u8]) -> Result<Vec<u8>, ManifestError> {
     let mut out = Vec::with_capacity(component.len());
     let mut kept = 0;
     for section in sections(component)? {
@@ -47,7 +45,7 @@ pub(crate) fn without(component: &[u8]) -> Result<Vec<u8>, BadManifest> {
 }
 
 /// Appends the manifest section: id 0, size, name with its length, contents.
-pub(crate) fn append(component: &mut Vec<u8>, json: &[u8]) {
+pub fn append(component: &mut Vec<u8>, json: &[u8]) {
     let mut section = leb128(SECTION.len());
     section.extend_from_slice(SECTION.as_bytes());
     section.extend_from_slice(json);
@@ -56,7 +54,7 @@ pub(crate) fn append(component: &mut Vec<u8>, json: &[u8]) {
     component.extend(section);
 }
 
-fn payload<'a>(section: &Section<'a>) -> Result<Option<&'a [u8]>, BadManifest> {
+fn payload<'a>(section: &Section<'a>) -> Result<Option<&'a [u8]>, ManifestError> {
     if section.id != 0 {
         return Ok(None);
     }
@@ -64,16 +62,16 @@ fn payload<'a>(section: &Section<'a>) -> Result<Option<&'a [u8]>, BadManifest> {
     Ok((name == SECTION.as_bytes()).then_some(payload))
 }
 
-fn malformed(cause: &str) -> BadManifest {
-    BadManifest::Malformed(cause.to_owned())
+fn malformed(cause: &str) -> ManifestError {
+    ManifestError::Malformed(cause.to_owned())
 }
 
-fn sections(component: &[u8]) -> Result<Vec<Section<'_>>, BadManifest> {
-    if component.len() > COMPONENT_BYTES_MAX {
+fn sections(component: &[u8]) -> Result<Vec<Section<'_>>, ManifestError> {
+    if component.len() as u64 > COMPONENT_BYTES_MAX {
         return Err(malformed("it is larger than 64 MiB"));
     }
     if component.starts_with(&MODULE_HEAD) {
-        return Err(BadManifest::NotAComponent);
+        return Err(ManifestError::NotAComponent);
     }
     let Some(mut rest) = component.strip_prefix(&COMPONENT_HEAD) else {
         return Err(malformed("it does not begin like a component"));

@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::author::AuthorManifest;
+use crate::error::{ComponentError, Diagnose};
 use crate::manifest::section::{append, without};
 
 const COMPONENT_HEAD: [u8; 8] = [0, b'a', b's', b'm', 0x0d, 0, 1, 0];
@@ -28,8 +30,8 @@ fn a_good_manifest_is_read() {
 fn refused(bytes: &[u8], code: &str, part: &str) {
     let error = Manifest::of_component(bytes).unwrap_err();
     let text = error.to_string();
-    let error = crate::error::ManageError::manifest(std::path::Path::new("x"), error);
-    assert_eq!(error.code(), code, "{text}");
+    let error = ComponentError::of_manifest(std::path::Path::new("x"), error);
+    assert_eq!(error.diagnosis().code, code, "{text}");
     assert!(error.to_string().contains(part), "{error}");
 }
 
@@ -176,7 +178,7 @@ fn the_authors_file_becomes_the_section_and_comes_back() {
 #[test]
 fn a_mistake_in_the_authors_file_is_an_error() {
     for (from, to, part) in [
-        ("license", "license", "`license` is not known"),
+        ("license", "licens", "`licens` is not known"),
         ("command", "comand", "`build.comand` is not known"),
         ("\"make\"", "1", "a text was expected"),
         ("\"rubric\"", "\"sway\"", "inside dlm"),

@@ -7,9 +7,10 @@ use dlm_core::ports::target::TargetSmoke;
 use serde_json::{Value, json};
 
 use super::own_request;
-use crate::error::PluginError;
+use crate::error::{CallFailure, PluginError};
 use crate::host::server_rule;
-use crate::target::{PluginTarget, short};
+use crate::limits::short;
+use crate::target::PluginTarget;
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
@@ -19,10 +20,7 @@ const MODEL_DEFAULT: &str = "dlm-smoke";
 
 /// Asks `Hello.` and takes the first line of the answer.
 pub(crate) fn ask(target: &PluginTarget, port: u16) -> Result<TargetSmoke, PluginError> {
-    let failed = |message: String| PluginError::Smoke {
-        who: target.running.store.data().who(),
-        message,
-    };
+    let failed = |message: String| CallFailure::Smoke { message }.of(target.running.store.data().who());
     let (_, models) = exchange(target, port, GuestMethod::Get, "/v1/models", None).map_err(failed)?;
     let model = models["data"][0]["id"].as_str().unwrap_or(MODEL_DEFAULT);
     let question = json!({"model": model, "messages": [{"role": "user", "content": "Hello."}]});

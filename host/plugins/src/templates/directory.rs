@@ -6,7 +6,7 @@ use std::path::Path;
 use dlm_core::ports::target::{Artifact, ArtifactKind};
 use dlm_core::units::size;
 
-use crate::error::PluginError;
+use crate::error::OutputError;
 use crate::output::check_name;
 
 /// Most files, and bytes of one file.
@@ -18,21 +18,17 @@ const DEPTH_MAX: usize = 8;
 /// Lists the files below `directory`, named relative to it with `/`.
 ///
 /// **Errors**: a directory that cannot be read, or one with more files than a template source should have.
-pub(super) fn inputs(directory: &Path) -> Result<Vec<Artifact>, PluginError> {
+pub(super) fn inputs(directory: &Path) -> Result<Vec<Artifact>, OutputError> {
     let mut found = Vec::new();
     walk(directory, "", DEPTH_MAX, &mut found)?;
     Ok(found)
 }
 
-fn walk(directory: &Path, prefix: &str, depth: usize, found: &mut Vec<Artifact>) -> Result<(), PluginError> {
-    let failed = |source| PluginError::Files {
-        action: "read",
-        path: directory.to_owned(),
-        source,
-    };
-    for entry in fs::read_dir(directory).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let kind = entry.file_type().map_err(failed)?;
+fn walk(directory: &Path, prefix: &str, depth: usize, found: &mut Vec<Artifact>) -> Result<(), OutputError> {
+    let failed = OutputError::files("read", directory);
+    for entry in fs::read_dir(directory).map_err(&failed)? {
+        let entry = entry.map_err(&failed)?;
+        let kind = entry.file_type().map_err(&failed)?;
         let file_name = entry.file_name();
         let Some(file_name) = file_name.to_str().filter(|name| !name.starts_with('.')) else {
             continue;
@@ -50,18 +46,14 @@ fn walk(directory: &Path, prefix: &str, depth: usize, found: &mut Vec<Artifact>)
     Ok(())
 }
 
-fn input(path: &Path, name: String) -> Result<Artifact, PluginError> {
-    let failed = |source| PluginError::Files {
-        action: "read",
-        path: path.to_owned(),
-        source,
-    };
-    let bytes_count = fs::metadata(path).map_err(failed)?.len();
+fn input(path: &Path, name: String) -> Result<Artifact, OutputError> {
+    let failed = OutputError::files("read", path);
+    let bytes_count = fs::metadata(path).map_err(&failed)?.len();
     if bytes_count > FILE_BYTES_MAX {
         let text = format!("it has more than {}", size(FILE_BYTES_MAX));
         return Err(failed(std::io::Error::other(text)));
     }
-    let bytes = fs::read(path).map_err(failed)?;
+    let bytes = fs::read(path).map_err(&failed)?;
     let is_document = Path::new(&name).extension().is_some_and(|extension| extension == "dlm");
     Ok(Artifact {
         kind: if is_document {
@@ -71,7 +63,7 @@ fn input(path: &Path, name: String) -> Result<Artifact, PluginError> {
         },
         path: path.to_owned(),
         size: bytes.len() as u64,
-        sha256: dlm_packages::builtin::sha256(&bytes),
+        sha256: dlm_packages::digest::sha256(&bytes),
         staged_path: None,
         name,
     })

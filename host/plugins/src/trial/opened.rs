@@ -10,7 +10,7 @@ use dlm_core::ports::target::{Artifact, ArtifactKind, ExportTarget, Stage, Targe
 use dlm_core::ports::teacher::{Teacher, TeacherRequest, TeacherSource};
 use dlm_core::ports::templates::{TemplateMeta, TemplateSource, Templates};
 use dlm_packages::Kind;
-use dlm_packages::builtin::sha256;
+use dlm_packages::digest::sha256;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 

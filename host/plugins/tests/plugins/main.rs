@@ -6,16 +6,12 @@ mod adapters;
 mod bombs;
 mod fakes;
 mod go_template;
-#[path = "../../../../fuzz/checks/grants.rs"]
-mod grants;
 #[path = "../../../../fuzz/checks/guest.rs"]
 mod guest;
 #[path = "../../../../fuzz/checks/guest_values.rs"]
 mod guest_values;
 mod hostile;
 mod judges;
-#[path = "../../../../fuzz/checks/plugin_files.rs"]
-mod plugin_files;
 mod processes;
 mod real;
 mod refusals;

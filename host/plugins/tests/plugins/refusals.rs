@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use dlm_core::FailureKind;
 use dlm_core::ports::target::{ExportTarget, PluginFailure, TargetReport, TargetRun, TargetSmoke, run_target};
+use dlm_packages::error::Diagnose;
 use dlm_plugins::GrantFlags;
 
 use crate::fakes::{HASTY, PORT, SMALL, TEST_TARGET, World, finished, grant};
@@ -436,7 +437,11 @@ fn wasi_can_be_refused_whole() {
     let targets = World::new().targets(&GrantFlags::default()).without_wasi();
     let error = targets.open_bytes("small", &bytes, "").map(|_| ()).unwrap_err();
     assert_eq!(error.code(), "plugin::import", "{error}");
-    assert!(error.hints()[0].contains("wasi = \"inert\""), "{:?}", error.hints());
+    assert!(
+        error.diagnosis().hints[0].contains("wasi = \"inert\""),
+        "{:?}",
+        error.diagnosis().hints
+    );
     // Its twin is looked into further.
     not_loaded(wat::parse_str(text).unwrap(), "plugin::malformed", "open");
 }

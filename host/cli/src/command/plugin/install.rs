@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use dlm_core::{Cancel, Event, Progress};
-use dlm_packages::error::ManageError;
+use dlm_packages::error::{FilesError, InstallError, PackageError};
 use dlm_packages::fetch::{Source, fetch};
 use dlm_packages::install::{Asker, InstallFlags, Offer, decide, install, offer};
 use dlm_plugins::{Ahead, Metering, NativeProcess};
@@ -18,7 +18,7 @@ use crate::progress::Screen;
 use crate::{render, wiring};
 
 /// Installs a plugin.
-pub(super) fn run(args: &Install, setting: &Setting, console: &Console) -> Result<ExitCode, ManageError> {
+pub(super) fn run(args: &Install, setting: &Setting, console: &Console) -> Result<ExitCode, PackageError> {
     let source = Source::parse(&args.source, |typed| setting.finder.resolve(typed))?;
     let interrupt = wiring::Interrupt::install().map_err(unwatched)?;
     let fetched = match &source {
@@ -81,7 +81,7 @@ fn compile(
     setting: &Setting,
     console: &Console,
     cancel: &Cancel,
-) -> Result<Option<Duration>, ManageError> {
+) -> Result<Option<Duration>, PackageError> {
     let screen = Screen::new(console.is_quiet);
     let phase = format!("compiling {}", dlm_packages::inert(&offer.name));
     screen.event(Event::PhaseStarted {
@@ -98,21 +98,22 @@ fn compile(
     let process = NativeProcess::new(Vec::new(), Vec::new());
     let compiled = dlm_plugins::compile_ahead(&ahead, &process, cancel);
     screen.event(Event::PhaseEnded { phase });
-    compiled.map_err(|failure| ManageError::Compile(Box::new(failure)))
+    Ok(compiled.map_err(|failure| InstallError::Compile(Box::new(failure)))?)
 }
 
-fn unwatched(failure: dlm_flow::Failure) -> ManageError {
-    ManageError::Files {
+fn unwatched(failure: dlm_flow::Failure) -> FilesError {
+    FilesError {
         action: "watch for Ctrl-C on",
         path: "the terminal".into(),
         source: std::io::Error::other(failure.message()),
     }
 }
 
-fn asking_failed(source: std::io::Error) -> ManageError {
-    ManageError::Files {
+fn asking_failed(source: std::io::Error) -> PackageError {
+    FilesError {
         action: "read the answer from",
         path: "the terminal".into(),
         source,
     }
+    .into()
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use dlm_core::shell::quoted;
-use dlm_packages::error::ManageError;
+use dlm_packages::error::{PackageError, SignatureError};
 use dlm_packages::new::{self, Language, NewOptions, Rust, a_kind};
 use dlm_packages::pack::{PackOptions, Packed, pack, sign_command, write};
 use dlm_packages::settings::signing_key;
@@ -19,7 +19,7 @@ use crate::{program, render};
 const DEBIAN_LINKERS: [&str; 3] = ["wasm-ld-19", "wasm-ld-16", "wasm-ld"];
 
 /// Packs a plugin.
-pub(super) fn run(args: &Pack, setting: &Setting, console: &Console) -> Result<ExitCode, ManageError> {
+pub(super) fn run(args: &Pack, setting: &Setting, console: &Console) -> Result<ExitCode, PackageError> {
     let packed = pack(&PackOptions {
         directory: args.dir.clone(),
         wasm: args.wasm.clone(),
@@ -38,8 +38,8 @@ pub(super) fn run(args: &Pack, setting: &Setting, console: &Console) -> Result<E
 }
 
 /// Lets minisign sign: it asks for the passphrase itself, on the terminal.
-fn sign(packed: &Packed, key: PathBuf) -> Result<PathBuf, ManageError> {
-    let failed = |cause: String, hint: String| ManageError::Signature {
+fn sign(packed: &Packed, key: PathBuf) -> Result<PathBuf, SignatureError> {
+    let failed = |cause: String, hint: String| SignatureError {
         subject: format!("`{}`", packed.path.display()),
         cause,
         hint: Some(hint),
@@ -71,7 +71,7 @@ fn sign(packed: &Packed, key: PathBuf) -> Result<PathBuf, ManageError> {
 }
 
 /// Starts a plugin's project.
-pub(super) fn run_new(args: &New, console: &Console) -> Result<ExitCode, ManageError> {
+pub(super) fn run_new(args: &New, console: &Console) -> Result<ExitCode, PackageError> {
     let directory = args.dir.clone().unwrap_or_else(|| PathBuf::from(&args.name));
     let files = new::write(&NewOptions {
         kind: args.kind.kind(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use dlm_files::{Disk, DiskError};
-use dlm_packages::error::ManageError;
+use dlm_packages::error::{FilesError, PackError, PackageError};
 use dlm_packages::inert;
 use dlm_packages::inspect::is_file_name;
 use dlm_packages::pack::{PackOptions, author, pack, write};
@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_millis(300);
 const BUILT: [&str; 4] = ["target", "build", "node_modules", "__pycache__"];
 
 /// Tests a plugin, once or at every change.
-pub(super) fn run(args: &Test, setting: &Setting, console: &Console) -> Result<ExitCode, ManageError> {
+pub(super) fn run(args: &Test, setting: &Setting, console: &Console) -> Result<ExitCode, PackageError> {
     if !args.watch {
         return once(args, setting, console);
     }
@@ -52,9 +52,9 @@ pub(super) fn run(args: &Test, setting: &Setting, console: &Console) -> Result<E
     }
 }
 
-fn once(args: &Test, setting: &Setting, console: &Console) -> Result<ExitCode, ManageError> {
+fn once(args: &Test, setting: &Setting, console: &Console) -> Result<ExitCode, PackageError> {
     let scratch = tempfile::Builder::new().prefix("dlm-plugin-test-").tempdir();
-    let scratch = scratch.map_err(|source| ManageError::Files {
+    let scratch = scratch.map_err(|source| FilesError {
         action: "make a directory in",
         path: std::env::temp_dir(),
         source,
@@ -65,6 +65,7 @@ fn once(args: &Test, setting: &Setting, console: &Console) -> Result<ExitCode, M
         false => args.plugin.clone(),
     };
     let plugin = Selector::parse(&typed)
+        .map_err(PackageError::from)
         .and_then(|selector| setting.finder.find(&selector, None))
         .map_err(|error| setting.finder.explain(&args.plugin, error))?;
     plugin.path.as_deref().and_then(unpacked).inspect(|built| {
@@ -116,9 +117,9 @@ fn once(args: &Test, setting: &Setting, console: &Console) -> Result<ExitCode, M
     })
 }
 
-fn update(trial: &Trial, files: &[(PathBuf, CaseFile)], console: &Console) -> Result<(), ManageError> {
+fn update(trial: &Trial, files: &[(PathBuf, CaseFile)], console: &Console) -> Result<(), PackageError> {
     for (path, file) in files {
-        let text = trial.updated(file).map_err(|cause| ManageError::Pack {
+        let text = trial.updated(file).map_err(|cause| PackError {
             path: path.clone(),
             cause: format!("it has no answer yet: {cause}"),
             hint: None,
@@ -126,20 +127,18 @@ fn update(trial: &Trial, files: &[(PathBuf, CaseFile)], console: &Console) -> Re
         if text == file.text {
             continue;
         }
-        Disk::new()
-            .write(path, text.as_bytes())
-            .map_err(|error| ManageError::Files {
-                action: "write",
-                path: path.clone(),
-                source: error.into_io(),
-            })?;
+        Disk::new().write(path, text.as_bytes()).map_err(|error| FilesError {
+            action: "write",
+            path: path.clone(),
+            source: error.into_io(),
+        })?;
         console.info(&format!("plugin: wrote what was found into {}", path.display()));
     }
     Ok(())
 }
 
 /// The case files: those that were named, else `cases/` beside the plugin's file.
-fn cases(args: &Test, plugin: Option<&Path>) -> Result<Vec<(PathBuf, CaseFile)>, ManageError> {
+fn cases(args: &Test, plugin: Option<&Path>) -> Result<Vec<(PathBuf, CaseFile)>, FilesError> {
     let mut paths = args.cases.clone();
     if paths.is_empty() {
         let directory = plugin.and_then(Path::parent).map(|directory| directory.join("cases"));
@@ -153,7 +152,7 @@ fn cases(args: &Test, plugin: Option<&Path>) -> Result<Vec<(PathBuf, CaseFile)>,
         paths.sort();
     }
     let read = |path: PathBuf| {
-        let text = dlm_files::read_text_required(&path, CASE_BYTES_MAX).map_err(|error| ManageError::Files {
+        let text = dlm_files::read_text_required(&path, CASE_BYTES_MAX).map_err(|error| FilesError {
             action: "read",
             path: path.clone(),
             source: match error {
@@ -184,7 +183,7 @@ fn unpacked(file: &Path) -> Option<PathBuf> {
 }
 
 /// The directory of the sources, for `--watch`.
-fn project(args: &Test, setting: &Setting) -> Result<PathBuf, ManageError> {
+fn project(args: &Test, setting: &Setting) -> Result<PathBuf, PackageError> {
     let file = setting.finder.resolve(&args.plugin);
     let directory = file.parent().map(Path::to_owned).unwrap_or_default();
     let directory = if directory.as_os_str().is_empty() {
@@ -197,7 +196,7 @@ fn project(args: &Test, setting: &Setting) -> Result<PathBuf, ManageError> {
 }
 
 /// Builds and packs, as `plugin.toml` says.
-fn build(directory: &Path, console: &Console) -> Result<(), ManageError> {
+fn build(directory: &Path, console: &Console) -> Result<(), PackageError> {
     let command = author(directory)?.build_command;
     if let Some(command) = command {
         console.info(&format!("plugin: {}", inert(&command)));
@@ -206,17 +205,18 @@ fn build(directory: &Path, console: &Console) -> Result<(), ManageError> {
             .args([shell.1, &command])
             .current_dir(directory)
             .status();
-        let status = status.map_err(|source| ManageError::Files {
+        let status = status.map_err(|source| FilesError {
             action: "run the build in",
             path: directory.to_owned(),
             source,
         })?;
         if !status.success() {
-            return Err(ManageError::Pack {
+            return Err(PackError {
                 path: directory.to_owned(),
                 cause: format!("its build ended with {status}"),
                 hint: None,
-            });
+            }
+            .into());
         }
     }
     let packed = pack(&PackOptions {
@@ -224,7 +224,7 @@ fn build(directory: &Path, console: &Console) -> Result<(), ManageError> {
         ..PackOptions::default()
     })?;
     packed.remarks.iter().for_each(|remark| console.warning(remark));
-    write(&packed)
+    Ok(write(&packed)?)
 }
 
 /// When each file of the project was changed, without what a build writes.
@@ -251,8 +251,8 @@ fn stamps(directory: &Path) -> BTreeMap<PathBuf, SystemTime> {
     found
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, ManageError> {
-    std::path::absolute(path).map_err(|source| ManageError::Files {
+fn absolute(path: &Path) -> Result<PathBuf, FilesError> {
+    std::path::absolute(path).map_err(|source| FilesError {
         action: "find",
         path: path.to_owned(),
         source,

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use dlm_packages::error::ManageError;
+use dlm_packages::error::{FilesError, PackageError, SelectorError};
 use dlm_packages::inspect::is_file_name;
 use dlm_packages::manifest::is_name;
 use dlm_packages::signature::trust_key;
@@ -14,7 +14,7 @@ use crate::args::plugin::Trust;
 use crate::console::Console;
 
 /// Changes what is trusted.
-pub(super) fn run(args: &Trust, setting: &Setting, console: &Console) -> Result<ExitCode, ManageError> {
+pub(super) fn run(args: &Trust, setting: &Setting, console: &Console) -> Result<ExitCode, PackageError> {
     let is_key_file = args.subject.ends_with(".pub");
     if is_key_file || !(is_file_name(&args.subject) || is_name(&args.subject)) {
         return key(args, setting, console, is_key_file);
@@ -69,7 +69,7 @@ pub(super) fn run(args: &Trust, setting: &Setting, console: &Console) -> Result<
     Ok(ExitCode::SUCCESS)
 }
 
-fn key(args: &Trust, setting: &Setting, console: &Console, is_file: bool) -> Result<ExitCode, ManageError> {
+fn key(args: &Trust, setting: &Setting, console: &Console, is_file: bool) -> Result<ExitCode, PackageError> {
     if !args.grants.is_empty() || !args.revoked.is_empty() {
         return Err(wrong(
             args,
@@ -77,7 +77,7 @@ fn key(args: &Trust, setting: &Setting, console: &Console, is_file: bool) -> Res
         ));
     }
     let text = match is_file {
-        true => std::fs::read_to_string(Path::new(&args.subject)).map_err(|source| ManageError::Files {
+        true => std::fs::read_to_string(Path::new(&args.subject)).map_err(|source| FilesError {
             action: "read",
             path: args.subject.clone().into(),
             source,
@@ -93,10 +93,11 @@ fn key(args: &Trust, setting: &Setting, console: &Console, is_file: bool) -> Res
     Ok(ExitCode::SUCCESS)
 }
 
-fn wrong(args: &Trust, cause: &str) -> ManageError {
-    ManageError::Selector {
+fn wrong(args: &Trust, cause: &str) -> PackageError {
+    SelectorError {
         text: dlm_packages::inert(&args.subject),
         cause: cause.to_owned(),
         hint: None,
     }
+    .into()
 }

@@ -1,0 +1,44 @@
+//! A signature that is wrong or missing, or a key that cannot be trusted.
+
+use super::{Diagnose, Diagnosis};
+
+/// Why a signature does not count, or a key is not one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{subject} {cause}")]
+pub struct SignatureError {
+    /// What it is about, such as `the key`.
+    pub subject: String,
+    pub cause: String,
+    pub hint: Option<String>,
+}
+
+impl SignatureError {
+    /// The user's settings want a signature of a trusted key, and the file has none; `lack` says what it has instead.
+    pub(crate) fn unsigned(subject: String, lack: &str) -> SignatureError {
+        SignatureError {
+            subject,
+            cause: format!("{lack}, and your settings require a signature"),
+            hint: Some(
+                "trust its key: dlm plugin trust KEY; or set `require-signature` under [plugins] in config.toml"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    /// `action` is what the user does once the entry of `name` is gone.
+    pub(crate) fn other_signer(subject: String, name: &str, action: &str) -> SignatureError {
+        SignatureError {
+            subject,
+            cause: "is signed by another key than the file that is pinned".to_owned(),
+            hint: Some(format!(
+                "if that is right: dlm plugin remove {name}, then {action} it again"
+            )),
+        }
+    }
+}
+
+impl Diagnose for SignatureError {
+    fn diagnosis(&self) -> Diagnosis {
+        Diagnosis::runtime("plugin::signature").hints(self.hint.clone())
+    }
+}
