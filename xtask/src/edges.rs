@@ -87,8 +87,9 @@ fn circle_problems(root: &std::path::Path, name: &str) -> Result<Vec<String>> {
                 parent => format!("dlm-{name}, {parent}"),
             };
             format!(
-                "{place}: the modules {} use each other in a circle",
-                circle.modules.join(", ")
+                "{place}: the modules {} use each other in a circle:\n    {}",
+                circle.modules.join(", "),
+                circle.uses.join("\n    ")
             )
         })
         .collect())

@@ -19,6 +19,8 @@ type Module = Vec<String>;
 pub struct Circle {
     pub parent: String,
     pub modules: Vec<String>,
+    /// The uses that close it: module, and the path that it names.
+    pub uses: Vec<String>,
 }
 
 /// Returns the circles of the crate whose sources lie in `root` (its `src`).
@@ -40,6 +42,7 @@ fn of_modules(modules: &BTreeMap<Module, String>) -> Vec<Circle> {
     let passed_on = passed_on(modules);
     // Per parent: which of its children uses which.
     let mut uses: BTreeMap<Module, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
+    let mut named: BTreeSet<(Module, String, String, String)> = BTreeSet::new();
     for (module, text) in modules {
         for path in paths(text, module) {
             let target = resolve(&path, &names, &passed_on);
@@ -47,14 +50,21 @@ fn of_modules(modules: &BTreeMap<Module, String>) -> Vec<Circle> {
             if let (Some(from), Some(to)) = (module.get(shared), target.get(shared)) {
                 let children = uses.entry(module[..shared].to_vec()).or_default();
                 children.entry(from.clone()).or_default().insert(to.clone());
+                let what = format!("{} uses {}", module.join("::"), path.join("::"));
+                named.insert((module[..shared].to_vec(), from.clone(), to.clone(), what));
             }
         }
     }
     let mut found = Vec::new();
     for (parent, edges) in &uses {
         for group in strongly_connected(edges) {
+            let is_on = |name: &String| group.contains(name);
+            let closing = named
+                .iter()
+                .filter(|(place, from, to, _)| place == parent && is_on(from) && is_on(to));
             found.push(Circle {
                 parent: parent.join("::"),
+                uses: closing.map(|(.., what)| what.clone()).collect(),
                 modules: group,
             });
         }
