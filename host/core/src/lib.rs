@@ -3,6 +3,8 @@
 //! Invariants: nothing here reads a file, a clock, the environment or a tensor, and nothing prints.
 //! Every other crate may depend on this one; this one depends on none of ours.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod architecture;
 pub mod base;
 pub mod cancel;

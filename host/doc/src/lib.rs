@@ -4,6 +4,8 @@
 //! Invariants: pure functions of text and supplied values. This crate reads no file, clock or environment, prints
 //! nothing, and knows no model, store or plugin.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 mod body;
 pub mod check;
 mod code_block;

@@ -7,6 +7,8 @@
 //! Must not know: targets, plugins, stores, documents, the network. Nothing here prints or reads the clock; same inputs
 //! give the same bytes whatever the thread count.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 mod adapter;
 mod encode;
 mod error;

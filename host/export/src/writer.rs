@@ -162,7 +162,7 @@ impl GgufWriter {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".partial");
         let partial = path.with_file_name(name);
-        let out = Disk::new().begin(path, partial, total)?;
+        let out = Partial::begin(&Disk::new(), path, partial, total)?;
         let names = tensors.iter().map(|tensor| tensor.name.clone());
         let mut writer = GgufWriter {
             out,

@@ -4,6 +4,8 @@
 //! every error names the path; a full disk is its own kind with sizes. Every single operation first asks an optional
 //! hook, so that a test can stop the program, or fail the write, between any two of them.
 
+#![expect(clippy::disallowed_methods, reason = "the place where files change")]
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -11,8 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::{DiskError, failed};
-use crate::partial::Partial;
-use crate::platform::{flush_directory, link_file};
+use crate::platform::{Access, create_file, flush_directory, link_file, parent_of};
 use crate::read::list;
 
 /// How many clashing temporary names are stepped over before giving up; a clash needs a recycled process id.
@@ -298,11 +299,11 @@ impl Disk {
     /// Writes a file that must not be there yet; says whether it was free. Half a file is not left behind.
     ///
     /// **Errors** name the path.
-    pub fn create(&self, path: &Path, bytes: &[u8]) -> Result<bool, DiskError> {
+    pub fn create(&self, path: &Path, bytes: &[u8], access: Access) -> Result<bool, DiskError> {
         let size = bytes.len() as u64;
         let opened = self
             .ask(Operation::CreateFile, path)
-            .and_then(|()| OpenOptions::new().write(true).create_new(true).open(path));
+            .and_then(|()| create_file(path, access));
         let mut file = match opened {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
@@ -321,16 +322,24 @@ impl Disk {
         Ok(true)
     }
 
-    /// Begins a file that is written over many calls, under the name `beside` until it is whole; what lies there is
-    /// overwritten. `size_bytes` is only told in errors.
+    /// Gives a file a second name, or makes a copy where the file system has no second names; `name` must be free.
     ///
-    /// **Errors** name the path `beside`.
-    pub fn begin(&self, path: &Path, beside: PathBuf, size_bytes: u64) -> Result<Partial, DiskError> {
-        let file = self
-            .ask(Operation::CreateFile, &beside)
-            .and_then(|()| File::create(&beside))
-            .map_err(|source| failed(&beside, "create", size_bytes, source))?;
-        Ok(Partial::new(self.clone(), path, beside, size_bytes, file))
+    /// **Errors** name the path `name`.
+    pub fn duplicate(&self, existing: &Path, name: &Path) -> Result<(), DiskError> {
+        self.ask(Operation::Link, name)
+            .and_then(|()| fs::hard_link(existing, name).or_else(|_| fs::copy(existing, name).map(drop)))
+            .map_err(|source| failed(name, "write", 0, source))
+    }
+
+    /// Opens a file that stands for a lock, makes it where it is missing, and waits until no other process holds it; it is
+    /// held until the file is closed.
+    ///
+    /// **Errors** name the path.
+    pub fn hold(&self, path: &Path) -> Result<File, DiskError> {
+        self.ask(Operation::CreateFile, path)
+            .and_then(|()| OpenOptions::new().write(true).create(true).truncate(false).open(path))
+            .and_then(|file| file.lock().map(|()| file))
+            .map_err(|source| failed(path, "lock", 0, source))
     }
 
     /// Gives the temporary file `existing` the name `name`, which must be free; says whether it was.
@@ -423,11 +432,4 @@ fn temporary_writer(name: &str) -> Option<u32> {
     let (pid, number) = tail.split_once('.')?;
     let is_number = number.len() == 8 && number.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_number { pid.parse().ok() } else { None }
-}
-
-pub(crate) fn parent_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => path,
-    }
 }

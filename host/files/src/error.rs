@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 
 use dlm_core::{Hints, Subject};
 
-use crate::disk::parent_of;
-use crate::platform::free_bytes;
+use crate::platform::{free_bytes, parent_of};
 
 /// A failed access to a file or directory.
 #[derive(Debug, thiserror::Error)]

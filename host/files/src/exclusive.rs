@@ -4,6 +4,11 @@
 //! sees it half made; a holder that died on this machine is replaced and the caller is told; any other holder is
 //! respected. The advisory lock of the system is what proves the death of a holder of ours.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "it opens the lock file of a dead holder without changing it"
+)]
+
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};

@@ -3,10 +3,13 @@
 //! Invariants: the only crate that changes a file outside tests (the list in `clippy.toml` refuses it elsewhere); every
 //! error names its path; nothing is read without a limit. Knows no format: what the bytes mean is the caller's business.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod digest;
 pub mod disk;
 pub mod error;
 pub mod exclusive;
+pub mod own;
 pub mod partial;
 pub mod platform;
 pub mod read;
@@ -15,8 +18,9 @@ pub use digest::sha256_file;
 pub use disk::{Disk, Operation};
 pub use error::DiskError;
 pub use exclusive::{ExclusiveError, ExclusiveLock, Holder, LockWait};
+pub use own::{open_own, own_directory};
 pub use partial::Partial;
-pub use platform::free_bytes;
+pub use platform::{Access, free_bytes};
 pub use read::{
     Entry, file_size, list, read, read_at, read_ordinary, read_required, read_text, read_text_required, tree_size,
 };

@@ -2,17 +2,20 @@
 //!
 //! Invariants: dropped before [`Partial::commit`], it leaves nothing behind and the file of that name as it was.
 
+#![expect(clippy::disallowed_methods, reason = "part of the place where files change")]
+
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Disk, Operation, parent_of};
+use crate::disk::{Disk, Operation};
 use crate::error::{DiskError, failed};
+use crate::platform::parent_of;
 
 /// Buffer in front of the file: many small tensors become few system calls.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// A file that is being written; [`Disk::begin`] makes one.
+/// A file that is being written.
 #[derive(Debug)]
 pub struct Partial {
     disk: Disk,
@@ -24,14 +27,21 @@ pub struct Partial {
 }
 
 impl Partial {
-    pub(crate) fn new(disk: Disk, path: &Path, beside: PathBuf, size_bytes: u64, file: File) -> Self {
-        Self {
-            disk,
+    /// Begins the file `path` under the name `beside`; what lies there is overwritten. `size_bytes` is only told in errors.
+    ///
+    /// **Errors** name the path `beside`.
+    pub fn begin(disk: &Disk, path: &Path, beside: PathBuf, size_bytes: u64) -> Result<Self, DiskError> {
+        let file = disk
+            .ask(Operation::CreateFile, &beside)
+            .and_then(|()| File::create(&beside))
+            .map_err(|source| failed(&beside, "create", size_bytes, source))?;
+        Ok(Self {
+            disk: disk.clone(),
             path: path.to_owned(),
             beside,
             size_bytes,
             out: Some(BufWriter::with_capacity(BUFFER_BYTES, file)),
-        }
+        })
     }
 
     /// Writes the next bytes.
@@ -81,11 +91,11 @@ mod tests {
         let (path, beside) = (directory.path().join("file"), directory.path().join("file.partial"));
         fs::write(&path, "earlier").unwrap();
         let disk = Disk::new();
-        let mut dropped = disk.begin(&path, beside.clone(), 4).unwrap();
+        let mut dropped = Partial::begin(&disk, &path, beside.clone(), 4).unwrap();
         dropped.write(b"late").unwrap();
         drop(dropped);
         assert_eq!(fs::read(&path).unwrap(), b"earlier");
-        let mut whole = disk.begin(&path, beside.clone(), 4).unwrap();
+        let mut whole = Partial::begin(&disk, &path, beside.clone(), 4).unwrap();
         whole.write(b"la").unwrap();
         whole.write(b"te").unwrap();
         whole.commit().unwrap();

@@ -3,9 +3,22 @@
 //! Invariants: every question has an answer on every platform; where a system cannot be asked, the function says what it
 //! answers instead.
 
+#![expect(clippy::disallowed_methods, reason = "part of the place where files change")]
+
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+
+/// Who may do what with a new file, as far as the system knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// What the user's mask says.
+    Usual,
+    /// A program, whatever the user's mask says of the run bit.
+    Program,
+    /// This user alone reads it and nobody changes it.
+    OwnReadOnly,
+}
 
 /// Bytes that this user may still write on the file system of `path`; none when the system does not say.
 #[cfg(unix)]
@@ -31,6 +44,29 @@ pub(crate) fn flush_directory(directory: &Path) -> io::Result<()> {
 pub(crate) fn flush_directory(_directory: &Path) -> io::Result<()> {
     // A directory cannot be opened for flushing here; the file system journals names by itself.
     Ok(())
+}
+
+/// Makes a file that must not be there, so that nothing is followed.
+#[cfg(unix)]
+pub(crate) fn create_file(path: &Path, access: Access) -> io::Result<File> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    let file = match access {
+        Access::Usual => options.open(path)?,
+        Access::Program => options.mode(0o755).open(path)?,
+        Access::OwnReadOnly => options.mode(0o400).open(path)?,
+    };
+    if access == Access::Program {
+        file.set_permissions(fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(file)
+}
+
+/// Makes a file that must not be there; who may do what is not known here.
+#[cfg(not(unix))]
+pub(crate) fn create_file(path: &Path, _access: Access) -> io::Result<File> {
+    fs::OpenOptions::new().write(true).create_new(true).open(path)
 }
 
 /// Makes a symbolic link; `target` is relative to the directory of `name`.
@@ -88,4 +124,13 @@ pub fn host_name() -> String {
 #[cfg(not(unix))]
 pub fn host_name() -> String {
     "this-host".to_owned()
+}
+
+/// The directory that a path lies in; the current one for a bare name.
+pub(crate) fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path,
+    }
 }

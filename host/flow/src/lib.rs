@@ -3,6 +3,8 @@
 //! Invariants: nothing here prints, asks, or reads flags, the environment, the clock or the home directory; all of
 //! those come in through [`Surroundings`]. A use case either comes to its end or leaves everything as it was.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod base;
 pub mod check;
 pub mod doctor;

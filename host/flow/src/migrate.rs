@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use dlm_core::Subject;
 use dlm_doc::{EditError, SCHEMA_VERSION, chain, migrate_text};
-use dlm_store::Disk;
+use dlm_files::{Access, Disk};
 use serde::Serialize;
 
 use crate::document::{read_bytes, unparsable};
@@ -101,7 +101,7 @@ fn back_up(path: &Path, bytes: &[u8]) -> Result<PathBuf, Failure> {
             n => path.with_file_name(format!("{name}.bak.{n}")),
         };
         // Half a backup would look like a whole one, so it is not left behind.
-        let is_made = Disk::new().create(&candidate, bytes);
+        let is_made = Disk::new().create(&candidate, bytes, Access::Usual);
         if is_made.map_err(|error| unwritable(&candidate, &error.into_io()))? {
             return Ok(candidate);
         }

@@ -12,6 +12,8 @@
 //!
 //! Lengths that do not fit together are broken invariants of the caller: the functions here panic and name the slice.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 mod adamw;
 mod attention;
 mod bytes;

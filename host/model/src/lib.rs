@@ -3,6 +3,8 @@
 //!
 //! Must not know: optimizers, stores, plugins, documents. Nothing here prints, reads the environment or the clock.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod adapter;
 pub mod arch;
 mod arena;

@@ -4,6 +4,8 @@
 //! here reads the environment or the home directory. Every answer has a limit of size and time, every retry is counted,
 //! credentials never leave the host they were given for, and nothing knows what a model or a document is.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 mod client;
 pub mod guest;
 pub mod hub;

@@ -9,7 +9,8 @@
 
 use std::path::Path;
 
-use crate::digest::sha256;
+use dlm_core::digest::sha256_hex;
+
 use crate::error::ComponentError;
 use crate::kind::Kind;
 use crate::manifest::{Manifest, ManifestError};
@@ -65,7 +66,7 @@ impl Builtin {
     ///
     /// **Errors**: the bytes are not the recorded ones.
     pub fn checked_sha256(&self) -> Result<String, OtherBytes> {
-        let found = sha256(self.wasm);
+        let found = sha256_hex(self.wasm);
         let expected = recorded(self.record).unwrap_or("no hash");
         if found == expected {
             return Ok(found);

@@ -5,13 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
+use dlm_core::digest::sha256_hex;
 use semver::Version;
 
 use crate::builtin::outside;
 use crate::capability::{Capability, CapabilityError};
 use crate::component::Shape;
 use crate::contract::API;
-use crate::digest::sha256;
 use crate::error::{ComponentError, PackageError};
 use crate::imports::{self, Wasi};
 use crate::manifest::Manifest;
@@ -57,7 +57,7 @@ pub fn check(path: &Path, bytes: &[u8]) -> Result<Checked, PackageError> {
     }
     Ok(Checked {
         wasi: Wasi::of(&shape.imports),
-        sha256: sha256(bytes),
+        sha256: sha256_hex(bytes),
         bytes: bytes.len() as u64,
         api,
         shape,

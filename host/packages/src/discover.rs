@@ -7,12 +7,12 @@ use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use dlm_core::digest::sha256_hex;
 use dlm_core::nearest::nearest;
 use dlm_core::shell::quoted_path;
 use semver::{Version, VersionReq};
 
 use crate::builtin::{Builtin, builtins, outside};
-use crate::digest::sha256;
 use crate::disk;
 use crate::error::{ComponentError, FilesError, FindError, LockFileError, PackageError, SelectorError};
 use crate::kind::Kind;
@@ -109,7 +109,7 @@ impl Found {
             (Code::OnDisk, path) => {
                 let path = path.clone().unwrap_or_default();
                 let bytes = read_file(&path)?;
-                same(&self.manifest.name, &path, &self.sha256, &sha256(&bytes))?;
+                same(&self.manifest.name, &path, &self.sha256, &sha256_hex(&bytes))?;
                 Ok(Cow::Owned(bytes))
             }
         }
@@ -199,7 +199,7 @@ impl Finder {
         };
         Ok(Found {
             manifest,
-            sha256: sha256(&bytes),
+            sha256: sha256_hex(&bytes),
             origin: Origin::Path,
             path: Some(path),
             granted: Vec::new(),
@@ -245,7 +245,7 @@ impl Finder {
             }
             .into());
         };
-        same(&entry.name, &path, &entry.sha256, &sha256(&bytes))?;
+        same(&entry.name, &path, &entry.sha256, &sha256_hex(&bytes))?;
         // The name in the lock is the one it was installed under, which the user may have chosen.
         let mut manifest = Manifest::of_component(&bytes).map_err(|bad| ComponentError::of_manifest(&path, bad))?;
         manifest.name.clone_from(&entry.name);
@@ -259,7 +259,7 @@ impl Finder {
     /// A plugin of a directory that is not the user's own: it runs if the lock holds its hash.
     fn in_place(&self, name: &str, path: &Path, origin: Origin) -> Result<Found, PackageError> {
         let bytes = read_file(path)?;
-        let found = sha256(&bytes);
+        let found = sha256_hex(&bytes);
         let lock = self.lock()?;
         let entry = match lock.at(&real(path)) {
             Some(entry) => {

@@ -4,12 +4,12 @@
 
 use std::path::Path;
 
+use dlm_core::digest::sha256_hex;
 use serde::Serialize;
 
 use crate::ask::{self, Power};
 use crate::check;
 use crate::component::{Item, Part, Shape};
-use crate::digest::sha256;
 use crate::discover::{Finder, Found, Origin, read_file, real};
 use crate::disk;
 use crate::error::{ComponentError, Diagnose, PackageError, SignatureError};
@@ -79,7 +79,7 @@ fn of_file(finder: &Finder, typed: &str) -> Result<(Inspection, Vec<u8>), Packag
     let path = finder.resolve(typed);
     let bytes = read_file(&path)?;
     let lock = finder.lock()?;
-    let hash = sha256(&bytes);
+    let hash = sha256_hex(&bytes);
     let entry = lock.at(&real(&path)).or_else(|| lock.of_hash(&hash)).cloned();
     let manifest = Manifest::of_component(&bytes);
     let problem = check::check(&path, &bytes).err();
@@ -149,7 +149,7 @@ fn describe(
     Ok(Inspection {
         origin: seen.origin.name(),
         path: seen.path.map(|path| path.display().to_string()),
-        sha256: sha256(bytes),
+        sha256: sha256_hex(bytes),
         bytes: bytes.len() as u64,
         risks: risks(&seen, manifest.as_ref(), &shape, &signed),
         signature: match &signed {

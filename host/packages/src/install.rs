@@ -85,7 +85,7 @@ pub type Asker<'a> = dyn FnMut(&str) -> Result<bool, PackageError> + 'a;
 pub fn offer(home: &Path, fetched: Fetched, policy: Policy, flags: &InstallFlags) -> Result<Offer, PackageError> {
     let path = check::place(&fetched.source);
     if let Some(expected) = &flags.sha256 {
-        let found = crate::digest::sha256(&fetched.bytes);
+        let found = dlm_core::digest::sha256_hex(&fetched.bytes);
         if !expected.eq_ignore_ascii_case(&found) {
             return Err(InstallError::Hash {
                 path,
@@ -311,7 +311,7 @@ fn remove_other_versions(home: &Path, entry: &LockEntry) -> Result<(), FilesErro
         .filter(|path| !path.ends_with(&entry.version))
         .collect();
     for other in others {
-        fs::remove_dir_all(&other).map_err(FilesError::of("remove", &other))?;
+        disk::remove_tree(&other)?;
     }
     Ok(())
 }

@@ -9,6 +9,8 @@
 //! - the lock file is the one place that pins and grants, and no document, template or project writes to it;
 //! - every text of a stranger is made harmless before it is part of a message.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod ask;
 pub mod author;
 pub mod builtin;
@@ -16,7 +18,6 @@ pub mod capability;
 pub mod check;
 pub mod component;
 mod contract;
-pub mod digest;
 pub mod discover;
 mod disk;
 pub mod error;

@@ -3,10 +3,11 @@
 //! Invariants: read as a whole or not at all; written whole and atomically; changes are made under an exclusive lock; at
 //! most one installed entry a name.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use dlm_core::stamp::Stamp;
+use dlm_files::Disk;
 use serde::{Deserialize, Serialize};
 
 use crate::disk;
@@ -104,12 +105,7 @@ impl LockEntry {
         if let Err(error) = semver::Version::parse(&self.api) {
             return Err(format!("the API version of `{name}`: {error}"));
         }
-        let is_hash = self.sha256.len() == 64
-            && self
-                .sha256
-                .bytes()
-                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-        if !is_hash {
+        if !dlm_core::digest::is_hex(&self.sha256, 64) {
             return Err(format!("the sha256 of `{name}` is not 64 lower-case hex digits"));
         }
         let times = self.grants.iter().map(|grant| &grant.granted);
@@ -220,22 +216,17 @@ impl Lock {
     /// Waits until no other process changes the lock; closing the file lets the next one in.
     fn guard(home: &Path) -> Result<File, LockFileError> {
         let directory = plugins_directory(home);
-        fs::create_dir_all(&directory).map_err(FilesError::of("make", &directory))?;
+        disk::make_directory(&directory)?;
         let guard = directory.join(".busy");
-        let failed = || FilesError::of("lock", &guard);
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&guard)
-            .map_err(failed())?;
-        file.lock().map_err(failed())?;
-        Ok(file)
+        let held = Disk::new().hold(&guard);
+        Ok(held.map_err(|error| FilesError::of("lock", &guard)(error.into_io()))?)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use proptest::prelude::*;
 
     use super::*;

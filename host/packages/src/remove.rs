@@ -39,11 +39,7 @@ pub fn remove(home: &Path, name: &str) -> Result<Removed, PackageError> {
     })?;
     // The name is that of a lock entry, so that it is a plain directory name.
     let directory = plugins_directory(home).join(name);
-    let directory = match fs::remove_dir_all(&directory) {
-        Ok(()) => Some(directory),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(FilesError::of("remove", &directory)(error).into()),
-    };
+    let directory = disk::remove_tree(&directory)?.then_some(directory);
     let mut compiled = Vec::new();
     for entry in &entries {
         compiled.extend(remove_compiled(home, &entry.sha256)?);

@@ -223,7 +223,10 @@ pub fn trust_key(home: &Path, text: &str, names: &[String], now: &str) -> Result
         } else {
             format!("untrusted comment: minisign public key\n{key}")
         };
-        let fingerprint: String = crate::digest::sha256(whole.as_bytes()).chars().take(12).collect();
+        let fingerprint: String = dlm_core::digest::sha256_hex(whole.as_bytes())
+            .chars()
+            .take(12)
+            .collect();
         disk::write(
             &directory.join(format!("{fingerprint}.pub")),
             format!("{whole}\n").as_bytes(),

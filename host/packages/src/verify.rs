@@ -50,7 +50,7 @@ fn one(keys: &[signature::TrustedKey], entry: &LockEntry, path: &Path) -> Result
         }
         .into());
     };
-    let found = crate::digest::sha256(&bytes);
+    let found = dlm_core::digest::sha256_hex(&bytes);
     if found != entry.sha256 {
         return Err(FindError::Tampered {
             plugin: entry.name.clone(),

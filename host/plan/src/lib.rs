@@ -4,6 +4,8 @@
 //! nothing asks the machine: hardware comes in as a record. A plan can be shown, serialized, refused or compared before
 //! anything is touched, and what does not fit is refused here, before a weight is loaded.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod base;
 pub mod disk;
 pub mod doctor;

@@ -304,12 +304,8 @@ fn weigh_pin(name: &str, old: Option<&String>, new: Option<&String>) -> (Severit
 /// The leading number of a version such as `2.5.1+cu121`; none for tags such as `b8816`.
 fn major_version(version: &str) -> Option<u64> {
     let version = version.trim().strip_prefix('v').unwrap_or(version.trim());
-    let (major, rest) = match version.find(|character: char| !character.is_ascii_digit()) {
-        Some(end) => version.split_at(end),
-        None => (version, ""),
-    };
-    let is_version = rest.is_empty() || rest.starts_with(['.', '+', '-']);
-    is_version.then(|| major.parse().ok()).flatten()
+    // A requirement may leave parts out, as such versions do; a whole version may not.
+    semver::Comparator::parse(version).ok().map(|version| version.major)
 }
 
 fn compare_environment(found: &mut Vec<LockDifference>, recorded: &DlmLock, current: &DlmLock) {

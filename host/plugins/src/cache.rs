@@ -8,18 +8,20 @@
 use std::borrow::Cow;
 use std::fs;
 use std::hash::{Hash, Hasher};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use dlm_core::Cancel;
+use dlm_core::digest::Sha256;
 use dlm_core::ports::plugin::PluginFailure;
 use dlm_core::ports::process::{Command, Process, ProcessError};
+use dlm_files::digest::sha256_of;
+use dlm_files::{Access, Disk, DiskError, open_own, own_directory};
 use dlm_packages::error::PackageError;
 use dlm_packages::stamp::FileStamp;
 use dlm_packages::terminal::{cut, inert};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -119,7 +121,7 @@ pub fn compile_ahead(
     if !matches!(ahead.compile, Compile::Cached { .. }) {
         return Ok(None);
     }
-    let sha256 = dlm_packages::digest::sha256(ahead.component);
+    let sha256 = dlm_core::digest::sha256_hex(ahead.component);
     let plugin = Plugin {
         name: ahead.name,
         sha256: &sha256,
@@ -173,8 +175,7 @@ fn engine_key(engine: &Engine) -> String {
     engine.precompile_compatibility_hash().hash(&mut hasher);
     std::env::consts::ARCH.hash(&mut hasher);
     std::env::consts::OS.hash(&mut hasher);
-    let hex = dlm_packages::digest::hex(&hasher.0.finalize());
-    hex.chars().take(16).collect()
+    hasher.0.finish_hex().chars().take(16).collect()
 }
 
 /// Feeds a hash into SHA-256, so that the key is the same in every process.
@@ -188,27 +189,6 @@ impl Hasher for Sha256Hasher {
     fn write(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
-}
-
-/// Makes the directory, for this user alone; nothing when it belongs to somebody else or others can write to it.
-fn own_directory(directory: &Path) -> Option<PathBuf> {
-    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
-    made.ok()?;
-    let found = fs::symlink_metadata(directory).ok()?;
-    let is_own = found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0;
-    is_own.then(|| directory.to_owned())
-}
-
-/// Opens a file of the cache: plain, of this user, writable by nobody else.
-fn open_own(path: &Path) -> Option<fs::File> {
-    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-    let flags = rustix::fs::OFlags::NOFOLLOW.bits();
-    let flags = i32::try_from(flags).ok()?;
-    let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
-    let found = file.metadata().ok()?;
-    let is_own = found.is_file() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0;
-    is_own.then_some(file)
 }
 
 fn stamp(file: &fs::File) -> Option<FileStamp> {
@@ -246,17 +226,7 @@ fn load(engine: &Engine, code: &Path) -> Option<Component> {
 }
 
 fn hash_of(file: &fs::File) -> Option<String> {
-    let mut hash = Sha256::new();
-    let mut reader = file;
-    let mut buffer = vec![0u8; 1 << 20];
-    loop {
-        let read = reader.read(&mut buffer).ok()?;
-        match buffer.get(..read) {
-            None | Some([]) => break,
-            Some(bytes) => hash.update(bytes),
-        }
-    }
-    Some(dlm_packages::digest::hex(&hash.finalize()))
+    sha256_of(file).ok().map(|(sha256, _)| sha256)
 }
 
 fn record_path(code: &Path) -> PathBuf {
@@ -264,25 +234,25 @@ fn record_path(code: &Path) -> PathBuf {
 }
 
 fn forget(code: &Path) {
-    for path in [code.to_owned(), record_path(code)] {
-        // Not being there is what is wanted.
-        let _gone = fs::remove_file(path);
-    }
+    remove(code);
+    remove(&record_path(code));
+}
+
+/// Removes a file that may stay where it cannot be removed: it is overwritten, or not trusted.
+fn remove(path: &Path) {
+    let _gone = Disk::new().remove_file(path);
 }
 
 /// Writes a file under a temporary name and renames it into place.
 fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
     let beside = path.with_extension(format!("{}.tmp", std::process::id()));
-    let _left = fs::remove_file(&beside);
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o400)
-        .open(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)
+    remove(&beside);
+    let disk = Disk::new();
+    let made = disk.create(&beside, bytes, Access::OwnReadOnly);
+    if !made.map_err(DiskError::into_io)? {
+        return Err(std::io::ErrorKind::AlreadyExists.into());
+    }
+    disk.rename(&beside, path).map_err(DiskError::into_io)
 }
 
 /// Runs the compiler in a process of its own and records what it made.
@@ -299,7 +269,8 @@ fn make(
         code.with_extension(format!("{number}.wasm.tmp")),
         code.with_extension(format!("{number}.cwasm.tmp")),
     );
-    let _left = (fs::remove_file(&input), fs::remove_file(&made));
+    remove(&input);
+    remove(&made);
     write_new(&input, &readable(plugin)?).map_err(&files)?;
     let directory = code.parent().unwrap_or(Path::new("/"));
     let command = Command {
@@ -318,19 +289,20 @@ fn make(
         stdin: Vec::new(),
     };
     let ran = process.run(&command, COMPILE_TIME_MAX, cancel);
-    let _input_gone = fs::remove_file(&input);
+    remove(&input);
     let ended = ran.map_err(|error| match error {
         ProcessError::Cancelled { .. } => PackageError::Cancelled.into(),
         error => malformed(plugin.name, &format!("compiling it: {error}")),
     })?;
     if ended.status != 0 {
-        let _made_gone = fs::remove_file(&made);
+        remove(&made);
         let message = String::from_utf8_lossy(&ended.stderr).into_owned();
         return Err(malformed(plugin.name, &message));
     }
     let opened = || open_own(&made).and_then(|file| Some((hash_of(&file)?, file)));
     let (sha256, file) = opened().ok_or_else(|| malformed(plugin.name, "the compiler left no code behind"))?;
-    fs::rename(&made, code).map_err(&files)?;
+    let placed = Disk::new().rename(&made, code);
+    placed.map_err(|error| files(error.into_io()))?;
     // A rename changes the time that the system keeps, so that the stamp is taken after it. Code without a record is
     // compiled again.
     let stamp = stamp(&file).ok_or_else(|| malformed(plugin.name, "the compiled code cannot be looked at"))?;

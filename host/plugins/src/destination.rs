@@ -73,7 +73,7 @@ impl PluginDestination {
         let mut artifacts = vec![artifact(PACK, ArtifactKind::Pack, &pack.path, pack.size, &pack.sha256)];
         if let Some(path) = &pack.signature {
             let bytes = std::fs::read(path).map_err(OutputError::files("read", path))?;
-            let sha256 = dlm_packages::digest::sha256(&bytes);
+            let sha256 = dlm_core::digest::sha256_hex(&bytes);
             artifacts.push(artifact(
                 SIGNATURE,
                 ArtifactKind::Other,

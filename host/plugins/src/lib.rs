@@ -10,6 +10,8 @@
 //! - every call has limits, and whatever a guest does ends as an ordinary error that names plugin, version, function and
 //!   what would lift the refusal.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 mod cache;
 mod destination;
 mod engine;

@@ -58,6 +58,7 @@ impl NativeProcess {
                 (empty.path().to_owned(), Some(empty))
             }
         };
+        #[expect(clippy::disallowed_methods, reason = "the process port is the wrapper")]
         let mut builder = std::process::Command::new(&command.program);
         if !command.is_inheriting {
             builder.env_clear().envs(self.env.iter().cloned());

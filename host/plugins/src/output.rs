@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use dlm_core::ports::target::{Stage, TargetFile};
+use dlm_files::{Access, Disk, DiskError};
 
 use crate::error::OutputError;
 
@@ -81,17 +81,19 @@ impl Output {
 
     /// Puts every file into the stage's directory: all are written beside their places first, then renamed.
     pub fn commit(&self, stage: &Stage) -> Result<Vec<TargetFile>, OutputError> {
+        let disk = Disk::new();
         let mut waiting = Vec::new();
         let written = self.write_beside(stage, &mut waiting);
         let renamed = written.and_then(|()| {
-            waiting
-                .iter()
-                .try_for_each(|(beside, place)| fs::rename(beside, place).map_err(OutputError::files("write", place)))
+            waiting.iter().try_for_each(|(beside, place)| {
+                let placed = disk.rename(beside, place).map_err(DiskError::into_io);
+                placed.map_err(OutputError::files("write", place))
+            })
         });
         if let Err(error) = renamed {
             for (beside, _) in &waiting {
                 // Those already renamed are not there any more; the first error is the one to report.
-                let _gone = fs::remove_file(beside);
+                let _gone = disk.remove_file(beside);
             }
             return Err(error);
         }
@@ -99,6 +101,7 @@ impl Output {
     }
 
     fn write_beside(&self, stage: &Stage, waiting: &mut Vec<(PathBuf, PathBuf)>) -> Result<(), OutputError> {
+        let disk = Disk::new();
         for (index, (name, contents)) in self.files.iter().enumerate() {
             let place = make_directories(&stage.directory, name)?;
             if place.is_dir() && !place.is_symlink() {
@@ -111,9 +114,7 @@ impl Output {
             waiting.push((beside.clone(), place));
             let written = match contents {
                 Contents::Bytes { bytes, is_executable } => write_new(&beside, bytes, *is_executable),
-                Contents::Placed { path, .. } => {
-                    fs::hard_link(path, &beside).or_else(|_| fs::copy(path, &beside).map(drop))
-                }
+                Contents::Placed { path, .. } => disk.duplicate(path, &beside).map_err(DiskError::into_io),
             };
             written.map_err(OutputError::files("write", &beside))?;
         }
@@ -125,7 +126,7 @@ impl Output {
             Contents::Bytes { bytes, is_executable } => TargetFile {
                 name: name.clone(),
                 size: bytes.len() as u64,
-                sha256: dlm_packages::digest::sha256(bytes),
+                sha256: dlm_core::digest::sha256_hex(bytes),
                 is_executable: *is_executable,
             },
             Contents::Placed { size, sha256, .. } => TargetFile {
@@ -156,7 +157,9 @@ fn make_directories(directory: &Path, name: &str) -> Result<PathBuf, OutputError
                     cause: "a directory is needed there, and it is something else",
                 });
             }
-            Err(_) => fs::create_dir(&place).map_err(OutputError::files("make", &place))?,
+            Err(_) => Disk::new()
+                .create_directory(&place)
+                .map_err(|error| OutputError::files("make", &place)(error.into_io()))?,
         }
     }
     Ok(place)
@@ -164,22 +167,16 @@ fn make_directories(directory: &Path, name: &str) -> Result<PathBuf, OutputError
 
 /// Writes a file that must not be there yet, so that nothing is followed.
 fn write_new(path: &Path, bytes: &[u8], is_executable: bool) -> std::io::Result<()> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(if is_executable { 0o755 } else { 0o644 });
+    // The run bit of a launch script is part of what was promised.
+    let access = match is_executable {
+        true => Access::Program,
+        false => Access::Usual,
+    };
+    match Disk::new().create(path, bytes, access) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(std::io::ErrorKind::AlreadyExists.into()),
+        Err(error) => Err(error.into_io()),
     }
-    let mut file = options.open(path)?;
-    file.write_all(bytes)?;
-    // The run bit of a launch script is part of what was promised, whatever the user's mask.
-    #[cfg(unix)]
-    if is_executable {
-        use std::os::unix::fs::PermissionsExt;
-        file.set_permissions(fs::Permissions::from_mode(0o755))?;
-    }
-    file.sync_all()
 }
 
 /// Says why a name is refused.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use dlm_core::digest::{Sha256, first_eight};
 use dlm_core::ports::destination::{Destination, DestinationSource};
 use dlm_core::ports::judge::{Judge, JudgeSource};
 use dlm_core::ports::plugin::{PluginFailure, PluginUse};
@@ -20,7 +21,6 @@ use dlm_packages::error::ComponentError;
 use dlm_packages::limits::{Limits, limits};
 use dlm_packages::manifest::{ConfigValue, GivenValue, Manifest};
 use dlm_packages::selector::Selector;
-use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 
 use crate::cache::{self, Compile};
@@ -284,7 +284,7 @@ impl Plugins {
         let candidate = Candidate {
             name: manifest.name.clone(),
             version: manifest.version.to_string(),
-            sha256: dlm_packages::digest::sha256(component),
+            sha256: dlm_core::digest::sha256_hex(component),
             read: &read,
             granted: Vec::new(),
             requested: requested(&manifest),
@@ -414,12 +414,7 @@ fn seed(run: u64, name: &str, sha256: &str) -> u64 {
     hash.update(run.to_le_bytes());
     hash.update(name.as_bytes());
     hash.update(sha256.as_bytes());
-    let digest = hash.finalize();
-    digest
-        .iter()
-        .take(8)
-        .rev()
-        .fold(0, |seed, byte| seed << 8 | u64::from(*byte))
+    u64::from_le_bytes(first_eight(&hash.finish()))
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use dlm_core::Cancel;
 use dlm_core::event::Quiet;
 use dlm_core::ports::plugin::PluginFailure;
 use dlm_core::ports::process::Process;
+use dlm_files::Disk;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -265,12 +266,10 @@ impl Trial {
 
     fn empty_scratch(&self) -> Result<PathBuf, String> {
         let directory = self.scratch.join("run");
-        let failed = |error: std::io::Error| format!("cannot empty `{}`: {error}", directory.display());
-        match std::fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
-        }
-        std::fs::create_dir_all(&directory).map_err(failed)?;
+        let disk = Disk::new();
+        disk.remove_tree(&directory)
+            .and_then(|()| disk.create_directories(&directory))
+            .map_err(|error| format!("cannot empty `{}`: {}", directory.display(), error.into_io()))?;
         Ok(directory)
     }
 

@@ -4,6 +4,8 @@
 //! Invariants: knows no document grammar, no model and no plugin; reads no clock, environment or home directory (all
 //! passed in) and prints nothing. Files change only through [`Disk`], atomically; writing needs the store's lock.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod bases;
 pub mod commit;
 pub mod delta;

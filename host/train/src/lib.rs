@@ -4,6 +4,8 @@
 //! resumed from any step repeats the uninterrupted one bit for bit. Nothing here reads or writes a file: state goes in
 //! and out as values. The store layout, the document grammar and plugins are unknown here.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 pub mod anchors;
 pub mod augment;
 pub mod batch;

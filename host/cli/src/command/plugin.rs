@@ -2,6 +2,7 @@
 
 mod install;
 mod pack;
+mod rounds;
 mod test;
 mod trust;
 

@@ -59,7 +59,7 @@ impl Scene {
                 version: manifest.version,
                 kinds: manifest.kinds,
                 api: "1.0.0".to_owned(),
-                sha256: sha256(bytes),
+                sha256: sha256_hex(bytes),
                 size: bytes.len() as u64,
                 source: "file".to_owned(),
                 path: path.map(real),

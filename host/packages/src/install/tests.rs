@@ -201,7 +201,7 @@ fn an_upgrade_keeps_unchanged_grants_drops_the_rest_and_asks_for_the_new() {
 fn a_hash_a_name_and_the_settings_are_held() {
     let home = tempfile::tempdir().unwrap();
     let bytes = judge("rubric", "1.2.0", &[]);
-    let hash = crate::digest::sha256(&bytes);
+    let hash = dlm_core::digest::sha256_hex(&bytes);
     let with = |sha256: &str, name: Option<&str>| InstallFlags {
         sha256: Some(sha256.to_owned()),
         name: name.map(str::to_owned),

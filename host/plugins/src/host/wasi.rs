@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use dlm_core::digest::Sha256;
 use dlm_packages::capability::Capability;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use sha2::{Digest, Sha256};
 use tokio::io::AsyncWrite;
 use wasmtime::component::Linker;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
@@ -119,7 +119,7 @@ fn stream_seed(seed: u64, instance: u64) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(seed.to_le_bytes());
     hash.update(instance.to_le_bytes());
-    hash.finalize().into()
+    hash.finish()
 }
 
 fn system_seed() -> Option<[u8; 32]> {

@@ -63,7 +63,7 @@ fn input(path: &Path, name: String) -> Result<Artifact, OutputError> {
         },
         path: path.to_owned(),
         size: bytes.len() as u64,
-        sha256: dlm_packages::digest::sha256(&bytes),
+        sha256: dlm_core::digest::sha256_hex(&bytes),
         staged_path: None,
         name,
     })

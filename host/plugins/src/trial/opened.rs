@@ -3,14 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use dlm_core::digest::sha256_hex;
 use dlm_core::ports::destination::{Destination, DestinationSource, PushOptions, PushPack};
 use dlm_core::ports::judge::{Judge, JudgeItem, JudgeSource};
 use dlm_core::ports::plugin::PluginFailure;
 use dlm_core::ports::target::{Artifact, ArtifactKind, ExportTarget, Stage, TargetBase, TargetPlan, TargetSource};
 use dlm_core::ports::teacher::{Teacher, TeacherRequest, TeacherSource};
 use dlm_core::ports::templates::{TemplateMeta, TemplateSource, Templates};
+use dlm_files::{Disk, DiskError};
 use dlm_packages::Kind;
-use dlm_packages::digest::sha256;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -275,7 +276,9 @@ fn plan(stated: PlanJson) -> TargetPlan {
 /// Writes the inputs of a case and makes the directory of the export.
 fn stage(inputs: &[Input], scratch: &Path) -> Result<Stage, Stopped> {
     let directory = scratch.join("export");
-    fs::create_dir_all(&directory).map_err(|error| failed(&directory, &error))?;
+    Disk::new()
+        .create_directories(&directory)
+        .map_err(|error| failed(&directory, error))?;
     let directory = scratch.join("inputs");
     let mut artifacts = Vec::new();
     for (index, input) in inputs.iter().enumerate() {
@@ -285,7 +288,7 @@ fn stage(inputs: &[Input], scratch: &Path) -> Result<Stage, Stopped> {
             kind: kind(input.kind.as_deref())?,
             path,
             size: input.contents.len() as u64,
-            sha256: sha256(input.contents.as_bytes()),
+            sha256: sha256_hex(input.contents.as_bytes()),
             staged_path: None,
         });
     }
@@ -310,14 +313,16 @@ fn kind(word: Option<&str>) -> Result<ArtifactKind, Stopped> {
     })
 }
 
-fn failed(path: &Path, error: &std::io::Error) -> Stopped {
-    Stopped::Case(format!("cannot write `{}`: {error}", path.display()))
+fn failed(path: &Path, error: DiskError) -> Stopped {
+    Stopped::Case(format!("cannot write `{}`: {}", path.display(), error.into_io()))
 }
 
 fn write(directory: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, Stopped> {
-    fs::create_dir_all(directory).map_err(|error| failed(directory, &error))?;
+    let disk = Disk::new();
+    disk.create_directories(directory)
+        .map_err(|error| failed(directory, error))?;
     let path = directory.join(name);
-    fs::write(&path, bytes).map_err(|error| failed(&path, &error))?;
+    disk.write(&path, bytes).map_err(|error| failed(&path, error))?;
     Ok(path)
 }
 
@@ -350,7 +355,7 @@ fn send(destination: &mut dyn Destination, function: &str, argument: &Value, scr
         path: write(scratch, "pack", bytes)?,
         file_name: stated.file_name,
         size: bytes.len() as u64,
-        sha256: sha256(bytes),
+        sha256: sha256_hex(bytes),
         document_id: "01HF7YAT0004106R0430MG2000".to_owned(),
         document_name: "model".to_owned(),
         base_model: "smollm2-135m".to_owned(),
@@ -397,6 +402,6 @@ fn meta_json(meta: &TemplateMeta) -> Value {
 fn shown(bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {
         Ok(text) => json!(dlm_packages::terminal::cut(text, FILE_BYTES_MAX)),
-        Err(_) => json!({ "bytes": bytes.len(), "sha256": sha256(bytes) }),
+        Err(_) => json!({ "bytes": bytes.len(), "sha256": sha256_hex(bytes) }),
     }
 }

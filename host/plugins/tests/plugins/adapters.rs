@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use dlm_core::FailureKind;
+use dlm_core::digest::sha256_hex;
 use dlm_core::ports::guest_http::{GuestBody, GuestMethod, GuestRequest};
 use dlm_core::ports::target::{
     Artifact, ArtifactKind, PluginFailure, Stage, TargetAdapter, TargetPlan, TargetReport, TargetRun, TargetSmoke,
@@ -10,7 +11,6 @@ use dlm_core::ports::target::{
 };
 use dlm_plugins::GrantFlags;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::fakes::{PORT, World, finished};
 use crate::targets::{FILES, WHOLE};
@@ -75,10 +75,7 @@ fn stage(world: &World, adapters: &[(&str, Value)]) -> Stage {
                 kind: ArtifactKind::Adapter,
                 path,
                 size: bytes.len() as u64,
-                sha256: Sha256::digest(&bytes)
-                    .iter()
-                    .map(|byte| format!("{byte:02x}"))
-                    .collect(),
+                sha256: sha256_hex(&bytes),
                 staged_path: None,
             });
         }

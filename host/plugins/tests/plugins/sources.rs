@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use dlm_core::Cancel;
+use dlm_core::digest::sha256_hex;
 use dlm_core::http_rule::{HttpRule, ParsedUrl};
 use dlm_core::ports::destination::{DestinationSource, PushOptions, PushPack, PushReceipt};
 use dlm_core::ports::guest_http::{GuestBody, GuestHttp, GuestHttpError, GuestMethod, GuestRequest, GuestResponse};
@@ -11,7 +12,6 @@ use dlm_core::ports::plugin::PluginFailure;
 use dlm_core::ports::templates::{TemplateSource, Templates};
 use dlm_plugins::{Compile, GrantFlags, Plugins, Ports};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use crate::fakes::{World, facts};
 
@@ -79,10 +79,6 @@ fn open(world: &World, web: &Arc<Web>, name: &str, location: &str) -> Result<Box
     plugins(world, web).open_templates(name, location)
 }
 
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[test]
 fn the_gallery_lists_finds_and_hands_over() {
     let (world, web) = (World::new(), Arc::default());
@@ -114,7 +110,7 @@ fn the_gallery_lists_finds_and_hands_over() {
     );
     let bundle = gallery.fetch("regex-buddy").unwrap();
     assert!(bundle.document.starts_with("---\ndlm_id: ") && bundle.files.is_empty());
-    assert_eq!(bundle.meta.revision, sha256(bundle.document.as_bytes()));
+    assert_eq!(bundle.meta.revision, sha256_hex(bundle.document.as_bytes()));
     assert_eq!(gallery.fetch("cooking").unwrap_err().code, "plugin::not-found");
     assert!(open(&world, &web, "bundled", "elsewhere").is_err());
 }
@@ -170,10 +166,10 @@ fn an_index_is_held_to_its_digests() {
     let index = |sum: &str| {
         json!({"schema": 1, "templates": [{"name": "tone", "title": "Tone", "summary": "s",
             "recommended_base": "smollm2-135m", "document": {"path": "v1/tone.dlm", "sha256": sum},
-            "files": [{"name": "data/list.txt", "path": "v1/list.txt", "sha256": sha256(b"one\n")}]}]})
+            "files": [{"name": "data/list.txt", "path": "v1/list.txt", "sha256": sha256_hex(b"one\n")}]}]})
         .to_string()
     };
-    let good = index(&sha256(DOCUMENT.as_bytes()));
+    let good = index(&sha256_hex(DOCUMENT.as_bytes()));
     let serve = |index: &str| {
         Web::holding(&[
             ("https://example.com/t/index.json", index.as_bytes()),
@@ -188,7 +184,7 @@ fn an_index_is_held_to_its_digests() {
     assert_eq!(bundle.document, DOCUMENT);
     assert_eq!(bundle.files, [("data/list.txt".to_owned(), b"one\n".to_vec())]);
     assert_eq!(web.asked.lock().unwrap().len(), 3, "the index is fetched once");
-    let web = serve(&index(&sha256(b"another document")));
+    let web = serve(&index(&sha256_hex(b"another document")));
     let mut source = open(&world, &web, "https", "https://example.com/t/index.json").unwrap();
     let error = source.fetch("tone").unwrap_err();
     assert_eq!(error.code, "plugin::corrupt");
@@ -219,7 +215,7 @@ pub fn pack(world: &World, signature: bool) -> PushPack {
         path,
         file_name: "tone.dlm.pack".to_owned(),
         size: 4,
-        sha256: sha256(b"pack"),
+        sha256: sha256_hex(b"pack"),
         document_id: "01HQ".to_owned(),
         document_name: "tone".to_owned(),
         base_model: "smollm2-135m".to_owned(),
@@ -266,7 +262,7 @@ fn a_pack_is_put_with_its_signature_and_its_sum_last() {
         (&b"pack"[..], &b"signed"[..])
     );
     let sum = String::from_utf8(files[&format!("{FILE}.sha256")].clone()).unwrap();
-    assert_eq!(sum, format!("{}  tone.dlm.pack\n", sha256(b"pack")));
+    assert_eq!(sum, format!("{}  tone.dlm.pack\n", sha256_hex(b"pack")));
 }
 
 #[test]

@@ -40,7 +40,7 @@ const STDERR: &str = r#""wasi:cli/stderr@0.2.3" "get-stderr" (func $out (result 
 const READ: &str = r#""wasi:io/streams@0.2.3" "[method]input-stream.blocking-read" (func $read (param i32 i64 i32))"#;
 const WRITE: &str =
     r#""wasi:io/streams@0.2.3" "[method]output-stream.blocking-write-and-flush" (func $write (param i32 i32 i32 i32))"#;
-const DIRECTORYS: &str = r#""wasi:filesystem/preopens@0.2.3" "get-directories" (func $directories (param i32))"#;
+const DIRECTORIES: &str = r#""wasi:filesystem/preopens@0.2.3" "get-directories" (func $directories (param i32))"#;
 const SAME: &str =
     r#""wasi:filesystem/types@0.2.3" "[method]descriptor.is-same-object" (func $same (param i32 i32) (result i32))"#;
 const TCP: &str = r#""wasi:sockets/tcp-create-socket@0.2.3" "create-tcp-socket" (func $socket (param i32 i32))"#;
@@ -149,7 +149,7 @@ fn there_are_no_variables_arguments_or_directories() {
         scored("(i64.load8_u (i32.const 512))", &at(536))
     );
     assert_eq!(
-        tried(&[DIRECTORY, DIRECTORYS], &score, &GrantFlags::default()).unwrap(),
+        tried(&[DIRECTORY, DIRECTORIES], &score, &GrantFlags::default()).unwrap(),
         [0.0, 0.0]
     );
     // A handle that nobody gave.

@@ -1,55 +1,35 @@
 //! `dlm plugin test`: the cases of a plugin, and the checks that need none, through the real host.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use dlm_files::{Disk, DiskError};
 use dlm_packages::error::{FilesError, PackError, PackageError};
 use dlm_packages::inert;
 use dlm_packages::inspect::is_file_name;
-use dlm_packages::pack::{PackOptions, author, pack, write};
+use dlm_packages::pack::author;
 use dlm_packages::selector::Selector;
 use dlm_plugins::NativeProcess;
 use dlm_plugins::trial::{Bench, CaseFile, CaseReport, Standing, Trial};
 use serde_json::json;
 
-use super::Setting;
+use super::{Setting, rounds};
 use crate::args::plugin::Test;
 use crate::console::Console;
-use crate::{program, render, wiring};
+use crate::{render, wiring};
 
 /// Largest case file.
 const CASE_BYTES_MAX: u64 = 16 << 20;
 /// Instances and calls that `--bench` measures.
 const ROUNDS: usize = 101;
-/// How often `--watch` looks at the files.
-const LOOK: Duration = Duration::from_millis(300);
-/// Directories that a build writes into.
-const BUILT: [&str; 4] = ["target", "build", "node_modules", "__pycache__"];
-
 /// Tests a plugin, once or at every change.
 pub(super) fn run(args: &Test, setting: &Setting, console: &Console) -> Result<ExitCode, PackageError> {
     if !args.watch {
         return once(args, setting, console);
     }
     let directory = project(args, setting)?;
-    let mut before = None;
-    loop {
-        if before.as_ref() == Some(&stamps(&directory)) {
-            std::thread::sleep(LOOK);
-            continue;
-        }
-        // Whatever goes wrong is told, and the next change is waited for.
-        if let Err(error) = build(&directory, console).and_then(|()| once(args, setting, console)) {
-            console.failure(&error.into());
-        }
-        // What the build and --update wrote is no change of the author's.
-        before = Some(stamps(&directory));
-        console.info("plugin: watching for changes; Ctrl-C ends it");
-    }
+    rounds::watch(&directory, console, &|| once(args, setting, console))
 }
 
 fn once(args: &Test, setting: &Setting, console: &Console) -> Result<ExitCode, PackageError> {
@@ -193,62 +173,6 @@ fn project(args: &Test, setting: &Setting) -> Result<PathBuf, PackageError> {
     };
     author(&directory)?;
     Ok(directory)
-}
-
-/// Builds and packs, as `plugin.toml` says.
-fn build(directory: &Path, console: &Console) -> Result<(), PackageError> {
-    let command = author(directory)?.build_command;
-    if let Some(command) = command {
-        console.info(&format!("plugin: {}", inert(&command)));
-        let shell = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
-        let status = program::command(shell.0)
-            .args([shell.1, &command])
-            .current_dir(directory)
-            .status();
-        let status = status.map_err(|source| FilesError {
-            action: "run the build in",
-            path: directory.to_owned(),
-            source,
-        })?;
-        if !status.success() {
-            return Err(PackError {
-                path: directory.to_owned(),
-                cause: format!("its build ended with {status}"),
-                hint: None,
-            }
-            .into());
-        }
-    }
-    let packed = pack(&PackOptions {
-        directory: directory.to_owned(),
-        ..PackOptions::default()
-    })?;
-    packed.remarks.iter().for_each(|remark| console.warning(remark));
-    Ok(write(&packed)?)
-}
-
-/// When each file of the project was changed, without what a build writes.
-fn stamps(directory: &Path) -> BTreeMap<PathBuf, SystemTime> {
-    let mut found = BTreeMap::new();
-    let mut open = vec![directory.to_owned()];
-    while let Some(directory) = open.pop() {
-        for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
-            let (path, name) = (entry.path(), entry.file_name());
-            let is_built = BUILT.iter().any(|built| name == *built) || name.to_string_lossy().starts_with('.');
-            let Ok(kind) = entry.file_type() else { continue };
-            if kind.is_dir() && !is_built {
-                open.push(path);
-            } else if kind.is_file() && path.extension().is_none_or(|extension| extension != "wasm") {
-                let changed = entry.metadata().and_then(|found| found.modified());
-                found.insert(path, changed.unwrap_or(SystemTime::UNIX_EPOCH));
-            }
-            // A project of more files than this is none of `dlm plugin new`; the rest is not watched.
-            if found.len() > 10_000 {
-                return found;
-            }
-        }
-    }
-    found
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, FilesError> {
