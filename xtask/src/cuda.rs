@@ -35,7 +35,7 @@ const LIBRARIES: [&str; 5] = [
 /// Compute capability that kernels are compiled for when none is named: H100 and H200.
 const CAPABILITY: &str = "90";
 /// The packages with a `cuda` feature.
-const PACKAGES: [&str; 1] = ["dlm-model"];
+const PACKAGES: [&str; 1] = ["dlm-candle"];
 
 /// Runs one of the words.
 pub fn run(arguments: &[String]) -> Result<()> {

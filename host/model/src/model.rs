@@ -19,17 +19,17 @@ pub use load::{LoadError, LoadOptions, Prepare};
 pub use names::{ModuleInfo, last_component};
 
 /// Index of the slot of the joined query, key and value projections.
-pub(crate) const QKV: usize = 0;
+pub const QKV: usize = 0;
 /// Index of the slot of the attention output projection.
-pub(crate) const OUT: usize = 1;
+pub const OUT: usize = 1;
 
 /// Index of the slot of the joined gate and up projections of an expert (0 where there are none).
-pub(crate) const fn gate_up(expert: usize) -> usize {
+pub const fn gate_up(expert: usize) -> usize {
     2 + 2 * expert
 }
 
 /// Index of the slot of the down projection of an expert (0 where there are none).
-pub(crate) const fn down(expert: usize) -> usize {
+pub const fn down(expert: usize) -> usize {
     3 + 2 * expert
 }
 

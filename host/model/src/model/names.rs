@@ -25,14 +25,17 @@ pub fn last_component(path: &str) -> &str {
 }
 
 /// One slot before its weights are loaded: input width, and each module with the rows of its parts.
-pub(crate) struct SlotPlan {
+pub struct SlotPlan {
+    /// Input width.
     pub k: usize,
+    /// Whether its modules add a bias.
     pub bias: bool,
+    /// Path of each module, with the rows of its parts.
     pub modules: Vec<(String, Vec<usize>)>,
 }
 
 /// Lists the slots of a layer in slot order.
-pub(crate) fn slot_plans(config: &DecoderConfig, layer: usize) -> Vec<SlotPlan> {
+pub fn slot_plans(config: &DecoderConfig, layer: usize) -> Vec<SlotPlan> {
     let base = format!("model.layers.{layer}");
     let (d, q, kv) = (config.d_model, config.q_width(), config.kv_width());
     let attention = |name: &str, parts: &[usize]| (format!("{base}.self_attn.{name}"), parts.to_vec());

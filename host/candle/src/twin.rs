@@ -2,20 +2,18 @@
 //!
 //! It judges the fast path in tests and is the precision path for CUDA. One sequence at a time, no packing, no cache, no chunks.
 //!
-//! Invariants: only ops whose backward candle computes (its fused softmax, norm and rotary ops return none, silently);
-//! frozen products are a custom op that captures the weight, so the weight gets no gradient and costs no product for one.
+//! Invariants: only ops whose backward candle computes (its fused softmax, norm and rotary ops return none, silently; the
+//! softmax of candle-nn that stands here is made of plain ones); frozen products are a custom op that captures the weight,
+//! so the weight gets no gradient and costs no product for one.
 
 mod frozen;
 
 use candle_core::{D, DType, Device, Tensor, Var};
-
-use crate::adapter::{AdaptedModule, Adapter};
-use crate::arena::Arena;
-use crate::config::{Activation, DecoderConfig, LayerRope, NormPlacement, QkNorm};
-use crate::model::names::slot_plans;
-use crate::model::{QKV, down, gate_up};
-use crate::rotary::{Rotary, Tables};
-use crate::weights::{WeightError, WeightSource};
+use candle_nn::ops::{log_softmax, softmax};
+use dlm_model::adapter::{AdaptedModule, Adapter};
+use dlm_model::config::{Activation, DecoderConfig, LayerRope, NormPlacement, QkNorm};
+use dlm_model::layout::{OUT, QKV, SequenceAngles, down, gate_up, slot_plans};
+use dlm_model::weights::{WeightError, WeightSource};
 use frozen::frozen_linear;
 
 /// Added to the scores of rows that are not seen.
@@ -61,7 +59,6 @@ pub struct Twin {
     head: Tensor,
     final_norm: Tensor,
     layers: Vec<TwinLayer>,
-    rotary: Rotary,
 }
 
 /// The tensors of an adapter as candle variables.
@@ -82,18 +79,37 @@ impl<'a> TwinAdapter<'a> {
         };
         let mut vars = Vec::new();
         for module in &adapter.modules {
-            let magnitude = module
-                .magnitude
-                .as_ref()
-                .map(|range| var(range, &[module.n]))
-                .transpose()?;
-            vars.push((
-                var(&module.a, &[r, module.k])?,
-                var(&module.b, &[module.n, r])?,
-                magnitude,
-            ));
+            let (n, k) = (module.b.len() / r, module.a.len() / r);
+            let magnitude = module.magnitude.as_ref().map(|range| var(range, &[n])).transpose()?;
+            vars.push((var(&module.a, &[r, k])?, var(&module.b, &[n, r])?, magnitude));
         }
         Ok(TwinAdapter { adapter, vars })
+    }
+
+    /// Returns every variable, in the order of the adapter's tensors.
+    pub fn vars(&self) -> Vec<Var> {
+        let all = self.vars.iter();
+        all.flat_map(|(a, b, magnitude)| [a.clone(), b.clone()].into_iter().chain(magnitude.clone()))
+            .collect()
+    }
+
+    /// Returns the variables' values in the layout of the adapter's parameters.
+    ///
+    /// **Errors:** what candle says.
+    pub fn params(&self) -> Result<Vec<f32>, TwinError> {
+        let mut params = vec![0.0; self.adapter.params.len()];
+        for (module, (a, b, magnitude)) in self.adapter.modules.iter().zip(&self.vars) {
+            let mut put = |range: &std::ops::Range<usize>, var: &Var| -> Result<(), TwinError> {
+                params[range.clone()].copy_from_slice(&var.flatten_all()?.to_vec1::<f32>()?);
+                Ok(())
+            };
+            put(&module.a, a)?;
+            put(&module.b, b)?;
+            if let (Some(range), Some(magnitude)) = (&module.magnitude, magnitude) {
+                put(range, magnitude)?;
+            }
+        }
+        Ok(params)
     }
 
     fn find(&self, path: &str) -> Option<&(Var, Var, Option<Var>)> {
@@ -160,7 +176,6 @@ impl Twin {
         }
         Ok(Twin {
             final_norm: norm("model.norm.weight")?,
-            rotary: Rotary::new(config),
             config: config.clone(),
             device: device.clone(),
             embed,
@@ -175,10 +190,10 @@ impl Twin {
     pub fn logits(&self, adapter: Option<&TwinAdapter<'_>>, tokens: &[u32]) -> Result<Tensor, TwinError> {
         let ids = Tensor::new(tokens, &self.device)?;
         let mut x = (self.embed.index_select(&ids, 0)? * f64::from(self.config.embed_scale))?;
-        let tables = self.tables(tokens.len());
+        let angles = SequenceAngles::new(&self.config, tokens.len());
         for index in 0..self.layers.len() {
-            let angles = self.angles(&tables, self.config.layers[index].rope, tokens.len())?;
-            x = self.block(adapter, index, &x, angles.as_ref())?;
+            let turns = self.turns(&angles, self.config.layers[index].rope, tokens.len())?;
+            x = self.block(adapter, index, &x, turns.as_ref())?;
         }
         let x = self.norm(&x, Some(&self.final_norm))?;
         let logits = frozen_linear(&x, &self.head)?;
@@ -194,12 +209,9 @@ impl Twin {
             return Err(TwinError::Short(tokens.len()));
         }
         let logits = self.logits(adapter, tokens)?.narrow(0, 0, count)?;
-        let largest = logits.max_keepdim(D::Minus1)?.detach();
-        let shifted = logits.broadcast_sub(&largest)?;
-        let log_sum = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
         let next = Tensor::new(&tokens[1..], &self.device)?.unsqueeze(1)?;
-        let chosen = shifted.gather(&next, D::Minus1)?;
-        Ok(((log_sum - chosen)?.sum_all()?, count))
+        let chosen = log_softmax(&logits, D::Minus1)?.gather(&next, D::Minus1)?;
+        Ok((chosen.sum_all()?.neg()?, count))
     }
 
     /// Returns the mean loss over the targets of all sequences, and its gradients in the layout of the adapter's
@@ -238,22 +250,19 @@ impl Twin {
         Ok((loss, gradients))
     }
 
-    fn tables(&self, len: usize) -> Tables {
-        let mut tables = self.rotary.table(&Arena::default(), len);
-        for position in 0..len {
-            self.rotary
-                .write(&mut tables, position, position as u32, self.rotary.is_long(len));
-        }
-        tables
-    }
-
-    /// Cosines and sines of a layer, where it is rotated.
-    fn angles(&self, tables: &Tables, rope: LayerRope, len: usize) -> Result<Option<(Tensor, Tensor)>, TwinError> {
-        let Some(angles) = tables.of(rope) else {
+    /// Cosines and sines of a layer, `[1, tokens, half]` each, where it is rotated.
+    fn turns(
+        &self,
+        angles: &SequenceAngles,
+        rope: LayerRope,
+        tokens: usize,
+    ) -> Result<Option<(Tensor, Tensor)>, TwinError> {
+        let Some((cos, sin)) = angles.of(rope) else {
             return Ok(None);
         };
-        let table = |values: &[f32]| Tensor::from_slice(values, (1, len, self.rotary.half()), &self.device);
-        Ok(Some((table(&angles.cos)?, table(&angles.sin)?)))
+        let table =
+            |values: &[f32]| Tensor::from_slice(values, (1, tokens, values.len() / tokens.max(1)), &self.device);
+        Ok(Some((table(cos)?, table(sin)?)))
     }
 
     fn norm(&self, x: &Tensor, weight: Option<&Tensor>) -> Result<Tensor, TwinError> {
@@ -370,9 +379,9 @@ impl Twin {
         let (k, v) = (repeat(k)?, repeat(v)?);
         let scores = (q.matmul(&k.t()?)? * f64::from(config.attention_scale))?;
         let scores = self.cap(scores, config.attention_softcap)?;
-        let weights = softmax(&scores.broadcast_add(&self.mask(len, kind.window)?)?)?;
+        let weights = softmax(&scores.broadcast_add(&self.mask(len, kind.window)?)?, D::Minus1)?;
         let out = weights.matmul(&v)?.transpose(0, 1)?.reshape((len, config.q_width()))?;
-        self.linear(adapter, &layer.slots[crate::model::OUT][0], &out)
+        self.linear(adapter, &layer.slots[OUT][0], &out)
     }
 
     fn mask(&self, len: usize, window: Option<usize>) -> Result<Tensor, TwinError> {
@@ -430,7 +439,7 @@ impl Twin {
             mask.extend((0..count).map(|expert| if rank(expert) < per_token { 0.0 } else { UNSEEN }));
         }
         let mask = Tensor::from_vec(mask, logits.shape(), &self.device)?;
-        let weights = softmax(&(logits + mask)?)?;
+        let weights = softmax(&(logits + mask)?, D::Minus1)?;
         let mut sum = x.zeros_like()?;
         for expert in 0..count {
             let part = self.gated(adapter, index, expert, x)?;
@@ -448,11 +457,6 @@ fn dense(source: &dyn WeightSource, name: &str, device: &Device) -> Result<Tenso
         cause: error.to_string(),
     })?;
     Ok(Tensor::from_vec(values, raw.shape, device)?.to_dtype(DType::F32)?)
-}
-
-fn softmax(x: &Tensor) -> Result<Tensor, TwinError> {
-    let shifted = x.broadcast_sub(&x.max_keepdim(D::Minus1)?.detach())?.exp()?;
-    Ok(shifted.broadcast_div(&shifted.sum_keepdim(D::Minus1)?)?)
 }
 
 /// Turns the leading dimensions of every head, half against half; `x` is `[heads, len, head_dim]`.
