@@ -4,8 +4,6 @@
 //! Invariants: parsing decides nothing but shape; every default that depends on a document or a machine is `None` here.
 //! A flag of the reference surface that is not built yet is declared, and refused by [`crate::unbuilt`], never ignored.
 
-pub mod plugin;
-
 use clap::{Args, Parser};
 
 use crate::command::Command;

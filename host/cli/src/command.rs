@@ -86,7 +86,7 @@ pub enum Command {
     #[command(arg_required_else_help = true, subcommand_required = true)]
     Plugin {
         #[command(subcommand)]
-        command: crate::args::plugin::Plugin,
+        command: plugin::PluginCommand,
     },
     #[command(flatten)]
     NotBuilt(NotBuiltCommand),

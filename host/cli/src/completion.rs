@@ -7,6 +7,8 @@ use clap::Command;
 use clap::builder::PossibleValuesParser;
 use clap_complete::Shell;
 use dlm_files::{Disk, DiskError};
+use dlm_packages::manifest::Manifest;
+use dlm_packages::{Builtin, Kind};
 use dlm_plan::base::Registry;
 
 use crate::console::{deliver, say};
@@ -121,7 +123,7 @@ fn choose(shell: Option<&str>) -> Result<Shell, ExitCode> {
     }
 }
 
-/// The templates of the bundled gallery, which only the plugin that holds it can list.
+/// The templates of the bundled gallery, which only the plugin that holds it can list; a test compares.
 const TEMPLATES: [&str; 9] = [
     "changelog",
     "coding-tutor",
@@ -133,28 +135,46 @@ const TEMPLATES: [&str; 9] = [
     "tool-use-example",
     "writing-partner",
 ];
-const TARGETS: [&str; 4] = ["ollama", "llama-server", "vllm", "mlx-serve"];
-const JUDGES: [&str; 4] = ["sway", "sway:ft", "hf:", "cli:"];
-const TEACHERS: [&str; 5] = ["self", "hf:", "openai:", "anthropic:", "vllm-server:"];
+
+/// The built-in plugins of a kind; one that works on what is typed after its name, as its capabilities say, ends with the
+/// colon that goes between.
+fn plugins(kind: Kind) -> Vec<String> {
+    let word = |builtin: &Builtin| {
+        let manifest = Manifest::of_component(builtin.wasm).ok()?;
+        let takes_argument = manifest
+            .requests
+            .iter()
+            .any(|request| request.capability.ends_with(":arg"));
+        let colon = if takes_argument { ":" } else { "" };
+        manifest
+            .kinds
+            .contains(&kind)
+            .then(|| format!("{}{colon}", builtin.name))
+    };
+    dlm_packages::builtins().iter().filter_map(word).collect()
+}
 
 /// Gives arguments that take more than a fixed list, such as a plugin's file, the words that are known of them. Only for
 /// completion: parsing takes any other word too.
 fn with_choices(root: Command) -> Command {
-    let bases: Vec<&str> = Registry::builtin().keys().collect();
-    let plugins: Vec<&str> = dlm_packages::builtins().iter().map(|plugin| plugin.name).collect();
-    let of = |root: Command, path: &[&str], argument: &str, words: &[&str]| -> Command {
-        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        choose_from(root, path, argument, &words)
-    };
-    let root = of(root, &["init"], "base", &bases);
-    let root = of(root, &["init"], "template", &TEMPLATES);
-    let root = of(root, &["export"], "target", &TARGETS);
-    let root = of(root, &["base", "show"], "name", &bases);
-    let root = of(root, &["base", "add"], "name", &bases);
-    let root = of(root, &["plugin", "inspect"], "plugin", &plugins);
-    let root = of(root, &["preference", "mine"], "judge", &JUDGES);
-    let root = of(root, &["synth", "preferences"], "judge", &JUDGES);
-    of(root, &["synth", "instructions"], "teacher", &TEACHERS)
+    let words = |words: &[&str]| -> Vec<String> { words.iter().map(|word| (*word).to_owned()).collect() };
+    let bases: Vec<String> = Registry::builtin().keys().map(str::to_owned).collect();
+    let all: Vec<&str> = dlm_packages::builtins().iter().map(|plugin| plugin.name).collect();
+    let judges = plugins(Kind::Judge);
+    let lists: [(&[&str], &str, Vec<String>); 9] = [
+        (&["init"], "base", bases.clone()),
+        (&["init"], "template", words(&TEMPLATES)),
+        (&["export"], "target", plugins(Kind::Target)),
+        (&["base", "show"], "name", bases.clone()),
+        (&["base", "add"], "name", bases),
+        (&["plugin", "inspect"], "plugin", words(&all)),
+        (&["preference", "mine"], "judge", judges.clone()),
+        (&["synth", "preferences"], "judge", judges),
+        (&["synth", "instructions"], "teacher", plugins(Kind::Teacher)),
+    ];
+    lists.iter().fold(root, |root, (path, argument, words)| {
+        choose_from(root, path, argument, words)
+    })
 }
 
 fn choose_from(command: Command, path: &[&str], argument: &str, words: &[String]) -> Command {

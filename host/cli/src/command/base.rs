@@ -1,10 +1,10 @@
 //! `dlm base add|list|show|remove`.
 
-use clap::{Subcommand, ValueHint};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::{Subcommand, ValueHint};
 use dlm_core::Subject;
 use dlm_flow::Failure;
 use dlm_store::Home;

@@ -1,8 +1,8 @@
 //! `dlm doctor`.
 
-use clap::Args;
 use std::process::ExitCode;
 
+use clap::Args;
 use dlm_flow::Failure;
 use dlm_flow::doctor::PluginState;
 

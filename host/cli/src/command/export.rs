@@ -1,19 +1,19 @@
 //! `dlm export`.
 
-use super::choice::choice;
-use super::plugin_flags::PluginFlags;
-use clap::builder::{BoolValueParser, StringValueParser};
-use clap::{ArgAction, Args, ValueHint};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use clap::builder::{BoolValueParser, StringValueParser};
+use clap::{ArgAction, Args, ValueHint};
 use dlm_core::ports::model::NoModels;
 use dlm_core::{Quant, Subject};
 use dlm_flow::Failure;
 use dlm_flow::export::{ExportCommand, export};
 use dlm_plan::export::ExportOptions;
 
+use super::choice::choice;
+use super::plugin_flags::PluginFlags;
 use crate::console::Console;
 use crate::render;
 use crate::settings::Settings;

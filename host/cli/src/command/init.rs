@@ -1,16 +1,16 @@
 //! `dlm init`.
 
-use super::plugin_flags::PluginFlags;
-use clap::builder::BoolValueParser;
-use clap::{ArgAction, Args, ValueHint};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::BoolValueParser;
+use clap::{ArgAction, Args, ValueHint};
 use dlm_core::{FailureKind, Subject};
 use dlm_flow::Failure;
 use dlm_flow::init::InitOptions;
 use dlm_flow::templates::{self, CheckedTemplate};
 
+use super::plugin_flags::PluginFlags;
 use crate::console::Console;
 use crate::render;
 use crate::settings::{Settings, export_probes};

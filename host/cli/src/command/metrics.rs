@@ -1,10 +1,10 @@
 //! `dlm metrics show` and `dlm metrics watch`.
 
-use clap::{Subcommand, ValueHint};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use clap::{Subcommand, ValueHint};
 use dlm_flow::metrics::MetricsOptions;
 use dlm_flow::{Clock, Failure};
 use dlm_store::Home;

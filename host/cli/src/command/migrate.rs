@@ -1,9 +1,9 @@
 //! `dlm migrate`.
 
-use clap::{Args, ValueHint};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::{Args, ValueHint};
 use dlm_flow::Failure;
 use dlm_flow::migrate::MigrateOptions;
 

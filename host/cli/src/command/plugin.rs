@@ -9,10 +9,13 @@ mod trust;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand};
 use dlm_core::Hints;
 use dlm_core::stamp::Stamp;
 use dlm_flow::{Clock, Failure};
 use dlm_packages::API;
+use dlm_packages::Kind;
 use dlm_packages::discover::{Finder, Places};
 use dlm_packages::error::{Diagnose, PackageError};
 use dlm_packages::inspect::{inspect, wit};
@@ -22,29 +25,125 @@ use dlm_packages::settings::{Settings as PluginSettings, forget};
 use dlm_packages::verify::verify;
 use serde_json::json;
 
-use crate::args::plugin::{Inspect, List, Plugin, Remove, Verify};
 use crate::console::Console;
 use crate::render;
 use crate::settings::Settings;
 use crate::wiring;
 
+/// `dlm plugin`.
+#[derive(Debug, Subcommand)]
+pub enum PluginCommand {
+    /// List the plugins inside dlm, installed ones, and those in the project's and the system's directories
+    List(ListArgs),
+    /// Check a plugin, ask for its grants, pin its hash and install it
+    Install(install::InstallArgs),
+    /// Remove an installed plugin with its grants and compiled code
+    Remove(RemoveArgs),
+    /// Show everything about a plugin without running it
+    Inspect(InspectArgs),
+    /// Embed plugin.toml into a module or component
+    Pack(pack::PackArgs),
+    /// Change grants, trust a file where it lies, or trust a signer's key
+    Trust(trust::TrustArgs),
+    /// Compare every file of the lock with its pinned hash and signature
+    Verify(VerifyArgs),
+    /// Start the project of a plugin
+    New(pack::NewArgs),
+    /// Run a plugin's cases with a scripted host, and the checks that every plugin must pass
+    Test(test::TestArgs),
+}
+
+impl PluginCommand {
+    /// True where the answer, a failure included, is wanted as JSON.
+    pub fn is_json(&self) -> bool {
+        match self {
+            PluginCommand::List(args) => args.json,
+            PluginCommand::Install(args) => args.json,
+            PluginCommand::Inspect(args) => args.json,
+            PluginCommand::Verify(args) => args.json,
+            PluginCommand::Test(args) => args.json,
+            PluginCommand::Remove(_) | PluginCommand::Pack(_) | PluginCommand::Trust(_) | PluginCommand::New(_) => {
+                false
+            }
+        }
+    }
+}
+
+/// `dlm plugin list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Only plugins of this kind
+    #[arg(long, value_parser = kind(), value_name = "KIND")]
+    pub kind: Option<Kind>,
+    /// Only plugins that were built for an older plugin API than that of this dlm
+    #[arg(long)]
+    pub outdated_api: bool,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `dlm plugin remove`.
+#[derive(Debug, Args)]
+pub struct RemoveArgs {
+    /// Name of an installed plugin
+    pub name: String,
+    /// Leave its settings in config.toml
+    #[arg(long)]
+    pub keep_config: bool,
+}
+
+/// `dlm plugin inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Name of a plugin, or a file
+    #[arg(value_name = "NAME|FILE")]
+    pub plugin: String,
+    /// Print its types as WIT
+    #[arg(long, conflicts_with_all = ["imports", "audit"])]
+    pub wit: bool,
+    /// Print its imports with the functions that it uses
+    #[arg(long, conflicts_with = "audit")]
+    pub imports: bool,
+    /// Print one line per risk
+    #[arg(long)]
+    pub audit: bool,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `dlm plugin verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Parses the word of a kind.
+fn kind() -> impl TypedValueParser<Value = Kind> {
+    PossibleValuesParser::new(Kind::ALL.map(Kind::name))
+        .map(|word| Kind::parse(&word).expect("clap lets only known words through"))
+}
+
 /// What every command here needs.
-pub(crate) struct Setting {
+pub(crate) struct Manager {
     pub finder: Finder,
     pub settings: PluginSettings,
     /// UTC, as the lock writes it.
     pub now: String,
 }
 
-impl Setting {
-    fn new(settings: &Settings) -> Result<Setting, Failure> {
+impl Manager {
+    fn new(settings: &Settings) -> Result<Manager, Failure> {
         let mut places = wiring::plugins::places(&settings.home()?, None);
         // No document is named: the project is the current directory.
         places.project = Some(PathBuf::from("."));
         let settings = PluginSettings::read(&places.home, None).map_err(PackageError::from)?;
         places.is_always_hashed = settings.is_always_hashed;
         let unix_ms = wiring::SystemClock::start().unix_ms();
-        Ok(Setting {
+        Ok(Manager {
             finder: Finder::new(places),
             settings,
             now: Stamp::from_unix_ms(i64::try_from(unix_ms).unwrap_or(i64::MAX)).zoned(),
@@ -61,18 +160,18 @@ impl Setting {
 }
 
 /// Manages plugins.
-pub fn run(command: &Plugin, settings: &Settings, console: &Console) -> Result<ExitCode, Failure> {
-    let setting = Setting::new(settings)?;
+pub fn run(command: &PluginCommand, settings: &Settings, console: &Console) -> Result<ExitCode, Failure> {
+    let manager = Manager::new(settings)?;
     let done = match command {
-        Plugin::List(args) => run_list(args, &setting, console),
-        Plugin::Install(args) => install::run(args, &setting, console),
-        Plugin::Remove(args) => run_remove(args, &setting, console),
-        Plugin::Inspect(args) => run_inspect(args, &setting, console),
-        Plugin::Pack(args) => pack::run(args, &setting, console),
-        Plugin::Trust(args) => trust::run(args, &setting, console),
-        Plugin::Verify(args) => run_verify(args, &setting, console),
-        Plugin::New(args) => pack::run_new(args, console),
-        Plugin::Test(args) => test::run(args, &setting, console),
+        PluginCommand::List(args) => run_list(args, &manager, console),
+        PluginCommand::Install(args) => install::run(args, &manager, console),
+        PluginCommand::Remove(args) => run_remove(args, &manager, console),
+        PluginCommand::Inspect(args) => run_inspect(args, &manager, console),
+        PluginCommand::Pack(args) => pack::run(args, &manager, console),
+        PluginCommand::Trust(args) => trust::run(args, &manager, console),
+        PluginCommand::Verify(args) => run_verify(args, &manager, console),
+        PluginCommand::New(args) => pack::run_new(args, console),
+        PluginCommand::Test(args) => test::run(args, &manager, console),
     };
     match done {
         Ok(code) => Ok(code),
@@ -96,10 +195,10 @@ fn failure_json(error: &PackageError) -> serde_json::Value {
     }})
 }
 
-fn run_list(args: &List, setting: &Setting, console: &Console) -> Result<ExitCode, PackageError> {
-    let mut rows = list(&setting.finder)?;
+fn run_list(args: &ListArgs, manager: &Manager, console: &Console) -> Result<ExitCode, PackageError> {
+    let mut rows = list(&manager.finder)?;
     if let Some(kind) = args.kind {
-        rows.retain(|row| row.kinds.contains(&kind.kind()));
+        rows.retain(|row| row.kinds.contains(&kind));
     }
     if args.outdated_api {
         rows.retain(|row| row.api.as_deref().is_some_and(is_outdated));
@@ -117,8 +216,8 @@ fn is_outdated(api: &str) -> bool {
     own < API
 }
 
-fn run_inspect(args: &Inspect, setting: &Setting, console: &Console) -> Result<ExitCode, PackageError> {
-    let (seen, bytes) = inspect(&setting.finder, &args.plugin)?;
+fn run_inspect(args: &InspectArgs, manager: &Manager, console: &Console) -> Result<ExitCode, PackageError> {
+    let (seen, bytes) = inspect(&manager.finder, &args.plugin)?;
     if args.wit {
         let text = wit(Path::new(&args.plugin), &bytes)?;
         match args.json {
@@ -138,10 +237,10 @@ fn run_inspect(args: &Inspect, setting: &Setting, console: &Console) -> Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-fn run_remove(args: &Remove, setting: &Setting, console: &Console) -> Result<ExitCode, PackageError> {
+fn run_remove(args: &RemoveArgs, manager: &Manager, console: &Console) -> Result<ExitCode, PackageError> {
     // The settings first: a file that cannot be edited is told before anything is gone.
-    let has_forgotten = !args.keep_config && forget(setting.home(), &args.name)?;
-    let removed = remove(setting.home(), &args.name)?;
+    let has_forgotten = !args.keep_config && forget(manager.home(), &args.name)?;
+    let removed = remove(manager.home(), &args.name)?;
     for entry in &removed.entries {
         console.info(&format!("plugin: removed {} {}", entry.name, entry.version));
         if let Some(path) = &entry.path {
@@ -166,8 +265,8 @@ fn run_remove(args: &Remove, setting: &Setting, console: &Console) -> Result<Exi
     Ok(ExitCode::SUCCESS)
 }
 
-fn run_verify(args: &Verify, setting: &Setting, console: &Console) -> Result<ExitCode, PackageError> {
-    let verified = verify(setting.home())?;
+fn run_verify(args: &VerifyArgs, manager: &Manager, console: &Console) -> Result<ExitCode, PackageError> {
+    let verified = verify(manager.home())?;
     let bad = verified.iter().filter(|one| one.problem.is_some()).count();
     match args.json {
         true => console.json(&json!({ "plugins": verified })),

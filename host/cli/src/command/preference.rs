@@ -1,17 +1,17 @@
 //! `dlm preference`.
 
-use super::plugin_flags::PluginFlags;
-use super::sampling::{Backend, parse_share, parse_temperature, widen};
-use super::staging::{PlaceArgs, apply, revert};
-use clap::{Args, Subcommand, ValueHint};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::{Args, Subcommand, ValueHint};
 use dlm_flow::Failure;
 use dlm_flow::prefer::{MineOptions, MinePorts, mine};
 use dlm_flow::staging::{self, Placement};
 use dlm_store::PlanKind;
 
+use super::plugin_flags::PluginFlags;
+use super::sampling::{Backend, parse_share, parse_temperature, widen};
+use super::staging::{PlaceArgs, apply, revert};
 use crate::console::Console;
 use crate::render;
 use crate::settings::Settings;

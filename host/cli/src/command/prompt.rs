@@ -1,17 +1,17 @@
 //! `dlm prompt`.
 
-use super::sampling::{Backend, parse_share, parse_temperature};
-use clap::builder::PathBufValueParser;
-use clap::{Args, ValueEnum, ValueHint};
 use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::PathBufValueParser;
+use clap::{Args, ValueEnum, ValueHint};
 use dlm_core::Subject;
 use dlm_flow::Failure;
 use dlm_flow::prompt::{PromptCommand, answer, ask};
 use dlm_plan::prompt::PromptOptions;
 
+use super::sampling::{Backend, parse_share, parse_temperature};
 use crate::console::{Console, deliver, say};
 use crate::settings::Settings;
 use crate::unbuilt::{NotBuilt, not_built};

@@ -1,9 +1,9 @@
 //! `dlm show`.
 
-use clap::{Args, ValueHint};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::{Args, ValueHint};
 use dlm_flow::Failure;
 use dlm_store::Home;
 

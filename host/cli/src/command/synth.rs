@@ -1,10 +1,10 @@
 //! `dlm synth`.
 
-use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use dlm_core::Cancel;
 use dlm_flow::Failure;
 use dlm_flow::staging::{self, Placement};

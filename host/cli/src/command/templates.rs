@@ -1,12 +1,12 @@
 //! `dlm templates`.
 
-use super::plugin_flags::PluginFlags;
-use clap::{Args, Subcommand};
 use std::process::ExitCode;
 
+use clap::{Args, Subcommand};
 use dlm_flow::Failure;
 use dlm_flow::templates::{BUNDLED, list};
 
+use super::plugin_flags::PluginFlags;
 use crate::console::Console;
 use crate::render;
 use crate::settings::Settings;

@@ -1,20 +1,19 @@
 //! `dlm train`.
 
-use clap::builder::{BoolValueParser, StringValueParser};
-use clap::{ArgAction, Args, ValueEnum, ValueHint};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::{BoolValueParser, StringValueParser};
+use clap::{ArgAction, Args, ValueEnum, ValueHint};
 use dlm_core::hardware::SimdLevel;
 use dlm_core::training::SourcesPolicy;
 use dlm_core::{FailureKind, Subject};
-
-use super::choice::{choice, on_or_off};
 use dlm_flow::Failure;
 use dlm_flow::train::{self, TrainCommand};
 use dlm_plan::lock::LockFlags;
 use dlm_plan::train::Switches;
 
+use super::choice::{choice, on_or_off};
 use crate::console::Console;
 use crate::settings::{Settings, export_probes};
 use crate::unbuilt::{self, NotBuilt, not_built};

@@ -1,13 +1,14 @@
 //! Everything that can stop mining before the first sample, in the documented order.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use dlm_core::Subject;
 use dlm_core::ports::model::Model;
 use dlm_core::ports::model::Models;
 use dlm_core::shell::quoted_path;
 use dlm_plan::base::license::LicenseMoment;
 use dlm_store::Store;
-use std::path::Path;
-use std::sync::Arc;
 
 use super::{MineOptions, SUBJECT};
 use crate::base;

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::Args;
 use dlm_core::{Cancel, Event, Progress};
 use dlm_packages::error::{FilesError, InstallError, PackageError};
 use dlm_packages::fetch::{Source, fetch};
@@ -11,15 +12,43 @@ use dlm_packages::install::{Asker, InstallFlags, Offer, decide, install, offer};
 use dlm_plugins::{Ahead, Metering, NativeProcess};
 use serde_json::json;
 
-use super::Setting;
-use crate::args::plugin::Install;
+use super::Manager;
 use crate::console::Console;
 use crate::progress::Screen;
 use crate::{render, wiring};
 
+/// `dlm plugin install`.
+#[derive(Debug, Args)]
+pub struct InstallArgs {
+    /// A file or an https: address
+    #[arg(value_name = "SRC")]
+    pub source: String,
+    /// Refuse any file but the one with this hash
+    #[arg(long, value_name = "HASH", value_parser = parse_sha256)]
+    pub sha256: Option<String>,
+    /// Grant a capability that the plugin requests, such as model:current (repeatable)
+    #[arg(long = "grant", value_name = "CAP")]
+    pub grants: Vec<String>,
+    /// Grant everything that the plugin requests, optional ones too
+    #[arg(long)]
+    pub grant_requested: bool,
+    /// Install without a signature where one is needed
+    #[arg(long)]
+    pub allow_unsigned: bool,
+    /// Install it under this name instead of its own
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Show what would be asked and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print as JSON; nothing is asked
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Installs a plugin.
-pub(super) fn run(args: &Install, setting: &Setting, console: &Console) -> Result<ExitCode, PackageError> {
-    let source = Source::parse(&args.source, |typed| setting.finder.resolve(typed))?;
+pub(super) fn run(args: &InstallArgs, manager: &Manager, console: &Console) -> Result<ExitCode, PackageError> {
+    let source = Source::parse(&args.source, |typed| manager.finder.resolve(typed))?;
     let interrupt = wiring::Interrupt::install().map_err(unwatched)?;
     let fetched = match &source {
         Source::File(path) => dlm_packages::fetch::from_file(path)?,
@@ -37,7 +66,7 @@ pub(super) fn run(args: &Install, setting: &Setting, console: &Console) -> Resul
         is_allowing_unsigned: args.allow_unsigned,
         name: args.name.clone(),
     };
-    let offer = offer(setting.home(), fetched, setting.settings.policy, &flags)?;
+    let offer = offer(manager.home(), fetched, manager.settings.policy, &flags)?;
     if args.dry_run {
         match args.json {
             true => console.json(&render::plugin::offer_json(&offer)),
@@ -53,8 +82,8 @@ pub(super) fn run(args: &Install, setting: &Setting, console: &Console) -> Resul
     let asker: Option<&mut Asker<'_>> = if has_terminal { Some(&mut ask) } else { None };
     let consent = decide(&offer, &flags, asker)?;
     // Before anything is pinned: what cannot be compiled is not installed, and Ctrl-C here leaves all as it was.
-    let compiled = compile(&offer, setting, console, &interrupt.cancel)?;
-    let entry = install(setting.home(), &offer, &consent, &setting.now)?;
+    let compiled = compile(&offer, manager, console, &interrupt.cancel)?;
+    let entry = install(manager.home(), &offer, &consent, &manager.now)?;
     if args.json {
         console.json(&json!({ "installed": entry }));
         return Ok(ExitCode::SUCCESS);
@@ -78,7 +107,7 @@ pub(super) fn run(args: &Install, setting: &Setting, console: &Console) -> Resul
 /// Compiles what is about to be installed, so that its first use does not wait.
 fn compile(
     offer: &Offer,
-    setting: &Setting,
+    manager: &Manager,
     console: &Console,
     cancel: &Cancel,
 ) -> Result<Option<Duration>, PackageError> {
@@ -90,8 +119,8 @@ fn compile(
         unit: "",
     });
     let ahead = Ahead {
-        compile: &wiring::plugins::compile(setting.home()),
-        metering: Metering::of(&setting.settings),
+        compile: &wiring::plugins::compile(manager.home()),
+        metering: Metering::of(&manager.settings),
         name: &offer.name,
         component: &offer.fetched.bytes,
     };
@@ -116,4 +145,11 @@ fn asking_failed(source: std::io::Error) -> PackageError {
         source,
     }
     .into()
+}
+
+fn parse_sha256(text: &str) -> Result<String, String> {
+    match text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        true => Ok(text.to_ascii_lowercase()),
+        false => Err("expected 64 hex digits".to_owned()),
+    }
 }

@@ -3,23 +3,67 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::{Args, ValueEnum, ValueHint};
 use dlm_core::shell::quoted;
+use dlm_packages::Kind;
 use dlm_packages::error::{PackageError, SignatureError};
 use dlm_packages::new::{self, Language, NewOptions, Rust, a_kind};
 use dlm_packages::pack::{PackOptions, Packed, pack, sign_command, write};
 use dlm_packages::settings::signing_key;
 use dlm_packages::signature::signature_path;
 
-use super::Setting;
-use crate::args::plugin::{self as args, New, Pack};
+use super::Manager;
+use super::kind;
 use crate::console::Console;
 use crate::{program, render};
+
+/// `dlm plugin pack`.
+#[derive(Debug, Args)]
+pub struct PackArgs {
+    /// Directory of plugin.toml
+    #[arg(default_value = ".", value_hint = ValueHint::DirPath)]
+    pub dir: PathBuf,
+    /// The module or component [default: `wasm` under [build] in plugin.toml]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub wasm: Option<PathBuf>,
+    /// Where to write [default: <name>.wasm in the directory]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub out: Option<PathBuf>,
+    /// Sign with minisign and the key minisign.key of dlm's home
+    #[arg(long)]
+    pub sign: bool,
+}
+
+/// `dlm plugin new`.
+#[derive(Debug, Args)]
+pub struct NewArgs {
+    /// What the plugin is
+    #[arg(value_parser = kind())]
+    pub kind: Kind,
+    /// Its name
+    pub name: String,
+    /// Language of the sources
+    #[arg(long, value_enum, default_value_t = LanguageChoice::Rust)]
+    pub lang: LanguageChoice,
+    /// Where to write [default: the name]
+    #[arg(long, value_name = "D", value_hint = ValueHint::DirPath)]
+    pub dir: Option<PathBuf>,
+}
+
+/// Languages that projects are written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LanguageChoice {
+    Rust,
+    Python,
+    Js,
+    C,
+}
 
 /// What Debian calls the linker of WebAssembly, newest first.
 const DEBIAN_LINKERS: [&str; 3] = ["wasm-ld-19", "wasm-ld-16", "wasm-ld"];
 
 /// Packs a plugin.
-pub(super) fn run(args: &Pack, setting: &Setting, console: &Console) -> Result<ExitCode, PackageError> {
+pub(super) fn run(args: &PackArgs, manager: &Manager, console: &Console) -> Result<ExitCode, PackageError> {
     let packed = pack(&PackOptions {
         directory: args.dir.clone(),
         wasm: args.wasm.clone(),
@@ -31,7 +75,7 @@ pub(super) fn run(args: &Pack, setting: &Setting, console: &Console) -> Result<E
     }
     console.info(&render::plugin::packed(&packed));
     if args.sign {
-        let path = sign(&packed, signing_key(setting.home()))?;
+        let path = sign(&packed, signing_key(manager.home()))?;
         console.info(&format!("plugin: signed {}", path.display()));
     }
     Ok(ExitCode::SUCCESS)
@@ -71,16 +115,16 @@ fn sign(packed: &Packed, key: PathBuf) -> Result<PathBuf, SignatureError> {
 }
 
 /// Starts a plugin's project.
-pub(super) fn run_new(args: &New, console: &Console) -> Result<ExitCode, PackageError> {
+pub(super) fn run_new(args: &NewArgs, console: &Console) -> Result<ExitCode, PackageError> {
     let directory = args.dir.clone().unwrap_or_else(|| PathBuf::from(&args.name));
     let files = new::write(&NewOptions {
-        kind: args.kind.kind(),
+        kind: args.kind,
         name: args.name.clone(),
         language: match args.lang {
-            args::Language::Rust => Language::Rust,
-            args::Language::Python => Language::Python,
-            args::Language::Js => Language::Js,
-            args::Language::C => Language::C,
+            LanguageChoice::Rust => Language::Rust,
+            LanguageChoice::Python => Language::Python,
+            LanguageChoice::Js => Language::Js,
+            LanguageChoice::C => Language::C,
         },
         directory: directory.clone(),
         rust: rust(),
@@ -90,7 +134,7 @@ pub(super) fn run_new(args: &New, console: &Console) -> Result<ExitCode, Package
     }
     console.info(&format!(
         "plugin: {} called {} is in {}",
-        a_kind(args.kind.kind()),
+        a_kind(args.kind),
         args.name,
         directory.display()
     ));

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use clap::{Args, ValueHint};
 use dlm_files::{Disk, DiskError};
 use dlm_packages::error::{FilesError, PackError, PackageError};
 use dlm_packages::inert;
@@ -14,25 +15,47 @@ use dlm_plugins::NativeProcess;
 use dlm_plugins::trial::{Bench, CaseFile, CaseReport, Standing, Trial};
 use serde_json::json;
 
-use super::{Setting, rounds};
-use crate::args::plugin::Test;
+use super::{Manager, rounds};
 use crate::console::Console;
 use crate::{render, wiring};
+
+/// `dlm plugin test`.
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    /// A .wasm file with cases/ beside it, or the name of a plugin
+    #[arg(value_name = "NAME|FILE")]
+    pub plugin: String,
+    /// Run this case instead of those beside the plugin (repeatable)
+    #[arg(long = "case", value_name = "F", value_hint = ValueHint::FilePath)]
+    pub cases: Vec<PathBuf>,
+    /// Write what was found into the cases
+    #[arg(long, conflicts_with = "bench")]
+    pub update: bool,
+    /// Build, pack and test again at every change of the project
+    #[arg(long, conflicts_with = "json")]
+    pub watch: bool,
+    /// Measure start and call of each case
+    #[arg(long)]
+    pub bench: bool,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Largest case file.
 const CASE_BYTES_MAX: u64 = 16 << 20;
 /// Instances and calls that `--bench` measures.
 const ROUNDS: usize = 101;
 /// Tests a plugin, once or at every change.
-pub(super) fn run(args: &Test, setting: &Setting, console: &Console) -> Result<ExitCode, PackageError> {
+pub(super) fn run(args: &TestArgs, manager: &Manager, console: &Console) -> Result<ExitCode, PackageError> {
     if !args.watch {
-        return once(args, setting, console);
+        return once(args, manager, console);
     }
-    let directory = project(args, setting)?;
-    rounds::watch(&directory, console, &|| once(args, setting, console))
+    let directory = project(args, manager)?;
+    rounds::watch(&directory, console, &|| once(args, manager, console))
 }
 
-fn once(args: &Test, setting: &Setting, console: &Console) -> Result<ExitCode, PackageError> {
+fn once(args: &TestArgs, manager: &Manager, console: &Console) -> Result<ExitCode, PackageError> {
     let scratch = tempfile::Builder::new().prefix("dlm-plugin-test-").tempdir();
     let scratch = scratch.map_err(|source| FilesError {
         action: "make a directory in",
@@ -41,13 +64,13 @@ fn once(args: &Test, setting: &Setting, console: &Console) -> Result<ExitCode, P
     })?;
     let typed = match is_file_name(&args.plugin) {
         // A path selector begins with its directory.
-        true => absolute(&setting.finder.resolve(&args.plugin))?.display().to_string(),
+        true => absolute(&manager.finder.resolve(&args.plugin))?.display().to_string(),
         false => args.plugin.clone(),
     };
     let plugin = Selector::parse(&typed)
         .map_err(PackageError::from)
-        .and_then(|selector| setting.finder.find(&selector, None))
-        .map_err(|error| setting.finder.explain(&args.plugin, error))?;
+        .and_then(|selector| manager.finder.find(&selector, None))
+        .map_err(|error| manager.finder.explain(&args.plugin, error))?;
     plugin.path.as_deref().and_then(unpacked).inspect(|built| {
         console.warning(&format!(
             "{} is newer than what is tested; pack it: dlm plugin pack",
@@ -57,10 +80,10 @@ fn once(args: &Test, setting: &Setting, console: &Console) -> Result<ExitCode, P
     let files = cases(args, plugin.path.as_deref())?;
     let trial = Trial {
         plugin,
-        places: setting.places().clone(),
+        places: manager.places().clone(),
         scratch: scratch.path().to_owned(),
         host_version: env!("CARGO_PKG_VERSION").to_owned(),
-        compile: wiring::plugins::compile(setting.home()),
+        compile: wiring::plugins::compile(manager.home()),
         compiler: Arc::new(NativeProcess::new(Vec::new(), Vec::new())),
     };
     if args.update {
@@ -118,7 +141,7 @@ fn update(trial: &Trial, files: &[(PathBuf, CaseFile)], console: &Console) -> Re
 }
 
 /// The case files: those that were named, else `cases/` beside the plugin's file.
-fn cases(args: &Test, plugin: Option<&Path>) -> Result<Vec<(PathBuf, CaseFile)>, FilesError> {
+fn cases(args: &TestArgs, plugin: Option<&Path>) -> Result<Vec<(PathBuf, CaseFile)>, FilesError> {
     let mut paths = args.cases.clone();
     if paths.is_empty() {
         let directory = plugin.and_then(Path::parent).map(|directory| directory.join("cases"));
@@ -163,8 +186,8 @@ fn unpacked(file: &Path) -> Option<PathBuf> {
 }
 
 /// The directory of the sources, for `--watch`.
-fn project(args: &Test, setting: &Setting) -> Result<PathBuf, PackageError> {
-    let file = setting.finder.resolve(&args.plugin);
+fn project(args: &TestArgs, manager: &Manager) -> Result<PathBuf, PackageError> {
+    let file = manager.finder.resolve(&args.plugin);
     let directory = file.parent().map(Path::to_owned).unwrap_or_default();
     let directory = if directory.as_os_str().is_empty() {
         PathBuf::from(".")

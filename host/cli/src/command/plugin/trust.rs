@@ -3,38 +3,55 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use clap::Args;
 use dlm_packages::error::{FilesError, PackageError, SelectorError};
 use dlm_packages::inspect::is_file_name;
 use dlm_packages::manifest::is_name;
 use dlm_packages::signature::trust_key;
 use dlm_packages::trust::{trust_file, trust_name};
 
-use super::Setting;
-use crate::args::plugin::Trust;
+use super::Manager;
 use crate::console::Console;
 
+/// `dlm plugin trust`.
+#[derive(Debug, Args)]
+pub struct TrustArgs {
+    /// Name of an installed plugin, a .wasm file, or a minisign public key (text or .pub file)
+    #[arg(value_name = "NAME|FILE|KEY")]
+    pub subject: String,
+    /// Grant a capability that the plugin requests (repeatable)
+    #[arg(long = "grant", value_name = "CAP")]
+    pub grants: Vec<String>,
+    /// Take a grant back (repeatable)
+    #[arg(long = "revoke", value_name = "CAP")]
+    pub revoked: Vec<String>,
+    /// Let the key sign only plugins whose name fits, such as 'acme-*' (repeatable)
+    #[arg(long = "for-names", value_name = "GLOB", conflicts_with_all = ["grants", "revoked"])]
+    pub names: Vec<String>,
+}
+
 /// Changes what is trusted.
-pub(super) fn run(args: &Trust, setting: &Setting, console: &Console) -> Result<ExitCode, PackageError> {
+pub(super) fn run(args: &TrustArgs, manager: &Manager, console: &Console) -> Result<ExitCode, PackageError> {
     let is_key_file = args.subject.ends_with(".pub");
     if is_key_file || !(is_file_name(&args.subject) || is_name(&args.subject)) {
-        return key(args, setting, console, is_key_file);
+        return key(args, manager, console, is_key_file);
     }
     if !args.names.is_empty() {
         return Err(wrong(args, "is a plugin; `--for-names` limits a key"));
     }
     let changed = match is_file_name(&args.subject) {
         true => {
-            let path = setting.finder.resolve(&args.subject);
-            let policy = setting.settings.policy;
-            trust_file(setting.home(), policy, &path, &args.grants, &args.revoked, &setting.now)
-                .map_err(|error| setting.finder.explain(&args.subject, error))?
+            let path = manager.finder.resolve(&args.subject);
+            let policy = manager.settings.policy;
+            trust_file(manager.home(), policy, &path, &args.grants, &args.revoked, &manager.now)
+                .map_err(|error| manager.finder.explain(&args.subject, error))?
         }
         false => trust_name(
-            &setting.finder,
+            &manager.finder,
             &args.subject,
             &args.grants,
             &args.revoked,
-            &setting.now,
+            &manager.now,
         )?,
     };
     let entry = &changed.entry;
@@ -69,7 +86,7 @@ pub(super) fn run(args: &Trust, setting: &Setting, console: &Console) -> Result<
     Ok(ExitCode::SUCCESS)
 }
 
-fn key(args: &Trust, setting: &Setting, console: &Console, is_file: bool) -> Result<ExitCode, PackageError> {
+fn key(args: &TrustArgs, manager: &Manager, console: &Console, is_file: bool) -> Result<ExitCode, PackageError> {
     if !args.grants.is_empty() || !args.revoked.is_empty() {
         return Err(wrong(
             args,
@@ -84,7 +101,7 @@ fn key(args: &Trust, setting: &Setting, console: &Console, is_file: bool) -> Res
         })?,
         false => args.subject.clone(),
     };
-    let key = trust_key(setting.home(), &text, &args.names, &setting.now)?;
+    let key = trust_key(manager.home(), &text, &args.names, &manager.now)?;
     console.info(&format!("plugin: the key {key} is trusted"));
     match args.names.as_slice() {
         [] => console.info("  it may sign every plugin"),
@@ -93,7 +110,7 @@ fn key(args: &Trust, setting: &Setting, console: &Console, is_file: bool) -> Res
     Ok(ExitCode::SUCCESS)
 }
 
-fn wrong(args: &Trust, cause: &str) -> PackageError {
+fn wrong(args: &TrustArgs, cause: &str) -> PackageError {
     SelectorError {
         text: dlm_packages::inert(&args.subject),
         cause: cause.to_owned(),
