@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 const SPIN: Duration = Duration::from_micros(50);
 /// Spins between two looks at the clock.
 const SPINS_PER_LOOK: u32 = 64;
-/// Bit of `Shared::gate` that says a region is open; the bits above count the workers inside it.
+/// Bit of `PoolState::gate` that says a region is open; the bits above count the workers inside it.
 const OPEN: usize = 1;
 /// One worker inside the region.
 const INSIDE: usize = 2;
@@ -34,7 +34,7 @@ struct Job {
     owner: Option<Thread>,
 }
 
-struct Shared {
+struct PoolState {
     /// Counts opened regions; workers spin on it.
     epoch: AtomicUsize,
     gate: AtomicUsize,
@@ -47,13 +47,13 @@ struct Shared {
 
 // SAFETY: `job` is written only by the thread that holds `Pool::region` while the gate is shut and empty, and read only
 // by workers that are counted inside the open gate; the closure behind `data` is `Sync` (bound of `Pool::run`).
-unsafe impl Sync for Shared {}
+unsafe impl Sync for PoolState {}
 // SAFETY: as above; the raw pointers are only followed between `open` and `shut` of the region that set them.
-unsafe impl Send for Shared {}
+unsafe impl Send for PoolState {}
 
 /// A team of threads; the caller of [`Pool::run`] is one of them.
 pub struct Pool {
-    shared: Arc<Shared>,
+    shared: Arc<PoolState>,
     workers: Vec<JoinHandle<()>>,
     region: Mutex<()>,
 }
@@ -70,7 +70,7 @@ impl Pool {
     /// A worker that the system refuses to start is left out; [`Pool::threads`] says how many there are.
     pub fn new(threads: usize) -> Pool {
         let count = threads.saturating_sub(1);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(PoolState {
             epoch: AtomicUsize::new(0),
             gate: AtomicUsize::new(0),
             next: AtomicUsize::new(0),
@@ -225,7 +225,7 @@ fn claim<F: Fn(usize) + ?Sized>(next: &AtomicUsize, tasks: usize, task: &F) {
     }
 }
 
-fn work(shared: &Shared, index: usize) {
+fn work(shared: &PoolState, index: usize) {
     let mut seen = 0;
     loop {
         seen = wait_for_epoch(shared, index, seen);
@@ -239,7 +239,7 @@ fn work(shared: &Shared, index: usize) {
 }
 
 /// Counts this thread into the open region; `false` when the region is already over.
-fn enter(shared: &Shared) -> bool {
+fn enter(shared: &PoolState) -> bool {
     let mut gate = shared.gate.load(Ordering::Acquire);
     while gate & OPEN != 0 {
         match shared
@@ -253,7 +253,7 @@ fn enter(shared: &Shared) -> bool {
     false
 }
 
-fn take_part(shared: &Shared) {
+fn take_part(shared: &PoolState) {
     // SAFETY: this thread is counted inside the gate, so the owner neither changes the job nor leaves its frame.
     let (call, data, tasks, owner) = unsafe {
         let job = &*shared.job.get();
@@ -275,7 +275,7 @@ fn take_part(shared: &Shared) {
     }
 }
 
-fn wait_for_epoch(shared: &Shared, index: usize, seen: usize) -> usize {
+fn wait_for_epoch(shared: &PoolState, index: usize, seen: usize) -> usize {
     let start = Instant::now();
     loop {
         for _ in 0..SPINS_PER_LOOK {

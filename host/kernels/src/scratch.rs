@@ -11,20 +11,20 @@ struct Line([f32; LINE]);
 
 /// A buffer of `f32` that starts on a cache line.
 #[derive(Clone, Default)]
-pub(crate) struct Aligned {
+pub(crate) struct AlignedBuffer {
     lines: Vec<Line>,
     len: usize,
 }
 
-impl std::fmt::Debug for Aligned {
+impl std::fmt::Debug for AlignedBuffer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Aligned({})", self.len)
     }
 }
 
-impl Aligned {
-    pub(crate) fn zeroed(len: usize) -> Aligned {
-        Aligned {
+impl AlignedBuffer {
+    pub(crate) fn zeroed(len: usize) -> AlignedBuffer {
+        AlignedBuffer {
             lines: vec![Line([0.0; LINE]); len.div_ceil(LINE)],
             len,
         }
@@ -51,7 +51,7 @@ impl Aligned {
 }
 
 thread_local! {
-    static POOL: RefCell<Vec<Aligned>> = const { RefCell::new(Vec::new()) };
+    static POOL: RefCell<Vec<AlignedBuffer>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Lends `body` a buffer of `len` floats with unspecified contents; nested calls get different buffers.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::bytes::Bytes;
 use crate::ctx::{Compute, Ctx};
-use crate::product::{Direction, Panels, Source, Stored};
+use crate::product::{Direction, Panels, Source, StoredWeight};
 use crate::quant::{self, GgmlType, dequantize_row};
 
 /// Bytes that are no weight of the stated shape.
@@ -193,8 +193,8 @@ impl Weight {
         panels.as_deref().filter(|panels| panels.compute == compute)
     }
 
-    fn stored(&self) -> Stored<'_> {
-        Stored {
+    fn stored(&self) -> StoredWeight<'_> {
+        StoredWeight {
             ty: self.ty,
             n: self.n,
             k: self.k,

@@ -6,7 +6,7 @@ use super::SUM_BLOCK;
 use crate::ctx::{Compute, Ctx};
 use crate::pack::{Float, Rows, interleave, steps, transpose};
 use crate::quant::{GgmlType, dequantize_row};
-use crate::scratch::{self, Aligned};
+use crate::scratch::{self, AlignedBuffer};
 use crate::tile::PANEL;
 
 /// Panels that cover one super-block of a quantized row; the backward decodes that many columns at once.
@@ -23,7 +23,7 @@ pub enum Direction {
 
 /// The bytes of a frozen weight `[n, k]`, row-major, as the product reads them.
 #[derive(Clone, Copy)]
-pub(crate) struct Stored<'a> {
+pub(crate) struct StoredWeight<'a> {
     pub(crate) ty: GgmlType,
     pub(crate) n: usize,
     pub(crate) k: usize,
@@ -31,7 +31,7 @@ pub(crate) struct Stored<'a> {
     pub(crate) bytes: &'a [u8],
 }
 
-impl Stored<'_> {
+impl StoredWeight<'_> {
     /// Decodes some columns of row `i`; the range lies between whole blocks.
     fn decode_part(&self, i: usize, columns: Range<usize>, out: &mut [f32]) {
         let part = |at: usize| self.ty.row_bytes(at).expect("columns are cut between blocks");
@@ -46,16 +46,16 @@ impl Stored<'_> {
 pub(crate) struct Panels {
     pub(crate) compute: Compute,
     pub(super) steps: usize,
-    pub(super) data: Aligned,
+    pub(super) data: AlignedBuffer,
 }
 
 impl Panels {
     /// Packs a weight for products in one direction.
-    pub(crate) fn pack(ctx: &Ctx, compute: Compute, weight: Stored<'_>, direction: Direction) -> Panels {
+    pub(crate) fn pack(ctx: &Ctx, compute: Compute, weight: StoredWeight<'_>, direction: Direction) -> Panels {
         let source = Source::Stored(weight, direction);
         let (n, k) = source.shape();
         let (panels, steps) = (n.div_ceil(PANEL), steps(compute, k));
-        let mut data = Aligned::zeroed(panels * steps * PANEL);
+        let mut data = AlignedBuffer::zeroed(panels * steps * PANEL);
         let group = source.panels_at_once().min(panels.max(1));
         ctx.pool
             .run_chunks(data.as_mut_slice(), group * steps * PANEL, |index, out| {
@@ -90,7 +90,7 @@ pub(crate) enum Source<'a> {
     /// Prepared panels of a matrix with these `n` and `k`.
     Panels(&'a Panels, usize, usize),
     /// A stored weight, transposed in the forward.
-    Stored(Stored<'a>, Direction),
+    Stored(StoredWeight<'a>, Direction),
     /// Strided floats: `n`, `k`, values, row step, column step.
     Dense(Dense<'a>),
 }
@@ -162,7 +162,7 @@ impl Source<'_> {
 fn pack_weight(
     ctx: &Ctx,
     compute: Compute,
-    weight: &Stored<'_>,
+    weight: &StoredWeight<'_>,
     direction: Direction,
     panels: Range<usize>,
     sum: Range<usize>,

@@ -107,7 +107,7 @@ const WEIGHTED: MinSearch = MinSearch {
 };
 
 /// What the search found for up to sixteen sub-blocks.
-struct Found {
+struct SubBlockFit {
     scales: [f32; 16],
     mins: [f32; 16],
     codes: [u8; 2 * SUPER_BLOCK],
@@ -117,15 +117,15 @@ struct Found {
 
 /// Fits the sub-blocks of one or two super-blocks.
 #[inline(always)]
-fn fit<V: Lanes>(plain: &MinSearch, weights: Weights<'_>, x: &[f32], importance: Option<(&[f32], f32)>) -> Found {
-    let mut found = Found {
+fn fit<V: Lanes>(plain: &MinSearch, weights: Weights<'_>, x: &[f32], importance: Option<(&[f32], f32)>) -> SubBlockFit {
+    let mut found = SubBlockFit {
         scales: [0.0; 16],
         mins: [0.0; 16],
         codes: [0; 2 * SUPER_BLOCK],
         weights: [0.0; 16],
     };
     let size = plain.size;
-    let Found {
+    let SubBlockFit {
         scales,
         mins,
         codes,

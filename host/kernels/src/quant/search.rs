@@ -28,14 +28,14 @@ pub(super) struct MinSearch {
 }
 
 /// Blocks seen one per lane: value `i` of lane `l` at `i * COUNT + l`.
-struct Turned {
+struct TransposedBlocks {
     values: [f32; BLOCK_MAX * WIDEST],
 }
 
-impl Turned {
+impl TransposedBlocks {
     /// Turns up to `V::COUNT` blocks; missing ones repeat the last, their results are dropped.
     #[inline(always)]
-    fn new<V: Lanes>(size: usize, blocks: &[f32]) -> Turned {
+    fn new<V: Lanes>(size: usize, blocks: &[f32]) -> TransposedBlocks {
         let mut values = [0.0; BLOCK_MAX * WIDEST];
         let last = blocks.len() / size - 1;
         for lane in 0..V::COUNT {
@@ -44,7 +44,7 @@ impl Turned {
                 values[i * V::COUNT + lane] = *value;
             }
         }
-        Turned { values }
+        TransposedBlocks { values }
     }
 
     #[inline(always)]
@@ -80,8 +80,8 @@ pub(super) fn fit_scale<V: Lanes>(
     let mut turned_codes = [0.0; BLOCK_MAX * WIDEST];
     for (batch, x) in x.chunks(stride).enumerate() {
         let from = batch * stride;
-        let values = Turned::new::<V>(size, x);
-        let weights = weights.map(|all| Turned::new::<V>(size, &all[from..from + x.len()]));
+        let values = TransposedBlocks::new::<V>(size, x);
+        let weights = weights.map(|all| TransposedBlocks::new::<V>(size, &all[from..from + x.len()]));
         let scale = fit_scale_lanes::<V>(size, half, &values, weights.as_ref(), &mut turned_codes);
         scale.store(&mut fitted);
         let count = x.len() / size;
@@ -91,7 +91,7 @@ pub(super) fn fit_scale<V: Lanes>(
 }
 
 #[inline(always)]
-fn weight_at<V: Lanes>(weights: Option<&Turned>, x: V, i: usize) -> V {
+fn weight_at<V: Lanes>(weights: Option<&TransposedBlocks>, x: V, i: usize) -> V {
     match weights {
         Some(weights) => weights.at(i),
         None => x.mul(x),
@@ -100,7 +100,7 @@ fn weight_at<V: Lanes>(weights: Option<&Turned>, x: V, i: usize) -> V {
 
 /// The value of largest magnitude (the first of them) and that magnitude.
 #[inline(always)]
-fn peak<V: Lanes>(size: usize, values: &Turned) -> (V, V) {
+fn peak<V: Lanes>(size: usize, values: &TransposedBlocks) -> (V, V) {
     let (mut peak, mut magnitude) = (V::splat(0.0), V::splat(0.0));
     for i in 0..size {
         let x: V = values.at(i);
@@ -121,7 +121,13 @@ fn signed_code<V: Lanes>(value: V, half: f32) -> V {
 ///
 /// A function, not a closure: only what is inlined is compiled for the wide instructions of its caller.
 #[inline(always)]
-fn scale_sums<V: Lanes>(size: usize, half: f32, values: &Turned, weights: Option<&Turned>, inverse: V) -> (V, V) {
+fn scale_sums<V: Lanes>(
+    size: usize,
+    half: f32,
+    values: &TransposedBlocks,
+    weights: Option<&TransposedBlocks>,
+    inverse: V,
+) -> (V, V) {
     let (mut sum_lx, mut sum_l2) = (V::splat(0.0), V::splat(0.0));
     for i in 0..size {
         let x: V = values.at(i);
@@ -137,8 +143,8 @@ fn scale_sums<V: Lanes>(size: usize, half: f32, values: &Turned, weights: Option
 fn fit_scale_lanes<V: Lanes>(
     size: usize,
     half: f32,
-    values: &Turned,
-    weights: Option<&Turned>,
+    values: &TransposedBlocks,
+    weights: Option<&TransposedBlocks>,
     codes: &mut [f32],
 ) -> V {
     let zero = V::splat(0.0);
@@ -172,7 +178,7 @@ pub(super) fn fit_scale_by_descent<V: Lanes>(size: usize, half: f32, x: &[f32], 
     let mut fitted = [0.0; WIDEST];
     let mut turned_codes = [0.0; BLOCK_MAX * WIDEST];
     for (batch, x) in x.chunks(stride).enumerate() {
-        let values = Turned::new::<V>(size, x);
+        let values = TransposedBlocks::new::<V>(size, x);
         descent_lanes::<V>(size, half, &values, &mut turned_codes).store(&mut fitted);
         let count = x.len() / size;
         scales[batch * V::COUNT..][..count].copy_from_slice(&fitted[..count]);
@@ -181,7 +187,7 @@ pub(super) fn fit_scale_by_descent<V: Lanes>(size: usize, half: f32, x: &[f32], 
 }
 
 #[inline(always)]
-fn descent_lanes<V: Lanes>(size: usize, half: f32, values: &Turned, codes: &mut [f32]) -> V {
+fn descent_lanes<V: Lanes>(size: usize, half: f32, values: &TransposedBlocks, codes: &mut [f32]) -> V {
     let zero = V::splat(0.0);
     let (peak, magnitude) = peak::<V>(size, values);
     let inverse = V::splat(-half).div(peak);
@@ -235,9 +241,9 @@ pub(super) enum Weights<'a> {
 
 impl Weights<'_> {
     #[inline(always)]
-    fn turned<V: Lanes>(self, size: usize, from: usize, len: usize, values: &Turned) -> Turned {
+    fn turned<V: Lanes>(self, size: usize, from: usize, len: usize, values: &TransposedBlocks) -> TransposedBlocks {
         let base = match self {
-            Weights::Given(all) => return Turned::new::<V>(size, &all[from..from + len]),
+            Weights::Given(all) => return TransposedBlocks::new::<V>(size, &all[from..from + len]),
             Weights::Magnitude => V::splat(0.0),
             Weights::RmsPlusMagnitude => {
                 let mut sum = V::splat(0.0);
@@ -248,7 +254,7 @@ impl Weights<'_> {
                 sum.div(V::splat(size as f32)).sqrt()
             }
         };
-        let mut turned = Turned {
+        let mut turned = TransposedBlocks {
             values: [0.0; BLOCK_MAX * WIDEST],
         };
         for i in 0..size {
@@ -275,7 +281,7 @@ pub(super) fn fit_scale_min<V: Lanes>(
     let mut turned_codes = [0.0; BLOCK_MAX * WIDEST];
     for (batch, x) in x.chunks(stride).enumerate() {
         let from = batch * stride;
-        let values = Turned::new::<V>(size, x);
+        let values = TransposedBlocks::new::<V>(size, x);
         let weights = weights.turned::<V>(size, from, x.len(), &values);
         let (scale, min) = fit_scale_min_lanes::<V>(search, &values, &weights, &mut turned_codes);
         let count = x.len() / size;
@@ -294,7 +300,7 @@ fn plain_code<V: Lanes>(value: V, code_max: V) -> V {
 
 /// The weighted sums of a block: weight, weight times value, least value (at most 0), greatest value.
 #[inline(always)]
-fn block_sums<V: Lanes>(size: usize, values: &Turned, weights: &Turned) -> (V, V, V, V) {
+fn block_sums<V: Lanes>(size: usize, values: &TransposedBlocks, weights: &TransposedBlocks) -> (V, V, V, V) {
     let x: V = values.at(0);
     let mut sum_w: V = weights.at(0);
     let mut sum_x = sum_w.mul(x);
@@ -321,7 +327,7 @@ struct Fit<V> {
 
 /// The weighted error of a fit.
 #[inline(always)]
-fn fit_error<V: Lanes>(search: &MinSearch, values: &Turned, weights: &Turned, fit: Fit<V>) -> V {
+fn fit_error<V: Lanes>(search: &MinSearch, values: &TransposedBlocks, weights: &TransposedBlocks, fit: Fit<V>) -> V {
     let code_max = V::splat(search.code_max);
     let mut error = V::splat(0.0);
     for i in 0..search.size {
@@ -339,7 +345,12 @@ fn fit_error<V: Lanes>(search: &MinSearch, values: &Turned, weights: &Turned, fi
 }
 
 #[inline(always)]
-fn fit_scale_min_lanes<V: Lanes>(search: &MinSearch, values: &Turned, weights: &Turned, codes: &mut [f32]) -> (V, V) {
+fn fit_scale_min_lanes<V: Lanes>(
+    search: &MinSearch,
+    values: &TransposedBlocks,
+    weights: &TransposedBlocks,
+    codes: &mut [f32],
+) -> (V, V) {
     let size = search.size;
     let (zero, code_max) = (V::splat(0.0), V::splat(search.code_max));
     let (sum_w, sum_x, mut min, max) = block_sums::<V>(size, values, weights);

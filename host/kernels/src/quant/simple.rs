@@ -261,14 +261,14 @@ pub(super) fn encode_q5_1<V: Lanes>(x: &[f32], importance: Option<&[f32]>, out: 
 }
 
 /// What a search found for every block of a row.
-struct Searched {
+struct ScaleSearch {
     scales: Vec<f32>,
     /// Subtracted from `scale * code`; empty for types without a minimum.
     mins: Vec<f32>,
     codes: Vec<u8>,
 }
 
-impl Searched {
+impl ScaleSearch {
     fn block(&self, i: usize) -> (f32, [u8; BLOCK]) {
         let codes = self.codes[i * BLOCK..]
             .first_chunk()
@@ -284,10 +284,10 @@ impl Searched {
 }
 
 #[inline(always)]
-fn search_scales<V: Lanes>(x: &[f32], importance: &[f32], half: f32) -> Searched {
+fn search_scales<V: Lanes>(x: &[f32], importance: &[f32], half: f32) -> ScaleSearch {
     let weights = importance_weights(x, importance, x.len(), 1.0);
     let blocks = x.len() / BLOCK;
-    let mut found = Searched {
+    let mut found = ScaleSearch {
         scales: vec![0.0; blocks],
         mins: Vec::new(),
         codes: vec![0; x.len()],
@@ -297,10 +297,10 @@ fn search_scales<V: Lanes>(x: &[f32], importance: &[f32], half: f32) -> Searched
 }
 
 #[inline(always)]
-fn search_scales_min<V: Lanes>(x: &[f32], importance: &[f32], code_max: f32) -> Searched {
+fn search_scales_min<V: Lanes>(x: &[f32], importance: &[f32], code_max: f32) -> ScaleSearch {
     let weights = importance_weights(x, importance, x.len(), 1.0);
     let blocks = x.len() / BLOCK;
-    let mut found = Searched {
+    let mut found = ScaleSearch {
         scales: vec![0.0; blocks],
         mins: vec![0.0; blocks],
         codes: vec![0; x.len()],
