@@ -109,11 +109,12 @@ fn model_file(
 
 /// Removes a written file whose check failed: what says something else than the model must not be taken for an export.
 fn kept_if_sound<T>(path: &Path, checked: Result<T, Failure>) -> Result<T, Failure> {
-    checked.map_err(|failure| match std::fs::remove_file(path) {
-        Ok(()) => failure,
-        Err(cause) => failure.hint(format!(
-            "delete {}, which could not be removed: {cause}",
-            path.display()
+    checked.map_err(|failure| match dlm_files::Disk::new().remove_file(path) {
+        Ok(_) => failure,
+        Err(error) => failure.hint(format!(
+            "delete {}, which could not be removed: {}",
+            path.display(),
+            error.into_io()
         )),
     })
 }
