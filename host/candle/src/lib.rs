@@ -5,6 +5,8 @@
 //!
 //! Must not know: optimizers, stores, plugins, documents. Nothing here prints, reads the environment or the clock.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
+
 mod twin;
 
 pub use twin::{Twin, TwinAdapter, TwinError};
