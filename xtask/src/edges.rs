@@ -83,10 +83,9 @@ fn circle_problems(root: &std::path::Path, name: &str) -> Result<Vec<String>> {
         .iter()
         .find(|(of, _)| *of == name)
         .map_or(&[][..], |(_, on)| on);
-    let found = circles::circles(&root.join("host").join(name).join("src"))?;
+    let found = circles::circles(&root.join("host").join(name).join("src"), allowed)?;
     Ok(found
         .into_iter()
-        .filter(|circle| !circle.modules.iter().any(|module| allowed.contains(&module.as_str())))
         .map(|circle| {
             let place = match circle.parent.as_str() {
                 "" => format!("dlm-{name}"),

@@ -12,7 +12,7 @@ use dlm_model::arch::Stored;
 use dlm_model::weights::{RawTensor, WeightSource};
 
 use crate::error::ExportError;
-use crate::plan::{PlannedTensor, Source};
+use crate::tensor::{PlannedTensor, Source};
 
 /// The largest number of a half float.
 const HALF_MAX: f32 = 65_504.0;

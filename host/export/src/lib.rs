@@ -16,6 +16,7 @@ mod metadata;
 mod names;
 mod plan;
 mod recipe;
+mod tensor;
 mod verify;
 mod vocabulary;
 mod writer;
@@ -24,8 +25,9 @@ pub use adapter::{AdapterExport, AdapterModule, AdapterPlan, plan_adapter, write
 pub use error::ExportError;
 pub use metadata::Identity;
 pub use names::gguf_name;
-pub use plan::{ModelExport, ModelPlan, PlannedTensor, WriteOptions, plan_model, write_model};
+pub use plan::{ModelExport, ModelPlan, WriteOptions, plan_model, write_model};
 pub use recipe::tensor_type;
+pub use tensor::PlannedTensor;
 pub use verify::{LogitsReport, TypeError, VerifyAgainst, VerifyReport, compare_logits, verify_model};
 pub use vocabulary::{TokenType, Vocabulary, VocabularyModel};
 pub use writer::{GgufWriter, Metadata, TensorRow, Written};

@@ -7,7 +7,6 @@ use std::path::Path;
 
 use dlm_core::{Cancel, Event, Progress, Quant};
 use dlm_kernels::Ctx;
-use dlm_model::arch::Stored;
 use dlm_model::config::DecoderConfig;
 use dlm_model::gguf::Value;
 use dlm_model::weights::WeightSource;
@@ -17,6 +16,7 @@ use crate::error::ExportError;
 use crate::metadata::{Identity, general, hyperparameters, rope_tensors};
 use crate::names::{Place, place, sort_key};
 use crate::recipe::{ModelFacts, tensor_type};
+use crate::tensor::{PlannedTensor, Source};
 use crate::vocabulary::Vocabulary;
 use crate::writer::{GgufWriter, TensorRow, Written, file_bytes};
 
@@ -29,24 +29,6 @@ pub struct ModelExport<'a> {
     pub chat_template: Option<&'a str>,
     pub identity: &'a Identity,
     pub quant: Quant,
-}
-
-/// Where the values of a tensor come from.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Source {
-    /// A checkpoint tensor.
-    Tensor { name: String, change: Stored },
-    /// Checkpoint tensors of one shape, one after the other.
-    Stack(Vec<String>),
-    /// Worked out from the settings.
-    Values(Vec<f32>),
-}
-
-/// One tensor of the file.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PlannedTensor {
-    pub row: TensorRow,
-    pub(crate) source: Source,
 }
 
 /// A model file that is about to be written.

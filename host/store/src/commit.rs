@@ -11,9 +11,10 @@ use dlm_core::manifest::{Manifest, RunRecord, RunStatus};
 use dlm_core::stamp::Stamp;
 use dlm_files::sha256_file;
 
+use crate::error::StoreError;
 use crate::log::RunSummary;
 use crate::replay::{AppendReport, Remember};
-use crate::store::{StoreError, StoreGuard, upsert_run};
+use crate::store::{StoreGuard, upsert_run};
 use crate::version::{ADAPTER_CONFIG_FILE, ADAPTER_MODEL_FILE, CommittedVersion, PendingVersion};
 
 /// Everything that is recorded about a finished run.

@@ -3,9 +3,10 @@
 use dlm_core::manifest::{Manifest, RunStatus};
 use serde::Serialize;
 
+use crate::error::StoreError;
 use crate::layout::AdapterSlot;
 use crate::state;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::version::VersionEntry;
 
 /// The facts about one store.

@@ -10,11 +10,12 @@ use dlm_files::{DiskError, sha256_file};
 use safetensors::SafeTensors;
 
 use crate::commit::{adapter_digests, adopt_version};
+use crate::error::StoreError;
 use crate::layout::AdapterSlot;
 use crate::metrics::Strictness;
 use crate::record;
 use crate::state::{STATE_DIGEST_FILE, STATE_FILE, STATE_RNG_FILE, read_state};
-use crate::store::{Store, StoreError, StoreGuard, StoreNotice};
+use crate::store::{Store, StoreGuard, StoreNotice};
 use crate::version::{self, ADAPTER_CONFIG_FILE, ADAPTER_MODEL_FILE, CommittedVersion, CurrentVersion, version_name};
 
 /// Largest adapter that is read for a check.
@@ -247,4 +248,33 @@ fn complete_run(manifest: &mut Manifest, version: &CommittedVersion, now: Stamp)
         weight_distribution: None,
     });
     run_id
+}
+
+impl Store {
+    /// Removes temporaries of dead writers in every directory where this program makes them.
+    pub(crate) fn sweep(&self) -> Result<usize, DiskError> {
+        let mut directories = vec![
+            self.paths().root().to_owned(),
+            self.paths().replay(),
+            self.paths().logs(),
+        ];
+        directories.extend(["preference", "synth"].map(|command| self.paths().staging(command)));
+        let mut slots = vec![AdapterSlot::Flat];
+        slots.extend(self.adapter_slots()?);
+        for slot in &slots {
+            directories.push(self.paths().slot(slot));
+            let versions = self.paths().versions(slot);
+            if let Some(last) = version::next_number(self.paths(), slot)
+                .ok()
+                .and_then(|next| next.checked_sub(1))
+            {
+                directories.push(versions.join(version::version_name(last)));
+            }
+        }
+        let mut removed = 0;
+        for directory in directories {
+            removed += self.disk().sweep(&directory, dlm_files::platform::is_alive)?.len();
+        }
+        Ok(removed)
+    }
 }

@@ -8,18 +8,16 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dlm_core::Ulid;
 use dlm_core::lock::DlmLock;
 use dlm_core::manifest::{ExportRecord, Manifest, RunRecord, RunStatus};
 use dlm_core::stamp::Stamp;
-use dlm_core::{Hints, Subject, Ulid};
-use dlm_files::{Disk, DiskError, ExclusiveError, ExclusiveLock, LockWait};
+use dlm_files::{Disk, DiskError, ExclusiveLock, LockWait};
 
 use crate::determinism::{self, DeterminismLockError};
+use crate::error::StoreError;
 use crate::layout::{AdapterSlot, Home, StorePaths};
-use crate::log::LogError;
 use crate::manifest::{self, ManifestError};
-use crate::replay::ReplayError;
-use crate::version::{self, CurrentVersion, PendingVersion, VersionEntry, VersionError};
 
 /// How long `train`, a watch cycle and replacing a store wait for another writer.
 pub const WAIT_TRAIN: Duration = Duration::ZERO;
@@ -27,53 +25,6 @@ pub const WAIT_TRAIN: Duration = Duration::ZERO;
 pub const WAIT_EXPORT: Duration = Duration::from_secs(60);
 /// How long packing, cleaning a cache and staging wait.
 pub const WAIT_HOUSEKEEPING: Duration = Duration::from_secs(5);
-
-/// Any failure of the store.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
-    #[error(transparent)]
-    Version(#[from] VersionError),
-    #[error(transparent)]
-    Exclusive(#[from] ExclusiveError),
-    #[error(transparent)]
-    Lock(#[from] DeterminismLockError),
-    #[error(transparent)]
-    Replay(#[from] ReplayError),
-    #[error(transparent)]
-    Log(#[from] LogError),
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-}
-
-impl StoreError {
-    fn inner(&self) -> &dyn Hints {
-        match self {
-            StoreError::Manifest(error) => error,
-            StoreError::Version(error) => error,
-            StoreError::Exclusive(error) => error,
-            StoreError::Lock(error) => error,
-            StoreError::Replay(error) => error,
-            StoreError::Log(error) => error,
-            StoreError::Disk(error) => error,
-        }
-    }
-}
-
-impl Hints for StoreError {
-    fn subject(&self) -> Subject {
-        self.inner().subject()
-    }
-
-    fn kind(&self) -> dlm_core::FailureKind {
-        self.inner().kind()
-    }
-
-    fn hints(&self) -> Vec<String> {
-        self.inner().hints()
-    }
-}
 
 /// Something that the store did by itself and that the user must hear.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,27 +129,6 @@ impl Store {
         determinism::load_lock(&self.paths.determinism_lock())
     }
 
-    /// The version that a slot's pointer names.
-    ///
-    /// **Errors** when the pointer leads outside the store or nowhere.
-    pub fn current_version(&self, slot: &AdapterSlot) -> Result<Option<CurrentVersion>, VersionError> {
-        version::current(&self.paths, slot)
-    }
-
-    /// Every version directory of a slot by number, rejected ones too.
-    ///
-    /// **Errors** name the path.
-    pub fn versions(&self, slot: &AdapterSlot) -> Result<Vec<VersionEntry>, VersionError> {
-        version::versions(&self.paths, slot)
-    }
-
-    /// The number that the next version of a slot gets.
-    ///
-    /// **Errors** name the path.
-    pub fn next_version(&self, slot: &AdapterSlot) -> Result<u32, VersionError> {
-        version::next_number(&self.paths, slot)
-    }
-
     /// Becomes the store's one writer; makes the store's directory if there is none, clears leftovers, and completes or
     /// undoes what a writer that died had begun. What it did is in [`StoreGuard::take_notices`].
     ///
@@ -228,29 +158,6 @@ impl Store {
             lock,
             notices,
         })
-    }
-
-    /// Removes temporaries of dead writers in every directory where this program makes them.
-    fn sweep(&self) -> Result<usize, DiskError> {
-        let mut directories = vec![self.paths.root().to_owned(), self.paths.replay(), self.paths.logs()];
-        directories.extend(["preference", "synth"].map(|command| self.paths.staging(command)));
-        let mut slots = vec![AdapterSlot::Flat];
-        slots.extend(self.adapter_slots()?);
-        for slot in &slots {
-            directories.push(self.paths.slot(slot));
-            let versions = self.paths.versions(slot);
-            if let Some(last) = version::next_number(&self.paths, slot)
-                .ok()
-                .and_then(|next| next.checked_sub(1))
-            {
-                directories.push(versions.join(version::version_name(last)));
-            }
-        }
-        let mut removed = 0;
-        for directory in directories {
-            removed += self.disk.sweep(&directory, dlm_files::platform::is_alive)?.len();
-        }
-        Ok(removed)
     }
 
     /// The named adapters that have versions, sorted by name.
@@ -357,13 +264,6 @@ impl StoreGuard {
     /// **Errors** when it breaks a rule or the disk fails; the old one then stays.
     pub fn write_determinism_lock(&self, lock: &DlmLock) -> Result<(), DeterminismLockError> {
         determinism::save_lock(self.disk(), &self.paths().determinism_lock(), lock)
-    }
-
-    /// Makes the directory of a slot's next version.
-    ///
-    /// **Errors** name the path.
-    pub fn begin_version(&self, slot: AdapterSlot) -> Result<PendingVersion<'_>, VersionError> {
-        PendingVersion::begin(self, slot)
     }
 
     /// Gives the lock back and says whether it was still ours; if not, another writer broke it meanwhile.

@@ -11,7 +11,7 @@ use dlm_core::{Hints, Subject};
 use dlm_files::{Disk, DiskError};
 
 use crate::layout::{AdapterSlot, NameError, StorePaths, file_name};
-use crate::store::StoreGuard;
+use crate::store::{Store, StoreGuard};
 
 /// Weights of an adapter in PEFT's layout.
 pub const ADAPTER_MODEL_FILE: &str = "adapter_model.safetensors";
@@ -338,5 +338,37 @@ impl<'guard> PendingVersion<'guard> {
             directory: self.directory,
             relative,
         })
+    }
+}
+
+impl Store {
+    /// The version that a slot's pointer names.
+    ///
+    /// **Errors** when the pointer leads outside the store or nowhere.
+    pub fn current_version(&self, slot: &AdapterSlot) -> Result<Option<CurrentVersion>, VersionError> {
+        current(self.paths(), slot)
+    }
+
+    /// Every version directory of a slot by number, rejected ones too.
+    ///
+    /// **Errors** name the path.
+    pub fn versions(&self, slot: &AdapterSlot) -> Result<Vec<VersionEntry>, VersionError> {
+        versions(self.paths(), slot)
+    }
+
+    /// The number that the next version of a slot gets.
+    ///
+    /// **Errors** name the path.
+    pub fn next_version(&self, slot: &AdapterSlot) -> Result<u32, VersionError> {
+        next_number(self.paths(), slot)
+    }
+}
+
+impl StoreGuard {
+    /// Makes the directory of a slot's next version.
+    ///
+    /// **Errors** name the path.
+    pub fn begin_version(&self, slot: AdapterSlot) -> Result<PendingVersion<'_>, VersionError> {
+        PendingVersion::begin(self, slot)
     }
 }

@@ -12,12 +12,12 @@ use std::time::Instant;
 
 use dlm_core::{Cancel, Choice, Quant, Quiet};
 use dlm_export::{Identity, ModelExport, Vocabulary, WriteOptions, plan_model, write_model};
-use dlm_kernels::{AdamW, Compute, Ctx, Simd};
+use dlm_kernels::{Compute, Ctx, Simd};
 use dlm_model::base::{OpenedBase, open_base};
 use dlm_model::chat::{Message, Thinking};
-use dlm_model::{Adapter, AdapterKind, AdapterSpec, LoadOptions, Model, Prepare, Session, StepOptions, TargetKind};
+use dlm_model::engine::{AdamWOptions, Trainer, TrainerOptions};
+use dlm_model::{AdapterKind, AdapterSpec, Checkpoint, CpuEngine, Engine, LoadOptions, Prepare, Session, TargetKind};
 use dlm_tests::Failed;
-use dlm_train::Optimizer;
 use dlm_train::batch::pack;
 use dlm_train::rows::{Row, RowTarget};
 use serde_json::{Value, json};
@@ -69,21 +69,18 @@ fn step(job: &Value) -> Result<Value, Failed> {
         dropout: 0.0,
         targets,
     };
-    let mut adapter = Adapter::init(&model, &spec, 0)?;
-    let rows = job_rows(job)?;
-    let settings = AdamW {
-        lr: 1e-4,
-        beta1: 0.9,
-        beta2: 0.999,
-        eps: 1e-8,
-        weight_decay: 0.0,
+    let engine = CpuEngine::new(model);
+    let options = TrainerOptions {
+        optimizer: AdamWOptions::USUAL,
+        clip: None,
+        checkpoint: Checkpoint::None,
     };
-    let mut optimizer = Optimizer::new(adapter.params.len(), settings, None);
-    let mut grads = vec![0.0; adapter.params.len()];
+    let mut trainer = engine.trainer(&engine.fresh_adapter(&spec, 0)?, &options)?;
+    let rows = job_rows(job)?;
     let (mut times, mut loss) = (Vec::new(), 0.0);
     for _ in 0..field(job, "steps")?.as_u64().ok_or("`steps` is no number")? {
         let start = Instant::now();
-        loss = one_step(&model, &mut adapter, &mut optimizer, &mut grads, &rows)?;
+        loss = one_step(trainer.as_mut(), &rows)?;
         times.push(start.elapsed().as_secs_f64() * 1000.0);
     }
     Ok(json!({ "ms": times, "peak_mib": peak_mib(), "loss": loss }))
@@ -133,22 +130,12 @@ fn rows(file: &str, document: &str) -> Result<Value, Failed> {
     Ok(json!({ "rows": rows, "answers": answers }))
 }
 
-fn one_step(
-    model: &Model,
-    adapter: &mut Adapter,
-    optimizer: &mut Optimizer,
-    grads: &mut [f32],
-    rows: &[Row],
-) -> Result<f64, Failed> {
+fn one_step(trainer: &mut dyn Trainer, rows: &[Row]) -> Result<f64, Failed> {
     let count: usize = rows.iter().map(|r| r.targets.len()).sum();
     let packed = pack(rows, 1.0 / count as f32);
-    let forward = model.forward_train(Some(adapter), &packed.batch, &StepOptions::default())?;
-    let mut d_hidden = vec![0.0; forward.hidden().len()];
-    let loss = model.head_loss(forward.hidden(), &packed.targets, &mut d_hidden);
-    grads.fill(0.0);
-    model.backward(forward, adapter, &d_hidden, grads);
-    optimizer.update(&model.ctx, &mut adapter.params, grads, 1e-4);
-    Ok(loss.nll.iter().map(|v| f64::from(*v)).sum::<f64>() / count as f64)
+    let losses = trainer.pass(&packed.batch, &packed.targets, 0)?;
+    trainer.update(1e-4)?;
+    Ok(losses.iter().map(|loss| f64::from(*loss)).sum::<f64>() / count as f64)
 }
 
 /// Reads a prompt as `dlm prompt` does before it samples and as `--temp 0` does, and writes tokens.

@@ -1,0 +1,23 @@
+//! One tensor of a file that is planned: its row in the header, and where its values come from.
+
+use dlm_model::arch::Stored;
+
+use crate::writer::TensorRow;
+
+/// Where the values of a tensor come from.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Source {
+    /// A checkpoint tensor.
+    Tensor { name: String, change: Stored },
+    /// Checkpoint tensors of one shape, one after the other.
+    Stack(Vec<String>),
+    /// Worked out from the settings.
+    Values(Vec<f32>),
+}
+
+/// One tensor of the file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedTensor {
+    pub row: TensorRow,
+    pub(crate) source: Source,
+}
