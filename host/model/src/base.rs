@@ -18,6 +18,7 @@ use crate::gguf::{GgufFile, GgufFileError, GgufSourceError, GgufWeights, Value};
 use crate::model::{LoadError, LoadOptions, Model};
 use crate::safetensors_dir::{SafetensorsDir, SafetensorsDirError};
 use crate::text::{TextError, TextModel};
+use crate::tokenizer::TEMPLATE_FILE;
 use crate::weights::WeightSource;
 
 /// The weights of a base, in either form.
@@ -69,6 +70,8 @@ pub enum BaseOpenError {
     Io { path: PathBuf, cause: std::io::Error },
     #[error("read `{path}`: {cause}")]
     Config { path: PathBuf, cause: ConfigError },
+    #[error("open base `{path}`: it has no chat template")]
+    NoTemplate { path: PathBuf },
     #[error("open base `{path}`: {what}")]
     Unfit { path: PathBuf, what: String },
     #[error(transparent)]
@@ -99,6 +102,10 @@ impl Hints for BaseOpenError {
             BaseOpenError::GgufSource(error) => error.hints(),
             BaseOpenError::Safetensors(error) => error.hints(),
             BaseOpenError::Text(error) => error.hints(),
+            BaseOpenError::NoTemplate { .. } => vec![
+                "choose a registry base".to_owned(),
+                format!("or put the template that it was trained with beside it, as `{TEMPLATE_FILE}`"),
+            ],
             BaseOpenError::Unfit { .. } => vec!["choose a registry base".to_owned()],
             BaseOpenError::Io { .. } => Vec::new(),
         }
@@ -164,7 +171,7 @@ fn facts(path: &Path, config: &DecoderConfig, text: &TextModel, totals: Totals) 
         what: what.to_owned(),
     };
     if text.template.is_none() {
-        return Err(unfit("it has no chat template"));
+        return Err(BaseOpenError::NoTemplate { path: path.to_owned() });
     }
     let template = text
         .dialect()

@@ -13,7 +13,7 @@ use dlm_core::{Hints, Subject};
 
 use crate::chat::{ChatError, ChatTemplate, Ending, Message, Thinking, TokenTexts, dialect_facts};
 use crate::gguf::{GgufFile, Value};
-use crate::tokenizer::{Specials, Tokenizer, TokenizerError, read_tokenizer_dir, tokenizer_from_gguf};
+use crate::tokenizer::{Specials, Tokenizer, TokenizerError, read_tokenizer_dir, template_file, tokenizer_from_gguf};
 
 pub use rows::{LossRow, PromptMode};
 
@@ -127,14 +127,19 @@ impl TextModel {
         Self::assemble(name, files.tokenizer, template, &files.eos_ids, dialect)
     }
 
-    /// Rebuilds the textual part of a GGUF file.
+    /// Rebuilds the textual part of a GGUF file. One without a chat template may have it beside itself, in the file that model
+    /// directories keep it in.
     ///
-    /// **Errors:** metadata from which no exact tokenizer follows, or a template that does not compile.
+    /// **Errors:** metadata from which no exact tokenizer follows, or a template that cannot be read or does not compile.
     pub fn from_gguf(file: &GgufFile, dialect: Option<TemplateDialect>) -> Result<Self, TextError> {
         let tokenizer = tokenizer_from_gguf(file)?;
         let name = file.path().display().to_string();
         let template = file.value("tokenizer.chat_template").and_then(Value::as_str);
-        let template = template.map(|source| (name.clone(), source.to_owned()));
+        let template = match template {
+            Some(source) => Some((name.clone(), source.to_owned())),
+            None => template_file(file.path().parent().unwrap_or(Path::new(".")))?
+                .map(|(source, path)| (path.display().to_string(), source)),
+        };
         let mut eos_ids: Vec<u32> = tokenizer.specials.eos.into_iter().collect();
         for key in ["tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"] {
             let id = file

@@ -14,7 +14,8 @@ use std::path::PathBuf;
 use dlm_core::{Hints, Subject};
 use tokenizers::DecoderWrapper;
 
-pub use files::{TokenizerFiles, read_tokenizer_dir};
+pub(crate) use files::template_file;
+pub use files::{TEMPLATE_FILE, TokenizerFiles, read_tokenizer_dir};
 pub use gguf::tokenizer_from_gguf;
 pub use pretokenize::known_labels;
 pub use stream::StreamDecoder;

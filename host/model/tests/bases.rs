@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use dlm_core::base::TemplateDialect;
 use dlm_kernels::{Ctx, Simd};
-use dlm_model::{LoadOptions, device, open_base};
+use dlm_model::gguf::GgufFile;
+use dlm_model::{LoadOptions, TextModel, device, open_base};
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -126,4 +127,16 @@ fn this_machine_can_be_probed() {
     let hardware = device::probe(Vec::new()).unwrap();
     assert!(hardware.cpu_cores >= 1 && hardware.memory_available_bytes <= hardware.memory_total_bytes);
     assert!(!hardware.device_name.is_empty());
+}
+
+#[test]
+fn a_gguf_file_may_have_its_template_beside_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    std::fs::copy(golden("../sentencepiece/gemma.gguf"), &path).unwrap();
+    let read = || TextModel::from_gguf(&GgufFile::open(&path).unwrap(), None).unwrap();
+    assert!(read().template.is_none());
+    let frame = "{% for m in messages %}<start_of_turn>{{ m.role }}\n{{ m.content }}<end_of_turn>\n{% endfor %}";
+    std::fs::write(dir.path().join("chat_template.jinja"), frame).unwrap();
+    assert_eq!(read().dialect(), Some(TemplateDialect::Gemma2));
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use dlm_kernels::{Compute, Ctx, Simd};
 use dlm_model::config::config_from_gguf;
 use dlm_model::gguf::{GgufFile, GgufWeights};
-use dlm_model::{LoadOptions, Model, Prepare, Session, prefill_batch, step_batch};
+use dlm_model::{LoadOptions, Model, Prepare, Session, TextModel, prefill_batch, step_batch};
 use dlm_testkit::golden::{CaseResult, run_real_cases};
 
 #[test]
@@ -69,4 +69,36 @@ fn a_quantized_model_prepared_for_training_says_the_same_alone_and_in_a_batch() 
     let (rounded, _) = alone_and_batched(&base, Prepare::Decode);
     let distance = largest(&alone, &rounded);
     assert!(distance > 1e-3 && distance < 1.5, "{distance}");
+}
+
+/// Greedy, after bos: llama.cpp says the same of the same file.
+#[test]
+#[ignore = "needs the real Gemma-3 270M: DLM_TEST_GEMMA"]
+fn gemma_3_goes_on_as_it_does_in_llama_cpp() {
+    let path = std::env::var_os("DLM_TEST_GEMMA")
+        .map(PathBuf::from)
+        .expect("DLM_TEST_GEMMA names gemma-3-270m-q4_k_m.gguf");
+    let file = Arc::new(GgufFile::open(&path).unwrap());
+    let text = TextModel::from_gguf(&file, None).unwrap();
+    let source = GgufWeights::new(Arc::clone(&file)).unwrap();
+    let options = LoadOptions::exact(Ctx::new(2, Simd::detect()));
+    let model = Model::load(config_from_gguf(&file).unwrap(), &source, options).unwrap();
+    let best = |logits: &[f32]| {
+        (0..logits.len())
+            .max_by(|a, b| logits[*a].total_cmp(&logits[*b]))
+            .unwrap() as u32
+    };
+    let mut session = Session::new(&model, None, 32);
+    let mut next = best(
+        session
+            .prefill(&text.plain_ids("The capital of France is").unwrap())
+            .unwrap(),
+    );
+    let mut answer = Vec::new();
+    for _ in 0..8 {
+        answer.push(next);
+        next = best(session.step(next).unwrap());
+    }
+    let answer = text.tokenizer.decode(&answer).unwrap();
+    assert_eq!(answer.trim_start(), "the capital of the country of France.");
 }

@@ -137,7 +137,7 @@ pub(crate) struct Manager {
 
 impl Manager {
     fn new(settings: &Settings) -> Result<Manager, Failure> {
-        let mut places = wiring::plugins::places(&settings.home()?, None);
+        let mut places = wiring::plugins::places(settings.home()?, None);
         // No document is named: the project is the current directory.
         places.project = Some(PathBuf::from("."));
         let settings = PluginSettings::read(&places.home, None).map_err(PackageError::from)?;

@@ -8,6 +8,7 @@ use dlm_core::base::{LocalBase, LocalBaseFormat};
 use dlm_core::{Cancel, Event, Progress, Subject};
 use dlm_model::base::{OpenedFacts, is_classifier, open_base};
 use dlm_model::open_ranker;
+use dlm_model::tokenizer::TEMPLATE_FILE;
 use dlm_store::{BaseStore, Disk, PendingBase};
 
 use super::wheel::Wheel;
@@ -20,7 +21,7 @@ const SETTINGS: [&str; 5] = [
     "config.json",
     "generation_config.json",
     "special_tokens_map.json",
-    "chat_template.jinja",
+    TEMPLATE_FILE,
     "model.safetensors.index.json",
 ];
 /// Most files that a model directory may bring: the largest published models have some 200 shards.
@@ -148,6 +149,11 @@ impl Source {
             }
             Source::Gguf { file, name } => {
                 copy_file(file, name, pending, around)?;
+                // Read only where the file itself has no template.
+                let template = file.with_file_name(TEMPLATE_FILE);
+                if template.is_file() {
+                    copy_file(&template, TEMPLATE_FILE, pending, around)?;
+                }
                 Ok(name.clone())
             }
             Source::Wheel(wheel) => {

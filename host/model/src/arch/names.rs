@@ -3,6 +3,8 @@
 //! Invariants: names are the only thing that is translated here; which file a tensor lies in and what its bytes are is the
 //! business of readers and writers. **Source:** `spec/export.md` section 6.
 
+use dlm_core::architecture::TABLE;
+
 use super::Rules;
 
 /// What a tensor is called in a GGUF file, and on the hub.
@@ -28,6 +30,13 @@ pub(super) const FEED_FORWARD: &[TensorName] = &[
     ("ffn_gate", "mlp.gate_proj"),
     ("ffn_up", "mlp.up_proj"),
     ("ffn_down", "mlp.down_proj"),
+];
+
+/// Separate queries, keys and values, which some files of architectures with joined ones have instead.
+pub(super) const QKV: &[TensorName] = &[
+    ("attn_q", "self_attn.q_proj"),
+    ("attn_k", "self_attn.k_proj"),
+    ("attn_v", "self_attn.v_proj"),
 ];
 
 /// Projections of [`dlm_core::architecture::ArchitectureFacts::is_fused`].
@@ -110,8 +119,10 @@ impl Rules {
         self.gguf.tensors.iter().flat_map(|names| names.iter().copied())
     }
 
-    fn has_experts(&self) -> bool {
-        self.architecture.facts().has_experts
+    /// Files do not always say that they have experts, so every architecture of a GGUF name that may have them knows them.
+    fn may_have_experts(&self) -> bool {
+        let gguf = self.architecture.facts().gguf;
+        TABLE.iter().any(|row| row.gguf == gguf && row.has_experts)
     }
 
     /// Returns the hub's name of a tensor of a GGUF file; `None` when it has no single counterpart (stacked experts, rotary
@@ -164,7 +175,7 @@ impl Rules {
     }
 
     fn expert_matrix(&self, is: impl Fn(TensorName) -> bool) -> Option<TensorName> {
-        let mut matrices = EXPERTS.into_iter().filter(|_| self.has_experts());
+        let mut matrices = EXPERTS.into_iter().filter(|_| self.may_have_experts());
         matrices.find(|names| is(*names))
     }
 
@@ -234,7 +245,7 @@ mod tests {
         );
         check(Olmo2, "blk.1.ffn_norm.weight", None);
         check(Mixtral, "blk.2.ffn_gate_exps.weight", None);
-        check(Llama, "blk.2.ffn_down.5.weight", None);
+        check(Qwen2, "blk.2.ffn_down.5.weight", None);
         check(Llama, "blk.x.attn_q.weight", None);
     }
 

@@ -2,14 +2,14 @@
 
 use dlm_core::Architecture;
 
-use super::names::{FUSED, NORMS_PRE};
+use super::names::{FUSED, NORMS_PRE, QKV};
 use super::{GgufRules, Rules, Windows};
 
 /// See [`Rules`].
 pub(super) const RULES: Rules = Rules {
     windows: Windows::Always,
     gguf: GgufRules {
-        tensors: &[NORMS_PRE, FUSED],
+        tensors: &[NORMS_PRE, FUSED, QKV],
         states_no_window: true,
         states_original_context: true,
         ..GgufRules::PLAIN

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{TextError, TextModel};
 use crate::chat::ChatTemplate;
+use crate::tokenizer::TEMPLATE_FILE;
 
 impl TextModel {
     /// Returns name and content of the tokenizer files: `tokenizer.json`, `tokenizer_config.json` and, with a
@@ -23,7 +24,7 @@ impl TextModel {
             ),
         ];
         if let Some(template) = &self.template {
-            files.push(("chat_template.jinja", ChatTemplate::source(template).to_owned()));
+            files.push((TEMPLATE_FILE, ChatTemplate::source(template).to_owned()));
         }
         Ok(files)
     }

@@ -11,6 +11,9 @@ use serde_json::{Map, Value};
 
 use super::{Specials, Tokenizer, TokenizerError};
 
+/// The file that holds a chat template and nothing else.
+pub const TEMPLATE_FILE: &str = "chat_template.jinja";
+
 /// Bytes of `tokenizer.json`; the largest published ones have about 35 MB.
 const TOKENIZER_BYTES_MAX: u64 = 128 << 20;
 /// Bytes of the small files.
@@ -168,11 +171,19 @@ impl Settings {
     }
 }
 
+/// The chat template that stands in a file of its own, and that file.
+pub(crate) fn template_file(dir: &Path) -> Result<Option<(String, PathBuf)>, TokenizerError> {
+    let file = dir.join(TEMPLATE_FILE);
+    let Some(content) = read_optional(&file, SETTINGS_BYTES_MAX)? else {
+        return Ok(None);
+    };
+    let text = String::from_utf8(content).map_err(|_| invalid(&file, "it is not UTF-8"))?;
+    Ok(Some((text, file)))
+}
+
 fn chat_template(dir: &Path, settings: &Settings) -> Result<Option<(String, PathBuf)>, TokenizerError> {
-    let file = dir.join("chat_template.jinja");
-    if let Some(content) = read_optional(&file, SETTINGS_BYTES_MAX)? {
-        let text = String::from_utf8(content).map_err(|_| invalid(&file, "it is not UTF-8"))?;
-        return Ok(Some((text, file)));
+    if let Some(found) = template_file(dir)? {
+        return Ok(Some(found));
     }
     let path = dir.join("tokenizer_config.json");
     let text = match settings.tokenizer.get("chat_template") {
