@@ -11,7 +11,6 @@ pub mod init;
 pub mod metrics;
 pub mod migrate;
 pub mod plugin;
-pub mod plugin_flags;
 pub mod preference;
 pub mod prompt;
 mod sampling;

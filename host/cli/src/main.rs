@@ -12,6 +12,7 @@ mod console;
 mod environment;
 mod memory;
 mod origin;
+mod plugin_flags;
 mod program;
 mod progress;
 mod reference;

@@ -7,8 +7,6 @@ use std::fmt;
 
 use dlm_core::{Hints, Subject};
 
-pub use crate::frontmatter::Problem;
-
 /// The documented kinds of error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
@@ -43,6 +41,21 @@ impl fmt::Display for ErrorClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// One violation of the frontmatter schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Dotted path of the key, list entries by index.
+    pub path: String,
+    /// 1-based line of the offending key; of the enclosing block when a key is missing.
+    pub line: usize,
+    /// 1-based column in characters.
+    pub col: usize,
+    /// What is wrong, without the path.
+    pub message: String,
+    /// An edit that remedies it.
+    pub hint: Option<String>,
 }
 
 /// One error of a document.

@@ -17,7 +17,6 @@ use dlm_core::training::{
 };
 use serde::{Serialize, Serializer};
 
-pub use problems::Problem;
 pub use schema::{
     AudioConfig, CacheConfig, CptConfig, ExportConfig, GateConfig, PreferenceConfig, PreferenceHyperparams,
 };

@@ -53,7 +53,7 @@ pub(crate) fn declared_version(root: &Node) -> Result<u32, ParseError> {
                 col,
                 format!("dlm_version: {reason}"),
             );
-            error.problems = vec![crate::frontmatter::Problem {
+            error.problems = vec![crate::error::Problem {
                 path: "dlm_version".to_owned(),
                 line,
                 col,

@@ -167,20 +167,7 @@ pub fn init(
         made.take_back();
         return Err(failure);
     }
-    let mut notes = resolved.notes.clone();
-    if let (Some(template), Some(base)) = (template, &options.base) {
-        notes.push(format!(
-            "`--base {base}` is left out: template `{}` brings its own base, `{word}`",
-            template.meta.name
-        ));
-    }
     let misfit = misfit(around, &resolved);
-    let mut warnings: Vec<String> = misfit.iter().map(|misfit| misfit.warning.clone()).collect();
-    if let Some(other) = template.map(|t| &t.meta.recommended_base).filter(|base| *base != word) {
-        warnings.push(format!(
-            "the template is listed for base `{other}`, its document names `{word}`"
-        ));
-    }
     Ok(InitReport {
         path: options.path.clone(),
         dlm_id,
@@ -189,18 +176,52 @@ pub fn init(
         store: store.paths().root().to_path_buf(),
         license,
         replaced,
-        template: template.map(|template| TemplateUsed {
+        template: template.map(|template| TemplateUsed::new(template, &files)),
+        warnings: warnings(misfit.as_ref(), template, word),
+        better_base: misfit.and_then(|misfit| misfit.largest),
+        notes: notes(&resolved, template, options, word),
+    })
+}
+
+impl TemplateUsed {
+    fn new(template: &CheckedTemplate, files: &[(PathBuf, &[u8])]) -> TemplateUsed {
+        TemplateUsed {
             source: template.source.clone(),
             name: template.meta.name.clone(),
             title: template.meta.title.clone(),
             revision: template.meta.revision.clone(),
             license: template.meta.license.clone(),
             files: files.iter().map(|(path, _)| path.clone()).collect(),
-        }),
-        warnings,
-        better_base: misfit.and_then(|misfit| misfit.largest),
-        notes,
-    })
+        }
+    }
+}
+
+/// What the base's resolution noted, and a `--base` that the template overrides.
+fn notes(
+    resolved: &ResolvedBase,
+    template: Option<&CheckedTemplate>,
+    options: &InitOptions,
+    word: &str,
+) -> Vec<String> {
+    let mut notes = resolved.notes.clone();
+    if let (Some(template), Some(base)) = (template, &options.base) {
+        notes.push(format!(
+            "`--base {base}` is left out: template `{}` brings its own base, `{word}`",
+            template.meta.name
+        ));
+    }
+    notes
+}
+
+/// A base that this machine cannot train, and a template whose listing names another base than its document.
+fn warnings(misfit: Option<&Misfit>, template: Option<&CheckedTemplate>, word: &str) -> Vec<String> {
+    let mut warnings: Vec<String> = misfit.iter().map(|misfit| misfit.warning.clone()).collect();
+    if let Some(other) = template.map(|t| &t.meta.recommended_base).filter(|base| *base != word) {
+        warnings.push(format!(
+            "the template is listed for base `{other}`, its document names `{word}`"
+        ));
+    }
+    warnings
 }
 
 /// Where the files of a template go; none may be there yet, nor may a link stand in for a directory.

@@ -4,6 +4,7 @@
 //! limit and is compared with the bytes that are left before anything is allocated; a tensor's bytes lie inside the
 //! file, are aligned and belong to that tensor alone. Writing GGUF is `dlm-export`'s; names and row order are `source`'s.
 
+mod error;
 mod names;
 mod parse;
 mod source;
@@ -17,9 +18,10 @@ use dlm_core::{Architecture, Hints, Subject};
 use dlm_kernels::quant::GgmlType;
 use memmap2::Mmap;
 
+pub use error::GgufSourceError;
 pub use names::TensorPlace;
 pub use parse::parse_header;
-pub use source::{GgufSourceError, GgufWeights};
+pub use source::GgufWeights;
 
 /// First four bytes of every GGUF file.
 pub const MAGIC: [u8; 4] = *b"GGUF";

@@ -1,5 +1,6 @@
 //! Base models: the registry, the words a document may name one by, synthesis from `config.json`, probes, licenses.
 
+mod defaults;
 pub mod facts;
 pub mod license;
 pub mod probes;

@@ -5,12 +5,12 @@
 //! optimizer state. It is an upper bound of a step's peak; a run reports the measured peak beside it.
 
 use dlm_core::base::BaseShape;
+use dlm_core::choice::Choice;
 use dlm_core::training::Precision;
 use dlm_core::units::size;
 use serde::{Deserialize, Serialize};
 
 use crate::base::shape::{embedding_parameters, linear_parameters};
-use crate::train::WeightPacking;
 
 const F32: u64 = 4;
 /// Rows of logits that exist at one time in the chunked loss; also the gradient's rows.
@@ -19,6 +19,24 @@ pub const LOGIT_CHUNK_ROWS: u64 = 256;
 const ADAPTER_COPIES: u64 = 5;
 /// The program, the tokenizer's tables, the document's rows and the thread stacks.
 const FIXED_BYTES: u64 = 96 << 20;
+
+/// Which copies of the frozen weights are laid out for the product kernels beside the stored ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightPacking {
+    /// None: every product unpacks tiles as it goes; least memory, slowest.
+    None,
+    /// For the forward products only.
+    Forward,
+    /// For the forward and the input-gradient products; fastest.
+    Both,
+}
+
+impl Choice for WeightPacking {
+    const TABLE: &'static [(&'static str, Self)] =
+        &[("none", Self::None), ("forward", Self::Forward), ("both", Self::Both)];
+}
+
+dlm_core::named_choices!(WeightPacking);
 
 /// What a step's memory depends on.
 #[derive(Clone, Copy, Debug)]

@@ -19,7 +19,8 @@ pub use fit::{BaseFit, fit_bases};
 pub use machine::Budget;
 pub use plan::{
     AnchorPlan, AugmentPlan, BatchPlan, NoisePlan, ProsePlan, SchedulePlan, StepsPlan, StopPlan, TrainPlan,
-    WeightPacking,
 };
 pub use refuse::PlanError;
 pub use resolve::plan_train;
+
+pub use crate::memory::WeightPacking;

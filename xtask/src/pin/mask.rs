@@ -87,32 +87,40 @@ fn masked(value: Value) -> Value {
     }
 }
 
-/// Words with a unit of time, memory or rate behind them, and dates.
+/// Words with a unit of time, memory or rate behind them, and dates. A duration counts as one word in seconds, whether it
+/// is written `65 s` or `1 min 5 s`.
 fn masked_line(line: &str) -> String {
     let words: Vec<&str> = line.split(' ').collect();
-    let unit = |word: Option<&&str>| {
-        word.is_some_and(|word| {
-            let word = word.trim_matches(|c: char| "(),;.".contains(c));
-            matches!(
-                word,
-                "s" | "ms" | "min" | "seconds" | "tokens/s" | "tok/s" | "GiB" | "MiB" | "GB" | "MB"
-            )
-        })
-    };
+    let is_number = |word: &str| word.trim_start_matches('(').starts_with(|c: char| c.is_ascii_digit());
     let is_date = |word: &str| word.get(..2) == Some("20") && word.contains('-') && word.contains(':');
-    words
-        .iter()
-        .enumerate()
-        .map(|(i, word)| {
-            let is_number = word.trim_start_matches('(').starts_with(|c: char| c.is_ascii_digit());
-            let is_left = word.contains(':') && words.get(i + 1) == Some(&"left");
-            match is_date(word) || is_left || (is_number && unit(words.get(i + 1))) {
-                true => "[MEASURED]",
-                false => word,
+    let mut masked: Vec<String> = Vec::new();
+    let mut is_duration = false;
+    let mut i = 0;
+    while i < words.len() {
+        let (word, next) = (words[i], words.get(i + 1).copied().unwrap_or_default());
+        let unit = next.trim_matches(|c: char| "(),;.".contains(c));
+        let is_left = word.contains(':') && next == "left";
+        if is_number(word) && matches!(unit, "µs" | "ms" | "s" | "min" | "h") {
+            if is_duration {
+                masked.pop();
+            } else {
+                masked.push("[MEASURED]".to_owned());
             }
-        })
-        .collect::<Vec<_>>()
-        .join(" ")
+            masked.push(next.replace(unit, "s"));
+            // Punctuation behind the unit ends the duration.
+            is_duration = next == unit;
+            i += 2;
+            continue;
+        }
+        is_duration = false;
+        let is_amount = matches!(unit, "seconds" | "tokens/s" | "tok/s" | "GiB" | "MiB" | "GB" | "MB");
+        masked.push(match is_date(word) || is_left || (is_number(word) && is_amount) {
+            true => "[MEASURED]".to_owned(),
+            false => word.to_owned(),
+        });
+        i += 1;
+    }
+    masked.join(" ")
 }
 
 #[cfg(test)]
@@ -130,5 +138,10 @@ mod tests {
             "train-[MOMENT].jsonl of 2026"
         );
         assert_eq!(mask("3 of 4 right in 12 s", "/x"), "3 of 4 right in [MEASURED] s\n");
+        for time in ["35 ms", "63.5 s", "1 min 5 s", "2 h 1 min"] {
+            let line = format!("time: {time} in all, {time}, 350 tokens/s");
+            let text = "time: [MEASURED] s in all, [MEASURED] s, [MEASURED] tokens/s";
+            assert_eq!(masked_line(&line), text);
+        }
     }
 }

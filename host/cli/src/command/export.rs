@@ -13,8 +13,8 @@ use dlm_flow::export::{ExportCommand, export};
 use dlm_plan::export::ExportOptions;
 
 use super::choice::choice;
-use super::plugin_flags::PluginFlags;
 use crate::console::Console;
+use crate::plugin_flags::PluginFlags;
 use crate::render;
 use crate::settings::Settings;
 use crate::unbuilt::{self, NotBuilt, not_built};

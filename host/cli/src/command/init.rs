@@ -10,8 +10,8 @@ use dlm_flow::Failure;
 use dlm_flow::init::InitOptions;
 use dlm_flow::templates::{self, CheckedTemplate};
 
-use super::plugin_flags::PluginFlags;
 use crate::console::Console;
+use crate::plugin_flags::PluginFlags;
 use crate::render;
 use crate::settings::{Settings, export_probes};
 use crate::unbuilt::{NotBuilt, not_built};

@@ -9,10 +9,10 @@ use dlm_flow::prefer::{MineOptions, MinePorts, mine};
 use dlm_flow::staging::{self, Placement};
 use dlm_store::PlanKind;
 
-use super::plugin_flags::PluginFlags;
 use super::sampling::{Backend, parse_share, parse_temperature, widen};
 use super::staging::{PlaceArgs, apply, revert};
 use crate::console::Console;
+use crate::plugin_flags::PluginFlags;
 use crate::render;
 use crate::settings::Settings;
 use crate::wiring::{self, World};

@@ -11,11 +11,11 @@ use dlm_flow::staging::{self, Placement};
 use dlm_flow::synth::{Filter, Strategies, SynthOptions, SynthPorts, instructions};
 use dlm_store::PlanKind;
 
-use super::plugin_flags::PluginFlags;
 use super::preference::{MineArgs, mine_command};
 use super::sampling::{parse_share, parse_temperature, widen};
 use super::staging::{PlaceArgs, apply, revert};
 use crate::console::Console;
+use crate::plugin_flags::PluginFlags;
 use crate::render;
 use crate::settings::Settings;
 use crate::wiring::{self, World};

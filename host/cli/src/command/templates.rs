@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 use dlm_flow::Failure;
 use dlm_flow::templates::{BUNDLED, list};
 
-use super::plugin_flags::PluginFlags;
 use crate::console::Console;
+use crate::plugin_flags::PluginFlags;
 use crate::render;
 use crate::settings::Settings;
 use crate::wiring::{self, World};

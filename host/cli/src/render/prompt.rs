@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use dlm_core::units::size;
+use dlm_core::units::{duration, size};
 use dlm_flow::prompt::{Asked, PromptReport};
 use dlm_plan::knob::Knob;
 use dlm_plan::prompt::PromptPlan;
@@ -23,8 +23,12 @@ pub fn plan(asked: &Asked, console: &Console) {
 /// How long it took and how much memory.
 pub fn figures(report: &PromptReport, plan: &PromptPlan, console: &Console) {
     console.detail(&format!(
-        "read {} tokens in {:.2} s, wrote {} in {:.2} s ({})",
-        report.prompt_tokens, report.seconds_prompt, report.answer_tokens, report.seconds_answer, report.reason
+        "read {} tokens in {}, wrote {} in {} ({})",
+        report.prompt_tokens,
+        duration(report.seconds_prompt),
+        report.answer_tokens,
+        duration(report.seconds_answer),
+        report.reason
     ));
     if let Some(peak) = memory::peak_bytes() {
         console.detail(&format!(

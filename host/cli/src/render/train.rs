@@ -5,7 +5,7 @@ use std::path::Path;
 
 use dlm_core::shell::{quoted, quoted_path};
 use dlm_core::training::Ending;
-use dlm_core::units::size;
+use dlm_core::units::{duration, size};
 use dlm_flow::Failure;
 use dlm_flow::train::{Prepared, ProbeScore, TrainReport};
 use serde_json::json;
@@ -55,8 +55,10 @@ pub fn report(report: &TrainReport, path: &Path, is_json: bool, console: &Consol
     let peak = memory::peak_bytes();
     let peak_text = peak.map(|b| format!(", peak memory {}", size(b))).unwrap_or_default();
     console.info(&format!(
-        "time:    {:.0} s in all, {:.0} s of training at {:.0} tokens/s{peak_text}",
-        report.seconds_total, report.seconds_training, report.tokens_per_s
+        "time:    {} in all, {} of training at {:.0} tokens/s{peak_text}",
+        duration(report.seconds_total),
+        duration(report.seconds_training),
+        report.tokens_per_s
     ));
     if report.ending == Ending::MaxSteps {
         let planned = report.plan.steps.uncapped();

@@ -22,9 +22,9 @@ use dlm_store::secrets::KeyStore;
 
 use super::World;
 use super::hub::{certificates, who_is_offline};
-use crate::command::plugin_flags::PluginFlags;
 use crate::console::Console;
 use crate::environment;
+use crate::plugin_flags::PluginFlags;
 use crate::render;
 use crate::settings::Settings;
 

@@ -1,22 +1,7 @@
-//! One schema violation, and the collection that the reader of the frontmatter fills.
+//! The collection of schema violations that the reader of the frontmatter fills.
 
-use crate::error::{ErrorClass, ParseError};
+use crate::error::{ErrorClass, ParseError, Problem};
 use crate::yaml::Pos;
-
-/// One violation of the frontmatter schema.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Dotted path of the key, list entries by index.
-    pub path: String,
-    /// 1-based line of the offending key; of the enclosing block when a key is missing.
-    pub line: usize,
-    /// 1-based column in characters.
-    pub col: usize,
-    /// What is wrong, without the path.
-    pub message: String,
-    /// An edit that remedies it.
-    pub hint: Option<String>,
-}
 
 /// The violations found so far.
 #[derive(Debug, Default)]

@@ -20,7 +20,8 @@ use dlm_model::{Adapter, Batch, LoadOptions, MergedSource, Model, Session};
 use dlm_plan::ExportPlan;
 use dlm_train::rows::question_messages;
 
-use super::{MANIFEST_FILE, Verified};
+use super::Verified;
+use super::record::MANIFEST_FILE;
 use crate::failure::Failure;
 use crate::inference::{Loaded, Located};
 use crate::surroundings::Surroundings;

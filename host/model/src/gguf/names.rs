@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::source::GgufSourceError;
+use super::error::GgufSourceError;
 use super::{GgufFile, Value};
 use crate::arch::{Rules, Stored, rules};
 

@@ -2,12 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use dlm_core::{Hints, Subject};
 use dlm_kernels::quant::{GgmlType, dequantize_row};
 
+use super::error::GgufSourceError;
 use super::names::{Change, TensorPlace, places};
 use super::{GgufFile, TensorInfo};
 use crate::weights::{RawTensor, WeightError, WeightSource};
@@ -17,33 +16,6 @@ use crate::weights::{RawTensor, WeightError, WeightSource};
 pub struct GgufWeights {
     file: Arc<GgufFile>,
     places: BTreeMap<String, TensorPlace>,
-}
-
-/// A GGUF file whose tensors cannot be told apart.
-#[derive(Debug, thiserror::Error)]
-pub enum GgufSourceError {
-    #[error("read the weights of `{path}`: the file names no architecture (`general.architecture`)")]
-    NoArchitecture { path: PathBuf },
-    #[error("read the weights of `{path}`: architecture `{found}` is not supported")]
-    Architecture { path: PathBuf, found: String },
-    #[error("read the weights of `{path}`: tensor `{name}` does not belong to architecture `{architecture}`")]
-    UnknownTensor {
-        path: PathBuf,
-        architecture: String,
-        name: String,
-    },
-    #[error("read the weights of `{path}`: `{name}` stacks experts but has the shape {shape:?}")]
-    ExpertShape {
-        path: PathBuf,
-        name: String,
-        shape: Vec<usize>,
-    },
-}
-
-impl Hints for GgufSourceError {
-    fn subject(&self) -> Subject {
-        Subject::BaseModel
-    }
 }
 
 impl GgufWeights {

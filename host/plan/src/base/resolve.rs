@@ -7,6 +7,7 @@ use dlm_core::base::{BaseRecord, LocalBase};
 use dlm_core::{FailureKind, Hints, Subject};
 use serde::{Deserialize, Serialize};
 
+use super::defaults::{SEQ_LEN_MAX, reference_targets, size_gb_fp16};
 use super::registry::{Registry, is_commit, validate_hub_id};
 
 /// How many keys an unknown name is answered with.
@@ -248,7 +249,7 @@ fn stand_in(mut record: BaseRecord, local: &LocalBase) -> Result<ResolvedBase, B
 }
 
 fn local_base(local: &LocalBase) -> ResolvedBase {
-    let target_modules = super::synth::reference_targets(&local.architecture);
+    let target_modules = reference_targets(&local.architecture);
     let record = BaseRecord {
         key: format!("local:{}", local.name),
         hf_id: format!("local/{}", local.name),
@@ -262,8 +263,8 @@ fn local_base(local: &LocalBase) -> ResolvedBase {
         target_modules,
         context_length: local.context_length,
         context_length_effective: None,
-        recommended_seq_len: local.context_length.min(super::synth::SEQ_LEN_MAX),
-        size_gb_fp16: super::synth::size_gb_fp16(local.params),
+        recommended_seq_len: local.context_length.min(SEQ_LEN_MAX),
+        size_gb_fp16: size_gb_fp16(local.params),
         reasoning_tuned: false,
         license_spdx: local.license_spdx.clone().unwrap_or_else(|| "Unknown".into()),
         license_url: None,

@@ -2,17 +2,16 @@
 //!
 //! **Source**: `spec/bases.md` section 5.
 
-use dlm_core::architecture::{dialect, gguf_name, is_fused};
+use dlm_core::architecture::{dialect, gguf_name};
 use dlm_core::base::{BaseRecord, BaseShape, Modality};
 use dlm_core::ports::RemoteBase;
 use serde_json::Value;
 
+use super::defaults::{SEQ_LEN_MAX, reference_targets, size_gb_fp16};
 use super::registry::is_commit;
 use super::resolve::{BaseError, BaseLocation, ResolvedBase};
 use super::shape;
 
-/// The sequence length that is recommended at most for a base nobody has curated.
-pub(crate) const SEQ_LEN_MAX: u32 = 2048;
 /// The context that is assumed when `config.json` names none.
 const CONTEXT_DEFAULT: u64 = 4096;
 /// No size in a `config.json` may be larger: a wrong number is refused before it is multiplied.
@@ -62,8 +61,21 @@ pub fn synthesize(answer: &HubAnswer) -> Result<ResolvedBase, BaseError> {
     let architecture = architecture
         .ok_or_else(|| bad("`architectures` is empty".into()))?
         .to_owned();
-    let key = format!("hf:{}", answer.hf_id);
     let shape = shape_of(&config).map_err(bad)?;
+    let record = record(answer, &config, architecture, shape);
+    let location = BaseLocation::Hub {
+        hf_id: record.hf_id.clone(),
+        revision: record.revision.clone(),
+    };
+    Ok(ResolvedBase {
+        record,
+        location,
+        notes: Vec::new(),
+    })
+}
+
+/// The record of a model of that class and shape, the rest by default.
+fn record(answer: &HubAnswer, config: &Value, architecture: String, shape: BaseShape) -> BaseRecord {
     let params = config["num_parameters"]
         .as_u64()
         .or(answer.weights_bytes.map(|bytes| bytes / 2))
@@ -75,8 +87,8 @@ pub fn synthesize(answer: &HubAnswer) -> Result<ResolvedBase, BaseError> {
     let context_length = u32::try_from(context.unwrap_or(CONTEXT_DEFAULT))
         .unwrap_or(u32::MAX)
         .max(1);
-    let record = BaseRecord {
-        key,
+    BaseRecord {
+        key: format!("hf:{}", answer.hf_id),
         hf_id: answer.hf_id.to_owned(),
         revision: answer.commit.to_owned(),
         params,
@@ -109,16 +121,7 @@ pub fn synthesize(answer: &HubAnswer) -> Result<ResolvedBase, BaseError> {
         image: None,
         audio: None,
         architecture,
-    };
-    let location = BaseLocation::Hub {
-        hf_id: record.hf_id.clone(),
-        revision: record.revision.clone(),
-    };
-    Ok(ResolvedBase {
-        record,
-        location,
-        notes: Vec::new(),
-    })
+    }
 }
 
 /// Reads the sizes out of a `config.json`.
@@ -155,21 +158,6 @@ pub fn shape_of(config: &Value) -> Result<BaseShape, String> {
             0
         },
     })
-}
-
-/// Gigabytes of the weights at two bytes a parameter.
-pub fn size_gb_fp16(params: u64) -> f64 {
-    (params as f64 * 2.0 / (1u64 << 30) as f64).max(0.1)
-}
-
-/// The reference's `auto` targets: the four attention projections, or the fused list.
-pub fn reference_targets(architecture: &str) -> Vec<String> {
-    let names: &[&str] = if is_fused(architecture) {
-        &["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
-    } else {
-        &["q_proj", "k_proj", "v_proj", "o_proj"]
-    };
-    names.iter().map(|name| (*name).to_owned()).collect()
 }
 
 #[cfg(test)]

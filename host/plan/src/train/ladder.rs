@@ -6,13 +6,13 @@ use dlm_core::units::size;
 
 use super::facts::{RowFacts, TrainRequest};
 use super::machine::Machine;
-use super::plan::{AnchorPlan, BatchPlan, ProsePlan, WeightPacking};
+use super::plan::{AnchorPlan, BatchPlan, ProsePlan};
 use super::recipe;
 use super::refuse::PlanError;
 use crate::base::shape::{self, LinearKind};
 use crate::base::{BaseFacts, Registry};
 use crate::knob::Knob;
-use crate::memory::{MemoryEstimate, MemoryInput, estimate};
+use crate::memory::{MemoryEstimate, MemoryInput, WeightPacking, estimate};
 
 /// What the choice depends on beside the rungs.
 pub(super) struct Ladder<'a> {
@@ -95,7 +95,7 @@ impl Ladder<'_> {
     /// Document rows of one update: as written, else the recipe's number or as many as there are.
     fn rows_per_step(&self) -> u32 {
         let knobs = &self.request.document.knobs;
-        let all = super::resolve::rows_total(&self.request.document.rows, self.prose);
+        let all = self.prose.rows_total(&self.request.document.rows);
         let most = u32::try_from(all).unwrap_or(u32::MAX);
         match (knobs.micro_batch_size, knobs.grad_accum) {
             (Some(micro), Some(accum)) => micro.saturating_mul(accum),
@@ -179,7 +179,7 @@ impl Ladder<'_> {
             0
         };
         let longest = longest_row(rows).max(window).min(limit).max(1);
-        let count = super::resolve::rows_total(rows, self.prose);
+        let count = self.prose.rows_total(rows);
         let all =
             rows.instruction_tokens + rows.replay_tokens + self.prose.windows * window.min(rows.prose_tokens.max(1));
         let mean = all.div_ceil(count).clamp(1, longest);

@@ -1,14 +1,13 @@
 //! The training plan itself: plain data with a reason at every value.
 
 use dlm_core::Determinism;
-use dlm_core::choice::Choice;
 use dlm_core::hardware::{Backend, SimdLevel};
 use dlm_core::training::{AdapterKind, CptSchedule, LrSchedule, Optimizer, Precision};
 use serde::{Deserialize, Serialize};
 
 use super::facts::RowFacts;
 use crate::knob::Knob;
-use crate::memory::MemoryEstimate;
+use crate::memory::{MemoryEstimate, WeightPacking};
 
 /// Everything that a run needs to know before it starts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -134,6 +133,13 @@ pub struct ProsePlan {
     pub weight: Knob<f64>,
 }
 
+impl ProsePlan {
+    /// Rows of an epoch: the document's own, the windows of its prose and the replayed ones; at least 1.
+    pub fn rows_total(&self, rows: &RowFacts) -> u64 {
+        (rows.instruction_rows + self.windows + rows.replay_rows).max(1)
+    }
+}
+
 /// The anchors: rows of the base's own output with a penalty for leaving its distribution.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AnchorPlan {
@@ -173,21 +179,3 @@ pub struct NoisePlan {
     /// Share of the steps, at the end, without noise and rewording.
     pub clean_tail: f64,
 }
-
-/// Which copies of the frozen weights are laid out for the product kernels beside the stored ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WeightPacking {
-    /// None: every product unpacks tiles as it goes; least memory, slowest.
-    None,
-    /// For the forward products only.
-    Forward,
-    /// For the forward and the input-gradient products; fastest.
-    Both,
-}
-
-impl Choice for WeightPacking {
-    const TABLE: &'static [(&'static str, Self)] =
-        &[("none", Self::None), ("forward", Self::Forward), ("both", Self::Both)];
-}
-
-dlm_core::named_choices!(WeightPacking);

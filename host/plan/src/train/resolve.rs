@@ -434,13 +434,9 @@ impl Regime {
     }
 }
 
-pub(super) fn rows_total(rows: &RowFacts, prose: &ProsePlan) -> u64 {
-    (rows.instruction_rows + prose.windows + rows.replay_rows).max(1)
-}
-
 fn steps_plan(request: &TrainRequest, prose: &ProsePlan, batch: &BatchPlan, regime: &Regime) -> StepsPlan {
     let (knobs, rows, options) = (&request.document.knobs, &request.document.rows, request.options);
-    let count = rows_total(rows, prose);
+    let count = prose.rows_total(rows);
     let per_pass = u64::from(batch.micro_rows.value) * u64::from(options.world_size.unwrap_or(1));
     let steps_per_epoch = count.div_ceil(per_pass).div_ceil(u64::from(batch.grad_accum.value));
     let epochs = Knob::or_chosen(knobs.num_epochs, || {

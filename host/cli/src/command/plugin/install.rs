@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use dlm_core::units::duration;
 use dlm_core::{Cancel, Event, Progress};
 use dlm_packages::error::{FilesError, InstallError, PackageError};
 use dlm_packages::fetch::{Source, fetch};
@@ -97,8 +98,8 @@ pub(super) fn run(args: &InstallArgs, manager: &Manager, console: &Console) -> R
     }
     if let Some(time) = compiled {
         console.info(&format!(
-            "  compiled: {:.1} s, kept for its first use",
-            time.as_secs_f64()
+            "  compiled: {}, kept for its first use",
+            duration(time.as_secs_f64())
         ));
     }
     Ok(ExitCode::SUCCESS)
