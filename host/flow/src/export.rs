@@ -116,15 +116,7 @@ pub fn export(
             .map_err(|failure| failure.under(Subject::Export))?;
     }
     let store = Store::new(&around.home, &located.document.parsed.frontmatter().dlm_id);
-    let directory = match form {
-        Form::Gguf => plan.quant.value.name(),
-        Form::Adapter => target.info().name.as_str(),
-    };
-    let directory = store
-        .paths()
-        .export(directory)
-        .map_err(|e| Failure::new(Subject::Export, e))?;
-    Disk::new().create_directories(&directory)?;
+    let directory = make_directory(&store, form, &plan, target.info())?;
     let (made, target_plan) = artifacts(around, form, &located, &plan, &directory, command)?;
     let run = TargetRun {
         is_installed,
@@ -156,10 +148,7 @@ pub fn export(
     };
     record.write_manifest(&directory)?;
     record.append(&store, started)?;
-    let (smoke, has_answered) = match &report.smoke {
-        TargetSmoke::Passed { detail } => (detail.clone(), true),
-        TargetSmoke::Skipped { reason } => (reason.clone(), false),
-    };
+    let (TargetSmoke::Passed { detail: smoke } | TargetSmoke::Skipped { reason: smoke }) = &report.smoke;
     Ok(ExportReport {
         target: plan.target.value.clone(),
         quant,
@@ -168,9 +157,9 @@ pub fn export(
         files,
         verified: made.verified,
         usage: usage_of(&report, is_installed),
-        registered: report.registration.map(|r| r.name),
-        smoke,
-        has_answered,
+        registered: report.registration.as_ref().map(|r| r.name.clone()),
+        smoke: smoke.clone(),
+        has_answered: matches!(report.smoke, TargetSmoke::Passed { .. }),
         notes: made.notes,
         seconds: around.clock.seconds() - started,
     })
@@ -184,6 +173,20 @@ fn planned(located: &Located, options: &ExportOptions) -> Result<ExportPlan, Fai
         .wrote("export.default_quant")
         .then_some(front.export.default_quant);
     Ok(plan_export(&located.base.facts, &options)?)
+}
+
+/// Makes the directory of the export: one for each quantization, and one for each target that takes the adapter.
+fn make_directory(store: &Store, form: Form, plan: &ExportPlan, info: &TargetInfo) -> Result<PathBuf, Failure> {
+    let name = match form {
+        Form::Gguf => plan.quant.value.name(),
+        Form::Adapter => info.name.as_str(),
+    };
+    let directory = store
+        .paths()
+        .export(name)
+        .map_err(|e| Failure::new(Subject::Export, e))?;
+    Disk::new().create_directories(&directory)?;
+    Ok(directory)
 }
 
 /// Writes the model's files in the form that the target wants, and says what the target is told about them.

@@ -6,12 +6,16 @@
 mod fakes;
 #[path = "staging/mine.rs"]
 mod mine;
+#[path = "staging/mine_failures.rs"]
+mod mine_failures;
 #[path = "staging/plans.rs"]
 mod plans;
 #[path = "staging/seeds.rs"]
 mod seeds;
 #[path = "staging/synth.rs"]
 mod synth;
+#[path = "staging/synth_failures.rs"]
+mod synth_failures;
 #[path = "../../../fuzz/checks/teacher_answers.rs"]
 mod teacher_answers;
 #[path = "staging/templates.rs"]
