@@ -26,11 +26,11 @@ pub struct Screen {
     is_terminal: bool,
     bar: Mutex<Option<ProgressBar>>,
     /// Without a terminal: the phase that is told now and then.
-    told: Mutex<Option<Told>>,
+    told: Mutex<Option<PhaseLine>>,
 }
 
 /// A phase as far as it was told in plain lines.
-struct Told {
+struct PhaseLine {
     total: u64,
     unit: &'static str,
     last: Instant,
@@ -57,7 +57,8 @@ impl Screen {
             let amount = total.map(|n| format!(" ({})", amount(n, unit))).unwrap_or_default();
             self.line(&format!("{phase}{amount}"));
             let last = Instant::now();
-            *self.told.lock().unwrap_or_else(PoisonError::into_inner) = total.map(|total| Told { total, unit, last });
+            *self.told.lock().unwrap_or_else(PoisonError::into_inner) =
+                total.map(|total| PhaseLine { total, unit, last });
             return;
         }
         let bar = match total {

@@ -12,7 +12,7 @@ use crate::document::{Parsed, parse};
 use crate::error::ParseErrors;
 use crate::write::{WriteError, is_same, write_section};
 
-pub use migrate::{Migrated, migrate_text};
+pub use migrate::{MigratedText, migrate_text};
 
 /// Why a text was not edited.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

@@ -17,7 +17,7 @@ use crate::encode::interleave_rows;
 use crate::error::ExportError;
 use crate::metadata::{Identity, Keys};
 use crate::names::{Place, place, sort_key};
-use crate::writer::{GgufWriter, TensorRow, Written};
+use crate::writer::{GgufWriter, TensorRow, WrittenFile};
 
 /// The type of adapter tensors: halves are what runtimes expect, and finer than any base they are added to.
 const TYPE: GgmlType = GgmlType::F16;
@@ -196,7 +196,7 @@ pub fn plan_adapter(export: &AdapterExport<'_>) -> Result<AdapterPlan, ExportErr
 /// Writes a planned adapter.
 ///
 /// **Errors:** a failed write, which leaves nothing behind.
-pub fn write_adapter(plan: &AdapterPlan, path: &Path) -> Result<Written, ExportError> {
+pub fn write_adapter(plan: &AdapterPlan, path: &Path) -> Result<WrittenFile, ExportError> {
     let mut writer = GgufWriter::create(path, &plan.metadata, &plan.tensors)?;
     for (tensor, values) in plan.tensors.iter().zip(&plan.values) {
         let mut bytes = vec![0; tensor.bytes().unwrap_or(0)];

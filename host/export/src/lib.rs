@@ -30,4 +30,4 @@ pub use recipe::tensor_type;
 pub use tensor::PlannedTensor;
 pub use verify::{LogitsReport, TypeError, VerifyAgainst, VerifyReport, compare_logits, verify_model};
 pub use vocabulary::{TokenType, Vocabulary, VocabularyModel};
-pub use writer::{GgufWriter, Metadata, TensorRow, Written};
+pub use writer::{GgufWriter, Metadata, TensorRow, WrittenFile};

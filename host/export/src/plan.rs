@@ -18,7 +18,7 @@ use crate::names::{Place, place, sort_key};
 use crate::recipe::{ModelFacts, tensor_type};
 use crate::tensor::{PlannedTensor, Source};
 use crate::vocabulary::Vocabulary;
-use crate::writer::{GgufWriter, TensorRow, Written, file_bytes};
+use crate::writer::{GgufWriter, TensorRow, WrittenFile, file_bytes};
 
 /// What a model file is made of. Adapters are merged by handing in a source that merges.
 #[derive(Clone, Copy)]
@@ -168,7 +168,7 @@ pub fn write_model(
     weights: &dyn WeightSource,
     path: &Path,
     options: &WriteOptions<'_>,
-) -> Result<Written, ExportError> {
+) -> Result<WrittenFile, ExportError> {
     let WriteOptions {
         importance,
         progress,

@@ -42,7 +42,7 @@ impl TensorRow {
 
 /// A file that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Written {
+pub struct WrittenFile {
     pub path: PathBuf,
     pub bytes: u64,
     /// Lower-case hexadecimal.
@@ -210,7 +210,7 @@ impl GgufWriter {
     /// Puts the complete file on disk under its name.
     ///
     /// **Errors:** tensors that were never written, or a failed write.
-    pub fn finish(self) -> Result<Written, ExportError> {
+    pub fn finish(self) -> Result<WrittenFile, ExportError> {
         if let Some((name, _)) = self.pending.last() {
             return Err(ExportError::Order {
                 expected: format!("`{name}`"),
@@ -218,7 +218,7 @@ impl GgufWriter {
             });
         }
         self.out.commit()?;
-        Ok(Written {
+        Ok(WrittenFile {
             path: self.path,
             bytes: self.written,
             sha256: self.hash.finish_hex(),

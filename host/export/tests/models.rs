@@ -67,7 +67,7 @@ fn plan(tiny: &Tiny, quant: Quant) -> ModelPlan {
     .unwrap()
 }
 
-fn write(ctx: &Ctx, tiny: &Tiny, plan: &ModelPlan, path: &Path) -> dlm_export::Written {
+fn write(ctx: &Ctx, tiny: &Tiny, plan: &ModelPlan, path: &Path) -> dlm_export::WrittenFile {
     write_model(
         ctx,
         plan,

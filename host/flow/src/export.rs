@@ -22,7 +22,7 @@ use dlm_store::{Disk, Store};
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::inference::{self, Located, Weights};
+use crate::inference::{self, LocatedModel, Weights};
 use crate::surroundings::Surroundings;
 
 /// The form in which a target wants the model.
@@ -62,7 +62,7 @@ pub struct ExportedFile {
 
 /// What the check of one written model found.
 #[derive(Clone, Debug, Serialize)]
-pub struct Verified {
+pub struct ModelCheck {
     pub file: String,
     pub tensors: usize,
     pub metadata_keys: usize,
@@ -84,7 +84,7 @@ pub struct ExportReport {
     pub is_merged: bool,
     pub directory: PathBuf,
     pub files: Vec<ExportedFile>,
-    pub verified: Vec<Verified>,
+    pub verified: Vec<ModelCheck>,
     pub registered: Option<String>,
     /// First line of the smoke test's answer, or why there was none.
     pub smoke: String,
@@ -166,7 +166,7 @@ pub fn export(
 }
 
 /// Plans the export of what was found, with the quantization that the document names.
-fn planned(located: &Located, options: &ExportOptions) -> Result<ExportPlan, Failure> {
+fn planned(located: &LocatedModel, options: &ExportOptions) -> Result<ExportPlan, Failure> {
     let front = located.document.parsed.frontmatter();
     let mut options = options.clone();
     options.default_quant = front
@@ -193,11 +193,11 @@ fn make_directory(store: &Store, form: Form, plan: &ExportPlan, info: &TargetInf
 fn artifacts(
     around: &Surroundings,
     form: Form,
-    located: &Located,
+    located: &LocatedModel,
     plan: &ExportPlan,
     directory: &Path,
     command: &ExportCommand,
-) -> Result<(write::Made, TargetPlan), Failure> {
+) -> Result<(write::WrittenArtifacts, TargetPlan), Failure> {
     match form {
         Form::Gguf => {
             let loaded = inference::load(around, located, Weights::Exact, Precision::Fp32, command.threads)?;
@@ -262,7 +262,7 @@ fn without_ollama(path: &Path) -> String {
     )
 }
 
-fn files_of(directory: &Path, made: &write::Made, report: &TargetReport) -> Vec<ExportedFile> {
+fn files_of(directory: &Path, made: &write::WrittenArtifacts, report: &TargetReport) -> Vec<ExportedFile> {
     let staged = made.artifacts.iter().filter(|a| a.staged_path.is_some());
     let own = staged.map(|a| ExportedFile {
         path: a.path.clone(),

@@ -26,7 +26,7 @@ pub enum Weights {
 }
 
 /// A document with its base opened and its adapter located; nothing heavy is loaded.
-pub struct Located {
+pub struct LocatedModel {
     pub document: Document,
     pub base: ReadyBase,
     pub text: TextModel,
@@ -35,7 +35,7 @@ pub struct Located {
 }
 
 /// A model ready to answer.
-pub struct Loaded {
+pub struct LoadedModel {
     pub engine: CpuEngine,
     pub adapter: Option<Adapter>,
 }
@@ -57,7 +57,7 @@ pub fn locate(
     path: &std::path::Path,
     is_base_only: bool,
     subject: Subject,
-) -> Result<Located, Failure> {
+) -> Result<LocatedModel, Failure> {
     let need = if is_base_only {
         AdapterNeed::BaseOnly
     } else {
@@ -72,7 +72,7 @@ pub fn locate_for(
     path: &std::path::Path,
     need: AdapterNeed,
     subject: Subject,
-) -> Result<Located, Failure> {
+) -> Result<LocatedModel, Failure> {
     let document = document::load(path)?;
     let front = document.parsed.frontmatter();
     let store = Store::new(&around.home, &front.dlm_id);
@@ -95,7 +95,7 @@ pub fn locate_for(
         Some((directory, _)) => TextModel::from_dir(directory, Some(base.resolved.record.template))?,
         None => base.opened.text_as(base.resolved.record.template)?,
     };
-    Ok(Located {
+    Ok(LocatedModel {
         document,
         base,
         text,
@@ -115,7 +115,7 @@ fn current_adapter(store: &Store, path: &std::path::Path, subject: Subject) -> R
 }
 
 /// Bytes of the weights in memory, as [`load`] keeps them for answers.
-pub(crate) fn weights_bytes(located: &Located, weights: Weights) -> u64 {
+pub(crate) fn weights_bytes(located: &LocatedModel, weights: Weights) -> u64 {
     match weights {
         // Stored blocks are laid out once more for single tokens.
         Weights::AsStored => 2 * located.base.opened.weights_memory_bytes(true),
@@ -126,7 +126,7 @@ pub(crate) fn weights_bytes(located: &Located, weights: Weights) -> u64 {
 /// Refuses weights for which there is no room.
 ///
 /// **Errors** with what is needed and what is free; `DLM_FORCE` passes.
-pub(crate) fn check_memory(around: &Surroundings, located: &Located, need: u64) -> Result<(), Failure> {
+pub(crate) fn check_memory(around: &Surroundings, located: &LocatedModel, need: u64) -> Result<(), Failure> {
     let free = around.hardware.memory_available_bytes;
     if need <= free || around.is_forced {
         return Ok(());
@@ -149,11 +149,11 @@ pub(crate) fn check_memory(around: &Surroundings, located: &Located, need: u64) 
 /// does not fit the base.
 pub fn load(
     around: &Surroundings,
-    located: &Located,
+    located: &LocatedModel,
     weights: Weights,
     precision: Precision,
     threads: Option<u32>,
-) -> Result<Loaded, Failure> {
+) -> Result<LoadedModel, Failure> {
     check_memory(around, located, weights_bytes(located, weights))?;
     let keep_quantized = weights == Weights::AsStored;
     let threads = threads.unwrap_or(around.hardware.cpu_cores).max(1) as usize;
@@ -178,5 +178,5 @@ pub fn load(
         }
         None => None,
     };
-    Ok(Loaded { engine, adapter })
+    Ok(LoadedModel { engine, adapter })
 }

@@ -58,9 +58,9 @@ pub struct InitReport {
     pub base_revision: String,
     pub store: PathBuf,
     pub license: Option<LicenseAcceptance>,
-    pub replaced: Option<Replaced>,
+    pub replaced: Option<ReplacedDocument>,
     /// The template that it was made from.
-    pub template: Option<TemplateUsed>,
+    pub template: Option<UsedTemplate>,
     /// What the user should know.
     pub notes: Vec<String>,
     /// What will likely go wrong later.
@@ -71,7 +71,7 @@ pub struct InitReport {
 
 /// The template that a document was made from.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct TemplateUsed {
+pub struct UsedTemplate {
     pub source: String,
     pub name: String,
     pub title: String,
@@ -83,7 +83,7 @@ pub struct TemplateUsed {
 
 /// The document that was overwritten.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Replaced {
+pub struct ReplacedDocument {
     /// None when the old file did not parse.
     pub dlm_id: Option<Ulid>,
     /// Its store, where there is one.
@@ -153,7 +153,7 @@ pub fn init(
         license_acceptance: license.clone(),
         ..Manifest::new(dlm_id.as_str(), word, now)
     };
-    let mut made = Made::default();
+    let mut made = TemplateFiles::default();
     let done = provision(around, options, &store, &manifest, now)
         .and_then(|()| made.write_files(&files))
         .and_then(|()| {
@@ -176,16 +176,16 @@ pub fn init(
         store: store.paths().root().to_path_buf(),
         license,
         replaced,
-        template: template.map(|template| TemplateUsed::new(template, &files)),
+        template: template.map(|template| UsedTemplate::new(template, &files)),
         warnings: warnings(misfit.as_ref(), template, word),
         better_base: misfit.and_then(|misfit| misfit.largest),
         notes: notes(&resolved, template, options, word),
     })
 }
 
-impl TemplateUsed {
-    fn new(template: &CheckedTemplate, files: &[(PathBuf, &[u8])]) -> TemplateUsed {
-        TemplateUsed {
+impl UsedTemplate {
+    fn new(template: &CheckedTemplate, files: &[(PathBuf, &[u8])]) -> UsedTemplate {
+        UsedTemplate {
             source: template.source.clone(),
             name: template.meta.name.clone(),
             title: template.meta.title.clone(),
@@ -255,13 +255,13 @@ fn places<'a>(document: &Path, template: &'a CheckedTemplate) -> Result<Vec<(Pat
 
 /// What was made for a template, so that it can be taken back.
 #[derive(Default)]
-struct Made {
+struct TemplateFiles {
     files: Vec<PathBuf>,
     /// Outermost first.
     directories: Vec<PathBuf>,
 }
 
-impl Made {
+impl TemplateFiles {
     fn write_files(&mut self, files: &[(PathBuf, &[u8])]) -> Result<(), Failure> {
         let disk = Disk::new();
         for (path, bytes) in files {
@@ -291,7 +291,7 @@ impl Made {
 }
 
 /// Refuses a place that is taken or cannot be; describes what `--force` will replace.
-fn check_place(around: &Surroundings, options: &InitOptions) -> Result<Option<Replaced>, Failure> {
+fn check_place(around: &Surroundings, options: &InitOptions) -> Result<Option<ReplacedDocument>, Failure> {
     let path = &options.path;
     let shown = path.display();
     if path.is_dir() {
@@ -323,7 +323,7 @@ fn check_place(around: &Surroundings, options: &InitOptions) -> Result<Option<Re
         .as_ref()
         .map(|id| around.home.store_root(id))
         .filter(|root| root.is_dir());
-    Ok(Some(Replaced { dlm_id: old, store }))
+    Ok(Some(ReplacedDocument { dlm_id: old, store }))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {

@@ -20,7 +20,7 @@ use dlm_model::engine::cpu::simd;
 
 use crate::surroundings::Surroundings;
 use decoder::DecoderModel;
-use open::Opened;
+use open::OpenedModel;
 use weights::Weights;
 
 /// What [`EngineModels`] needs of the run around it.
@@ -132,11 +132,11 @@ impl Models for EngineModels {
             return Ok(model.clone());
         }
         let model: Arc<dyn Model> = match open::named(&self.run, self.document.as_deref(), selector)? {
-            Opened::Decoder { record, opened, text } => {
+            OpenedModel::Decoder { record, opened, text } => {
                 let weights = self.share(*opened, &record.key);
                 Arc::new(DecoderModel::new(weights, &record, *text, None, None))
             }
-            Opened::Classifier { record, opened } => {
+            OpenedModel::Classifier { record, opened } => {
                 Arc::new(classifier::ClassifierModel::new(self.run.clone(), &record, *opened))
             }
         };

@@ -90,7 +90,7 @@ pub struct MineReport {
 }
 
 /// A report, and why the command still does not end with success: nothing found, interrupted, a judge that failed.
-pub struct Mined {
+pub struct MiningResult {
     pub report: MineReport,
     pub stopped: Option<Failure>,
 }

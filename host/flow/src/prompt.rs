@@ -13,7 +13,7 @@ use dlm_train::rows::question_messages;
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::inference::{self, Loaded, Located, Weights};
+use crate::inference::{self, LoadedModel, LocatedModel, Weights};
 use crate::surroundings::Surroundings;
 
 /// Said when an adapter cannot change an answer.
@@ -28,8 +28,8 @@ pub struct PromptCommand {
 }
 
 /// A question whose plan is made; nothing heavy is loaded yet.
-pub struct Asked {
-    located: Located,
+pub struct PlannedPrompt {
+    located: LocatedModel,
     ids: Vec<u32>,
     pub plan: PromptPlan,
     /// The adapter's directory.
@@ -49,7 +49,7 @@ pub struct PromptReport {
 }
 
 /// Does everything that needs no weight: parse, resolve, render the question, plan, refuse.
-pub fn ask(around: &Surroundings, command: &PromptCommand) -> Result<Asked, Failure> {
+pub fn ask(around: &Surroundings, command: &PromptCommand) -> Result<PlannedPrompt, Failure> {
     if command.query.trim().is_empty() {
         return Err(Failure::misuse(Subject::Prompt, "the query is empty")
             .hint("give it as an argument, or on standard input: echo \"a question\" | dlm prompt <path>"));
@@ -66,7 +66,7 @@ pub fn ask(around: &Surroundings, command: &PromptCommand) -> Result<Asked, Fail
     };
     let plan = plan_prompt(ids.len() as u64, &facts, &around.hardware, &command.options)?;
     let adapter = located.adapter.as_ref().map(|(directory, _)| directory.clone());
-    Ok(Asked {
+    Ok(PlannedPrompt {
         located,
         ids,
         plan,
@@ -84,7 +84,11 @@ fn weights(temperature: f64) -> Weights {
 }
 
 /// Loads the model and answers; `on_text` hears every piece of text as it becomes certain.
-pub fn answer(around: &Surroundings, asked: &Asked, on_text: &mut dyn FnMut(&str)) -> Result<PromptReport, Failure> {
+pub fn answer(
+    around: &Surroundings,
+    asked: &PlannedPrompt,
+    on_text: &mut dyn FnMut(&str),
+) -> Result<PromptReport, Failure> {
     let plan = &asked.plan;
     let temperature = plan.temperature.value as f32;
     let weights = weights(plan.temperature.value);
@@ -139,7 +143,7 @@ pub fn answer(around: &Surroundings, asked: &Asked, on_text: &mut dyn FnMut(&str
     })
 }
 
-fn warn_if_idle(around: &Surroundings, loaded: &Loaded) {
+fn warn_if_idle(around: &Surroundings, loaded: &LoadedModel) {
     let is_idle = |a: &dlm_model::Adapter| {
         a.modules
             .iter()

@@ -14,7 +14,7 @@ use dlm_train::{Row, row_losses};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
-use crate::inference::{self, Loaded, Located, Weights};
+use crate::inference::{self, LoadedModel, LocatedModel, Weights};
 use crate::surroundings::Surroundings;
 
 /// Longest answer that is waited for.
@@ -110,8 +110,8 @@ pub fn score(around: &Surroundings, command: &ScoreCommand) -> Result<ScoreRepor
 
 fn ask(
     around: &Surroundings,
-    located: &Located,
-    loaded: &Loaded,
+    located: &LocatedModel,
+    loaded: &LoadedModel,
     questions: &Questions,
 ) -> Result<Vec<Answer>, Failure> {
     let mut asked: Vec<(&'static str, &str, &[String])> = Vec::new();
@@ -155,12 +155,12 @@ fn contains_phrase(answer: &str, phrase: &str) -> bool {
     format!(" {}", normalize(answer)).contains(&format!(" {}", normalize(phrase)))
 }
 
-fn reader(loaded: &Loaded) -> Result<Box<dyn Reader + '_>, Failure> {
+fn reader(loaded: &LoadedModel) -> Result<Box<dyn Reader + '_>, Failure> {
     let reader = loaded.engine.reader(loaded.adapter.as_ref(), ReaderOptions::default());
     reader.map_err(|e| Failure::new(Subject::Score, e))
 }
 
-fn text_loss(located: &Located, loaded: &Loaded, text: &str) -> Result<f64, Failure> {
+fn text_loss(located: &LocatedModel, loaded: &LoadedModel, text: &str) -> Result<f64, Failure> {
     let mut reader = reader(loaded)?;
     let (mut sum, mut count) = (0.0, 0);
     for paragraph in text.split("\n\n").filter(|p| !p.trim().is_empty()) {

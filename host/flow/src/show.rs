@@ -25,13 +25,13 @@ pub use parts::{Gate, GatePart, Mining, Security, ShownSection, TrainingCache};
 #[serde(untagged)]
 pub enum Show {
     /// There is no store yet.
-    Untrained(Box<Untrained>),
-    Stored(Box<Stored>),
+    Untrained(Box<UntrainedDocument>),
+    Stored(Box<StoredDocument>),
 }
 
 /// A document without a store.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Untrained {
+pub struct UntrainedDocument {
     pub dlm_id: String,
     pub base_model: String,
     /// Always false.
@@ -47,7 +47,7 @@ pub struct Untrained {
 
 /// A document with its store.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Stored {
+pub struct StoredDocument {
     pub dlm_id: String,
     /// The store's root.
     pub path: PathBuf,
@@ -118,10 +118,10 @@ pub fn show(home: &Home, path: &Path) -> Result<Show, Failure> {
     }
 }
 
-fn untrained(home: &Home, document: &Document) -> Result<Untrained, Failure> {
+fn untrained(home: &Home, document: &Document) -> Result<UntrainedDocument, Failure> {
     let front = document.parsed.frontmatter();
     let none = BTreeMap::new();
-    Ok(Untrained {
+    Ok(UntrainedDocument {
         dlm_id: front.dlm_id.to_string(),
         base_model: front.base_model.clone(),
         store_initialized: false,
@@ -138,7 +138,7 @@ fn difference(document: &Document, recorded: &BTreeMap<String, String>) -> Delta
     delta(&ids, recorded)
 }
 
-fn stored(home: &Home, document: &Document, store: &Store, inspection: Inspection) -> Result<Stored, Failure> {
+fn stored(home: &Home, document: &Document, store: &Store, inspection: Inspection) -> Result<StoredDocument, Failure> {
     let front = document.parsed.frontmatter();
     let manifest = inspection.manifest;
     let delta = difference(document, &manifest.content_hashes);
@@ -146,7 +146,7 @@ fn stored(home: &Home, document: &Document, store: &Store, inspection: Inspectio
     let mut problems = inspection.pointer_problems;
     problems.extend(metrics_problem);
     problems.extend(base_changed(front, &manifest));
-    Ok(Stored {
+    Ok(StoredDocument {
         path: store.paths().root().to_path_buf(),
         store_initialized: true,
         training_runs: manifest.training_runs.len(),

@@ -131,7 +131,7 @@ pub struct SynthOptions {
 
 /// A pair that a teacher wrote.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Generated {
+pub struct GeneratedPair {
     pub section_id: SectionId,
     pub source: SectionId,
     /// As typed, for people.
@@ -159,7 +159,7 @@ pub struct SynthSkip {
 
 /// A pair that the filter dropped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Filtered {
+pub struct FilteredPair {
     pub section_id: SectionId,
     pub reason: &'static str,
     pub detail: String,
@@ -194,17 +194,17 @@ pub struct UsageReport {
 pub struct SynthReport {
     pub path: PathBuf,
     pub teacher: String,
-    pub additions: Vec<Generated>,
+    pub additions: Vec<GeneratedPair>,
     pub skipped: Vec<SynthSkip>,
     pub filter: FilterReport,
-    pub filtered: Vec<Filtered>,
+    pub filtered: Vec<FilteredPair>,
     pub usage: UsageReport,
     pub outcome: Outcome,
     pub written: usize,
 }
 
 /// A report, and why the command still does not end with success.
-pub struct Synthesized {
+pub struct SynthesisResult {
     pub report: SynthReport,
     pub stopped: Option<Failure>,
 }

@@ -124,7 +124,7 @@ impl Hub {
             "{}/api/models/{}/revision/{revision}?blobs=true",
             self.settings.endpoint, request.hf_id
         );
-        let what = download::Wanted {
+        let what = download::FileRequest {
             request,
             what: "the file list",
             limit: listing::LISTING_BYTES_MAX,
@@ -166,7 +166,7 @@ impl BaseSource for Hub {
     fn inspect(&self, request: &BaseRequest) -> Result<RemoteBase, BaseSourceError> {
         let listing = self.listing(request)?;
         let url = self.file_url(request, &listing.commit, "config.json");
-        let what = download::Wanted {
+        let what = download::FileRequest {
             request,
             what: "config.json",
             limit: listing::CONFIG_BYTES_MAX,

@@ -11,7 +11,7 @@ pub mod synth;
 
 pub use facts::BaseFacts;
 pub use license::{LicenseDecision, LicenseError, LicenseMoment};
-pub use probes::{ProbeFacts, ProbeFailed, probe};
+pub use probes::{ProbeError, ProbeFacts, probe};
 pub use registry::{DEFAULT_AUDIO_BASE, DEFAULT_BASE, DEFAULT_VISION_BASE, Registry};
 pub use resolve::{BaseError, BaseLocation, BaseSpec, Resolution, ResolvedBase, resolve_base};
 pub use synth::{HubAnswer, synthesize};

@@ -151,14 +151,14 @@ impl LockDecision {
 /// The run may not start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: lock validation failed ({})", path.display(), messages.join("; "))]
-pub struct LockRefused {
+pub struct LockError {
     /// The lock file.
     pub path: PathBuf,
     /// Messages of the differences that are errors.
     pub messages: Vec<String>,
 }
 
-impl Hints for LockRefused {
+impl Hints for LockError {
     fn subject(&self) -> Subject {
         Subject::Lock
     }
@@ -179,7 +179,7 @@ pub fn decide(
     current: &DlmLock,
     mode: LockMode,
     path: &Path,
-) -> Result<LockDecision, LockRefused> {
+) -> Result<LockDecision, LockError> {
     let mut differences = match (mode, recorded) {
         (LockMode::Check | LockMode::Strict, Some(recorded)) => compare(recorded, current),
         _ => Vec::new(),
@@ -197,7 +197,7 @@ pub fn decide(
         .map(|difference| difference.message.clone())
         .collect();
     if !messages.is_empty() {
-        return Err(LockRefused {
+        return Err(LockError {
             path: path.to_owned(),
             messages,
         });

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use dlm_core::Cancel;
-use dlm_core::ports::process::{Command, Finished, Process, ProcessError, Running};
+use dlm_core::ports::process::{Command, FinishedProcess, Process, ProcessError, Running};
 use tempfile::TempDir;
 
 /// Last bytes of each stream that are kept.
@@ -202,7 +202,7 @@ impl Process for NativeProcess {
         places.find(|place| is_program(place))
     }
 
-    fn run(&self, command: &Command, timeout: Duration, cancel: &Cancel) -> Result<Finished, ProcessError> {
+    fn run(&self, command: &Command, timeout: Duration, cancel: &Cancel) -> Result<FinishedProcess, ProcessError> {
         let (mut child, streams) = self.spawn(command)?;
         let program = || command.program.clone();
         let started = Instant::now();
@@ -230,7 +230,7 @@ impl Process for NativeProcess {
         #[cfg(unix)]
         signal_group(&child, rustix::process::Signal::KILL);
         streams.settle();
-        Ok(Finished {
+        Ok(FinishedProcess {
             status: status(ended),
             stdout: std::mem::take(&mut *streams.stdout.lock()),
             stderr: std::mem::take(&mut *streams.stderr.lock()),
@@ -350,7 +350,7 @@ mod tests {
         }
     }
 
-    fn run(script: &str, timeout: Duration) -> Result<Finished, ProcessError> {
+    fn run(script: &str, timeout: Duration) -> Result<FinishedProcess, ProcessError> {
         process().run(&shell(script), timeout, &Cancel::new())
     }
 

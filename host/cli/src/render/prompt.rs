@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use dlm_core::units::{duration, size};
-use dlm_flow::prompt::{Asked, PromptReport};
+use dlm_flow::prompt::{PlannedPrompt, PromptReport};
 use dlm_plan::knob::Knob;
 use dlm_plan::prompt::PromptPlan;
 
@@ -11,7 +11,7 @@ use crate::console::Console;
 use crate::memory;
 
 /// What is about to be done.
-pub fn plan(asked: &Asked, console: &Console) {
+pub fn plan(asked: &PlannedPrompt, console: &Console) {
     if console.is_verbose {
         plan_lines(&asked.plan).iter().for_each(|line| console.detail(line));
     }

@@ -6,7 +6,7 @@ use dlm_core::manifest::RunStatus;
 use dlm_core::shell::quoted_path;
 use dlm_core::units::size;
 use dlm_doc::SourceDirective;
-use dlm_flow::show::{Security, Show, ShownSection, Stored, Untrained};
+use dlm_flow::show::{Security, Show, ShownSection, StoredDocument, UntrainedDocument};
 use dlm_store::LockStatus;
 
 use crate::console::Console;
@@ -45,7 +45,7 @@ fn text(path: &Path, show: &Show) -> String {
     lines.0
 }
 
-fn untrained(lines: &mut Lines, report: &Untrained) {
+fn untrained(lines: &mut Lines, report: &UntrainedDocument) {
     lines.put("dlm_id", &report.dlm_id);
     lines.put("base_model", &report.base_model);
     lines.put("store", "not yet initialized (run dlm train)");
@@ -54,7 +54,7 @@ fn untrained(lines: &mut Lines, report: &Untrained) {
     security(lines, report.base_security.as_ref());
 }
 
-fn stored(lines: &mut Lines, path: &Path, report: &Stored) {
+fn stored(lines: &mut Lines, path: &Path, report: &StoredDocument) {
     lines.put("dlm_id", &report.dlm_id);
     let revision: String = report
         .base_model_revision
@@ -94,7 +94,7 @@ fn stored(lines: &mut Lines, path: &Path, report: &Stored) {
     security(lines, report.base_security.as_ref());
 }
 
-fn adapters(lines: &mut Lines, path: &Path, report: &Stored) {
+fn adapters(lines: &mut Lines, path: &Path, report: &StoredDocument) {
     if report.named_adapters.is_empty() {
         match (report.adapter_version, report.has_adapter_current) {
             (0, false) => lines.put("adapter", "none (no dlm train yet)"),
@@ -128,7 +128,7 @@ fn adapters(lines: &mut Lines, path: &Path, report: &Stored) {
     }
 }
 
-fn runs(lines: &mut Lines, report: &Stored) {
+fn runs(lines: &mut Lines, report: &StoredDocument) {
     let last = match &report.last_trained_at {
         Some(time) => format!("{} — last {time}", report.training_runs),
         None => report.training_runs.to_string(),
@@ -184,7 +184,7 @@ fn sources(lines: &mut Lines, sources: Option<&[SourceDirective]>) {
     }
 }
 
-fn extras(lines: &mut Lines, report: &Stored) {
+fn extras(lines: &mut Lines, report: &StoredDocument) {
     if let Some(cache) = &report.training_cache {
         let rate = cache
             .last_run_hit_rate

@@ -26,7 +26,7 @@ pub struct Command {
 
 /// A program that ended by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finished {
+pub struct FinishedProcess {
     /// Exit status; the negated signal number when a signal ended it.
     pub status: i32,
     /// The last bytes of each stream, up to the implementation's cap.
@@ -55,7 +55,7 @@ pub trait Process: Send + Sync {
     /// Runs a program to its end.
     ///
     /// **Errors**: [`ProcessError`]; a status other than 0 is not an error here.
-    fn run(&self, command: &Command, timeout: Duration, cancel: &Cancel) -> Result<Finished, ProcessError>;
+    fn run(&self, command: &Command, timeout: Duration, cancel: &Cancel) -> Result<FinishedProcess, ProcessError>;
 
     /// Starts a program that stays, such as a server. Dropping the handle stops it.
     ///

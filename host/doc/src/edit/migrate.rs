@@ -13,7 +13,7 @@ use crate::yaml::{Kind, Node, Value, resolve};
 
 /// A migrated text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Migrated {
+pub struct MigratedText {
     /// The whole file.
     pub text: String,
     /// The frontmatter of it, with both `---` lines, for `--dry-run`.
@@ -25,14 +25,14 @@ pub struct Migrated {
 /// Raises the text of a document to the current schema version; a current document comes back as it is.
 ///
 /// **Errors**: the text does not parse; the old block shares YAML nodes with others.
-pub fn migrate_text(source: &str) -> Result<Migrated, EditError> {
+pub fn migrate_text(source: &str) -> Result<MigratedText, EditError> {
     let before = parse(source).map_err(EditError::Source)?;
     let mut warnings = Vec::new();
     let normal = text::normalize(source, &mut warnings);
     let layout = text::split(&normal).map_err(|error| EditError::Source(error.into()))?;
     let from = before.declared_version;
     if from == SCHEMA_VERSION {
-        return Ok(Migrated {
+        return Ok(MigratedText {
             text: source.to_owned(),
             frontmatter: head(source, layout.closer_line),
             from,
@@ -68,7 +68,7 @@ pub fn migrate_text(source: &str) -> Result<Migrated, EditError> {
         return Err(EditError::FrontmatterChanges);
     }
     let closer_line = after.body_line - (before.body_line - layout.closer_line);
-    Ok(Migrated {
+    Ok(MigratedText {
         frontmatter: head(&text, closer_line),
         text,
         from,

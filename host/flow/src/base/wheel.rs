@@ -97,7 +97,7 @@ impl Wheel {
                 ));
             }
         };
-        let mut checked = Checked {
+        let mut checked = ChecksummedReader {
             reader: CrcReader::new(plain),
             checksum,
         };
@@ -106,12 +106,12 @@ impl Wheel {
 }
 
 /// Gives an error instead of the end when the bytes do not have the recorded checksum.
-struct Checked<R> {
+struct ChecksummedReader<R> {
     reader: CrcReader<R>,
     checksum: u32,
 }
 
-impl<R: Read> Read for Checked<R> {
+impl<R: Read> Read for ChecksummedReader<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let read = self.reader.read(out)?;
         if read == 0 && !out.is_empty() && self.reader.crc().sum() != self.checksum {

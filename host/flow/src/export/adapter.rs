@@ -9,10 +9,10 @@ use dlm_core::ports::target::{Artifact, ArtifactKind, TargetPlan};
 use dlm_files::Disk;
 use dlm_plan::ExportPlan;
 
-use super::write::{self, Made};
+use super::write::{self, WrittenArtifacts};
 use super::{ExportCommand, ExportedFile};
 use crate::failure::Failure;
-use crate::inference::Located;
+use crate::inference::LocatedModel;
 use crate::surroundings::Surroundings;
 
 /// What the records call weights that were not converted.
@@ -23,7 +23,7 @@ const PREFIX: &str = "adapters/default";
 const FILES: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
 
 /// The files of the trained version, to be placed by the target.
-pub(super) fn artifacts(located: &Located) -> Result<Made, Failure> {
+pub(super) fn artifacts(located: &LocatedModel) -> Result<WrittenArtifacts, Failure> {
     let (directory, _) = located
         .adapter
         .as_ref()
@@ -37,7 +37,7 @@ pub(super) fn artifacts(located: &Located) -> Result<Made, Failure> {
             ..found
         })
     };
-    Ok(Made {
+    Ok(WrittenArtifacts {
         artifacts: FILES.iter().map(artifact).collect::<Result<_, Failure>>()?,
         verified: Vec::new(),
         notes: Vec::new(),
@@ -45,7 +45,7 @@ pub(super) fn artifacts(located: &Located) -> Result<Made, Failure> {
 }
 
 /// Describes the export to its target.
-pub(super) fn target_plan(around: &Surroundings, located: &Located, plan: &ExportPlan) -> TargetPlan {
+pub(super) fn target_plan(around: &Surroundings, located: &LocatedModel, plan: &ExportPlan) -> TargetPlan {
     write::unquantized_plan(around, located, plan, PREFIX.to_owned())
 }
 

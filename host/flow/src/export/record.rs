@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::ExportedFile;
 use crate::failure::Failure;
-use crate::inference::Located;
+use crate::inference::LocatedModel;
 use crate::surroundings::Surroundings;
 
 /// How long the record waits for another command to leave the store.
@@ -26,7 +26,7 @@ pub(super) const MANIFEST_FILE: &str = "export_manifest.json";
 pub(super) struct Record<'a> {
     pub around: &'a Surroundings,
     pub plan: &'a ExportPlan,
-    pub located: &'a Located,
+    pub located: &'a LocatedModel,
     /// The weights' form, as the records name it.
     pub quant: &'static str,
     pub is_merged: bool,

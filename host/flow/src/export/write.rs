@@ -20,10 +20,10 @@ use dlm_model::{Adapter, Batch, LoadOptions, MergedSource, Model, Session};
 use dlm_plan::ExportPlan;
 use dlm_train::rows::question_messages;
 
-use super::Verified;
+use super::ModelCheck;
 use super::record::MANIFEST_FILE;
 use crate::failure::Failure;
-use crate::inference::{Loaded, Located};
+use crate::inference::{LoadedModel, LocatedModel};
 use crate::surroundings::Surroundings;
 
 /// Tokens of the text on which written and loaded model are compared.
@@ -34,21 +34,21 @@ const PROBE_TOKENS: u32 = 24;
 const PROBE_QUESTION: &str = "What is the capital of Japan?";
 
 /// The files that were made, and what their check found.
-pub(super) struct Made {
+pub(super) struct WrittenArtifacts {
     pub artifacts: Vec<Artifact>,
-    pub verified: Vec<Verified>,
+    pub verified: Vec<ModelCheck>,
     pub notes: Vec<String>,
 }
 
 /// Writes base and adapter, or the merged model, into `directory`.
 pub(super) fn artifacts(
     around: &Surroundings,
-    located: &Located,
-    loaded: &Loaded,
+    located: &LocatedModel,
+    loaded: &LoadedModel,
     plan: &ExportPlan,
     quant: Quant,
     directory: &Path,
-) -> Result<Made, Failure> {
+) -> Result<WrittenArtifacts, Failure> {
     let adapter = loaded
         .adapter
         .as_ref()
@@ -68,7 +68,7 @@ pub(super) fn artifacts(
         adapter_file(located, adapter, &path)?;
         artifacts.push(artifact("adapter.gguf", ArtifactKind::Adapter, &path)?);
     }
-    Ok(Made {
+    Ok(WrittenArtifacts {
         artifacts,
         verified: vec![verified],
         notes,
@@ -78,13 +78,13 @@ pub(super) fn artifacts(
 /// Writes one model file and checks it; a file that fails its check does not stay.
 fn model_file(
     around: &Surroundings,
-    located: &Located,
-    loaded: &Loaded,
+    located: &LocatedModel,
+    loaded: &LoadedModel,
     weights: &dyn WeightSource,
     adapter: Option<&Adapter>,
     quant: Quant,
     path: &Path,
-) -> Result<(Verified, Vec<String>), Failure> {
+) -> Result<(ModelCheck, Vec<String>), Failure> {
     let config = located.base.opened.config();
     let vocabulary = Vocabulary::new(&located.text.tokenizer, config.vocab)?;
     let identity = identity(located);
@@ -123,13 +123,13 @@ fn kept_if_sound<T>(path: &Path, checked: Result<T, Failure>) -> Result<T, Failu
 /// Reads a written model back and compares it with the model in memory.
 fn check_file(
     around: &Surroundings,
-    located: &Located,
-    loaded: &Loaded,
+    located: &LocatedModel,
+    loaded: &LoadedModel,
     plan: &ModelPlan,
     weights: &dyn WeightSource,
     adapter: Option<&Adapter>,
     path: &Path,
-) -> Result<Verified, Failure> {
+) -> Result<ModelCheck, Failure> {
     let (ctx, config, quant) = (&loaded.engine.model().ctx, located.base.opened.config(), plan.quant);
     around.note(format!("checking {}", path.display()));
     let report = verify_model(
@@ -161,7 +161,7 @@ fn check_file(
         )
         .hint("export with a wider type, such as `--quant Q8_0`"));
     }
-    Ok(Verified {
+    Ok(ModelCheck {
         file: path
             .file_name()
             .map(|n| n.to_string_lossy().into_owned())
@@ -202,7 +202,7 @@ fn check_space(path: &Path, bytes: u64) -> Result<(), Failure> {
 }
 
 /// Logits at every position of the check text.
-fn check_logits(model: &Model, adapter: Option<&Adapter>, located: &Located) -> Result<Vec<f32>, Failure> {
+fn check_logits(model: &Model, adapter: Option<&Adapter>, located: &LocatedModel) -> Result<Vec<f32>, Failure> {
     let ids = located
         .text
         .tokenizer
@@ -214,7 +214,7 @@ fn check_logits(model: &Model, adapter: Option<&Adapter>, located: &Located) -> 
     Ok(model.logits(forward.hidden()))
 }
 
-fn adapter_file(located: &Located, adapter: &Adapter, path: &Path) -> Result<(), Failure> {
+fn adapter_file(located: &LocatedModel, adapter: &Adapter, path: &Path) -> Result<(), Failure> {
     let modules = AdapterModule::of(adapter);
     let identity = identity(located);
     let plan = plan_adapter(&AdapterExport {
@@ -227,7 +227,7 @@ fn adapter_file(located: &Located, adapter: &Adapter, path: &Path) -> Result<(),
     Ok(())
 }
 
-fn identity(located: &Located) -> Identity {
+fn identity(located: &LocatedModel) -> Identity {
     let record = &located.base.resolved.record;
     Identity {
         name: document_name(&located.document.path),
@@ -266,7 +266,7 @@ pub(super) fn artifact(name: &str, kind: ArtifactKind, path: &PathBuf) -> Result
 }
 
 /// The directory and files that the target works with.
-pub(super) fn stage(directory: &Path, made: &Made) -> Stage {
+pub(super) fn stage(directory: &Path, made: &WrittenArtifacts) -> Stage {
     Stage {
         directory: directory.to_path_buf(),
         artifacts: made.artifacts.clone(),
@@ -277,10 +277,10 @@ pub(super) fn stage(directory: &Path, made: &Made) -> Stage {
 /// Describes the export to its target, with a question whose greedy answer is known.
 pub(super) fn target_plan(
     around: &Surroundings,
-    located: &Located,
-    loaded: &Loaded,
+    located: &LocatedModel,
+    loaded: &LoadedModel,
     plan: &ExportPlan,
-    made: &Made,
+    made: &WrittenArtifacts,
 ) -> Result<TargetPlan, Failure> {
     let artifact = made.artifacts.last().map(|a| a.name.clone()).unwrap_or_default();
     let probe = probe(around, located, loaded, plan)?;
@@ -295,7 +295,7 @@ pub(super) fn target_plan(
 /// What the description says whatever the form of the weights.
 pub(super) fn unquantized_plan(
     around: &Surroundings,
-    located: &Located,
+    located: &LocatedModel,
     plan: &ExportPlan,
     artifact: String,
 ) -> TargetPlan {
@@ -342,7 +342,7 @@ pub(super) fn unquantized_plan(
     }
 }
 
-fn chat(located: &Located, plan: &ExportPlan) -> Option<TargetChat> {
+fn chat(located: &LocatedModel, plan: &ExportPlan) -> Option<TargetChat> {
     let template = located.text.template.as_ref()?;
     let token = |id: &u32| located.text.tokenizer.token(*id);
     let mut stop: Vec<String> = located.text.stops.ids.iter().filter_map(token).collect();
@@ -358,7 +358,7 @@ fn chat(located: &Located, plan: &ExportPlan) -> Option<TargetChat> {
 }
 
 /// What the template says as system text by itself: what it renders between the system turn's frame and its end.
-fn default_system(located: &Located) -> Option<String> {
+fn default_system(located: &LocatedModel) -> Option<String> {
     let marker = "\u{1}dlm\u{1}";
     let plain = located
         .text
@@ -382,7 +382,12 @@ fn default_system(located: &Located) -> Option<String> {
 }
 
 /// The document's first question with the model's own greedy answer.
-fn probe(around: &Surroundings, located: &Located, loaded: &Loaded, plan: &ExportPlan) -> Result<TargetProbe, Failure> {
+fn probe(
+    around: &Surroundings,
+    located: &LocatedModel,
+    loaded: &LoadedModel,
+    plan: &ExportPlan,
+) -> Result<TargetProbe, Failure> {
     let front = located.document.parsed.frontmatter();
     let first = located
         .document

@@ -16,10 +16,10 @@ use dlm_store::Store;
 use super::Run;
 use crate::base;
 use crate::failure::Failure;
-use crate::inference::{AdapterNeed, Located, locate_for};
+use crate::inference::{AdapterNeed, LocatedModel, locate_for};
 
 /// An opened model; nothing heavy is loaded.
-pub(super) enum Opened {
+pub(super) enum OpenedModel {
     Decoder {
         record: Box<BaseRecord>,
         opened: Box<OpenedBase>,
@@ -32,12 +32,12 @@ pub(super) enum Opened {
 }
 
 /// Opens a document's base and finds its adapter, where it was trained.
-pub(super) fn document(run: &Run, path: &Path) -> Result<Located, ModelError> {
+pub(super) fn document(run: &Run, path: &Path) -> Result<LocatedModel, ModelError> {
     locate_for(&run.around, path, AdapterNeed::IfTrained, Subject::Model).map_err(unavailable)
 }
 
 /// Opens a model by registry key, local base or `hf:org/name`; a license that was accepted for the document counts.
-pub(super) fn named(run: &Run, document: Option<&Path>, selector: &str) -> Result<Opened, ModelError> {
+pub(super) fn named(run: &Run, document: Option<&Path>, selector: &str) -> Result<OpenedModel, ModelError> {
     let around = &run.around;
     let resolved = resolve(run, selector)?;
     let accepted = match document {
@@ -55,14 +55,14 @@ pub(super) fn named(run: &Run, document: Option<&Path>, selector: &str) -> Resul
     let record = Box::new(resolved.record.clone());
     if is_classifier(&path).map_err(|error| unavailable(error.into()))? {
         let opened = open_ranker(&path).map_err(|error| failed(error.into()))?;
-        return Ok(Opened::Classifier {
+        return Ok(OpenedModel::Classifier {
             record,
             opened: Box::new(opened),
         });
     }
     let ready = base::open_resolved(around, resolved, true).map_err(unavailable)?;
     let text = ready.opened.text_as(record.template);
-    Ok(Opened::Decoder {
+    Ok(OpenedModel::Decoder {
         text: Box::new(text.map_err(|error| unavailable(error.into()))?),
         record,
         opened: Box::new(ready.opened),

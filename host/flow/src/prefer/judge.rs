@@ -6,7 +6,7 @@ use dlm_core::ports::plugin::PluginFailure;
 use super::choose::{Candidate, ScoredPair};
 
 /// One prompt with what is to be scored.
-pub(super) struct Asked<'a> {
+pub(super) struct JudgeRequest<'a> {
     pub system: Option<&'a str>,
     pub prompt: &'a str,
     pub reference: Option<&'a str>,
@@ -24,7 +24,7 @@ impl Scorer {
     /// Scores the pairs of several prompts.
     ///
     /// **Errors**: the judge failed twice, or once in a way that does not pass.
-    pub(super) fn score(&mut self, asked: &[Asked<'_>]) -> Result<Vec<Vec<ScoredPair>>, PluginFailure> {
+    pub(super) fn score(&mut self, asked: &[JudgeRequest<'_>]) -> Result<Vec<Vec<ScoredPair>>, PluginFailure> {
         let mode = self.judge.info().mode;
         let laid_out: Vec<Vec<JudgeItem>> = asked.iter().map(|asked| items(asked, mode)).collect();
         let flat: Vec<JudgeItem> = laid_out.iter().flatten().cloned().collect();
@@ -62,13 +62,13 @@ fn may_pass(failure: &PluginFailure) -> bool {
 }
 
 /// The candidates that stand in a pair, in order: nothing else is scored.
-fn wanted(asked: &Asked<'_>) -> Vec<usize> {
+fn wanted(asked: &JudgeRequest<'_>) -> Vec<usize> {
     (0..asked.candidates.len())
         .filter(|index| asked.pairs.iter().any(|(a, b)| a == index || b == index))
         .collect()
 }
 
-fn items(asked: &Asked<'_>, mode: JudgeMode) -> Vec<JudgeItem> {
+fn items(asked: &JudgeRequest<'_>, mode: JudgeMode) -> Vec<JudgeItem> {
     let item = |indices: &[usize]| JudgeItem {
         system: asked.system.map(str::to_owned),
         prompt: asked.prompt.to_owned(),
@@ -81,7 +81,7 @@ fn items(asked: &Asked<'_>, mode: JudgeMode) -> Vec<JudgeItem> {
     }
 }
 
-fn pointwise(asked: &Asked<'_>, verdicts: &[JudgeVerdict]) -> Vec<ScoredPair> {
+fn pointwise(asked: &JudgeRequest<'_>, verdicts: &[JudgeVerdict]) -> Vec<ScoredPair> {
     let verdict = verdicts.first().expect("a pointwise item has a verdict");
     let wanted = wanted(asked);
     let score = |index: usize| {
@@ -101,7 +101,7 @@ fn pointwise(asked: &Asked<'_>, verdicts: &[JudgeVerdict]) -> Vec<ScoredPair> {
         .collect()
 }
 
-fn pairwise(asked: &Asked<'_>, verdicts: Vec<JudgeVerdict>) -> Vec<ScoredPair> {
+fn pairwise(asked: &JudgeRequest<'_>, verdicts: Vec<JudgeVerdict>) -> Vec<ScoredPair> {
     asked
         .pairs
         .iter()

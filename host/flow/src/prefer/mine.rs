@@ -13,9 +13,9 @@ use dlm_store::{PlanKind, Store};
 
 use super::check;
 use super::choose::{Candidate, Choice, candidates, choose, pairs};
-use super::judge::{Asked, Scorer};
+use super::judge::{JudgeRequest, Scorer};
 use super::sample::{Sample, Sampler};
-use super::{MineOptions, MinePorts, MineReport, Mined, MinedPair, SUBJECT, preference_section};
+use super::{MineOptions, MinePorts, MineReport, MinedPair, MiningResult, SUBJECT, preference_section};
 use crate::document::{self, Document};
 use crate::failure::Failure;
 use crate::staging::{self, Outcome, Place, Placement, Skip, model_failure, plugin_failure};
@@ -28,9 +28,9 @@ const PHASE: &str = "mining";
 
 /// Mines preferences.
 ///
-/// **Errors**: whatever stops it before the first sample. What stops it later comes with the report in [`Mined`], after
+/// **Errors**: whatever stops it before the first sample. What stops it later comes with the report in [`MiningResult`], after
 /// the pairs accepted so far were staged.
-pub fn mine(around: &Surroundings, ports: &MinePorts<'_>, options: &MineOptions) -> Result<Mined, Failure> {
+pub fn mine(around: &Surroundings, ports: &MinePorts<'_>, options: &MineOptions) -> Result<MiningResult, Failure> {
     check::numbers(options)?;
     let document = document::load(&options.path)?;
     check::adapter(&document, options)?;
@@ -193,7 +193,7 @@ impl Run<'_> {
             .zip(drawn)
             .map(|(prompt, samples)| Comparison::new(prompt, samples))
             .collect();
-        let asked: Vec<Asked<'_>> = laid_out
+        let asked: Vec<JudgeRequest<'_>> = laid_out
             .iter()
             .zip(prompts)
             .filter_map(|(comparison, prompt)| Some(comparison.as_ref().ok()?.asked(prompt, system)))
@@ -297,7 +297,7 @@ impl Run<'_> {
     }
 
     /// Stages or writes what was accepted, records the run, and says why it did not end well.
-    fn settle(self, store: &Store, stopped: Option<Failure>) -> Result<Mined, Failure> {
+    fn settle(self, store: &Store, stopped: Option<Failure>) -> Result<MiningResult, Failure> {
         let path = &self.options.path;
         let place = Place {
             path,
@@ -339,7 +339,7 @@ impl Run<'_> {
             None if count == 0 => Some(nothing_found(self.skipped.len(), store)),
             None => None,
         };
-        Ok(Mined {
+        Ok(MiningResult {
             report: MineReport {
                 path: path.clone(),
                 judge: self.judge_name,
@@ -390,8 +390,8 @@ impl Comparison {
         Ok(Self { candidates, pairs })
     }
 
-    fn asked<'a>(&'a self, prompt: &'a Prompt, system: Option<&'a str>) -> Asked<'a> {
-        Asked {
+    fn asked<'a>(&'a self, prompt: &'a Prompt, system: Option<&'a str>) -> JudgeRequest<'a> {
+        JudgeRequest {
             system,
             prompt: &prompt.text,
             reference: Some(&prompt.answer),

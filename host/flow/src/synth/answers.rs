@@ -25,7 +25,7 @@ pub(crate) struct KeptAnswers {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct StoredAnswer {
     teacher: String,
     text: String,
     is_truncated: bool,
@@ -42,7 +42,7 @@ impl KeptAnswers {
     /// Finds the answer to a request; it costs nothing.
     pub(crate) fn find(&self, request: &TeacherRequest) -> Option<TeacherCompletion> {
         let bytes = dlm_files::read(&self.path(request)?, BYTES_MAX).ok()??;
-        let kept: Kept = serde_json::from_slice(&bytes).ok()?;
+        let kept: StoredAnswer = serde_json::from_slice(&bytes).ok()?;
         Some(TeacherCompletion {
             text: kept.text,
             is_truncated: kept.is_truncated,
@@ -61,7 +61,7 @@ impl KeptAnswers {
         let Some(path) = self.path(request) else {
             return Ok(());
         };
-        let kept = Kept {
+        let kept = StoredAnswer {
             teacher: self.teacher.name.clone(),
             text: completion.text.clone(),
             is_truncated: completion.is_truncated,

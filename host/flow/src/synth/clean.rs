@@ -111,14 +111,14 @@ fn flat(text: &str) -> String {
 }
 
 /// The pairs that are there already: those of the document and those kept so far.
-pub(crate) struct Known {
+pub(crate) struct PairIndex {
     questions: BTreeSet<String>,
     pairs: BTreeSet<String>,
     texts: Vec<String>,
     probes: BTreeSet<String>,
 }
 
-impl Known {
+impl PairIndex {
     /// Takes the pairs and probes of a document; malformed sections have none.
     pub(crate) fn new(sections: &[Section]) -> Self {
         let mut known = Self {
@@ -206,7 +206,7 @@ mod tests {
             SectionKind::Instruction,
             "### Q\nWho rings?\n### A\nThe keeper.\n### Q !probe\nWhen?\n### A\nAt noon.",
         );
-        let mut known = Known::new(&[section]);
+        let mut known = PairIndex::new(&[section]);
         assert!(
             known
                 .add("who  RINGS?", "Somebody else entirely.", Filter::DedupOnly)

@@ -32,7 +32,7 @@ const EMPTY_WORDS: [&str; 56] = [
 
 /// What was measured of one pair.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Measured {
+pub(crate) struct Measurement {
     /// Gain of the passage, nats per token.
     pub gain: f64,
     /// Share of content words found, 0 to 1.
@@ -50,7 +50,7 @@ pub(crate) fn measure(
     passage: &str,
     pairs: &[(&str, &str)],
     cancel: &Cancel,
-) -> Result<Vec<Measured>, ModelError> {
+) -> Result<Vec<Measurement>, ModelError> {
     let is_chat = model.info().has_chat_template;
     let requests: Vec<ScoreRequest> = pairs
         .iter()
@@ -70,7 +70,7 @@ pub(crate) fn measure(
         .zip(pairs)
         .map(|(both, (_, answer))| {
             let (support, has_all_numbers) = words.support(answer);
-            Measured {
+            Measurement {
                 gain: per_token(&both[0]) - per_token(&both[1]),
                 support,
                 has_all_numbers,
@@ -103,7 +103,7 @@ fn per_token(score: &ModelScore) -> f64 {
 }
 
 /// Judges one pair. `threshold` is what the user typed; without it extracted pairs need [`THRESHOLD`], others 0.
-pub(crate) fn judge(measured: &Measured, strategy: Strategy, threshold: Option<f64>) -> Result<(), Refusal> {
+pub(crate) fn judge(measured: &Measurement, strategy: Strategy, threshold: Option<f64>) -> Result<(), Refusal> {
     let needed = threshold.unwrap_or(match strategy {
         Strategy::Extraction => THRESHOLD,
         Strategy::Expansion => 0.0,
@@ -249,36 +249,36 @@ mod tests {
 
     #[test]
     fn the_verdict_follows_the_strategy() {
-        let good = Measured {
+        let good = Measurement {
             gain: 0.1,
             support: 0.5,
             has_all_numbers: true,
         };
-        let reason = |measured: Measured, strategy, threshold| {
+        let reason = |measured: Measurement, strategy, threshold| {
             judge(&measured, strategy, threshold).err().map(|(reason, _)| reason)
         };
         assert_eq!(reason(good, Strategy::Extraction, None), None);
         assert_eq!(reason(good, Strategy::Extraction, Some(0.2)), Some("below_threshold"));
-        let weak = Measured { gain: 0.05, ..good };
+        let weak = Measurement { gain: 0.05, ..good };
         assert_eq!(reason(weak, Strategy::Extraction, None), Some("below_threshold"));
         assert_eq!(reason(weak, Strategy::Expansion, None), None);
         assert_eq!(
-            reason(Measured { gain: -0.01, ..good }, Strategy::Expansion, None),
+            reason(Measurement { gain: -0.01, ..good }, Strategy::Expansion, None),
             Some("judge_disfavored")
         );
         assert_eq!(
-            reason(Measured { gain: f64::NAN, ..good }, Strategy::Expansion, None),
+            reason(Measurement { gain: f64::NAN, ..good }, Strategy::Expansion, None),
             Some("judge_disfavored")
         );
         assert_eq!(
-            reason(Measured { support: 0.4, ..good }, Strategy::Extraction, None),
+            reason(Measurement { support: 0.4, ..good }, Strategy::Extraction, None),
             Some("unsupported")
         );
         assert_eq!(
-            reason(Measured { support: 0.4, ..good }, Strategy::Expansion, None),
+            reason(Measurement { support: 0.4, ..good }, Strategy::Expansion, None),
             None
         );
-        let wrong_number = Measured {
+        let wrong_number = Measurement {
             has_all_numbers: false,
             ..good
         };

@@ -13,13 +13,13 @@ use dlm_store::{PlanKind, Store};
 
 use super::answers::{KeptAnswers, hosts, is_local, is_remote};
 use super::ask::{Asker, Call, CallAnswer, SectionAnswer, Settings, TRIES};
-use super::clean::{CleanPair, Known, clean};
-use super::grounding::{self, Measured};
+use super::clean::{CleanPair, PairIndex, clean};
+use super::grounding::{self, Measurement};
 use super::passage::{CHARS_MAX, CHARS_MAX_LOCAL, passages, share};
 use super::workers::{self, Crew, Next};
 use super::{
-    Filter, FilterReport, Filtered, Generated, SUBJECT, SynthOptions, SynthPorts, SynthReport, SynthSkip, Synthesized,
-    UsageReport,
+    Filter, FilterReport, FilteredPair, GeneratedPair, SUBJECT, SynthOptions, SynthPorts, SynthReport, SynthSkip,
+    SynthesisResult, UsageReport,
 };
 use crate::document::{self, Document};
 use crate::failure::Failure;
@@ -36,13 +36,13 @@ const PHASE: &str = "synthesizing";
 
 /// Synthesizes instruction pairs.
 ///
-/// **Errors**: whatever stops it before the first request. What stops it later comes with the report in [`Synthesized`],
+/// **Errors**: whatever stops it before the first request. What stops it later comes with the report in [`SynthesisResult`],
 /// after the pairs accepted so far were staged.
 pub fn instructions(
     around: &Surroundings,
     ports: &SynthPorts<'_>,
     options: &SynthOptions,
-) -> Result<Synthesized, Failure> {
+) -> Result<SynthesisResult, Failure> {
     check_flags(options)?;
     let filter = options.filter.unwrap_or(Filter::Sway);
     let document = document::load(&options.path)?;
@@ -69,7 +69,7 @@ pub fn instructions(
         filter,
         judge,
         teacher: info.identity.name.clone(),
-        known: Known::new(document.parsed.sections()),
+        known: PairIndex::new(document.parsed.sections()),
         present: staging::ids(&document),
         accepted: Vec::new(),
         made_from: Vec::new(),
@@ -232,7 +232,7 @@ struct Run<'a> {
     filter: Filter,
     judge: Option<Arc<dyn Model>>,
     teacher: String,
-    known: Known,
+    known: PairIndex,
     /// Ids of the document and of what was accepted.
     present: BTreeSet<SectionId>,
     accepted: Vec<Section>,
@@ -405,9 +405,9 @@ impl Run<'_> {
         self.judge_pairs(call, fresh)
     }
 
-    fn generated(&mut self, call: &Call, pair: &CleanPair) -> Generated {
+    fn generated(&mut self, call: &Call, pair: &CleanPair) -> GeneratedPair {
         self.report.filter.generated += 1;
-        Generated {
+        GeneratedPair {
             section_id: pair.section.id(),
             source: call.passage.source.clone(),
             teacher: self.teacher.clone(),
@@ -420,8 +420,8 @@ impl Run<'_> {
         }
     }
 
-    fn judge_pairs(&mut self, call: &Call, pairs: Vec<Generated>) -> Result<(), Failure> {
-        let measured: Vec<Option<Measured>> = match &self.judge {
+    fn judge_pairs(&mut self, call: &Call, pairs: Vec<GeneratedPair>) -> Result<(), Failure> {
+        let measured: Vec<Option<Measurement>> = match &self.judge {
             Some(model) if !pairs.is_empty() => {
                 let texts: Vec<(&str, &str)> = pairs.iter().map(|p| (p.question.as_str(), p.answer.as_str())).collect();
                 let measured = grounding::measure(model.as_ref(), &call.passage.text, &texts, &self.around.cancel)
@@ -451,8 +451,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn drop(&mut self, pair: Generated, reason: &'static str, detail: String) {
-        self.report.filtered.push(Filtered {
+    fn drop(&mut self, pair: GeneratedPair, reason: &'static str, detail: String) {
+        self.report.filtered.push(FilteredPair {
             section_id: pair.section_id.clone(),
             reason,
             detail,
@@ -461,7 +461,7 @@ impl Run<'_> {
         self.report.additions.push(pair);
     }
 
-    fn accept(&mut self, mut pair: Generated) {
+    fn accept(&mut self, mut pair: GeneratedPair) {
         pair.is_accepted = true;
         let content = format!("### Q\n{}\n### A\n{}", pair.question, pair.answer);
         let mut section = Section::text(dlm_core::SectionKind::Instruction, content);
@@ -481,7 +481,12 @@ impl Run<'_> {
     }
 
     /// Stages or writes what was accepted and says why the run did not end well.
-    fn settle(mut self, document: &Document, store: &Store, stopped: Option<Failure>) -> Result<Synthesized, Failure> {
+    fn settle(
+        mut self,
+        document: &Document,
+        store: &Store,
+        stopped: Option<Failure>,
+    ) -> Result<SynthesisResult, Failure> {
         let path = self.options.path.clone();
         let place = Place {
             path: &path,
@@ -523,7 +528,7 @@ impl Run<'_> {
             None if count == 0 => Some(nothing_accepted(self.last_failure, &self.report)),
             None => None,
         };
-        Ok(Synthesized {
+        Ok(SynthesisResult {
             report: self.report,
             stopped,
         })

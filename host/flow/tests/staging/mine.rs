@@ -7,7 +7,7 @@ use dlm_core::ports::judge::JudgeMode;
 use dlm_core::ports::model::{ModelFinish, ModelWeights};
 use dlm_doc::parse;
 use dlm_flow::Failure;
-use dlm_flow::prefer::{MineOptions, MinePorts, MineReport, Mined, mine};
+use dlm_flow::prefer::{MineOptions, MinePorts, MineReport, MiningResult, mine};
 use dlm_flow::staging::{self, Outcome};
 use dlm_store::PlanKind;
 
@@ -34,7 +34,12 @@ pub fn options(path: PathBuf) -> MineOptions {
     }
 }
 
-pub fn run(world: &World, models: &Current, judges: &FakeJudges, options: &MineOptions) -> Result<Mined, Failure> {
+pub fn run(
+    world: &World,
+    models: &Current,
+    judges: &FakeJudges,
+    options: &MineOptions,
+) -> Result<MiningResult, Failure> {
     mine(&world.around(), &MinePorts { judges, models }, options)
 }
 

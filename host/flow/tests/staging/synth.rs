@@ -8,7 +8,9 @@ use dlm_core::Cancel;
 use dlm_core::ports::model::ModelWeights;
 use dlm_flow::Failure;
 use dlm_flow::staging::Outcome;
-use dlm_flow::synth::{Filter, Strategies, Strategy, SynthOptions, SynthPorts, SynthReport, Synthesized, instructions};
+use dlm_flow::synth::{
+    Filter, Strategies, Strategy, SynthOptions, SynthPorts, SynthReport, SynthesisResult, instructions,
+};
 use dlm_store::PlanKind;
 
 use crate::fakes::{Current, FakeModel, FakeTeachers};
@@ -39,7 +41,7 @@ pub fn options(path: PathBuf) -> SynthOptions {
 
 /// What a synthesis came to, and how long it waited for its teachers.
 pub struct Synthesis {
-    pub result: Result<Synthesized, Failure>,
+    pub result: Result<SynthesisResult, Failure>,
     pub waits: Vec<Duration>,
 }
 

@@ -154,7 +154,11 @@ fn agent(inner: &Inner, hop: &Hop, rules: &[HttpRule], stop: &Stop) -> Result<Ag
         .timeout_connect(Some(CONNECT_TIMEOUT.min(left)))
         .timeout_global(Some(left))
         .build();
-    Ok(Agent::with_parts(config, DefaultConnector::default(), Pinned(pinned)))
+    Ok(Agent::with_parts(
+        config,
+        DefaultConnector::default(),
+        PinnedResolver(pinned),
+    ))
 }
 
 fn proxy_addresses(inner: &Inner, proxy: &Proxy, url: &ParsedUrl) -> Result<Vec<SocketAddr>, GuestHttpError> {
@@ -178,9 +182,9 @@ fn proxy_addresses(inner: &Inner, proxy: &Proxy, url: &ParsedUrl) -> Result<Vec<
 
 /// Answers every question of the client with the addresses that were checked.
 #[derive(Debug)]
-struct Pinned(Vec<SocketAddr>);
+struct PinnedResolver(Vec<SocketAddr>);
 
-impl Resolver for Pinned {
+impl Resolver for PinnedResolver {
     fn resolve(&self, _: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let mut all = self.empty();
         for address in self.0.iter().take(ADDRESSES_MAX) {

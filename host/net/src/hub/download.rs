@@ -26,7 +26,7 @@ const PROGRESS_BYTES: u64 = 256 << 10;
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// A small answer that is wanted, for messages and limits.
-pub(super) struct Wanted<'a> {
+pub(super) struct FileRequest<'a> {
     pub request: &'a BaseRequest,
     pub what: &'a str,
     pub limit: u64,
@@ -41,7 +41,7 @@ enum Try {
 
 impl Hub {
     /// Reads a small answer into memory.
-    pub(super) fn small(&self, url: &str, wanted: &Wanted) -> Result<Vec<u8>, BaseSourceError> {
+    pub(super) fn small(&self, url: &str, wanted: &FileRequest) -> Result<Vec<u8>, BaseSourceError> {
         let mut attempt = 1;
         loop {
             let failure = match client::follow(&self.agent, url, self.settings.token.as_deref(), None) {

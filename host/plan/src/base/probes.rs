@@ -29,7 +29,7 @@ pub struct FailedProbe {
 /// Some checks failed.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{key}` failed {} of {total} probes: {}", failed.len(), details(failed))]
-pub struct ProbeFailed {
+pub struct ProbeError {
     pub key: String,
     pub failed: Vec<FailedProbe>,
     pub total: usize,
@@ -43,7 +43,7 @@ fn details(failed: &[FailedProbe]) -> String {
     lines.join("; ")
 }
 
-impl Hints for ProbeFailed {
+impl Hints for ProbeError {
     fn subject(&self) -> Subject {
         Subject::BaseModel
     }
@@ -61,7 +61,7 @@ impl Hints for ProbeFailed {
 const EXPORT_PROBES: [&str; 2] = ["gguf_arch", "pretokenizer_label"];
 
 /// Runs every check that applies; `with_export` is false under `--skip-export-probes`.
-pub fn probe(record: &BaseRecord, facts: &ProbeFacts, with_export: bool) -> Result<(), ProbeFailed> {
+pub fn probe(record: &BaseRecord, facts: &ProbeFacts, with_export: bool) -> Result<(), ProbeError> {
     let mut total = 0;
     let mut failed = Vec::new();
     let mut check = |name, passed: bool, detail: String| {
@@ -116,7 +116,7 @@ pub fn probe(record: &BaseRecord, facts: &ProbeFacts, with_export: bool) -> Resu
     if failed.is_empty() {
         Ok(())
     } else {
-        Err(ProbeFailed {
+        Err(ProbeError {
             key: record.key.clone(),
             failed,
             total,

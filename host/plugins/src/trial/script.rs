@@ -14,7 +14,7 @@ use dlm_core::ports::model::{
     GenerateRequest, Model, ModelError, ModelFinish, ModelGeneration, ModelInfo, ModelMessage, ModelPrompt, ModelRole,
     ModelScore, ModelToken, ModelWeights, Models, NextRequest, RankRequest, ScoreRequest,
 };
-use dlm_core::ports::process::{Command, Finished, Process, ProcessError, Running};
+use dlm_core::ports::process::{Command, FinishedProcess, Process, ProcessError, Running};
 use dlm_core::ports::secrets::Secrets;
 use serde_json::{Map, Value, json};
 
@@ -454,7 +454,7 @@ impl Process for ScriptedProcess {
         is_scripted.then(|| Path::new("/scripted").join(program))
     }
 
-    fn run(&self, command: &Command, timeout: Duration, cancel: &Cancel) -> Result<Finished, ProcessError> {
+    fn run(&self, command: &Command, timeout: Duration, cancel: &Cancel) -> Result<FinishedProcess, ProcessError> {
         if let Compile::Cached { program, .. } | Compile::Apart { program } = &self.compile
             && *program == command.program
         {
@@ -477,7 +477,7 @@ impl Process for ScriptedProcess {
         if answer.get("error").and_then(Value::as_str) == Some("timed-out") {
             return Err(ProcessError::TimedOut { program, timeout });
         }
-        Ok(Finished {
+        Ok(FinishedProcess {
             status: answer
                 .get("status")
                 .and_then(Value::as_i64)

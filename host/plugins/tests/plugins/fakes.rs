@@ -9,7 +9,7 @@ use dlm_core::http_rule::{HttpRule, ParsedUrl};
 use dlm_core::ports::guest_http::{GuestHttp, GuestHttpError, GuestRequest, GuestResponse};
 use dlm_core::ports::judge::JudgeItem;
 use dlm_core::ports::model::NoModels;
-use dlm_core::ports::process::{Command, Finished, Process, ProcessError, Running};
+use dlm_core::ports::process::{Command, FinishedProcess, Process, ProcessError, Running};
 use dlm_core::ports::secrets::NoSecrets;
 use dlm_core::ports::target::{Artifact, ArtifactKind, Stage};
 use dlm_core::{Cancel, Event};
@@ -27,7 +27,7 @@ type Answer<I, O> = Box<dyn Fn(&I) -> O + Send>;
 pub struct FakeProcess {
     pub programs: Mutex<Vec<&'static str>>,
     pub ran: Mutex<Vec<Vec<String>>>,
-    pub answer: Mutex<Answer<Vec<String>, Finished>>,
+    pub answer: Mutex<Answer<Vec<String>, FinishedProcess>>,
     /// Exit status of every started server; nothing for one that stays.
     pub server_status: Mutex<Option<i32>>,
 }
@@ -38,7 +38,7 @@ impl Process for FakeProcess {
         is_there.then(|| Path::new("/fake/bin").join(program))
     }
 
-    fn run(&self, command: &Command, _timeout: Duration, _cancel: &Cancel) -> Result<Finished, ProcessError> {
+    fn run(&self, command: &Command, _timeout: Duration, _cancel: &Cancel) -> Result<FinishedProcess, ProcessError> {
         let words = words(command);
         self.ran.lock().unwrap().push(words.clone());
         Ok((self.answer.lock().unwrap())(&words))
@@ -172,7 +172,7 @@ impl World {
         *self.http.answer.lock().unwrap() = Box::new(answer);
     }
 
-    pub fn answer_process(&self, answer: impl Fn(&Vec<String>) -> Finished + Send + 'static) {
+    pub fn answer_process(&self, answer: impl Fn(&Vec<String>) -> FinishedProcess + Send + 'static) {
         *self.process.answer.lock().unwrap() = Box::new(answer);
     }
 
@@ -264,8 +264,8 @@ pub const HASTY: Limits = Limits {
     ..SMALL
 };
 
-pub fn finished(status: i32, stdout: &str, stderr: &str) -> Finished {
-    Finished {
+pub fn finished(status: i32, stdout: &str, stderr: &str) -> FinishedProcess {
+    FinishedProcess {
         status,
         stdout: stdout.as_bytes().to_vec(),
         stderr: stderr.as_bytes().to_vec(),

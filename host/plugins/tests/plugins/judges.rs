@@ -279,7 +279,7 @@ fn a_reward_that_is_no_number_is_an_error() {
 /// Asks `cli:score --fast` with a program that answers by a function.
 fn ask_cli(
     world: &World,
-    answer: impl Fn(&Vec<String>) -> dlm_core::ports::process::Finished + Send + 'static,
+    answer: impl Fn(&Vec<String>) -> dlm_core::ports::process::FinishedProcess + Send + 'static,
     candidates: &[&str],
 ) -> Result<JudgeVerdict, PluginFailure> {
     world.process.programs.lock().unwrap().push("score");
