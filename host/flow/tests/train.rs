@@ -10,7 +10,7 @@ use dlm_core::hardware::{Backend, Hardware, SimdLevel};
 use dlm_core::ports::{BaseRequest, BaseSource, BaseSourceError, RemoteBase, Snapshot};
 use dlm_core::{Cancel, Event, Progress, SectionId, SectionKind};
 use dlm_flow::base::ExportProbes;
-use dlm_flow::train::{Prepared, TrainCommand, TrainReport, prepare, run};
+use dlm_flow::train::{Job, Prepared, TrainCommand, TrainReport, load, prepare, run};
 use dlm_flow::{Clock, Failure, Surroundings};
 use dlm_plan::lock::LockFlags;
 use dlm_store::{Home, Store};
@@ -494,4 +494,52 @@ fn a_base_that_cannot_be_exported_is_trained_only_when_asked_for() {
         ..lab.command()
     };
     assert!(lab.prepare(&skipping).is_ok());
+}
+
+#[test]
+fn one_loaded_base_trains_run_after_run() {
+    let body = document(&[&pair("Who is it?", "It is Ann."), &pair("Where is the boat?", "At sea.")]);
+    let apart = Lab::new();
+    apart.train(&body);
+    let expected = apart.train(&body);
+
+    let lab = Lab::new();
+    lab.write(&body);
+    let second = lab.within(|around| {
+        let command = lab.command();
+        let prepared = prepare(around, &command)?;
+        let engine = load(around, &prepared)?;
+        Job::begin(around, &command, &prepared)?.train(&*engine)?;
+        let prepared = prepare(around, &command)?;
+        Job::begin(around, &command, &prepared)?.train(&*engine)
+    });
+    let second = second.unwrap_or_else(|failure| panic!("{failure:?}"));
+    assert_eq!(second.version, 2);
+    assert_eq!(lab.adapter_bytes(&second), apart.adapter_bytes(&expected));
+}
+
+#[test]
+fn a_plan_that_another_run_overtook_is_refused() {
+    let lab = Lab::new();
+    lab.write(&document(&[&pair("Who is it?", "It is Ann.")]));
+    let command = lab.command();
+    let early = lab.prepare(&command).unwrap();
+    lab.train_as(&command);
+    let failure = lab.within(|around| run(around, &command, &early)).err().unwrap();
+    assert!(failure.message().contains("another run of this document"), "{failure:?}");
+}
+
+#[test]
+fn a_section_kept_aside_that_fits_no_more_does_not_fail_the_run() {
+    let lab = Lab::new();
+    let short = pair("Who is it?", "It is Ann.");
+    let long = [
+        pair("Where is the boat?", &"It is Ann at sea. ".repeat(20)),
+        pair("What is the sum?", &"It is at sea. ".repeat(20)),
+    ];
+    lab.train(&document(&[&short, &long[0], &long[1]]));
+    lab.write_with("training:\n  sequence_len: 64\n", &document(&[&short]));
+    let report = lab.train_as(&lab.command());
+    assert_eq!((report.replay.retained.len(), report.retention), (1, None));
+    assert_eq!(drawn(&report), Vec::<&str>::new());
 }
