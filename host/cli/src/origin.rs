@@ -9,6 +9,8 @@ pub enum Origin {
     Flag(&'static str),
     /// A variable.
     Environment(&'static str),
+    /// The user's settings in the home directory.
+    Config,
     Default,
 }
 
@@ -16,6 +18,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Flag(name) | Origin::Environment(name) => f.write_str(name),
+            Origin::Config => f.write_str("config.toml"),
             Origin::Default => f.write_str("default"),
         }
     }

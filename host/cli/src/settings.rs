@@ -1,5 +1,5 @@
-//! The options of every command, resolved once: flag, then environment, then default. What a document may say too is
-//! settled by the plans, whose knobs carry their reason.
+//! The options of every command, resolved once: flag, then environment, then the user's `config.toml`, then default. What
+//! a document may say too is settled by the plans, whose knobs carry their reason.
 //!
 //! Invariant: every value knows its origin, so that a message can name what to change.
 
@@ -76,6 +76,32 @@ impl Settings {
             Ok(home) => Ok(&home.value),
             Err(failure) => Err(failure.clone()),
         }
+    }
+
+    /// Where the template source called `name` looks: `[template-sources.<name>] location = "…"` in `config.toml`; empty
+    /// where it is not configured.
+    ///
+    /// **Errors**: a settings file that cannot be read.
+    pub fn template_location(&self, name: &str) -> Result<Setting<String>, Failure> {
+        let path = self.home()?.join("config.toml");
+        let failed = |why: String| Failure::new(Subject::Error, format!("{}: {why}", path.display()));
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Setting::default(String::new())),
+            Err(error) => return Err(failed(error.to_string())),
+        };
+        let table: toml::Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| failed(error.to_string()))?;
+        let sources = table.get("template-sources");
+        let location = sources.and_then(|sources| sources.get(name)?.get("location")?.as_str());
+        Ok(match location {
+            Some(location) => Setting {
+                value: location.to_owned(),
+                origin: Origin::Config,
+            },
+            None => Setting::default(String::new()),
+        })
     }
 
     /// What is not as by default, for `--verbose`: name, value and origin.

@@ -498,7 +498,10 @@ fn a_base_that_cannot_be_exported_is_trained_only_when_asked_for() {
 
 #[test]
 fn one_loaded_base_trains_run_after_run() {
-    let body = document(&[&pair("Who is it?", "It is Ann."), &pair("Where is the boat?", "At sea.")]);
+    let body = document(&[
+        &pair("Who is it?", "It is Ann."),
+        &pair("Where is the boat?", "At sea."),
+    ]);
     let apart = Lab::new();
     apart.train(&body);
     let expected = apart.train(&body);
@@ -526,7 +529,10 @@ fn a_plan_that_another_run_overtook_is_refused() {
     let early = lab.prepare(&command).unwrap();
     lab.train_as(&command);
     let failure = lab.within(|around| run(around, &command, &early)).err().unwrap();
-    assert!(failure.message().contains("another run of this document"), "{failure:?}");
+    assert!(
+        failure.message().contains("another run of this document"),
+        "{failure:?}"
+    );
 }
 
 #[test]

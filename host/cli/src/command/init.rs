@@ -79,7 +79,7 @@ fn template(
 ) -> Result<CheckedTemplate, Failure> {
     let (source, name) = templates::selector(text)?;
     let plugins = wiring::plugins::open(world, settings, console, &args.plugins, None, 0)?;
-    let location = wiring::plugins::template_location(world, source)?;
+    let location = settings.template_location(source)?.value;
     let template = templates::fetch(&plugins.plugins, source, &location, name);
     wiring::plugins::close(world, console, &plugins.plugins, None);
     // An unknown source is the same mistake as an unknown template, which `spec/cli.md` section 4 gives exit 1.

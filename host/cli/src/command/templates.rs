@@ -46,7 +46,7 @@ pub fn run(command: &TemplatesCommand, settings: &Settings, console: &Console) -
     let world = World::new(settings, console)?;
     let plugins = wiring::plugins::open(&world, settings, console, &args.plugins, None, 0)?;
     let source = source(args, console);
-    let location = wiring::plugins::template_location(&world, source)?;
+    let location = settings.template_location(source)?.value;
     let rows = list(&plugins.plugins, source, &location, args.query.as_deref());
     if let Ok(rows) = &rows {
         render::templates::list(rows, source, args.query.as_deref(), args.json, console);

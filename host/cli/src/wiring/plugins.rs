@@ -137,26 +137,6 @@ pub fn open(
     })
 }
 
-/// Where the template source called `name` looks: `[template-sources.<name>] location = "…"` in `config.toml` of dlm's
-/// home; empty where it is not configured.
-///
-/// **Errors**: a settings file that cannot be read.
-pub fn template_location(world: &World, name: &str) -> Result<String, Failure> {
-    let path = world.around.home.root().join("config.toml");
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
-        Err(error) => return Err(Failure::new(Subject::Error, format!("{}: {error}", path.display()))),
-    };
-    let table: toml::Table = text
-        .parse()
-        .map_err(|error| Failure::new(Subject::Error, format!("{}: {error}", path.display())))?;
-    let location = table
-        .get("template-sources")
-        .and_then(|sources| sources.get(name)?.get("location")?.as_str());
-    Ok(location.unwrap_or_default().to_owned())
-}
-
 /// Where plugins may lie.
 pub fn places(home: &Path, document: Option<&Path>) -> Places {
     let extra = environment::path("DLM_PLUGIN_PATH")

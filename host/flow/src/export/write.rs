@@ -436,8 +436,8 @@ mod tests {
         assert!(kept_if_sound(&path, Ok(())).is_ok() && path.exists());
         let failed = || Err::<(), Failure>(Failure::new(Subject::Export, "it differs"));
         assert!(kept_if_sound(&path, failed()).is_err() && !path.exists());
-        // Nothing to remove: the user is told.
-        let failure = kept_if_sound(&path, failed()).unwrap_err();
+        // What cannot be removed is told: a directory is no file.
+        let failure = kept_if_sound(dir.path(), failed()).unwrap_err();
         assert!(
             failure.hints.iter().any(|hint| hint.starts_with("delete")),
             "{:?}",
