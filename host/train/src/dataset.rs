@@ -92,7 +92,7 @@ impl Dataset {
         }
         self.own = self.entries.len();
         let mut examples = self.entries.iter_mut().map(|entry| &mut entry.example);
-        // A document whose every row would be held out teaches nothing; then all of them train.
+        // A document whose every row would be for validation teaches nothing; then all of them train.
         if examples.all(|example| example.split == Split::Validation) {
             self.entries
                 .iter_mut()

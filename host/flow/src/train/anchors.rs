@@ -54,7 +54,7 @@ pub(super) fn anchors(
     Ok(Some(set))
 }
 
-/// Where the set of a base and precision is kept.
+/// Where the set of a base and precision is kept; the names are those of the first version, whose sets are still read.
 fn cache(around: &Surroundings, prepared: &Prepared, options: &AnchorOptions) -> PathBuf {
     let name = format!(
         "{}-{}.hold",
