@@ -22,7 +22,7 @@ const CAPABILITY_BYTES_SHOWN: usize = 120;
 
 /// A plugin file that may be installed.
 #[derive(Clone, Debug)]
-pub struct Checked {
+pub struct CheckedPlugin {
     pub manifest: Manifest,
     pub shape: Shape,
     pub sha256: String,
@@ -36,7 +36,7 @@ pub struct Checked {
 ///
 /// **Errors**: no component, no valid manifest, a name of dlm's own, kinds that are not those of the component, an
 /// unsupported version of the contract, or an import that its kinds may not have.
-pub fn check(path: &Path, bytes: &[u8]) -> Result<Checked, PackageError> {
+pub fn check(path: &Path, bytes: &[u8]) -> Result<CheckedPlugin, PackageError> {
     let manifest = Manifest::of_component(bytes).map_err(|bad| ComponentError::of_manifest(path, bad))?;
     let manifest = outside(path, manifest)?;
     let shape = Shape::read(path, bytes)?;
@@ -55,7 +55,7 @@ pub fn check(path: &Path, bytes: &[u8]) -> Result<Checked, PackageError> {
     for request in &manifest.requests {
         canonical(&request.capability)?;
     }
-    Ok(Checked {
+    Ok(CheckedPlugin {
         wasi: Wasi::of(&shape.imports),
         sha256: sha256_hex(bytes),
         bytes: bytes.len() as u64,
@@ -113,7 +113,7 @@ pub(crate) fn check_shape(path: &Path, name: &str, version: &str, shape: &Shape)
 }
 
 /// What is worth knowing beside what is refused: unknown keys, imports that no request covers, requests that nothing uses.
-pub fn remarks(checked: &Checked) -> Vec<String> {
+pub fn remarks(checked: &CheckedPlugin) -> Vec<String> {
     let manifest = &checked.manifest;
     let mut remarks: Vec<String> = manifest
         .unknown_keys

@@ -18,7 +18,7 @@ use crate::error::{ComponentError, FilesError, FindError, LockFileError, Package
 use crate::kind::Kind;
 use crate::lockfile::{Lock, LockEntry, plugins_directory};
 use crate::manifest::{COMPONENT_BYTES_MAX, Manifest, ManifestError};
-use crate::seen::Seen;
+use crate::seen::SeenIndex;
 use crate::selector::{Choice, Selector};
 use crate::terminal::inert_line;
 
@@ -72,7 +72,7 @@ impl Origin {
 
 /// A plugin that may be opened.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct FoundPlugin {
     pub manifest: Manifest,
     /// Of the component, lower-case hex; checked against the pin.
     pub sha256: String,
@@ -98,7 +98,7 @@ enum Code {
     OnDisk,
 }
 
-impl Found {
+impl FoundPlugin {
     /// The component's bytes; read from disk at the first need, and then compared with the pinned hash.
     ///
     /// **Errors**: the file is gone, or no longer the one that was found.
@@ -152,7 +152,7 @@ impl Finder {
     ///
     /// **Errors**: no such plugin, another version, another kind, a file that was not trusted or changed since, or one that
     /// is no component with a valid manifest.
-    pub fn find(&self, selector: &Selector, wanted: Option<Kind>) -> Result<Found, PackageError> {
+    pub fn find(&self, selector: &Selector, wanted: Option<Kind>) -> Result<FoundPlugin, PackageError> {
         let mut found = match &selector.choice {
             Choice::Path(path) => self.by_path(path)?,
             Choice::Name { name, version } => {
@@ -186,7 +186,7 @@ impl Finder {
         }
     }
 
-    fn by_path(&self, typed: &str) -> Result<Found, PackageError> {
+    fn by_path(&self, typed: &str) -> Result<FoundPlugin, PackageError> {
         let path = self.resolve(typed);
         let bytes = read_file(&path)?;
         let (manifest, has_manifest) = match Manifest::of_component(&bytes) {
@@ -197,7 +197,7 @@ impl Finder {
             }
             Err(bad) => return Err(ComponentError::of_manifest(&path, bad).into()),
         };
-        Ok(Found {
+        Ok(FoundPlugin {
             manifest,
             sha256: sha256_hex(&bytes),
             origin: Origin::Path,
@@ -209,7 +209,7 @@ impl Finder {
         })
     }
 
-    fn by_name(&self, name: &str, wanted: Option<Kind>) -> Result<Found, PackageError> {
+    fn by_name(&self, name: &str, wanted: Option<Kind>) -> Result<FoundPlugin, PackageError> {
         if let Some(builtin) = builtins().iter().find(|builtin| builtin.name == name) {
             return inside(builtin);
         }
@@ -230,9 +230,9 @@ impl Finder {
     }
 
     /// A plugin of the user's own directory. Its hash is taken from an earlier look where the file is untouched since.
-    fn installed(&self, entry: &LockEntry) -> Result<Found, PackageError> {
+    fn installed(&self, entry: &LockEntry) -> Result<FoundPlugin, PackageError> {
         let path = installed_path(&self.places.home, entry);
-        let seen = (!self.places.is_always_hashed).then(|| Seen::read(&self.places.home));
+        let seen = (!self.places.is_always_hashed).then(|| SeenIndex::read(&self.places.home));
         let known = seen.as_ref().and_then(|seen| seen.known(&path, &entry.sha256));
         if let Some(manifest) = known {
             return Ok(pinned(manifest, entry, Origin::User, path, Code::OnDisk));
@@ -257,7 +257,7 @@ impl Finder {
     }
 
     /// A plugin of a directory that is not the user's own: it runs if the lock holds its hash.
-    fn in_place(&self, name: &str, path: &Path, origin: Origin) -> Result<Found, PackageError> {
+    fn in_place(&self, name: &str, path: &Path, origin: Origin) -> Result<FoundPlugin, PackageError> {
         let bytes = read_file(path)?;
         let found = sha256_hex(&bytes);
         let lock = self.lock()?;
@@ -414,7 +414,7 @@ fn look(directory: &Path, names: &mut Vec<String>) -> String {
     }
 }
 
-fn inside(builtin: &Builtin) -> Result<Found, PackageError> {
+fn inside(builtin: &Builtin) -> Result<FoundPlugin, PackageError> {
     let path = Path::new(builtin.name);
     let found = builtin.checked_sha256().map_err(|_| FindError::Damaged {
         plugin: builtin.name.to_owned(),
@@ -428,7 +428,7 @@ fn inside(builtin: &Builtin) -> Result<Found, PackageError> {
         .iter()
         .map(|request| request.capability.clone())
         .collect();
-    Ok(Found {
+    Ok(FoundPlugin {
         manifest,
         sha256: found,
         origin: Origin::Builtin,
@@ -440,14 +440,14 @@ fn inside(builtin: &Builtin) -> Result<Found, PackageError> {
     })
 }
 
-fn pinned(manifest: Manifest, entry: &LockEntry, origin: Origin, path: PathBuf, code: Code) -> Found {
+fn pinned(manifest: Manifest, entry: &LockEntry, origin: Origin, path: PathBuf, code: Code) -> FoundPlugin {
     // A grant that the manifest does not ask for is one that somebody wrote into the lock for another version.
     let granted = entry
         .granted()
         .into_iter()
         .filter(|text| manifest.requests_text(text))
         .collect();
-    Found {
+    FoundPlugin {
         granted,
         manifest,
         sha256: entry.sha256.clone(),

@@ -30,7 +30,7 @@ pub enum Source {
 
 /// A plugin file with its signature, as they came.
 #[derive(Clone, Debug)]
-pub struct Fetched {
+pub struct FetchedPlugin {
     pub bytes: Vec<u8>,
     pub signature: Option<Vec<u8>>,
     /// For the lock: an absolute path or an address.
@@ -78,7 +78,7 @@ pub fn fetch(
     http: &dyn GuestHttp,
     user_agent: &str,
     cancel: &Cancel,
-) -> Result<Fetched, PackageError> {
+) -> Result<FetchedPlugin, PackageError> {
     match source {
         Source::File(path) => Ok(from_file(path)?),
         Source::Web(url) => {
@@ -89,7 +89,7 @@ pub fn fetch(
             };
             let bytes = get.body(url, COMPONENT_BYTES_MAX)?;
             let bytes = bytes.ok_or_else(|| unreachable(url, "the server has no such file (404)"))?;
-            Ok(Fetched {
+            Ok(FetchedPlugin {
                 bytes,
                 signature: get.body(&signature_url(url), TEXT_BYTES_MAX)?,
                 source: url.clone(),
@@ -102,8 +102,8 @@ pub fn fetch(
 /// Reads a plugin file and the signature beside it.
 ///
 /// **Errors**: it is not there or too large.
-pub fn from_file(path: &Path) -> Result<Fetched, FilesError> {
-    Ok(Fetched {
+pub fn from_file(path: &Path) -> Result<FetchedPlugin, FilesError> {
+    Ok(FetchedPlugin {
         bytes: crate::discover::read_file(path)?,
         signature: disk::read(&signature_path(path), TEXT_BYTES_MAX)?,
         source: crate::discover::real(path).to_string_lossy().into_owned(),
@@ -256,7 +256,7 @@ mod tests {
         }
     }
 
-    fn run(answers: &[(&'static str, u16, Option<&'static str>)], url: &str) -> Result<Fetched, PackageError> {
+    fn run(answers: &[(&'static str, u16, Option<&'static str>)], url: &str) -> Result<FetchedPlugin, PackageError> {
         let source = Source::parse(url, |text| PathBuf::from(text)).unwrap();
         fetch(&source, &Script::of(answers), "dlm/0", &Cancel::new())
     }

@@ -33,7 +33,7 @@ const WASI_STARTS: [&str; 2] = ["cli/terminal-", "sockets/"];
 
 /// An import that is not allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refused {
+pub(crate) struct RefusedImport {
     pub import: String,
     /// A fragment, such as `which a judge may not`.
     pub cause: String,
@@ -73,9 +73,9 @@ impl Wasi {
 /// Holds imports against the tables.
 ///
 /// **Errors**: the first import that one of the kinds may not have.
-pub(crate) fn check(kinds: &[Kind], imports: &[Item]) -> Result<(), Refused> {
+pub(crate) fn check(kinds: &[Kind], imports: &[Item]) -> Result<(), RefusedImport> {
     for import in imports {
-        let refused = |cause: String| Refused {
+        let refused = |cause: String| RefusedImport {
             import: import.name.clone(),
             cause,
         };

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::ask::{self, Power};
 use crate::check;
 use crate::component::{Item, Part, Shape};
-use crate::discover::{Finder, Found, Origin, read_file, real};
+use crate::discover::{Finder, FoundPlugin, Origin, read_file, real};
 use crate::disk;
 use crate::error::{ComponentError, Diagnose, PackageError, SignatureError};
 use crate::imports::Wasi;
@@ -19,7 +19,7 @@ use crate::lockfile::LockEntry;
 use crate::manifest::COMPONENT_BYTES_MAX;
 use crate::manifest::Manifest;
 use crate::selector::Selector;
-use crate::signature::{self, Signed, TEXT_BYTES_MAX, signature_path};
+use crate::signature::{self, SignatureStatus, TEXT_BYTES_MAX, signature_path};
 use crate::terminal::inert_line;
 
 /// What is known about a plugin.
@@ -83,7 +83,7 @@ fn of_file(finder: &Finder, typed: &str) -> Result<(Inspection, Vec<u8>), Packag
     let entry = lock.at(&real(&path)).or_else(|| lock.of_hash(&hash)).cloned();
     let manifest = Manifest::of_component(&bytes);
     let problem = check::check(&path, &bytes).err();
-    let seen = Seen {
+    let seen = PluginPlace {
         origin: Origin::Path,
         path: Some(path.as_path()),
         entry,
@@ -98,7 +98,7 @@ fn of_file(finder: &Finder, typed: &str) -> Result<(Inspection, Vec<u8>), Packag
     Ok((inspection, bytes))
 }
 
-fn of_found(finder: &Finder, found: &Found, bytes: &[u8]) -> Result<Inspection, PackageError> {
+fn of_found(finder: &Finder, found: &FoundPlugin, bytes: &[u8]) -> Result<Inspection, PackageError> {
     let entry = match found.origin {
         Origin::Builtin | Origin::Path => None,
         Origin::User => finder.lock()?.installed(&found.manifest.name).cloned(),
@@ -109,7 +109,7 @@ fn of_found(finder: &Finder, found: &Found, bytes: &[u8]) -> Result<Inspection, 
         }
     };
     let place = found.path.clone().unwrap_or_else(|| found.manifest.name.clone().into());
-    let seen = Seen {
+    let seen = PluginPlace {
         origin: found.origin,
         path: found.path.as_deref(),
         entry,
@@ -119,7 +119,7 @@ fn of_found(finder: &Finder, found: &Found, bytes: &[u8]) -> Result<Inspection, 
 }
 
 /// Where a plugin was seen.
-struct Seen<'a> {
+struct PluginPlace<'a> {
     origin: Origin,
     path: Option<&'a Path>,
     entry: Option<LockEntry>,
@@ -128,7 +128,7 @@ struct Seen<'a> {
 
 fn describe(
     finder: &Finder,
-    seen: Seen<'_>,
+    seen: PluginPlace<'_>,
     manifest: Option<Manifest>,
     bytes: &[u8],
     place: &Path,
@@ -154,9 +154,9 @@ fn describe(
         risks: risks(&seen, manifest.as_ref(), &shape, &signed),
         signature: match &signed {
             _ if seen.origin == Origin::Builtin => "part of dlm".to_owned(),
-            Ok(Signed::No) => "none".to_owned(),
-            Ok(Signed::Stranger) => "by a key that is not trusted".to_owned(),
-            Ok(Signed::By { key, .. }) => format!("by {key}"),
+            Ok(SignatureStatus::No) => "none".to_owned(),
+            Ok(SignatureStatus::Stranger) => "by a key that is not trusted".to_owned(),
+            Ok(SignatureStatus::By { key, .. }) => format!("by {key}"),
             Err(error) => format!("wrong: {}", crate::terminal::inert(&error.to_string())),
         },
         problem: api
@@ -205,10 +205,10 @@ fn remarks(manifest: &Manifest, shape: &Shape) -> Vec<String> {
 
 /// One line per finding of `--audit`.
 fn risks(
-    seen: &Seen<'_>,
+    seen: &PluginPlace<'_>,
     manifest: Option<&Manifest>,
     shape: &Shape,
-    signed: &Result<Signed, SignatureError>,
+    signed: &Result<SignatureStatus, SignatureError>,
 ) -> Vec<String> {
     let mut risks = Vec::new();
     let requests = manifest
@@ -237,9 +237,9 @@ fn risks(
     }
     if seen.origin != Origin::Builtin {
         match signed {
-            Ok(Signed::By { .. }) => {}
-            Ok(Signed::No) => risks.push("not signed".to_owned()),
-            Ok(Signed::Stranger) => risks.push("signed by a key that is not trusted".to_owned()),
+            Ok(SignatureStatus::By { .. }) => {}
+            Ok(SignatureStatus::No) => risks.push("not signed".to_owned()),
+            Ok(SignatureStatus::Stranger) => risks.push("signed by a key that is not trusted".to_owned()),
             Err(_) => risks.push("its signature is wrong".to_owned()),
         }
     }

@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 
 use crate::ask;
 use crate::builtin::is_reserved;
-use crate::check::{self, Checked};
+use crate::check::{self, CheckedPlugin};
 use crate::disk;
 use crate::error::{ComponentError, FilesError, GrantError, InstallError, PackageError, SelectorError, SignatureError};
-use crate::fetch::Fetched;
+use crate::fetch::FetchedPlugin;
 use crate::imports::Wasi;
 use crate::lockfile::{GrantedBy, Lock, LockEntry, LockGrant, plugins_directory};
 use crate::manifest::{Request, is_name};
 use crate::settings::Policy;
-use crate::signature::{self, Signed, Unsigned};
+use crate::signature::{self, SignatureStatus, UnsignedRule};
 use crate::terminal::inert_line;
 
 /// What was typed beside SRC.
@@ -38,10 +38,10 @@ pub struct InstallFlags {
 pub struct Offer {
     /// The name it is installed under.
     pub name: String,
-    pub checked: Checked,
-    pub fetched: Fetched,
-    pub signed: Signed,
-    pub unsigned: Unsigned,
+    pub checked: CheckedPlugin,
+    pub fetched: FetchedPlugin,
+    pub signed: SignatureStatus,
+    pub unsigned: UnsignedRule,
     /// The entry that it replaces.
     pub previous: Option<LockEntry>,
     /// Grants of the previous version, of the same author, whose text is requested again.
@@ -82,7 +82,7 @@ pub type Asker<'a> = dyn FnMut(&str) -> Result<bool, PackageError> + 'a;
 ///
 /// **Errors**: another hash than the one that was typed, anything that [`check::check`] refuses, a wrong signature, or the
 /// user's own settings.
-pub fn offer(home: &Path, fetched: Fetched, policy: Policy, flags: &InstallFlags) -> Result<Offer, PackageError> {
+pub fn offer(home: &Path, fetched: FetchedPlugin, policy: Policy, flags: &InstallFlags) -> Result<Offer, PackageError> {
     let path = check::place(&fetched.source);
     if let Some(expected) = &flags.sha256 {
         let found = dlm_core::digest::sha256_hex(&fetched.bytes);
@@ -120,8 +120,8 @@ pub fn offer(home: &Path, fetched: Fetched, policy: Policy, flags: &InstallFlags
     let signature = fetched.signature.as_deref();
     let signed = signature::check(&keys, signature, &fetched.bytes, &manifest.name, &manifest.version)?;
     let unsigned = match signed {
-        Signed::By { .. } => Unsigned::Installs,
-        Signed::No | Signed::Stranger => {
+        SignatureStatus::By { .. } => UnsignedRule::Installs,
+        SignatureStatus::No | SignatureStatus::Stranger => {
             let power = ask::most(&manifest.requests)?;
             policy.require_signature.unsigned(power, fetched.is_from_network)
         }
@@ -244,14 +244,14 @@ fn unsigned(offer: &Offer, flags: &InstallFlags, asker: &mut Option<&mut Asker<'
     };
     let what = offer.signed.lack();
     match offer.unsigned {
-        Unsigned::Installs => Ok(()),
-        Unsigned::Refused => Err(SignatureError::unsigned(subject.clone(), what).into()),
+        UnsignedRule::Installs => Ok(()),
+        UnsignedRule::Refused => Err(SignatureError::unsigned(subject.clone(), what).into()),
         _ if flags.is_allowing_unsigned => Ok(()),
-        Unsigned::NeedsFlag => refused(
+        UnsignedRule::NeedsFlag => refused(
             &format!("{what}, comes from the network and asks for far-reaching power"),
             "trust its key: dlm plugin trust KEY; or, if you know the file: --allow-unsigned with --sha256",
         ),
-        Unsigned::Asks => {
+        UnsignedRule::Asks => {
             let question = format!(
                 "`{}` {what} (sha256 {}). Install it all the same?",
                 offer.name, offer.checked.sha256

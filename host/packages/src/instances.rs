@@ -15,10 +15,10 @@ const MADE_MAX: u64 = 1000;
 pub const TOO_MANY: &str = "its parts are instantiated more than 1000 times, or one is handed to another";
 
 /// One component that is being read; nothing for a core module.
-type Level = Option<Counted>;
+type Level = Option<InstanceCount>;
 
 #[derive(Default)]
-struct Counted {
+struct InstanceCount {
     /// What an instance of each component of its index space would make.
     components: Vec<u64>,
     made: u64,
@@ -30,11 +30,11 @@ pub fn is_too_many(bytes: &[u8]) -> bool {
 }
 
 fn count(bytes: &[u8]) -> Result<u64, wasmparser::BinaryReaderError> {
-    let mut levels: Vec<Level> = vec![Some(Counted::default())];
+    let mut levels: Vec<Level> = vec![Some(InstanceCount::default())];
     for payload in Parser::new(0).parse_all(bytes) {
         match payload? {
             Payload::ModuleSection { .. } => levels.push(None),
-            Payload::ComponentSection { .. } => levels.push(Some(Counted::default())),
+            Payload::ComponentSection { .. } => levels.push(Some(InstanceCount::default())),
             Payload::End(_) => {
                 let ended = levels.pop().flatten();
                 match (ended, levels.last_mut()) {

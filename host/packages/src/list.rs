@@ -16,7 +16,7 @@ use crate::selector::{Choice, Selector};
 
 /// One plugin of the list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Listed {
+pub struct ListedPlugin {
     pub name: String,
     pub kinds: Vec<Kind>,
     pub version: String,
@@ -35,7 +35,7 @@ pub struct Listed {
 /// Lists every plugin that a name could mean; the first of two with the same name is the one that runs.
 ///
 /// **Errors**: the lock is damaged, or a plugin inside dlm.
-pub fn list(finder: &Finder) -> Result<Vec<Listed>, LockFileError> {
+pub fn list(finder: &Finder) -> Result<Vec<ListedPlugin>, LockFileError> {
     let mut all = Vec::new();
     for builtin in builtins() {
         all.push(row(finder, builtin.name, Origin::Builtin, None)?);
@@ -62,7 +62,12 @@ pub fn list(finder: &Finder) -> Result<Vec<Listed>, LockFileError> {
     Ok(all)
 }
 
-fn row(finder: &Finder, name: &str, origin: Origin, path: Option<std::path::PathBuf>) -> Result<Listed, LockFileError> {
+fn row(
+    finder: &Finder,
+    name: &str,
+    origin: Origin,
+    path: Option<std::path::PathBuf>,
+) -> Result<ListedPlugin, LockFileError> {
     let selector = Selector {
         choice: Choice::Name {
             name: name.to_owned(),
@@ -83,7 +88,7 @@ fn row(finder: &Finder, name: &str, origin: Origin, path: Option<std::path::Path
     let place = path.clone().unwrap_or_else(|| name.into());
     let shown = |path: &std::path::PathBuf| path.display().to_string();
     let entry = finder.lock()?.installed(name).filter(|_| origin == Origin::User);
-    let mut listed = Listed {
+    let mut listed = ListedPlugin {
         name: crate::terminal::inert_line(name),
         kinds: entry.map(|entry| entry.kinds.clone()).unwrap_or_default(),
         version: entry.map_or_else(|| "?".to_owned(), |entry| entry.version.clone()),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use wit_component::ComponentEncoder;
 
 use crate::author::AuthorManifest;
-use crate::check::{self, Checked};
+use crate::check::{self, CheckedPlugin};
 use crate::contract;
 use crate::disk;
 use crate::error::{ComponentError, FilesError, PackError, PackageError};
@@ -33,10 +33,10 @@ pub struct PackOptions {
 
 /// What was packed.
 #[derive(Clone, Debug)]
-pub struct Packed {
+pub struct PackedPlugin {
     pub path: PathBuf,
     pub bytes: Vec<u8>,
-    pub checked: Checked,
+    pub checked: CheckedPlugin,
     /// True where the file was a core module before.
     pub was_module: bool,
     pub remarks: Vec<String>,
@@ -63,7 +63,7 @@ pub fn author(directory: &Path) -> Result<AuthorManifest, PackageError> {
 /// Makes the plugin file in memory; writes nothing.
 ///
 /// **Errors**: a wrong author's file, no module or component, or anything that installing it would refuse.
-pub fn pack(options: &PackOptions) -> Result<Packed, PackageError> {
+pub fn pack(options: &PackOptions) -> Result<PackedPlugin, PackageError> {
     let author = author(&options.directory)?;
     let wasm = match (&options.wasm, &author.build_wasm) {
         (Some(wasm), _) => wasm.clone(),
@@ -94,7 +94,7 @@ pub fn pack(options: &PackOptions) -> Result<Packed, PackageError> {
     append(&mut bytes, author.manifest.to_json().as_bytes());
     let checked = check::check(&wasm, &bytes)?;
     let default = options.directory.join(format!("{}.wasm", author.manifest.name));
-    Ok(Packed {
+    Ok(PackedPlugin {
         path: options.out.clone().unwrap_or(default),
         remarks: check::remarks(&checked),
         bytes,
@@ -106,7 +106,7 @@ pub fn pack(options: &PackOptions) -> Result<Packed, PackageError> {
 /// Writes the plugin file; a signature of an earlier one goes.
 ///
 /// **Errors**: a file that cannot be written.
-pub fn write(packed: &Packed) -> Result<(), FilesError> {
+pub fn write(packed: &PackedPlugin) -> Result<(), FilesError> {
     disk::remove(&signature_path(&packed.path))?;
     disk::write(&packed.path, &packed.bytes)
 }
@@ -142,7 +142,7 @@ fn names_its_world(module: &[u8]) -> bool {
 }
 
 /// The command that signs a packed file with the user's minisign key: program, then arguments.
-pub fn sign_command(packed: &Packed, key: &Path) -> Vec<OsString> {
+pub fn sign_command(packed: &PackedPlugin, key: &Path) -> Vec<OsString> {
     let manifest = &packed.checked.manifest;
     let mut command: Vec<OsString> = vec!["minisign".into(), "-S".into()];
     for (flag, value) in [
@@ -169,7 +169,7 @@ mod tests {
         (param i32 i32 i32 i32 i32 f32 i32 f32 i32 i64) (result i32) unreachable)"#;
 
     /// Packs a core module of these functions as a teacher.
-    fn packed(functions: &[&str]) -> Result<Packed, PackageError> {
+    fn packed(functions: &[&str]) -> Result<PackedPlugin, PackageError> {
         let directory = tempfile::tempdir().unwrap();
         let text = format!(
             r#"(module (memory (export "memory") 1)

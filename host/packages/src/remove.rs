@@ -11,7 +11,7 @@ use crate::lockfile::{Lock, LockEntry, plugins_directory};
 
 /// What was removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Removed {
+pub struct RemovedPlugin {
     /// The installed entry, and those that trusted files in place.
     pub entries: Vec<LockEntry>,
     pub directory: Option<PathBuf>,
@@ -22,7 +22,7 @@ pub struct Removed {
 /// Removes every entry of this name; files that were trusted in place stay where they are and no longer run.
 ///
 /// **Errors**: there is no such entry, or a file cannot be removed.
-pub fn remove(home: &Path, name: &str) -> Result<Removed, PackageError> {
+pub fn remove(home: &Path, name: &str) -> Result<RemovedPlugin, PackageError> {
     let is_inside = crate::builtin::builtins().iter().any(|builtin| builtin.name == name);
     let entries = Lock::change::<_, PackageError>(home, |lock| {
         let (gone, kept) = lock.plugins.drain(..).partition(|entry| entry.name == name);
@@ -44,7 +44,7 @@ pub fn remove(home: &Path, name: &str) -> Result<Removed, PackageError> {
     for entry in &entries {
         compiled.extend(remove_compiled(home, &entry.sha256)?);
     }
-    Ok(Removed {
+    Ok(RemovedPlugin {
         entries,
         directory,
         compiled,

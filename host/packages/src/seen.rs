@@ -17,7 +17,7 @@ const INDEX_BYTES_MAX: u64 = 16 << 20;
 
 /// The index.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Seen {
+pub(crate) struct SeenIndex {
     files: BTreeMap<String, Record>,
 }
 
@@ -28,21 +28,21 @@ struct Record {
     manifest: Manifest,
 }
 
-impl Seen {
+impl SeenIndex {
     fn path(home: &Path) -> PathBuf {
         home.join("cache").join("plugins").join("seen.json")
     }
 
     /// Reads the index; one that is missing, damaged or writable by others is empty.
-    pub(crate) fn read(home: &Path) -> Seen {
-        let path = Seen::path(home);
+    pub(crate) fn read(home: &Path) -> SeenIndex {
+        let path = SeenIndex::path(home);
         if !is_private(&path) {
-            return Seen::default();
+            return SeenIndex::default();
         }
         // Taken before the bytes: an index that is replaced meanwhile then counts as the older one.
         let written = stamp(&path);
         let bytes = disk::read(&path, INDEX_BYTES_MAX).ok().flatten().unwrap_or_default();
-        let mut seen: Seen = serde_json::from_slice(&bytes).unwrap_or_default();
+        let mut seen: SeenIndex = serde_json::from_slice(&bytes).unwrap_or_default();
         seen.files
             .retain(|_, record| written.is_some_and(|written| record.stamp.is_settled(written)));
         seen
@@ -71,7 +71,7 @@ impl Seen {
 
     /// Writes the index. It only saves time, so that a directory that cannot be written to costs just that.
     pub(crate) fn write(&self, home: &Path) {
-        let path = Seen::path(home);
+        let path = SeenIndex::path(home);
         let json = serde_json::to_vec(self).expect("an index is plain data with text keys");
         let _ = disk::write(&path, &json);
     }

@@ -38,7 +38,7 @@ pub struct TrustedKey {
 
 /// What a signature file says about a plugin file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Signed {
+pub enum SignatureStatus {
     /// There is none.
     No,
     /// By a key that is not in the trusted directory: counts as unsigned.
@@ -47,26 +47,26 @@ pub enum Signed {
     By { key: String, added: Option<String> },
 }
 
-impl Signed {
+impl SignatureStatus {
     /// The key, where a trusted one signed.
     pub fn signer(&self) -> Option<&str> {
         match self {
-            Signed::By { key, .. } => Some(key),
-            Signed::No | Signed::Stranger => None,
+            SignatureStatus::By { key, .. } => Some(key),
+            SignatureStatus::No | SignatureStatus::Stranger => None,
         }
     }
 
     /// What is wrong with a file that no trusted key signed.
     pub(crate) fn lack(&self) -> &'static str {
         match self {
-            Signed::Stranger => "is signed by a key that you do not trust",
+            SignatureStatus::Stranger => "is signed by a key that you do not trust",
             _ => "is not signed",
         }
     }
 }
 
 /// True where the pinned file is signed by the key `pinned` and the new one is not signed by it.
-pub(crate) fn is_other_signer(pinned: Option<&str>, signed: &Signed) -> bool {
+pub(crate) fn is_other_signer(pinned: Option<&str>, signed: &SignatureStatus) -> bool {
     pinned.is_some() && pinned != signed.signer()
 }
 
@@ -82,7 +82,7 @@ pub enum RequireSignature {
 
 /// What an unsigned file needs before it is installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unsigned {
+pub enum UnsignedRule {
     Installs,
     /// One more question.
     Asks,
@@ -94,17 +94,17 @@ pub enum Unsigned {
 
 impl RequireSignature {
     /// The table of `plugins.md` section 10.
-    pub fn unsigned(self, power: Power, is_from_network: bool) -> Unsigned {
+    pub fn unsigned(self, power: Power, is_from_network: bool) -> UnsignedRule {
         match (self, power, is_from_network) {
-            (RequireSignature::Always, _, _) => Unsigned::Refused,
-            (RequireSignature::Never, _, _) => Unsigned::Installs,
+            (RequireSignature::Always, _, _) => UnsignedRule::Refused,
+            (RequireSignature::Never, _, _) => UnsignedRule::Installs,
             (RequireSignature::ByPower, Power::Compute, _) | (RequireSignature::ByPower, Power::Reach, false) => {
-                Unsigned::Installs
+                UnsignedRule::Installs
             }
             (RequireSignature::ByPower, Power::Reach, true) | (RequireSignature::ByPower, Power::Act, false) => {
-                Unsigned::Asks
+                UnsignedRule::Asks
             }
-            (RequireSignature::ByPower, Power::Act, true) => Unsigned::NeedsFlag,
+            (RequireSignature::ByPower, Power::Act, true) => UnsignedRule::NeedsFlag,
         }
     }
 }
@@ -252,14 +252,14 @@ pub fn check(
     file: &[u8],
     name: &str,
     version: &str,
-) -> Result<Signed, SignatureError> {
+) -> Result<SignatureStatus, SignatureError> {
     let wrong = |cause: String, hint: Option<String>| SignatureError {
         subject: format!("the signature of `{name}` {version}"),
         cause,
         hint,
     };
     let Some(signature) = signature else {
-        return Ok(Signed::No);
+        return Ok(SignatureStatus::No);
     };
     let unreadable = || wrong("is no minisign signature".to_owned(), None);
     let text = std::str::from_utf8(signature).map_err(|_| unreadable())?;
@@ -302,7 +302,7 @@ pub fn check(
             );
             return Err(wrong(cause, Some(hint)));
         }
-        return Ok(Signed::By {
+        return Ok(SignatureStatus::By {
             key: trusted.text.clone(),
             added: trusted.added.clone(),
         });
@@ -313,7 +313,7 @@ pub fn check(
                 "fetch the file and its .minisig again; a file that was changed after it was signed is not installed";
             Err(wrong("does not fit the file".to_owned(), Some(hint.to_owned())))
         }
-        false => Ok(Signed::Stranger),
+        false => Ok(SignatureStatus::Stranger),
     }
 }
 
@@ -338,7 +338,7 @@ mod tests {
     const NOW: &str = "2026-11-21T19:00:00Z";
 
     #[track_caller]
-    fn refused(result: Result<Signed, SignatureError>, part: &str) {
+    fn refused(result: Result<SignatureStatus, SignatureError>, part: &str) {
         let error = result.unwrap_err();
         assert_eq!(error.code(), "plugin::signature");
         assert!(error.to_string().contains(part), "{error}");
@@ -354,15 +354,18 @@ mod tests {
         let by = check(&keys, Some(&good), b"file", "rubric", "1.2.0").unwrap();
         assert_eq!(
             by,
-            Signed::By {
+            SignatureStatus::By {
                 key,
                 added: Some(NOW.to_owned())
             }
         );
-        assert_eq!(check(&keys, None, b"file", "rubric", "1.2.0").unwrap(), Signed::No);
+        assert_eq!(
+            check(&keys, None, b"file", "rubric", "1.2.0").unwrap(),
+            SignatureStatus::No
+        );
         assert_eq!(
             check(&[], Some(&good), b"file", "rubric", "1.2.0").unwrap(),
-            Signed::Stranger
+            SignatureStatus::Stranger
         );
         refused(check(&keys, Some(&good), b"other", "rubric", "1.2.0"), "does not fit");
         refused(
@@ -449,14 +452,14 @@ mod tests {
     fn the_table_of_power() {
         use RequireSignature::{Always, ByPower, Never};
         for (rule, power, network, expected) in [
-            (ByPower, Power::Compute, false, Unsigned::Installs),
-            (ByPower, Power::Compute, true, Unsigned::Installs),
-            (ByPower, Power::Reach, false, Unsigned::Installs),
-            (ByPower, Power::Reach, true, Unsigned::Asks),
-            (ByPower, Power::Act, false, Unsigned::Asks),
-            (ByPower, Power::Act, true, Unsigned::NeedsFlag),
-            (Always, Power::Compute, false, Unsigned::Refused),
-            (Never, Power::Act, true, Unsigned::Installs),
+            (ByPower, Power::Compute, false, UnsignedRule::Installs),
+            (ByPower, Power::Compute, true, UnsignedRule::Installs),
+            (ByPower, Power::Reach, false, UnsignedRule::Installs),
+            (ByPower, Power::Reach, true, UnsignedRule::Asks),
+            (ByPower, Power::Act, false, UnsignedRule::Asks),
+            (ByPower, Power::Act, true, UnsignedRule::NeedsFlag),
+            (Always, Power::Compute, false, UnsignedRule::Refused),
+            (Never, Power::Act, true, UnsignedRule::Installs),
         ] {
             assert_eq!(rule.unsigned(power, network), expected);
         }

@@ -12,12 +12,12 @@ use crate::lockfile::{GrantedBy, Lock, LockEntry, LockGrant};
 use crate::manifest::Manifest;
 use crate::selector::{Choice, Selector};
 use crate::settings::Policy;
-use crate::signature::{self, Signed, TEXT_BYTES_MAX, Unsigned, signature_path};
+use crate::signature::{self, SignatureStatus, TEXT_BYTES_MAX, UnsignedRule, signature_path};
 use crate::terminal::inert_line;
 
 /// What changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trusted {
+pub struct TrustChange {
     pub entry: LockEntry,
     pub added: Vec<String>,
     pub revoked: Vec<String>,
@@ -34,7 +34,7 @@ pub fn trust_name(
     grants: &[String],
     revoked: &[String],
     now: &str,
-) -> Result<Trusted, PackageError> {
+) -> Result<TrustChange, PackageError> {
     let selector = Selector {
         choice: Choice::Name {
             name: name.to_owned(),
@@ -78,7 +78,7 @@ pub fn trust_file(
     grants: &[String],
     revoked: &[String],
     now: &str,
-) -> Result<Trusted, PackageError> {
+) -> Result<TrustChange, PackageError> {
     let bytes = read_file(path)?;
     let checked = check::check(path, &bytes)?;
     let beside = crate::disk::read(&signature_path(path), TEXT_BYTES_MAX)?;
@@ -87,7 +87,7 @@ pub fn trust_file(
     let signed = signature::check(&keys, beside.as_deref(), &bytes, &manifest.name, &manifest.version)?;
     let subject = || format!("`{}` {}", manifest.name, manifest.version);
     let power = crate::ask::most(&manifest.requests)?;
-    if signed.signer().is_none() && policy.require_signature.unsigned(power, false) == Unsigned::Refused {
+    if signed.signer().is_none() && policy.require_signature.unsigned(power, false) == UnsignedRule::Refused {
         return Err(SignatureError::unsigned(subject(), signed.lack()).into());
     }
     let place = real(path);
@@ -106,8 +106,8 @@ pub fn trust_file(
             size: checked.bytes,
             source: place.to_string_lossy().into_owned(),
             signer: match &signed {
-                Signed::By { key, .. } => Some(key.clone()),
-                Signed::No | Signed::Stranger => None,
+                SignatureStatus::By { key, .. } => Some(key.clone()),
+                SignatureStatus::No | SignatureStatus::Stranger => None,
             },
             installed: now.to_owned(),
             // Grants stay with an unchanged request of the same author, as in an upgrade.
@@ -135,9 +135,9 @@ fn regrant(
     grants: &[String],
     revoked: &[String],
     now: &str,
-) -> Result<Trusted, PackageError> {
+) -> Result<TrustChange, PackageError> {
     entry.grants.retain(|grant| manifest.requests_text(&grant.capability));
-    let mut changed = Trusted {
+    let mut changed = TrustChange {
         entry,
         added: Vec::new(),
         revoked: Vec::new(),

@@ -14,7 +14,7 @@ use crate::signature::{self, TEXT_BYTES_MAX, signature_path};
 
 /// One entry with what was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Verified {
+pub struct Verification {
     pub name: String,
     pub version: String,
     pub path: String,
@@ -25,13 +25,13 @@ pub struct Verified {
 /// Re-reads every file that the lock pins.
 ///
 /// **Errors**: the lock or the trusted keys cannot be read; what is wrong with a plugin is part of the answer.
-pub fn verify(home: &Path) -> Result<Vec<Verified>, LockFileError> {
+pub fn verify(home: &Path) -> Result<Vec<Verification>, LockFileError> {
     let keys = signature::trusted_keys(home)?;
     let lock = Lock::read(home)?;
     let verified = lock.plugins.iter().map(|entry| {
         let path = entry.path.clone().unwrap_or_else(|| installed_path(home, entry));
         let problem = one(&keys, entry, &path).err();
-        Verified {
+        Verification {
             name: entry.name.clone(),
             version: entry.version.clone(),
             path: path.display().to_string(),

@@ -27,7 +27,7 @@ use crate::ports::{GrantFlags, LogLevel, Metering, Ports, RunFacts};
 use crate::source::Plugins;
 use case::Case;
 use compare::differs;
-use dlm_packages::discover::{Found, Origin, Places};
+use dlm_packages::discover::{FoundPlugin, Origin, Places};
 use opened::{Opened, Stopped};
 use script::{Failing, Script, ScriptedHttp, ScriptedModels, ScriptedProcess, ScriptedSecrets};
 
@@ -39,7 +39,7 @@ const UNIX_MS: u64 = 1_767_225_600_000;
 /// What is tested, and with what around it.
 #[derive(Clone)]
 pub struct Trial {
-    pub plugin: Found,
+    pub plugin: FoundPlugin,
     pub places: Places,
     /// An empty directory for what the plugin writes; the caller removes it.
     pub scratch: PathBuf,

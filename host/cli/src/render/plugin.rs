@@ -5,10 +5,10 @@ use dlm_packages::ask;
 use dlm_packages::inert;
 use dlm_packages::inspect::Inspection;
 use dlm_packages::install::Offer;
-use dlm_packages::list::Listed;
-use dlm_packages::pack::Packed;
-use dlm_packages::signature::Signed;
-use dlm_packages::verify::Verified;
+use dlm_packages::list::ListedPlugin;
+use dlm_packages::pack::PackedPlugin;
+use dlm_packages::signature::SignatureStatus;
+use dlm_packages::verify::Verification;
 use dlm_packages::{Kind, Manifest, Request};
 use dlm_plugins::trial::{Bench, CaseReport, Standing};
 use serde_json::json;
@@ -19,7 +19,7 @@ use super::table;
 const CAPABILITY_WIDTH: usize = 38;
 
 /// All plugins in one table, with what is wrong below it.
-pub fn list(rows: &[Listed]) -> String {
+pub fn list(rows: &[ListedPlugin]) -> String {
     if rows.is_empty() {
         return "no plugin fits\n".to_owned();
     }
@@ -98,7 +98,7 @@ pub fn consent(offer: &Offer) -> String {
     let signed = signed(&offer.signed);
     let hash = match (&offer.signed, offer.fetched.is_from_network) {
         // Somebody has to compare it with what the author says: all of it.
-        (Signed::No | Signed::Stranger, true) => offer.checked.sha256.clone(),
+        (SignatureStatus::No | SignatureStatus::Stranger, true) => offer.checked.sha256.clone(),
         _ => short_hash(&offer.checked.sha256),
     };
     let mut out = format!(
@@ -147,18 +147,18 @@ pub fn consent(offer: &Offer) -> String {
 }
 
 /// Who signed, in words.
-fn signed(signed: &Signed) -> String {
+fn signed(signed: &SignatureStatus) -> String {
     match signed {
-        Signed::No => "not signed".to_owned(),
-        Signed::Stranger => "signed by a key that you do not trust".to_owned(),
-        Signed::By {
+        SignatureStatus::No => "not signed".to_owned(),
+        SignatureStatus::Stranger => "signed by a key that you do not trust".to_owned(),
+        SignatureStatus::By {
             key,
             added: Some(added),
         } => {
             let day = added.get(..10).unwrap_or(added);
             format!("signed by {} (key added {day})", short_key(key))
         }
-        Signed::By { key, added: None } => format!("signed by {}", short_key(key)),
+        SignatureStatus::By { key, added: None } => format!("signed by {}", short_key(key)),
     }
 }
 
@@ -317,7 +317,7 @@ pub fn audit(seen: &Inspection) -> String {
 }
 
 /// What was packed.
-pub fn packed(packed: &Packed) -> String {
+pub fn packed(packed: &PackedPlugin) -> String {
     let manifest = &packed.checked.manifest;
     let was = if packed.was_module {
         ", made from a core module"
@@ -337,7 +337,7 @@ pub fn packed(packed: &Packed) -> String {
 }
 
 /// One line per entry of the lock.
-pub fn verified(all: &[Verified]) -> String {
+pub fn verified(all: &[Verification]) -> String {
     if all.is_empty() {
         return "nothing is installed or trusted\n".to_owned();
     }

@@ -79,7 +79,7 @@ impl Scene {
     }
 
     /// Finds an installed plugin until its index is young enough to be believed.
-    fn find_settled(&self, name: &str) -> Found {
+    fn find_settled(&self, name: &str) -> FoundPlugin {
         let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
         loop {
             let found = self.find(name).unwrap();
@@ -90,7 +90,7 @@ impl Scene {
         }
     }
 
-    fn find(&self, text: &str) -> Result<Found, PackageError> {
+    fn find(&self, text: &str) -> Result<FoundPlugin, PackageError> {
         self.finder().find(&Selector::parse(text).unwrap(), Some(Kind::Judge))
     }
 }

@@ -23,8 +23,8 @@ mod trusted;
 const NOW: &str = "2026-11-21T19:00:00Z";
 const LATER: &str = "2026-11-22T19:00:00Z";
 
-fn fetched(bytes: Vec<u8>, is_from_network: bool) -> Fetched {
-    Fetched {
+fn fetched(bytes: Vec<u8>, is_from_network: bool) -> FetchedPlugin {
+    FetchedPlugin {
         bytes,
         signature: None,
         source: "rubric.wasm".to_owned(),
@@ -147,7 +147,7 @@ fn an_upgrade_keeps_unchanged_grants_drops_the_rest_and_asks_for_the_new() {
     let home = tempfile::tempdir().unwrap();
     let signer = Signer::new(1);
     signature::trust_key(home.path(), &signer.public(), &[], NOW).unwrap();
-    let signed = |bytes: &[u8], version: &str| Fetched {
+    let signed = |bytes: &[u8], version: &str| FetchedPlugin {
         signature: Some(signer.sign(bytes, &format!("dlm-plugin rubric {version}"))),
         ..fetched(bytes.to_vec(), false)
     };
@@ -363,7 +363,7 @@ fn another_signer_needs_a_yes() {
     signature::trust_key(home.path(), &signer.public(), &[], NOW).unwrap();
     let signed = |version: &str| {
         let bytes = judge("rubric", version, &[]);
-        Fetched {
+        FetchedPlugin {
             signature: Some(signer.sign(&bytes, &format!("dlm-plugin rubric {version}"))),
             ..fetched(bytes, true)
         }

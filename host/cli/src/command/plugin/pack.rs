@@ -8,7 +8,7 @@ use dlm_core::shell::quoted;
 use dlm_packages::Kind;
 use dlm_packages::error::{PackageError, SignatureError};
 use dlm_packages::new::{self, Language, NewOptions, Rust, a_kind};
-use dlm_packages::pack::{PackOptions, Packed, pack, sign_command, write};
+use dlm_packages::pack::{PackOptions, PackedPlugin, pack, sign_command, write};
 use dlm_packages::settings::signing_key;
 use dlm_packages::signature::signature_path;
 
@@ -82,7 +82,7 @@ pub(super) fn run(args: &PackArgs, manager: &Manager, console: &Console) -> Resu
 }
 
 /// Lets minisign sign: it asks for the passphrase itself, on the terminal.
-fn sign(packed: &Packed, key: PathBuf) -> Result<PathBuf, SignatureError> {
+fn sign(packed: &PackedPlugin, key: PathBuf) -> Result<PathBuf, SignatureError> {
     let failed = |cause: String, hint: String| SignatureError {
         subject: format!("`{}`", packed.path.display()),
         cause,
