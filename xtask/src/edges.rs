@@ -1,6 +1,8 @@
 //! `cargo xtask edges`: the structure that the design asks for. Reads the manifests and refuses an edge between crates that is
-//! not in the table; reads the sources and refuses circles of modules inside a crate, long files and long functions.
+//! not in the table; reads the sources and refuses what names the kernels or a model above the engine, circles of modules inside
+//! a crate, long files and long functions.
 
+mod boundary;
 mod circles;
 mod lengths;
 mod source;
@@ -28,15 +30,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("net", &["core", "files"]),
     (
         "flow",
-        &[
-            "core", "files", "doc", "plan", "store", "model", "train", "export", "kernels",
-        ],
+        &["core", "files", "doc", "plan", "store", "model", "train", "export"],
     ),
     (
         "cli",
         &[
             "core", "files", "doc", "plan", "store", "model", "train", "export", "packages", "plugins", "net", "flow",
-            "kernels",
         ],
     ),
 ];
@@ -68,6 +67,7 @@ pub fn run(_arguments: &[String]) -> Result<()> {
     for (name, _) in ALLOWED {
         problems.extend(circle_problems(&root, name)?);
     }
+    problems.extend(boundary::problems(&root)?);
     problems.extend(lengths::problems(&root.join("host"))?);
     problems.extend(lengths::problems(&root.join("xtask"))?);
     if problems.is_empty() {

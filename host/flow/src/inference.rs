@@ -7,7 +7,7 @@ use dlm_core::shell::quoted_path;
 use dlm_core::training::Precision;
 use dlm_core::units::size;
 use dlm_model::text::TextModel;
-use dlm_model::{Adapter, CpuEngine, CpuOptions, Engine, Prepare};
+use dlm_model::{Adapter, Cpu, CpuEngine, CpuOptions, Engine, Prepare};
 use dlm_plan::base::license::LicenseMoment;
 use dlm_store::{AdapterSlot, Store};
 
@@ -36,7 +36,9 @@ pub struct LocatedModel {
 
 /// A model ready to answer.
 pub struct LoadedModel {
-    pub engine: CpuEngine,
+    /// What the engine computes with, and what encodes weights for an export.
+    pub cpu: Cpu,
+    pub engine: Box<dyn Engine>,
     pub adapter: Option<Adapter>,
 }
 
@@ -157,9 +159,8 @@ pub fn load(
     check_memory(around, located, weights_bytes(located, weights))?;
     let keep_quantized = weights == Weights::AsStored;
     let threads = threads.unwrap_or(around.hardware.cpu_cores).max(1) as usize;
+    let cpu = Cpu::new(threads, around.hardware.simd);
     let options = CpuOptions {
-        threads,
-        simd: around.hardware.simd,
         precision,
         keep_quantized,
         // Single tokens of quantized weights are multiplied as integers; without this each token decodes every block.
@@ -169,7 +170,7 @@ pub fn load(
             Prepare::Nothing
         },
     };
-    let engine = CpuEngine::load(&located.base.opened, &options);
+    let engine = CpuEngine::load(&cpu, &located.base.opened, &options);
     let engine = engine.map_err(|e| Failure::from(e).under(Subject::Inference))?;
     let adapter = match &located.adapter {
         Some((directory, _)) => {
@@ -178,5 +179,9 @@ pub fn load(
         }
         None => None,
     };
-    Ok(LoadedModel { engine, adapter })
+    Ok(LoadedModel {
+        cpu,
+        engine: Box::new(engine),
+        adapter,
+    })
 }

@@ -15,8 +15,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use dlm_core::ports::model::{Model, ModelError, Models};
-use dlm_kernels::Ctx;
-use dlm_model::engine::cpu::simd;
+use dlm_model::Cpu;
 
 use crate::surroundings::Surroundings;
 use decoder::DecoderModel;
@@ -52,15 +51,15 @@ struct Run {
     around: Surroundings,
     threads: usize,
     /// Its threads start with the first weights: most commands with plugins never ask a model.
-    ctx: OnceLock<Ctx>,
+    cpu: OnceLock<Cpu>,
     /// Bytes that loaded weights take; whoever holds it computes.
     turn: Mutex<u64>,
 }
 
 impl Run {
-    fn ctx(&self) -> &Ctx {
-        self.ctx
-            .get_or_init(|| Ctx::new(self.threads, simd(self.around.hardware.simd)))
+    fn cpu(&self) -> &Cpu {
+        self.cpu
+            .get_or_init(|| Cpu::new(self.threads, self.around.hardware.simd))
     }
 
     /// Waits until no other call computes.
@@ -80,7 +79,7 @@ impl EngineModels {
         let run = Run {
             threads: setup.threads.unwrap_or(setup.around.hardware.cpu_cores).max(1) as usize,
             around: setup.around,
-            ctx: OnceLock::new(),
+            cpu: OnceLock::new(),
             turn: Mutex::new(0),
         };
         EngineModels {

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use dlm_core::Subject;
-use dlm_model::Session;
 use dlm_model::chat::Thinking;
-use dlm_model::generate::{GenerateOptions, Step, StopReason, generate};
+use dlm_model::generate::{GenerateOptions, Sequence, Step, StopReason, generate};
 use dlm_model::sampling::Sampling;
+use dlm_model::{EngineError, ReaderOptions};
 use dlm_plan::prompt::PromptOptions;
 use dlm_plan::{BaseFacts, PromptPlan, plan_prompt};
 use dlm_train::rows::question_messages;
@@ -100,11 +100,11 @@ pub fn answer(
         Some(plan.threads.value),
     )?;
     warn_if_idle(around, &loaded);
-    let mut session = Session::new(
-        loaded.engine.model(),
-        loaded.adapter.as_ref(),
-        asked.ids.len() + plan.max_tokens.value as usize,
-    );
+    let failed = |error: EngineError| Failure::new(Subject::Inference, error);
+    let reader = loaded.engine.reader(loaded.adapter.as_ref(), ReaderOptions::default());
+    let mut reader = reader.map_err(failed)?;
+    let context = asked.ids.len() + plan.max_tokens.value as usize;
+    let mut sequence = Sequence::open(&mut *reader, context).map_err(failed)?;
     let options = GenerateOptions {
         sampling: Sampling {
             temperature,
@@ -120,7 +120,7 @@ pub fn answer(
     let started = around.clock.seconds();
     let mut read = started;
     let tokenizer = &asked.located.text.tokenizer;
-    let result = generate(&mut session, tokenizer, &asked.ids, &options, |step| match step {
+    let result = generate(&mut sequence, tokenizer, &asked.ids, &options, |step| match step {
         Step::PromptRead { .. } => read = around.clock.seconds(),
         Step::Token { text, .. } | Step::Rest { text } => {
             if !text.is_empty() {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use dlm_core::Subject;
 use dlm_core::training::Precision;
 use dlm_files::DiskError;
-use dlm_model::{Engine, Reader, ReaderOptions};
+use dlm_model::{Reader, ReaderOptions};
 use dlm_train::probe::{answer_all, normalize};
 use dlm_train::{Row, row_losses};
 use serde::{Deserialize, Serialize};

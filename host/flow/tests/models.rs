@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use dlm_core::hardware::SimdLevel;
 use dlm_core::ports::model::{
     GenerateRequest, ModelError, ModelFinish, ModelMessage, ModelPrompt, ModelRole, ModelSampling, ModelWeights,
     Models, NextRequest, RankRequest, ScoreRequest,
@@ -16,6 +17,7 @@ use dlm_core::ports::model::{
 use dlm_core::{Cancel, Quiet};
 use dlm_flow::Surroundings;
 use dlm_flow::models::EngineModels;
+use dlm_model::{Batch, Cpu, CpuEngine, CpuOptions, Engine, ReaderOptions};
 use world::{COMMIT, Directories, GIB, Still, World, chat, generate, golden, hardware, open, refused, sampling, score};
 
 #[test]
@@ -148,14 +150,12 @@ fn a_score_counts_the_end_of_the_turn_after_a_chat_only() {
 
 /// `log p` of the tokens after the first `given`, from the logits of one pass over the whole sequence, in f64.
 fn brute_force(directory: &Path, ids: &[u32], given: usize) -> f64 {
-    let ctx = dlm_kernels::Ctx::new(1, dlm_kernels::Simd::Scalar);
-    let model = dlm_model::open_base(directory)
-        .unwrap()
-        .load(dlm_model::LoadOptions::exact(ctx))
-        .unwrap();
-    let forward = model.forward_eval(None, &dlm_model::Batch::packed(&[ids])).unwrap();
-    let logits = model.logits(forward.hidden());
-    let rows = logits.chunks_exact(model.config.vocab);
+    let base = dlm_model::open_base(directory).unwrap();
+    let engine = CpuEngine::load(&Cpu::new(1, SimdLevel::Scalar), &base, &CpuOptions::EXACT).unwrap();
+    let mut reader = engine.reader(None, ReaderOptions::default()).unwrap();
+    let all: Vec<usize> = (0..ids.len()).collect();
+    let logits = reader.logits(&Batch::packed(&[ids]), &all).unwrap();
+    let rows = logits.chunks_exact(engine.facts().vocab);
     let logprob = |(row, token): (&[f32], &u32)| {
         let total: f64 = row.iter().map(|z| f64::from(*z).exp()).sum();
         f64::from(row[*token as usize]) - total.ln()

@@ -17,12 +17,16 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use dlm_core::Cancel;
+use dlm_core::hardware::SimdLevel;
+use dlm_core::training::Precision;
 use dlm_core::units::size;
-use dlm_kernels::{Compute, Ctx, Simd};
 use dlm_model::chat::{Message, Thinking};
 use dlm_model::generate::{GenerateJob, GenerateOptions, ManyOptions, generate_many};
 use dlm_model::text::Stops;
-use dlm_model::{LoadOptions, Model, OpenedBase, PrecisionPaths, Prepare, Sampling, ScoreJob, open_base, score_many};
+use dlm_model::{
+    Cpu, CpuEngine, CpuOptions, Engine, OpenedBase, PrecisionPaths, Prepare, ReaderOptions, Sampling, ScoreJob,
+    open_base, score_many,
+};
 
 /// New tokens per answer.
 const TOKENS: usize = 32;
@@ -36,24 +40,24 @@ fn main() {
     let base = open_base(&path).unwrap();
     for prepare in [Prepare::Decode, Prepare::Inference] {
         let started = Instant::now();
-        let options = LoadOptions {
-            ctx: Ctx::new(threads, Simd::detect()),
-            compute: Compute::F32,
+        let cpu = Cpu::new(threads, SimdLevel::Amx);
+        let options = CpuOptions {
+            precision: Precision::Fp32,
             keep_quantized: true,
             prepare,
         };
-        let model = base.load(options).unwrap();
-        let (stored, packed) = model.weight_bytes();
+        let engine = CpuEngine::load(&cpu, &base, &options).unwrap();
+        let (stored, packed) = engine.model().weight_bytes();
         println!(
             "{prepare:?}: loaded in {:.1} s, weights {}, packed copies {}, {} threads, {}",
             started.elapsed().as_secs_f64(),
             size(stored as u64),
             size(packed as u64),
             threads,
-            model.ctx.simd().name()
+            cpu.ctx().simd().name()
         );
-        answers(&base, &model, threads, prepare == Prepare::Inference);
-        scores(&base, &model, threads);
+        answers(&base, &engine, threads, prepare == Prepare::Inference);
+        scores(&base, &engine, threads);
     }
 }
 
@@ -87,7 +91,7 @@ fn question(base: &OpenedBase, text: &str) -> Vec<u32> {
 }
 
 /// Without packed copies the packed precision path decodes all weights at every step; it is not measured then.
-fn answers(base: &OpenedBase, model: &Model, threads: usize, is_packed: bool) {
+fn answers(base: &OpenedBase, engine: &CpuEngine, threads: usize, is_packed: bool) {
     let prompt = question(
         base,
         "Write about a ferry on a river, its crew and the weather of one long day.",
@@ -115,12 +119,12 @@ fn answers(base: &OpenedBase, model: &Model, threads: usize, is_packed: bool) {
             };
             let jobs: Vec<GenerateJob> = (0..count).map(job).collect();
             let options = ManyOptions {
-                precision_paths,
                 context_max: 2048,
                 cache_bytes_max: 1 << 30,
             };
+            let mut reader = engine.reader(None, ReaderOptions { precision_paths }).unwrap();
             let (seconds, spread) = median(threads, || {
-                generate_many(model, None, &base.text().tokenizer, &jobs, &options).unwrap();
+                generate_many(&mut *reader, &base.text().tokenizer, &jobs, &options).unwrap();
             });
             println!(
                 "  {name}, {count} sequences of {} + {TOKENS} tokens: {:.0} tokens/s ({seconds:.3} s, spread {spread:.3})",
@@ -131,7 +135,7 @@ fn answers(base: &OpenedBase, model: &Model, threads: usize, is_packed: bool) {
     }
 }
 
-fn scores(base: &OpenedBase, model: &Model, threads: usize) {
+fn scores(base: &OpenedBase, engine: &CpuEngine, threads: usize) {
     let answer = "The ferry leaves the north quay at eight, crosses in eleven minutes and waits for the post before it \
                   returns; in fog the crew rings the bell every two minutes and keeps to the marked channel.";
     let completion = base.text().tokenizer.encode(answer).unwrap();
@@ -151,8 +155,10 @@ fn scores(base: &OpenedBase, model: &Model, threads: usize) {
                 });
             }
         }
+        let precision_paths = PrecisionPaths::PACKED;
+        let mut reader = engine.reader(None, ReaderOptions { precision_paths }).unwrap();
         let (seconds, spread) = median(threads, || {
-            score_many(model, None, &jobs, 2048, &Cancel::new()).unwrap();
+            score_many(&mut *reader, &jobs, 2048, &Cancel::new()).unwrap();
         });
         println!(
             "  scored {prompts} prompts of {} tokens with {samples} completions of {}: {:.1} ms a pair (spread {:.1})",

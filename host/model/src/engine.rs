@@ -13,7 +13,7 @@ use crate::batch::{Batch, BatchError, Target};
 use crate::pass::Checkpoint;
 use crate::session::{PrecisionPaths, SessionError};
 
-pub use cpu::{CpuEngine, CpuOptions};
+pub use cpu::{Cpu, CpuEngine, CpuOptions};
 
 /// A base with its weights loaded, ready to train and to read.
 pub trait Engine: Send + Sync {
@@ -56,6 +56,9 @@ pub struct EngineFacts {
     pub weights_bytes: u64,
     /// Bytes that a session keeps of each token.
     pub cache_bytes_per_token: u64,
+    /// Tokens from which a sequence is read with other rotary frequencies (LongRope), so that it shares no keys with a
+    /// shorter one.
+    pub long_from: Option<usize>,
 }
 
 /// A computation that an engine refuses.
@@ -169,8 +172,28 @@ pub struct ReaderOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub(crate) usize);
 
-/// Reads sequences that grow, their keys and values cached in sessions. Closing one gives its memory back.
+/// Reads whole batches, and sequences that grow, whose keys and values are cached in sessions. Closing one gives its memory
+/// back.
 pub trait Reader: Logprobs {
+    /// Returns what is known of the loaded base.
+    fn facts(&self) -> &EngineFacts;
+
+    /// Returns the final hidden states at rows of a batch: `[rows, d_model]`.
+    ///
+    /// **Errors:** a batch that describes no sequences of this vocabulary.
+    /// **Panics:** when a row does not exist.
+    fn hidden(&mut self, batch: &Batch, rows: &[usize]) -> Result<Vec<f32>, EngineError>;
+
+    /// Returns the logits at rows of a batch: `[rows, vocab]`.
+    ///
+    /// **Errors:** as [`Reader::hidden`].
+    /// **Panics:** as [`Reader::hidden`].
+    fn logits(&mut self, batch: &Batch, rows: &[usize]) -> Result<Vec<f32>, EngineError>;
+
+    /// Calls `work(0)` to `work(parts - 1)`, each once, on the host's threads: what is done with logits takes its share of a
+    /// step too.
+    fn on_threads(&self, parts: usize, work: &(dyn Fn(usize) + Sync));
+
     /// Opens an empty session of at most `context` tokens.
     ///
     /// **Errors:** no room on the device.

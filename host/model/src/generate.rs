@@ -5,6 +5,7 @@
 //! **Source:** `spec/inference.md` sections 4.2 to 4.4.
 
 mod many;
+mod sequence;
 
 use dlm_core::{Cancel, Hints, Subject};
 
@@ -14,6 +15,7 @@ use crate::text::Stops;
 use crate::tokenizer::{StreamDecoder, Tokenizer, TokenizerError};
 
 pub use many::{GenerateJob, ManyOptions, generate_many};
+pub use sequence::Sequence;
 
 /// Something that takes tokens in and says what may come next.
 pub trait NextToken {

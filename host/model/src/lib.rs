@@ -34,10 +34,12 @@ pub use base::{OpenedBase, open_base};
 pub use batch::{Batch, BatchError, Segment, Target, TargetKind};
 pub use config::DecoderConfig;
 pub use engine::{
-    CpuEngine, CpuOptions, Engine, EngineError, EngineFacts, Logprobs, Reader, ReaderOptions, SessionId, TrainTensors,
-    Trainer,
+    Cpu, CpuEngine, CpuOptions, Engine, EngineError, EngineFacts, Logprobs, Reader, ReaderOptions, SessionId,
+    TrainTensors, Trainer,
 };
-pub use generate::{GenerateJob, GenerateOptions, Generated, ManyOptions, StopReason, generate, generate_many};
+pub use generate::{
+    GenerateJob, GenerateOptions, Generated, ManyOptions, Sequence, StopReason, generate, generate_many,
+};
 pub use model::{LoadError, LoadOptions, Model, ModuleInfo, Prepare};
 pub use pass::{Checkpoint, Forward, HeadLoss, StepOptions};
 pub use rank::{OpenedRanker, RankError, RankInput, Ranker, open_ranker};

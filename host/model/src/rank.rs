@@ -12,12 +12,14 @@ use dlm_core::{Cancel, Hints, Subject};
 use dlm_kernels::{Bytes, Weight};
 
 use crate::base::{BaseOpenError, OpenedFacts, directory_sha256, directory_totals, shape};
-use crate::batch::{Batch, BatchError};
+use crate::batch::Batch;
 use crate::chat::{Ending, Message, Thinking};
 use crate::config::json::LABELS_CLASS;
 use crate::config::{ClassifierConfig, ConfigError, DecoderConfig, parse_classifier_config};
-use crate::model::{LoadError, LoadOptions, Model};
+use crate::engine::{Cpu, CpuEngine, CpuOptions, Engine, EngineError, Reader, ReaderOptions};
+use crate::model::{LoadError, Model};
 use crate::safetensors_dir::{SafetensorsDir, SafetensorsDirError};
+use crate::session::PrecisionPaths;
 use crate::text::{TextError, TextModel};
 use crate::weights::{WeightError, WeightSource};
 
@@ -36,9 +38,9 @@ pub struct OpenedRanker {
 }
 
 /// A loaded classifier with one label.
-#[derive(Debug)]
 pub struct Ranker {
-    model: Model,
+    /// The decoder under the head.
+    engine: Box<dyn Engine>,
     head: Vec<f32>,
     pad: Option<u32>,
 }
@@ -77,7 +79,7 @@ pub enum RankError {
     #[error("rank: text {index} has no tokens")]
     Empty { index: usize },
     #[error("rank: {0}")]
-    Batch(#[from] BatchError),
+    Engine(#[from] EngineError),
     #[error("rank: the score of text {index} is {value}, not a finite number")]
     NotFinite { index: usize, value: f64 },
     #[error("cancelled")]
@@ -186,7 +188,7 @@ impl OpenedRanker {
     /// Loads decoder and head.
     ///
     /// **Errors:** a missing or misshapen tensor.
-    pub fn load(&self, options: LoadOptions) -> Result<Ranker, RankError> {
+    pub fn load(&self, cpu: &Cpu, options: &CpuOptions) -> Result<Ranker, RankError> {
         let d_model = self.config.decoder.d_model;
         let raw = self.weights.tensor(HEAD)?;
         if raw.shape != [1, d_model] {
@@ -196,8 +198,9 @@ impl OpenedRanker {
             });
         }
         let head = Weight::from_bytes(raw.dtype, 1, d_model, Bytes::from_vec(raw.bytes.into_owned()))?.to_f32();
+        let body = Model::load_body(self.config.decoder.clone(), &self.weights, options.on(cpu))?;
         Ok(Ranker {
-            model: Model::load_body(self.config.decoder.clone(), &self.weights, options)?,
+            engine: Box::new(CpuEngine::new(body)),
             head,
             pad: self.config.pad,
         })
@@ -228,11 +231,6 @@ impl OpenedRanker {
 }
 
 impl Ranker {
-    /// Returns the decoder under the head.
-    pub fn model(&self) -> &Model {
-        &self.model
-    }
-
     /// Returns the head's output for every text.
     ///
     /// **Errors:** a text without tokens, a token outside the vocabulary, a number that is not finite, a raised flag.
@@ -240,6 +238,11 @@ impl Ranker {
         if let Some(index) = inputs.iter().position(|input| input.ids.is_empty()) {
             return Err(RankError::Empty { index });
         }
+        // Packed products whatever the number of rows, so that a text has the same bits in every pass.
+        let options = ReaderOptions {
+            precision_paths: PrecisionPaths::PACKED,
+        };
+        let mut reader = self.engine.reader(None, options)?;
         let mut out = Vec::with_capacity(inputs.len());
         while out.len() < inputs.len() {
             if cancel.is_cancelled() {
@@ -252,23 +255,26 @@ impl Ranker {
                 rows <= ROWS_MAX
             };
             let count = rest.iter().take_while(fits).count().max(1);
-            self.run_pass(&rest[..count], &mut out)?;
+            self.run_pass(&mut *reader, &rest[..count], &mut out)?;
         }
         Ok(out)
     }
 
-    fn run_pass(&self, inputs: &[RankInput], out: &mut Vec<f64>) -> Result<(), RankError> {
+    fn run_pass(&self, reader: &mut dyn Reader, inputs: &[RankInput], out: &mut Vec<f64>) -> Result<(), RankError> {
         let sequences: Vec<&[u32]> = inputs.iter().map(|input| input.ids.as_slice()).collect();
         let batch = Batch::packed(&sequences);
-        let forward = self.model.forward_packed(None, &batch)?;
-        let d = self.model.config.d_model;
-        for (ids, segment) in sequences.iter().zip(&batch.segments) {
-            // A text of padding alone is read at its first token, as the reference does.
-            let last = match self.pad {
-                Some(pad) => ids.iter().rposition(|id| *id != pad).unwrap_or(0),
-                None => ids.len() - 1,
-            };
-            let hidden = &forward.hidden()[(segment.q.start + last) * d..][..d];
+        // A text of padding alone is read at its first token, as the reference does.
+        let last = |ids: &[u32]| match self.pad {
+            Some(pad) => ids.iter().rposition(|id| *id != pad).unwrap_or(0),
+            None => ids.len() - 1,
+        };
+        let rows: Vec<usize> = sequences
+            .iter()
+            .zip(&batch.segments)
+            .map(|(ids, segment)| segment.q.start + last(ids))
+            .collect();
+        let hidden = reader.hidden(&batch, &rows)?;
+        for hidden in hidden.chunks_exact(self.head.len()) {
             let products = hidden
                 .iter()
                 .zip(&self.head)

@@ -119,9 +119,14 @@ impl Rotary {
         self.main.short.len()
     }
 
+    /// Returns the length from which a sequence uses other frequencies than a shorter one.
+    pub fn long_from(&self) -> Option<usize> {
+        self.main.long.as_ref().map(|(_, from)| *from)
+    }
+
     /// Says whether a sequence of `len` tokens uses other frequencies than a shorter one.
     pub fn is_long(&self, len: usize) -> bool {
-        self.main.long.as_ref().is_some_and(|(_, from)| len >= *from)
+        self.long_from().is_some_and(|from| len >= from)
     }
 
     /// Makes tables of so many rows, to be written row by row.

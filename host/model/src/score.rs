@@ -2,21 +2,23 @@
 //!
 //! Invariants: ids of prompt and completion are joined as they are, nothing is tokenized here; logits exist only for the
 //! rows that predict a token that is asked for; prompts that several completions share are read once; a result does not
-//! depend on what else is asked in the same call, to the last bit (packed products, and on models with LongRope only
-//! sequences on the same side of its border share a prompt).
+//! depend on what else is asked in the same call, to the last bit (on a reader of [`PrecisionPaths::PACKED`], which callers
+//! take; on models with LongRope only sequences on the same side of its border share a prompt).
+//!
+//! [`PrecisionPaths::PACKED`]: crate::PrecisionPaths::PACKED
 
 use std::collections::HashMap;
 
 use dlm_core::Cancel;
-use dlm_kernels::PrecisionPath;
 
-use crate::adapter::Adapter;
 use crate::batch::{Batch, BatchError};
-use crate::model::Model;
+use crate::engine::{EngineError, Reader};
 
 /// Rows of one pass: enough for the products' peak, few enough for small buffers (85 MB for a width of 576). A longer
 /// sequence has a pass of its own.
 const ROWS_MAX: usize = 2048;
+/// Prompts of one pass whose next tokens are wanted: each keeps a row of logits (1 MB for a vocabulary of 256,000).
+const PROMPTS_MAX: usize = 64;
 
 /// A continuation to score.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +41,7 @@ pub enum ScoreError {
         context: usize,
     },
     #[error("score: {0}")]
-    Batch(#[from] BatchError),
+    Engine(#[from] EngineError),
     #[error("score: the model gave a logarithm that is no number after {tokens} tokens")]
     NotFinite { tokens: usize },
     #[error("cancelled")]
@@ -83,8 +85,7 @@ impl ScoreJob {
 /// **Errors:** a job without tokens or longer than `context_max`, a token outside the vocabulary, a raised flag (looked at
 /// between passes of some 2000 tokens).
 pub fn score_many(
-    model: &Model,
-    adapter: Option<&Adapter>,
+    reader: &mut dyn Reader,
     jobs: &[ScoreJob],
     context_max: usize,
     cancel: &Cancel,
@@ -93,21 +94,23 @@ pub fn score_many(
         job.check(context_max)?;
     }
     let mut out = vec![Vec::new(); jobs.len()];
-    for pass in passes(share_prompts(model, jobs)) {
+    for pass in passes(share_prompts(reader.facts().long_from, jobs)) {
         if cancel.is_cancelled() {
             return Err(ScoreError::Cancelled);
         }
-        run_pass(model, adapter, jobs, &pass, &mut out)?;
+        run_pass(reader, jobs, &pass, &mut out)?;
     }
     Ok(out)
 }
 
-/// Gathers the jobs of each prompt, in the order of first appearance, no more than a pass holds.
-fn share_prompts<'a>(model: &Model, jobs: &'a [ScoreJob]) -> Vec<Shared<'a>> {
-    let mut shared: Vec<Shared<'a>> = Vec::new();
+/// Gathers the jobs of each prompt, in the order of first appearance, no more than a pass holds; sequences of `long_from`
+/// tokens and more share none with shorter ones.
+fn share_prompts(long_from: Option<usize>, jobs: &[ScoreJob]) -> Vec<Shared<'_>> {
+    let is_long = |rows: usize| long_from.is_some_and(|from| rows >= from);
+    let mut shared: Vec<Shared<'_>> = Vec::new();
     let mut place: HashMap<(&[u32], bool), usize> = HashMap::new();
     for (index, job) in jobs.iter().enumerate() {
-        let key = (job.prompt.as_slice(), model.rotary.is_long(job.rows()));
+        let key = (job.prompt.as_slice(), is_long(job.rows()));
         let own = job.completion.len() - 1;
         let found = place.get(&key).filter(|at| shared[**at].rows + own <= ROWS_MAX);
         match found {
@@ -145,8 +148,7 @@ fn passes(shared: Vec<Shared<'_>>) -> Vec<Vec<Shared<'_>>> {
 }
 
 fn run_pass(
-    model: &Model,
-    adapter: Option<&Adapter>,
+    reader: &mut dyn Reader,
     jobs: &[ScoreJob],
     pass: &[Shared<'_>],
     out: &mut [Vec<f32>],
@@ -169,12 +171,11 @@ fn run_pass(
             owners.extend(std::iter::repeat_n(index, completion.len()));
         }
     }
-    if let Some(&(_, token)) = pairs.iter().find(|(_, token)| *token as usize >= model.config.vocab) {
-        let vocab = model.config.vocab;
-        return Err(BatchError::Token { row: 0, token, vocab }.into());
+    let vocab = reader.facts().vocab;
+    if let Some(&(_, token)) = pairs.iter().find(|(_, token)| *token as usize >= vocab) {
+        return Err(EngineError::from(BatchError::Token { row: 0, token, vocab }).into());
     }
-    let forward = model.forward_packed(adapter, &batch)?;
-    let logprobs = model.logprobs_on(PrecisionPath::Packed, forward.hidden(), &pairs);
+    let logprobs = reader.logprobs(&batch, &pairs)?;
     for (owner, logprob) in owners.into_iter().zip(logprobs) {
         if !logprob.is_finite() {
             let tokens = jobs[owner].prompt.len() + out[owner].len();
@@ -190,8 +191,7 @@ fn run_pass(
 ///
 /// **Errors:** as [`score_many`].
 pub fn next_many(
-    model: &Model,
-    adapter: Option<&Adapter>,
+    reader: &mut dyn Reader,
     prompts: &[(Vec<u32>, usize)],
     context_max: usize,
     cancel: &Cancel,
@@ -221,20 +221,17 @@ pub fn next_many(
             rows += prompt.len();
             rows <= ROWS_MAX
         };
-        let count = rest.iter().take_while(fits).count().max(1);
+        let count = rest.iter().take(PROMPTS_MAX).take_while(fits).count().max(1);
         let (now, later) = rest.split_at(count);
         rest = later;
         let batch = Batch::packed(&now.iter().map(|(prompt, _)| prompt).collect::<Vec<_>>());
-        let forward = model.forward_packed(adapter, &batch)?;
-        let d = model.config.d_model;
-        let mut logits = vec![0.0; model.config.vocab];
-        for ((prompt, top), segment) in now.iter().zip(&batch.segments) {
-            let hidden = &forward.hidden()[(segment.q.end - 1) * d..segment.q.end * d];
-            model.logits_on(PrecisionPath::Packed, hidden, &mut logits);
+        let last: Vec<usize> = batch.segments.iter().map(|segment| segment.q.end - 1).collect();
+        let logits = reader.logits(&batch, &last)?;
+        for ((prompt, top), logits) in now.iter().zip(logits.chunks_exact(reader.facts().vocab)) {
             if logits.iter().any(|logit| logit.is_nan()) {
                 return Err(ScoreError::NotFinite { tokens: prompt.len() });
             }
-            out.push(likeliest(&logits, *top));
+            out.push(likeliest(logits, *top));
         }
     }
     Ok(out)

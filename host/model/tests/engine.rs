@@ -277,3 +277,49 @@ fn a_session_that_is_not_open_is_refused_and_the_others_are_unharmed() {
     reader.step(&[first], &[5], &mut logits).unwrap();
     assert_eq!(reader.open(8).unwrap(), second, "the gap is filled");
 }
+
+/// What ranks and what checks an export: hidden states and logits of a whole batch.
+#[test]
+fn a_reader_says_what_a_forward_says() {
+    for name in ALL {
+        let engine = engine(name);
+        let adapter = adapter(&engine, AdapterKind::Lora);
+        let (model, batch) = (engine.model(), Batch::packed(&sequences()));
+        let forward = model.forward_eval(Some(&adapter), &batch).unwrap();
+        let rows: Vec<usize> = (0..batch.len()).collect();
+        let mut reader = engine.reader(Some(&adapter), ReaderOptions::default()).unwrap();
+        assert_eq!(reader.hidden(&batch, &rows).unwrap(), forward.hidden(), "{name}");
+        assert_eq!(
+            reader.logits(&batch, &rows).unwrap(),
+            model.logits(forward.hidden()),
+            "{name}"
+        );
+        // Packed, a row does not depend on which others are asked for.
+        let precision_paths = PrecisionPaths::PACKED;
+        let mut packed = engine
+            .reader(Some(&adapter), ReaderOptions { precision_paths })
+            .unwrap();
+        let all = packed.logits(&batch, &rows).unwrap();
+        let vocab = packed.facts().vocab;
+        assert_eq!(
+            packed.logits(&batch, &[5]).unwrap(),
+            all[5 * vocab..6 * vocab],
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn every_part_is_called_once() {
+    let engine = engine("llama");
+    let reader = engine.reader(None, ReaderOptions::default()).unwrap();
+    let calls: Vec<_> = (0..40).map(|_| std::sync::atomic::AtomicU32::new(0)).collect();
+    reader.on_threads(calls.len(), &|part| {
+        calls[part].fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert!(
+        calls
+            .iter()
+            .all(|calls| calls.load(std::sync::atomic::Ordering::Relaxed) == 1)
+    );
+}

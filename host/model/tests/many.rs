@@ -2,23 +2,28 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests; clippy excuses the tests alone")]
 
+#[path = "many/scores.rs"]
+mod scores;
+
 use std::borrow::Cow;
 use std::path::PathBuf;
 
 use dlm_core::Cancel;
+use dlm_core::hardware::SimdLevel;
+use dlm_core::training::Precision;
 use dlm_kernels::quant::{GgmlType, quantize_row};
 use dlm_kernels::{Compute, Ctx, Simd};
 use dlm_model::chat::{Message, Thinking};
 use dlm_model::config::json::parse_config;
 use dlm_model::generate::{
-    GenerateError, GenerateJob, GenerateOptions, Generated, ManyOptions, StopReason, generate, generate_many,
+    GenerateError, GenerateJob, GenerateOptions, Generated, ManyOptions, Sequence, StopReason, generate, generate_many,
 };
 use dlm_model::safetensors_dir::SafetensorsDir;
 use dlm_model::text::{Stops, TextModel};
 use dlm_model::weights::{RawTensor, WeightError, WeightSource};
 use dlm_model::{
-    Adapter, AdapterKind, AdapterSpec, Batch, LoadOptions, Model, PrecisionPaths, Prepare, Sampling, ScoreError,
-    ScoreJob, Session, next_many, open_base, read_batch, score_many, step_batch,
+    Adapter, AdapterKind, AdapterSpec, Cpu, CpuEngine, CpuOptions, Engine, LoadOptions, Model, PrecisionPaths, Prepare,
+    Reader, ReaderOptions, Sampling, ScoreJob, Session, open_base, read_batch, score_many, step_batch,
 };
 use dlm_testkit::architectures::{ALL, dir};
 
@@ -59,7 +64,7 @@ impl WeightSource for Quantized {
     }
 }
 
-fn load(name: &str, quantized: Option<GgmlType>, threads: usize) -> Model {
+fn load(name: &str, quantized: Option<GgmlType>, threads: usize) -> CpuEngine {
     let config = parse_config(&std::fs::read(dir(name).join("config.json")).unwrap()).unwrap();
     let options = LoadOptions {
         ctx: Ctx::new(threads, Simd::detect()),
@@ -68,10 +73,10 @@ fn load(name: &str, quantized: Option<GgmlType>, threads: usize) -> Model {
         prepare: Prepare::Decode,
     };
     let source = SafetensorsDir::open(&dir(name)).unwrap();
-    match quantized {
+    CpuEngine::new(match quantized {
         None => Model::load(config, &source, options).unwrap(),
         Some(ty) => Model::load(config, &Quantized(source, ty), options).unwrap(),
-    }
+    })
 }
 
 fn adapter(model: &Model, kind: AdapterKind) -> Adapter {
@@ -129,34 +134,50 @@ fn jobs() -> Vec<GenerateJob> {
     ]
 }
 
-fn options(precision_paths: PrecisionPaths) -> ManyOptions {
+fn options() -> ManyOptions {
     ManyOptions {
-        precision_paths,
         context_max: 64,
         cache_bytes_max: 1 << 30,
     }
 }
 
+fn reader<'a>(
+    engine: &'a CpuEngine,
+    adapter: Option<&'a Adapter>,
+    precision_paths: PrecisionPaths,
+) -> Box<dyn Reader + 'a> {
+    engine.reader(adapter, ReaderOptions { precision_paths }).unwrap()
+}
+
+fn streamed(engine: &CpuEngine) -> Box<dyn Reader + '_> {
+    reader(engine, None, PrecisionPaths::STREAMED)
+}
+
+fn packed<'a>(engine: &'a CpuEngine, adapter: Option<&'a Adapter>) -> Box<dyn Reader + 'a> {
+    reader(engine, adapter, PrecisionPaths::PACKED)
+}
+
 fn write(
-    model: &Model,
+    engine: &CpuEngine,
     adapter: Option<&Adapter>,
     jobs: &[GenerateJob],
     precision_paths: PrecisionPaths,
 ) -> Vec<Generated> {
-    generate_many(model, adapter, &text().tokenizer, jobs, &options(precision_paths)).unwrap()
+    let mut reader = reader(engine, adapter, precision_paths);
+    generate_many(&mut *reader, &text().tokenizer, jobs, &options()).unwrap()
 }
 
 #[track_caller]
 fn check_alone(
-    model: &Model,
+    engine: &CpuEngine,
     adapter: Option<&Adapter>,
     precision_paths: PrecisionPaths,
     what: &str,
 ) -> Vec<Generated> {
     let jobs = jobs();
-    let together = write(model, adapter, &jobs, precision_paths);
+    let together = write(engine, adapter, &jobs, precision_paths);
     for (index, (job, answer)) in jobs.iter().zip(&together).enumerate() {
-        let alone = write(model, adapter, std::slice::from_ref(job), precision_paths);
+        let alone = write(engine, adapter, std::slice::from_ref(job), precision_paths);
         assert_eq!(&alone[0], answer, "{what}: job {index}");
         assert!(answer.tokens.len() <= job.options.tokens_max);
     }
@@ -167,12 +188,12 @@ fn check_alone(
 #[test]
 fn an_answer_is_the_same_alone_and_in_any_batch() {
     for name in ALL {
-        let model = load(name, None, 2);
+        let engine = load(name, None, 2);
         for kind in [None, Some(AdapterKind::Lora), Some(AdapterKind::Dora)] {
-            let adapter = kind.map(|kind| adapter(&model, kind));
+            let adapter = kind.map(|kind| adapter(engine.model(), kind));
             for precision_paths in [PrecisionPaths::STREAMED, PrecisionPaths::PACKED] {
                 check_alone(
-                    &model,
+                    &engine,
                     adapter.as_ref(),
                     precision_paths,
                     &format!("{name} {kind:?} {precision_paths:?}"),
@@ -187,12 +208,12 @@ fn quantized_weights_and_threads_change_nothing_of_that() {
     for ty in [GgmlType::Q8_0, GgmlType::Q4_1] {
         let mut found = Vec::new();
         for threads in [1, 2, 3] {
-            let model = load("llama", Some(ty), threads);
-            assert!(model.is_quantized());
-            let adapter = adapter(&model, AdapterKind::Lora);
+            let engine = load("llama", Some(ty), threads);
+            assert!(engine.facts().is_quantized);
+            let adapter = adapter(engine.model(), AdapterKind::Lora);
             for precision_paths in [PrecisionPaths::STREAMED, PrecisionPaths::PACKED] {
                 found.push(check_alone(
-                    &model,
+                    &engine,
                     Some(&adapter),
                     precision_paths,
                     &format!("{ty} {precision_paths:?}"),
@@ -246,15 +267,16 @@ fn every_logit_has_the_same_bits_alone_and_in_a_batch() {
         .into_iter()
         .chain([("llama", Some(GgmlType::Q4_0))])
     {
-        let model = load(name, ty, 2);
+        let engine = load(name, ty, 2);
         for kind in [None, Some(AdapterKind::Lora), Some(AdapterKind::Dora)] {
-            let adapter = kind.map(|kind| adapter(&model, kind));
+            let adapter = kind.map(|kind| adapter(engine.model(), kind));
             for precision_paths in [PrecisionPaths::STREAMED, PrecisionPaths::PACKED] {
-                let both =
-                    [true, false].map(|together| logits_of_six(&model, adapter.as_ref(), precision_paths, together));
+                let both = [true, false]
+                    .map(|together| logits_of_six(engine.model(), adapter.as_ref(), precision_paths, together));
                 assert!(both[0] == both[1], "{name} {ty:?} {kind:?} {precision_paths:?}");
             }
-            let both = [true, false].map(|it| logits_of_six(&model, adapter.as_ref(), PrecisionPaths::default(), it));
+            let both =
+                [true, false].map(|it| logits_of_six(engine.model(), adapter.as_ref(), PrecisionPaths::default(), it));
             by_rows_differs |= both[0] != both[1];
         }
     }
@@ -273,14 +295,12 @@ fn a_real_base_answers_and_scores_the_same_in_every_batch() {
         .expect("DLM_TEST_BASE names the real base");
     let base = open_base(&path).unwrap();
     for prepare in [Prepare::Decode, Prepare::Inference] {
-        let model = base
-            .load(LoadOptions {
-                ctx: Ctx::new(2, Simd::detect()),
-                compute: Compute::F32,
-                keep_quantized: true,
-                prepare,
-            })
-            .unwrap();
+        let loading = CpuOptions {
+            precision: Precision::Fp32,
+            keep_quantized: true,
+            prepare,
+        };
+        let engine = CpuEngine::load(&Cpu::new(2, SimdLevel::Amx), &base, &loading).unwrap();
         let ask = |text: &str| {
             base.text()
                 .prompt_ids(&[Message::user(text)], Thinking::default())
@@ -298,9 +318,9 @@ fn a_real_base_answers_and_scores_the_same_in_every_batch() {
         let write = |jobs: &[GenerateJob]| {
             let options = ManyOptions {
                 context_max: 2048,
-                ..options(PrecisionPaths::STREAMED)
+                ..options()
             };
-            generate_many(&model, None, &base.text().tokenizer, jobs, &options).unwrap()
+            generate_many(&mut *streamed(&engine), &base.text().tokenizer, jobs, &options).unwrap()
         };
         let scored: Vec<ScoreJob> = jobs
             .iter()
@@ -309,7 +329,7 @@ fn a_real_base_answers_and_scores_the_same_in_every_batch() {
                 completion: base.text().tokenizer.encode("The Thames crosses London.").unwrap(),
             })
             .collect();
-        let score = |jobs: &[ScoreJob]| score_many(&model, None, jobs, 2048, &Cancel::new()).unwrap();
+        let score = |jobs: &[ScoreJob]| score_many(&mut *packed(&engine, None), jobs, 2048, &Cancel::new()).unwrap();
         let (answers, scores) = (write(&jobs), score(&scored));
         for at in 0..5 {
             assert_eq!(write(&jobs[at..=at])[0], answers[at], "{prepare:?} answer {at}");
@@ -322,15 +342,15 @@ fn a_real_base_answers_and_scores_the_same_in_every_batch() {
 /// More jobs than live at once: those that wait take the places of those that end.
 #[test]
 fn more_answers_than_places() {
-    let model = load("qwen3", None, 2);
+    let engine = load("qwen3", None, 2);
     let jobs: Vec<GenerateJob> = (0..40)
         .map(|i| job(ids(i / 3, 5 + i % 7), 1.2, u64::from(i), 1 + i as usize % 11))
         .collect();
-    let together = write(&model, None, &jobs, PrecisionPaths::STREAMED);
+    let together = write(&engine, None, &jobs, PrecisionPaths::STREAMED);
     assert_eq!(together.len(), jobs.len());
     for (job, answer) in jobs.iter().zip(&together) {
         assert_eq!(
-            &write(&model, None, std::slice::from_ref(job), PrecisionPaths::STREAMED)[0],
+            &write(&engine, None, std::slice::from_ref(job), PrecisionPaths::STREAMED)[0],
             answer
         );
         assert_eq!(answer.tokens.len(), job.options.tokens_max);
@@ -342,7 +362,7 @@ fn more_answers_than_places() {
 #[test]
 fn what_prompts_share_and_how_many_fit_changes_nothing() {
     for name in ["llama", "gemma2", "phi4-longrope", "mistral"] {
-        let model = load(name, None, 2);
+        let engine = load(name, None, 2);
         let begin = ids(3, 19);
         let jobs: Vec<GenerateJob> = (0..24)
             .map(|i| {
@@ -353,38 +373,60 @@ fn what_prompts_share_and_how_many_fit_changes_nothing() {
             .collect();
         let alone: Vec<Generated> = jobs
             .iter()
-            .map(|job| write(&model, None, std::slice::from_ref(job), PrecisionPaths::STREAMED).remove(0))
+            .map(|job| write(&engine, None, std::slice::from_ref(job), PrecisionPaths::STREAMED).remove(0))
             .collect();
-        let per_position = 8 * (model.config.n_layers * model.config.kv_width()) as u64;
+        let per_position = 8 * (engine.model().config.n_layers * engine.model().config.kv_width()) as u64;
         for positions in [0, 1, 64, 100, 1000, 10_000] {
             let options = ManyOptions {
                 cache_bytes_max: positions * per_position,
-                ..options(PrecisionPaths::STREAMED)
+                ..options()
             };
-            let together = generate_many(&model, None, &text().tokenizer, &jobs, &options).unwrap();
+            let together = generate_many(&mut *streamed(&engine), &text().tokenizer, &jobs, &options).unwrap();
             assert!(together == alone, "{name}: {positions} positions");
         }
     }
 }
 
-/// The batched loop and the loop for one sequence say the same on a session of the same precision paths.
+/// A reader that was used is as good as new: no answer, no refusal and no flag leaves a session open.
+#[test]
+fn no_session_stays_open() {
+    let engine = load("llama", None, 2);
+    let mut reader = streamed(&engine);
+    let first = reader.open(1).unwrap();
+    reader.close(first);
+    let shared: Vec<GenerateJob> = (0..4)
+        .map(|i| job([ids(3, 19), ids(40 + i, 3)].concat(), 1.2, 1, 5))
+        .collect();
+    let outside = job(vec![25, 9999], 1.2, 1, 5);
+    let tokenizer = text().tokenizer;
+    generate_many(&mut *reader, &tokenizer, &shared, &options()).unwrap();
+    generate_many(&mut *reader, &tokenizer, &[shared[0].clone(), outside], &options()).unwrap_err();
+    Sequence::open(&mut *reader, 8).unwrap();
+    assert_eq!(reader.open(1).unwrap(), first);
+}
+
+/// The batched loop and the loop for one sequence say the same on a session of the same precision paths, which may be a
+/// reader's.
 #[test]
 fn the_loop_for_many_is_the_loop_for_one() {
-    let model = load("gemma2", None, 2);
+    let engine = load("gemma2", None, 2);
     let text = text();
     for job in jobs() {
-        let mut session = Session::on_precision_paths(&model, None, 64, PrecisionPaths::STREAMED);
+        let mut session = Session::on_precision_paths(engine.model(), None, 64, PrecisionPaths::STREAMED);
         let one = generate(&mut session, &text.tokenizer, &job.prompt, &job.options, |_| {}).unwrap();
-        assert_eq!(write(&model, None, &[job], PrecisionPaths::STREAMED)[0], one);
+        let mut reader = streamed(&engine);
+        let mut sequence = Sequence::open(&mut *reader, 64).unwrap();
+        let read = generate(&mut sequence, &text.tokenizer, &job.prompt, &job.options, |_| {}).unwrap();
+        assert_eq!(read, one);
+        assert_eq!(write(&engine, None, &[job], PrecisionPaths::STREAMED)[0], one);
     }
 }
 
 #[test]
 fn what_does_not_fit_is_refused_and_a_flag_ends_all() {
-    let model = load("llama", None, 1);
+    let engine = load("llama", None, 1);
     let text = text();
-    let run =
-        |jobs: &[GenerateJob]| generate_many(&model, None, &text.tokenizer, jobs, &options(PrecisionPaths::STREAMED));
+    let run = |jobs: &[GenerateJob]| generate_many(&mut *streamed(&engine), &text.tokenizer, jobs, &options());
     let error = run(&[job(ids(1, 60), 1.0, 1, 5)]).unwrap_err();
     assert!(
         error
@@ -407,8 +449,8 @@ fn what_does_not_fit_is_refused_and_a_flag_ends_all() {
 #[test]
 fn reading_in_pieces_changes_no_bit() {
     for name in ["llama", "gemma2", "phi4-longrope", "mistral"] {
-        let model = load(name, None, 2);
-        let new = || Session::on_precision_paths(&model, None, 1300, PrecisionPaths::STREAMED);
+        let engine = load(name, None, 2);
+        let new = || Session::on_precision_paths(engine.model(), None, 1300, PrecisionPaths::STREAMED);
         let (long, short) = (ids(7, 1100), ids(9, 21));
         let mut whole = new();
         let expected = whole.prefill(&long).unwrap().to_vec();
@@ -418,7 +460,7 @@ fn reading_in_pieces_changes_no_bit() {
         let mut logits = Vec::new();
         let sessions = &mut [&mut a, &mut b, &mut c];
         read_batch(sessions, &[&short[..], &long[..], &long[..700]], &mut logits).unwrap();
-        let vocab = model.config.vocab;
+        let vocab = engine.model().config.vocab;
         assert!(logits[..vocab] == expected_short, "{name}: short");
         assert!(logits[vocab..2 * vocab] == expected, "{name}: long");
         read_batch(&mut [&mut c], &[&long[700..]], &mut logits).unwrap();
@@ -427,166 +469,6 @@ fn reading_in_pieces_changes_no_bit() {
         assert!(
             fork.step(30).unwrap() == alone.step(30).unwrap(),
             "{name}: a step after each"
-        );
-    }
-}
-
-/// `log p` of every completion token from one pass over the whole sequence and its full logits, in f64.
-fn brute_force(model: &Model, adapter: Option<&Adapter>, job: &ScoreJob) -> Vec<f64> {
-    let all = [&job.prompt[..], &job.completion].concat();
-    let read = &all[..all.len() - 1];
-    let forward = model.forward_eval(adapter, &Batch::packed(&[read])).unwrap();
-    let logits = model.logits(forward.hidden());
-    let rows = logits.chunks_exact(model.config.vocab).skip(job.prompt.len() - 1);
-    rows.zip(&job.completion)
-        .map(|(row, token)| {
-            let top = row.iter().copied().fold(f32::MIN, f32::max);
-            let total: f64 = row.iter().map(|z| f64::from(z - top).exp()).sum();
-            f64::from(row[*token as usize] - top) - total.ln()
-        })
-        .collect()
-}
-
-fn score_jobs() -> Vec<ScoreJob> {
-    let job = |prompt: Vec<u32>, completion: Vec<u32>| ScoreJob { prompt, completion };
-    vec![
-        job(ids(3, 9), ids(4, 12)),
-        job(ids(8, 25), ids(2, 14)),
-        job(ids(3, 9), vec![77]),
-        job(vec![25], ids(6, 3)),
-        job(ids(8, 25), ids(2, 3)),
-        job(ids(3, 9), ids(4, 12)),
-    ]
-}
-
-#[test]
-fn scores_are_those_of_whole_sequences_and_do_not_depend_on_the_batch() {
-    let cancel = Cancel::new();
-    for name in ALL {
-        let model = load(name, None, 2);
-        for kind in [None, Some(AdapterKind::Lora), Some(AdapterKind::Dora)] {
-            let adapter = kind.map(|kind| adapter(&model, kind));
-            let score = |jobs: &[ScoreJob]| score_many(&model, adapter.as_ref(), jobs, 512, &cancel).unwrap();
-            let jobs = score_jobs();
-            let found = score(&jobs);
-            for (index, (job, found)) in jobs.iter().zip(&found).enumerate() {
-                assert_eq!(
-                    &score(std::slice::from_ref(job))[0],
-                    found,
-                    "{name} {kind:?} job {index}: bits"
-                );
-                let expected = brute_force(&model, adapter.as_ref(), job);
-                assert_eq!(found.len(), expected.len());
-                for (found, expected) in found.iter().zip(&expected) {
-                    let distance = (f64::from(*found) - expected).abs();
-                    assert!(distance < 1e-4, "{name} {kind:?} job {index}: {found} for {expected}");
-                }
-            }
-            if kind.is_some() {
-                let base = score_many(&model, None, &jobs, 512, &cancel).unwrap();
-                assert_ne!(base, found, "{name}: the adapter changes scores");
-            }
-        }
-    }
-}
-
-/// Passes hold a limited number of rows; long prompts with many completions take several.
-#[test]
-fn many_long_completions_take_several_passes() {
-    let model = load("llama", None, 2);
-    let prompt = ids(3, 200);
-    let jobs: Vec<ScoreJob> = (0..13)
-        .map(|i| ScoreJob {
-            prompt: if i < 11 { prompt.clone() } else { ids(i, 30) },
-            completion: ids(40 + i, 210 + i),
-        })
-        .collect();
-    let cancel = Cancel::new();
-    let found = score_many(&model, None, &jobs, 512, &cancel).unwrap();
-    for index in [0, 7, 10, 12] {
-        let alone = score_many(&model, None, &jobs[index..=index], 512, &cancel).unwrap();
-        assert_eq!(alone[0], found[index]);
-    }
-    cancel.cancel();
-    assert_eq!(
-        score_many(&model, None, &jobs, 512, &cancel),
-        Err(ScoreError::Cancelled)
-    );
-}
-
-#[test]
-fn quantized_weights_are_scored_exactly() {
-    let model = load("llama", Some(GgmlType::Q4_1), 2);
-    let jobs = score_jobs();
-    let found = score_many(&model, None, &jobs, 512, &Cancel::new()).unwrap();
-    // The same weights, widened on loading: no activation is rounded on the way.
-    let config = model.config.clone();
-    let source = Quantized(SafetensorsDir::open(&dir("llama")).unwrap(), GgmlType::Q4_1);
-    let exact = Model::load(config, &source, LoadOptions::exact(model.ctx.clone())).unwrap();
-    for (job, found) in jobs.iter().zip(&found) {
-        for (found, expected) in found.iter().zip(brute_force(&exact, None, job)) {
-            assert!((f64::from(*found) - expected).abs() < 1e-4);
-        }
-    }
-}
-
-#[test]
-fn scores_that_cannot_be_are_refused() {
-    let model = load("llama", None, 1);
-    let run = |prompt: Vec<u32>, completion: Vec<u32>| {
-        let jobs = [ScoreJob { prompt, completion }];
-        score_many(&model, None, &jobs, 32, &Cancel::new()).unwrap_err()
-    };
-    assert_eq!(run(vec![], vec![20]), ScoreError::EmptyPrompt);
-    assert_eq!(run(vec![20], vec![]), ScoreError::EmptyCompletion);
-    let long = run(ids(1, 30), ids(2, 3)).to_string();
-    assert!(
-        long.contains("30 tokens and a completion of 3 do not fit a context of 32"),
-        "{long}"
-    );
-    for (prompt, completion) in [
-        (vec![9999], vec![20]),
-        (vec![20], vec![9999]),
-        (vec![20], vec![9999, 20]),
-    ] {
-        let error = run(prompt, completion).to_string();
-        assert!(error.contains("9999") && error.contains("320"), "{error}");
-    }
-}
-
-#[test]
-fn the_next_tokens_are_sorted_and_agree_with_scores() {
-    let cancel = Cancel::new();
-    for name in ["llama", "gemma2", "mixtral"] {
-        let model = load(name, None, 2);
-        let prompts = [(ids(3, 9), 5), (ids(8, 25), 320), (vec![25], 1)];
-        let found = next_many(&model, None, &prompts, 512, &cancel).unwrap();
-        for ((prompt, top), list) in prompts.iter().zip(&found) {
-            assert_eq!(list.len(), *top);
-            assert!(
-                list.windows(2).all(|pair| pair[0].1 >= pair[1].1),
-                "{name}: likeliest first"
-            );
-            let jobs: Vec<ScoreJob> = list
-                .iter()
-                .map(|(id, _)| ScoreJob {
-                    prompt: prompt.clone(),
-                    completion: vec![*id],
-                })
-                .collect();
-            let scores = score_many(&model, None, &jobs, 512, &cancel).unwrap();
-            for ((_, found), score) in list.iter().zip(scores) {
-                assert!((found - score[0]).abs() < 1e-4, "{name}: {found} and {score:?}");
-            }
-            assert_eq!(
-                next_many(&model, None, &[(prompt.clone(), *top)], 512, &cancel).unwrap()[0],
-                *list
-            );
-        }
-        let total: f64 = found[1].iter().map(|(_, logprob)| f64::from(*logprob).exp()).sum();
-        assert!(
-            (total - 1.0).abs() < 1e-4,
-            "{name}: probabilities of all tokens sum to {total}"
         );
     }
 }

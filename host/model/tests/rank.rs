@@ -3,13 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests; clippy excuses the tests alone")]
 
 use dlm_core::Cancel;
-use dlm_kernels::{Ctx, Simd};
+use dlm_core::hardware::SimdLevel;
 use dlm_model::base::is_classifier;
 use dlm_model::chat::Message;
 use dlm_model::config::parse_config;
 use dlm_model::safetensors_dir::SafetensorsDir;
 use dlm_model::weights::WeightSource;
-use dlm_model::{LoadOptions, OpenedRanker, RankError, RankInput, Ranker, open_base, open_ranker};
+use dlm_model::{Cpu, CpuOptions, OpenedRanker, RankError, RankInput, Ranker, open_base, open_ranker};
 use dlm_testkit::architectures::{ALL, dir as golden};
 use dlm_testkit::reward::{RewardHead, write_reward_model};
 
@@ -24,7 +24,7 @@ fn opened(name: &str, head: RewardHead) -> (tempfile::TempDir, Result<OpenedRank
 }
 
 fn load(opened: &OpenedRanker) -> Ranker {
-    opened.load(LoadOptions::exact(Ctx::new(2, Simd::detect()))).unwrap()
+    opened.load(&Cpu::new(2, SimdLevel::Amx), &CpuOptions::EXACT).unwrap()
 }
 
 fn input(ids: &[u32]) -> RankInput {
@@ -116,9 +116,8 @@ fn more_labels_than_one_are_refused_with_their_number() {
     config["id2label"] = serde_json::json!({"0": "LABEL_0"});
     std::fs::write(&settings, config.to_string()).unwrap();
     let opened = open_ranker(dir.path()).unwrap();
-    let error = opened
-        .load(LoadOptions::exact(Ctx::new(1, Simd::detect())))
-        .unwrap_err();
+    let loaded = opened.load(&Cpu::new(1, SimdLevel::Amx), &CpuOptions::EXACT);
+    let error = loaded.err().unwrap();
     assert!(error.to_string().contains("found [3, 64]"), "{error}");
     // The reference takes two labels where nothing is said.
     config.as_object_mut().unwrap().remove("id2label");

@@ -10,7 +10,7 @@ use dlm_core::training::Ending;
 use dlm_core::{Cancel, Event, Progress, Quiet};
 use dlm_model::base::{OpenedBase, open_base};
 use dlm_model::engine::{AdamWOptions, TrainerOptions};
-use dlm_model::{AdapterKind, AdapterSpec, Checkpoint, CpuEngine, CpuOptions, Engine, Reader, ReaderOptions};
+use dlm_model::{AdapterKind, AdapterSpec, Checkpoint, Cpu, CpuEngine, CpuOptions, Engine, Reader, ReaderOptions};
 use dlm_train::augment::Augment;
 use dlm_train::schedule::ScheduleKind;
 use dlm_train::{
@@ -27,7 +27,7 @@ fn base() -> OpenedBase {
 }
 
 fn load(base: &OpenedBase, threads: usize) -> CpuEngine {
-    CpuEngine::load(base, &CpuOptions::exact(threads, SimdLevel::Amx)).unwrap()
+    CpuEngine::load(&Cpu::new(threads, SimdLevel::Amx), base, &CpuOptions::EXACT).unwrap()
 }
 
 fn base_reader(engine: &CpuEngine) -> Box<dyn Reader + '_> {

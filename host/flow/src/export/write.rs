@@ -13,10 +13,10 @@ use dlm_export::{
 };
 use dlm_model::base::open_base;
 use dlm_model::chat::Thinking;
-use dlm_model::generate::{GenerateOptions, generate};
+use dlm_model::generate::{GenerateOptions, Sequence, generate};
 use dlm_model::sampling::Sampling;
 use dlm_model::weights::WeightSource;
-use dlm_model::{Adapter, Batch, LoadOptions, MergedSource, Model, Session};
+use dlm_model::{Adapter, Batch, CpuEngine, CpuOptions, Engine, EngineError, MergedSource, ReaderOptions};
 use dlm_plan::ExportPlan;
 use dlm_train::rows::question_messages;
 
@@ -97,13 +97,12 @@ fn model_file(
         quant,
     })?;
     check_space(path, plan.bytes)?;
-    let ctx = &loaded.engine.model().ctx;
     let options = WriteOptions {
         importance: None,
         progress: &*around.progress,
         cancel: &around.cancel,
     };
-    write_model(ctx, &plan, weights, path, &options)?;
+    write_model(loaded.cpu.ctx(), &plan, weights, path, &options)?;
     let checked = check_file(around, located, loaded, &plan, weights, adapter, path);
     Ok((kept_if_sound(path, checked)?, plan.notes))
 }
@@ -130,10 +129,10 @@ fn check_file(
     adapter: Option<&Adapter>,
     path: &Path,
 ) -> Result<ModelCheck, Failure> {
-    let (ctx, config, quant) = (&loaded.engine.model().ctx, located.base.opened.config(), plan.quant);
+    let (config, quant) = (located.base.opened.config(), plan.quant);
     around.note(format!("checking {}", path.display()));
     let report = verify_model(
-        ctx,
+        loaded.cpu.ctx(),
         path,
         plan,
         &VerifyAgainst {
@@ -142,9 +141,8 @@ fn check_file(
             tokenizer: Some(&located.text.tokenizer),
         },
     )?;
-    let expected = check_logits(loaded.engine.model(), adapter, located)?;
-    let written = open_base(path)?
-        .load(LoadOptions::exact(ctx.clone()))
+    let expected = check_logits(&*loaded.engine, adapter, located)?;
+    let written = CpuEngine::load(&loaded.cpu, &open_base(path)?, &CpuOptions::EXACT)
         .map_err(|e| Failure::from(e).under(Subject::Export))?;
     let found = check_logits(&written, None, located)?;
     let logits = compare_logits(quant, &expected, &found, config.vocab);
@@ -202,16 +200,19 @@ fn check_space(path: &Path, bytes: u64) -> Result<(), Failure> {
 }
 
 /// Logits at every position of the check text.
-fn check_logits(model: &Model, adapter: Option<&Adapter>, located: &LocatedModel) -> Result<Vec<f32>, Failure> {
+fn check_logits(engine: &dyn Engine, adapter: Option<&Adapter>, located: &LocatedModel) -> Result<Vec<f32>, Failure> {
     let ids = located
         .text
         .tokenizer
         .encode(CHECK_TEXT)
         .map_err(|e| Failure::new(Subject::Export, e))?;
-    let forward = model
-        .forward_eval(adapter, &Batch::packed(&[ids]))
-        .map_err(|e| Failure::new(Subject::Export, e))?;
-    Ok(model.logits(forward.hidden()))
+    let rows: Vec<usize> = (0..ids.len()).collect();
+    let mut reader = engine.reader(adapter, ReaderOptions::default()).map_err(failed)?;
+    reader.logits(&Batch::packed(&[ids]), &rows).map_err(failed)
+}
+
+fn failed(error: EngineError) -> Failure {
+    Failure::new(Subject::Export, error)
 }
 
 fn adapter_file(located: &LocatedModel, adapter: &Adapter, path: &Path) -> Result<(), Failure> {
@@ -401,18 +402,16 @@ fn probe(
     let user = first.unwrap_or_else(|| PROBE_QUESTION.to_owned());
     let messages = question_messages(front.system_prompt.as_deref(), &user);
     let ids = located.text.prompt_ids(&messages, Thinking::default())?;
-    let mut session = Session::new(
-        loaded.engine.model(),
-        loaded.adapter.as_ref(),
-        ids.len() + PROBE_TOKENS as usize,
-    );
+    let reader = loaded.engine.reader(loaded.adapter.as_ref(), ReaderOptions::default());
+    let mut reader = reader.map_err(failed)?;
+    let mut sequence = Sequence::open(&mut *reader, ids.len() + PROBE_TOKENS as usize).map_err(failed)?;
     let options = GenerateOptions {
         sampling: Sampling::greedy(),
         tokens_max: PROBE_TOKENS as usize,
         stops: located.text.stops.clone(),
         cancel: around.cancel.clone(),
     };
-    let answer = generate(&mut session, &located.text.tokenizer, &ids, &options, |_| {})
+    let answer = generate(&mut sequence, &located.text.tokenizer, &ids, &options, |_| {})
         .map_err(|e| Failure::new(Subject::Export, e))?;
     Ok(TargetProbe {
         system: front.system_prompt.clone(),

@@ -9,7 +9,7 @@ use dlm_core::ports::model::{
     NextRequest, RankRequest, ScoreRequest,
 };
 use dlm_model::text::TextError;
-use dlm_model::{OpenedRanker, Prepare, RankError, RankInput, Ranker};
+use dlm_model::{Cpu, CpuOptions, OpenedRanker, Prepare, RankError, RankInput, Ranker};
 
 use super::convert::{count, messages, text_error};
 use super::decoder::{detokenize, render};
@@ -117,7 +117,7 @@ impl Model for ClassifierModel {
             none => {
                 let stored = self.opened.weights_memory_bytes();
                 room(&self.run, &self.info.name, stored, *taken)?;
-                let load = |options| self.opened.load(options);
+                let load = |cpu: &Cpu, options: &CpuOptions| self.opened.load(cpu, options);
                 let ranker = loading(&self.run, &self.info.name, load, Prepare::Nothing).map_err(rank_error)?;
                 *taken += stored;
                 none.insert(ranker)

@@ -14,7 +14,8 @@ use dlm_core::{Cancel, Subject};
 use dlm_model::chat::{Ending, Thinking};
 use dlm_model::text::TextModel;
 use dlm_model::{
-    Adapter, GenerateJob, Generated, ManyOptions, PrecisionPaths, ScoreJob, generate_many, next_many, score_many,
+    Adapter, Engine, GenerateJob, Generated, ManyOptions, PrecisionPaths, Reader, ReaderOptions, ScoreJob,
+    generate_many, next_many, score_many,
 };
 
 use super::convert::{
@@ -45,10 +46,20 @@ pub(super) struct DecoderModel {
 
 /// The weights of one call.
 struct Ready {
-    model: Arc<dlm_model::Model>,
+    engine: Arc<dyn Engine>,
     adapter: Option<Arc<Adapter>>,
     /// Bytes that the caches of answers may take.
     cache_bytes_max: u64,
+}
+
+impl Ready {
+    /// Products of fixed precision paths: what is asked beside a request changes no bit of its answer.
+    fn reader(&self, precision_paths: PrecisionPaths) -> Result<Box<dyn Reader + '_>, ModelError> {
+        let reader = self
+            .engine
+            .reader(self.adapter.as_deref(), ReaderOptions { precision_paths });
+        reader.map_err(|error| failed(Failure::new(Subject::Model, error)))
+    }
 }
 
 impl DecoderModel {
@@ -102,12 +113,12 @@ impl DecoderModel {
 
     /// Loads what a call needs; `taken` is the run's turn.
     fn ready(&self, wanted: ModelWeights, taken: &mut u64) -> Result<Ready, ModelError> {
-        let model = self.weights.load(taken)?;
+        let engine = self.weights.load(taken)?;
         let adapter = match (wanted, &self.adapter) {
             (ModelWeights::Adapter, Some(directory)) => {
                 let mut loaded = lock(&self.loaded);
                 if loaded.is_none() {
-                    let adapter = Adapter::load_peft(directory, &model);
+                    let adapter = engine.read_adapter(directory);
                     let adapter = adapter.map_err(|error| failed(Failure::new(Subject::Model, error)))?;
                     *loaded = Some(Arc::new(adapter));
                 }
@@ -123,7 +134,7 @@ impl DecoderModel {
             .memory_available_bytes
             .saturating_sub(*taken);
         Ok(Ready {
-            model,
+            engine,
             adapter,
             cache_bytes_max: free / CACHE_SHARE,
         })
@@ -171,16 +182,15 @@ impl DecoderModel {
         for greedy in [false, true] {
             let chosen: Vec<usize> = places.iter().copied().filter(|at| is_greedy(at) == greedy).collect();
             let batch: Vec<GenerateJob> = chosen.iter().map(|at| jobs[*at].clone()).collect();
+            let mut reader = ready.reader(match greedy && ready.engine.facts().is_quantized {
+                true => PrecisionPaths::PACKED,
+                false => PrecisionPaths::STREAMED,
+            })?;
             let options = ManyOptions {
-                precision_paths: match greedy && ready.model.is_quantized() {
-                    true => PrecisionPaths::PACKED,
-                    false => PrecisionPaths::STREAMED,
-                },
                 context_max: self.context_max(),
                 cache_bytes_max: ready.cache_bytes_max,
             };
-            let (model, adapter) = (&ready.model, ready.adapter.as_deref());
-            let answers = generate_many(model, adapter, &self.text.tokenizer, &batch, &options);
+            let answers = generate_many(&mut *reader, &self.text.tokenizer, &batch, &options);
             written.extend(chosen.into_iter().zip(answers.map_err(generate_error)?));
         }
         Ok(places.iter().filter_map(|at| written.remove(at)).collect())
@@ -213,8 +223,8 @@ impl Model for DecoderModel {
             |request| request.weights,
             |ready, places| {
                 let batch: Vec<ScoreJob> = places.iter().map(|at| jobs[*at].clone()).collect();
-                let (model, adapter) = (&ready.model, ready.adapter.as_deref());
-                score_many(model, adapter, &batch, self.context_max(), cancel).map_err(score_error)
+                let mut reader = ready.reader(PrecisionPaths::PACKED)?;
+                score_many(&mut *reader, &batch, self.context_max(), cancel).map_err(score_error)
             },
         )?;
         let score = |((request, job), logprobs): ((&ScoreRequest, &ScoreJob), Vec<f32>)| {
@@ -256,8 +266,8 @@ impl Model for DecoderModel {
             |request| request.weights,
             |ready, places| {
                 let batch: Vec<_> = places.iter().map(|at| prompts[*at].clone()).collect();
-                let (model, adapter) = (&ready.model, ready.adapter.as_deref());
-                next_many(model, adapter, &batch, self.context_max(), cancel).map_err(score_error)
+                let mut reader = ready.reader(PrecisionPaths::PACKED)?;
+                next_many(&mut *reader, &batch, self.context_max(), cancel).map_err(score_error)
             },
         )?;
         let named = |list: Vec<(u32, f32)>| list.into_iter().map(|(id, l)| token(&self.text, id, l)).collect();

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use dlm_core::ports::model::ModelError;
+use dlm_core::training::Precision;
 use dlm_core::units::size;
 use dlm_core::{Event, Subject};
-use dlm_kernels::Compute;
-use dlm_model::{LoadOptions, Model, OpenedBase, Prepare};
+use dlm_model::{Cpu, CpuEngine, CpuOptions, Engine, OpenedBase, Prepare};
 
 use super::open::failed;
 use super::{Run, lock};
@@ -24,7 +24,7 @@ pub(super) struct Weights {
     pub opened: OpenedBase,
     key: String,
     /// Locked only by whoever has the run's turn.
-    model: Mutex<Option<Arc<Model>>>,
+    engine: Mutex<Option<Arc<dyn Engine>>>,
 }
 
 impl Weights {
@@ -33,7 +33,7 @@ impl Weights {
             run,
             opened,
             key: key.to_owned(),
-            model: Mutex::new(None),
+            engine: Mutex::new(None),
         }
     }
 
@@ -44,10 +44,10 @@ impl Weights {
     /// and saves decoding at every pass.
     ///
     /// **Errors:** no room for the weights, or weights that cannot be read.
-    pub fn load(&self, taken: &mut u64) -> Result<Arc<Model>, ModelError> {
-        let mut model = lock(&self.model);
-        if let Some(model) = &*model {
-            return Ok(model.clone());
+    pub fn load(&self, taken: &mut u64) -> Result<Arc<dyn Engine>, ModelError> {
+        let mut engine = lock(&self.engine);
+        if let Some(engine) = &*engine {
+            return Ok(engine.clone());
         }
         let facts = self.opened.facts();
         let stored = self.opened.weights_memory_bytes(true);
@@ -62,11 +62,10 @@ impl Weights {
             true => Prepare::Inference,
             false => Prepare::Decode,
         };
-        let loaded = loading(&self.run, &self.key, |options| self.opened.load(options), prepare)
-            .map_err(|error| failed(error.into()))?;
-        let (stored, prepared) = loaded.weight_bytes();
-        *taken += (stored + prepared) as u64;
-        Ok(model.insert(Arc::new(loaded)).clone())
+        let load = |cpu: &Cpu, options: &CpuOptions| CpuEngine::load(cpu, &self.opened, options);
+        let loaded = loading(&self.run, &self.key, load, prepare).map_err(|error| failed(error.into()))?;
+        *taken += loaded.facts().weights_bytes;
+        Ok(engine.insert(Arc::new(loaded)).clone())
     }
 }
 
@@ -83,19 +82,19 @@ pub(super) fn room(run: &Run, key: &str, need: u64, taken: u64) -> Result<u64, M
 }
 
 /// Loads something, telling so.
-pub(super) fn loading<T>(run: &Run, key: &str, load: impl FnOnce(LoadOptions) -> T, prepare: Prepare) -> T {
+pub(super) fn loading<T>(run: &Run, key: &str, load: impl FnOnce(&Cpu, &CpuOptions) -> T, prepare: Prepare) -> T {
     let phase = format!("loading {key}");
     run.around.progress.event(Event::PhaseStarted {
         phase: phase.clone(),
         total: None,
         unit: "tensors",
     });
-    let loaded = load(LoadOptions {
-        ctx: run.ctx().clone(),
-        compute: Compute::F32,
+    let options = CpuOptions {
+        precision: Precision::Fp32,
         keep_quantized: true,
         prepare,
-    });
+    };
+    let loaded = load(run.cpu(), &options);
     run.around.progress.event(Event::PhaseEnded { phase });
     loaded
 }

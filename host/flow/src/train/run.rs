@@ -3,7 +3,7 @@
 use dlm_core::manifest::RunStatus;
 use dlm_core::training::Ending;
 use dlm_core::{Event, FailureKind, Subject};
-use dlm_model::{CpuEngine, CpuOptions, Engine, Prepare};
+use dlm_model::{Cpu, CpuEngine, CpuOptions, Engine, Prepare};
 use dlm_plan::train::WeightPacking;
 use dlm_store::PendingVersion;
 use dlm_train::run::Outcome;
@@ -35,9 +35,8 @@ pub fn run(around: &Surroundings, command: &TrainCommand, prepared: &Prepared) -
 /// **Errors:** weights that cannot be read.
 pub fn load(around: &Surroundings, prepared: &Prepared) -> Result<Box<dyn Engine>, Failure> {
     let plan = &prepared.plan;
+    let cpu = Cpu::new(plan.threads.value as usize, plan.simd.value);
     let options = CpuOptions {
-        threads: plan.threads.value as usize,
-        simd: plan.simd.value,
         precision: plan.precision.value,
         // The packed copies are what a step multiplies with; the weights themselves stay as small as they are stored.
         keep_quantized: true,
@@ -48,7 +47,7 @@ pub fn load(around: &Surroundings, prepared: &Prepared) -> Result<Box<dyn Engine
         },
     };
     around.note(format!("loading {}", prepared.base.resolved.record.key));
-    let engine = CpuEngine::load(&prepared.base.opened, &options);
+    let engine = CpuEngine::load(&cpu, &prepared.base.opened, &options);
     Ok(Box::new(
         engine.map_err(|e| Failure::from(e).under(Subject::BaseModel))?,
     ))

@@ -20,12 +20,29 @@ use crate::model::{LoadError, LoadOptions, Model, Prepare};
 use reader::CpuReader;
 use trainer::CpuTrainer;
 
+/// The processor: the threads and the instruction set that engines share.
+#[derive(Clone, Debug)]
+pub struct Cpu {
+    ctx: Ctx,
+}
+
+impl Cpu {
+    /// Starts the threads; of the instruction set, what the machine lacks is left out.
+    pub fn new(threads: usize, simd: SimdLevel) -> Cpu {
+        Cpu {
+            ctx: Ctx::new(threads, kernels_simd(simd)),
+        }
+    }
+
+    /// Returns what kernels are given, for whoever encodes weights (`dlm-export`).
+    pub fn ctx(&self) -> &Ctx {
+        &self.ctx
+    }
+}
+
 /// How weights are loaded for the processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuOptions {
-    pub threads: usize,
-    /// The most that kernels may use; what the machine lacks is left out.
-    pub simd: SimdLevel,
     /// Of the frozen products of more than four rows; without products in `fp16` that means `f32`.
     pub precision: Precision,
     /// Keep block-quantized weights as they are, see [`LoadOptions::keep_quantized`].
@@ -35,13 +52,21 @@ pub struct CpuOptions {
 
 impl CpuOptions {
     /// Exact products on dequantized weights, nothing laid out beside them.
-    pub fn exact(threads: usize, simd: SimdLevel) -> CpuOptions {
-        CpuOptions {
-            threads,
-            simd,
-            precision: Precision::Fp32,
-            keep_quantized: false,
-            prepare: Prepare::Nothing,
+    pub const EXACT: CpuOptions = CpuOptions {
+        precision: Precision::Fp32,
+        keep_quantized: false,
+        prepare: Prepare::Nothing,
+    };
+
+    pub(crate) fn on(&self, cpu: &Cpu) -> LoadOptions {
+        LoadOptions {
+            ctx: cpu.ctx.clone(),
+            compute: match self.precision {
+                Precision::Bf16 => Compute::Bf16,
+                Precision::Fp32 | Precision::Fp16 => Compute::F32,
+            },
+            keep_quantized: self.keep_quantized,
+            prepare: self.prepare,
         }
     }
 }
@@ -57,17 +82,8 @@ impl CpuEngine {
     /// Loads the weights of an opened base.
     ///
     /// **Errors:** as [`Model::load`].
-    pub fn load(base: &OpenedBase, options: &CpuOptions) -> Result<CpuEngine, LoadError> {
-        let model = base.load(LoadOptions {
-            ctx: Ctx::new(options.threads, simd(options.simd)),
-            compute: match options.precision {
-                Precision::Bf16 => Compute::Bf16,
-                Precision::Fp32 | Precision::Fp16 => Compute::F32,
-            },
-            keep_quantized: options.keep_quantized,
-            prepare: options.prepare,
-        })?;
-        Ok(CpuEngine::new(model))
+    pub fn load(cpu: &Cpu, base: &OpenedBase, options: &CpuOptions) -> Result<CpuEngine, LoadError> {
+        Ok(CpuEngine::new(base.load(options.on(cpu))?))
     }
 
     /// Puts a loaded model behind the boundary.
@@ -78,6 +94,7 @@ impl CpuEngine {
             is_quantized: model.is_quantized(),
             weights_bytes: (stored + prepared) as u64,
             cache_bytes_per_token: (2 * size_of::<f32>() * model.config.n_layers * model.config.kv_width()) as u64,
+            long_from: model.rotary.long_from(),
         };
         CpuEngine { model, facts }
     }
@@ -110,12 +127,12 @@ impl Engine for CpuEngine {
         adapter: Option<&'a Adapter>,
         options: ReaderOptions,
     ) -> Result<Box<dyn Reader + 'a>, EngineError> {
-        Ok(Box::new(CpuReader::new(&self.model, adapter, options.precision_paths)))
+        Ok(Box::new(CpuReader::new(self, adapter, options.precision_paths)))
     }
 }
 
 /// Returns the kernels' name of an instruction-set level.
-pub fn simd(level: SimdLevel) -> Simd {
+fn kernels_simd(level: SimdLevel) -> Simd {
     match level {
         SimdLevel::Scalar => Simd::Scalar,
         SimdLevel::Avx2 => Simd::Avx2,

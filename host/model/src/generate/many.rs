@@ -1,15 +1,14 @@
 //! Several answers side by side: a step reads the weights once for all of them.
 //!
-//! Invariants: an answer does not depend on the others, on their number or on their order, to the last bit (the sessions
-//! take fixed precision paths); what prompts have in common is read once; an answer that ends makes room for one that waits; the
-//! caches of all that live stay within the bytes that are given, unless a single answer needs more.
+//! Invariants: an answer does not depend on the others, on their number or on their order, to the last bit (on a reader of
+//! fixed precision paths); what prompts have in common is read once; an answer that ends makes room for one that waits; the
+//! caches of all that live stay within the bytes that are given, unless a single answer needs more; no session stays open.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
 
 use super::{GenerateError, GenerateOptions, Generated, Growing, Step, StopReason, check_fit, model_failed};
-use crate::adapter::Adapter;
-use crate::model::Model;
-use crate::session::{PrecisionPaths, Session, read_batch, step_batch};
+use crate::engine::{Reader, SessionId};
 use crate::tokenizer::Tokenizer;
 
 /// Sequences that are generated side by side.
@@ -30,7 +29,6 @@ pub struct GenerateJob {
 /// What holds for all answers of a call.
 #[derive(Clone, Copy, Debug)]
 pub struct ManyOptions {
-    pub precision_paths: PrecisionPaths,
     /// Most tokens that prompt and answer may have together.
     pub context_max: usize,
     /// Bytes that the caches of answers side by side may take.
@@ -38,27 +36,34 @@ pub struct ManyOptions {
 }
 
 /// An answer that chooses its next token, from its row of logits.
-struct Turn<'m, 'a, 'l> {
-    live: Live<'m, 'a>,
+struct Turn<'a, 'l> {
+    live: Live<'a>,
     logits: &'l mut [f32],
     next: Result<Option<u32>, GenerateError>,
 }
 
 /// An answer that grows.
-struct Live<'m, 'a> {
+struct Live<'a> {
     index: usize,
-    session: Session<'m>,
+    session: SessionId,
     growing: Growing<'a>,
     next: u32,
 }
 
+/// What the prompts of a reading have in common, read.
+struct Prefix<'a> {
+    session: SessionId,
+    tokens: &'a [u32],
+}
+
 /// Continues every prompt; the answers come in the order of the jobs.
+///
+/// The reader should have fixed precision paths: without them an answer's last bits depend on the others.
 ///
 /// **Errors:** those of [`super::generate`] for the first job that fails; a raised flag in the options of any job ends all
 /// with what they have.
 pub fn generate_many(
-    model: &Model,
-    adapter: Option<&Adapter>,
+    reader: &mut dyn Reader,
     tokenizer: &Tokenizer,
     jobs: &[GenerateJob],
     options: &ManyOptions,
@@ -66,22 +71,22 @@ pub fn generate_many(
     for job in jobs {
         check_fit(&job.prompt, &job.options, options.context_max)?;
     }
-    let bytes_per_position = 8 * model.config.n_layers * model.config.kv_width();
-    let positions = options.cache_bytes_max / bytes_per_position as u64;
+    let positions = options.cache_bytes_max / reader.facts().cache_bytes_per_token;
     let mut batch = Many {
+        reader,
         tokenizer,
         jobs,
         positions_max: usize::try_from(positions).unwrap_or(usize::MAX),
-        empty: Session::on_precision_paths(model, adapter, 0, options.precision_paths),
+        open: Vec::new(),
         prefix: None,
         waiting: in_prompt_order(jobs),
         live: Vec::new(),
         done: jobs.iter().map(|_| None).collect(),
         logits: Vec::new(),
     };
-    while batch.admit()? {
-        batch.step()?;
-    }
+    let ended = batch.run();
+    batch.open.iter().for_each(|session| batch.reader.close(*session));
+    ended?;
     let done = batch.done.into_iter();
     Ok(done
         .map(|answer| answer.expect("every job was admitted and has ended"))
@@ -110,22 +115,47 @@ fn common(prompts: &[&[u32]]) -> usize {
     shared.min(shortest.saturating_sub(1))
 }
 
-struct Many<'m, 'a> {
+struct Many<'r, 'a> {
+    reader: &'r mut dyn Reader,
     tokenizer: &'a Tokenizer,
     jobs: &'a [GenerateJob],
     /// Positions of all caches together.
     positions_max: usize,
-    /// Starts the sessions, which share what depends on the adapter alone.
-    empty: Session<'m>,
+    /// Every session that is to be closed.
+    open: Vec<SessionId>,
     /// What earlier prompts had in common.
-    prefix: Option<Session<'m>>,
+    prefix: Option<Prefix<'a>>,
     waiting: VecDeque<usize>,
-    live: Vec<Live<'m, 'a>>,
+    live: Vec<Live<'a>>,
     done: Vec<Option<Generated>>,
     logits: Vec<f32>,
 }
 
-impl<'m, 'a> Many<'m, 'a> {
+impl<'a> Many<'_, 'a> {
+    fn run(&mut self) -> Result<(), GenerateError> {
+        while self.admit()? {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, context: usize) -> Result<SessionId, GenerateError> {
+        let session = self.reader.open(context).map_err(model_failed)?;
+        self.open.push(session);
+        Ok(session)
+    }
+
+    fn fork(&mut self, session: SessionId, context: usize) -> Result<SessionId, GenerateError> {
+        let fork = self.reader.fork(session, context).map_err(model_failed)?;
+        self.open.push(fork);
+        Ok(fork)
+    }
+
+    fn close(&mut self, session: SessionId) {
+        self.open.retain(|open| *open != session);
+        self.reader.close(session);
+    }
+
     fn is_cancelled(&self) -> bool {
         self.jobs.iter().any(|job| job.options.cancel.is_cancelled())
     }
@@ -158,7 +188,7 @@ impl<'m, 'a> Many<'m, 'a> {
     /// Takes the jobs whose turn it is out of those that wait.
     fn joining(&mut self) -> Vec<usize> {
         let mut joining: Vec<usize> = Vec::new();
-        let mut positions: usize = self.live.iter().map(|live| live.session.context()).sum();
+        let mut positions: usize = self.live.iter().map(|live| self.context(live.index)).sum();
         let mut rows = 0;
         while let Some(&index) = self.waiting.front() {
             let count = self.live.len() + joining.len();
@@ -176,23 +206,28 @@ impl<'m, 'a> Many<'m, 'a> {
         joining
     }
 
-    /// Sees to it that what the prompts have in common is read; returns whether it is.
-    fn read_prefix(&mut self, prompts: &[&[u32]]) -> Result<bool, GenerateError> {
-        let starts = |session: &Session<'m>| {
-            let begins = |prompt: &&[u32]| prompt.len() > session.len() && prompt.starts_with(session.tokens());
+    /// Sees to it that what the prompts have in common is read; returns its session and length where it is.
+    fn read_prefix(&mut self, prompts: &[&'a [u32]]) -> Result<Option<(SessionId, usize)>, GenerateError> {
+        let starts = |prefix: &&Prefix<'a>| {
+            let begins = |prompt: &&[u32]| prompt.len() > prefix.tokens.len() && prompt.starts_with(prefix.tokens);
             prompts.iter().all(begins)
         };
-        if self.prefix.as_ref().is_some_and(starts) {
-            return Ok(true);
+        if let Some(prefix) = self.prefix.as_ref().filter(starts) {
+            return Ok(Some((prefix.session, prefix.tokens.len())));
         }
         let common = common(prompts);
         if common < PREFIX_MIN {
-            return Ok(false);
+            return Ok(None);
         }
-        let mut session = self.empty.sibling(common);
-        read_batch(&mut [&mut session], &[&prompts[0][..common]], &mut self.logits).map_err(model_failed)?;
-        self.prefix = Some(session);
-        Ok(true)
+        let tokens = &prompts[0][..common];
+        let session = self.open(common)?;
+        self.reader
+            .read(&[session], &[tokens], &mut self.logits)
+            .map_err(model_failed)?;
+        if let Some(earlier) = self.prefix.replace(Prefix { session, tokens }) {
+            self.close(earlier.session);
+        }
+        Ok(Some((session, common)))
     }
 
     /// Reads the prompts of jobs, equal ones once, and chooses their first tokens.
@@ -200,27 +235,27 @@ impl<'m, 'a> Many<'m, 'a> {
         let jobs = self.jobs;
         // Per different prompt, the jobs that have it; equal prompts are neighbors.
         let groups: Vec<&[usize]> = joining.chunk_by(|a, b| jobs[*a].prompt == jobs[*b].prompt).collect();
-        let mut rests: Vec<&[u32]> = groups.iter().map(|group| jobs[group[0]].prompt.as_slice()).collect();
-        let has_prefix = self.read_prefix(&rests)?;
-        let mut firsts: Vec<Session<'m>> = Vec::with_capacity(groups.len());
+        let mut rests: Vec<&'a [u32]> = groups.iter().map(|group| jobs[group[0]].prompt.as_slice()).collect();
+        let prefix = self.read_prefix(&rests)?;
+        let mut firsts = Vec::with_capacity(groups.len());
         for (group, rest) in groups.iter().zip(&mut rests) {
             let context = self.context(group[0]);
-            firsts.push(match self.prefix.as_ref().filter(|_| has_prefix) {
-                Some(prefix) => {
-                    *rest = &rest[prefix.len()..];
-                    prefix.fork(context).map_err(model_failed)?
+            firsts.push(match prefix {
+                Some((session, len)) => {
+                    *rest = &rest[len..];
+                    self.fork(session, context)?
                 }
-                None => self.empty.sibling(context),
+                None => self.open(context)?,
             });
         }
         let mut logits = Vec::new();
-        read_batch(&mut firsts.iter_mut().collect::<Vec<_>>(), &rests, &mut logits).map_err(model_failed)?;
-        let vocab = logits.len() / groups.len();
+        self.reader.read(&firsts, &rests, &mut logits).map_err(model_failed)?;
+        let vocab = self.reader.facts().vocab;
         let mut joined = Vec::with_capacity(joining.len());
         let mut rows = Vec::with_capacity(joining.len() * vocab);
         for ((first, group), logits) in firsts.into_iter().zip(groups).zip(logits.chunks_exact(vocab)) {
             for &index in &group[1..] {
-                let session = first.fork(self.context(index)).map_err(model_failed)?;
+                let session = self.fork(first, self.context(index))?;
                 joined.push(self.begin(index, session)?);
             }
             joined.push(self.begin(group[0], first)?);
@@ -229,7 +264,7 @@ impl<'m, 'a> Many<'m, 'a> {
         self.choose(joined, &mut rows)
     }
 
-    fn begin(&self, index: usize, session: Session<'m>) -> Result<Live<'m, 'a>, GenerateError> {
+    fn begin(&self, index: usize, session: SessionId) -> Result<Live<'a>, GenerateError> {
         let job = &self.jobs[index];
         Ok(Live {
             index,
@@ -242,27 +277,31 @@ impl<'m, 'a> Many<'m, 'a> {
     /// Lets answers take their next tokens, each from its row of logits; those that end are done, the others live on.
     ///
     /// A draw from 50,000 logits takes about as long as 5 % of a step, so the threads share the answers.
-    fn choose(&mut self, answers: Vec<Live<'m, 'a>>, logits: &mut [f32]) -> Result<(), GenerateError> {
-        let vocab = self.empty.model().config.vocab;
+    fn choose(&mut self, answers: Vec<Live<'a>>, logits: &mut [f32]) -> Result<(), GenerateError> {
+        let vocab = self.reader.facts().vocab;
         let is_cancelled = self.is_cancelled();
-        let turn = |(live, logits)| Turn {
-            live,
-            logits,
-            next: Ok(None),
+        let turn = |(live, logits)| {
+            Mutex::new(Turn {
+                live,
+                logits,
+                next: Ok(None),
+            })
         };
-        let mut turns: Vec<Turn<'m, 'a, '_>> = answers
+        let turns: Vec<Mutex<Turn<'a, '_>>> = answers
             .into_iter()
             .zip(logits.chunks_exact_mut(vocab))
             .map(turn)
             .collect();
         if !is_cancelled {
-            self.empty.model().ctx.pool.run_chunks(&mut turns, 1, |_, turns| {
-                for turn in turns {
-                    turn.next = turn.live.growing.take(turn.logits, &mut silent);
-                }
+            // Each index is called once, so no lock is waited for.
+            self.reader.on_threads(turns.len(), &|index| {
+                let mut turn = turns[index].lock().unwrap_or_else(PoisonError::into_inner);
+                let Turn { live, logits, next } = &mut *turn;
+                *next = live.growing.take(logits, &mut silent);
             });
         }
-        for Turn { mut live, next, .. } in turns {
+        for turn in turns {
+            let Turn { mut live, next, .. } = turn.into_inner().unwrap_or_else(PoisonError::into_inner);
             match next? {
                 Some(token) => {
                     live.next = token;
@@ -272,6 +311,7 @@ impl<'m, 'a> Many<'m, 'a> {
                     if is_cancelled {
                         live.growing.result.reason = StopReason::Cancelled;
                     }
+                    self.close(live.session);
                     self.done[live.index] = Some(live.growing.finish(&mut silent)?);
                 }
             }
@@ -282,9 +322,11 @@ impl<'m, 'a> Many<'m, 'a> {
     /// Feeds every living answer its token.
     fn step(&mut self) -> Result<(), GenerateError> {
         let tokens: Vec<u32> = self.live.iter().map(|live| live.next).collect();
+        let sessions: Vec<SessionId> = self.live.iter().map(|live| live.session).collect();
         let mut logits = std::mem::take(&mut self.logits);
-        let mut sessions: Vec<&mut Session<'m>> = self.live.iter_mut().map(|live| &mut live.session).collect();
-        step_batch(&mut sessions, &tokens, &mut logits).map_err(model_failed)?;
+        self.reader
+            .step(&sessions, &tokens, &mut logits)
+            .map_err(model_failed)?;
         let living = std::mem::take(&mut self.live);
         self.choose(living, &mut logits)?;
         self.logits = logits;

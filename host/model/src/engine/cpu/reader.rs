@@ -2,14 +2,17 @@
 
 use dlm_kernels::PrecisionPath;
 
+use super::CpuEngine;
 use crate::adapter::Adapter;
 use crate::batch::Batch;
-use crate::engine::{EngineError, Logprobs, Reader, SessionId};
+use crate::engine::{EngineError, EngineFacts, Logprobs, Reader, SessionId};
 use crate::model::Model;
+use crate::pass::Forward;
 use crate::session::{PrecisionPaths, Session, SessionError, prefill_batch, read_batch, step_batch};
 
 pub(super) struct CpuReader<'m> {
     model: &'m Model,
+    facts: &'m EngineFacts,
     adapter: Option<&'m Adapter>,
     precision_paths: PrecisionPaths,
     /// Starts the sessions, which share what depends on the adapter alone.
@@ -19,13 +22,31 @@ pub(super) struct CpuReader<'m> {
 }
 
 impl<'m> CpuReader<'m> {
-    pub(super) fn new(model: &'m Model, adapter: Option<&'m Adapter>, precision_paths: PrecisionPaths) -> Self {
+    pub(super) fn new(engine: &'m CpuEngine, adapter: Option<&'m Adapter>, precision_paths: PrecisionPaths) -> Self {
+        let model = &engine.model;
         Self {
             model,
+            facts: &engine.facts,
             adapter,
             precision_paths,
             empty: Session::on_precision_paths(model, adapter, 0, precision_paths),
             open: Vec::new(),
+        }
+    }
+
+    /// Reads a whole batch.
+    fn forward(&self, batch: &Batch) -> Result<Forward, EngineError> {
+        Ok(match self.batch_path() {
+            PrecisionPath::Packed => self.model.forward_packed(self.adapter, batch)?,
+            PrecisionPath::ByRows | PrecisionPath::Streamed => self.model.forward_eval(self.adapter, batch)?,
+        })
+    }
+
+    /// The products of whole batches: batches are not streamed.
+    fn batch_path(&self) -> PrecisionPath {
+        match self.precision_paths.read {
+            PrecisionPath::Packed => PrecisionPath::Packed,
+            PrecisionPath::ByRows | PrecisionPath::Streamed => PrecisionPath::ByRows,
         }
     }
 
@@ -69,20 +90,37 @@ impl<'m> CpuReader<'m> {
 
 impl Logprobs for CpuReader<'_> {
     fn logprobs(&mut self, batch: &Batch, pairs: &[(usize, u32)]) -> Result<Vec<f32>, EngineError> {
-        match self.precision_paths.read {
-            PrecisionPath::Packed => {
-                let forward = self.model.forward_packed(self.adapter, batch)?;
-                Ok(self.model.logprobs_on(PrecisionPath::Packed, forward.hidden(), pairs))
-            }
-            PrecisionPath::ByRows | PrecisionPath::Streamed => {
-                let forward = self.model.forward_eval(self.adapter, batch)?;
-                Ok(self.model.logprobs(forward.hidden(), pairs))
-            }
-        }
+        let forward = self.forward(batch)?;
+        Ok(self.model.logprobs_on(self.batch_path(), forward.hidden(), pairs))
     }
 }
 
 impl Reader for CpuReader<'_> {
+    fn facts(&self) -> &EngineFacts {
+        self.facts
+    }
+
+    fn hidden(&mut self, batch: &Batch, rows: &[usize]) -> Result<Vec<f32>, EngineError> {
+        let forward = self.forward(batch)?;
+        let d = self.model.config.d_model;
+        Ok(rows
+            .iter()
+            .flat_map(|row| &forward.hidden()[row * d..][..d])
+            .copied()
+            .collect())
+    }
+
+    fn logits(&mut self, batch: &Batch, rows: &[usize]) -> Result<Vec<f32>, EngineError> {
+        let hidden = self.hidden(batch, rows)?;
+        let mut logits = vec![0.0; rows.len() * self.model.config.vocab];
+        self.model.logits_on(self.batch_path(), &hidden, &mut logits);
+        Ok(logits)
+    }
+
+    fn on_threads(&self, parts: usize, work: &(dyn Fn(usize) + Sync)) {
+        self.model.ctx.pool.run(parts, work);
+    }
+
     fn open(&mut self, context: usize) -> Result<SessionId, EngineError> {
         let session = self.empty.sibling(context);
         Ok(self.keep(session))
@@ -120,6 +158,14 @@ impl Reader for CpuReader<'_> {
     }
 
     fn step(&mut self, sessions: &[SessionId], tokens: &[u32], logits: &mut Vec<f32>) -> Result<(), EngineError> {
-        self.with(sessions, |sessions| step_batch(sessions, tokens, logits))
+        self.with(sessions, |sessions| match (sessions, tokens) {
+            ([session], [token]) => {
+                let last = session.step(*token)?;
+                logits.clear();
+                logits.extend_from_slice(last);
+                Ok(())
+            }
+            (sessions, tokens) => step_batch(sessions, tokens, logits),
+        })
     }
 }
