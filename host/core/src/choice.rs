@@ -49,7 +49,10 @@ pub fn deserialize<'de, C: Choice, D: Deserializer<'de>>(deserializer: D) -> Res
     let word = Cow::<'de, str>::deserialize(deserializer)?;
     C::from_word(&word).ok_or_else(|| {
         let known: Vec<_> = C::words().map(|word| format!("`{word}`")).collect();
-        D::Error::custom(format!("unknown word `{word}`, expected one of {}", known.join(", ")))
+        D::Error::custom(format!(
+            "unknown variant `{word}`, expected one of {}",
+            known.join(", ")
+        ))
     })
 }
 
@@ -133,7 +136,7 @@ mod tests {
         let error = serde_json::from_str::<LrSchedule>("\"cosin\"").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "unknown word `cosin`, expected one of `cosine`, `linear`, `constant`"
+            "unknown variant `cosin`, expected one of `cosine`, `linear`, `constant`"
         );
     }
 }

@@ -93,7 +93,7 @@ pub mod run_word {
         let word = Cow::<'de, str>::deserialize(deserializer)?;
         Determinism::from_run_word(&word).ok_or_else(|| {
             let known = RUN_WORDS.map(|(word, _)| format!("`{word}`")).join(", ");
-            D::Error::custom(format!("unknown word `{word}`, expected one of {known}"))
+            D::Error::custom(format!("unknown variant `{word}`, expected one of {known}"))
         })
     }
 }

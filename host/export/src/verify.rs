@@ -99,11 +99,12 @@ const CHECK_TEXTS: [&str; 4] = [
     "   leading and trailing   \r\n\r\n \u{a0}x",
 ];
 
-/// Texts in which spaces and line ends, and words that are cut into bytes, come in runs.
+/// Texts in which spaces and line ends, and words that are cut into bytes, come in runs. A U+2581 beside a space is left out:
+/// files write runs of spaces as such (Gemma), so a program that reads them cannot know that the two would be one token.
 const SPACED_TEXTS: [&str; 3] = [
     "a  b   c    d     e\t\tf\n\n\ng\n\n\n\n    if x:\n        return {  }\n",
     "\u{3053}\u{3093}\u{306b}\u{3061}\u{306f}\u{3000}\u{4e16}\u{754c}  \u{645}\u{631}\u{62d}\u{628}\u{627} \u{1f468}\u{200d}\u{1f469}\u{200d}\u{1f467} \u{10348}",
-    "Stra\u{df}e \u{2581}mark </s> <unk> caf\u{e9} cafe\u{301} '''''' --- ====",
+    "Stra\u{df}e a\u{2581}mark </s> <unk> caf\u{e9} cafe\u{301} '''''' --- ====",
 ];
 /// Special tokens that are tried; vocabularies have up to some thousands that nothing uses.
 const SPECIALS_MAX: usize = 32;

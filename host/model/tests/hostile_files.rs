@@ -262,8 +262,13 @@ fn gguf_tokenizers_are_checked() {
     };
     let none = Gguf::default();
     assert!(refusal(&none).contains("`tokenizer.ggml.model` is missing"));
-    let spm = none.clone().string("tokenizer.ggml.model", "llama");
-    assert!(refusal(&spm).contains("`tokenizer.ggml.model` is llama, expected gpt2"));
+    let unknown = none.clone().string("tokenizer.ggml.model", "rwkv");
+    assert!(refusal(&unknown).contains("`tokenizer.ggml.model` is rwkv, expected "));
+    for known in ["gpt2", "llama", "t5"] {
+        assert!(refusal(&unknown).contains(known), "{}", refusal(&unknown));
+    }
+    let empty = none.clone().string("tokenizer.ggml.model", "llama");
+    assert!(refusal(&empty).contains("`tokenizer.ggml.tokens` is missing"));
     let model = none.string("tokenizer.ggml.model", "gpt2");
     assert!(
         refusal(&model.clone().string("tokenizer.ggml.pre", "mystery")).contains("is mystery, expected one of smollm")

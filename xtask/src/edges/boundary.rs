@@ -31,7 +31,7 @@ fn named(text: &str) -> Vec<&'static str> {
     if words(text).any(|word| word == "dlm_kernels") {
         found.push("dlm_kernels");
     }
-    if text.split("dlm_model::").skip(1).any(|path| names_model(path)) {
+    if text.split("dlm_model::").skip(1).any(names_model) {
         found.push("dlm_model::Model");
     }
     found
