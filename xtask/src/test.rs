@@ -116,6 +116,12 @@ fn target_of(arguments: &[&str]) -> Option<(&'static str, &'static str)> {
 /// How many of the slowest tests are told.
 const SLOWEST: usize = 10;
 
+/// What some tests need beside the base: the variable that names it, and what their names have in common.
+const OTHERS: &[(&str, &str)] = &[
+    ("DLM_TEST_LLAMA_SERVER", "with_llama_server"),
+    ("DLM_TEST_GEMMA", "the_real_gemma"),
+];
+
 /// What runs the tests: nextest where it is installed, else cargo's own runner, which knows no limit of time.
 #[derive(Clone, Copy, PartialEq)]
 enum Runner {
@@ -142,20 +148,18 @@ impl Runner {
             Some(_) => &["--", "--include-ignored"],
             None => &[],
         };
-        // A test that needs something else than the base says so in its name.
-        let other: &[&str] = match base {
-            Some(_) if std::env::var_os("DLM_TEST_LLAMA_SERVER").is_none() => &["--skip", "with_llama_server"],
-            _ => &[],
-        };
+        let absent = |(variable, _): &&(&str, &str)| std::env::var_os(variable).is_none();
+        let others = OTHERS.iter().filter(|_| base.is_some()).filter(absent);
+        let other: Vec<&str> = others.flat_map(|(_, name)| ["--skip", name]).collect();
         match self {
             Runner::Cargo => {
-                let arguments = [&["test", "--workspace", "--no-fail-fast"], workspace, all, other].concat();
+                let arguments = [&["test", "--workspace", "--no-fail-fast"], workspace, all, &other].concat();
                 counted(outcome, &arguments, base)
             }
             Runner::Nextest => {
                 let run = ["nextest", "run", "--workspace", "--no-fail-fast", "--color", "never"];
                 let told = ["--status-level", "pass", "--config-file", NEXTEST_CONFIG];
-                let arguments = [&run[..], &told, workspace, all, other].concat();
+                let arguments = [&run[..], &told, workspace, all, &other].concat();
                 counted(outcome, &arguments, base)?;
                 // Nextest runs no examples of the documentation.
                 let arguments = [&["test", "--workspace", "--no-fail-fast", "--doc"], workspace].concat();

@@ -74,7 +74,7 @@ fn a_quantized_model_prepared_for_training_says_the_same_alone_and_in_a_batch() 
 /// Greedy, after bos: llama.cpp says the same of the same file.
 #[test]
 #[ignore = "needs the real Gemma-3 270M: DLM_TEST_GEMMA"]
-fn gemma_3_goes_on_as_it_does_in_llama_cpp() {
+fn the_real_gemma_goes_on_as_it_does_in_llama_cpp() {
     let path = std::env::var_os("DLM_TEST_GEMMA")
         .map(PathBuf::from)
         .expect("DLM_TEST_GEMMA names gemma-3-270m-q4_k_m.gguf");

@@ -16,10 +16,12 @@ pub struct Outcome {
 impl Outcome {
     /// Adds a line of either runner.
     pub fn read(&mut self, line: &str) {
-        let line = line.trim();
+        // Nextest shows what a failed test printed further in: its harness's line is in the summary already.
         if let Some(rest) = line.strip_prefix("test result: ") {
-            self.add(rest, ["passed", "failed", "ignored"]);
-        } else if let Some(rest) = line.strip_prefix("Summary [") {
+            return self.add(rest, ["passed", "failed", "ignored"]);
+        }
+        let line = line.trim();
+        if let Some(rest) = line.strip_prefix("Summary [") {
             self.add(rest, ["passed", "failed", "skipped"]);
             // A test that was ended for its time is not among the failed ones.
             self.failed += number(rest, "timed out");
@@ -80,6 +82,14 @@ fn time(line: &str) -> Option<(f64, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_failed_test_printed_is_not_counted_again() {
+        let mut outcome = Outcome::default();
+        outcome.read("    test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 2 filtered out");
+        outcome.read("     Summary [  95.786s] 3 tests run: 2 passed, 1 failed, 1 skipped");
+        assert_eq!((outcome.passed, outcome.failed, outcome.skipped), (2, 1, 1));
+    }
 
     #[test]
     fn closing_lines_of_the_harness_add_up() {

@@ -157,7 +157,11 @@ fn check_file(
                 logits.kl_bound
             ),
         )
-        .hint("export with a wider type, such as `--quant Q8_0`"));
+        .hint(match quant {
+            Quant::F16 => "choose another base: this one does not survive half floats",
+            Quant::Q8_0 => "export with a wider type: `--quant F16`",
+            _ => "export with a wider type, such as `--quant Q8_0`",
+        }));
     }
     Ok(ModelCheck {
         file: path
