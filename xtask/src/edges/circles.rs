@@ -15,7 +15,7 @@ use super::source::{self, Source};
 type Module = Vec<String>;
 
 /// One circle: the directory it lies in and the modules on it.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Circle {
     pub parent: String,
     pub modules: Vec<String>,
