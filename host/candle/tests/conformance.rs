@@ -6,8 +6,6 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests; clippy excuses the tests alone")]
 
-use std::path::PathBuf;
-
 use candle_core::Device;
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
 use dlm_candle::{Twin, TwinAdapter};
@@ -15,6 +13,7 @@ use dlm_kernels::{Ctx, Simd, adamw_step};
 use dlm_model::config::json::parse_config;
 use dlm_model::safetensors_dir::SafetensorsDir;
 use dlm_model::{Adapter, AdapterKind, AdapterSpec, Batch, LoadOptions, Model, StepOptions, Target, TargetKind};
+use dlm_testkit::architectures::dir;
 
 /// Two orders of `f32` sums.
 const LOGITS: f32 = 1e-4;
@@ -34,9 +33,7 @@ fn max_abs(a: &[f32], b: &[f32]) -> f32 {
 
 /// A tiny model on the fast path and its twin on the device.
 fn pair(name: &str, device: &Device) -> (Model, Twin) {
-    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../tests/golden/arch")
-        .join(name);
+    let dir = dir(name);
     let config = parse_config(&std::fs::read(dir.join("config.json")).unwrap()).unwrap();
     let source = SafetensorsDir::open(&dir).unwrap();
     let twin = Twin::load(&config, &source, device).unwrap();
@@ -174,27 +171,11 @@ fn check_optimizer(device: &Device) {
 
 macro_rules! architectures {
     ($($test:ident: $name:literal,)*) => {
-        #[cfg(any(feature = "cuda", feature = "metal"))]
-        const ARCHITECTURES: &[&str] = &[$($name),*];
-
         $(#[test] fn $test() { check($name, &Device::Cpu); })*
     };
 }
 
-architectures! {
-    llama: "llama",
-    llama3_rope: "llama3-rope",
-    smollm3: "smollm3",
-    qwen2: "qwen2",
-    qwen3: "qwen3",
-    gemma2: "gemma2",
-    gemma3: "gemma3",
-    phi3: "phi3",
-    phi4_longrope: "phi4-longrope",
-    olmo2: "olmo2",
-    mistral: "mistral",
-    mixtral: "mixtral",
-}
+dlm_testkit::each_architecture!(architectures);
 
 #[test]
 fn five_steps_of_candles_optimizer_are_ours() {
@@ -204,7 +185,7 @@ fn five_steps_of_candles_optimizer_are_ours() {
 /// Everything above on another device.
 #[cfg(any(feature = "cuda", feature = "metal"))]
 fn check_all(device: &Device) {
-    for name in ARCHITECTURES {
+    for name in dlm_testkit::architectures::ALL {
         check(name, device);
     }
     check_optimizer(device);

@@ -2,19 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests; clippy excuses the tests alone")]
 
-use std::path::PathBuf;
-
 use dlm_core::Hints;
 use dlm_kernels::{Ctx, Simd};
 use dlm_model::config::json::parse_config;
 use dlm_model::safetensors_dir::SafetensorsDir;
 use dlm_model::{Adapter, AdapterError, AdapterKind, AdapterSpec, LoadOptions, Model, PeftMeta};
-
-fn dir(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../tests/golden/arch")
-        .join(name)
-}
+use dlm_testkit::architectures::dir;
 
 fn load(name: &str) -> Model {
     let config = parse_config(&std::fs::read(dir(name).join("config.json")).unwrap()).unwrap();

@@ -7,11 +7,11 @@ use dlm_model::config::json::parse_config;
 use dlm_model::engine::{AdamWOptions, TensorGradient, TrainerOptions};
 use dlm_model::safetensors_dir::SafetensorsDir;
 use dlm_model::{
-    Adapter, AdapterKind, AdapterSpec, Batch, Checkpoint, CpuEngine, Engine, EngineError, LoadOptions, Model,
-    PrecisionPaths, ReaderOptions, Session, SessionError, StepOptions, Target, TargetKind, prefill_batch, read_batch,
-    step_batch,
+    Adapter, AdapterKind, Batch, Checkpoint, CpuEngine, Engine, EngineError, LoadOptions, Model, PrecisionPaths,
+    ReaderOptions, Session, SessionError, StepOptions, Target, TargetKind, prefill_batch, read_batch, step_batch,
 };
 use dlm_testkit::architectures::{ALL, dir};
+use dlm_testkit::tiny::{self, sequences};
 
 fn engine(name: &str) -> CpuEngine {
     let config = parse_config(&std::fs::read(dir(name).join("config.json")).unwrap()).unwrap();
@@ -20,27 +20,8 @@ fn engine(name: &str) -> CpuEngine {
     CpuEngine::new(Model::load(config, &weights, options).unwrap())
 }
 
-/// An adapter whose `B` is not zero.
 fn adapter(engine: &CpuEngine, kind: AdapterKind) -> Adapter {
-    let spec = AdapterSpec {
-        kind,
-        r: 4,
-        alpha: 8.0,
-        dropout: 0.1,
-        targets: vec!["all-linear".to_owned()],
-    };
-    let mut adapter = engine.fresh_adapter(&spec, 7).unwrap();
-    for module in adapter.modules.clone() {
-        for (i, value) in adapter.params[module.b].iter_mut().enumerate() {
-            *value = 0.05 * ((i as f32 * 0.7).sin());
-        }
-    }
-    adapter
-}
-
-fn sequences() -> Vec<Vec<u32>> {
-    let row = |seed: u32, len: u32| (0..len).map(|i| 20 + (i * i * 31 + i * seed) % 290).collect();
-    vec![row(3, 13), row(8, 9), row(5, 21)]
+    tiny::adapter(engine.model(), kind, 0.1)
 }
 
 /// A batch of all sequences with a token for every row but the last, and one distribution.

@@ -10,6 +10,7 @@ use dlm_model::{
     SessionError, StepOptions, Target, TargetKind, prefill_batch, step_batch,
 };
 use dlm_testkit::architectures::{ALL, dir};
+use dlm_testkit::tiny::{adapter, sequences};
 
 /// Different order of sums in `f32`, relative to values of order one.
 const ROUNDING: f32 = 2e-5;
@@ -33,22 +34,6 @@ fn spec(kind: AdapterKind, dropout: f32) -> AdapterSpec {
         dropout,
         targets: vec!["all-linear".to_owned()],
     }
-}
-
-/// An adapter whose `B` is not zero.
-fn adapter(model: &Model, kind: AdapterKind, dropout: f32) -> Adapter {
-    let mut adapter = Adapter::init(model, &spec(kind, dropout), 7).unwrap();
-    for module in adapter.modules.clone() {
-        for (i, value) in adapter.params[module.b].iter_mut().enumerate() {
-            *value = 0.05 * ((i as f32 * 0.7).sin());
-        }
-    }
-    adapter
-}
-
-fn sequences() -> Vec<Vec<u32>> {
-    let row = |seed: u32, len: u32| (0..len).map(|i| 20 + (i * i * 31 + i * seed) % 290).collect();
-    vec![row(3, 13), row(8, 9), row(5, 21)]
 }
 
 fn targets(sequences: &[Vec<u32>], weight: f32) -> Vec<Target> {

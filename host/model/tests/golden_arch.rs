@@ -2,15 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests; clippy excuses the tests alone")]
 
-use std::path::PathBuf;
-
+use dlm_testkit::architectures::dir;
 use dlm_testkit::golden::{CaseResult, run_arch_case};
-
-fn dir(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../tests/golden/arch")
-        .join(name)
-}
 
 #[expect(clippy::print_stdout, reason = "the deviations are what a reader of a failure wants")]
 fn check(name: &str) {
@@ -36,17 +29,4 @@ macro_rules! architectures {
     };
 }
 
-architectures! {
-    llama: "llama",
-    llama3_rope: "llama3-rope",
-    smollm3: "smollm3",
-    qwen2: "qwen2",
-    qwen3: "qwen3",
-    gemma2: "gemma2",
-    gemma3: "gemma3",
-    phi3: "phi3",
-    phi4_longrope: "phi4-longrope",
-    olmo2: "olmo2",
-    mistral: "mistral",
-    mixtral: "mixtral",
-}
+dlm_testkit::each_architecture!(architectures);

@@ -22,10 +22,11 @@ use dlm_model::safetensors_dir::SafetensorsDir;
 use dlm_model::text::{Stops, TextModel};
 use dlm_model::weights::{RawTensor, WeightError, WeightSource};
 use dlm_model::{
-    Adapter, AdapterKind, AdapterSpec, Cpu, CpuEngine, CpuOptions, Engine, LoadOptions, Model, PrecisionPaths, Prepare,
-    Reader, ReaderOptions, Sampling, ScoreJob, Session, open_base, read_batch, score_many, step_batch,
+    Adapter, AdapterKind, Cpu, CpuEngine, CpuOptions, Engine, LoadOptions, Model, PrecisionPaths, Prepare, Reader,
+    ReaderOptions, Sampling, ScoreJob, Session, open_base, read_batch, score_many, step_batch,
 };
 use dlm_testkit::architectures::{ALL, dir};
+use dlm_testkit::tiny;
 
 /// The matrices of a directory in a block type.
 struct Quantized(SafetensorsDir, GgmlType);
@@ -80,20 +81,7 @@ fn load(name: &str, quantized: Option<GgmlType>, threads: usize) -> CpuEngine {
 }
 
 fn adapter(model: &Model, kind: AdapterKind) -> Adapter {
-    let spec = AdapterSpec {
-        kind,
-        r: 4,
-        alpha: 8.0,
-        dropout: 0.0,
-        targets: vec!["all-linear".to_owned()],
-    };
-    let mut adapter = Adapter::init(model, &spec, 7).unwrap();
-    for module in adapter.modules.clone() {
-        for (i, value) in adapter.params[module.b].iter_mut().enumerate() {
-            *value = 0.05 * ((i as f32 * 0.7).sin());
-        }
-    }
-    adapter
+    tiny::adapter(model, kind, 0.0)
 }
 
 fn ids(seed: u32, len: u32) -> Vec<u32> {

@@ -8,3 +8,4 @@ pub mod gguf;
 pub mod golden;
 pub mod reward;
 pub mod sentencepiece;
+pub mod tiny;
