@@ -4,8 +4,9 @@
 
 use crate::capability::CapabilityError;
 use crate::component::Item;
+use crate::error::{GrantError, PackageError};
 use crate::kind::Kind;
-use crate::manifest::Request;
+use crate::manifest::{Manifest, Request};
 use crate::terminal::inert_line;
 
 /// How far a capability reaches, least first: the rows of the table of `plugins.md` section 10.
@@ -49,6 +50,23 @@ fn wrong(capability: &str, cause: &str) -> CapabilityError {
         text: inert_line(&crate::terminal::cut(capability, 120)),
         cause: cause.to_owned(),
     }
+}
+
+/// Refuses a capability that the manifest of `plugin` does not ask for.
+///
+/// **Errors**: it is of no known kind, or not among the requests.
+pub(crate) fn requested(plugin: &str, manifest: &Manifest, capability: &str) -> Result<(), PackageError> {
+    power(capability)?;
+    if manifest.requests_text(capability) {
+        return Ok(());
+    }
+    let requests = manifest.requests.iter().map(|request| request.capability.clone());
+    Err(GrantError::NotRequested {
+        plugin: plugin.to_owned(),
+        capability: inert_line(capability),
+        requested: requests.collect(),
+    }
+    .into())
 }
 
 /// The most power among requests; none is [`Power::Compute`].

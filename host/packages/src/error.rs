@@ -15,7 +15,7 @@ mod typed;
 
 use std::path::Path;
 
-use dlm_core::ports::plugin::PluginFailure;
+use dlm_core::ports::plugin::{PluginFailure, PluginFailureDetail};
 use dlm_core::{FailureKind, Hints, Subject, shell_quoted};
 
 use crate::capability::CapabilityError;
@@ -69,6 +69,18 @@ impl Diagnosis {
         Diagnosis {
             kind: FailureKind::Interrupted,
             ..Diagnosis::runtime("plugin::cancelled")
+        }
+    }
+
+    /// The failure that a port hands on, its texts made harmless for a terminal.
+    pub fn failure(self, message: &str, detail: Option<Box<PluginFailureDetail>>) -> PluginFailure {
+        PluginFailure {
+            code: self.code,
+            subject: self.subject,
+            kind: self.kind,
+            message: framed(message),
+            hints: self.hints.iter().map(|hint| inert_line(hint)).collect(),
+            detail,
         }
     }
 
@@ -193,15 +205,7 @@ impl Hints for PackageError {
 
 impl From<PackageError> for PluginFailure {
     fn from(error: PackageError) -> PluginFailure {
-        let diagnosis = error.diagnosis();
-        PluginFailure {
-            code: diagnosis.code,
-            subject: diagnosis.subject,
-            kind: diagnosis.kind,
-            message: framed(&error.to_string()),
-            hints: diagnosis.hints.iter().map(|hint| inert_line(hint)).collect(),
-            detail: None,
-        }
+        error.diagnosis().failure(&error.to_string(), None)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::ask;
 use crate::builtin::is_reserved;
 use crate::check::{self, CheckedPlugin};
 use crate::disk;
-use crate::error::{ComponentError, FilesError, GrantError, InstallError, PackageError, SelectorError, SignatureError};
+use crate::error::{ComponentError, FilesError, InstallError, PackageError, SelectorError, SignatureError};
 use crate::fetch::FetchedPlugin;
 use crate::imports::Wasi;
 use crate::lockfile::{GrantedBy, Lock, LockEntry, LockGrant, plugins_directory};
@@ -102,19 +102,7 @@ pub fn offer(home: &Path, fetched: FetchedPlugin, policy: Policy, flags: &Instal
         return Err(ComponentError::Wasi { plugin: name }.into());
     }
     for grant in &flags.grants {
-        ask::power(grant)?;
-        if !manifest.requests_text(grant) {
-            return Err(GrantError::NotRequested {
-                plugin: name,
-                capability: inert_line(grant),
-                requested: manifest
-                    .requests
-                    .iter()
-                    .map(|request| request.capability.clone())
-                    .collect(),
-            }
-            .into());
-        }
+        ask::requested(&name, manifest, grant)?;
     }
     let keys = signature::trusted_keys(home)?;
     let signature = fetched.signature.as_deref();

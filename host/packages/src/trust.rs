@@ -157,19 +157,7 @@ fn regrant(
         changed.revoked.push(capability.clone());
     }
     for capability in grants {
-        crate::ask::power(capability)?;
-        if !manifest.requests_text(capability) {
-            return Err(GrantError::NotRequested {
-                plugin: changed.entry.name,
-                capability: inert_line(capability),
-                requested: manifest
-                    .requests
-                    .iter()
-                    .map(|request| request.capability.clone())
-                    .collect(),
-            }
-            .into());
-        }
+        crate::ask::requested(&changed.entry.name, manifest, capability)?;
         if changed.entry.grants.iter().any(|grant| grant.capability == *capability) {
             continue;
         }

@@ -10,7 +10,6 @@ use dlm_core::Subject;
 use dlm_core::ports::plugin::PluginFailure;
 use dlm_packages::error::{Diagnose, Diagnosis, PackageError};
 use dlm_packages::manifest::ManifestError;
-use dlm_packages::terminal::{framed, inert_line};
 use dlm_packages::{API_SUPPORTED, Kind};
 
 pub use call::{CallError, CallFailure, GuestFailure, Who};
@@ -192,18 +191,10 @@ impl PluginError {
 
 impl From<PluginError> for PluginFailure {
     fn from(error: PluginError) -> PluginFailure {
-        let diagnosis = error.diagnosis();
-        let call = match &error {
-            PluginError::Call(call) => Some(call),
+        let detail = match &error {
+            PluginError::Call(call) => Some(Box::new(call.detail())),
             _ => None,
         };
-        PluginFailure {
-            code: diagnosis.code,
-            subject: diagnosis.subject,
-            kind: diagnosis.kind,
-            message: framed(&error.to_string()),
-            hints: diagnosis.hints.iter().map(|hint| inert_line(hint)).collect(),
-            detail: call.map(|call| Box::new(call.detail())),
-        }
+        error.diagnosis().failure(&error.to_string(), detail)
     }
 }
