@@ -39,7 +39,14 @@ pub fn mask(text: &str, home: &str) -> String {
             return lines.join("\n") + "\n";
         }
     }
-    text.lines().map(|line| masked_line(line) + "\n").collect()
+    let steady = text.lines().filter(|line| !is_progress(line));
+    steady.map(|line| masked_line(line) + "\n").collect()
+}
+
+/// Says whether a line tells how far something is, `phase: 3 rows of 96 rows`: how many of them there are depends on the time.
+fn is_progress(line: &str) -> bool {
+    let words: Vec<&str> = line.split(' ').collect();
+    matches!(words.as_slice(), [.., done, _, "of", all, _] if done.parse::<u64>().is_ok() && all.parse::<u64>().is_ok())
 }
 
 /// The text without the moments that names of logs carry (`20260131T235959`).
@@ -137,6 +144,7 @@ mod tests {
             without_stamps("train-20260131T235959.jsonl of 2026"),
             "train-[MOMENT].jsonl of 2026"
         );
+        assert_eq!(mask("holding the base: 7 rows of 96 rows\nsaved\n", "/x"), "saved\n");
         assert_eq!(mask("3 of 4 right in 12 s", "/x"), "3 of 4 right in [MEASURED] s\n");
         for time in ["35 ms", "63.5 s", "1 min 5 s", "2 h 1 min"] {
             let line = format!("time: {time} in all, {time}, 350 tokens/s");

@@ -22,7 +22,9 @@ const TINY: &[(&str, &[(&str, &str)])] = &[
     ("mixtral", &[("lora", "fp32")]),
     ("phi4-longrope", &[("lora", "bf16")]),
 ];
-/// What the real base is trained with.
+/// The name of the real base, and of the directory with its outputs.
+pub const REAL_BASE: &str = "smollm2-135m";
+/// What it is trained with.
 const REAL: &[(&str, &str)] = &[("lora", "fp32"), ("lora", "bf16"), ("dora", "bf16")];
 const QUANTS: &[&str] = &["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M"];
 const STEPS: &str = "12";
@@ -73,9 +75,9 @@ pub fn run(program: &Program, real: Option<&Path>, outputs: &Path) -> Result<()>
     stage.refusals("llama")?;
     stage.plugins()?;
     if let Some(path) = real {
-        stage.add("smollm2-135m", path)?;
+        stage.add(REAL_BASE, path)?;
         for (adapter, precision) in REAL {
-            stage.train_and_use("smollm2-135m", adapter, precision, &["Q8_0", "Q4_K_M"])?;
+            stage.train_and_use(REAL_BASE, adapter, precision, &["Q8_0", "Q4_K_M"])?;
         }
     }
     Ok(())
