@@ -42,40 +42,54 @@ fn main() -> ExitCode {
     if let Some(code) = before_parsing(&arguments) {
         return code;
     }
-    let (cli, matches) = match parse(&arguments) {
-        Ok(parsed) => parsed,
+    let line = match CommandLine::parse(&arguments) {
+        Ok(line) => line,
         Err(error) => return usage(error, &arguments),
     };
-    let settings = Settings::resolve(&cli.global);
+    let settings = Settings::resolve(&line.cli.global);
     let console = Console::new(settings.is_quiet, settings.is_verbose.value);
     for name in ["DLM_LLAMA_CPP_ROOT", "DLM_LLAMA_CPP_BUILD"] {
         if environment::path(name).is_some() {
             console.detail(&format!("{name} is ignored: exports are written without llama.cpp"));
         }
     }
-    match run(&cli, &matches, &settings, &console) {
+    match line.run(&settings, &console) {
         Ok(code) => code,
         Err(failure) => console.failure(&failure),
     }
 }
 
-/// Runs what was typed, unless it asks for what there is not.
-fn run(cli: &Cli, matches: &ArgMatches, settings: &Settings, console: &Console) -> Result<ExitCode, Failure> {
-    // Given on two sides of the command, clap does not see that they exclude each other.
-    if cli.global.verbose && cli.global.quiet {
-        let what = "`--verbose` and `--quiet` cannot be used together";
-        return Err(Failure::misuse(Subject::Error, what));
-    }
-    unbuilt::refuse(&definition(), matches)?;
-    settings.lines().iter().for_each(|line| console.detail(line));
-    command::run(&cli.command, settings, console)
+/// What was typed, as clap read it.
+struct CommandLine {
+    definition: clap::Command,
+    /// They know which arguments were typed.
+    matches: ArgMatches,
+    cli: Cli,
 }
 
-/// Reads the arguments; the matches know which of them were typed.
-fn parse(arguments: &[std::ffi::OsString]) -> Result<(Cli, ArgMatches), clap::Error> {
-    let matches = definition().try_get_matches_from(arguments)?;
-    let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut definition()))?;
-    Ok((cli, matches))
+impl CommandLine {
+    fn parse(arguments: &[std::ffi::OsString]) -> Result<Self, clap::Error> {
+        let mut definition = definition();
+        let matches = definition.try_get_matches_from_mut(arguments)?;
+        let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut definition))?;
+        Ok(Self {
+            definition,
+            matches,
+            cli,
+        })
+    }
+
+    /// Runs the command, unless it asks for what there is not.
+    fn run(&self, settings: &Settings, console: &Console) -> Result<ExitCode, Failure> {
+        // Given on two sides of the command, clap does not see that they exclude each other.
+        if self.cli.global.verbose && self.cli.global.quiet {
+            let what = "`--verbose` and `--quiet` cannot be used together";
+            return Err(Failure::misuse(Subject::Error, what));
+        }
+        unbuilt::refuse(&self.definition, &self.matches)?;
+        settings.lines().iter().for_each(|line| console.detail(line));
+        command::run(&self.cli.command, settings, console)
+    }
 }
 
 /// The process that compiles one plugin, started by dlm itself so that a plugin which makes the compiler slow or hungry
