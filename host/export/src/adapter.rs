@@ -9,7 +9,7 @@ use std::path::Path;
 use dlm_core::Quant;
 use dlm_kernels::quant::{GgmlType, quantize_row};
 use dlm_model::adapter::Adapter;
-use dlm_model::arch::Stored;
+use dlm_model::arch::StoredForm;
 use dlm_model::config::DecoderConfig;
 use dlm_model::gguf::Value;
 
@@ -113,13 +113,13 @@ fn module_tensors(
     // The runtime multiplies with alpha / rank.
     let factor = module.scale * rank as f32 / alpha;
     let mut b: Vec<f32> = match change {
-        Stored::Interleaved { heads } if heads > 0 && n.is_multiple_of(2 * heads) => {
+        StoredForm::Interleaved { heads } if heads > 0 && n.is_multiple_of(2 * heads) => {
             interleave_rows(module.b, n, heads)
         }
-        Stored::Interleaved { heads } => {
+        StoredForm::Interleaved { heads } => {
             return Err(refuse(module, format!("{n} rows do not divide into {heads} heads")));
         }
-        Stored::AsTheyAre | Stored::PlusOne => module.b.to_vec(),
+        StoredForm::AsTheyAre | StoredForm::PlusOne => module.b.to_vec(),
     };
     if factor != 1.0 {
         b.iter_mut().for_each(|value| *value *= factor);

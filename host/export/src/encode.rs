@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use dlm_kernels::Ctx;
 use dlm_kernels::quant::{GgmlType, Level, dequantize_row, quantize_row_at};
-use dlm_model::arch::Stored;
+use dlm_model::arch::StoredForm;
 use dlm_model::weights::{RawTensor, WeightSource};
 
 use crate::error::ExportError;
@@ -20,22 +20,22 @@ const HALF_MAX: f32 = 65_504.0;
 const PARTS_PER_THREAD: usize = 8;
 
 /// The row of the checkpoint that row `row` of the file is.
-fn source_row(change: Stored, rows: usize, row: usize) -> usize {
+fn source_row(change: StoredForm, rows: usize, row: usize) -> usize {
     match change {
-        Stored::Interleaved { heads } => {
+        StoredForm::Interleaved { heads } => {
             let head_rows = rows / heads;
             let (head, in_head) = (row / head_rows, row % head_rows);
             head * head_rows + in_head % 2 * (head_rows / 2) + in_head / 2
         }
-        Stored::AsTheyAre | Stored::PlusOne => row,
+        StoredForm::AsTheyAre | StoredForm::PlusOne => row,
     }
 }
 
 /// Rows and their length; a vector that is not re-ordered is one row.
-fn rows_of(shape: &[usize], change: Stored) -> (usize, usize) {
+fn rows_of(shape: &[usize], change: StoredForm) -> (usize, usize) {
     let elements: usize = shape.iter().product();
     match (shape, change) {
-        (&[len], Stored::AsTheyAre | Stored::PlusOne) => (1, len),
+        (&[len], StoredForm::AsTheyAre | StoredForm::PlusOne) => (1, len),
         _ => (shape[0], elements / shape[0]),
     }
 }
@@ -43,7 +43,7 @@ fn rows_of(shape: &[usize], change: Stored) -> (usize, usize) {
 struct Job<'a> {
     level: Level,
     raw: &'a RawTensor<'a>,
-    change: Stored,
+    change: StoredForm,
     ty: GgmlType,
     importance: Option<&'a [f32]>,
     rows: usize,
@@ -55,12 +55,12 @@ impl Job<'_> {
     fn row(&self, row: usize, values: &mut [f32], out: &mut [u8]) -> Result<(), RowFault> {
         let row_bytes = self.raw.bytes.len() / self.rows;
         let stored = &self.raw.bytes[source_row(self.change, self.rows, row) * row_bytes..][..row_bytes];
-        if self.raw.dtype == self.ty && self.change != Stored::PlusOne {
+        if self.raw.dtype == self.ty && self.change != StoredForm::PlusOne {
             out.copy_from_slice(stored);
             return Ok(());
         }
         dequantize_row(self.raw.dtype, stored, values).map_err(|cause| RowFault::Codec(Box::new(cause)))?;
-        if self.change == Stored::PlusOne {
+        if self.change == StoredForm::PlusOne {
             values.iter_mut().for_each(|value| *value += 1.0);
         }
         let limit = if self.ty == GgmlType::F32 { f32::MAX } else { HALF_MAX };
@@ -152,7 +152,7 @@ pub(crate) fn tensor_bytes<'a>(
     };
     let change = match planned.source {
         Source::Tensor { change, .. } => change,
-        Source::Values(_) | Source::Stack(_) => Stored::AsTheyAre,
+        Source::Values(_) | Source::Stack(_) => StoredForm::AsTheyAre,
     };
     let total = planned.row.bytes().unwrap_or(0);
     let mut out = vec![0; total];
@@ -160,7 +160,7 @@ pub(crate) fn tensor_bytes<'a>(
     for (name, out) in names.iter().zip(out.chunks_exact_mut(each)) {
         let raw = fetch(weights, name, shape)?;
         let (rows, row_len) = rows_of(shape, change);
-        if let Stored::Interleaved { heads } = change
+        if let StoredForm::Interleaved { heads } = change
             && (heads == 0 || !rows.is_multiple_of(2 * heads))
         {
             let expected = format!("{heads} heads of an even number of rows");
@@ -187,7 +187,7 @@ pub(crate) fn tensor_bytes<'a>(
 /// Re-orders the rows of a matrix `[heads * head_rows, row_len]` as the file has them.
 pub(crate) fn interleave_rows(values: &[f32], rows: usize, heads: usize) -> Vec<f32> {
     let row_len = values.len() / rows;
-    let row = |row| &values[source_row(Stored::Interleaved { heads }, rows, row) * row_len..][..row_len];
+    let row = |row| &values[source_row(StoredForm::Interleaved { heads }, rows, row) * row_len..][..row_len];
     (0..rows).flat_map(row).copied().collect()
 }
 
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn rows_of_each_head_interleave() {
         let found: Vec<usize> = (0..8)
-            .map(|row| source_row(Stored::Interleaved { heads: 2 }, 8, row))
+            .map(|row| source_row(StoredForm::Interleaved { heads: 2 }, 8, row))
             .collect();
         assert_eq!(found, [0, 2, 1, 3, 4, 6, 5, 7]);
         assert_eq!(interleave_rows(&[0.0, 1.0, 2.0, 3.0], 4, 1), [0.0, 2.0, 1.0, 3.0]);

@@ -5,7 +5,7 @@
 //! section 6.
 
 use dlm_model::arch::names::GgufName;
-use dlm_model::arch::{Stored, rules};
+use dlm_model::arch::{StoredForm, rules};
 use dlm_model::config::DecoderConfig;
 
 use crate::error::ExportError;
@@ -14,7 +14,7 @@ use crate::error::ExportError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// A tensor of its own.
-    Own { name: String, change: Stored },
+    Own { name: String, change: StoredForm },
     /// One expert of a stacked tensor.
     Expert { name: String, expert: usize },
     /// Not written, because the file says it another way (a tied head, rotary frequencies).

@@ -1,6 +1,6 @@
 //! One tensor of a file that is planned: its row in the header, and where its values come from.
 
-use dlm_model::arch::Stored;
+use dlm_model::arch::StoredForm;
 
 use crate::writer::TensorRow;
 
@@ -8,7 +8,7 @@ use crate::writer::TensorRow;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Source {
     /// A checkpoint tensor.
-    Tensor { name: String, change: Stored },
+    Tensor { name: String, change: StoredForm },
     /// Checkpoint tensors of one shape, one after the other.
     Stack(Vec<String>),
     /// Worked out from the settings.

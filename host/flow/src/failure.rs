@@ -64,7 +64,7 @@ impl Failure {
     /// Says it in other words, made of those that it had; the error and its causes stay underneath.
     pub fn reworded(mut self, words: impl FnOnce(&str) -> String) -> Self {
         let message = words(&self.message());
-        self.error = Arc::new(Reworded {
+        self.error = Arc::new(RewordedError {
             message,
             error: self.error,
         });
@@ -122,18 +122,18 @@ impl<E: Hints + 'static> From<E> for Failure {
 
 /// An error in other words. Its sources are those of the error: the words that were replaced are not told beside the new ones.
 #[derive(Debug)]
-struct Reworded {
+struct RewordedError {
     message: String,
     error: Arc<dyn Error + Send + Sync>,
 }
 
-impl fmt::Display for Reworded {
+impl fmt::Display for RewordedError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl Error for Reworded {
+impl Error for RewordedError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.error.source()
     }

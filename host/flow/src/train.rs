@@ -26,7 +26,7 @@ pub use job::Job;
 pub use lane::Lane;
 pub use measure::{ProbeScore, Retention};
 pub use prepare::{prepare, rehearse};
-pub use prepared::Prepared;
+pub use prepared::PreparedRun;
 pub use replay::{DrawnSection, ReplayReport};
 pub use report::TrainReport;
 pub use run::{load, run};

@@ -10,7 +10,7 @@ use dlm_core::hardware::{Backend, Hardware, SimdLevel};
 use dlm_core::ports::{BaseRequest, BaseSource, BaseSourceError, RemoteBase, Snapshot};
 use dlm_core::{Cancel, Event, Progress, SectionId, SectionKind};
 use dlm_flow::base::ExportProbes;
-use dlm_flow::train::{Job, Prepared, TrainCommand, TrainReport, load, prepare, run};
+use dlm_flow::train::{Job, PreparedRun, TrainCommand, TrainReport, load, prepare, run};
 use dlm_flow::{Clock, Failure, Surroundings};
 use dlm_plan::lock::LockFlags;
 use dlm_store::{Home, Store};
@@ -147,7 +147,7 @@ impl Lab {
         }
     }
 
-    fn prepare(&self, command: &TrainCommand) -> Result<Prepared, Failure> {
+    fn prepare(&self, command: &TrainCommand) -> Result<PreparedRun, Failure> {
         self.within(|around| prepare(around, command))
     }
 

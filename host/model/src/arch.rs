@@ -18,7 +18,7 @@ mod smollm3;
 
 use dlm_core::Architecture;
 
-pub use names::{Stored, TensorName};
+pub use names::{StoredForm, TensorName};
 
 /// Every architecture's rules.
 const ALL: &[&Rules] = &[

@@ -83,7 +83,7 @@ impl StopReason {
 
 /// What was generated.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Generated {
+pub struct Generation {
     /// The tokens chosen, without the stop token; with those of a stop text.
     pub tokens: Vec<u32>,
     /// The decoded text, cut before a stop text, without special tokens.
@@ -222,7 +222,7 @@ struct Growing<'a> {
     filter: StopFilter<'a>,
     stops: &'a Stops,
     tokens_max: usize,
-    result: Generated,
+    result: Generation,
 }
 
 impl<'a> Growing<'a> {
@@ -233,7 +233,7 @@ impl<'a> Growing<'a> {
             filter: StopFilter::new(&options.stops.texts),
             stops: &options.stops,
             tokens_max: options.tokens_max,
-            result: Generated {
+            result: Generation {
                 tokens: Vec::new(),
                 text: String::new(),
                 reason: StopReason::Length,
@@ -269,7 +269,7 @@ impl<'a> Growing<'a> {
     }
 
     /// Ends the answer: text that waited is given, or cut where it completes a stop text.
-    fn finish(mut self, on_step: &mut dyn FnMut(Step<'_>)) -> Result<Generated, GenerateError> {
+    fn finish(mut self, on_step: &mut dyn FnMut(Step<'_>)) -> Result<Generation, GenerateError> {
         if self.filter.hit {
             return Ok(self.result);
         }
@@ -299,7 +299,7 @@ pub fn generate<M: NextToken>(
     prompt: &[u32],
     options: &GenerateOptions,
     mut on_step: impl FnMut(Step<'_>),
-) -> Result<Generated, GenerateError> {
+) -> Result<Generation, GenerateError> {
     check_fit(prompt, options, model.room())?;
     let mut growing = Growing::new(tokenizer, prompt, options)?;
     let mut logits: Vec<f32> = model.feed(prompt).map_err(model_failed)?.to_vec();

@@ -49,7 +49,7 @@ pub enum ScoreError {
 }
 
 /// A prompt in a pass, with the jobs whose completions follow it.
-struct Shared<'a> {
+struct SharedPrompt<'a> {
     prompt: &'a [u32],
     jobs: Vec<usize>,
     rows: usize,
@@ -105,9 +105,9 @@ pub fn score_many(
 
 /// Gathers the jobs of each prompt, in the order of first appearance, no more than a pass holds; sequences of `long_from`
 /// tokens and more share none with shorter ones.
-fn share_prompts(long_from: Option<usize>, jobs: &[ScoreJob]) -> Vec<Shared<'_>> {
+fn share_prompts(long_from: Option<usize>, jobs: &[ScoreJob]) -> Vec<SharedPrompt<'_>> {
     let is_long = |rows: usize| long_from.is_some_and(|from| rows >= from);
-    let mut shared: Vec<Shared<'_>> = Vec::new();
+    let mut shared: Vec<SharedPrompt<'_>> = Vec::new();
     let mut place: HashMap<(&[u32], bool), usize> = HashMap::new();
     for (index, job) in jobs.iter().enumerate() {
         let key = (job.prompt.as_slice(), is_long(job.rows()));
@@ -120,7 +120,7 @@ fn share_prompts(long_from: Option<usize>, jobs: &[ScoreJob]) -> Vec<Shared<'_>>
             }
             None => {
                 place.insert(key, shared.len());
-                shared.push(Shared {
+                shared.push(SharedPrompt {
                     prompt: &job.prompt,
                     jobs: vec![index],
                     rows: job.rows(),
@@ -131,8 +131,8 @@ fn share_prompts(long_from: Option<usize>, jobs: &[ScoreJob]) -> Vec<Shared<'_>>
     shared
 }
 
-fn passes(shared: Vec<Shared<'_>>) -> Vec<Vec<Shared<'_>>> {
-    let mut passes: Vec<Vec<Shared<'_>>> = Vec::new();
+fn passes(shared: Vec<SharedPrompt<'_>>) -> Vec<Vec<SharedPrompt<'_>>> {
+    let mut passes: Vec<Vec<SharedPrompt<'_>>> = Vec::new();
     let mut rows = ROWS_MAX;
     for prompt in shared {
         if rows + prompt.rows > ROWS_MAX {
@@ -150,7 +150,7 @@ fn passes(shared: Vec<Shared<'_>>) -> Vec<Vec<Shared<'_>>> {
 fn run_pass(
     reader: &mut dyn Reader,
     jobs: &[ScoreJob],
-    pass: &[Shared<'_>],
+    pass: &[SharedPrompt<'_>],
     out: &mut [Vec<f32>],
 ) -> Result<(), ScoreError> {
     let mut batch = Batch::default();

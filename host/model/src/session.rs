@@ -55,7 +55,7 @@ impl PrecisionPaths {
 pub struct Session<'m> {
     model: &'m Model,
     adapter: Option<&'m Adapter>,
-    prepared: Arc<Prepared>,
+    prepared: Arc<AdapterTables>,
     precision_paths: PrecisionPaths,
     context: usize,
     tokens: Vec<u32>,
@@ -71,7 +71,7 @@ const FEW_ROWS: usize = 4;
 
 /// What is computed from the adapter once, for all sessions that start from one another.
 #[derive(Debug)]
-struct Prepared {
+struct AdapterTables {
     gains: Option<Gains>,
     few: OnceLock<FewRows>,
 }
@@ -106,7 +106,7 @@ impl<'m> Session<'m> {
         context: usize,
         precision_paths: PrecisionPaths,
     ) -> Session<'m> {
-        let prepared = Prepared {
+        let prepared = AdapterTables {
             gains: adapter.and_then(|adapter| adapter.gains(model)),
             few: OnceLock::new(),
         };
@@ -122,7 +122,7 @@ impl<'m> Session<'m> {
     fn with(
         (model, adapter): (&'m Model, Option<&'m Adapter>),
         context: usize,
-        prepared: Arc<Prepared>,
+        prepared: Arc<AdapterTables>,
         precision_paths: PrecisionPaths,
     ) -> Session<'m> {
         let width = model.config.kv_width();

@@ -16,7 +16,7 @@ use dlm_kernels::{Compute, Ctx, Simd};
 use dlm_model::chat::{Message, Thinking};
 use dlm_model::config::json::parse_config;
 use dlm_model::generate::{
-    GenerateError, GenerateJob, GenerateOptions, Generated, ManyOptions, Sequence, StopReason, generate, generate_many,
+    GenerateError, GenerateJob, GenerateOptions, Generation, ManyOptions, Sequence, StopReason, generate, generate_many,
 };
 use dlm_model::safetensors_dir::SafetensorsDir;
 use dlm_model::text::{Stops, TextModel};
@@ -150,7 +150,7 @@ fn write(
     adapter: Option<&Adapter>,
     jobs: &[GenerateJob],
     precision_paths: PrecisionPaths,
-) -> Vec<Generated> {
+) -> Vec<Generation> {
     let mut reader = reader(engine, adapter, precision_paths);
     generate_many(&mut *reader, &text().tokenizer, jobs, &options()).unwrap()
 }
@@ -161,7 +161,7 @@ fn check_alone(
     adapter: Option<&Adapter>,
     precision_paths: PrecisionPaths,
     what: &str,
-) -> Vec<Generated> {
+) -> Vec<Generation> {
     let jobs = jobs();
     let together = write(engine, adapter, &jobs, precision_paths);
     for (index, (job, answer)) in jobs.iter().zip(&together).enumerate() {
@@ -359,7 +359,7 @@ fn what_prompts_share_and_how_many_fit_changes_nothing() {
                 job([own, tail].concat(), 1.2, u64::from(i), 1 + i as usize % 9)
             })
             .collect();
-        let alone: Vec<Generated> = jobs
+        let alone: Vec<Generation> = jobs
             .iter()
             .map(|job| write(&engine, None, std::slice::from_ref(job), PrecisionPaths::STREAMED).remove(0))
             .collect();

@@ -12,7 +12,7 @@ use crate::host::Phase;
 use crate::host::wit::types::Field;
 use crate::instance::Running;
 use crate::limits::short;
-use crate::open::Opened;
+use crate::open::OpenPlugin;
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -35,7 +35,7 @@ pub(crate) struct PluginDestination {
 }
 
 impl PluginDestination {
-    pub fn open(opened: Opened<'_>) -> Result<PluginDestination, PluginError> {
+    pub fn open(opened: OpenPlugin<'_>) -> Result<PluginDestination, PluginError> {
         let (identity, argument) = (opened.identity(), opened.argument().to_owned());
         let mut running = opened.start(|store, instance| DestinationExport::new(store, instance))?;
         let info = running.call(Phase::Open, async |world, store| {

@@ -50,11 +50,11 @@ pub(crate) fn engine(metering: Metering) -> Result<Engine, LoadError> {
 
 /// Ticks an engine's epoch while any guest is running.
 pub(crate) struct Pulse {
-    shared: Arc<Shared>,
+    shared: Arc<PulseState>,
     thread: Thread,
 }
 
-struct Shared {
+struct PulseState {
     running: AtomicUsize,
     is_asleep: AtomicBool,
     is_done: AtomicBool,
@@ -65,7 +65,7 @@ pub(crate) struct Beat<'a>(&'a Pulse);
 
 impl Pulse {
     pub fn new(engine: &Engine) -> Pulse {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(PulseState {
             running: AtomicUsize::new(0),
             is_asleep: AtomicBool::new(false),
             is_done: AtomicBool::new(false),
@@ -92,7 +92,7 @@ impl Pulse {
     }
 }
 
-fn tick(engine: &Engine, shared: &Shared) {
+fn tick(engine: &Engine, shared: &PulseState) {
     let mut idle = 0;
     while !shared.is_done.load(Ordering::SeqCst) {
         if shared.running.load(Ordering::SeqCst) > 0 {

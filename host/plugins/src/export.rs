@@ -1,7 +1,7 @@
 //! The port of `dlm-core` over an opened target: prepare, install, smoke test, each on files that nobody changed since.
 
 use dlm_core::ports::target::{
-    ExportTarget, PluginFailure, Stage, TargetInfo, TargetPlan, TargetPrepared, TargetRegistration, TargetSmoke,
+    ExportTarget, PluginFailure, PreparedTarget, Stage, TargetInfo, TargetPlan, TargetRegistration, TargetSmoke,
 };
 
 use crate::host::Phase;
@@ -12,7 +12,7 @@ impl ExportTarget for PluginTarget {
         &self.info
     }
 
-    fn prepare(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<TargetPrepared, PluginFailure> {
+    fn prepare(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<PreparedTarget, PluginFailure> {
         Ok(self.prepare_files(plan, stage)?)
     }
 

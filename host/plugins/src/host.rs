@@ -28,10 +28,12 @@ use wasmtime::component::{HasSelf, Linker, ResourceTable};
 
 use crate::error::Who;
 use crate::ledger::Ledger;
-use crate::limits::{HANDLES_MAX, INSTANCES_MAX, MEMORIES_MAX, Passed, TABLE_ELEMENTS_MAX, TABLES_MAX, TEXT_BYTES_MAX};
+use crate::limits::{
+    HANDLES_MAX, INSTANCES_MAX, MEMORIES_MAX, PassedLimit, TABLE_ELEMENTS_MAX, TABLES_MAX, TEXT_BYTES_MAX,
+};
 use crate::output::Output;
 use crate::ports::{LogLevel, Metering, Ports, RunFacts};
-use crate::watched::Watched;
+use crate::watched::WatchedFiles;
 use dlm_packages::Grants;
 use dlm_packages::Kind;
 use dlm_packages::limits::{LimitName, Limits};
@@ -181,7 +183,7 @@ pub(crate) struct State {
     /// Files that the host hands over: the artefacts of an export or a push.
     pub artifacts: Vec<Artifact>,
     /// Those files, and what a target wrote, as they were when they were checked.
-    pub watched: Watched,
+    pub watched: WatchedFiles,
     /// Where programs run and files are written; none where the kind has no such directory.
     pub directory: Option<std::path::PathBuf>,
     /// Names that may not be written, besides those of the artefacts.
@@ -213,7 +215,7 @@ impl State {
             table,
             log: Log::new(new.facts.log_level),
             artifacts: Vec::new(),
-            watched: Watched::default(),
+            watched: WatchedFiles::default(),
             directory: None,
             reserved: Vec::new(),
             output: Output::default(),
@@ -251,7 +253,7 @@ impl State {
 
     /// Hands files over, as they are now.
     pub fn hand_over(&mut self, artifacts: Vec<Artifact>) {
-        self.watched = Watched::look(artifacts.iter().map(|artifact| artifact.path.clone()));
+        self.watched = WatchedFiles::look(artifacts.iter().map(|artifact| artifact.path.clone()));
         self.artifacts = artifacts;
     }
 
@@ -266,8 +268,8 @@ impl State {
         move || stop(&cancel, &clock, allowed)
     }
 
-    fn allowed(&self) -> Allowed {
-        Allowed {
+    fn allowed(&self) -> CallTimes {
+        CallTimes {
             own: (self.new.metering != Metering::Instructions).then(|| self.call_time()),
             wall: self.new.limits.wall_time,
         }
@@ -341,14 +343,14 @@ impl Drop for State {
 
 /// Times of one call.
 #[derive(Clone, Copy)]
-struct Allowed {
+struct CallTimes {
     /// Inside the guest; nothing where instructions are counted instead.
     own: Option<Duration>,
     /// Host calls included.
     wall: Duration,
 }
 
-fn stop(cancel: &Cancel, clock: &CallClock, allowed: Allowed) -> Option<Stop> {
+fn stop(cancel: &Cancel, clock: &CallClock, allowed: CallTimes) -> Option<Stop> {
     if cancel.is_cancelled() {
         return Some(Stop::Cancelled);
     }
@@ -358,27 +360,27 @@ fn stop(cancel: &Cancel, clock: &CallClock, allowed: Allowed) -> Option<Stop> {
     let wall = allowed.wall;
     (clock.wall_time() > wall).then(|| {
         let text = format!("{} in one call", duration(wall.as_secs_f64()));
-        Stop::Passed(Passed::raisable(LimitName::WallTime, wall.as_secs(), text))
+        Stop::Passed(PassedLimit::raisable(LimitName::WallTime, wall.as_secs(), text))
     })
 }
 
 /// The limit on the guest's own time in a call.
-pub(crate) fn deadline_passed(allowed: Duration) -> Passed {
+pub(crate) fn deadline_passed(allowed: Duration) -> PassedLimit {
     let text = format!("{} of its own time", duration(allowed.as_secs_f64()));
-    Passed::raisable(LimitName::Deadline, allowed.as_secs(), text)
+    PassedLimit::raisable(LimitName::Deadline, allowed.as_secs(), text)
 }
 
 /// Why a guest was stopped from outside.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Stop {
     #[error(transparent)]
-    Passed(#[from] Passed),
+    Passed(#[from] PassedLimit),
     #[error("cancelled")]
     Cancelled,
 }
 
 impl Stop {
-    pub fn trap(passed: Passed) -> wasmtime::Error {
+    pub fn trap(passed: PassedLimit) -> wasmtime::Error {
         wasmtime::Error::new(Stop::Passed(passed))
     }
 }
@@ -447,7 +449,7 @@ impl ResourceLimiter for Memory {
         let used = self.used.saturating_add(more);
         if used > self.limit {
             let text = format!("{} of memory", size(self.limit));
-            return Err(Stop::trap(Passed::raisable(LimitName::Memory, self.limit, text)));
+            return Err(Stop::trap(PassedLimit::raisable(LimitName::Memory, self.limit, text)));
         }
         self.used = used;
         Ok(true)

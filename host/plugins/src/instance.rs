@@ -13,8 +13,8 @@ use crate::engine::{Pulse, TICK};
 use crate::error::{CallFailure, GuestFailure, LoadError, PluginError, Who};
 use crate::host::{NewState, Phase, State, Stop, WitError, deadline_passed};
 use crate::limits::{
-    HANDLES_MAX, INSTANCES_MAX, MEMORIES_MAX, Passed, STACK_BYTES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX, TEXT_BYTES_MAX,
-    short,
+    HANDLES_MAX, INSTANCES_MAX, MEMORIES_MAX, PassedLimit, STACK_BYTES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX,
+    TEXT_BYTES_MAX, short,
 };
 use crate::load::{NEWER, Ready};
 use crate::ports::{INSTRUCTIONS_PER_SECOND, Metering};
@@ -251,13 +251,13 @@ fn ended(store: &mut Store<State>, error: &wasmtime::Error) -> PluginError {
         return limit(who, deadline_passed(state.call_time()), said);
     }
     if is_stack(error) {
-        let passed = Passed::fixed("stack", format!("{} of stack", size(STACK_BYTES_MAX as u64)));
+        let passed = PassedLimit::fixed("stack", format!("{} of stack", size(STACK_BYTES_MAX as u64)));
         return limit(who, passed, said);
     }
     let cause = error.root_cause().to_string();
     let is_table_full = matches!(error.downcast_ref(), Some(ResourceTableError::Full));
     if is_table_full || cause.contains("handle limit exceeded") {
-        let passed = Passed::fixed("handles", format!("{HANDLES_MAX} live handles"));
+        let passed = PassedLimit::fixed("handles", format!("{HANDLES_MAX} live handles"));
         return limit(who, passed, said);
     }
     if cause.starts_with(NEWER) {
@@ -266,7 +266,7 @@ fn ended(store: &mut Store<State>, error: &wasmtime::Error) -> PluginError {
     // wasmtime has no type for this error; the wording is held by a test.
     if cause.contains("fuel allocated for hostcalls has been exhausted") {
         let text = format!("{} of data in one call", size(transfer));
-        return limit(who, Passed::raisable(LimitName::Transfer, transfer, text), said);
+        return limit(who, PassedLimit::raisable(LimitName::Transfer, transfer, text), said);
     }
     if let Some(passed) = counted(&cause) {
         return limit(who, passed, said);
@@ -287,7 +287,7 @@ fn ended(store: &mut Store<State>, error: &wasmtime::Error) -> PluginError {
 }
 
 /// The limits on what a component is made of; wasmtime has no types for these errors either.
-fn counted(cause: &str) -> Option<Passed> {
+fn counted(cause: &str) -> Option<PassedLimit> {
     let (allowed, what) = match cause {
         cause if cause.contains("instance count too high") => (INSTANCES_MAX, "core instances"),
         cause if cause.contains("memory count too high") => (MEMORIES_MAX, "memories"),
@@ -295,10 +295,10 @@ fn counted(cause: &str) -> Option<Passed> {
         cause if cause.starts_with("table minimum size") => (TABLE_ELEMENTS_MAX, "table elements"),
         _ => return None,
     };
-    Some(Passed::fixed("parts", format!("{allowed} {what}")))
+    Some(PassedLimit::fixed("parts", format!("{allowed} {what}")))
 }
 
-fn limit(who: Box<Who>, passed: Passed, said: Option<String>) -> PluginError {
+fn limit(who: Box<Who>, passed: PassedLimit, said: Option<String>) -> PluginError {
     let limit = CallFailure::Limit {
         limit: passed.name,
         allowed: passed.allowed,

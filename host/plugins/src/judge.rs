@@ -10,7 +10,7 @@ use crate::error::PluginError;
 use crate::host::Phase;
 use crate::instance::Running;
 use crate::limits::TEXT_BYTES_MAX;
-use crate::open::Opened;
+use crate::open::OpenPlugin;
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -32,7 +32,7 @@ pub(crate) struct PluginJudge {
 }
 
 impl PluginJudge {
-    pub fn open(opened: Opened<'_>) -> Result<PluginJudge, PluginError> {
+    pub fn open(opened: OpenPlugin<'_>) -> Result<PluginJudge, PluginError> {
         let (identity, argument) = (opened.identity(), opened.argument().to_owned());
         let mut running = opened.start(|store, instance| JudgeExport::new(store, instance))?;
         let info = running.call(Phase::Open, async |world, store| {

@@ -38,7 +38,7 @@ pub(crate) fn short(text: &str) -> String {
 /// One limit that a guest passed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the limit `{}` was passed", name)]
-pub(crate) struct Passed {
+pub(crate) struct PassedLimit {
     /// Name as in a grant; `stack` and `handles` cannot be granted.
     pub name: &'static str,
     /// In words, such as `256 MiB of memory`.
@@ -47,11 +47,11 @@ pub(crate) struct Passed {
     pub raise: Option<(String, String)>,
 }
 
-impl Passed {
+impl PassedLimit {
     /// Describes a limit that a grant can raise.
-    pub fn raisable(name: LimitName, value: u64, allowed: String) -> Passed {
+    pub fn raisable(name: LimitName, value: u64, allowed: String) -> PassedLimit {
         let raise = name.raise(value);
-        Passed {
+        PassedLimit {
             name: name.as_str(),
             allowed,
             raise: raise.map(|(doubled, ceiling)| (doubled.to_string(), ceiling.to_string())),
@@ -59,8 +59,8 @@ impl Passed {
     }
 
     /// Describes a limit that is fixed.
-    pub fn fixed(name: &'static str, allowed: String) -> Passed {
-        Passed {
+    pub fn fixed(name: &'static str, allowed: String) -> PassedLimit {
+        PassedLimit {
             name,
             allowed,
             raise: None,

@@ -74,7 +74,7 @@ impl NativeProcess {
         builder.current_dir(directory);
         let mut child = builder.spawn().map_err(start_error)?;
         let (ended, streams_ended) = mpsc::channel();
-        let (stdout, stderr) = (Kept::default(), Kept::default());
+        let (stdout, stderr) = (StreamEnd::default(), StreamEnd::default());
         keep(child.stdout.take(), stdout.clone(), ended.clone());
         keep(child.stderr.take(), stderr.clone(), ended);
         if let Some(mut stdin) = child.stdin.take() {
@@ -96,9 +96,9 @@ impl NativeProcess {
 
 /// The kept end of one stream.
 #[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<u8>>>);
+struct StreamEnd(Arc<Mutex<Vec<u8>>>);
 
-impl Kept {
+impl StreamEnd {
     fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
         // A reader that panicked leaves bytes that are still good.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -113,8 +113,8 @@ impl Kept {
 }
 
 struct Streams {
-    stdout: Kept,
-    stderr: Kept,
+    stdout: StreamEnd,
+    stderr: StreamEnd,
     ended: mpsc::Receiver<()>,
     /// The program's own directory, which goes when it ended.
     _empty: Option<TempDir>,
@@ -134,7 +134,7 @@ impl Streams {
 }
 
 /// Reads a stream to its end on a thread of its own.
-fn keep(stream: Option<impl Read + Send + 'static>, kept: Kept, ended: mpsc::Sender<()>) {
+fn keep(stream: Option<impl Read + Send + 'static>, kept: StreamEnd, ended: mpsc::Sender<()>) {
     std::thread::spawn(move || {
         let mut buffer = [0u8; 8192];
         if let Some(mut stream) = stream {
@@ -239,7 +239,7 @@ impl Process for NativeProcess {
 
     fn start(&self, command: &Command) -> Result<Box<dyn Running>, ProcessError> {
         let (child, streams) = self.spawn(command)?;
-        Ok(Box::new(Started {
+        Ok(Box::new(RunningProgram {
             program: command.program.clone(),
             child,
             streams,
@@ -264,14 +264,14 @@ fn is_program(path: &Path) -> bool {
 }
 
 /// A started program.
-struct Started {
+struct RunningProgram {
     program: PathBuf,
     child: Child,
     streams: Streams,
     status: Option<i32>,
 }
 
-impl Running for Started {
+impl Running for RunningProgram {
     fn ended(&mut self) -> Result<Option<i32>, ProcessError> {
         if self.status.is_none() {
             let ended = self.child.try_wait().map_err(|source| ProcessError::Watch {
@@ -323,7 +323,7 @@ impl Running for Started {
     }
 }
 
-impl Drop for Started {
+impl Drop for RunningProgram {
     fn drop(&mut self) {
         self.stop(Duration::ZERO);
     }

@@ -15,7 +15,7 @@ use crate::limits::short;
 use crate::load::Ready;
 
 /// Everything that an instance starts from.
-pub(crate) struct Opened<'a> {
+pub(crate) struct OpenPlugin<'a> {
     pub ready: Ready,
     pub pulse: &'a Arc<Pulse>,
     pub new: NewState,
@@ -23,20 +23,20 @@ pub(crate) struct Opened<'a> {
 }
 
 /// Which plugin it is, before it said its own name.
-pub(crate) struct Known {
+pub(crate) struct PluginOrigin {
     pub plugin: String,
     pub version: String,
     pub sha256: String,
     pub granted: Vec<String>,
 }
 
-impl Opened<'_> {
+impl OpenPlugin<'_> {
     pub fn argument(&self) -> &str {
         &self.new.argument
     }
 
-    pub fn identity(&self) -> Known {
-        Known {
+    pub fn identity(&self) -> PluginOrigin {
+        PluginOrigin {
             plugin: self.new.plugin.clone(),
             version: self.new.version.clone(),
             sha256: self.sha256.clone(),
@@ -52,7 +52,7 @@ impl Opened<'_> {
     }
 }
 
-impl Known {
+impl PluginOrigin {
     /// Takes the name that the plugin gave itself.
     pub fn named(self, identity: Identity) -> PluginIdentity {
         PluginIdentity {

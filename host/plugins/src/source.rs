@@ -31,7 +31,7 @@ use crate::host::NewState;
 use crate::judge::PluginJudge;
 use crate::ledger::Ledger;
 use crate::load::{Ready, ready};
-use crate::open::Opened;
+use crate::open::OpenPlugin;
 use crate::ports::{GrantFlags, Metering, Ports, RunFacts};
 use crate::target::PluginTarget;
 use crate::teacher::PluginTeacher;
@@ -218,7 +218,7 @@ impl Plugins {
         kind: Kind,
         candidate: &'a Candidate<'a>,
         argument: &str,
-    ) -> Result<Opened<'_>, PluginError> {
+    ) -> Result<OpenPlugin<'_>, PluginError> {
         let ready = self.ready(kind, candidate)?;
         let grants = self.grants(kind, &candidate.name, &candidate.granted, argument);
         let limits = self.limits.unwrap_or(limits(kind)).raised(grants.limits());
@@ -226,7 +226,7 @@ impl Plugins {
             seed: seed(self.facts.seed, &candidate.name, &candidate.sha256),
             ..self.facts.clone()
         };
-        Ok(Opened {
+        Ok(OpenPlugin {
             pulse: &self.machine()?.pulse,
             sha256: candidate.sha256.clone(),
             new: NewState {
@@ -255,7 +255,7 @@ impl Plugins {
         &self,
         kind: Kind,
         selector: &Selector,
-        open: impl FnOnce(Opened<'_>) -> Result<T, PluginError>,
+        open: impl FnOnce(OpenPlugin<'_>) -> Result<T, PluginError>,
     ) -> Result<T, PluginError> {
         let found = self.finder.find(selector, Some(kind))?;
         let settings = found

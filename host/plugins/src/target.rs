@@ -6,14 +6,14 @@ mod plan;
 
 use bindings::TargetExport;
 use bindings::exports::dlm::plugin::target as wire;
-use dlm_core::ports::target::{ArtifactKind, Stage, TargetInfo, TargetPlan, TargetPrepared, TargetRegistration};
+use dlm_core::ports::target::{ArtifactKind, PreparedTarget, Stage, TargetInfo, TargetPlan, TargetRegistration};
 
 use crate::error::{CallFailure, PluginError};
 use crate::host::Phase;
 use crate::host::wit::artifacts::Kind;
 use crate::instance::Running;
 use crate::limits::short;
-use crate::open::Opened;
+use crate::open::OpenPlugin;
 
 pub(crate) use plan::wire_plan;
 
@@ -43,7 +43,7 @@ pub struct PluginTarget {
 }
 
 impl PluginTarget {
-    pub(crate) fn open(opened: Opened<'_>) -> Result<PluginTarget, PluginError> {
+    pub(crate) fn open(opened: OpenPlugin<'_>) -> Result<PluginTarget, PluginError> {
         let (identity, argument) = (opened.identity(), opened.argument().to_owned());
         let mut running = opened.start(|store, instance| TargetExport::new(store, instance))?;
         let info = running.call(Phase::Open, async |world, store| {
@@ -82,7 +82,7 @@ impl PluginTarget {
         state.directory = Some(stage.directory.clone());
     }
 
-    pub(crate) fn prepare_files(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<TargetPrepared, PluginError> {
+    pub(crate) fn prepare_files(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<PreparedTarget, PluginError> {
         self.use_stage(stage);
         self.running.store.data_mut().output = crate::output::Output::default();
         let plan = wire_plan(plan);
@@ -106,7 +106,7 @@ impl PluginTarget {
         files.sort_by_key(|file| place(&file.name));
         self.launch = prepared.launch;
         self.smoke = Some(prepared.smoke);
-        Ok(TargetPrepared {
+        Ok(PreparedTarget {
             files,
             entry: prepared.entry,
             install_preview: prepared.install_preview.iter().map(|text| short(text)).collect(),

@@ -6,7 +6,7 @@ use dlm_core::ports::teacher::{Teacher, TeacherCompletion, TeacherInfo, TeacherR
 use crate::error::PluginError;
 use crate::host::Phase;
 use crate::instance::Running;
-use crate::open::Opened;
+use crate::open::OpenPlugin;
 use bindings::TeacherExport;
 use bindings::exports::dlm::plugin::teacher as wire;
 
@@ -30,7 +30,7 @@ pub(crate) struct PluginTeacher {
 }
 
 impl PluginTeacher {
-    pub fn open(opened: Opened<'_>) -> Result<PluginTeacher, PluginError> {
+    pub fn open(opened: OpenPlugin<'_>) -> Result<PluginTeacher, PluginError> {
         let (identity, argument) = (opened.identity(), opened.argument().to_owned());
         let mut running = opened.start(|store, instance| TeacherExport::new(store, instance))?;
         let info = running.call(Phase::Open, async |world, store| {

@@ -13,7 +13,7 @@ use crate::error::PluginError;
 use crate::host::Phase;
 use crate::instance::Running;
 use crate::limits::short;
-use crate::open::Opened;
+use crate::open::OpenPlugin;
 use crate::output::check_name;
 use bindings::TemplatesExport;
 use bindings::exports::dlm::plugin::templates as wire;
@@ -44,7 +44,7 @@ pub(crate) struct PluginTemplates {
 }
 
 impl PluginTemplates {
-    pub fn open(opened: Opened<'_>) -> Result<PluginTemplates, PluginError> {
+    pub fn open(opened: OpenPlugin<'_>) -> Result<PluginTemplates, PluginError> {
         let (identity, argument) = (opened.identity(), opened.argument().to_owned());
         let directory = opened.new.facts.directory.join(&argument);
         let mut running = opened.start(|store, instance| TemplatesExport::new(store, instance))?;

@@ -5,8 +5,8 @@
 //! request that is not scripted fails its case.
 
 mod case;
+mod case_plugin;
 mod compare;
-mod opened;
 mod script;
 mod standing;
 
@@ -26,9 +26,9 @@ use crate::cache::Compile;
 use crate::ports::{GrantFlags, LogLevel, Metering, Ports, RunFacts};
 use crate::source::Plugins;
 use case::Case;
+use case_plugin::{CaseError, CasePlugin};
 use compare::differs;
 use dlm_packages::discover::{FoundPlugin, Origin, Places};
-use opened::{Opened, Stopped};
 use script::{Failing, Script, ScriptedHttp, ScriptedModels, ScriptedProcess, ScriptedSecrets};
 
 pub use standing::Standing;
@@ -89,7 +89,7 @@ pub struct Bench {
 }
 
 /// What a start and a call took, besides time.
-struct Counted {
+struct Consumption {
     memory_peak_bytes: u64,
     open_instructions: u64,
     call_instructions: u64,
@@ -187,7 +187,7 @@ impl Trial {
         let script = Script::new(case.host.clone(), None, Cancel::new());
         let plugins = self.plugins(&case, &script, Around::default(), &Cancel::new());
         let plugins = plugins.map_err(|failure| failure.message)?;
-        let open = || Opened::open(&plugins, case.kind, &self.selector(), &self.argument(&case));
+        let open = || CasePlugin::open(&plugins, case.kind, &self.selector(), &self.argument(&case));
         // Compiling is not part of a start.
         let mut opened = open().map_err(|failure| failure.message)?;
         let mut opens = Vec::new();
@@ -204,8 +204,8 @@ impl Trial {
             calls.push(begun.elapsed().as_secs_f64() * 1e6);
             match called {
                 Ok(_) => {}
-                Err(Stopped::Failure(failure)) => return Err(failure.message),
-                Err(Stopped::Case(error)) => return Err(error),
+                Err(CaseError::Failure(failure)) => return Err(failure.message),
+                Err(CaseError::Case(error)) => return Err(error),
             }
         }
         let counted = self.counted(&case)?;
@@ -221,13 +221,13 @@ impl Trial {
     }
 
     /// Memory and instructions of a case. The code that counts is another one than the code that is timed.
-    fn counted(&self, case: &Case) -> Result<Counted, String> {
+    fn counted(&self, case: &Case) -> Result<Consumption, String> {
         let script = Script::new(case.host.clone(), None, Cancel::new());
         let plugins = self.plugins(case, &script, Around::default(), &Cancel::new());
         let plugins = plugins
             .map_err(|failure| failure.message)?
             .with_metering(Metering::Counted);
-        let open = || Opened::open(&plugins, case.kind, &self.selector(), &self.argument(case));
+        let open = || CasePlugin::open(&plugins, case.kind, &self.selector(), &self.argument(case));
         let used = || plugins.used().into_iter().next().unwrap_or_default();
         drop(open().map_err(|failure| failure.message)?);
         let open_instructions = used().instructions.unwrap_or_default();
@@ -237,12 +237,12 @@ impl Trial {
         drop(opened);
         match called {
             Ok(_) => {}
-            Err(Stopped::Failure(failure)) => return Err(failure.message),
-            Err(Stopped::Case(error)) => return Err(error),
+            Err(CaseError::Failure(failure)) => return Err(failure.message),
+            Err(CaseError::Case(error)) => return Err(error),
         }
         let whole = used();
         let all = whole.instructions.unwrap_or_default();
-        Ok(Counted {
+        Ok(Consumption {
             memory_peak_bytes: whole.memory_peak_bytes,
             open_instructions,
             call_instructions: all.saturating_sub(2 * open_instructions),
@@ -330,10 +330,10 @@ impl Trial {
             ms: 0.0,
             case_error: None,
         };
-        let mut call = |opened: &mut Opened, scratch: &Path| match opened.call(case, scratch) {
+        let mut call = |opened: &mut CasePlugin, scratch: &Path| match opened.call(case, scratch) {
             Ok(value) => value,
-            Err(Stopped::Failure(failure)) => failure_json(&failure),
-            Err(Stopped::Case(error)) => {
+            Err(CaseError::Failure(failure)) => failure_json(&failure),
+            Err(CaseError::Case(error)) => {
                 ran.case_error = Some(error);
                 Value::Null
             }
@@ -347,7 +347,7 @@ impl Trial {
         };
         let opened = self.plugins(case, &script, around, &cancel).and_then(|plugins| {
             Ok((
-                Opened::open(&plugins, case.kind, &self.selector(), &self.argument(case))?,
+                CasePlugin::open(&plugins, case.kind, &self.selector(), &self.argument(case))?,
                 plugins,
             ))
         });

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 /// Files as they were when they were looked at.
 #[derive(Default)]
-pub(crate) struct Watched(Vec<(PathBuf, Option<Stamp>)>);
+pub(crate) struct WatchedFiles(Vec<(PathBuf, Option<Stamp>)>);
 
-impl Watched {
+impl WatchedFiles {
     /// Looks at files.
-    pub fn look(paths: impl Iterator<Item = PathBuf>) -> Watched {
-        Watched(paths.map(|path| (path.clone(), now(&path))).collect())
+    pub fn look(paths: impl Iterator<Item = PathBuf>) -> WatchedFiles {
+        WatchedFiles(paths.map(|path| (path.clone(), now(&path))).collect())
     }
 
     /// Looks at one file more.

@@ -11,7 +11,7 @@ use crate::rows::Row;
 const SHARED_LEN_MIN: usize = 8;
 
 /// A batch with its targets; `targets[i]` belongs to row `owners[i]`.
-pub struct Packed {
+pub struct PackedBatch {
     pub batch: Batch,
     pub targets: Vec<Target>,
     /// For every target the index of its row.
@@ -19,7 +19,7 @@ pub struct Packed {
 }
 
 /// Packs the rows; target weights are multiplied by `scale`.
-pub fn pack(rows: &[Row], scale: f32) -> Packed {
+pub fn pack(rows: &[Row], scale: f32) -> PackedBatch {
     let shared = shared_prefix(rows);
     let prefix: &[u32] = shared.map_or(&[], |i| &rows[i].ids[..prefix_len(rows, i)]);
     let mut batch = Batch::default();
@@ -53,7 +53,7 @@ pub fn pack(rows: &[Row], scale: f32) -> Packed {
             owners.push(owner);
         }
     }
-    Packed { batch, targets, owners }
+    PackedBatch { batch, targets, owners }
 }
 
 /// Splits rows into groups of at most `limit` tokens each (a longer row stands alone), keeping their order.
@@ -122,7 +122,7 @@ mod tests {
     }
 
     /// What the row's tokens are when read through its segments.
-    fn seen(packed: &Packed, index: usize) -> Vec<u32> {
+    fn seen(packed: &PackedBatch, index: usize) -> Vec<u32> {
         let s = &packed.batch.segments[index];
         let mut out = packed.batch.tokens[s.prefix.clone()].to_vec();
         out.extend_from_slice(&packed.batch.tokens[s.q.clone()]);

@@ -7,7 +7,7 @@ use dlm_core::shell::{quoted, quoted_path};
 use dlm_core::training::Ending;
 use dlm_core::units::{duration, size};
 use dlm_flow::Failure;
-use dlm_flow::train::{Prepared, ProbeScore, TrainReport};
+use dlm_flow::train::{PreparedRun, ProbeScore, TrainReport};
 use serde_json::json;
 
 use crate::console::Console;
@@ -19,7 +19,7 @@ pub fn nothing_to_do(failure: &Failure, console: &Console) {
 }
 
 /// What a run would do, for `--dry-run`; `resumed` is what it would go on from.
-pub fn plan(prepared: &Prepared, resumed: Option<String>, is_json: bool, console: &Console) {
+pub fn plan(prepared: &PreparedRun, resumed: Option<String>, is_json: bool, console: &Console) {
     if is_json {
         return console.json(&prepared.plan);
     }
@@ -28,7 +28,7 @@ pub fn plan(prepared: &Prepared, resumed: Option<String>, is_json: bool, console
 }
 
 /// The plan with `--verbose`.
-pub fn details(prepared: &Prepared, console: &Console) {
+pub fn details(prepared: &PreparedRun, console: &Console) {
     if console.is_verbose {
         plan_text(prepared).lines().for_each(|line| console.detail(line));
     }
@@ -82,7 +82,7 @@ pub fn report(report: &TrainReport, path: &Path, is_json: bool, console: &Consol
     console.info(&next(report, path));
 }
 
-fn plan_text(prepared: &Prepared) -> String {
+fn plan_text(prepared: &PreparedRun) -> String {
     let lines = prepared.plan.lines();
     let width = lines.iter().map(|line| line.name.chars().count()).max().unwrap_or(0);
     let mut out = String::new();

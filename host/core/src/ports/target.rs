@@ -170,7 +170,7 @@ pub struct TargetFile {
 
 /// What `prepare` made.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct TargetPrepared {
+pub struct PreparedTarget {
     pub files: Vec<TargetFile>,
     /// The file that starts the result, when there is one: a launch script, a Modelfile.
     pub entry: Option<String>,
@@ -200,7 +200,7 @@ pub enum TargetSmoke {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetReport {
     pub info: TargetInfo,
-    pub prepared: TargetPrepared,
+    pub prepared: PreparedTarget,
     pub registration: Option<TargetRegistration>,
     pub smoke: TargetSmoke,
 }
@@ -227,7 +227,7 @@ pub trait ExportTarget {
     fn info(&self) -> &TargetInfo;
 
     /// Writes the target's files into the stage's directory, all of them or none.
-    fn prepare(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<TargetPrepared, PluginFailure>;
+    fn prepare(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<PreparedTarget, PluginFailure>;
 
     /// Registers the result with the runtime, where it has a notion of that.
     fn install(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<Option<TargetRegistration>, PluginFailure>;

@@ -8,7 +8,7 @@ use dlm_model::chat::{Message, Role, Thinking};
 use dlm_model::generate::{GenerateError, GenerateOptions};
 use dlm_model::sampling::Sampling;
 use dlm_model::text::{Stops, TextError, TextModel};
-use dlm_model::{GenerateJob, Generated, ScoreError, StopReason};
+use dlm_model::{GenerateJob, Generation, ScoreError, StopReason};
 
 use super::open::said;
 
@@ -113,7 +113,7 @@ pub(super) fn job(
 }
 
 /// Makes the port's record of an answer.
-pub(super) fn generation(answer: Generated) -> Result<ModelGeneration, ModelError> {
+pub(super) fn generation(answer: Generation) -> Result<ModelGeneration, ModelError> {
     let finish = match answer.reason {
         StopReason::Eos | StopReason::Stop => ModelFinish::Stop,
         StopReason::Length => ModelFinish::Length,

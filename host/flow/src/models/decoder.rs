@@ -14,7 +14,7 @@ use dlm_core::{Cancel, Subject};
 use dlm_model::chat::{Ending, Thinking};
 use dlm_model::text::TextModel;
 use dlm_model::{
-    Adapter, Engine, GenerateJob, Generated, ManyOptions, PrecisionPaths, Reader, ReaderOptions, ScoreJob,
+    Adapter, Engine, GenerateJob, Generation, ManyOptions, PrecisionPaths, Reader, ReaderOptions, ScoreJob,
     generate_many, next_many, score_many,
 };
 
@@ -176,9 +176,9 @@ impl DecoderModel {
     ///
     /// A greedy answer is a promise of exactness, so its quantized weights are widened; sampled ones take the faster
     /// products, as `dlm prompt` does.
-    fn write(&self, ready: &Ready, jobs: &[GenerateJob], places: &[usize]) -> Result<Vec<Generated>, ModelError> {
+    fn write(&self, ready: &Ready, jobs: &[GenerateJob], places: &[usize]) -> Result<Vec<Generation>, ModelError> {
         let is_greedy = |place: &usize| jobs[*place].options.sampling.temperature == 0.0;
-        let mut written: BTreeMap<usize, Generated> = BTreeMap::new();
+        let mut written: BTreeMap<usize, Generation> = BTreeMap::new();
         for greedy in [false, true] {
             let chosen: Vec<usize> = places.iter().copied().filter(|at| is_greedy(at) == greedy).collect();
             let batch: Vec<GenerateJob> = chosen.iter().map(|at| jobs[*at].clone()).collect();

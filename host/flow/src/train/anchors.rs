@@ -7,7 +7,7 @@ use dlm_model::{Engine, ReaderOptions};
 use dlm_store::Disk;
 use dlm_train::anchors::{AnchorError, AnchorOptions, AnchorSet};
 
-use super::prepared::Prepared;
+use super::prepared::PreparedRun;
 use crate::failure::Failure;
 use crate::surroundings::Surroundings;
 
@@ -16,7 +16,7 @@ use crate::surroundings::Surroundings;
 /// **Errors:** interrupted, a base that cannot render a question, a disk that fails.
 pub(super) fn anchors(
     around: &Surroundings,
-    prepared: &Prepared,
+    prepared: &PreparedRun,
     engine: &dyn Engine,
 ) -> Result<Option<AnchorSet>, Failure> {
     let anchors = &prepared.plan.anchors.value;
@@ -55,7 +55,7 @@ pub(super) fn anchors(
 }
 
 /// Where the set of a base and precision is kept; the names are those of the first version, whose sets are still read.
-fn cache(around: &Surroundings, prepared: &Prepared, options: &AnchorOptions) -> PathBuf {
+fn cache(around: &Surroundings, prepared: &PreparedRun, options: &AnchorOptions) -> PathBuf {
     let name = format!(
         "{}-{}.hold",
         &prepared.base.resolved.record.revision,

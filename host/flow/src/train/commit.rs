@@ -15,7 +15,7 @@ use dlm_train::run::Outcome;
 use serde_json::json;
 
 use super::job::Job;
-use super::measure::Learned;
+use super::measure::Findings;
 use super::observe::Observer;
 use super::pins::pinned_versions;
 use crate::failure::Failure;
@@ -26,7 +26,7 @@ const RECALL_FILE: &str = "recall.json";
 const DETAILS: &str = "details";
 
 /// The summary of a finished run; run and version numbers are filled in by the commit.
-fn summary(job: &Job<'_>, run_id: u64, outcome: &Outcome, learned: &Learned) -> RunSummary {
+fn summary(job: &Job<'_>, run_id: u64, outcome: &Outcome, learned: &Findings) -> RunSummary {
     let is_prose_only = job.prepared.plan.rows.instruction_rows == 0;
     RunSummary {
         steps: outcome.state.header.step,
@@ -63,7 +63,7 @@ pub(crate) fn commit(
     job: &Job<'_>,
     pending: PendingVersion<'_>,
     outcome: &Outcome,
-    learned: &Learned,
+    learned: &Findings,
     observer: &Observer<'_>,
 ) -> Result<CommitReport, Failure> {
     observer.check()?;
@@ -156,7 +156,7 @@ fn write_files(
     job: &Job<'_>,
     pending: &PendingVersion<'_>,
     outcome: &Outcome,
-    learned: &Learned,
+    learned: &Findings,
     run_id: u64,
 ) -> Result<(), Failure> {
     let meta = PeftMeta {

@@ -11,7 +11,7 @@ use dlm_plan::lock::LockMode;
 use dlm_store::{LockWait, Store, StoreGuard};
 
 use super::command::TrainCommand;
-use super::prepared::Prepared;
+use super::prepared::PreparedRun;
 use super::{pins, resume, room};
 use crate::failure::Failure;
 use crate::surroundings::Surroundings;
@@ -20,7 +20,7 @@ use crate::surroundings::Surroundings;
 pub struct Job<'a> {
     pub(super) around: &'a Surroundings,
     pub(super) command: &'a TrainCommand,
-    pub(super) prepared: &'a Prepared,
+    pub(super) prepared: &'a PreparedRun,
     pub(super) store: Store,
     pub(super) guard: StoreGuard,
     pub(super) manifest: Manifest,
@@ -37,7 +37,7 @@ impl<'a> Job<'a> {
     pub fn begin(
         around: &'a Surroundings,
         command: &'a TrainCommand,
-        prepared: &'a Prepared,
+        prepared: &'a PreparedRun,
     ) -> Result<Job<'a>, Failure> {
         let started = around.clock.seconds();
         let mode = command.lock.mode()?;
@@ -97,7 +97,7 @@ fn ensure_manifest(
     around: &Surroundings,
     store: &Store,
     guard: &StoreGuard,
-    prepared: &Prepared,
+    prepared: &PreparedRun,
 ) -> Result<Manifest, Failure> {
     let front = prepared.document.parsed.frontmatter();
     if store.manifest()?.is_none() {

@@ -10,7 +10,7 @@ use dlm_model::{Adapter, Engine, Reader, ReaderOptions};
 use dlm_train::{EvalLoss, Example, PairRecall, mean_losses, recall_pairs, row_losses};
 use serde::Serialize;
 
-use super::prepared::Prepared;
+use super::prepared::PreparedRun;
 use crate::failure::Failure;
 use crate::surroundings::Surroundings;
 
@@ -44,7 +44,7 @@ pub struct Retention {
 }
 
 /// What a run's adapter was found to know.
-pub(super) struct Learned {
+pub(super) struct Findings {
     pub recall: Vec<PairRecall>,
     pub probes: Vec<ProbeScore>,
     pub retention: Option<Retention>,
@@ -53,7 +53,7 @@ pub(super) struct Learned {
 /// A finished run that is asked.
 pub(super) struct Examination<'a> {
     pub around: &'a Surroundings,
-    pub prepared: &'a Prepared,
+    pub prepared: &'a PreparedRun,
     pub engine: &'a dyn Engine,
     pub adapter: &'a Adapter,
     /// Directory of the version before, where there is one.
@@ -64,10 +64,10 @@ impl Examination<'_> {
     /// Asks the model what it has learned and what it has kept.
     ///
     /// **Errors:** a question that cannot be rendered, an engine that fails, a raised flag.
-    pub(super) fn examine(&self) -> Result<Learned, Failure> {
+    pub(super) fn examine(&self) -> Result<Findings, Failure> {
         self.around.note("asking every question of the document");
         let recall = self.recall()?;
-        Ok(Learned {
+        Ok(Findings {
             probes: self.probes(&recall)?,
             retention: self.retention()?,
             recall,

@@ -11,7 +11,7 @@ use dlm_plan::lock::{LockMode, decide};
 use dlm_store::Store;
 use serde_json::json;
 
-use super::prepared::Prepared;
+use super::prepared::PreparedRun;
 use crate::failure::Failure;
 use crate::surroundings::Surroundings;
 
@@ -21,7 +21,7 @@ pub(super) fn pinned_versions() -> BTreeMap<String, String> {
 }
 
 /// Returns the contract of the run that is about to start.
-pub(super) fn current_lock(around: &Surroundings, prepared: &Prepared, manifest: &Manifest) -> DlmLock {
+pub(super) fn current_lock(around: &Surroundings, prepared: &PreparedRun, manifest: &Manifest) -> DlmLock {
     let front = prepared.document.parsed.frontmatter();
     let plan = &prepared.plan;
     let flags = BTreeMap::from([
@@ -67,7 +67,7 @@ pub(super) fn check_lock(
     Ok(())
 }
 
-fn base_sha256(prepared: &Prepared) -> Option<String> {
+fn base_sha256(prepared: &PreparedRun) -> Option<String> {
     match &prepared.base.resolved.location {
         BaseLocation::Local(local) => Some(local.sha256.clone()),
         BaseLocation::Hub { .. } => None,

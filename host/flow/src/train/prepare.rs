@@ -11,8 +11,8 @@ use dlm_train::{Dataset, DatasetOptions, SplitRule};
 
 use super::command::TrainCommand;
 use super::lane::Lane;
-use super::prepared::Prepared;
-use super::replay::{Drawn, Memory};
+use super::prepared::PreparedRun;
+use super::replay::{Draw, Memory};
 use super::{pins, resume, room};
 use crate::base::{self, ExportProbes, ReadyBase, UsableBase};
 use crate::document::{self, Document};
@@ -21,7 +21,7 @@ use crate::rows;
 use crate::surroundings::Surroundings;
 
 /// Does everything that needs no weight: parse, resolve the base, make rows, plan, refuse.
-pub fn prepare(around: &Surroundings, command: &TrainCommand) -> Result<Prepared, Failure> {
+pub fn prepare(around: &Surroundings, command: &TrainCommand) -> Result<PreparedRun, Failure> {
     let document = document::load(&command.path)?;
     rows::check_rows(&document)?;
     rows::check_trainable(&document.path, &document.parsed)?;
@@ -58,7 +58,7 @@ pub fn prepare(around: &Surroundings, command: &TrainCommand) -> Result<Prepared
     };
     let (dataset, plan, drawn) = planner.plan(seed)?;
     dataset.check_lengths(plan.sequence_len.value as usize)?;
-    let prepared = Prepared {
+    let prepared = PreparedRun {
         replay: memory.settle(drawn),
         document,
         base,
@@ -110,7 +110,7 @@ impl Planner<'_> {
     /// Makes the rows, draws what is rehearsed beside them, and plans.
     ///
     /// The plan decides how long a window of prose is, so prose is cut for a first count and cut again if it differs.
-    fn plan(&self, seed: i64) -> Result<(Dataset, TrainPlan, Drawn), Failure> {
+    fn plan(&self, seed: i64) -> Result<(Dataset, TrainPlan, Draw), Failure> {
         let front = self.document.parsed.frontmatter();
         let sources = rows::sources(&self.document.parsed)?;
         let options = DatasetOptions {
@@ -130,7 +130,7 @@ impl Planner<'_> {
         Ok((dataset, plan, drawn))
     }
 
-    fn draw(&self, dataset: &mut Dataset) -> Drawn {
+    fn draw(&self, dataset: &mut Dataset) -> Draw {
         let drawn = self.memory.draw(dataset, self.text, self.sequence_len_max());
         dataset.rehearse(drawn.entries.clone());
         drawn
@@ -155,7 +155,11 @@ impl Planner<'_> {
 
 /// Refuses what [`super::run`] would refuse before it loads a weight, without a lock on the store and without writing;
 /// says what a run with `--resume` would go on from.
-pub fn rehearse(around: &Surroundings, command: &TrainCommand, prepared: &Prepared) -> Result<Option<String>, Failure> {
+pub fn rehearse(
+    around: &Surroundings,
+    command: &TrainCommand,
+    prepared: &PreparedRun,
+) -> Result<Option<String>, Failure> {
     let store = Store::new(&around.home, &prepared.document.parsed.frontmatter().dlm_id);
     if let Some(manifest) = store.manifest()? {
         let lock = pins::current_lock(around, prepared, &manifest);
@@ -180,7 +184,7 @@ pub fn rehearse(around: &Surroundings, command: &TrainCommand, prepared: &Prepar
 }
 
 /// Says what the document holds that this run does not teach.
-fn warn_about_the_untrained(around: &Surroundings, prepared: &Prepared) {
+fn warn_about_the_untrained(around: &Surroundings, prepared: &PreparedRun) {
     if prepared.plan.rows.preference_rows > 0 {
         around.progress.event(Event::Warning(
             "the preference sections are not trained: the preference phase is not built yet in this version".into(),

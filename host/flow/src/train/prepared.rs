@@ -11,7 +11,7 @@ use crate::base::ReadyBase;
 use crate::document::Document;
 
 /// A document that is ready to train: opened base, rows, and the plan for them.
-pub struct Prepared {
+pub struct PreparedRun {
     pub document: Document,
     pub base: ReadyBase,
     pub text: TextModel,
@@ -22,7 +22,7 @@ pub struct Prepared {
     pub(super) license: LicenseDecision,
 }
 
-impl Prepared {
+impl PreparedRun {
     /// What the run will rehearse of earlier versions of the document.
     pub fn replay(&self) -> &ReplayReport {
         &self.replay.report

@@ -7,10 +7,10 @@ use dlm_train::augment::Augment;
 use dlm_train::schedule::{Schedule, ScheduleKind, WarmupStart};
 use dlm_train::{Example, Recipe, RowKind};
 
-use super::prepared::Prepared;
+use super::prepared::PreparedRun;
 
 /// Returns the loop's numbers.
-pub(super) fn recipe(prepared: &Prepared) -> Recipe {
+pub(super) fn recipe(prepared: &PreparedRun) -> Recipe {
     let plan = &prepared.plan;
     let (augment, noise, anchors) = (&plan.augment.value, &plan.noise.value, &plan.anchors.value);
     Recipe {
@@ -51,7 +51,7 @@ pub(super) fn recipe(prepared: &Prepared) -> Recipe {
 }
 
 /// Prose for validation says nothing about whether the facts are learned: beside pairs its loss is reported, not obeyed.
-fn obeys_eval(prepared: &Prepared) -> bool {
+fn obeys_eval(prepared: &PreparedRun) -> bool {
     let is_judged_pair = |example: &Example| example.is_validation() && example.kind() == RowKind::Sft;
     prepared.plan.rows.instruction_rows == 0 || prepared.dataset.examples().any(is_judged_pair)
 }

@@ -157,9 +157,9 @@ impl Memory {
 
     /// Draws sections and makes their rows: by weight, as long as all of them together have no more tokens than the
     /// document's own rows.
-    pub(crate) fn draw(&self, document: &Dataset, text: &TextModel, sequence_len_max: usize) -> Drawn {
+    pub(crate) fn draw(&self, document: &Dataset, text: &TextModel, sequence_len_max: usize) -> Draw {
         let mut left = document.own_tokens();
-        let mut drawn = Drawn::default();
+        let mut drawn = Draw::default();
         // What was fitting once may be too long for another base; it is not worth refusing the run.
         let fitting = |source: &Source| -> Vec<Entry> {
             let made = document.entries_of(source, text).filter_map(Result::ok);
@@ -208,7 +208,7 @@ impl Memory {
     }
 
     /// Closes the books: what the run will rehearse, measure and mark.
-    pub(crate) fn settle(self, drawn: Drawn) -> Replay {
+    pub(crate) fn settle(self, drawn: Draw) -> Replay {
         let mut report = ReplayReport {
             retained: self.retained.iter().map(|s| s.section_id.to_string()).collect(),
             superseded: self
@@ -249,7 +249,7 @@ impl Memory {
 
 /// The rows of a draw.
 #[derive(Default)]
-pub(crate) struct Drawn {
+pub(crate) struct Draw {
     /// Those that are rehearsed, in the order of their ids.
     pub entries: Vec<Entry>,
     retained: Vec<Entry>,

@@ -5,7 +5,7 @@ use dlm_plan::base::{BaseFacts, BaseLocation, ResolvedBase};
 use dlm_plan::train::{DocumentFacts, RowFacts, TrainOptions, TrainRequest};
 use dlm_plan::{DiskNeed, check_disk, plan_train};
 
-use super::prepared::Prepared;
+use super::prepared::PreparedRun;
 use crate::failure::Failure;
 use crate::surroundings::Surroundings;
 
@@ -52,7 +52,7 @@ pub(super) fn check_base(
 /// Refuses a run whose files would not fit on the disk of the stores.
 ///
 /// **Errors** with what is free and what is needed; `DLM_FORCE` passes.
-pub(super) fn check_space(around: &Surroundings, prepared: &Prepared) -> Result<(), Failure> {
+pub(super) fn check_space(around: &Surroundings, prepared: &PreparedRun) -> Result<(), Failure> {
     let root = around.home.root();
     // The home may not exist yet; its disk is that of the nearest directory that does.
     let place = root.ancestors().find(|directory| directory.exists());

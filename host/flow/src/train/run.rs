@@ -11,9 +11,9 @@ use dlm_train::{TrainInput, TrainState, run_digest};
 
 use super::command::TrainCommand;
 use super::job::Job;
-use super::measure::{Examination, Learned};
+use super::measure::{Examination, Findings};
 use super::observe::Observer;
-use super::prepared::Prepared;
+use super::prepared::PreparedRun;
 use super::recipe::{adapter_spec, recipe};
 use super::report::{TrainReport, ending};
 use super::{anchors, commit, resume};
@@ -24,7 +24,7 @@ use crate::surroundings::Surroundings;
 const SNAPSHOT_STEPS: u64 = 25;
 
 /// Trains a prepared document and commits what it learned.
-pub fn run(around: &Surroundings, command: &TrainCommand, prepared: &Prepared) -> Result<TrainReport, Failure> {
+pub fn run(around: &Surroundings, command: &TrainCommand, prepared: &PreparedRun) -> Result<TrainReport, Failure> {
     let job = Job::begin(around, command, prepared)?;
     let engine = load(around, prepared)?;
     job.train(&*engine)
@@ -33,7 +33,7 @@ pub fn run(around: &Surroundings, command: &TrainCommand, prepared: &Prepared) -
 /// Loads the weights of a prepared document's base as its plan wants them.
 ///
 /// **Errors:** weights that cannot be read.
-pub fn load(around: &Surroundings, prepared: &Prepared) -> Result<Box<dyn Engine>, Failure> {
+pub fn load(around: &Surroundings, prepared: &PreparedRun) -> Result<Box<dyn Engine>, Failure> {
     let plan = &prepared.plan;
     let cpu = Cpu::new(plan.threads.value as usize, plan.simd.value);
     let options = CpuOptions {
@@ -148,7 +148,7 @@ impl Job<'_> {
         })
     }
 
-    fn examine(&self, engine: &dyn Engine, outcome: &Outcome) -> Result<Learned, Failure> {
+    fn examine(&self, engine: &dyn Engine, outcome: &Outcome) -> Result<Findings, Failure> {
         let current = self.prepared.lane.current(&self.store)?;
         let examination = Examination {
             around: self.around,

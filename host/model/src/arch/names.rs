@@ -78,7 +78,7 @@ const EXPERTS: [TensorName; 3] = [("ffn_gate", "w1"), ("ffn_down", "w2"), ("ffn_
 
 /// What happens to values on the way from the hub to a GGUF file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stored {
+pub enum StoredForm {
     AsTheyAre,
     /// Rows of each of so many heads interleaved for rotary pairs that lie side by side: file row `2i+j` is row `j*half+i`.
     Interleaved {
@@ -180,7 +180,7 @@ impl Rules {
     }
 
     /// Says how a GGUF file holds the values of a tensor of the hub, given the heads of queries and of keys.
-    pub fn stored(&self, hub: &str, (n_heads, n_kv_heads): (usize, usize)) -> Stored {
+    pub fn stored(&self, hub: &str, (n_heads, n_kv_heads): (usize, usize)) -> StoredForm {
         let part = hub.rsplit_once('.').map_or(hub, |(part, _)| part);
         let heads = match part {
             _ if !self.gguf.interleaves => None,
@@ -189,9 +189,9 @@ impl Rules {
             _ => None,
         };
         match heads {
-            Some(heads) => Stored::Interleaved { heads },
-            None if self.norm_plus_one && part.ends_with("norm") => Stored::PlusOne,
-            None => Stored::AsTheyAre,
+            Some(heads) => StoredForm::Interleaved { heads },
+            None if self.norm_plus_one && part.ends_with("norm") => StoredForm::PlusOne,
+            None => StoredForm::AsTheyAre,
         }
     }
 }
@@ -201,7 +201,7 @@ mod tests {
     use dlm_core::Architecture;
 
     use super::super::rules;
-    use super::{GgufName, Stored};
+    use super::{GgufName, StoredForm};
 
     #[test]
     fn names_go_there_and_back() {
@@ -273,9 +273,9 @@ mod tests {
     fn values_change_where_the_architecture_says() {
         let stored = |architecture, hub: &str| rules(architecture).stored(hub, (9, 3));
         let key = "model.layers.0.self_attn.k_proj.weight";
-        assert_eq!(stored(Architecture::Llama, key), Stored::Interleaved { heads: 3 });
-        assert_eq!(stored(Architecture::Qwen2, key), Stored::AsTheyAre);
-        assert_eq!(stored(Architecture::Gemma2, "model.norm.weight"), Stored::PlusOne);
-        assert_eq!(stored(Architecture::Llama, "model.norm.weight"), Stored::AsTheyAre);
+        assert_eq!(stored(Architecture::Llama, key), StoredForm::Interleaved { heads: 3 });
+        assert_eq!(stored(Architecture::Qwen2, key), StoredForm::AsTheyAre);
+        assert_eq!(stored(Architecture::Gemma2, "model.norm.weight"), StoredForm::PlusOne);
+        assert_eq!(stored(Architecture::Llama, "model.norm.weight"), StoredForm::AsTheyAre);
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
-use super::{GenerateError, GenerateOptions, Generated, Growing, Step, StopReason, check_fit, model_failed};
+use super::{GenerateError, GenerateOptions, Generation, Growing, Step, StopReason, check_fit, model_failed};
 use crate::engine::{Reader, SessionId};
 use crate::tokenizer::Tokenizer;
 
@@ -67,7 +67,7 @@ pub fn generate_many(
     tokenizer: &Tokenizer,
     jobs: &[GenerateJob],
     options: &ManyOptions,
-) -> Result<Vec<Generated>, GenerateError> {
+) -> Result<Vec<Generation>, GenerateError> {
     for job in jobs {
         check_fit(&job.prompt, &job.options, options.context_max)?;
     }
@@ -127,7 +127,7 @@ struct Many<'r, 'a> {
     prefix: Option<Prefix<'a>>,
     waiting: VecDeque<usize>,
     live: Vec<Live<'a>>,
-    done: Vec<Option<Generated>>,
+    done: Vec<Option<Generation>>,
     logits: Vec<f32>,
 }
 
@@ -175,7 +175,7 @@ impl<'a> Many<'_, 'a> {
             self.read(&joining)?;
         }
         for index in std::mem::take(&mut self.waiting) {
-            self.done[index] = Some(Generated {
+            self.done[index] = Some(Generation {
                 tokens: Vec::new(),
                 text: String::new(),
                 reason: StopReason::Cancelled,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::error::GgufSourceError;
 use super::{GgufFile, Value};
-use crate::arch::{Rules, Stored, rules};
+use crate::arch::{Rules, StoredForm, rules};
 
 /// What turns the stored values into the Hugging Face ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +42,9 @@ const ROTARY: [&str; 3] = [
 
 fn change_of(rules: &Rules, name: &str, heads: (usize, usize)) -> Change {
     match rules.stored(name, heads) {
-        Stored::AsTheyAre => Change::None,
-        Stored::Interleaved { heads } => Change::Deinterleave { heads },
-        Stored::PlusOne => Change::MinusOne,
+        StoredForm::AsTheyAre => Change::None,
+        StoredForm::Interleaved { heads } => Change::Deinterleave { heads },
+        StoredForm::PlusOne => Change::MinusOne,
     }
 }
 

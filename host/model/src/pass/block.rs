@@ -83,13 +83,13 @@ pub(crate) fn attention_shape(config: &DecoderConfig, kind: LayerKind) -> Attent
 }
 
 /// Rows after a norm.
-struct Normed {
+struct NormedRows {
     y: Buffer,
     inv_rms: Buffer,
 }
 
-fn normed(model: &Model, x: &[f32], weight: &[f32]) -> Normed {
-    let mut normed = Normed {
+fn normed(model: &Model, x: &[f32], weight: &[f32]) -> NormedRows {
+    let mut normed = NormedRows {
         y: model.arena.take(x.len()),
         inv_rms: model.arena.take(x.len() / weight.len()),
     };
@@ -294,7 +294,7 @@ fn through_norm(model: &Model, x: &[f32], weight: Option<&[f32]>, dy: &[f32]) ->
 }
 
 /// Adds the gradient of a part's input to that of the residual stream, through the norm before the part if there is one.
-fn join(model: &Model, x: &[f32], weight: Option<&[f32]>, normed: Option<Normed>, d_input: &[f32], d: &mut [f32]) {
+fn join(model: &Model, x: &[f32], weight: Option<&[f32]>, normed: Option<NormedRows>, d_input: &[f32], d: &mut [f32]) {
     match (weight, normed) {
         (Some(weight), Some(normed)) => {
             rmsnorm_backward(&model.ctx, x, weight, 0.0, &normed.inv_rms, d_input, d, Write::Add);

@@ -11,7 +11,7 @@ use wasmtime::component::Resource;
 
 use super::wit::{artifacts, output};
 use super::{Phase, State, Stop, WitError};
-use crate::limits::{INPUTS_MAX, Passed};
+use crate::limits::{INPUTS_MAX, PassedLimit};
 use crate::output::{Contents, check_name};
 
 /// Most bytes of one read.
@@ -63,7 +63,7 @@ impl artifacts::Host for State {
         };
         if self.inputs >= INPUTS_MAX {
             let text = format!("{INPUTS_MAX} open artefacts");
-            return Err(Stop::trap(Passed::fixed("inputs", text)));
+            return Err(Stop::trap(PassedLimit::fixed("inputs", text)));
         }
         match File::open(&artifact.path) {
             Ok(file) if !self.is_checked(&artifact, &file) => Ok(Err(changed(&artifact))),
@@ -164,14 +164,14 @@ impl State {
         let (files, used) = self.output.count_without(name);
         let (files_max, bytes_max) = (self.new.limits.output_files, self.new.limits.output_bytes);
         if files >= files_max {
-            return Err(Stop::trap(Passed::fixed(
+            return Err(Stop::trap(PassedLimit::fixed(
                 "output-files",
                 format!("{files_max} written files"),
             )));
         }
         if used.saturating_add(bytes) > bytes_max {
             let text = format!("{} of written files", size(bytes_max));
-            return Err(Stop::trap(Passed::raisable(LimitName::Output, bytes_max, text)));
+            return Err(Stop::trap(PassedLimit::raisable(LimitName::Output, bytes_max, text)));
         }
         Ok(())
     }

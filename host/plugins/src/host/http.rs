@@ -15,7 +15,7 @@ use super::files::{Input, changed};
 use super::wit::types::Field;
 use super::wit::{http, upload};
 use super::{Phase, State, Stop, WitError};
-use crate::limits::Passed;
+use crate::limits::PassedLimit;
 
 /// Used when the guest names no time.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(120);
@@ -144,7 +144,7 @@ impl State {
         let allowed = self.new.limits.requests;
         if self.used.requests() >= allowed {
             let text = format!("{allowed} requests");
-            return Err(Stop::trap(Passed::raisable(LimitName::Requests, allowed, text)));
+            return Err(Stop::trap(PassedLimit::raisable(LimitName::Requests, allowed, text)));
         }
         let host = host_of(&request.url);
         let of_host = self.used.http.entry(host.clone()).or_default();
@@ -185,7 +185,11 @@ impl State {
         match error {
             GuestHttpError::TooLarge { limit_bytes, .. } => {
                 let text = format!("{} of answer to one request", size(limit_bytes));
-                Err(Stop::trap(Passed::raisable(LimitName::Response, limit_bytes, text)))
+                Err(Stop::trap(PassedLimit::raisable(
+                    LimitName::Response,
+                    limit_bytes,
+                    text,
+                )))
             }
             GuestHttpError::Cancelled => Err(wasmtime::Error::new(Stop::Cancelled)),
             GuestHttpError::TimedOut { .. } => Ok(Err(WitError::TimedOut(error.to_string()))),
@@ -201,7 +205,7 @@ impl State {
         let kept = self.answer_bytes.saturating_add(answer.body.len() as u64);
         if kept > limit.saturating_mul(ANSWERS_KEPT) {
             let text = format!("{} of answers kept at once", size(limit.saturating_mul(ANSWERS_KEPT)));
-            return Err(Stop::trap(Passed::raisable(LimitName::Response, limit, text)));
+            return Err(Stop::trap(PassedLimit::raisable(LimitName::Response, limit, text)));
         }
         self.answer_bytes = kept;
         let field = |(name, value)| Field { name, value };

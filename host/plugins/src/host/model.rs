@@ -12,7 +12,7 @@ use wasmtime::component::Resource;
 
 use super::wit::model;
 use super::{State, Stop, WitError};
-use crate::limits::Passed;
+use crate::limits::PassedLimit;
 
 /// Longest selector shown in a refusal.
 const SHOWN_BYTES_MAX: usize = 200;
@@ -43,7 +43,7 @@ impl State {
         let allowed = self.new.limits.tokens;
         if self.used.model_tokens >= allowed {
             let text = format!("{allowed} tokens of models");
-            return Err(Stop::trap(Passed::raisable(LimitName::Tokens, allowed, text)));
+            return Err(Stop::trap(PassedLimit::raisable(LimitName::Tokens, allowed, text)));
         }
         let model = self.model(handle)?;
         self.used.model_requests += requests as u64;

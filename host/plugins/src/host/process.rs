@@ -9,7 +9,7 @@ use dlm_packages::terminal::{cut, inert_line};
 
 use super::wit::process;
 use super::{State, Stop, WitError};
-use crate::limits::{PROCESS_TIME_MAX, Passed};
+use crate::limits::{PROCESS_TIME_MAX, PassedLimit};
 
 /// Most arguments of a command, and bytes of all of them.
 const ARGUMENTS_MAX: usize = 256;
@@ -197,7 +197,7 @@ impl process::Host for State {
         let allowed = self.new.limits.process_runs;
         if self.used.programs.values().sum::<u64>() >= allowed {
             let text = format!("{allowed} program runs");
-            return Err(Stop::trap(Passed::raisable(LimitName::Process, allowed, text)));
+            return Err(Stop::trap(PassedLimit::raisable(LimitName::Process, allowed, text)));
         }
         self.used.count_program(&inert_line(&request.program));
         let asked = request

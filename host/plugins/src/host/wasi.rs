@@ -65,7 +65,7 @@ const READING_NS: u64 = 1_000;
 #[derive(Default)]
 pub(crate) struct Wasi {
     context: Option<WasiCtx>,
-    printed: Printed,
+    printed: GuestOutput,
 }
 
 impl WasiView for State {
@@ -156,16 +156,16 @@ impl HostMonotonicClock for Counting {
 
 /// What a guest printed and the host has not yet moved to the log.
 #[derive(Clone, Default)]
-pub(crate) struct Printed(Arc<Mutex<Kept>>);
+pub(crate) struct GuestOutput(Arc<Mutex<OutputBuffer>>);
 
 #[derive(Default)]
-struct Kept {
+struct OutputBuffer {
     waiting: Vec<u8>,
     taken: usize,
     dropped: u64,
 }
 
-impl Printed {
+impl GuestOutput {
     fn add(&self, bytes: &[u8]) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let room = PRINTED_BYTES_MAX.saturating_sub(kept.taken).min(bytes.len());
@@ -188,19 +188,19 @@ impl Wasi {
     }
 }
 
-impl IsTerminal for Printed {
+impl IsTerminal for GuestOutput {
     fn is_terminal(&self) -> bool {
         false
     }
 }
 
-impl StdoutStream for Printed {
+impl StdoutStream for GuestOutput {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
         Box::new(self.clone())
     }
 }
 
-impl AsyncWrite for Printed {
+impl AsyncWrite for GuestOutput {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         self.add(bytes);
         Poll::Ready(Ok(bytes.len()))

@@ -22,7 +22,7 @@ use crate::source::Plugins;
 const FILE_BYTES_MAX: usize = 64 * 1024;
 
 /// A plugin that was opened for a case.
-pub(crate) enum Opened {
+pub(crate) enum CasePlugin {
     Judge(Box<dyn Judge>),
     Teacher(Box<dyn Teacher>),
     Target(Box<dyn ExportTarget>),
@@ -31,51 +31,53 @@ pub(crate) enum Opened {
 }
 
 /// Why a call did not answer.
-pub(crate) enum Stopped {
+pub(crate) enum CaseError {
     /// The plugin or the host refused: something that a case can expect.
     Failure(Box<PluginFailure>),
     /// The case itself is wrong.
     Case(String),
 }
 
-impl From<PluginFailure> for Stopped {
-    fn from(failure: PluginFailure) -> Stopped {
-        Stopped::Failure(Box::new(failure))
+impl From<PluginFailure> for CaseError {
+    fn from(failure: PluginFailure) -> CaseError {
+        CaseError::Failure(Box::new(failure))
     }
 }
 
-impl Opened {
+impl CasePlugin {
     /// Opens `selector`, which has no argument yet.
-    pub fn open(plugins: &Plugins, kind: Kind, selector: &str, argument: &str) -> Result<Opened, PluginFailure> {
+    pub fn open(plugins: &Plugins, kind: Kind, selector: &str, argument: &str) -> Result<CasePlugin, PluginFailure> {
         let whole = match argument {
             "" => selector.to_owned(),
             argument => format!("{selector}:{argument}"),
         };
         Ok(match kind {
-            Kind::Judge => Opened::Judge(plugins.open_judge(&whole)?),
-            Kind::Teacher => Opened::Teacher(plugins.open_teacher(&whole)?),
-            Kind::Target => Opened::Target(TargetSource::open(plugins, &whole)?),
-            Kind::Destination => Opened::Destination(plugins.open_destination(selector, argument)?),
-            Kind::Templates => Opened::Templates(plugins.open_templates(selector, argument)?),
+            Kind::Judge => CasePlugin::Judge(plugins.open_judge(&whole)?),
+            Kind::Teacher => CasePlugin::Teacher(plugins.open_teacher(&whole)?),
+            Kind::Target => CasePlugin::Target(TargetSource::open(plugins, &whole)?),
+            Kind::Destination => CasePlugin::Destination(plugins.open_destination(selector, argument)?),
+            Kind::Templates => CasePlugin::Templates(plugins.open_templates(selector, argument)?),
         })
     }
 
     /// Makes the call of a case; `scratch` is an empty directory.
-    pub fn call(&mut self, case: &Case, scratch: &Path) -> Result<Value, Stopped> {
+    pub fn call(&mut self, case: &Case, scratch: &Path) -> Result<Value, CaseError> {
         let (function, argument) = case.call();
         match (self, function) {
-            (Opened::Judge(judge), "score") => score(&mut **judge, argument),
-            (Opened::Teacher(teacher), "complete") => complete(&mut **teacher, argument),
-            (Opened::Target(target), "prepare" | "install") => export(&mut **target, function, case, argument, scratch),
-            (Opened::Destination(destination), "preview" | "push") => {
+            (CasePlugin::Judge(judge), "score") => score(&mut **judge, argument),
+            (CasePlugin::Teacher(teacher), "complete") => complete(&mut **teacher, argument),
+            (CasePlugin::Target(target), "prepare" | "install") => {
+                export(&mut **target, function, case, argument, scratch)
+            }
+            (CasePlugin::Destination(destination), "preview" | "push") => {
                 send(&mut **destination, function, argument, scratch)
             }
-            (Opened::Templates(templates), "list") => {
+            (CasePlugin::Templates(templates), "list") => {
                 let query = argument.as_str();
                 let listed = templates.list(query)?;
                 Ok(json!({ "templates": listed.iter().map(meta_json).collect::<Vec<_>>() }))
             }
-            (Opened::Templates(templates), "fetch") => {
+            (CasePlugin::Templates(templates), "fetch") => {
                 let name = argument.as_str().ok_or_else(|| wrong("fetch", "a template's name"))?;
                 let bundle = templates.fetch(name)?;
                 let files = bundle.files.iter();
@@ -84,7 +86,7 @@ impl Opened {
                     json!({ "bundle": { "meta": meta_json(&bundle.meta), "document": bundle.document, "files": files } }),
                 )
             }
-            (_, function) => Err(Stopped::Case(format!(
+            (_, function) => Err(CaseError::Case(format!(
                 "a {} has no function `{function}` in cases",
                 case.kind
             ))),
@@ -92,12 +94,12 @@ impl Opened {
     }
 }
 
-fn wrong(function: &str, expected: &str) -> Stopped {
-    Stopped::Case(format!("`{function}` takes {expected}"))
+fn wrong(function: &str, expected: &str) -> CaseError {
+    CaseError::Case(format!("`{function}` takes {expected}"))
 }
 
-fn read<T: for<'a> Deserialize<'a>>(function: &str, argument: &Value) -> Result<T, Stopped> {
-    serde_json::from_value(argument.clone()).map_err(|error| Stopped::Case(format!("`{function}`: {error}")))
+fn read<T: for<'a> Deserialize<'a>>(function: &str, argument: &Value) -> Result<T, CaseError> {
+    serde_json::from_value(argument.clone()).map_err(|error| CaseError::Case(format!("`{function}`: {error}")))
 }
 
 #[derive(Deserialize)]
@@ -109,7 +111,7 @@ struct ItemJson {
     reference: Option<String>,
 }
 
-fn score(judge: &mut dyn Judge, argument: &Value) -> Result<Value, Stopped> {
+fn score(judge: &mut dyn Judge, argument: &Value) -> Result<Value, CaseError> {
     let items: Vec<ItemJson> = read("score", argument)?;
     let items: Vec<JudgeItem> = items
         .into_iter()
@@ -146,7 +148,7 @@ fn usual_tokens() -> u32 {
     256
 }
 
-fn complete(teacher: &mut dyn Teacher, argument: &Value) -> Result<Value, Stopped> {
+fn complete(teacher: &mut dyn Teacher, argument: &Value) -> Result<Value, CaseError> {
     let request: RequestJson = read("complete", argument)?;
     let completion = teacher.complete(&TeacherRequest {
         system: request.system,
@@ -211,7 +213,7 @@ fn export(
     case: &Case,
     argument: &Value,
     scratch: &Path,
-) -> Result<Value, Stopped> {
+) -> Result<Value, CaseError> {
     let plan = plan(read(function, argument)?);
     let stage = stage(&case.host.inputs, scratch)?;
     let prepared = target.prepare(&plan, &stage)?;
@@ -225,7 +227,7 @@ fn export(
     let mut output = Map::new();
     for name in &names {
         let path = stage.directory.join(name);
-        let bytes = fs::read(&path).map_err(|error| Stopped::Case(format!("{}: {error}", path.display())))?;
+        let bytes = fs::read(&path).map_err(|error| CaseError::Case(format!("{}: {error}", path.display())))?;
         output.insert((*name).to_owned(), shown(&bytes));
     }
     Ok(json!({
@@ -274,7 +276,7 @@ fn plan(stated: PlanJson) -> TargetPlan {
 }
 
 /// Writes the inputs of a case and makes the directory of the export.
-fn stage(inputs: &[Input], scratch: &Path) -> Result<Stage, Stopped> {
+fn stage(inputs: &[Input], scratch: &Path) -> Result<Stage, CaseError> {
     let directory = scratch.join("export");
     Disk::new()
         .create_directories(&directory)
@@ -299,7 +301,7 @@ fn stage(inputs: &[Input], scratch: &Path) -> Result<Stage, Stopped> {
     })
 }
 
-fn kind(word: Option<&str>) -> Result<ArtifactKind, Stopped> {
+fn kind(word: Option<&str>) -> Result<ArtifactKind, CaseError> {
     Ok(match word {
         None | Some("other") => ArtifactKind::Other,
         Some("gguf") => ArtifactKind::Gguf,
@@ -309,15 +311,15 @@ fn kind(word: Option<&str>) -> Result<ArtifactKind, Stopped> {
         Some("manifest") => ArtifactKind::Manifest,
         Some("pack") => ArtifactKind::Pack,
         Some("document") => ArtifactKind::Document,
-        Some(other) => return Err(Stopped::Case(format!("`{other}` is no kind of artefact"))),
+        Some(other) => return Err(CaseError::Case(format!("`{other}` is no kind of artefact"))),
     })
 }
 
-fn failed(path: &Path, error: DiskError) -> Stopped {
-    Stopped::Case(format!("cannot write `{}`: {}", path.display(), error.into_io()))
+fn failed(path: &Path, error: DiskError) -> CaseError {
+    CaseError::Case(format!("cannot write `{}`: {}", path.display(), error.into_io()))
 }
 
-fn write(directory: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, Stopped> {
+fn write(directory: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, CaseError> {
     let disk = Disk::new();
     disk.create_directories(directory)
         .map_err(|error| failed(directory, error))?;
@@ -348,7 +350,12 @@ fn usual_pack() -> String {
     "model.dlm.pack".to_owned()
 }
 
-fn send(destination: &mut dyn Destination, function: &str, argument: &Value, scratch: &Path) -> Result<Value, Stopped> {
+fn send(
+    destination: &mut dyn Destination,
+    function: &str,
+    argument: &Value,
+    scratch: &Path,
+) -> Result<Value, CaseError> {
     let stated: PackJson = read(function, argument)?;
     let bytes = stated.contents.as_bytes();
     let pack = PushPack {
