@@ -79,6 +79,19 @@ impl Choice for CptSchedule {
     const TABLE: &'static [(&'static str, Self)] = &[("auto", Self::Auto), ("dapt", Self::Dapt), ("sft", Self::Sft)];
 }
 
+/// What a phase of a run trains; `dlm train`, `dlm metrics` and the plan say it with one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Supervised fine-tuning on questions, answers and prose.
+    Sft,
+    /// Continued pretraining: the document is prose enough that it is read as a corpus.
+    Cpt,
+}
+
+impl Choice for Phase {
+    const TABLE: &'static [(&'static str, Self)] = &[("sft", Self::Sft), ("cpt", Self::Cpt)];
+}
+
 /// The precision of the frozen products: `training.precision`. Reductions, softmax, norms, the loss and the adapter stay
 /// in `f32` always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,6 +191,7 @@ crate::named_choices!(
     Optimizer,
     LrSchedule,
     CptSchedule,
+    Phase,
     Precision,
     SourcesPolicy,
     PreferenceMethod,

@@ -156,6 +156,7 @@ fn round(value: f64) -> f64 {
 impl DoctorPlan {
     /// A training plan in the reference's words.
     pub fn new(plan: &TrainPlan) -> Self {
+        let phase = plan.first();
         let use_qlora = plan.adapter.value == AdapterKind::Qlora;
         let precision = plan.precision.value;
         let attention = if plan.backend.value == Backend::Cpu {
@@ -169,8 +170,8 @@ impl DoctorPlan {
             precision.name(),
             on(use_qlora),
             plan.adapter.value.name(),
-            plan.optimizer.value.name(),
-            on(plan.checkpointing.value),
+            phase.optimizer.value.name(),
+            on(phase.checkpointing.value),
             plan.simd.value.name(),
             plan.threads.value,
         );
@@ -180,13 +181,13 @@ impl DoctorPlan {
             attn_implementation: attention.into(),
             use_qlora,
             quant_compute_dtype: use_qlora.then(|| precision.name().to_owned()),
-            micro_batch_size: plan.batch.micro_rows.value,
-            grad_accum: plan.batch.grad_accum.value,
-            effective_batch_size: plan.batch.effective_rows,
-            gradient_checkpointing: plan.checkpointing.value,
+            micro_batch_size: phase.batch.micro_rows.value,
+            grad_accum: phase.batch.grad_accum.value,
+            effective_batch_size: phase.batch.effective_rows,
+            gradient_checkpointing: phase.checkpointing.value,
             world_size: plan.world_size,
             est_peak_vram_gb: round(plan.memory.total as f64 / f64::from(1u32 << 30)),
-            est_step_seconds: round(plan.seconds_per_step),
+            est_step_seconds: round(phase.seconds_per_step),
             reason,
         }
     }

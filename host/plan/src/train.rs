@@ -5,6 +5,7 @@ pub mod facts;
 pub mod fit;
 mod ladder;
 mod machine;
+pub mod phase;
 pub mod plan;
 pub mod recipe;
 pub mod refuse;
@@ -17,9 +18,8 @@ pub use describe::PlanLine;
 pub use facts::{DocumentFacts, RowFacts, Switches, TrainOptions, TrainRequest};
 pub use fit::{BaseFit, fit_bases};
 pub use machine::Budget;
-pub use plan::{
-    AnchorPlan, AugmentPlan, BatchPlan, NoisePlan, ProsePlan, SchedulePlan, StepsPlan, StopPlan, TrainPlan,
-};
+pub use phase::{AnchorPlan, AugmentPlan, BatchPlan, NoisePlan, PhasePlan, SchedulePlan, StepsPlan, StopPlan};
+pub use plan::{ProsePlan, TrainPlan};
 pub use refuse::PlanError;
 pub use resolve::plan_train;
 

@@ -199,8 +199,9 @@ pub fn run(args: &TrainArgs, settings: &Settings, console: &Console) -> Result<E
         return Ok(ExitCode::SUCCESS);
     }
     render::train::details(&prepared, console);
-    let report = train::run(around, &command, &prepared)?;
-    render::train::report(&report, &args.path, args.json, console);
+    for report in train::run(around, &command, &prepared)? {
+        render::train::report(&report, &args.path, args.json, console);
+    }
     Ok(ExitCode::SUCCESS)
 }
 

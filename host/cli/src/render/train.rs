@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::path::Path;
 
+use dlm_core::Choice;
 use dlm_core::shell::{quoted, quoted_path};
 use dlm_core::training::Ending;
 use dlm_core::units::{duration, size};
@@ -44,7 +45,7 @@ pub fn report(report: &TrainReport, path: &Path, is_json: bool, console: &Consol
     }
     console.info(&format!(
         "{}: v{:04} ({} steps, seed={}, determinism={})",
-        report.phase,
+        report.phase.word(),
         report.version,
         report.steps,
         report.seed,
@@ -61,10 +62,9 @@ pub fn report(report: &TrainReport, path: &Path, is_json: bool, console: &Consol
         report.tokens_per_s
     ));
     if report.ending == Ending::MaxSteps {
-        let planned = report.plan.steps.uncapped();
         let why = format!(
-            "stopped by --max-steps {}: the plan had {planned} updates",
-            report.steps_max
+            "stopped by --max-steps {}: the plan had {} updates",
+            report.steps_max, report.steps_planned
         );
         console.info(&why);
     }

@@ -176,11 +176,11 @@ fn every_departure_from_the_recipe_is_in_the_plan_and_changes_what_is_learned() 
         lab.json(&arguments)
     };
     let usual = lab(&[]);
-    for (flag, knob) in [("--anchors", "hold"), ("--augment", "augment"), ("--noise", "noise")] {
+    for (flag, knob) in [("--anchors", "anchors"), ("--augment", "augment"), ("--noise", "noise")] {
         let other = lab(&[flag, "off"]);
-        assert_eq!(usual["plan"][knob]["value"]["is_on"], true, "{flag}");
-        assert_eq!(other["plan"][knob]["value"]["is_on"], false, "{flag}");
-        assert_eq!(other["plan"][knob]["origin"]["flag"], flag);
+        assert_eq!(usual["plan"]["phases"][0][knob]["value"]["is_on"], true, "{flag}");
+        assert_eq!(other["plan"]["phases"][0][knob]["value"]["is_on"], false, "{flag}");
+        assert_eq!(other["plan"]["phases"][0][knob]["origin"]["flag"], flag);
         assert_ne!(usual["loss"], other["loss"], "{flag}");
     }
     let other = lab(&["--simd", "scalar"]);
@@ -262,12 +262,10 @@ fn a_killed_train_leaves_a_store_that_opens() {
         assert_eq!(training.end().0, None, "{moment}");
         let shown = lab.run(&["show", "a.dlm"]).ok();
         assert!(!shown.out.contains(" running,"), "{moment}: {}", shown.out);
-        assert_eq!(
-            shown.out.contains(" interrupted,"),
-            moment != "loading",
-            "{moment}: {}",
-            shown.out
-        );
+        // The signal may come after the loading on a busy machine, so only the later moments are sure to have a run.
+        if moment != "loading" {
+            assert!(shown.out.contains(" interrupted,"), "{moment}: {}", shown.out);
+        }
         let state = lab.json(&["show", "a.dlm", "--json"]);
         assert_eq!(state["adapter_version"], 1, "{moment}");
         assert_eq!(adapter(&lab, "v0001"), good, "{moment}");

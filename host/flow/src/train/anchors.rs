@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use dlm_core::{Event, Subject};
 use dlm_model::{Engine, ReaderOptions};
+use dlm_plan::train::PhasePlan;
 use dlm_store::Disk;
 use dlm_train::anchors::{AnchorError, AnchorOptions, AnchorSet};
 
@@ -17,9 +18,10 @@ use crate::surroundings::Surroundings;
 pub(super) fn anchors(
     around: &Surroundings,
     prepared: &PreparedRun,
+    phase: &PhasePlan,
     engine: &dyn Engine,
 ) -> Result<Option<AnchorSet>, Failure> {
-    let anchors = &prepared.plan.anchors.value;
+    let anchors = &phase.anchors.value;
     if !anchors.is_on || anchors.rows_per_step == 0 {
         return Ok(None);
     }

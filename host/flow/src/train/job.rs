@@ -8,6 +8,7 @@ use dlm_core::manifest::{Manifest, RunRecord, RunStatus};
 use dlm_core::stamp::Stamp;
 use dlm_plan::base::license::LicenseDecision;
 use dlm_plan::lock::LockMode;
+use dlm_plan::train::PhasePlan;
 use dlm_store::{LockWait, Store, StoreGuard};
 
 use super::command::TrainCommand;
@@ -16,11 +17,12 @@ use super::{pins, resume, room};
 use crate::failure::Failure;
 use crate::surroundings::Surroundings;
 
-/// One run; the store stays locked as long as it lives.
+/// One phase of a run; the store stays locked as long as it lives.
 pub struct Job<'a> {
     pub(super) around: &'a Surroundings,
     pub(super) command: &'a TrainCommand,
     pub(super) prepared: &'a PreparedRun,
+    pub(super) phase: &'a PhasePlan,
     pub(super) store: Store,
     pub(super) guard: StoreGuard,
     pub(super) manifest: Manifest,
@@ -38,6 +40,7 @@ impl<'a> Job<'a> {
         around: &'a Surroundings,
         command: &'a TrainCommand,
         prepared: &'a PreparedRun,
+        phase: &'a PhasePlan,
     ) -> Result<Job<'a>, Failure> {
         let started = around.clock.seconds();
         let mode = command.lock.mode()?;
@@ -62,6 +65,7 @@ impl<'a> Job<'a> {
             around,
             command,
             prepared,
+            phase,
             store,
             guard,
             manifest,

@@ -3,9 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 
+use dlm_core::Choice;
 use dlm_core::manifest::RunStatus;
 use dlm_core::stamp::Stamp;
-use dlm_core::training::{CptSchedule, Ending};
+use dlm_core::training::Ending;
 use dlm_core::{Event, Progress};
 use dlm_store::CommitReport;
 use dlm_store::log::{Banner, CompleteLine, RunLog, StepLine};
@@ -44,12 +45,11 @@ impl<'a> Observer<'a> {
         // A run that died between database and manifest keeps its number.
         let run_id = job.manifest.next_run_id().max(metrics.last_run_id()? + 1);
         let started_at = around.now();
-        let is_prose = job.prepared.plan.schedule.regime.value == CptSchedule::Dapt;
         metrics.run_started(&RunStart {
             run_id,
             started_at,
             adapter_version: version,
-            phase: if is_prose { "cpt" } else { "sft" },
+            phase: job.phase.phase.word(),
             seed: job.prepared.plan.seed.value,
         })?;
         job.guard

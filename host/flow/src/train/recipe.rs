@@ -2,7 +2,7 @@
 
 use dlm_core::training::{self, LrSchedule};
 use dlm_model::{AdapterKind, AdapterSpec};
-use dlm_plan::train::TrainPlan;
+use dlm_plan::train::{PhasePlan, SchedulePlan, TrainPlan};
 use dlm_train::augment::Augment;
 use dlm_train::schedule::{Schedule, ScheduleKind, WarmupStart};
 use dlm_train::{Example, Recipe, RowKind};
@@ -10,21 +10,21 @@ use dlm_train::{Example, Recipe, RowKind};
 use super::prepared::PreparedRun;
 
 /// Returns the loop's numbers.
-pub(super) fn recipe(prepared: &PreparedRun) -> Recipe {
+pub(super) fn recipe(prepared: &PreparedRun, phase: &PhasePlan) -> Recipe {
     let plan = &prepared.plan;
-    let (augment, noise, anchors) = (&plan.augment.value, &plan.noise.value, &plan.anchors.value);
+    let (augment, noise, anchors) = (&phase.augment.value, &phase.noise.value, &phase.anchors.value);
     Recipe {
         seed: plan.seed.value as u64,
-        lr: plan.learning_rate.value,
+        lr: phase.learning_rate.value,
         schedule: Schedule {
-            kind: schedule_kind(plan),
-            steps: plan.steps.total.value,
-            warmup: plan.schedule.warmup_steps.value,
+            kind: schedule_kind(&phase.schedule),
+            steps: phase.steps.total.value,
+            warmup: phase.schedule.warmup_steps.value,
             start: WarmupStart::First,
         },
-        rows_per_step: plan.batch.effective_rows as usize,
-        batch_tokens_max: plan.batch.tokens_max as usize,
-        clip: Some(plan.clip_norm.value),
+        rows_per_step: phase.batch.effective_rows as usize,
+        batch_tokens_max: phase.batch.tokens_max as usize,
+        clip: Some(phase.clip_norm.value),
         weight_decay: 0.0,
         augment: augment.is_on.then_some(Augment {
             share: augment.share,
@@ -39,11 +39,11 @@ pub(super) fn recipe(prepared: &PreparedRun) -> Recipe {
             0
         },
         anchor_weight: anchors.strength,
-        loss_stop: plan.stop.answer_loss.value,
-        eval_every: plan.steps.eval_every.max(1),
-        eval_patience: plan.steps.eval_patience,
+        loss_stop: phase.stop.answer_loss.value,
+        eval_every: phase.steps.eval_every.max(1),
+        eval_patience: phase.steps.eval_patience,
         obeys_eval: obeys_eval(prepared),
-        checkpoint: plan.checkpointing.value,
+        checkpoint: phase.checkpointing.value,
         system_prompt: prepared.document.parsed.frontmatter().system_prompt.clone(),
         sequence_len_max: plan.sequence_len.value as usize,
         prose_weight: plan.prose.weight.value as f32,
@@ -56,10 +56,10 @@ fn obeys_eval(prepared: &PreparedRun) -> bool {
     prepared.plan.rows.instruction_rows == 0 || prepared.dataset.examples().any(is_judged_pair)
 }
 
-fn schedule_kind(plan: &TrainPlan) -> ScheduleKind {
-    match plan.schedule.kind.value {
-        LrSchedule::Cosine if plan.schedule.floor.value > 0.0 => ScheduleKind::CosineWithFloor {
-            floor: plan.schedule.floor.value,
+fn schedule_kind(schedule: &SchedulePlan) -> ScheduleKind {
+    match schedule.kind.value {
+        LrSchedule::Cosine if schedule.floor.value > 0.0 => ScheduleKind::CosineWithFloor {
+            floor: schedule.floor.value,
         },
         LrSchedule::Cosine => ScheduleKind::Cosine,
         LrSchedule::Linear => ScheduleKind::Linear,

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use dlm_core::Determinism;
-use dlm_core::training::Ending;
-use dlm_plan::train::TrainPlan;
+use dlm_core::training::{Ending, Phase};
+use dlm_plan::train::{StepsPlan, TrainPlan};
 use dlm_train::PairRecall;
 use serde::Serialize;
 
@@ -14,7 +14,7 @@ use super::replay::ReplayReport;
 /// What a run did.
 #[derive(Clone, Debug, Serialize)]
 pub struct TrainReport {
-    pub phase: &'static str,
+    pub phase: Phase,
     pub version: u32,
     pub adapter: PathBuf,
     pub log: PathBuf,
@@ -23,6 +23,8 @@ pub struct TrainReport {
     pub determinism: Determinism,
     pub steps: u64,
     pub steps_max: u64,
+    /// Updates of the plan without `--max-steps`.
+    pub steps_planned: u64,
     pub ending: Ending,
     /// Nats per token, over the last step.
     pub loss: f64,
@@ -42,9 +44,9 @@ pub struct TrainReport {
 }
 
 /// Says how a run ended, by its plan: the loop knows only that every step was taken.
-pub(super) fn ending(plan: &TrainPlan, ending: Ending) -> Ending {
+pub(super) fn ending(steps: &StepsPlan, ending: Ending) -> Ending {
     match ending {
-        Ending::Complete if plan.steps.total.value < plan.steps.uncapped() => Ending::MaxSteps,
+        Ending::Complete if steps.total.value < steps.uncapped() => Ending::MaxSteps,
         other => other,
     }
 }

@@ -23,11 +23,20 @@ use crate::surroundings::Surroundings;
 /// Steps between two states kept on disk; at most this many are lost when the power fails.
 const SNAPSHOT_STEPS: u64 = 25;
 
-/// Trains a prepared document and commits what it learned.
-pub fn run(around: &Surroundings, command: &TrainCommand, prepared: &PreparedRun) -> Result<TrainReport, Failure> {
-    let job = Job::begin(around, command, prepared)?;
-    let engine = load(around, prepared)?;
-    job.train(&*engine)
+/// Trains a prepared document, phase by phase, and commits what each learned.
+pub fn run(around: &Surroundings, command: &TrainCommand, prepared: &PreparedRun) -> Result<Vec<TrainReport>, Failure> {
+    let mut engine = None;
+    let mut reports = Vec::new();
+    for phase in &prepared.plan.phases {
+        // Whatever refuses the phase does so before a weight is read.
+        let job = Job::begin(around, command, prepared, phase)?;
+        let engine = match &engine {
+            Some(engine) => engine,
+            None => engine.insert(load(around, prepared)?),
+        };
+        reports.push(job.train(&**engine)?);
+    }
+    Ok(reports)
 }
 
 /// Loads the weights of a prepared document's base as its plan wants them.
@@ -59,8 +68,8 @@ impl Job<'_> {
     /// **Errors:** as the parts; a run that was interrupted keeps its state.
     pub fn train(self, engine: &dyn Engine) -> Result<TrainReport, Failure> {
         let (around, prepared) = (self.around, self.prepared);
-        let anchors = anchors::anchors(around, prepared, engine)?;
-        let recipe = recipe(prepared);
+        let anchors = anchors::anchors(around, prepared, self.phase, engine)?;
+        let recipe = recipe(prepared, self.phase);
         let adapter = engine
             .fresh_adapter(&adapter_spec(&prepared.plan), recipe.seed)
             .map_err(|e| Failure::new(Subject::Training, e))?;
@@ -110,7 +119,7 @@ impl Job<'_> {
     ) -> Result<TrainReport, Failure> {
         let plan = &self.prepared.plan;
         let header = &outcome.state.header;
-        let steps_max = plan.steps.total.value;
+        let steps_max = self.phase.steps.total.value;
         pending.write_state(&resume::to_stored(&outcome.state))?;
         // A metrics row that was lost under `--strict-metrics` stops the run the way Ctrl-C does, and is what to tell.
         observer.check()?;
@@ -123,7 +132,7 @@ impl Job<'_> {
         let committed = commit::commit(self, pending, &outcome, &learned, observer)?;
         let log = observer.finished(&committed, &outcome)?;
         Ok(TrainReport {
-            phase: "sft",
+            phase: self.phase.phase,
             version: committed.version.number,
             adapter: committed.version.directory.clone(),
             log,
@@ -132,7 +141,8 @@ impl Job<'_> {
             determinism: plan.determinism,
             steps: header.step,
             steps_max,
-            ending: ending(plan, outcome.ending),
+            steps_planned: self.phase.steps.uncapped(),
+            ending: ending(&self.phase.steps, outcome.ending),
             loss: outcome.loss,
             eval_loss: outcome.eval.map(|e| e.loss),
             tokens: header.tokens,

@@ -3,6 +3,7 @@
 use dlm_core::units::size;
 use serde::Serialize;
 
+use super::phase::PhasePlan;
 use super::plan::TrainPlan;
 use crate::knob::Knob;
 
@@ -31,21 +32,17 @@ fn show<T: std::fmt::Display>(name: &'static str, knob: &Knob<T>) -> PlanLine {
 impl TrainPlan {
     /// All knobs, in the order in which a person asks about them.
     pub fn lines(&self) -> Vec<PlanLine> {
-        let mut lines = self.lesson();
-        lines.extend(self.course());
+        let mut lines = self.adapter();
+        lines.extend(self.phases.iter().flat_map(PhasePlan::lesson));
+        lines.extend(self.prose());
+        lines.extend(self.phases.iter().flat_map(PhasePlan::course));
+        lines.push(show("seed", &self.seed));
         lines.extend(self.machine());
         lines
     }
 
-    /// What is learned and how it is shown.
-    fn lesson(&self) -> Vec<PlanLine> {
-        let [anchors, augment, noise] = [
-            self.anchors.value.is_on,
-            self.augment.value.is_on,
-            self.noise.value.is_on,
-        ];
-        let on = |is_on: bool, text: String| if is_on { text } else { "off".into() };
-        let (h, n) = (&self.anchors.value, &self.noise.value);
+    /// What is learned.
+    fn adapter(&self) -> Vec<PlanLine> {
         vec![
             line("adapter", &self.adapter, self.adapter.value.name()),
             show("lora_r", &self.lora_r),
@@ -57,20 +54,12 @@ impl TrainPlan {
                 self.target_modules.value.join(" "),
             ),
             show("sequence_len", &self.sequence_len),
-            line(
-                "anchors",
-                &self.anchors,
-                on(
-                    anchors,
-                    format!("{} rows an update, strength {}", h.rows_per_step, h.strength),
-                ),
-            ),
-            line("question variants", &self.augment, on(augment, "new every pass".into())),
-            line(
-                "answer noise",
-                &self.noise,
-                on(noise, format!("{:.0} % of the input tokens", n.share * 100.0)),
-            ),
+        ]
+    }
+
+    /// How prose is cut and what is rehearsed.
+    fn prose(&self) -> Vec<PlanLine> {
+        vec![
             show("prose window", &self.prose.window_tokens),
             show("prose weight", &self.prose.weight),
             self.replay(),
@@ -94,6 +83,47 @@ impl TrainPlan {
         }
     }
 
+    /// Where it runs.
+    fn machine(&self) -> Vec<PlanLine> {
+        let memory = PlanLine {
+            name: "memory",
+            value: format!("{} of {}", size(self.memory.total), size(self.memory_budget_bytes)),
+            why: self.memory.to_string(),
+        };
+        let mut lines = vec![
+            line("backend", &self.backend, self.backend.value.name()),
+            line("simd", &self.simd, self.simd.value.name()),
+            show("threads", &self.threads),
+            line("precision", &self.precision, self.precision.value.name()),
+            line("weight layout", &self.packing, self.packing.value.name()),
+        ];
+        lines.extend(self.phases.iter().map(PhasePlan::checkpointing));
+        lines.push(memory);
+        lines
+    }
+}
+
+impl PhasePlan {
+    /// How the rows are shown.
+    fn lesson(&self) -> Vec<PlanLine> {
+        let on = |is_on: bool, text: String| if is_on { text } else { "off".into() };
+        let (anchors, noise) = (&self.anchors.value, &self.noise.value);
+        let anchor_text = format!(
+            "{} rows an update, strength {}",
+            anchors.rows_per_step, anchors.strength
+        );
+        let noise_text = format!("{:.0} % of the input tokens", noise.share * 100.0);
+        vec![
+            line("anchors", &self.anchors, on(anchors.is_on, anchor_text)),
+            line(
+                "question variants",
+                &self.augment,
+                on(self.augment.value.is_on, "new every pass".into()),
+            ),
+            line("answer noise", &self.noise, on(noise.is_on, noise_text)),
+        ]
+    }
+
     /// How long, how fast, how much at a time.
     fn course(&self) -> Vec<PlanLine> {
         let schedule = &self.schedule;
@@ -111,29 +141,11 @@ impl TrainPlan {
             show("micro_batch_size", &self.batch.micro_rows),
             show("grad_accum", &self.batch.grad_accum),
             line("stop", stop, stop_at),
-            show("seed", &self.seed),
         ]
     }
 
-    /// Where it runs.
-    fn machine(&self) -> Vec<PlanLine> {
-        let memory = PlanLine {
-            name: "memory",
-            value: format!("{} of {}", size(self.memory.total), size(self.memory_budget_bytes)),
-            why: self.memory.to_string(),
-        };
-        vec![
-            line("backend", &self.backend, self.backend.value.name()),
-            line("simd", &self.simd, self.simd.value.name()),
-            show("threads", &self.threads),
-            line("precision", &self.precision, self.precision.value.name()),
-            line("weight layout", &self.packing, self.packing.value.name()),
-            line(
-                "checkpointing",
-                &self.checkpointing,
-                if self.checkpointing.value { "on" } else { "off" },
-            ),
-            memory,
-        ]
+    fn checkpointing(&self) -> PlanLine {
+        let word = if self.checkpointing.value { "on" } else { "off" };
+        line("checkpointing", &self.checkpointing, word)
     }
 }

@@ -74,7 +74,7 @@ pub fn fit_bases(hardware: &Hardware, options: &TrainOptions) -> Vec<BaseFit> {
                 key: base.key.clone(),
                 params: base.params,
                 memory_bytes: plan.as_ref().ok().map(|plan| plan.memory.total),
-                seconds_per_step: plan.as_ref().ok().map(|plan| plan.seconds_per_step),
+                seconds_per_step: plan.as_ref().ok().map(|plan| plan.first().seconds_per_step),
                 refusal: plan.err().map(|error| error.to_string()),
             }
         })

@@ -6,7 +6,8 @@ use dlm_core::units::size;
 
 use super::facts::{RowFacts, TrainRequest};
 use super::machine::Machine;
-use super::plan::{AnchorPlan, BatchPlan, ProsePlan};
+use super::phase::{AnchorPlan, BatchPlan};
+use super::plan::ProsePlan;
 use super::recipe;
 use super::refuse::PlanError;
 use crate::base::shape::{self, LinearKind};

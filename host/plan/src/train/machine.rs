@@ -4,7 +4,7 @@ use dlm_core::hardware::{Backend, Hardware, SimdLevel};
 use dlm_core::training::Precision;
 
 use super::facts::{TrainOptions, TrainRequest};
-use super::plan::BatchPlan;
+use super::phase::BatchPlan;
 use super::recipe;
 use super::refuse::PlanError;
 use crate::base::BaseFacts;

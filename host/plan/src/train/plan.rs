@@ -2,10 +2,11 @@
 
 use dlm_core::Determinism;
 use dlm_core::hardware::{Backend, SimdLevel};
-use dlm_core::training::{AdapterKind, CptSchedule, LrSchedule, Optimizer, Precision};
+use dlm_core::training::{AdapterKind, Precision};
 use serde::{Deserialize, Serialize};
 
 use super::facts::RowFacts;
+use super::phase::PhasePlan;
 use crate::knob::Knob;
 use crate::memory::{MemoryEstimate, WeightPacking};
 
@@ -24,21 +25,10 @@ pub struct TrainPlan {
     /// Last path components, or dotted suffixes, of the layers that get an adapter; never empty.
     pub target_modules: Knob<Vec<String>>,
 
-    pub learning_rate: Knob<f64>,
-    pub optimizer: Knob<Optimizer>,
-    /// Global L2 norm that gradients are cut to.
-    pub clip_norm: Knob<f64>,
-    pub schedule: SchedulePlan,
-    pub steps: StepsPlan,
-    pub batch: BatchPlan,
-    pub stop: StopPlan,
-
     pub sequence_len: Knob<u32>,
     pub prose: ProsePlan,
-    #[serde(rename = "hold")]
-    pub anchors: Knob<AnchorPlan>,
-    pub augment: Knob<AugmentPlan>,
-    pub noise: Knob<NoisePlan>,
+    /// What runs one after the other on the loaded base, each from the adapter that the one before it left; never empty.
+    pub phases: Vec<PhasePlan>,
 
     pub backend: Knob<Backend>,
     pub simd: Knob<SimdLevel>,
@@ -46,80 +36,23 @@ pub struct TrainPlan {
     /// Of the frozen products; everything else is f32.
     pub precision: Knob<Precision>,
     pub packing: Knob<WeightPacking>,
-    pub checkpointing: Knob<bool>,
     pub world_size: u32,
 
     pub memory: MemoryEstimate,
     /// What the run may use, from the machine's free memory.
     pub memory_budget_bytes: u64,
     pub adapter_parameters: u64,
-    /// A rough guess from the arithmetic and the instruction set; the run measures.
-    pub seconds_per_step: f64,
     /// `best-effort` on the CPU as in the lock; one machine repeats itself bit for bit whatever the thread count.
     pub determinism: Determinism,
     /// Remarks that a person should read before the run.
     pub warnings: Vec<String>,
 }
 
-/// The learning rate's course.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SchedulePlan {
-    pub kind: Knob<LrSchedule>,
-    pub warmup_steps: Knob<u64>,
-    /// The share of the peak that the rate falls to; 0 except for continued pretraining.
-    pub floor: Knob<f64>,
-    /// Which regime was taken, never `auto`.
-    pub regime: Knob<CptSchedule>,
-    /// Share of prose rows among the rows of the training side.
-    pub prose_share: f64,
-    /// First updates that also train the embedding and the head.
-    pub embed_warmup_steps: u32,
-}
-
-/// How long the run is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StepsPlan {
-    pub epochs: Knob<u32>,
-    pub steps_per_epoch: u64,
-    /// Optimizer updates at most; the stop rule may end the run before.
-    pub total: Knob<u64>,
-    /// An evaluation comes every so many updates; 0 when nothing is held out.
-    pub eval_every: u64,
-    /// Evaluations without improvement that end the run.
-    pub eval_patience: u32,
-}
-
-impl StepsPlan {
-    /// Updates of the plan without `--max-steps`.
-    pub fn uncapped(&self) -> u64 {
-        u64::from(self.epochs.value).saturating_mul(self.steps_per_epoch)
+impl TrainPlan {
+    /// The phase that every run has; what is told of a base in general is told of this one.
+    pub fn first(&self) -> &PhasePlan {
+        &self.phases[0]
     }
-}
-
-/// The rows of one update.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct BatchPlan {
-    /// Document rows in one forward pass.
-    pub micro_rows: Knob<u32>,
-    /// Forward passes in one update.
-    pub grad_accum: Knob<u32>,
-    /// `micro_rows * grad_accum * world_size`: document rows in one update.
-    pub effective_rows: u32,
-    /// Tokens of one forward pass at most, the anchors included; what the memory estimate counts.
-    pub tokens_max: u64,
-    /// Tokens of one forward pass in the mean; what the time estimate counts.
-    pub tokens_mean: u64,
-    /// Rows share one copy of the system turn and are packed without padding.
-    pub is_packed: bool,
-}
-
-/// When a run ends before its last step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StopPlan {
-    /// The mean loss of one epoch's clean answer tokens under which the run ends, in nats a token.
-    pub answer_loss: Knob<Option<f64>>,
-    /// Never before this many updates.
-    pub steps_min: u64,
 }
 
 /// How prose becomes rows.
@@ -138,44 +71,4 @@ impl ProsePlan {
     pub fn rows_total(&self, rows: &RowFacts) -> u64 {
         (rows.instruction_rows + self.windows + rows.replay_rows).max(1)
     }
-}
-
-/// The anchors: rows of the base's own output with a penalty for leaving its distribution.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AnchorPlan {
-    pub is_on: bool,
-    /// Anchors in one update, beside the document's rows.
-    pub rows_per_step: u32,
-    /// Weight of the KL term of an anchor's token against an answer token's loss.
-    pub strength: f64,
-    /// Probabilities kept per position; the rest is one lumped bucket.
-    pub top_k: u32,
-    /// Rows in the set, prepared once per base and kept.
-    pub set_rows: u32,
-    /// Tokens that the base generates for a row at most.
-    pub row_tokens_max: u32,
-    /// Share of the set that is greedy answers to neutral questions; the rest is free samples.
-    pub greedy_share: f64,
-}
-
-/// Variations of the questions, made anew at every visit.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AugmentPlan {
-    pub is_on: bool,
-    /// Share of the visits in which the question is reworded: put into a frame, with words dropped.
-    pub share: f64,
-    /// Chance that a function word is dropped from such a question.
-    pub drop_function: f64,
-    /// Chance that another word is dropped; never a name or a word with a digit.
-    pub drop_content: f64,
-}
-
-/// Noise on the answer's input tokens; the labels stay.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct NoisePlan {
-    pub is_on: bool,
-    /// Share of the answer's input tokens that are replaced.
-    pub share: f64,
-    /// Share of the steps, at the end, without noise and rewording.
-    pub clean_tail: f64,
 }

@@ -3,7 +3,7 @@
 //! One file on purpose: teaching is tuned here and nowhere else. "Measured" means the runs of `docs/internals/benchmarks.md` on
 //! SmolLM2-135M with invented documents of 30 pairs; everything else says that it was not measured.
 
-use super::plan::{AnchorPlan, AugmentPlan, NoisePlan};
+use super::phase::{AnchorPlan, AugmentPlan, NoisePlan};
 
 /// Adapter rank. Measured: 16 with noise and anchors answers 51 to 53 of 68 paraphrases of the example and keeps the optimizer's
 /// state half as large as 32 does.

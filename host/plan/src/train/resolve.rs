@@ -3,14 +3,13 @@
 
 use dlm_core::Determinism;
 use dlm_core::hardware::Backend;
-use dlm_core::training::{AdapterKind, CptSchedule, LrSchedule, Optimizer, WrittenKnobs};
+use dlm_core::training::{AdapterKind, CptSchedule, LrSchedule, Optimizer, Phase, WrittenKnobs};
 
 use super::facts::{RowFacts, TrainOptions, TrainRequest};
 use super::ladder::{Ladder, Variant};
 use super::machine::Machine;
-use super::plan::{
-    AnchorPlan, AugmentPlan, BatchPlan, NoisePlan, ProsePlan, SchedulePlan, StepsPlan, StopPlan, TrainPlan,
-};
+use super::phase::{AnchorPlan, AugmentPlan, BatchPlan, NoisePlan, PhasePlan, SchedulePlan, StepsPlan, StopPlan};
+use super::plan::{ProsePlan, TrainPlan};
 use super::recipe;
 use super::refuse::PlanError;
 use super::targets::{last_components, resolve_targets};
@@ -95,7 +94,23 @@ impl Frame {
         let learning_rate = self.regime.learning_rate(knobs, request.base);
         let warnings = warnings(request, &self.prose, &self.regime, &learning_rate, &steps);
         let (augment, noise) = variations(options);
-        let determinism = Determinism::of_run(self.machine.backend.value);
+        let phase = PhasePlan {
+            phase: self.regime.phase(),
+            learning_rate,
+            optimizer: Knob::or_chosen(knobs.optimizer, || {
+                (Optimizer::AdamW, "the adapter is small enough for full moments".into())
+            }),
+            clip_norm: Knob::chosen(recipe::CLIP_NORM, "one odd row must not throw the adapter off"),
+            schedule: self.regime.schedule(knobs, steps.total.value),
+            stop: stop_plan(&steps, &self.regime),
+            steps,
+            batch: variant.batch,
+            anchors: self.anchors,
+            augment,
+            noise,
+            checkpointing: variant.checkpointing,
+            seconds_per_step,
+        };
         Ok(TrainPlan {
             base: request.base.key.clone(),
             adapter_name: request.document.adapter_name.clone(),
@@ -106,32 +121,19 @@ impl Frame {
             lora_alpha: self.adapter.alpha,
             lora_dropout: self.adapter.dropout,
             target_modules: self.targets,
-            learning_rate,
-            optimizer: Knob::or_chosen(knobs.optimizer, || {
-                (Optimizer::AdamW, "the adapter is small enough for full moments".into())
-            }),
-            clip_norm: Knob::chosen(recipe::CLIP_NORM, "one odd row must not throw the adapter off"),
-            schedule: self.regime.schedule(knobs, steps.total.value),
-            stop: stop_plan(&steps, &self.regime),
-            steps,
-            batch: variant.batch,
             sequence_len: self.sequence_len,
             prose: self.prose,
-            anchors: self.anchors,
-            augment,
-            noise,
+            phases: vec![phase],
+            determinism: Determinism::of_run(self.machine.backend.value),
             backend: self.machine.backend,
             simd: self.machine.simd,
             threads: self.machine.threads,
             precision: self.machine.precision,
             packing: variant.packing,
-            checkpointing: variant.checkpointing,
             world_size: options.world_size.unwrap_or(1),
             memory: variant.memory,
             memory_budget_bytes: self.machine.budget_hard,
             adapter_parameters: self.adapter_parameters,
-            seconds_per_step,
-            determinism,
             warnings,
         })
     }
@@ -397,6 +399,10 @@ impl Regime {
                 (rate, format!("{size} learns short rows in few updates at this peak"))
             }
         })
+    }
+
+    fn phase(&self) -> Phase {
+        if self.is_dapt { Phase::Cpt } else { Phase::Sft }
     }
 
     fn schedule(&self, knobs: &WrittenKnobs, total: u64) -> SchedulePlan {

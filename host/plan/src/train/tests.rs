@@ -68,16 +68,23 @@ fn a_small_document_gets_the_measured_recipe() {
         (plan.lora_r.value, plan.lora_alpha.value),
         (recipe::LORA_R, 2 * recipe::LORA_R)
     );
-    assert_eq!(plan.learning_rate.value, 1e-3);
-    assert_eq!((plan.batch.micro_rows.value, plan.batch.grad_accum.value), (8, 1));
-    assert!((50..=100).contains(&plan.steps.total.value), "{:?}", plan.steps);
-    assert!(plan.anchors.value.is_on && plan.augment.value.is_on && plan.noise.value.is_on);
-    assert_eq!(plan.stop.answer_loss.value, Some(recipe::STOP_ANSWER_LOSS));
+    assert_eq!(plan.first().learning_rate.value, 1e-3);
+    assert_eq!(
+        (plan.first().batch.micro_rows.value, plan.first().batch.grad_accum.value),
+        (8, 1)
+    );
+    assert!(
+        (50..=100).contains(&plan.first().steps.total.value),
+        "{:?}",
+        plan.first().steps
+    );
+    assert!(plan.first().anchors.value.is_on && plan.first().augment.value.is_on && plan.first().noise.value.is_on);
+    assert_eq!(plan.first().stop.answer_loss.value, Some(recipe::STOP_ANSWER_LOSS));
     assert_eq!(plan.precision.value, Precision::Bf16);
     assert_eq!(plan.packing.value, WeightPacking::Both);
-    assert!(!plan.checkpointing.value);
+    assert!(!plan.first().checkpointing.value);
     assert_eq!(plan.prose.weight.value, recipe::PROSE_WEIGHT);
-    assert_eq!(plan.steps.eval_every, 0);
+    assert_eq!(plan.first().steps.eval_every, 0);
     assert!(plan.warnings[0].starts_with("smollm2-135m: below roughly 1 B"));
 }
 
@@ -119,25 +126,32 @@ fn each_written_knob_is_obeyed_and_says_so() {
     assert_eq!(plan.adapter_parameters, 4 * (576 + 576) * 30);
     assert_eq!(
         (
-            plan.batch.micro_rows.value,
-            plan.batch.grad_accum.value,
-            plan.batch.effective_rows
+            plan.first().batch.micro_rows.value,
+            plan.first().batch.grad_accum.value,
+            plan.first().batch.effective_rows
         ),
         (2, 3, 6)
     );
     // 30 pairs and 4 windows in micro batches of 2 make 17, three of which are one update.
-    assert_eq!((plan.steps.steps_per_epoch, plan.steps.total.value), (6, 42));
-    assert_eq!(plan.schedule.warmup_steps.value, 21);
     assert_eq!(
-        (plan.schedule.kind.value, plan.learning_rate.value),
+        (plan.first().steps.steps_per_epoch, plan.first().steps.total.value),
+        (6, 42)
+    );
+    assert_eq!(plan.first().schedule.warmup_steps.value, 21);
+    assert_eq!(
+        (plan.first().schedule.kind.value, plan.first().learning_rate.value),
         (LrSchedule::Linear, 5e-5)
     );
     assert_eq!(
         (plan.seed.value, plan.precision.value, plan.sequence_len.value),
         (-3, Precision::Fp32, 512)
     );
-    assert_eq!(plan.schedule.embed_warmup_steps, 9);
-    assert_eq!(plan.stop.answer_loss.value, None, "written epochs are all trained");
+    assert_eq!(plan.first().schedule.embed_warmup_steps, 9);
+    assert_eq!(
+        plan.first().stop.answer_loss.value,
+        None,
+        "written epochs are all trained"
+    );
     for knob in [
         "lora_r",
         "lora_alpha",
@@ -196,15 +210,22 @@ fn flags_win_over_the_document() {
         ..TrainOptions::default()
     };
     let plan = plan(&document, &options).unwrap();
-    assert_eq!((plan.seed.value, plan.steps.total.value, plan.threads.value), (9, 5, 1));
+    assert_eq!(
+        (plan.seed.value, plan.first().steps.total.value, plan.threads.value),
+        (9, 5, 1)
+    );
     assert_eq!(plan.seed.origin, Origin::Flag("--seed".into()));
-    assert!(!plan.anchors.value.is_on && !plan.augment.value.is_on && !plan.noise.value.is_on);
+    assert!(!plan.first().anchors.value.is_on && !plan.first().augment.value.is_on && !plan.first().noise.value.is_on);
     assert_eq!(
         (plan.simd.value, plan.precision.value),
         (SimdLevel::Avx2, Precision::Fp32)
     );
-    assert_eq!(plan.stop.answer_loss.value, None, "asked-for updates are all taken");
-    assert!(plan.schedule.warmup_steps.value < 5);
+    assert_eq!(
+        plan.first().stop.answer_loss.value,
+        None,
+        "asked-for updates are all taken"
+    );
+    assert!(plan.first().schedule.warmup_steps.value < 5);
     assert_eq!(
         options.switches.flags(),
         " --anchors off --augment off --noise off --simd avx2"
@@ -247,13 +268,16 @@ fn prose_documents_continue_pretraining_and_are_warned_about() {
         ..fit::TYPICAL_ROWS
     };
     let plan = plan(&DocumentFacts { rows, ..document() }, &TrainOptions::default()).unwrap();
-    assert_eq!(plan.schedule.regime.value, CptSchedule::Dapt);
-    assert_eq!((plan.schedule.floor.value, plan.prose.weight.value), (0.1, 1.0));
-    let total = plan.steps.total.value;
-    assert_eq!(plan.schedule.warmup_steps.value, (total as f64 * 0.2).ceil() as u64);
-    assert_eq!(plan.steps.eval_every, total / 10);
+    assert_eq!(plan.first().schedule.regime.value, CptSchedule::Dapt);
+    assert_eq!((plan.first().schedule.floor.value, plan.prose.weight.value), (0.1, 1.0));
+    let total = plan.first().steps.total.value;
+    assert_eq!(
+        plan.first().schedule.warmup_steps.value,
+        (total as f64 * 0.2).ceil() as u64
+    );
+    assert_eq!(plan.first().steps.eval_every, total / 10);
     assert!(plan.warnings.iter().any(|warning| warning.contains("prose only")));
-    assert_eq!(plan.stop.answer_loss.value, None);
+    assert_eq!(plan.first().stop.answer_loss.value, None);
 }
 
 #[test]
@@ -266,7 +290,7 @@ fn the_plan_says_what_is_rehearsed() {
         };
         let plan = plan(&DocumentFacts { rows, ..document() }, &TrainOptions::default()).unwrap();
         let line = plan.lines().into_iter().find(|line| line.name == "replay").unwrap();
-        (line.value, plan.steps.steps_per_epoch)
+        (line.value, plan.first().steps.steps_per_epoch)
     };
     let (none, few) = replay(0);
     let (some, more) = replay(40);
@@ -286,11 +310,11 @@ fn prose_beside_pairs_stays_sft_up_to_the_strict_share() {
     };
     let at = with_windows(7);
     assert_eq!(
-        (at.schedule.prose_share, at.schedule.regime.value),
+        (at.first().schedule.prose_share, at.first().schedule.regime.value),
         (0.7, CptSchedule::Sft)
     );
     let above = with_windows(8);
-    assert_eq!(above.schedule.regime.value, CptSchedule::Dapt);
+    assert_eq!(above.first().schedule.regime.value, CptSchedule::Dapt);
     assert!(
         above
             .warnings
@@ -306,7 +330,7 @@ fn a_constant_rate_has_no_warm_up() {
         warmup_ratio: Some(0.1),
         ..WrittenKnobs::default()
     });
-    assert_eq!(plan.schedule.warmup_steps.value, 0);
+    assert_eq!(plan.first().schedule.warmup_steps.value, 0);
 }
 
 #[test]
@@ -390,11 +414,11 @@ fn little_memory_costs_speed_first_and_never_changes_the_batch() {
     while let Ok(plan) = at(limit) {
         seen.insert((
             format!("{:?}", plan.packing.value),
-            plan.checkpointing.value,
-            plan.batch.micro_rows.value,
+            plan.first().checkpointing.value,
+            plan.first().batch.micro_rows.value,
         ));
-        assert_eq!(plan.batch.effective_rows, rich.batch.effective_rows);
-        assert_eq!(plan.steps, rich.steps);
+        assert_eq!(plan.first().batch.effective_rows, rich.first().batch.effective_rows);
+        assert_eq!(plan.first().steps, rich.first().steps);
         limit = plan.memory.total - 1;
     }
     assert!(seen.len() >= 5, "{seen:?}");
@@ -464,7 +488,7 @@ proptest! {
             prop_assert!(plan.memory.total <= small);
             let larger = at(small + more);
             prop_assert!(larger.is_ok());
-            prop_assert_eq!(larger.unwrap().batch.effective_rows, plan.batch.effective_rows);
+            prop_assert_eq!(larger.unwrap().first().batch.effective_rows, plan.first().batch.effective_rows);
         }
     }
 
@@ -485,12 +509,12 @@ proptest! {
         match plan(&DocumentFacts { rows, knobs, adapter_name: None }, &TrainOptions::default()) {
             Err(error) => prop_assert_eq!(error, PlanError::NoRows),
             Ok(plan) => {
-                prop_assert!(plan.steps.total.value >= 1);
-                prop_assert!(plan.schedule.warmup_steps.value < plan.steps.total.value);
-                prop_assert!(plan.learning_rate.value > 0.0);
+                prop_assert!(plan.first().steps.total.value >= 1);
+                prop_assert!(plan.first().schedule.warmup_steps.value < plan.first().steps.total.value);
+                prop_assert!(plan.first().learning_rate.value > 0.0);
                 prop_assert_eq!(
-                    plan.steps.total.value,
-                    u64::from(plan.steps.epochs.value) * plan.steps.steps_per_epoch
+                    plan.first().steps.total.value,
+                    u64::from(plan.first().steps.epochs.value) * plan.first().steps.steps_per_epoch
                 );
             }
         }
