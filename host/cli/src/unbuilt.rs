@@ -65,18 +65,19 @@ pub fn refuse(definition: &Command, matches: &ArgMatches) -> Result<(), Failure>
         words = format!("{words} {name}");
     }
     if is_command_marked(command) {
-        return Err(refusal(&words));
+        return Err(refusal(&words, "dlm"));
     }
     let is_given = |arg: &&Arg| matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
     match command.get_arguments().filter(|arg| is_marked(arg)).find(is_given) {
-        Some(arg) => Err(refusal(&format!("{words} --{}", arg.get_long().unwrap_or_default()))),
+        Some(arg) => Err(refusal(&format!("{words} --{}", arg.get_long().unwrap_or_default()), &words)),
         None => Ok(()),
     }
 }
 
-fn refusal(what: &str) -> Failure {
+/// `command` is the one whose help marks `what` among that which works.
+fn refusal(what: &str, command: &str) -> Failure {
     Failure::misuse(Subject::Error, format!("`{what}` is not built yet in this version"))
-        .hint("what works: `dlm --help`, where everything that is not built yet is marked")
+        .hint(format!("`{command} --help` shows what works and marks what is not built yet"))
 }
 
 /// Whether a flag is not built.

@@ -81,14 +81,14 @@ impl Choice for CptSchedule {
 
 /// What a phase of a run trains; `dlm train`, `dlm metrics` and the plan say it with one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum TrainPhase {
     /// Supervised fine-tuning on questions, answers and prose.
     Sft,
     /// Continued pretraining: the document is prose enough that it is read as a corpus.
     Cpt,
 }
 
-impl Choice for Phase {
+impl Choice for TrainPhase {
     const TABLE: &'static [(&'static str, Self)] = &[("sft", Self::Sft), ("cpt", Self::Cpt)];
 }
 
@@ -191,7 +191,7 @@ crate::named_choices!(
     Optimizer,
     LrSchedule,
     CptSchedule,
-    Phase,
+    TrainPhase,
     Precision,
     SourcesPolicy,
     PreferenceMethod,

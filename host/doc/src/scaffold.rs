@@ -12,7 +12,7 @@ use crate::write::{WriteError, write};
 /// Comment lines put at the end of the frontmatter, where they are no training text.
 const FRONTMATTER_NOTES: &str = "\
 # Nothing else is needed: dlm chooses rank, learning rate and epochs from the size of this document and says why.
-# Write a knob down to fix it, for example:
+# To fix a number yourself, write its key here, for example:
 # training:
 #   num_epochs: 20
 # system_prompt: You answer in one sentence.
@@ -27,7 +27,7 @@ everything below is what the model learns.
 Text like this paragraph is prose. The model learns its vocabulary and its style by reading it, but nobody asks it a
 question about it. Write here what your subject is about, in the words you would like to hear again.
 
-Facts that must come out as answers belong into pairs of a question and an answer, as below. A dozen short pairs teach
+Facts that must come out as answers belong in pairs of a question and an answer, as below. A dozen short pairs teach
 more than a page of prose. Replace all of this with your own.
 ";
 

@@ -107,7 +107,7 @@ pub fn export(
     let located = inference::locate(around, &command.path, false, Subject::Export)?;
     let plan = planned(&located, &command.options)?;
     let mut target = targets.open(&plan.target.value)?;
-    let is_installed = command.is_registered || plan.target.value != "ollama";
+    let is_installed = command.is_registered || !target.info().needs_registration;
     check_programs(target.info(), is_installed, &command.path)?;
     let form = Form::of(target.info());
     if form == Form::Gguf {
@@ -221,12 +221,12 @@ fn hand_over(
     run: TargetRun,
     command: &ExportCommand,
 ) -> Result<TargetReport, Failure> {
-    let is_ollama = target.info().name == "ollama";
+    let needs_registration = target.info().needs_registration;
     run_target(target, plan, stage, run).map_err(|error| {
         let failure = Failure::from(error);
-        match run.is_installed && is_ollama {
+        match run.is_installed && needs_registration {
             // The files are written and checked by now; only the hand-over to the program failed.
-            true => failure.hint(without_ollama(&command.path)),
+            true => failure.hint(files_alone(&command.path)),
             false => failure,
         }
     })
@@ -246,16 +246,16 @@ fn usage_of(report: &TargetReport, is_installed: bool) -> Vec<String> {
 fn check_programs(info: &TargetInfo, is_installed: bool, path: &Path) -> Result<(), Failure> {
     match info.missing.first() {
         // Other targets use their program for the smoke test alone, which is then left out.
-        Some(program) if is_installed && info.name == "ollama" => Err(Failure::new(
+        Some(program) if is_installed && info.needs_registration => Err(Failure::new(
             Subject::Runtime(info.name.clone()),
             format!("the program `{program}` is not installed"),
         )
-        .hint(without_ollama(path))),
+        .hint(files_alone(path))),
         _ => Ok(()),
     }
 }
 
-fn without_ollama(path: &Path) -> String {
+fn files_alone(path: &Path) -> String {
     format!(
         "the model files alone: `dlm export {} --skip-ollama`; for another program: `--target llama-server`",
         path.display()

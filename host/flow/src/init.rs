@@ -314,7 +314,7 @@ fn check_place(around: &Surroundings, options: &InitOptions) -> Result<Option<Re
     }
     if !options.overwrites {
         return Err(Failure::new(Subject::Init, format!("{shown} exists already"))
-            .hint("choose another name, or pass `--force` to replace it by a new document with a new id"));
+            .hint("choose another name, or pass `--force` to replace it with a new document with a new id"));
     }
     let old = crate::document::load(path)
         .ok()

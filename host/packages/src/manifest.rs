@@ -30,7 +30,7 @@ const LINE_BYTES_MAX: usize = 1024;
 /// The one schema so far.
 const SCHEMA: u32 = 1;
 /// Keys of the top level; `build` is the author's own and never travels.
-pub(crate) const KEYS: [&str; 11] = [
+pub(crate) const KEYS: [&str; 12] = [
     "schema",
     "name",
     "version",
@@ -40,6 +40,7 @@ pub(crate) const KEYS: [&str; 11] = [
     "license",
     "homepage",
     "deterministic",
+    "needs_registration",
     "request",
     "config",
 ];
@@ -62,6 +63,10 @@ pub struct Manifest {
     /// The author's promise that the same input gives the same answer.
     #[serde(default)]
     pub deterministic: bool,
+    /// An export target's result is of no use before `install` has told a program on this machine of it: without the program
+    /// nothing is exported, unless the user asks for the files alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub needs_registration: bool,
     /// The capabilities it asks for.
     #[serde(default, rename = "request", skip_serializing_if = "Vec::is_empty")]
     pub requests: Vec<Request>,
@@ -162,6 +167,7 @@ impl Manifest {
             license: None,
             homepage: None,
             deterministic: false,
+            needs_registration: false,
             requests: Vec::new(),
             config: BTreeMap::new(),
             unknown_keys: Vec::new(),
@@ -191,6 +197,9 @@ impl Manifest {
                 "kinds is empty; the kinds are {}",
                 Kind::ALL.map(Kind::name).join(", ")
             ));
+        }
+        if self.needs_registration && !self.kinds.contains(&Kind::Target) {
+            return Err("needs_registration is for export targets alone".to_owned());
         }
         let mut kinds = self.kinds.clone();
         kinds.sort();

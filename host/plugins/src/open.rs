@@ -20,6 +20,8 @@ pub(crate) struct OpenPlugin<'a> {
     pub pulse: &'a Arc<Pulse>,
     pub new: NewState,
     pub sha256: String,
+    /// As its manifest says; for export targets.
+    pub needs_registration: bool,
 }
 
 /// Which plugin it is, before it said its own name.

@@ -75,6 +75,7 @@ pub(crate) struct Candidate<'a> {
     pub granted: Vec<Capability>,
     /// What the manifest asks for.
     pub requested: Vec<String>,
+    pub needs_registration: bool,
     pub settings: Vec<(String, ConfigValue)>,
 }
 
@@ -228,6 +229,7 @@ impl Plugins {
         };
         Ok(OpenPlugin {
             pulse: &self.machine()?.pulse,
+            needs_registration: candidate.needs_registration,
             sha256: candidate.sha256.clone(),
             new: NewState {
                 kind,
@@ -270,6 +272,7 @@ impl Plugins {
             read: &read,
             granted: parse_capabilities(found.granted.iter().map(String::as_str))?,
             requested: requested(&found.manifest),
+            needs_registration: found.manifest.needs_registration,
             settings,
         };
         open(self.opened(kind, &candidate, &found.argument)?)
@@ -288,6 +291,7 @@ impl Plugins {
             read: &read,
             granted: Vec::new(),
             requested: requested(&manifest),
+            needs_registration: manifest.needs_registration,
             settings: Vec::new(),
         };
         PluginTarget::open(self.opened(Kind::Target, &candidate, argument)?)

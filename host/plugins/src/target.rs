@@ -45,6 +45,7 @@ pub struct PluginTarget {
 impl PluginTarget {
     pub(crate) fn open(opened: OpenPlugin<'_>) -> Result<PluginTarget, PluginError> {
         let (identity, argument) = (opened.identity(), opened.argument().to_owned());
+        let needs_registration = opened.needs_registration;
         let mut running = opened.start(|store, instance| TargetExport::new(store, instance))?;
         let info = running.call(Phase::Open, async |world, store| {
             world.dlm_plugin_target().call_open(store, &argument).await
@@ -63,6 +64,7 @@ impl PluginTarget {
                 platforms: info.platforms.iter().map(|text| short(text)).collect(),
                 programs,
                 missing,
+                needs_registration,
                 granted: identity.granted,
                 sha256: identity.sha256,
             },

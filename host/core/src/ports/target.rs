@@ -151,6 +151,8 @@ pub struct TargetInfo {
     pub programs: Vec<String>,
     /// Those of them that are not on this machine.
     pub missing: Vec<String>,
+    /// The export is of no use before a program on this machine knows it; without that program nothing is exported.
+    pub needs_registration: bool,
     /// What it may do, in grant syntax, for `--verbose` and for the record of the export.
     pub granted: Vec<String>,
     /// Hash of the component that runs, lower-case hex.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use dlm_core::Determinism;
-use dlm_core::training::{Ending, Phase};
+use dlm_core::training::{Ending, TrainPhase};
 use dlm_plan::train::{StepsPlan, TrainPlan};
 use dlm_train::PairRecall;
 use serde::Serialize;
@@ -14,7 +14,7 @@ use super::replay::ReplayReport;
 /// What a run did.
 #[derive(Clone, Debug, Serialize)]
 pub struct TrainReport {
-    pub phase: Phase,
+    pub phase: TrainPhase,
     pub version: u32,
     pub adapter: PathBuf,
     pub log: PathBuf,

@@ -176,6 +176,22 @@ fn the_authors_file_becomes_the_section_and_comes_back() {
 }
 
 #[test]
+fn only_a_target_can_need_registration() {
+    let of = |kind: &str| {
+        let text = format!(
+            "schema = 1\nname = \"shelf\"\nversion = \"1.0.0\"\nkinds = [\"{kind}\"]\nneeds_registration = true\n"
+        );
+        AuthorManifest::parse(&text)
+    };
+    assert!(of("target").unwrap().manifest.needs_registration);
+    let refusal = of("judge").unwrap_err().to_string();
+    assert!(
+        refusal.contains("needs_registration is for export targets alone"),
+        "{refusal}"
+    );
+}
+
+#[test]
 fn a_mistake_in_the_authors_file_is_an_error() {
     for (from, to, part) in [
         ("license", "licens", "`licens` is not known"),

@@ -3,7 +3,7 @@
 //! Invariants: the phases of a plan share the base, the adapter's shape, the machine and the memory budget; what differs
 //! between them stands here.
 
-use dlm_core::training::{CptSchedule, LrSchedule, Optimizer, Phase};
+use dlm_core::training::{CptSchedule, LrSchedule, Optimizer, TrainPhase};
 use serde::{Deserialize, Serialize};
 
 use crate::knob::Knob;
@@ -11,7 +11,7 @@ use crate::knob::Knob;
 /// One phase of a plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PhasePlan {
-    pub phase: Phase,
+    pub phase: TrainPhase,
     pub learning_rate: Knob<f64>,
     pub optimizer: Knob<Optimizer>,
     /// Global L2 norm that gradients are cut to.

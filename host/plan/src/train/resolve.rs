@@ -3,7 +3,7 @@
 
 use dlm_core::Determinism;
 use dlm_core::hardware::Backend;
-use dlm_core::training::{AdapterKind, CptSchedule, LrSchedule, Optimizer, Phase, WrittenKnobs};
+use dlm_core::training::{AdapterKind, CptSchedule, LrSchedule, Optimizer, TrainPhase, WrittenKnobs};
 
 use super::facts::{RowFacts, TrainOptions, TrainRequest};
 use super::ladder::{Ladder, Variant};
@@ -401,8 +401,8 @@ impl Regime {
         })
     }
 
-    fn phase(&self) -> Phase {
-        if self.is_dapt { Phase::Cpt } else { Phase::Sft }
+    fn phase(&self) -> TrainPhase {
+        if self.is_dapt { TrainPhase::Cpt } else { TrainPhase::Sft }
     }
 
     fn schedule(&self, knobs: &WrittenKnobs, total: u64) -> SchedulePlan {
