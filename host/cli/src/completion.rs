@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Command;
 use clap::builder::PossibleValuesParser;
 use clap_complete::Shell;
+use dlm_core::inert::Inert;
 use dlm_files::{Disk, DiskError};
 use dlm_packages::manifest::Manifest;
 use dlm_packages::{Builtin, Kind};
@@ -18,7 +19,7 @@ use crate::environment;
 pub fn show(shell: Option<&str>) -> ExitCode {
     match choose(shell) {
         Ok(shell) => {
-            deliver(&script(shell));
+            deliver(&Inert::text(&script(shell)));
             ExitCode::SUCCESS
         }
         Err(code) => code,

@@ -1,11 +1,14 @@
 //! How things are said: color, quiet, verbose, and the one shape of a failure.
 //!
-//! Invariant: nothing else in this program prints, so that a stream which cannot be written never is a panic.
+//! Invariants: nothing else in this program prints, so that a stream which cannot be written never is a panic; both streams
+//! take an [`Inert`] alone, so that no text of a stranger reaches a screen as it was written. The one exception is an
+//! answer of a model that goes into a pipe or a file.
 
-use std::io::{IsTerminal, Write};
+use std::io::{BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 
 use dlm_core::Subject;
+use dlm_core::inert::{Color, Inert};
 use dlm_flow::Failure;
 
 use crate::environment;
@@ -45,7 +48,7 @@ impl Console {
 
     /// Prints a warning on stderr, also with `--quiet`.
     pub fn warning(&self, text: &str) {
-        say(&self.paint("33", &format!("warning: {text}")));
+        speak(&self.paint(Color::Yellow, &format!("warning: {text}")));
     }
 
     /// Prints remarks about a file on stderr, also with `--quiet`: they have places, excerpts and color of their own.
@@ -55,16 +58,30 @@ impl Console {
 
     /// Prints a result on stdout.
     pub fn result(&self, text: &str) {
-        deliver(text);
-        if !text.ends_with('\n') {
-            deliver("\n");
-        }
+        deliver(&Inert::text(&ended(text)));
     }
 
     /// Prints JSON on stdout: two spaces, never colored, one final newline.
     pub fn json(&self, value: &impl serde::Serialize) {
         let text = serde_json::to_string_pretty(value).expect("reports are plain data");
-        self.result(&escaped(&text));
+        deliver(&Inert::json(&ended(&text)));
+    }
+
+    /// Prints a piece of a model's answer on stdout: as it is into a pipe or a file, inert on a terminal.
+    pub fn answer(&self, text: &str) {
+        match std::io::stdout().is_terminal() {
+            true => deliver(&Inert::text(text)),
+            false => write_out(text),
+        }
+    }
+
+    /// Prints what clap says about a wrong command line; its own colors are left out with those that were typed.
+    pub fn misuse(&self, error: &clap::Error) {
+        let text = error.render().to_string();
+        match text.trim_end().split_once("error:") {
+            Some(("", rest)) => speak(&self.paint(Color::Red, "error:").then(&Inert::text(rest))),
+            _ => say(text.trim_end()),
+        }
     }
 
     /// Prints a failure with its remedies and returns its exit code.
@@ -73,7 +90,7 @@ impl Console {
         match failure.subject {
             // Whoever typed Ctrl-C sees nothing wrong.
             Subject::Interrupted => say(&line),
-            _ => say(&self.paint("31", &line)),
+            _ => speak(&self.paint(Color::Red, &line)),
         }
         if self.is_verbose {
             failure.causes().for_each(|cause| say(&format!("  because: {cause}")));
@@ -82,18 +99,27 @@ impl Console {
         ExitCode::from(failure.kind.exit_code())
     }
 
-    fn paint(&self, code: &str, text: &str) -> String {
-        if self.has_color {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+    fn paint(&self, color: Color, text: &str) -> Inert {
+        let text = Inert::text(text);
+        if self.has_color { text.painted(color) } else { text }
+    }
+}
+
+/// The text with a newline at its end.
+fn ended(text: &str) -> String {
+    match text.ends_with('\n') {
+        true => text.to_owned(),
+        false => format!("{text}\n"),
     }
 }
 
 /// Prints on stdout at once. Where that is impossible the program ends: quietly when nobody reads any more, else with
 /// one message and exit 1.
-pub fn deliver(text: &str) {
+pub fn deliver(text: &Inert) {
+    write_out(text.as_str());
+}
+
+fn write_out(text: &str) {
     let mut out = std::io::stdout().lock();
     if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         undeliverable(&error);
@@ -115,35 +141,26 @@ pub fn undeliverable(error: &std::io::Error) -> ! {
 
 /// Prints a line on stderr; one that nobody can read any more stops no work.
 pub fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    speak(&Inert::text(text));
 }
 
-/// Escapes what could redraw a terminal. JSON has such characters inside its strings alone, where an escape means the same.
-fn escaped(json: &str) -> String {
-    let mut out = String::with_capacity(json.len());
-    for c in json.chars() {
-        if dlm_packages::is_harmful(c) {
-            let mut units = [0; 2];
-            for unit in c.encode_utf16(&mut units) {
-                out.push_str(&format!("\\u{unit:04x}"));
-            }
-        } else {
-            out.push(c);
-        }
-    }
-    out
+fn speak(text: &Inert) {
+    let _ = writeln!(std::io::stderr(), "{}", text.as_str());
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Puts a question on stderr and reads the answer; only `y` and `yes` mean yes. Ctrl-C ends the program.
+///
+/// **Errors** when the answer cannot be read.
+pub fn ask(question: &str) -> std::io::Result<bool> {
+    let mut screen = std::io::stderr();
+    screen.write_all(Inert::text(question).as_str().as_bytes())?;
+    screen.flush()?;
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line)?;
+    Ok(matches!(line.trim().to_lowercase().as_str(), "y" | "yes"))
+}
 
-    #[test]
-    fn escaped_json_means_the_same() {
-        let text = "plain ü \u{9b}31m\u{7f}\u{202e}\u{e0041}\n";
-        let json = serde_json::to_string(text).expect("a text is plain data");
-        let shown = escaped(&json);
-        assert_eq!(shown, r#""plain ü \u009b31m\u007f\u202e\udb40\udc41\n""#);
-        assert_eq!(serde_json::from_str::<String>(&shown).expect("it stays JSON"), text);
-    }
+/// Says on stderr what broke where, when the program meets a fault of its own: the message may quote a foreign text.
+pub fn take_over_panics() {
+    std::panic::set_hook(Box::new(|panic| say(&panic.to_string())));
 }

@@ -30,6 +30,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use args::Cli;
 use console::Console;
 use dlm_core::Subject;
+use dlm_core::inert::Inert;
 use dlm_flow::Failure;
 use dlm_plugins::{COUNTING, Metering};
 use settings::Settings;
@@ -38,6 +39,7 @@ use settings::Settings;
 static ALLOCATOR: memory::Allocator = memory::Allocator;
 
 fn main() -> ExitCode {
+    console::take_over_panics();
     let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
     if let Some(code) = before_parsing(&arguments) {
         return code;
@@ -120,7 +122,7 @@ fn before_parsing(arguments: &[std::ffi::OsString]) -> Option<ExitCode> {
     }
     let before_separator: Vec<_> = arguments.iter().skip(1).take_while(|a| *a != "--").cloned().collect();
     if before_separator.iter().any(is("--version")) {
-        console::deliver(concat!("dlm ", env!("CARGO_PKG_VERSION"), "\n"));
+        console::deliver(&Inert::text(concat!("dlm ", env!("CARGO_PKG_VERSION"), "\n")));
         return Some(ExitCode::SUCCESS);
     }
     for (flag, action) in [
@@ -143,11 +145,15 @@ fn usage(mut error: clap::Error, arguments: &[std::ffi::OsString]) -> ExitCode {
     use clap::error::ErrorKind;
     tips::drop_unbuilt(&mut error, arguments);
     let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-    match error.print() {
-        Err(problem) if is_help => console::undeliverable(&problem),
+    if !is_help {
         // A refusal that cannot be read still has its exit code.
-        _ if is_help => ExitCode::SUCCESS,
-        _ => ExitCode::from(2),
+        Console::new(false, false).misuse(&error);
+        return ExitCode::from(2);
+    }
+    // Help is the program's own text.
+    match error.print() {
+        Err(problem) => console::undeliverable(&problem),
+        Ok(()) => ExitCode::SUCCESS,
     }
 }
 

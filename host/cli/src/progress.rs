@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dlm_core::event::StepEvent;
+use dlm_core::inert::Inert;
 use dlm_core::{Event, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -65,7 +66,8 @@ impl Screen {
             Some(total) => ProgressBar::new(total).with_style(style("{prefix:>18} {wide_bar} {pos}/{len} {msg}")),
             None => ProgressBar::new_spinner().with_style(style("{prefix:>18} {spinner} {elapsed}")),
         };
-        bar.set_prefix(phase.to_owned());
+        // The bar writes by itself, past the console.
+        bar.set_prefix(Inert::line(phase).as_str().to_owned());
         self.end();
         if total.is_none() {
             // Work of unknown length shows that it goes on.

@@ -14,6 +14,8 @@ use clap::{Arg, Command};
 use dlm_core::FailureKind;
 use serde_json::{Map, Value};
 
+use dlm_core::inert::Inert;
+
 use crate::console::deliver;
 use crate::unbuilt;
 
@@ -26,7 +28,7 @@ pub fn print() -> ExitCode {
         .into_iter()
         .map(|(name, text)| (name.to_owned(), text.into()))
         .collect();
-    deliver(&format!("{}\n", Value::from(pages)));
+    deliver(&Inert::json(&format!("{}\n", Value::from(pages))));
     ExitCode::SUCCESS
 }
 

@@ -21,6 +21,8 @@ pub mod templates;
 pub mod train;
 pub mod used;
 
+use dlm_core::inert::{inert_line, is_harmful};
+
 /// Longest quoted line, in characters.
 const LINE_CHARS_MAX: usize = 80;
 
@@ -41,7 +43,7 @@ pub fn one_line(text: &str) -> String {
 
 /// Control, direction and invisible characters could redraw the terminal or hide a text.
 fn harmless(c: char) -> char {
-    let is_shown = !c.is_control() && !dlm_packages::is_harmful(c);
+    let is_shown = !c.is_control() && !is_harmful(c);
     if is_shown { c } else { '\u{fffd}' }
 }
 
@@ -57,8 +59,13 @@ pub fn parameters(count: u64) -> String {
 
 /// Puts rows under a header, every column as wide as its widest cell.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    // What a cell is replaced by on the screen has a width too.
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| inert_line(cell)).collect())
+        .collect();
     let mut widths: Vec<usize> = header.iter().map(|cell| cell.chars().count()).collect();
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
@@ -72,7 +79,7 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         padded.join("  ").trim_end().to_owned() + "\n"
     };
     let mut out = line(header.to_vec());
-    for row in rows {
+    for row in &rows {
         out.push_str(&line(row.iter().map(String::as_str).collect()));
     }
     out

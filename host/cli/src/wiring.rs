@@ -6,7 +6,7 @@
 mod hub;
 pub mod plugins;
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -15,7 +15,7 @@ use dlm_core::{Cancel, Subject};
 use dlm_flow::{Clock, Failure, Surroundings};
 use dlm_store::Home;
 
-use crate::console::{Console, say};
+use crate::console::{self, Console, say};
 use crate::progress::Screen;
 use crate::settings::Settings;
 
@@ -116,22 +116,10 @@ impl Interrupt {
     /// **Errors** when the answer cannot be read.
     pub fn ask(&self, question: &str) -> std::io::Result<bool> {
         self.is_asking.store(true, Ordering::SeqCst);
-        let answer = ask_plainly(question);
+        let answer = console::ask(question);
         self.is_asking.store(false, Ordering::SeqCst);
         answer
     }
-}
-
-/// Puts a question on stderr and reads the answer; only `y` and `yes` mean yes. Ctrl-C ends the program.
-///
-/// **Errors** when the answer cannot be read.
-pub fn ask_plainly(question: &str) -> std::io::Result<bool> {
-    let mut screen = std::io::stderr();
-    screen.write_all(question.as_bytes())?;
-    screen.flush()?;
-    let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line)?;
-    Ok(matches!(line.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
 /// Makes a flag that Ctrl-C raises; a second Ctrl-C ends the program at once.

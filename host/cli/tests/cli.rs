@@ -25,6 +25,8 @@ mod help;
 mod hostile;
 #[path = "cli/hostile_plugins.rs"]
 mod hostile_plugins;
+#[path = "cli/inert.rs"]
+mod inert;
 #[path = "cli/init.rs"]
 mod init;
 #[path = "cli/lab.rs"]

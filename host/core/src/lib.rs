@@ -15,6 +15,7 @@ pub mod event;
 pub mod failure;
 pub mod hardware;
 pub mod http_rule;
+pub mod inert;
 pub mod lock;
 pub mod manifest;
 pub mod nearest;

@@ -4,6 +4,8 @@
 
 use std::fmt::Write as _;
 
+use dlm_core::inert::is_harmful;
+
 use crate::check::{CheckReport, TrainingProblem};
 use crate::error::{ErrorClass, ParseErrors, Warning};
 
@@ -122,13 +124,14 @@ impl<'a> Excerpts<'a> {
 
 fn printable(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c })
+        .map(|c| if is_harmful(c) { '\u{fffd}' } else { c })
         .collect()
 }
 
 /// The part of a line around a column, and where in it the caret goes (characters from 0).
 fn cut(line: &str, col: usize) -> (String, usize) {
-    let chars: Vec<char> = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let chars: Vec<char> = line.chars().map(|c| if c == '\t' { ' ' } else { c })
+        .map(|c| if is_harmful(c) { '\u{fffd}' } else { c }).collect();
     let at = col.saturating_sub(1).min(chars.len());
     if chars.len() <= EXCERPT_CHARS_MAX {
         return (chars.iter().collect(), at);

@@ -7,7 +7,7 @@ use crate::component::Item;
 use crate::error::{GrantError, PackageError};
 use crate::kind::Kind;
 use crate::manifest::{Manifest, Request};
-use crate::terminal::inert_line;
+use dlm_core::inert::inert_line;
 
 /// How far a capability reaches, least first: the rows of the table of `plugins.md` section 10.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,7 +47,7 @@ pub fn power(capability: &str) -> Result<Power, CapabilityError> {
 
 fn wrong(capability: &str, cause: &str) -> CapabilityError {
     CapabilityError {
-        text: inert_line(&crate::terminal::cut(capability, 120)),
+        text: inert_line(&dlm_core::inert::cut(capability, 120)),
         cause: cause.to_owned(),
     }
 }

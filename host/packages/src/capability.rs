@@ -84,7 +84,7 @@ impl Capability {
     /// **Errors**: an unknown kind or a wrong value.
     pub fn parse(text: &str) -> Result<Capability, CapabilityError> {
         let bad = |cause: &str| CapabilityError {
-            text: crate::terminal::inert_line(text),
+            text: dlm_core::inert::inert_line(text),
             cause: cause.to_owned(),
         };
         let (kind, rest) = text.split_once(':').unwrap_or((text, ""));

@@ -15,7 +15,7 @@ use crate::contract::API;
 use crate::error::{ComponentError, PackageError};
 use crate::imports::{self, Wasi};
 use crate::manifest::Manifest;
-use crate::terminal::{cut, inert_line};
+use dlm_core::inert::{cut, inert_line};
 
 /// Most of a capability that a refusal repeats.
 const CAPABILITY_BYTES_SHOWN: usize = 120;

@@ -12,7 +12,7 @@ use wasmparser::{KnownCustom, Parser, Payload, Validator, WasmFeatures};
 use crate::error::ComponentError;
 use crate::kind::Kind;
 use crate::manifest::MODULE_HEAD;
-use crate::terminal::inert_line;
+use dlm_core::inert::inert_line;
 
 /// Names of the contract begin with this.
 pub(crate) const PACKAGE: &str = "dlm:plugin/";
@@ -186,7 +186,7 @@ fn part(payload: &Payload<'_>) -> Option<(String, u64)> {
         Payload::CodeSectionStart { range, .. } => Some(("code".to_owned(), size(range))),
         Payload::DataSection(section) => Some(("data".to_owned(), size(&section.range()))),
         Payload::CustomSection(section) => Some((
-            format!("section {}", inert_line(&crate::terminal::cut(section.name(), 60))),
+            format!("section {}", inert_line(&dlm_core::inert::cut(section.name(), 60))),
             size(&section.range()),
         )),
         _ => None,
@@ -200,7 +200,7 @@ fn producers(section: &KnownCustom<'_>, out: &mut Vec<String>) {
     for field in fields.clone().into_iter().flatten() {
         for value in field.values.into_iter().flatten() {
             let text = format!("{} {}", value.name, value.version);
-            let text = inert_line(&crate::terminal::cut(text.trim(), 80));
+            let text = inert_line(&dlm_core::inert::cut(text.trim(), 80));
             if !out.contains(&text) && out.len() < 20 {
                 out.push(text);
             }

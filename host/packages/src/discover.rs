@@ -20,7 +20,7 @@ use crate::lockfile::{Lock, LockEntry, plugins_directory};
 use crate::manifest::{COMPONENT_BYTES_MAX, Manifest, ManifestError};
 use crate::seen::SeenIndex;
 use crate::selector::{Choice, Selector};
-use crate::terminal::inert_line;
+use dlm_core::inert::inert_line;
 
 /// Directories of the system, after those of `DLM_PLUGIN_PATH`.
 pub const SYSTEM_DIRECTORIES: [&str; 2] = ["/usr/local/share/dlm/plugins", "/usr/share/dlm/plugins"];

@@ -20,7 +20,7 @@ use dlm_core::{FailureKind, Hints, Subject, shell_quoted};
 
 use crate::capability::CapabilityError;
 use crate::manifest::ConfigError;
-use crate::terminal::{framed, inert_line};
+use dlm_core::inert::{framed, inert_line};
 
 pub use component::ComponentError;
 pub use files::{FetchError, FilesError};

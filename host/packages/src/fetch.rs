@@ -14,7 +14,7 @@ use crate::disk;
 use crate::error::{FetchError, FilesError, PackageError, SourceError};
 use crate::manifest::COMPONENT_BYTES_MAX;
 use crate::signature::{TEXT_BYTES_MAX, signature_path};
-use crate::terminal::{cut, inert_line};
+use dlm_core::inert::{cut, inert_line};
 
 /// Most redirects.
 const HOPS_MAX: usize = 5;

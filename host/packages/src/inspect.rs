@@ -20,7 +20,7 @@ use crate::manifest::COMPONENT_BYTES_MAX;
 use crate::manifest::Manifest;
 use crate::selector::Selector;
 use crate::signature::{self, SignatureStatus, TEXT_BYTES_MAX, signature_path};
-use crate::terminal::inert_line;
+use dlm_core::inert::inert_line;
 
 /// What is known about a plugin.
 #[derive(Clone, Debug, Serialize)]
@@ -94,7 +94,7 @@ fn of_file(finder: &Finder, typed: &str) -> Result<(Inspection, Vec<u8>), Packag
     if !is_pinned {
         inspection.lock = None;
     }
-    inspection.problem = problem.map(|error| (error.code().to_owned(), crate::terminal::inert(&error.to_string())));
+    inspection.problem = problem.map(|error| (error.code().to_owned(), dlm_core::inert::inert(&error.to_string())));
     Ok((inspection, bytes))
 }
 
@@ -157,12 +157,12 @@ fn describe(
             Ok(SignatureStatus::No) => "none".to_owned(),
             Ok(SignatureStatus::Stranger) => "by a key that is not trusted".to_owned(),
             Ok(SignatureStatus::By { key, .. }) => format!("by {key}"),
-            Err(error) => format!("wrong: {}", crate::terminal::inert(&error.to_string())),
+            Err(error) => format!("wrong: {}", dlm_core::inert::inert(&error.to_string())),
         },
         problem: api
             .as_ref()
             .err()
-            .map(|error| (error.code().to_owned(), crate::terminal::inert(&error.to_string()))),
+            .map(|error| (error.code().to_owned(), dlm_core::inert::inert(&error.to_string()))),
         remarks: remarks(&known, &shape),
         name: known.name,
         version: known.version,
@@ -285,5 +285,5 @@ pub fn wit(path: &Path, bytes: &[u8]) -> Result<String, ComponentError> {
     printer
         .print(decoded.resolve(), package, &nested)
         .map_err(|error| malformed(format!("{error:#}")))?;
-    Ok(crate::terminal::inert(&printer.output.to_string()))
+    Ok(dlm_core::inert::inert(&printer.output.to_string()))
 }

@@ -18,7 +18,7 @@ use crate::lockfile::{GrantedBy, Lock, LockEntry, LockGrant, plugins_directory};
 use crate::manifest::{Request, is_name};
 use crate::settings::Policy;
 use crate::signature::{self, SignatureStatus, UnsignedRule};
-use crate::terminal::inert_line;
+use dlm_core::inert::inert_line;
 
 /// What was typed beside SRC.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

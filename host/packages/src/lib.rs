@@ -40,7 +40,7 @@ pub mod selector;
 pub mod settings;
 pub mod signature;
 pub mod stamp;
-pub mod terminal;
+
 #[cfg(test)]
 mod testing;
 pub mod trust;
@@ -54,4 +54,3 @@ pub use grants::Grants;
 pub use kind::Kind;
 pub use limits::{Limits, TARGET_LIMITS, limits};
 pub use manifest::{Manifest, Request};
-pub use terminal::{inert, is_harmful};

@@ -83,13 +83,13 @@ fn row(
             format!("the {} one of this name is used", found.origin.name()),
         )),
         Err(PackageError::LockFile(error @ LockFileError::Damaged { .. })) => return Err(error),
-        Err(error) => Err((error.code().to_owned(), crate::terminal::inert(&error.to_string()))),
+        Err(error) => Err((error.code().to_owned(), dlm_core::inert::inert(&error.to_string()))),
     };
     let place = path.clone().unwrap_or_else(|| name.into());
     let shown = |path: &std::path::PathBuf| path.display().to_string();
     let entry = finder.lock()?.installed(name).filter(|_| origin == Origin::User);
     let mut listed = ListedPlugin {
-        name: crate::terminal::inert_line(name),
+        name: dlm_core::inert::inert_line(name),
         kinds: entry.map(|entry| entry.kinds.clone()).unwrap_or_default(),
         version: entry.map_or_else(|| "?".to_owned(), |entry| entry.version.clone()),
         api: entry.map(|entry| entry.api.clone()),

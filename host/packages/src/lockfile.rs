@@ -14,7 +14,7 @@ use crate::disk;
 use crate::error::{FilesError, LockFileError};
 use crate::kind::Kind;
 use crate::manifest::is_name;
-use crate::terminal::inert;
+use dlm_core::inert::inert;
 
 /// Largest lock file: thousands of plugins.
 const LOCK_BYTES_MAX: u64 = 4 << 20;

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::kind::Kind;
-use crate::terminal::inert_line;
+use dlm_core::inert::inert_line;
 
 pub use config::{ConfigError, ConfigKey, ConfigKind, ConfigValue, GivenValue};
 pub use section::append;
@@ -299,7 +299,7 @@ fn one_line(what: &str, text: &str) -> Result<(), String> {
 
 /// A foreign text inside a message.
 fn short(text: &str) -> String {
-    inert_line(&crate::terminal::cut(text, 80))
+    inert_line(&dlm_core::inert::cut(text, 80))
 }
 
 #[cfg(test)]

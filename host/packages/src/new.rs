@@ -11,7 +11,7 @@ use crate::disk;
 use crate::error::{NewError, SelectorError};
 use crate::kind::Kind;
 use crate::manifest::is_name;
-use crate::terminal::inert_line;
+use dlm_core::inert::inert_line;
 
 /// Languages that projects are written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

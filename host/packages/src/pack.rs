@@ -15,7 +15,7 @@ use crate::error::{ComponentError, FilesError, PackError, PackageError};
 use crate::kind::Kind;
 use crate::manifest::{COMPONENT_BYTES_MAX, MODULE_HEAD, ManifestError, append, without};
 use crate::signature::{TEXT_BYTES_MAX, signature_path};
-use crate::terminal::inert_line;
+use dlm_core::inert::inert_line;
 
 /// The author's file.
 pub const AUTHOR_FILE: &str = "plugin.toml";

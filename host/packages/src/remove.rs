@@ -30,7 +30,7 @@ pub fn remove(home: &Path, name: &str) -> Result<RemovedPlugin, PackageError> {
         let gone: Vec<LockEntry> = gone;
         if gone.is_empty() {
             return Err(FindError::NotInstalled {
-                name: crate::terminal::inert_line(name),
+                name: dlm_core::inert::inert_line(name),
                 is_inside,
             }
             .into());

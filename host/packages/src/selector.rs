@@ -8,7 +8,7 @@ use semver::VersionReq;
 
 use crate::error::SelectorError;
 use crate::manifest::is_name;
-use crate::terminal::{cut, inert_line};
+use dlm_core::inert::{cut, inert_line};
 
 /// Longest selector.
 const SELECTOR_BYTES_MAX: usize = 16 * 1024;

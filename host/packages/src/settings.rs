@@ -11,7 +11,7 @@ use crate::disk;
 use crate::error::{SelectorError, SettingsError};
 use crate::manifest::GivenValue;
 use crate::signature::{RequireSignature, TEXT_BYTES_MAX};
-use crate::terminal::{inert, inert_line};
+use dlm_core::inert::{inert, inert_line};
 
 /// What the user wants of plugins that are installed or trusted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::ask::Power;
 use crate::disk;
 use crate::error::{LockFileError, PackageError, SignatureError};
-use crate::terminal::inert_line;
+use dlm_core::inert::inert_line;
 
 /// Largest key or signature file.
 pub(crate) const TEXT_BYTES_MAX: u64 = 64 * 1024;
@@ -288,7 +288,7 @@ pub fn check(
         if !is_named {
             let cause = format!(
                 "is for `{}`, `{expected}` was expected",
-                inert_line(&crate::terminal::cut(comment, 120))
+                inert_line(&dlm_core::inert::cut(comment, 120))
             );
             return Err(wrong(cause, None));
         }

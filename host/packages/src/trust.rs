@@ -13,7 +13,7 @@ use crate::manifest::Manifest;
 use crate::selector::{Choice, Selector};
 use crate::settings::Policy;
 use crate::signature::{self, SignatureStatus, TEXT_BYTES_MAX, UnsignedRule, signature_path};
-use crate::terminal::inert_line;
+use dlm_core::inert::inert_line;
 
 /// What changed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -35,7 +35,7 @@ pub fn verify(home: &Path) -> Result<Vec<Verification>, LockFileError> {
             name: entry.name.clone(),
             version: entry.version.clone(),
             path: path.display().to_string(),
-            problem: problem.map(|error| (error.code().to_owned(), crate::terminal::inert(&error.to_string()))),
+            problem: problem.map(|error| (error.code().to_owned(), dlm_core::inert::inert(&error.to_string()))),
         }
     });
     Ok(verified.collect())

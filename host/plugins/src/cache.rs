@@ -20,7 +20,7 @@ use dlm_files::digest::sha256_of;
 use dlm_files::{Access, Disk, DiskError, open_own, own_directory};
 use dlm_packages::error::PackageError;
 use dlm_packages::stamp::FileStamp;
-use dlm_packages::terminal::{cut, inert};
+use dlm_core::inert::{cut, inert};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use wasmtime::Engine;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use dlm_core::inert::{cut, inert, inert_line};
 use dlm_core::units::size;
 use dlm_packages::limits::LimitName;
-use dlm_packages::terminal::{cut, inert, inert_line};
 use wasmtime::component::{Instance, ResourceTableError};
 use wasmtime::{Store, Trap, UpdateDeadline};
 

@@ -2,9 +2,9 @@
 
 use bindings::JudgeExport;
 use bindings::exports::dlm::plugin::judge as wire;
+use dlm_core::inert::{cut, inert};
 use dlm_core::ports::judge::{Judge, JudgeInfo, JudgeItem, JudgeMode, JudgeVerdict};
 use dlm_core::ports::plugin::PluginFailure;
-use dlm_packages::terminal::{cut, inert};
 
 use crate::error::PluginError;
 use crate::host::Phase;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use dlm_core::inert::{cut, inert_line};
 use dlm_packages::limits::LimitName;
-use dlm_packages::terminal::{cut, inert_line};
 
 /// Longest log line; the rest is cut.
 pub(crate) const LOG_LINE_BYTES_MAX: usize = 8 * 1024;

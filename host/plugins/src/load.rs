@@ -1,8 +1,8 @@
 //! From a component to something that can be instantiated: its imports, exports and API version are checked before
 //! anything of it runs.
 
+use dlm_core::inert::inert;
 use dlm_packages::Kind;
-use dlm_packages::terminal::inert;
 use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre, Linker};

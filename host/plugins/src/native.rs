@@ -289,7 +289,7 @@ impl Running for RunningProgram {
             let text = String::from_utf8_lossy(&stream.lock()).into_owned();
             all.extend(
                 text.lines()
-                    .map(dlm_packages::terminal::inert_line)
+                    .map(dlm_core::inert::inert_line)
                     .filter(|line| !line.trim().is_empty()),
             );
         }

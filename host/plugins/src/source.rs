@@ -382,7 +382,7 @@ fn parse_option(text: &str) -> Result<(String, String, GivenValue), PluginError>
         is_whole.then(|| (name.to_owned(), key.to_owned(), GivenValue::Typed(value.to_owned())))
     };
     parts().ok_or_else(|| {
-        let selector = dlm_packages::terminal::inert_line(text);
+        let selector = dlm_core::inert::inert_line(text);
         let cause = "`name.key=value` was expected for `--plugin-opt`".to_owned();
         FlagError::Option { selector, cause }.into()
     })
@@ -399,7 +399,7 @@ fn parse_capabilities<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Vec<Ca
 fn parse_all(texts: &[String]) -> Result<Vec<(String, Capability)>, PluginError> {
     let parse = |text: &String| {
         let wrong = |cause: &str| {
-            let text = dlm_packages::terminal::inert(text);
+            let text = dlm_core::inert::inert(text);
             let cause = cause.to_owned();
             PluginError::from(FlagError::Grant { text, cause })
         };

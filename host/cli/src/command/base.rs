@@ -9,10 +9,10 @@ use dlm_core::Subject;
 use dlm_flow::Failure;
 use dlm_store::Home;
 
-use crate::console::Console;
+use crate::console::{self, Console};
 use crate::render;
 use crate::settings::Settings;
-use crate::wiring::{self, World};
+use crate::wiring::World;
 
 /// `dlm base`.
 #[derive(Debug, Subcommand)]
@@ -80,7 +80,7 @@ fn remove(name: &str, is_forced: bool, settings: &Settings, console: &Console) -
     render::base::needed(&removal, console);
     let has_terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
     if has_terminal && !is_forced {
-        let is_sure = wiring::ask_plainly(&format!("remove the base {name}? [y/N] "));
+        let is_sure = console::ask(&format!("remove the base {name}? [y/N] "));
         if !is_sure.map_err(|e| Failure::new(Subject::Base, e))? {
             console.info("base: nothing was removed");
             return Ok(());

@@ -246,13 +246,13 @@ fn run_remove(args: &RemoveArgs, manager: &Manager, console: &Console) -> Result
         if let Some(path) = &entry.path {
             console.info(&format!(
                 "  {} is no longer trusted; the file stays",
-                dlm_packages::inert(&path.display().to_string())
+                dlm_core::inert::inert(&path.display().to_string())
             ));
         }
         for grant in &entry.grants {
             console.info(&format!(
                 "  no longer granted: {}",
-                dlm_packages::inert(&grant.capability)
+                dlm_core::inert::inert(&grant.capability)
             ));
         }
     }

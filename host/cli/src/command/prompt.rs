@@ -12,7 +12,7 @@ use dlm_flow::prompt::{PromptCommand, answer, ask};
 use dlm_plan::prompt::PromptOptions;
 
 use super::sampling::{Backend, parse_share, parse_temperature};
-use crate::console::{Console, deliver, say};
+use crate::console::{Console, say};
 use crate::settings::Settings;
 use crate::unbuilt::{NotBuilt, not_built};
 use crate::{render, wiring};
@@ -91,14 +91,13 @@ pub fn run(args: &PromptArgs, settings: &Settings, console: &Console) -> Result<
     };
     let asked = ask(around, &command)?;
     render::prompt::plan(&asked, console);
-    let is_terminal = std::io::stdout().is_terminal();
     let mut ends_with_newline = false;
     let report = answer(around, &asked, &mut |text| {
         ends_with_newline = text.ends_with('\n');
-        deliver(&render::prompt::shown(text, is_terminal));
+        console.answer(text);
     });
     if !ends_with_newline {
-        deliver("\n");
+        console.answer("\n");
     }
     let report = report?;
     render::prompt::figures(&report, &asked.plan, console);

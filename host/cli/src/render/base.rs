@@ -1,6 +1,7 @@
 //! `dlm base`.
 
 use dlm_core::base::LocalBase;
+use dlm_core::inert::inert_line;
 use dlm_core::units::size;
 use dlm_flow::base::{BaseDetail, BaseList, BaseRow, Removal};
 
@@ -126,7 +127,7 @@ fn facts(base: &BaseDetail) -> String {
     lines.extend(base.notes.iter().map(|note| ("note", note.clone())));
     let mut out = format!("{}\n", record.key);
     for (name, value) in lines {
-        out.push_str(&format!("  {name:<14} {value}\n"));
+        out.push_str(&format!("  {name:<14} {}\n", inert_line(&value)));
     }
     out
 }

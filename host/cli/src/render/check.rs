@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use dlm_core::inert::inert_line;
 use dlm_doc::{Parsed, Rows, Section, rows};
 use dlm_flow::check::Check;
 
@@ -28,7 +29,8 @@ fn text(check: &Check) -> String {
     };
     let front = parsed.frontmatter();
     let mut out = format!("{}\n", check.path.display());
-    let mut line = |name: &str, value: String| writeln!(out, "  {name:<9} {value}").expect("strings take all");
+    let mut line =
+        |name: &str, value: String| writeln!(out, "  {name:<9} {}", inert_line(&value)).expect("strings take all");
     line("id", front.dlm_id.to_string());
     line("base", front.base_model.clone());
     line("version", version(parsed));

@@ -1,8 +1,8 @@
 //! `dlm plugin` as text.
 
+use dlm_core::inert::inert;
 use dlm_core::units::size;
 use dlm_packages::ask;
-use dlm_packages::inert;
 use dlm_packages::inspect::Inspection;
 use dlm_packages::install::Offer;
 use dlm_packages::list::ListedPlugin;

@@ -1,6 +1,4 @@
-//! `dlm prompt`: the plan and the figures of an answer, both with `--verbose`, and the answer as a terminal may see it.
-
-use std::borrow::Cow;
+//! `dlm prompt`: the plan and the figures of an answer, both with `--verbose`.
 
 use dlm_core::units::{duration, size};
 use dlm_flow::prompt::{PlannedPrompt, PromptReport};
@@ -36,14 +34,6 @@ pub fn figures(report: &PromptReport, plan: &PromptPlan, console: &Console) {
             size(peak),
             size(plan.memory_bytes)
         ));
-    }
-}
-
-/// What a model writes goes raw into a pipe or a file, and harmless to a terminal.
-pub fn shown(text: &str, is_terminal: bool) -> Cow<'_, str> {
-    match is_terminal {
-        true => Cow::Owned(dlm_packages::inert(text)),
-        false => Cow::Borrowed(text),
     }
 }
 
@@ -85,16 +75,4 @@ fn plan_lines(plan: &PromptPlan) -> Vec<String> {
             size(plan.memory_budget_bytes)
         ),
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_terminal_is_not_written_to_by_the_model() {
-        let text = "one\n\ttwo\u{1b}]52;c;eA==\u{7}\u{202e}";
-        assert_eq!(shown(text, false), text);
-        assert_eq!(shown(text, true), "one\n\ttwo\\u{1b}]52;c;eA==\\u{7}\\u{202e}");
-    }
 }

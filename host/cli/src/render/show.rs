@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use dlm_core::inert::inert_line;
 use dlm_core::manifest::RunStatus;
 use dlm_core::shell::quoted_path;
 use dlm_core::units::size;
@@ -19,7 +20,8 @@ struct Lines(String);
 
 impl Lines {
     fn put(&mut self, name: &str, value: impl AsRef<str>) {
-        self.0.push_str(format!("  {name:<14} {}", value.as_ref()).trim_end());
+        self.0
+            .push_str(format!("  {name:<14} {}", inert_line(value.as_ref())).trim_end());
         self.0.push('\n');
     }
 

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 
 use dlm_core::Choice;
+use dlm_core::inert::inert_line;
 use dlm_core::shell::{quoted, quoted_path};
 use dlm_core::training::Ending;
 use dlm_core::units::{duration, size};
@@ -185,9 +186,9 @@ fn recall_lines(report: &TrainReport) -> Vec<String> {
             pairs.len()
         ));
         for missed in pairs.iter().filter(|r| !r.recalled) {
-            lines.push(format!("  not learned: {}", missed.question.replace('\n', " ")));
-            lines.push(format!("    answers:  {}", missed.response.replace('\n', " ")));
-            lines.push(format!("    expected: {}", missed.reference.replace('\n', " ")));
+            lines.push(format!("  not learned: {}", inert_line(&missed.question)));
+            lines.push(format!("    answers:  {}", inert_line(&missed.response)));
+            lines.push(format!("    expected: {}", inert_line(&missed.reference)));
         }
     }
     lines.push(format!(

@@ -1,8 +1,8 @@
 //! The closing line of `-v`: what each plugin used.
 
+use dlm_core::inert::inert;
 use dlm_core::ports::plugin::PluginUse;
 use dlm_core::units::{duration, size};
-use dlm_packages::inert;
 
 /// Two lines: what it did by its grants, and what it cost.
 pub fn line(used: &PluginUse) -> String {

@@ -143,6 +143,33 @@ fn no_and_ctrl_c_leave_nothing_behind() {
 }
 
 #[test]
+fn an_answer_is_raw_in_a_pipe_and_inert_on_a_screen() {
+    let lab = Lab::new();
+    lab.trainable();
+    let harmful = |text: &str| text.replace('\r', "").chars().find(|c| dlm_core::inert::is_harmful(*c));
+    let arguments = [
+        "prompt",
+        "a.dlm",
+        "hi",
+        "--base-only",
+        "--seed",
+        "3",
+        "--temp",
+        "1.5",
+        "--max-tokens",
+        "200",
+    ];
+    let piped = lab.run(&arguments).ok().out;
+    assert!(
+        harmful(&piped).is_some(),
+        "a random model writes such characters: {piped:?}"
+    );
+    let (code, screen) = Terminal::start(&lab, &arguments).end();
+    assert_eq!((code, harmful(&screen)), (Some(0), None), "{screen:?}");
+    assert!(screen.contains("\\u{"), "{screen:?}");
+}
+
+#[test]
 fn a_dry_run_shows_and_does_not_ask() {
     let lab = Lab::new();
     let file = asking(&lab, "1.2.0");

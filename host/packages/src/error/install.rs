@@ -6,7 +6,7 @@ use dlm_core::ports::plugin::PluginFailure;
 use dlm_core::shell_quoted;
 
 use super::{Diagnose, Diagnosis};
-use crate::terminal::inert_line;
+use dlm_core::inert::inert_line;
 
 /// Why nothing was installed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

@@ -3,10 +3,10 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
+use dlm_core::inert::inert_line;
 use dlm_core::ports::target::{Artifact, ArtifactKind};
 use dlm_core::units::size;
 use dlm_packages::limits::LimitName;
-use dlm_packages::terminal::inert_line;
 use wasmtime::component::Resource;
 
 use super::wit::{artifacts, output};

@@ -8,7 +8,7 @@ use dlm_core::ports::guest_http::{GuestBody, GuestHttpError, GuestMethod, GuestR
 use dlm_core::units::size;
 use dlm_packages::capability::Capability;
 use dlm_packages::limits::LimitName;
-use dlm_packages::terminal::{cut, inert_line};
+use dlm_core::inert::{cut, inert_line};
 use wasmtime::component::Resource;
 
 use super::files::{Input, changed};

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use dlm_core::inert::{cut, inert_line};
 use dlm_core::ports::model::{
     GenerateRequest, Model, ModelError, ModelFinish, ModelMessage, ModelPrompt, ModelRole, ModelSampling, ModelToken,
     ModelWeights, NextRequest, RankRequest, ScoreRequest,
 };
 use dlm_packages::limits::LimitName;
-use dlm_packages::terminal::{cut, inert_line};
 use wasmtime::component::Resource;
 
 use super::wit::model;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use dlm_core::ports::process::{Command, ProcessError};
 use dlm_packages::capability::{Capability, ExecArgument, exec_text, split_words};
 use dlm_packages::limits::LimitName;
-use dlm_packages::terminal::{cut, inert_line};
+use dlm_core::inert::{cut, inert_line};
 
 use super::wit::process;
 use super::{State, Stop, WitError};

@@ -2,8 +2,8 @@
 
 use dlm_core::Event;
 use dlm_core::event::Progress;
+use dlm_core::inert::{cut, inert_line};
 use dlm_packages::capability::Capability;
-use dlm_packages::terminal::{cut, inert_line};
 use wasmtime::component::Resource;
 
 use super::State;

@@ -1,7 +1,7 @@
 //! The import `secrets`: a guest holds a handle; it reads the text only with the grant `reveal:<NAME>`.
 
 use dlm_packages::capability::{Capability, is_secret_name};
-use dlm_packages::terminal::inert_line;
+use dlm_core::inert::inert_line;
 use wasmtime::component::Resource;
 
 use super::wit::secrets;

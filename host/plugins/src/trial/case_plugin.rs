@@ -408,7 +408,7 @@ fn meta_json(meta: &TemplateMeta) -> Value {
 /// The text of a file, cut; bytes that are no text are shown as such.
 fn shown(bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {
-        Ok(text) => json!(dlm_packages::terminal::cut(text, FILE_BYTES_MAX)),
+        Ok(text) => json!(dlm_core::inert::cut(text, FILE_BYTES_MAX)),
         Err(_) => json!({ "bytes": bytes.len(), "sha256": sha256_hex(bytes) }),
     }
 }

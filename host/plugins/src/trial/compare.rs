@@ -2,7 +2,7 @@
 //!
 //! Invariant: an expected object names the keys that matter; a list must have the same length; nothing else is loose.
 
-use dlm_packages::terminal::{cut, inert_line};
+use dlm_core::inert::{cut, inert_line};
 use serde_json::Value;
 
 /// Says where and how `found` differs from `expected`; nothing where it fits.

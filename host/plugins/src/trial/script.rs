@@ -135,7 +135,7 @@ impl Script {
         });
         if fitting.is_none() {
             let entry = json!({ key: request });
-            let text = dlm_packages::terminal::inert_line(&dlm_packages::terminal::cut(&entry.to_string(), 2000));
+            let text = dlm_core::inert::inert_line(&dlm_core::inert::cut(&entry.to_string(), 2000));
             let line = format!("add to host.{list}, with its answer: {text}");
             let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
             if !missing.contains(&line) && missing.len() < 20 {

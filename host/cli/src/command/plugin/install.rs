@@ -56,7 +56,7 @@ pub(super) fn run(args: &InstallArgs, manager: &Manager, console: &Console) -> R
         Source::Web(url) => {
             let http = wiring::plugins::LazyHttp::default();
             let agent = format!("dlm/{}", env!("CARGO_PKG_VERSION"));
-            console.info(&format!("plugin: fetching {}", dlm_packages::inert(url)));
+            console.info(&format!("plugin: fetching {}", dlm_core::inert::inert(url)));
             fetch(&source, &http, &agent, &interrupt.cancel)?
         }
     };
@@ -94,7 +94,7 @@ pub(super) fn run(args: &InstallArgs, manager: &Manager, console: &Console) -> R
         [] => console.info("  granted: nothing"),
         granted => granted
             .iter()
-            .for_each(|text| console.info(&format!("  granted: {}", dlm_packages::inert(text)))),
+            .for_each(|text| console.info(&format!("  granted: {}", dlm_core::inert::inert(text)))),
     }
     if let Some(time) = compiled {
         console.info(&format!(
@@ -113,7 +113,7 @@ fn compile(
     cancel: &Cancel,
 ) -> Result<Option<Duration>, PackageError> {
     let screen = Screen::new(console.is_quiet);
-    let phase = format!("compiling {}", dlm_packages::inert(&offer.name));
+    let phase = format!("compiling {}", dlm_core::inert::inert(&offer.name));
     screen.event(Event::PhaseStarted {
         phase: phase.clone(),
         total: None,

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use dlm_core::inert::inert;
 use dlm_packages::error::{FilesError, PackError, PackageError};
-use dlm_packages::inert;
 use dlm_packages::pack::{PackOptions, author, pack, write};
 
 use crate::console::Console;

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, ValueHint};
+use dlm_core::inert::inert;
 use dlm_files::{Disk, DiskError};
 use dlm_packages::error::{FilesError, PackError, PackageError};
-use dlm_packages::inert;
 use dlm_packages::inspect::is_file_name;
 use dlm_packages::pack::author;
 use dlm_packages::selector::Selector;

@@ -66,14 +66,14 @@ pub(super) fn run(args: &TrustArgs, manager: &Manager, console: &Console) -> Res
         console.info(&format!(
             "plugin: {} is granted {}",
             entry.name,
-            dlm_packages::inert(text)
+            dlm_core::inert::inert(text)
         ));
     }
     for text in &changed.revoked {
         console.info(&format!(
             "plugin: {} is no longer granted {}",
             entry.name,
-            dlm_packages::inert(text)
+            dlm_core::inert::inert(text)
         ));
     }
     if !changed.is_new && changed.added.is_empty() && changed.revoked.is_empty() {
@@ -81,7 +81,7 @@ pub(super) fn run(args: &TrustArgs, manager: &Manager, console: &Console) -> Res
     }
     match entry.granted().as_slice() {
         [] => console.info("  in all: nothing"),
-        granted => console.info(&format!("  in all: {}", dlm_packages::inert(&granted.join("; ")))),
+        granted => console.info(&format!("  in all: {}", dlm_core::inert::inert(&granted.join("; ")))),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -112,7 +112,7 @@ fn key(args: &TrustArgs, manager: &Manager, console: &Console, is_file: bool) ->
 
 fn wrong(args: &TrustArgs, cause: &str) -> PackageError {
     SelectorError {
-        text: dlm_packages::inert(&args.subject),
+        text: dlm_core::inert::inert(&args.subject),
         cause: cause.to_owned(),
         hint: None,
     }
