@@ -22,6 +22,7 @@ pub mod nearest;
 pub mod ports;
 pub mod quant;
 pub mod random;
+pub mod secret_form;
 pub mod section;
 pub mod shell;
 pub mod split;

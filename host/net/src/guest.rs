@@ -11,6 +11,7 @@ mod authorize;
 mod exchange;
 mod headers;
 mod proxies;
+mod secrets;
 
 use std::borrow::Cow;
 use std::sync::mpsc::{self, RecvTimeoutError};

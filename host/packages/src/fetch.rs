@@ -151,6 +151,7 @@ impl Get<'_> {
             url: url.to_owned(),
             headers: Vec::new(),
             secret_headers: Vec::new(),
+            secrets: Vec::new(),
             body: GuestBody::Bytes(Vec::new()),
             timeout: TIMEOUT,
             follow_redirects: 0,

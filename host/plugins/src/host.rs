@@ -199,6 +199,8 @@ pub(crate) struct State {
     pub answer_bytes: u64,
     /// Inputs that are open.
     pub inputs: usize,
+    /// The secrets that it has taken.
+    pub secrets: secrets::TakenSecrets,
     /// What the host denied last.
     denials: RefCell<VecDeque<String>>,
     pub wasi: wasi::Wasi,
@@ -236,6 +238,7 @@ impl State {
             bars_made: 0,
             answer_bytes: 0,
             inputs: 0,
+            secrets: secrets::TakenSecrets::default(),
             denials: RefCell::default(),
             wasi: wasi::Wasi::default(),
             new,

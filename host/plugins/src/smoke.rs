@@ -216,6 +216,7 @@ fn own_request(target: &PluginTarget) -> GuestRequest {
         url: String::new(),
         headers: Vec::new(),
         secret_headers: Vec::new(),
+        secrets: Vec::new(),
         body: GuestBody::Bytes(Vec::new()),
         timeout: READY_REQUEST_TIMEOUT,
         follow_redirects: 0,

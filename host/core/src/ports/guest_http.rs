@@ -36,6 +36,22 @@ impl std::fmt::Debug for SecretHeader {
     }
 }
 
+/// A secret that the guest holds, whether this request has it or not.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretInUse {
+    pub name: String,
+    /// Never shown.
+    pub value: String,
+    /// Hosts that may receive it; `*.` forms allowed.
+    pub hosts: Vec<String>,
+}
+
+impl std::fmt::Debug for SecretInUse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SecretInUse({})", self.name)
+    }
+}
+
 /// What is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GuestBody {
@@ -53,6 +69,8 @@ pub struct GuestRequest {
     pub url: String,
     pub headers: Vec<(String, String)>,
     pub secret_headers: Vec<SecretHeader>,
+    /// What must not be in anything that goes elsewhere than to its hosts.
+    pub secrets: Vec<SecretInUse>,
     pub body: GuestBody,
     /// For the whole exchange, redirects included.
     pub timeout: Duration,

@@ -22,6 +22,7 @@ use ureq::{Agent, Body, Proxy, SendBody, Timeout};
 use super::Inner;
 use super::authorize::{ADDRESSES_MAX, addresses, matching};
 use super::headers::Headers;
+use super::secrets::Secrets;
 use crate::client::{CONNECT_TIMEOUT, ClientError};
 
 /// Redirects that a request may ask for.
@@ -86,10 +87,17 @@ pub(super) fn run(
     stop: &Stop,
 ) -> Result<GuestResponse, GuestHttpError> {
     let mut hop = first(request)?;
+    let secrets = Secrets::new(request);
     let mut left = request.follow_redirects;
     let mut from: Option<ParsedUrl> = None;
     loop {
-        let agent = agent(inner, &hop, rules, stop).map_err(|error| named(error, from.as_ref()))?;
+        let body = hop.has_body.then_some(&request.body);
+        let agent = agent(inner, &hop, rules, stop)
+            .and_then(|agent| {
+                secrets.check(&hop.url, &hop.headers.of_guest(), body)?;
+                Ok(agent)
+            })
+            .map_err(|error| named(error, from.as_ref()))?;
         stop.begin(&agent)?;
         let response = call(&agent, request, &hop)?;
         let Some(location) = location(&response, request)? else {
@@ -100,7 +108,7 @@ pub(super) fn run(
             return Err(GuestHttpError::Invalid(message));
         }
         left -= 1;
-        let next = next(&hop, response.status(), &location)?;
+        let next = next(&hop, &secrets, response.status(), &location)?;
         from = Some(std::mem::replace(&mut hop, next).url);
     }
 }
@@ -237,7 +245,7 @@ fn not_sent(url: &ParsedUrl) -> GuestHttpError {
 }
 
 /// A part of a file; a file that has become shorter ends the request, not the body.
-fn part(path: &Path, offset: u64, length: u64) -> Result<impl Read + use<>, GuestHttpError> {
+pub(super) fn part(path: &Path, offset: u64, length: u64) -> Result<impl Read + use<>, GuestHttpError> {
     let bad = |error: io::Error| GuestHttpError::Invalid(format!("cannot read `{}`: {error}", path.display()));
     let mut file = File::open(path).map_err(bad)?;
     let size = file.metadata().map_err(bad)?.len();
@@ -263,7 +271,7 @@ fn location(response: &Response<Body>, request: &GuestRequest) -> Result<Option<
 }
 
 /// The hop that a redirect asks for.
-fn next(hop: &Hop, status: StatusCode, location: &str) -> Result<Hop, GuestHttpError> {
+fn next(hop: &Hop, secrets: &Secrets, status: StatusCode, location: &str) -> Result<Hop, GuestHttpError> {
     let url = hop.url.join(location);
     let url = url.map_err(|e| GuestHttpError::Invalid(format!("{} sends on: {e}", hop.url)))?;
     let denied = |message: String| GuestHttpError::Denied {
@@ -278,13 +286,7 @@ fn next(hop: &Hop, status: StatusCode, location: &str) -> Result<Hop, GuestHttpE
     }
     let mut headers = hop.headers.clone();
     if !hop.url.is_same_origin(&url) {
-        if let Some(secret) = headers.are_in(&url) {
-            return Err(denied(format!(
-                "{} sends on to {} with secret `{secret}` in the address",
-                hop.url,
-                url.origin()
-            )));
-        }
+        secrets.check_redirect(&hop.url, &url)?;
         headers.for_another_origin();
     }
     let is_read = matches!(hop.method, GuestMethod::Get | GuestMethod::Head);

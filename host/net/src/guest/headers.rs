@@ -22,9 +22,6 @@ const RESERVED: [&str; 10] = [
 ];
 /// What a hop to another origin does not see.
 const PERSONAL: [&str; 3] = ["authorization", "cookie", "cookie2"];
-/// A shorter secret would be found in addresses by chance.
-const ECHO_BYTES_MIN: usize = 8;
-
 /// The headers of one hop.
 #[derive(Clone, Debug)]
 pub(super) struct Headers {
@@ -117,17 +114,6 @@ impl Headers {
         }
     }
 
-    /// Whether the address carries the text of a secret header, as a server that sends its visitors on could write it.
-    pub fn are_in(&self, url: &ParsedUrl) -> Option<&str> {
-        let address = unescaped(url.as_str());
-        let mut secrets = self.secret.iter();
-        let found = secrets.find(|header| {
-            let text = header.value.rsplit(' ').next().unwrap_or(&header.value);
-            text.len() >= ECHO_BYTES_MIN && (address.contains(text) || url.as_str().contains(text))
-        });
-        found.map(|header| header.secret.as_str())
-    }
-
     /// What remains for a hop to another origin.
     pub fn for_another_origin(&mut self) {
         self.secret.clear();
@@ -146,6 +132,13 @@ impl Headers {
         ] {
             self.plain.remove(name);
         }
+    }
+
+    /// Those that the guest wrote, as text.
+    pub fn of_guest(&self) -> Vec<(String, String)> {
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let all = self.plain.iter();
+        all.map(|(name, value)| (name.to_string(), text(value))).collect()
     }
 
     /// All of them, as sent.
@@ -172,26 +165,4 @@ fn header_name(name: &str) -> Result<HeaderName, GuestHttpError> {
         )));
     }
     Ok(parsed)
-}
-
-fn unescaped(text: &str) -> String {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, tail)) = rest.split_first() {
-        let code = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        match code
-            .filter(|_| *first == b'%')
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok())
-        {
-            Some(byte) => {
-                out.push(byte);
-                rest = &tail[2..];
-            }
-            None => {
-                out.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use dlm_core::Cancel;
 use dlm_core::http_rule::HttpRule;
 use dlm_core::ports::guest_http::{
-    GuestBody, GuestHttp, GuestHttpError, GuestMethod, GuestRequest, GuestResponse, SecretHeader,
+    GuestBody, GuestHttp, GuestHttpError, GuestMethod, GuestRequest, GuestResponse, SecretHeader, SecretInUse,
 };
 use dlm_net::{GuestClient, GuestSettings, Resolve};
 
@@ -81,6 +81,7 @@ pub fn get(url: &str) -> GuestRequest {
         url: url.to_owned(),
         headers: Vec::new(),
         secret_headers: Vec::new(),
+        secrets: Vec::new(),
         body: GuestBody::Bytes(Vec::new()),
         timeout: Duration::from_secs(60),
         follow_redirects: 0,
@@ -102,6 +103,15 @@ pub fn secret(name: &str, value: &str, hosts: &[&str]) -> SecretHeader {
         name: name.into(),
         value: value.into(),
         secret: "API_KEY".into(),
+        hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+    }
+}
+
+/// The secret of [`secret`], as it is known to be in use.
+pub fn in_use(value: &str, hosts: &[&str]) -> SecretInUse {
+    SecretInUse {
+        name: "API_KEY".into(),
+        value: value.into(),
         hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
     }
 }

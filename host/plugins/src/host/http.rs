@@ -4,14 +4,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use dlm_core::http_rule::{HostPattern, HttpRule, ParsedUrl, Scheme};
+use dlm_core::inert::{cut, inert_line};
 use dlm_core::ports::guest_http::{GuestBody, GuestHttpError, GuestMethod, GuestRequest, GuestResponse, SecretHeader};
 use dlm_core::units::size;
-use dlm_packages::capability::Capability;
 use dlm_packages::limits::LimitName;
-use dlm_core::inert::{cut, inert_line};
 use wasmtime::component::Resource;
 
 use super::files::{Input, changed};
+use super::secrets::{HiddenSecret, without, without_text};
 use super::wit::types::Field;
 use super::wit::{http, upload};
 use super::{Phase, State, Stop, WitError};
@@ -27,9 +27,6 @@ const HEADERS_MAX: usize = 64;
 const REDIRECTS_MAX: u8 = 5;
 /// Answers of the largest size that a guest may hold at once.
 const ANSWERS_KEPT: u64 = 2;
-
-/// Shortest secret that is looked for in answers: a shorter one stands in ordinary words.
-const HIDDEN_BYTES_MIN: usize = 8;
 
 /// An answer, read by the guest in parts.
 pub struct Response {
@@ -107,6 +104,7 @@ impl State {
                 .into_iter()
                 .map(|field| (field.name, field.value))
                 .collect(),
+            secrets: self.secrets_in_use(),
             body,
             timeout: timeout.min(self.wall_left()),
             follow_redirects: request.follow_redirects,
@@ -136,7 +134,6 @@ impl State {
         request: http::Request,
         body: GuestBody,
     ) -> wasmtime::Result<Result<Resource<Response>, WitError>> {
-        let hidden = self.hidden(&request)?;
         let request = match self.request(request, body) {
             Ok(request) => request,
             Err(error) => return Ok(Err(error)),
@@ -161,23 +158,11 @@ impl State {
         match answer {
             Ok(answer) => {
                 self.used.http.entry(host).or_default().bytes_received += answer.body.len() as u64;
-                Ok(Ok(self.keep(without(answer, &hidden))?))
+                let answer = without_secrets(answer, &self.hidden());
+                Ok(Ok(self.keep(answer)?))
             }
             Err(error) => self.failed(error),
         }
-    }
-
-    /// The secrets of a request that the guest must not read in its answer either: a server may repeat them.
-    fn hidden(&self, request: &http::Request) -> wasmtime::Result<Vec<(String, String)>> {
-        let mut hidden = Vec::new();
-        for header in &request.secret_headers {
-            let secret = self.table.get(&header.secret)?;
-            let is_revealed = self.new.grants.holds(&Capability::Reveal(secret.name().to_owned()));
-            if secret.value().len() >= HIDDEN_BYTES_MIN && !is_revealed {
-                hidden.push((secret.value().to_owned(), format!("[secret {}]", secret.name())));
-            }
-        }
-        Ok(hidden)
     }
 
     /// An exchange that gave no answer, in the guest's terms; limits and Ctrl-C end the call instead.
@@ -220,30 +205,18 @@ impl State {
 }
 
 /// An answer with other words in the place of secrets, wherever they stand.
-fn without(mut answer: GuestResponse, hidden: &[(String, String)]) -> GuestResponse {
-    for (secret, shown) in hidden {
-        answer.body = replaced(&answer.body, secret.as_bytes(), shown.as_bytes());
-        answer.url = answer.url.replace(secret, shown);
-        for (_, value) in &mut answer.headers {
-            *value = value.replace(secret, shown);
-        }
+fn without_secrets(answer: GuestResponse, hidden: &[HiddenSecret]) -> GuestResponse {
+    let text = |text: String| without_text(text, hidden);
+    GuestResponse {
+        status: answer.status,
+        headers: answer
+            .headers
+            .into_iter()
+            .map(|(name, value)| (text(name), text(value)))
+            .collect(),
+        url: text(answer.url),
+        body: without(answer.body, hidden),
     }
-    answer
-}
-
-fn replaced(bytes: &[u8], wanted: &[u8], other: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut rest = bytes;
-    while let Some(first) = rest.first() {
-        if let Some(behind) = rest.strip_prefix(wanted) {
-            out.extend_from_slice(other);
-            rest = behind;
-        } else {
-            out.push(*first);
-            rest = &rest[1..];
-        }
-    }
-    out
 }
 
 fn method(method: http::Method) -> GuestMethod {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use dlm_core::inert::{cut, inert_line};
 use dlm_core::ports::process::{Command, ProcessError};
 use dlm_packages::capability::{Capability, ExecArgument, exec_text, split_words};
 use dlm_packages::limits::LimitName;
-use dlm_core::inert::{cut, inert_line};
 
+use super::secrets::without;
 use super::wit::process;
 use super::{State, Stop, WitError};
 use crate::limits::{PROCESS_TIME_MAX, PassedLimit};
@@ -209,11 +210,14 @@ impl process::Host for State {
             ports.process.run(&command, timeout, &ports.cancel)
         });
         match finished {
-            Ok(finished) => Ok(Ok(process::Finished {
-                status: finished.status,
-                stdout: finished.stdout,
-                stderr: finished.stderr,
-            })),
+            Ok(finished) => {
+                let hidden = self.hidden();
+                Ok(Ok(process::Finished {
+                    status: finished.status,
+                    stdout: without(finished.stdout, &hidden),
+                    stderr: without(finished.stderr, &hidden),
+                }))
+            }
             Err(ProcessError::Cancelled { .. }) => Err(wasmtime::Error::new(Stop::Cancelled)),
             Err(error @ ProcessError::TimedOut { .. }) => Ok(Err(WitError::TimedOut(error.to_string()))),
             Err(error) => Ok(Err(WitError::Unavailable(error.to_string()))),

@@ -1,7 +1,11 @@
 //! The import `secrets`: a guest holds a handle; it reads the text only with the grant `reveal:<NAME>`.
 
-use dlm_packages::capability::{Capability, is_secret_name};
+use std::collections::BTreeMap;
+
 use dlm_core::inert::inert_line;
+use dlm_core::ports::guest_http::SecretInUse;
+use dlm_core::secret_form::SecretForm;
+use dlm_packages::capability::{Capability, is_secret_name};
 use wasmtime::component::Resource;
 
 use super::wit::secrets;
@@ -23,13 +27,70 @@ impl Secret {
     }
 }
 
+/// A secret with the words that stand in its place.
+pub(super) struct HiddenSecret {
+    form: SecretForm,
+    shown: String,
+}
+
+/// Bytes with other words in the place of secrets, wherever and however they stand.
+pub(super) fn without(mut bytes: Vec<u8>, hidden: &[HiddenSecret]) -> Vec<u8> {
+    for secret in hidden
+        .iter()
+        .filter(|secret| secret.form.is_in(&bytes))
+        .collect::<Vec<_>>()
+    {
+        bytes = secret.form.hidden(&bytes, secret.shown.as_bytes());
+    }
+    bytes
+}
+
+/// The same of a text.
+pub(super) fn without_text(text: String, hidden: &[HiddenSecret]) -> String {
+    String::from_utf8_lossy(&without(text.into_bytes(), hidden)).into_owned()
+}
+
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Secret({})", self.name)
     }
 }
 
+/// The secrets that an instance has taken, by name. They stay in use when their handles are gone: a server may repeat one
+/// later.
+#[derive(Default)]
+pub(crate) struct TakenSecrets(BTreeMap<String, String>);
+
+impl TakenSecrets {
+    pub fn insert(&mut self, name: String, value: String) {
+        self.0.insert(name, value);
+    }
+}
+
 impl State {
+    /// The secrets in use, each with the hosts that may have it.
+    pub(super) fn secrets_in_use(&self) -> Vec<SecretInUse> {
+        let one = |(name, value): (&String, &String)| SecretInUse {
+            name: name.clone(),
+            value: value.clone(),
+            hosts: self.new.grants.secret_hosts(name),
+        };
+        self.secrets.0.iter().map(one).collect()
+    }
+
+    /// What the guest must not read in what comes back to it: a server or a program may repeat a secret.
+    pub(super) fn hidden(&self) -> Vec<HiddenSecret> {
+        let is_revealed = |name: &str| self.new.grants.holds(&Capability::Reveal(name.to_owned()));
+        let unread = self.secrets.0.iter().filter(|(name, _)| !is_revealed(name));
+        let hidden = unread.filter_map(|(name, value)| {
+            Some(HiddenSecret {
+                form: SecretForm::of(value)?,
+                shown: format!("[secret {name}]"),
+            })
+        });
+        hidden.collect()
+    }
+
     fn find_secret(&mut self, name: String) -> Result<Secret, WitError> {
         if !is_secret_name(&name) {
             let shown = inert_line(&name);
@@ -44,6 +105,7 @@ impl State {
         match found {
             Ok(Some(value)) => {
                 *self.used.secrets.entry(name.clone()).or_default() += 1;
+                self.secrets.insert(name.clone(), value.clone());
                 Ok(Secret { name, value })
             }
             Ok(None) => Err(WitError::NotFound(format!(
