@@ -8,6 +8,7 @@ use dlm_core::{Section, SectionKind};
 use crate::code_block::CodeTracker;
 use crate::error::{ErrorClass, ParseError, Warning, WarningKind};
 use crate::fence::{self, Fence, Line};
+use crate::findings::Findings;
 use crate::limits::Limits;
 use crate::marker::{self, Marker};
 use crate::text::{quote, trim_blanks};
@@ -18,8 +19,8 @@ pub(crate) struct Scan {
     pub sections: Vec<Section>,
     /// Line of every fence, also of those whose blank prose section was dropped.
     pub fence_lines: Vec<usize>,
-    pub errors: Vec<ParseError>,
-    pub warnings: Vec<Warning>,
+    pub errors: Findings<ParseError>,
+    pub warnings: Findings<Warning>,
 }
 
 /// The section that is being read.

@@ -10,6 +10,7 @@ use dlm_core::{Section, SectionKind};
 
 use crate::document::{Parsed, parse_bytes};
 use crate::error::{ErrorClass, ParseErrors, Warning};
+use crate::findings::Findings;
 use crate::limits::Limits;
 use crate::probes::explicit_probes;
 use crate::rows::{RowError, Rows, all_rows, rows};
@@ -28,7 +29,7 @@ pub struct TrainingProblem {
 pub struct CheckReport {
     pub outcome: Result<Parsed, ParseErrors>,
     /// Row and routing problems, by line; empty when the file does not parse.
-    pub problems: Vec<TrainingProblem>,
+    pub problems: Findings<TrainingProblem>,
 }
 
 /// Checks the bytes of a file.
@@ -39,12 +40,14 @@ pub fn check(bytes: &[u8], limits: &Limits) -> CheckReport {
 }
 
 /// Everything that parses but that training will refuse: malformed rows and suffixes of undeclared adapters.
-pub fn training_problems(parsed: &Parsed) -> Vec<TrainingProblem> {
-    let mut problems = Vec::new();
+pub fn training_problems(parsed: &Parsed) -> Findings<TrainingProblem> {
+    let mut problems = Findings::default();
     for section in parsed.sections() {
-        problems.extend(routing_problem(parsed, section));
+        if let Some(problem) = routing_problem(parsed, section) {
+            problems.push(problem);
+        }
         for error in all_rows(section).err().unwrap_or_default() {
-            problems.push(TrainingProblem {
+            problems.push_with(|| TrainingProblem {
                 class: error.class.as_str().to_owned(),
                 line: error.line,
                 message: error.to_string(),
@@ -86,11 +89,15 @@ impl CheckReport {
                 "sections": parsed.sections().iter().enumerate().map(section_json).collect::<Vec<_>>(),
                 "explicit_probes": explicit_probes(parsed.sections()),
                 "warnings": warnings_json(&parsed.warnings),
-                "problems": self.problems,
+                "warnings_more": parsed.warnings.more(),
+                "problems": self.problems.to_vec(),
+                "problems_more": self.problems.more(),
             }),
             Err(errors) => json!({
                 "errors": errors.errors.iter().map(error_json).collect::<Vec<_>>(),
+                "errors_more": errors.errors.more(),
                 "warnings": warnings_json(&errors.warnings),
+                "warnings_more": errors.warnings.more(),
             }),
         }
     }
@@ -107,6 +114,7 @@ fn error_json(error: &crate::ParseError) -> Value {
     if error.class == ErrorClass::SchemaValidation {
         let problem = |p: &crate::Problem| json!({"path": p.path, "line": p.line, "col": p.col, "message": p.message});
         value["problems"] = error.problems.iter().map(problem).collect();
+        value["problems_more"] = json!(error.problems.more());
     }
     value
 }

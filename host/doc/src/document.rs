@@ -7,6 +7,7 @@ use dlm_core::{Section, SectionKind};
 
 use crate::body;
 use crate::error::{ErrorClass, ParseError, ParseErrors, Warning};
+use crate::findings::Findings;
 use crate::frontmatter::{Frontmatter, read};
 use crate::limits::Limits;
 use crate::migrate;
@@ -30,7 +31,7 @@ pub struct Parsed {
     pub body_line: usize,
     /// Line of every fence, also of those whose blank prose section was dropped.
     pub fence_lines: Vec<usize>,
-    pub warnings: Vec<Warning>,
+    pub warnings: Findings<Warning>,
 }
 
 impl Parsed {
@@ -85,15 +86,15 @@ pub fn parse_bytes(bytes: &[u8], limits: &Limits) -> Result<Parsed, ParseErrors>
 /// **Errors**: as [`parse`].
 pub fn parse_with(source: &str, limits: &Limits) -> Result<Parsed, ParseErrors> {
     check_document_size(source.len(), limits)?;
-    let mut warnings = Vec::new();
+    let mut warnings = Findings::default();
     let text = text::normalize(source, &mut warnings);
     let layout = text::split(&text).map_err(|error| ParseErrors {
-        errors: vec![error],
+        errors: error.into(),
         warnings: warnings.clone(),
     })?;
     let frontmatter = read_frontmatter(layout.yaml, limits, &mut warnings);
     let scan = body::scan(layout.body, layout.body_line, limits);
-    warnings.extend(scan.warnings);
+    warnings.append(scan.warnings);
     warnings.sort_by_key(|warning| warning.line);
     match frontmatter {
         Ok((frontmatter, declared_version)) if scan.errors.is_empty() => Ok(Parsed {
@@ -108,7 +109,7 @@ pub fn parse_with(source: &str, limits: &Limits) -> Result<Parsed, ParseErrors> 
         }),
         frontmatter => {
             let mut errors = frontmatter.err().unwrap_or_default();
-            errors.extend(scan.errors);
+            errors.append(scan.errors);
             Err(ParseErrors { errors, warnings })
         }
     }
@@ -128,15 +129,15 @@ fn check_document_size(bytes: usize, limits: &Limits) -> Result<(), ParseError> 
 fn read_frontmatter(
     yaml: &str,
     limits: &Limits,
-    warnings: &mut Vec<Warning>,
-) -> Result<(Frontmatter, u32), Vec<ParseError>> {
+    warnings: &mut Findings<Warning>,
+) -> Result<(Frontmatter, u32), Findings<ParseError>> {
     let mut root = read_tree(yaml, limits)?;
     let version = migrate::declared_version(&root);
     if let Err(error) = &version
         && error.class == ErrorClass::Version
     {
         // The keys of another version's schema cannot be judged.
-        return Err(vec![error.clone()]);
+        return Err(error.clone().into());
     }
     if let Ok(version) = version {
         migrate::migrate(&mut root, version, warnings);
@@ -144,31 +145,31 @@ fn read_frontmatter(
     match (read::read(&root), version) {
         (Ok(frontmatter), Ok(version)) => Ok((frontmatter, version)),
         (Err(mut problems), version) => {
-            for problem in version.err().into_iter().flat_map(|error| error.problems) {
-                problems.add(problem);
+            if let Err(error) = version {
+                problems.append(error.problems);
             }
             Err(problems.into_error().into_iter().collect())
         }
-        (Ok(_), Err(error)) => Err(vec![error]),
+        (Ok(_), Err(error)) => Err(error.into()),
     }
 }
 
 /// Parses the YAML down to a tree whose top is a mapping.
-pub(crate) fn read_tree(yaml: &str, limits: &Limits) -> Result<Node, Vec<ParseError>> {
+pub(crate) fn read_tree(yaml: &str, limits: &Limits) -> Result<Node, Findings<ParseError>> {
     if yaml.len() > limits.frontmatter_bytes_max {
         let message = format!(
             "frontmatter has {} bytes, more than the limit of {}",
             yaml.len(),
             limits.frontmatter_bytes_max
         );
-        return Err(vec![ParseError::new(ErrorClass::Limit, 2, 1, message)]);
+        return Err(ParseError::new(ErrorClass::Limit, 2, 1, message).into());
     }
     let not_a_mapping = |line: usize, what: &str| {
         let message = format!("frontmatter must be a mapping, got {what}");
         let error = ParseError::new(ErrorClass::Frontmatter, line, 1, message);
-        vec![error.with_hint("write `key: value` lines between the two `---`")]
+        Findings::from(error.with_hint("write `key: value` lines between the two `---`"))
     };
-    match yaml::parse(yaml)? {
+    match yaml::parse(yaml, limits)? {
         Some(node) if matches!(node.kind, Kind::Map(_)) => Ok(node),
         Some(node) => Err(not_a_mapping(2, &node.describe())),
         None if yaml.is_empty() => Ok(Node::empty_map()),

@@ -7,6 +7,8 @@ use std::fmt;
 
 use dlm_core::{Hints, Subject};
 
+use crate::findings::Findings;
+
 /// The documented kinds of error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
@@ -70,7 +72,7 @@ pub struct ParseError {
     /// An edit that remedies it.
     pub hint: Option<String>,
     /// The single violations behind a `SchemaValidationError`, each with its own place.
-    pub problems: Vec<Problem>,
+    pub problems: Findings<Problem>,
 }
 
 impl ParseError {
@@ -81,7 +83,7 @@ impl ParseError {
             col,
             message: message.into(),
             hint: None,
-            problems: Vec::new(),
+            problems: Findings::default(),
         }
     }
 
@@ -145,8 +147,8 @@ impl Warning {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseErrors {
     /// At least one, frontmatter first, then by line.
-    pub errors: Vec<ParseError>,
-    pub warnings: Vec<Warning>,
+    pub errors: Findings<ParseError>,
+    pub warnings: Findings<Warning>,
 }
 
 impl ParseErrors {
@@ -159,8 +161,8 @@ impl ParseErrors {
 impl From<ParseError> for ParseErrors {
     fn from(error: ParseError) -> Self {
         ParseErrors {
-            errors: vec![error],
-            warnings: Vec::new(),
+            errors: error.into(),
+            warnings: Findings::default(),
         }
     }
 }
@@ -173,7 +175,10 @@ impl fmt::Display for ParseErrors {
             }
             write!(f, "{error}")?;
         }
-        Ok(())
+        match self.errors.rest("error") {
+            Some(rest) => write!(f, "\n{rest}"),
+            None => Ok(()),
+        }
     }
 }
 

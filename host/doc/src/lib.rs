@@ -13,6 +13,7 @@ mod document;
 pub mod edit;
 mod error;
 pub mod fence;
+mod findings;
 mod frontmatter;
 pub mod grammar;
 pub mod guard;
@@ -33,12 +34,13 @@ pub use dlm_core::{AutoMined, AutoSynth, Media, Section, SectionId, SectionKind,
 pub use document::{Document, Parsed, parse, parse_bytes, parse_with};
 pub use edit::{EditError, MigratedText, append_sections, insert_sections, migrate_text, remove_sections, replace_id};
 pub use error::{ErrorClass, ParseError, ParseErrors, Problem, Warning, WarningKind};
+pub use findings::Findings;
 pub use frontmatter::{
     AdapterConfig, AudioConfig, CacheConfig, CptConfig, ExportConfig, Frontmatter, GateConfig, PreferenceConfig,
     PreferenceHyperparams, SCHEMA_VERSION, SourceDirective, TrainingConfig, WrittenKeys,
 };
 pub use guard::guard;
-pub use limits::Limits;
+pub use limits::{FINDINGS_MAX, Limits};
 pub use migrate::chain;
 pub use probes::{PROBES_MIN, Probe, explicit_probes, probes};
 pub use rows::{Pair, RowError, RowProblem, Rows, Triple, rows};

@@ -4,6 +4,7 @@
 //! only the step from 1 to 2 changes anything.
 
 use crate::error::{ErrorClass, ParseError, Warning, WarningKind};
+use crate::findings::Findings;
 use crate::frontmatter::SCHEMA_VERSION;
 use crate::yaml::{Kind, Node, Pos, Value, resolve};
 
@@ -53,20 +54,20 @@ pub(crate) fn declared_version(root: &Node) -> Result<u32, ParseError> {
                 col,
                 format!("dlm_version: {reason}"),
             );
-            error.problems = vec![crate::error::Problem {
+            error.problems = Findings::from(crate::error::Problem {
                 path: "dlm_version".to_owned(),
                 line,
                 col,
                 message: reason,
                 hint: None,
-            }];
+            });
             Err(error)
         }
     }
 }
 
 /// Takes the tree from `version` to the current one.
-pub(crate) fn migrate(root: &mut Node, version: u32, warnings: &mut Vec<Warning>) {
+pub(crate) fn migrate(root: &mut Node, version: u32, warnings: &mut Findings<Warning>) {
     if version <= DPO_VERSION {
         dpo_to_preference(root, warnings);
     }
@@ -84,7 +85,7 @@ pub(crate) fn dpo_entry(root: &Node) -> Option<&(Node, Node)> {
     entry(&entry(root, "training")?.1, "dpo")
 }
 
-fn dpo_to_preference(root: &mut Node, warnings: &mut Vec<Warning>) {
+fn dpo_to_preference(root: &mut Node, warnings: &mut Findings<Warning>) {
     let Kind::Map(top) = &mut root.kind else { return };
     let Some((_, training)) = top.iter_mut().find(|(key, _)| key.as_key() == Some("training")) else {
         return;
@@ -111,7 +112,7 @@ fn dpo_to_preference(root: &mut Node, warnings: &mut Vec<Warning>) {
     entries.insert(at, (new_key, new_value));
 }
 
-fn preference_of(old: Vec<(Node, Node)>, dpo: &Node, warnings: &mut Vec<Warning>) -> Node {
+fn preference_of(old: Vec<(Node, Node)>, dpo: &Node, warnings: &mut Findings<Warning>) -> Node {
     let mut kept = vec![(scalar_like(dpo, "method"), scalar_like(dpo, "dpo"))];
     let mut hyper = Vec::new();
     for (key, value) in old {

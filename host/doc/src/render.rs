@@ -1,6 +1,6 @@
 //! Errors, warnings and problems as text for people: `path:line:col: message`, the offending line, a caret, the edit.
 //!
-//! Invariants: reads the same without color; control characters of the file never reach the terminal.
+//! Invariants: reads the same without color; nothing in the file that could redraw a terminal is in them.
 
 use std::fmt::Write as _;
 
@@ -8,6 +8,7 @@ use dlm_core::inert::is_harmful;
 
 use crate::check::{CheckReport, TrainingProblem};
 use crate::error::{ErrorClass, ParseErrors, Warning};
+use crate::findings::Findings;
 
 /// Widest excerpt, in characters; longer lines are cut around the caret.
 const EXCERPT_CHARS_MAX: usize = 100;
@@ -34,24 +35,26 @@ pub fn render_errors(path: Option<&str>, source: &str, errors: &ParseErrors) -> 
                     problem.hint.as_deref(),
                 );
             }
+            push_rest(&mut out, error.problems.rest("problem"));
         } else {
             let message = format!("{head}{}", error.message);
             excerpts.push(&mut out, error.line, Some(error.col), &message, error.hint.as_deref());
         }
     }
+    push_rest(&mut out, errors.errors.rest("error"));
     push_warnings(&mut out, &excerpts, &errors.warnings);
     out
 }
 
 /// Renders warnings with excerpts.
-pub fn render_warnings(path: Option<&str>, source: &str, warnings: &[Warning]) -> String {
+pub fn render_warnings(path: Option<&str>, source: &str, warnings: &Findings<Warning>) -> String {
     let mut out = String::new();
     push_warnings(&mut out, &Excerpts::new(path, source), warnings);
     out
 }
 
 /// Renders the problems that training would refuse, with excerpts.
-pub fn render_problems(path: Option<&str>, source: &str, problems: &[TrainingProblem]) -> String {
+pub fn render_problems(path: Option<&str>, source: &str, problems: &Findings<TrainingProblem>) -> String {
     let excerpts = Excerpts::new(path, source);
     let mut out = String::new();
     for problem in problems {
@@ -63,7 +66,16 @@ pub fn render_problems(path: Option<&str>, source: &str, problems: &[TrainingPro
             None,
         );
     }
+    push_rest(&mut out, problems.rest("problem"));
     out
+}
+
+/// The line that says how much is not shown.
+fn push_rest(out: &mut String, rest: Option<String>) {
+    if let Some(rest) = rest {
+        out.push_str(&rest);
+        out.push('\n');
+    }
 }
 
 /// Renders everything a check found wrong; empty when there is nothing.
@@ -77,10 +89,11 @@ pub fn render_check(path: Option<&str>, source: &str, report: &CheckReport) -> S
     }
 }
 
-fn push_warnings(out: &mut String, excerpts: &Excerpts<'_>, warnings: &[Warning]) {
+fn push_warnings(out: &mut String, excerpts: &Excerpts<'_>, warnings: &Findings<Warning>) {
     for warning in warnings {
         excerpts.push(out, warning.line, None, &format!("warning: {}", warning.message), None);
     }
+    push_rest(out, warnings.rest("warning"));
 }
 
 struct Excerpts<'a> {
@@ -130,8 +143,11 @@ fn printable(text: &str) -> String {
 
 /// The part of a line around a column, and where in it the caret goes (characters from 0).
 fn cut(line: &str, col: usize) -> (String, usize) {
-    let chars: Vec<char> = line.chars().map(|c| if c == '\t' { ' ' } else { c })
-        .map(|c| if is_harmful(c) { '\u{fffd}' } else { c }).collect();
+    let chars: Vec<char> = line
+        .chars()
+        .map(|c| if c == '\t' { ' ' } else { c })
+        .map(|c| if is_harmful(c) { '\u{fffd}' } else { c })
+        .collect();
     let at = col.saturating_sub(1).min(chars.len());
     if chars.len() <= EXCERPT_CHARS_MAX {
         return (chars.iter().collect(), at);

@@ -4,6 +4,7 @@
 //! lines of the file and survive the folding of CRLF and CR.
 
 use crate::error::{ErrorClass, ParseError, Warning, WarningKind};
+use crate::findings::Findings;
 
 /// Longest line quoted in a message, in characters.
 const QUOTE_CHARS_MAX: usize = 60;
@@ -40,7 +41,7 @@ fn position_of_end(text: &str) -> (usize, usize) {
 }
 
 /// Removes one BOM (with a warning) and folds CRLF and CR to LF.
-pub(crate) fn normalize(text: &str, warnings: &mut Vec<Warning>) -> String {
+pub(crate) fn normalize(text: &str, warnings: &mut Findings<Warning>) -> String {
     if text.starts_with('\u{feff}') {
         warnings.push(Warning::new(
             WarningKind::Bom,

@@ -6,23 +6,22 @@
 //! is maintained, safe Rust, and hands out scanner events with line and column, so the meaning of plain scalars
 //! (YAML 1.1, as PyYAML resolves them) is decided here.
 //!
-//! Invariants: nesting depth and alias expansion are bounded; a key stands at most once in a mapping; every node
+//! Invariants: nesting depth and alias expansion, in values and in bytes, are bounded; the time is linear in them; a key stands at most once in a mapping; every node
 //! knows its line in the file.
 
 mod resolve;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 
-pub(crate) use resolve::{Value, boolean, resolve};
+pub(crate) use resolve::{Meaning, Value, boolean, resolve};
 
 use crate::error::{ErrorClass, ParseError};
+use crate::findings::Findings;
+use crate::limits::Limits;
 
-/// Deepest nesting of mappings and lists; the schema itself needs five.
-const DEPTH_MAX: usize = 64;
-/// Most nodes after aliases were expanded; the largest sensible frontmatter has a few thousand.
-const NODES_MAX: usize = 100_000;
 /// The YAML text starts on this line of the file.
 const FIRST_LINE: usize = 2;
 
@@ -96,11 +95,35 @@ impl Node {
         }
     }
 
-    fn size(&self) -> usize {
-        1 + match &self.kind {
-            Kind::Scalar { .. } => 0,
-            Kind::List(items) => items.iter().map(Node::size).sum(),
-            Kind::Map(entries) => entries.iter().map(|(key, value)| key.size() + value.size()).sum(),
+    fn weight(&self) -> Weight {
+        let zero = Weight { values: 0, bytes: 0 };
+        let below = match &self.kind {
+            Kind::Scalar { text, .. } => Weight {
+                values: 0,
+                bytes: text.len(),
+            },
+            Kind::List(items) => items.iter().map(Node::weight).fold(zero, Weight::plus),
+            Kind::Map(entries) => {
+                let nodes = entries.iter().flat_map(|(key, value)| [key, value]);
+                nodes.map(Node::weight).fold(zero, Weight::plus)
+            }
+        };
+        below.plus(Weight { values: 1, bytes: 0 })
+    }
+}
+
+/// How much a node holds, with all that is below it.
+#[derive(Clone, Copy, Debug)]
+struct Weight {
+    values: usize,
+    bytes: usize,
+}
+
+impl Weight {
+    fn plus(self, other: Self) -> Self {
+        Weight {
+            values: self.values.saturating_add(other.values),
+            bytes: self.bytes.saturating_add(other.bytes),
         }
     }
 }
@@ -108,15 +131,16 @@ impl Node {
 /// Parses the frontmatter's YAML; `None` when it holds no node at all.
 ///
 /// **Errors**: every error is a `FrontmatterError`; duplicate keys are all reported, a syntax error ends the reading.
-pub(crate) fn parse(yaml: &str) -> Result<Option<Node>, Vec<ParseError>> {
+pub(crate) fn parse(yaml: &str, limits: &Limits) -> Result<Option<Node>, Findings<ParseError>> {
     if let Some(error) = first_forbidden_char(yaml) {
-        return Err(vec![error]);
+        return Err(error.into());
     }
     let mut builder = Builder {
         parser: Parser::new_from_str(yaml),
         anchors: HashMap::new(),
-        nodes: 0,
-        errors: Vec::new(),
+        weight: Weight { values: 0, bytes: 0 },
+        limits,
+        errors: Findings::default(),
     };
     match builder.document() {
         Ok(node) if builder.errors.is_empty() => Ok(node),
@@ -201,8 +225,9 @@ fn scan_error(error: &ScanError) -> ParseError {
 struct Builder<'a> {
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
     anchors: HashMap<usize, Node>,
-    nodes: usize,
-    errors: Vec<ParseError>,
+    weight: Weight,
+    limits: &'a Limits,
+    errors: Findings<ParseError>,
 }
 
 impl<'a> Builder<'a> {
@@ -238,22 +263,24 @@ impl<'a> Builder<'a> {
 
     fn node(&mut self, (event, span): (Event<'a>, Span), depth: usize) -> Result<Node, ParseError> {
         let pos = place(span);
-        self.count(1, pos)?;
-        if depth > DEPTH_MAX {
-            return Err(syntax_error(pos, &format!("nested deeper than {DEPTH_MAX} levels")));
+        self.count(Weight { values: 1, bytes: 0 }, pos)?;
+        let deepest = self.limits.yaml_depth_max;
+        if depth > deepest {
+            return Err(syntax_error(pos, &format!("nested deeper than {deepest} levels")));
         }
         let (kind, anchor, end) = match event {
             Event::Alias(id) => {
-                let mut node = self
-                    .anchors
-                    .get(&id)
-                    .cloned()
-                    .ok_or_else(|| syntax_error(pos, "an alias refers to an anchor that is not complete"))?;
-                self.count(node.size(), pos)?;
+                let incomplete = || syntax_error(pos, "an alias refers to an anchor that is not complete");
+                let weight = self.anchors.get(&id).ok_or_else(incomplete)?.weight();
+                // Counted before it is copied.
+                self.count(weight, pos)?;
+                let mut node = self.anchors.get(&id).cloned().ok_or_else(incomplete)?;
                 node.is_shared = true;
                 return Ok(node);
             }
             Event::Scalar(text, style, anchor, tag) => {
+                let bytes = text.len();
+                self.count(Weight { values: 0, bytes }, pos)?;
                 let tag = tag.map(|tag| tag.to_string());
                 let kind = Kind::Scalar {
                     text: text.into_owned(),
@@ -282,18 +309,22 @@ impl<'a> Builder<'a> {
             return Err(syntax_error(pos, &error));
         }
         if anchor > 0 {
+            self.count(node.weight(), pos)?;
             self.anchors.insert(anchor, node.clone());
         }
         Ok(node)
     }
 
-    fn count(&mut self, nodes: usize, pos: Pos) -> Result<(), ParseError> {
-        self.nodes = self.nodes.saturating_add(nodes);
-        if self.nodes > NODES_MAX {
-            let reason = format!("more than {NODES_MAX} values after aliases were expanded");
-            return Err(syntax_error(pos, &reason));
-        }
-        Ok(())
+    fn count(&mut self, weight: Weight, pos: Pos) -> Result<(), ParseError> {
+        self.weight = self.weight.plus(weight);
+        let (values, bytes) = (self.limits.yaml_values_max, self.limits.yaml_bytes_max);
+        let passed = match self.weight {
+            weight if weight.values > values => format!("{values} values"),
+            weight if weight.bytes > bytes => format!("{bytes} bytes of text"),
+            _ => return Ok(()),
+        };
+        let reason = format!("more than {passed} after aliases were expanded");
+        Err(syntax_error(pos, &reason).with_hint("write out what is needed instead of repeating it with `*`"))
     }
 
     fn list(&mut self, depth: usize) -> Result<(Vec<Node>, usize), ParseError> {
@@ -308,11 +339,12 @@ impl<'a> Builder<'a> {
 
     fn map(&mut self, depth: usize) -> Result<(Vec<(Node, Node)>, usize), ParseError> {
         let mut entries: Vec<(Node, Node)> = Vec::new();
+        let mut lines = HashMap::new();
         let mut merges = Vec::new();
         loop {
             let (event, span) = self.next()?;
             if matches!(event, Event::MappingEnd) {
-                self.merge(&mut entries, merges)?;
+                self.merge(&mut entries, &mut lines, merges)?;
                 return Ok((entries, span.end.index()));
             }
             let key = self.node((event, span), depth + 1)?;
@@ -323,8 +355,10 @@ impl<'a> Builder<'a> {
                     text, is_plain: true, ..
                 } if text == "<<" => merges.push((key, value)),
                 Kind::Scalar { text, .. } => {
-                    if let Some(line) = first_line_of(&entries, &key) {
-                        let message = format!("key `{text}` is written twice, first on line {line}");
+                    let line = *lines.entry(Meaning::of(&key)).or_insert(key.pos);
+                    if line != key.pos {
+                        let first = line.line;
+                        let message = format!("key `{text}` is written twice, first on line {first}");
                         let error = ParseError::new(ErrorClass::Frontmatter, key.pos.line, key.pos.col, message);
                         self.errors
                             .push(error.with_hint(format!("keep one of the two `{text}` lines")));
@@ -337,7 +371,12 @@ impl<'a> Builder<'a> {
     }
 
     /// Adds the entries of merge keys: the mapping's own keys win, then earlier merged mappings.
-    fn merge(&mut self, entries: &mut Vec<(Node, Node)>, merges: Vec<(Node, Node)>) -> Result<(), ParseError> {
+    fn merge(
+        &mut self,
+        entries: &mut Vec<(Node, Node)>,
+        lines: &mut HashMap<Meaning, Pos>,
+        merges: Vec<(Node, Node)>,
+    ) -> Result<(), ParseError> {
         for (key, value) in merges {
             let sources = match value.kind {
                 Kind::List(items) => items,
@@ -350,9 +389,9 @@ impl<'a> Builder<'a> {
                         "expected a mapping or a list of mappings to merge",
                     ));
                 };
-                self.count(merged.len(), key.pos)?;
                 for (key, value) in merged {
-                    if first_line_of(entries, &key).is_none() {
+                    if let Slot::Vacant(slot) = lines.entry(Meaning::of(&key)) {
+                        slot.insert(key.pos);
                         entries.push((key, value));
                     }
                 }
@@ -360,14 +399,4 @@ impl<'a> Builder<'a> {
         }
         Ok(())
     }
-}
-
-/// Finds the line of an equal key. Quadratic in the keys of one mapping, which [`NODES_MAX`] and the size limit of the
-/// frontmatter keep small.
-fn first_line_of(entries: &[(Node, Node)], key: &Node) -> Option<usize> {
-    let wanted = resolve(key);
-    entries
-        .iter()
-        .find(|(known, _)| resolve(known) == wanted)
-        .map(|(known, _)| known.pos.line)
 }

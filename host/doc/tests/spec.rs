@@ -2,6 +2,8 @@
 
 #[path = "spec/frontmatter.rs"]
 mod frontmatter;
+#[path = "spec/limits.rs"]
+mod limits;
 
 use dlm_doc::{
     ErrorClass, Limits, ParseErrors, Parsed, SectionKind, WarningKind, check, parse, parse_bytes, parse_with,
@@ -329,6 +331,7 @@ fn limits() {
         frontmatter_bytes_max: 80,
         section_bytes_max: 20,
         section_bytes_warn: 10,
+        ..Limits::default()
     };
     let class = |text: &str| {
         parse_with(text, &small)

@@ -5,6 +5,7 @@
 
 use super::{EditError, lines};
 use crate::document::{parse, read_tree};
+use crate::findings::Findings;
 use crate::frontmatter::{SCHEMA_VERSION, WrittenKeys};
 use crate::limits::Limits;
 use crate::migrate::{DPO_VERSION, HYPER_KEYS, KEPT_KEYS, dpo_entry, entry};
@@ -27,7 +28,7 @@ pub struct MigratedText {
 /// **Errors**: the text does not parse; the old block shares YAML nodes with others.
 pub fn migrate_text(source: &str) -> Result<MigratedText, EditError> {
     let before = parse(source).map_err(EditError::Source)?;
-    let mut warnings = Vec::new();
+    let mut warnings = Findings::default();
     let normal = text::normalize(source, &mut warnings);
     let layout = text::split(&normal).map_err(|error| EditError::Source(error.into()))?;
     let from = before.declared_version;

@@ -11,6 +11,7 @@ use dlm_core::training::Auto;
 
 use super::WrittenKeys;
 use super::problems::Problems;
+use crate::error::Problem;
 use crate::yaml::{Kind, Node, Pos, Value, resolve};
 
 /// What the reading of the whole frontmatter collects.
@@ -141,15 +142,20 @@ impl<'n> Block<'n> {
     /// Reports what was not taken.
     pub fn finish(mut self, report: &mut Report) {
         for (name, key, _) in std::mem::take(&mut self.entries) {
-            let near = nearest(name, self.known.iter().copied());
-            let message = match near {
-                Some(near) => format!("unknown key, did you mean `{near}`?"),
-                None => "unknown key".to_owned(),
-            };
-            let hint = near.map(|near| format!("write `{near}` instead of `{name}`"));
-            report
-                .problems
-                .push_with_hint(join(&self.path, name), key.pos, message, hint);
+            // A hostile file has more of them than could be compared with the known ones.
+            report.problems.push_made(|| {
+                let near = nearest(name, self.known.iter().copied());
+                Problem {
+                    path: join(&self.path, name),
+                    line: key.pos.line,
+                    col: key.pos.col,
+                    message: match near {
+                        Some(near) => format!("unknown key, did you mean `{near}`?"),
+                        None => "unknown key".to_owned(),
+                    },
+                    hint: near.map(|near| format!("write `{near}` instead of `{name}`")),
+                }
+            });
         }
     }
 

@@ -1,11 +1,12 @@
 //! The collection of schema violations that the reader of the frontmatter fills.
 
 use crate::error::{ErrorClass, ParseError, Problem};
+use crate::findings::Findings;
 use crate::yaml::Pos;
 
 /// The violations found so far.
 #[derive(Debug, Default)]
-pub(crate) struct Problems(Vec<Problem>);
+pub(crate) struct Problems(Findings<Problem>);
 
 impl Problems {
     pub fn push(&mut self, path: impl Into<String>, pos: Pos, message: impl Into<String>) {
@@ -29,8 +30,14 @@ impl Problems {
         });
     }
 
-    pub fn add(&mut self, problem: Problem) {
-        self.0.push(problem);
+    /// Adds one, or counts it without making it.
+    pub fn push_made(&mut self, make: impl FnOnce() -> Problem) {
+        self.0.push_with(make);
+    }
+
+    /// Adds the problems of another error.
+    pub fn append(&mut self, problems: Findings<Problem>) {
+        self.0.append(problems);
     }
 
     pub fn is_empty(&self) -> bool {

@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 
+use crate::limits::Limits;
 use crate::yaml::{self, Kind};
 
 /// Writes a string for one line: plain when that reads back as the same string, else in double quotes.
@@ -53,7 +54,7 @@ fn is_word_with_colon(text: &str) -> bool {
 
 /// The final judge: the reader itself.
 fn reads_back(text: &str) -> bool {
-    let Ok(Some(node)) = yaml::parse(&format!("key: {text}\n")) else {
+    let Ok(Some(node)) = yaml::parse(&format!("key: {text}\n"), &Limits::default()) else {
         return false;
     };
     let Kind::Map(entries) = &node.kind else { return false };

@@ -16,6 +16,35 @@ pub(crate) enum Value {
     Composite,
 }
 
+/// What makes two keys equal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Meaning {
+    Null,
+    Bool(bool),
+    Int(i128),
+    /// By its bits, so that a number which is none equals itself.
+    Float(u64),
+    /// A string, or a date as it is written.
+    Text(String),
+    Composite,
+}
+
+impl Meaning {
+    /// What a node means where it is a key.
+    pub fn of(node: &Node) -> Self {
+        match (resolve(node), &node.kind) {
+            (Value::Null, _) => Meaning::Null,
+            (Value::Bool(is), _) => Meaning::Bool(is),
+            (Value::Int(number), _) => Meaning::Int(number),
+            // Both zeros are one number.
+            (Value::Float(number), _) => Meaning::Float((number + 0.0).to_bits()),
+            (Value::Str(text), _) => Meaning::Text(text),
+            (Value::Date, Kind::Scalar { text, .. }) => Meaning::Text(text.clone()),
+            (Value::Date | Value::Composite, _) => Meaning::Composite,
+        }
+    }
+}
+
 /// Decides what a node means.
 pub(crate) fn resolve(node: &Node) -> Value {
     let Kind::Scalar { text, is_plain, tag } = &node.kind else {
