@@ -162,5 +162,10 @@ pub fn ask(question: &str) -> std::io::Result<bool> {
 
 /// Says on stderr what broke where, when the program meets a fault of its own: the message may quote a foreign text.
 pub fn take_over_panics() {
-    std::panic::set_hook(Box::new(|panic| say(&panic.to_string())));
+    std::panic::set_hook(Box::new(|panic| {
+        // A library that fails on what a stranger wrote is told as an error.
+        if !dlm_core::foreign::is_caught() {
+            say(&panic.to_string());
+        }
+    }));
 }

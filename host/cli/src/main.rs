@@ -114,6 +114,11 @@ fn before_parsing(arguments: &[std::ffi::OsString]) -> Option<ExitCode> {
     {
         return Some(compile(component, code, rest.iter().any(|word| word == COUNTING)));
     }
+    if let [_, word, path] = arguments
+        && word == wiring::trial::COMMAND
+    {
+        return Some(wiring::trial::try_text(path));
+    }
     fn is(word: &'static str) -> impl Fn(&std::ffi::OsString) -> bool {
         move |argument| argument == word
     }

@@ -5,6 +5,7 @@
 
 mod hub;
 pub mod plugins;
+pub mod trial;
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -66,6 +67,7 @@ impl World {
             cancel: interrupt.cancel.clone(),
             hub_root: hub.root().to_owned(),
             hub: Arc::new(hub),
+            trial: Arc::new(trial::ProcessTrial),
             is_forced: settings.is_forced.value,
             has_terminal: std::io::stdin().is_terminal() && std::io::stderr().is_terminal(),
             version: env!("CARGO_PKG_VERSION"),

@@ -25,10 +25,14 @@ mod help;
 mod hostile;
 #[path = "cli/hostile_plugins.rs"]
 mod hostile_plugins;
+#[path = "cli/hostile_text.rs"]
+mod hostile_text;
 #[path = "cli/inert.rs"]
 mod inert;
 #[path = "cli/init.rs"]
 mod init;
+#[path = "cli/inspect.rs"]
+mod inspect;
 #[path = "cli/lab.rs"]
 mod lab;
 #[path = "cli/metrics.rs"]

@@ -13,6 +13,7 @@ pub mod determinism;
 pub mod digest;
 pub mod event;
 pub mod failure;
+pub mod foreign;
 pub mod hardware;
 pub mod http_rule;
 pub mod inert;

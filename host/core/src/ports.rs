@@ -11,5 +11,6 @@ pub mod secrets;
 pub mod target;
 pub mod teacher;
 pub mod templates;
+pub mod text_trial;
 
 pub use base_source::{BaseRequest, BaseSource, BaseSourceError, RemoteBase, Snapshot};

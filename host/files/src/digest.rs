@@ -1,12 +1,12 @@
 //! SHA-256 of files, as 64 lower-case hex digits.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use dlm_core::digest::Sha256;
 
 use crate::error::{DiskError, failed};
+use crate::platform::open_ordinary;
 
 /// Bytes read at once; large enough that the system calls do not show.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -15,7 +15,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 ///
 /// **Errors** name the path.
 pub fn sha256_file(path: &Path) -> Result<String, DiskError> {
-    File::open(path)
+    open_ordinary(path)
         .and_then(|file| sha256_of(file).map(|(digest, _)| digest))
         .map_err(|source| failed(path, "read", 0, source))
 }

@@ -5,6 +5,7 @@
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
+pub mod ceiling;
 pub mod digest;
 pub mod disk;
 pub mod error;
@@ -14,13 +15,14 @@ pub mod partial;
 pub mod platform;
 pub mod read;
 
+pub use ceiling::{limit_core, limit_memory, limit_time, memory_limit};
 pub use digest::sha256_file;
 pub use disk::{Disk, Operation};
 pub use error::DiskError;
 pub use exclusive::{ExclusiveError, ExclusiveLock, Holder, LockWait};
 pub use own::{open_own, own_directory};
 pub use partial::Partial;
-pub use platform::{Access, free_bytes};
+pub use platform::{Access, free_bytes, open_ordinary};
 pub use read::{
     Entry, file_size, list, read, read_at, read_ordinary, read_required, read_text, read_text_required, tree_size,
 };

@@ -33,6 +33,34 @@ pub fn free_bytes(_path: &Path) -> Option<u64> {
     None
 }
 
+/// Opens a file to read it, and does not wait for the other end of a pipe.
+///
+/// **Errors** as of opening; a pipe, a socket or a device is one. A directory is told by whoever reads it.
+#[cfg(unix)]
+pub fn open_ordinary(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = fs::OpenOptions::new();
+    // Means nothing for a file. Opening a pipe would wait for its writer, and so would reading it.
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+    ordinary(options.read(true).custom_flags(flags).open(path)?)
+}
+
+/// Opens a file to read it.
+///
+/// **Errors** as of opening; a device is one.
+#[cfg(not(unix))]
+pub fn open_ordinary(path: &Path) -> io::Result<File> {
+    ordinary(File::open(path)?)
+}
+
+fn ordinary(file: File) -> io::Result<File> {
+    let found = file.metadata()?;
+    match found.is_file() || found.is_dir() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is a pipe, a socket or a device, not a file")),
+    }
+}
+
 /// Flushes a directory, so that the names in it survive a power cut.
 #[cfg(unix)]
 pub(crate) fn flush_directory(directory: &Path) -> io::Result<()> {

@@ -2,11 +2,12 @@
 //!
 //! Invariants: nothing is read without a limit; a missing file is told apart from one that cannot be read.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use crate::error::{DiskError, failed};
+use crate::platform::open_ordinary;
 
 /// One name in a directory.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,7 +42,7 @@ pub fn list(directory: &Path) -> Result<Vec<Entry>, DiskError> {
 
 /// Reads a file of at most `limit_bytes`; none when it is missing.
 ///
-/// **Errors** name the path.
+/// **Errors** name the path; what is no file (a pipe, a device) is one, so that no reader waits.
 pub fn read(path: &Path, limit_bytes: u64) -> Result<Option<Vec<u8>>, DiskError> {
     match read_required(path, limit_bytes) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -55,7 +56,7 @@ pub fn read(path: &Path, limit_bytes: u64) -> Result<Option<Vec<u8>>, DiskError>
 /// **Errors** name the path; a missing file is one.
 pub fn read_required(path: &Path, limit_bytes: u64) -> Result<Vec<u8>, DiskError> {
     let wrap = |source| failed(path, "read", 0, source);
-    let file = File::open(path).map_err(wrap)?;
+    let file = open_ordinary(path).map_err(wrap)?;
     let found_bytes = file.metadata().map_err(wrap)?.len();
     let too_large = |found_bytes| DiskError::TooLarge {
         path: path.to_owned(),
@@ -118,7 +119,7 @@ pub fn read_ordinary(path: &Path, limit_bytes: u64) -> Result<Option<Vec<u8>>, D
 /// **Errors** name the path.
 pub fn read_at(path: &Path, offset: u64, length: u64) -> Result<Vec<u8>, DiskError> {
     let read = || -> io::Result<Vec<u8>> {
-        let mut file = File::open(path)?;
+        let mut file = open_ordinary(path)?;
         file.seek(SeekFrom::Start(offset))?;
         let mut bytes = Vec::new();
         file.take(length).read_to_end(&mut bytes)?;

@@ -6,6 +6,7 @@
 mod add;
 mod list;
 mod probe;
+mod trial;
 mod usable;
 mod wheel;
 
@@ -156,8 +157,15 @@ fn request(hf_id: &str, revision: Option<String>, license_url: Option<String>) -
     }
 }
 
-/// Returns the directory or file of a base's weights, downloading them when `may_fetch`.
+/// Returns the directory or file of a base's weights, downloading them when `may_fetch`. Its tokenizer and chat template were
+/// tried.
 pub fn locate(around: &Surroundings, base: &ResolvedBase, may_fetch: bool) -> Result<PathBuf, Failure> {
+    let path = find(around, base, may_fetch)?;
+    trial::vet(around, &path)?;
+    Ok(path)
+}
+
+fn find(around: &Surroundings, base: &ResolvedBase, may_fetch: bool) -> Result<PathBuf, Failure> {
     match &base.location {
         BaseLocation::Local(local) => {
             let path = PathBuf::from(&local.location);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use dlm_core::hardware::Hardware;
 use dlm_core::ports::BaseSource;
+use dlm_core::ports::text_trial::TextTrial;
 use dlm_core::stamp::Stamp;
 use dlm_core::{Cancel, Event, Progress};
 use dlm_store::Home;
@@ -33,6 +34,8 @@ pub struct Surroundings {
     pub progress: Arc<dyn Progress + Send + Sync>,
     pub cancel: Cancel,
     pub hub: Arc<dyn BaseSource + Send + Sync>,
+    /// Tries tokenizers and chat templates of bases before they are trusted.
+    pub trial: Arc<dyn TextTrial>,
     /// The hub's web root, which `{hub}` in license addresses stands for; no slash at its end.
     pub hub_root: String,
     /// `DLM_FORCE=1`: go on where a refusal can be overridden.

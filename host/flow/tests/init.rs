@@ -90,6 +90,7 @@ fn run(
         progress: Arc::new(Quiet),
         cancel: Cancel::new(),
         hub,
+        trial: Arc::new(dlm_core::ports::text_trial::NoTrial),
         hub_root: "https://hub.example".to_owned(),
         is_forced: false,
         has_terminal: true,

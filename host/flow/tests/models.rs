@@ -327,6 +327,7 @@ fn a_reward_model_on_disk_is_added_under_a_name() {
         progress: Arc::new(Quiet),
         cancel: cancel.clone(),
         hub: world.hub.clone(),
+        trial: Arc::new(dlm_core::ports::text_trial::NoTrial),
         hub_root: "https://hub.example".to_owned(),
         is_forced: false,
         has_terminal: false,

@@ -114,6 +114,7 @@ impl Lab {
             progress: self.ear.clone(),
             cancel: Cancel::new(),
             hub: Arc::new(NoHub),
+            trial: Arc::new(dlm_core::ports::text_trial::NoTrial),
             hub_root: "https://hub.example".to_owned(),
             is_forced: false,
             has_terminal: false,

@@ -8,6 +8,7 @@ mod dialect;
 mod filters;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dlm_core::base::TemplateDialect;
 use dlm_core::{Hints, Subject};
@@ -16,13 +17,24 @@ use minijinja::value::Value;
 use minijinja::{Environment, context};
 use serde::{Deserialize, Serialize};
 
+use crate::foreign::{self, Allowance, ForeignError};
+
 pub use dialect::{DialectFacts, detect_dialect, dialect_facts};
 pub use filters::PINNED_DATE;
 
 /// Bytes of a template's source; the longest published ones have about 30,000.
-const TEMPLATE_BYTES_MAX: usize = 1 << 20;
-/// Steps of the template engine per rendering. A conversation of 1000 turns needs about 100,000.
-const FUEL: u64 = 20_000_000;
+const TEMPLATE_BYTES_MAX: usize = 256 << 10;
+/// Steps of the template engine per rendering. A conversation of 1000 turns needs about 100,000. It bounds the depth of what a
+/// template can nest, too: a level takes at least five.
+const FUEL: u64 = 500_000;
+/// Stack of a rendering: a level of what a template nests takes some 600 bytes to drop or to write.
+const RENDER_STACK: usize = 64 << 20;
+/// Deepest calls of macros and blocks.
+const CALLS_MAX: usize = 100;
+/// Deepest nesting of lists and objects in what a template writes.
+const DEPTH_MAX: usize = 64;
+/// Bytes that a rendering may have beside four times those of its conversation.
+const RENDERED_BYTES: usize = 1 << 20;
 /// Name under which the one template is known to the engine.
 const NAME: &str = "chat_template";
 
@@ -129,6 +141,8 @@ pub enum ChatError {
         "find the answer in the conversation rendered by the chat template of `{name}`: the template changes it beyond recognition"
     )]
     AnswerNotFound { name: String },
+    #[error("use the chat template of `{name}`: {cause}")]
+    Foreign { name: String, cause: ForeignError },
     #[error("render a training row: the conversation does not end with an answer of the assistant")]
     NoAnswer,
 }
@@ -151,6 +165,7 @@ fn environment(source: &str) -> Result<Environment<'static>, minijinja::Error> {
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(CALLS_MAX);
     filters::install(&mut environment);
     environment.add_template_owned(NAME, filters::without_generation_tags(source))?;
     Ok(environment)
@@ -184,10 +199,16 @@ impl ChatTemplate {
                 bytes: source.len(),
             });
         }
-        let environment = environment(&source).map_err(|error| ChatError::Compile {
+        let failed = |cause: String| ChatError::Compile {
             name: name.clone(),
-            cause: describe(&error),
+            cause,
+        };
+        let compiled = foreign::deeply(compiler_stack(&source), working(0), || environment(&source));
+        let compiled = compiled.map_err(|cause| ChatError::Foreign {
+            name: name.clone(),
+            cause,
         })?;
+        let environment = compiled.map_err(|error| failed(describe(&error)))?;
         Ok(Self {
             environment: Arc::new(environment),
             dialect: dialect.or_else(|| detect_dialect(&source)),
@@ -240,13 +261,41 @@ impl ChatTemplate {
             Thinking::On => context! { enable_thinking => true, ..settings },
             Thinking::Off => context! { enable_thinking => false, ..settings },
         };
-        let template = self.environment.get_template(NAME);
-        template
-            .and_then(|template| template.render(settings))
-            .map_err(|error| ChatError::Render {
-                name: self.name.clone(),
-                cause: describe(&error),
-            })
+        let bytes = messages.iter().map(|message| message.content.len()).sum();
+        let failed = |cause: String| ChatError::Render {
+            name: self.name.clone(),
+            cause,
+        };
+        let rendered = foreign::deeply(RENDER_STACK, working(bytes), || {
+            let template = self.environment.get_template(NAME);
+            template.and_then(|template| template.render(settings))
+        });
+        let rendered = rendered.map_err(|cause| ChatError::Foreign {
+            name: self.name.clone(),
+            cause,
+        })?;
+        let rendered = rendered.map_err(|error| failed(describe(&error)))?;
+        if rendered.len() > bytes.saturating_mul(4).saturating_add(RENDERED_BYTES) {
+            let written = rendered.len();
+            return Err(failed(format!(
+                "it writes {written} bytes for a conversation of {bytes}"
+            )));
+        }
+        Ok(rendered)
+    }
+}
+
+/// Stack for compiling a source: two of its bytes nest once more, with less than 2 KiB a level.
+fn compiler_stack(source: &str) -> usize {
+    (2 << 20) + source.len() * 1024
+}
+
+/// What a template may use for a conversation of some bytes.
+fn working(bytes: usize) -> Allowance {
+    Allowance {
+        what: "the chat template",
+        bytes: bytes.saturating_mul(64).saturating_add(256 << 20),
+        time: Duration::from_secs(20),
     }
 }
 

@@ -10,7 +10,6 @@ mod parse;
 mod source;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -156,7 +155,7 @@ impl GgufFile {
             path: path.to_owned(),
             cause,
         };
-        let file = File::open(path).map_err(io)?;
+        let file = dlm_files::open_ordinary(path).map_err(io)?;
         // SAFETY: the map is only read. A file that another process shortens meanwhile ends this process with a bus
         // error, as it does every program that maps model files; nothing is corrupted by it.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
@@ -169,6 +168,11 @@ impl GgufFile {
             map,
             header,
         })
+    }
+
+    /// Returns everything before the tensors' data: metadata and tensor table.
+    pub fn metadata_bytes(&self) -> &[u8] {
+        &self.map[..self.header.data_start]
     }
 
     /// Returns the path that the file was opened by.

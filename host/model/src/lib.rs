@@ -14,6 +14,7 @@ pub mod chat;
 pub mod config;
 pub mod device;
 pub mod engine;
+pub mod foreign;
 pub mod generate;
 pub mod gguf;
 pub mod layout;
@@ -27,6 +28,7 @@ pub mod score;
 pub mod session;
 pub mod text;
 pub mod tokenizer;
+pub mod trial;
 pub mod weights;
 
 pub use adapter::{Adapter, AdapterError, AdapterKind, AdapterSpec, MergedSource, PeftMeta};

@@ -7,7 +7,6 @@ mod header;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use dlm_core::{Hints, Subject};
@@ -127,7 +126,7 @@ fn open_shard(path: PathBuf) -> Result<(Shard, BTreeMap<String, TensorEntry>), S
         path: path.clone(),
         cause,
     };
-    let file = File::open(&path).map_err(io)?;
+    let file = dlm_files::open_ordinary(&path).map_err(io)?;
     // SAFETY: the map is only read. A file that another process shortens meanwhile ends this process with a bus
     // error, as it does every program that maps model files; nothing is corrupted by it.
     let map = unsafe { Mmap::map(&file) }.map_err(io)?;

@@ -4,15 +4,19 @@
 //! tokens inside the input is recognized as those tokens, as the reference does. A tokenizer is either the
 //! `tokenizer.json` of a directory or rebuilt from GGUF metadata (`gguf`), never guessed.
 
+pub(crate) mod check;
 mod files;
 mod gguf;
 mod pretokenize;
 mod stream;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use dlm_core::{Hints, Subject};
 use tokenizers::DecoderWrapper;
+
+use crate::foreign::{self, Allowance, ForeignError};
 
 pub(crate) use files::template_file;
 pub use files::{TEMPLATE_FILE, TokenizerFiles, read_tokenizer_dir};
@@ -96,6 +100,9 @@ pub enum TokenizerError {
     Encode(String),
     #[error("decode tokens: {0}")]
     Decode(String),
+    /// What it is about cannot be used, whatever the text.
+    #[error("{action}: {cause}")]
+    Foreign { action: &'static str, cause: ForeignError },
 }
 
 impl Hints for TokenizerError {
@@ -119,6 +126,26 @@ impl Hints for TokenizerError {
     }
 }
 
+/// What a tokenizer may use for a text, or for tokens, of some length: an encoding has about a hundred bytes for each byte.
+fn working(length: usize) -> Allowance {
+    Allowance {
+        what: "the tokenizer",
+        bytes: length.saturating_mul(1024).saturating_add(512 << 20),
+        time: Duration::from_secs(60) + Duration::from_micros(length as u64 * 10),
+    }
+}
+
+fn encoding_of(
+    bytes: usize,
+    encode: impl FnOnce() -> tokenizers::Result<tokenizers::Encoding>,
+) -> Result<tokenizers::Encoding, TokenizerError> {
+    let encoding = foreign::here(working(bytes), encode).map_err(|cause| TokenizerError::Foreign {
+        action: "encode text",
+        cause,
+    })?;
+    encoding.map_err(|cause| TokenizerError::Encode(cause.to_string()))
+}
+
 impl Tokenizer {
     /// Wraps a finished pipeline.
     pub(crate) fn new(inner: tokenizers::Tokenizer, specials: Specials) -> Self {
@@ -135,8 +162,7 @@ impl Tokenizer {
     ///
     /// **Errors:** text that the model cannot express (no byte fallback, no unknown token).
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        let encoding = self.inner.encode_fast(text, false);
-        let encoding = encoding.map_err(|cause| TokenizerError::Encode(cause.to_string()))?;
+        let encoding = encoding_of(text.len(), || self.inner.encode_fast(text, false))?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -144,8 +170,8 @@ impl Tokenizer {
     ///
     /// **Errors:** as [`encode`](Self::encode).
     pub fn encode_pair(&self, first: &str, second: &str) -> Result<Vec<u32>, TokenizerError> {
-        let encoding = self.inner.encode_fast((first, second), true);
-        let encoding = encoding.map_err(|cause| TokenizerError::Encode(cause.to_string()))?;
+        let bytes = first.len() + second.len();
+        let encoding = encoding_of(bytes, || self.inner.encode_fast((first, second), true))?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -166,8 +192,7 @@ impl Tokenizer {
     ///
     /// **Errors:** as [`encode`](Self::encode).
     pub fn encode_with_spans(&self, text: &str) -> Result<(Vec<u32>, Vec<ByteSpan>), TokenizerError> {
-        let encoding = self.inner.encode(text, false);
-        let encoding = encoding.map_err(|cause| TokenizerError::Encode(cause.to_string()))?;
+        let encoding = encoding_of(text.len(), || self.inner.encode(text, false))?;
         Ok((encoding.get_ids().to_vec(), encoding.get_offsets().to_vec()))
     }
 
@@ -175,15 +200,22 @@ impl Tokenizer {
     ///
     /// **Errors:** a decoder of the pipeline that fails.
     pub fn decode_all(&self, ids: &[u32]) -> Result<String, TokenizerError> {
-        let text = self.inner.decode(ids, false);
-        text.map_err(|cause| TokenizerError::Decode(cause.to_string()))
+        self.decoded(ids, false)
     }
 
     /// Turns ids into text without special tokens. Bytes that are no UTF-8 become U+FFFD.
     ///
     /// **Errors:** a decoder of the pipeline that fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String, TokenizerError> {
-        let text = self.inner.decode(ids, true);
+        self.decoded(ids, true)
+    }
+
+    fn decoded(&self, ids: &[u32], is_without_special: bool) -> Result<String, TokenizerError> {
+        let text = foreign::here(working(ids.len()), || self.inner.decode(ids, is_without_special));
+        let text = text.map_err(|cause| TokenizerError::Foreign {
+            action: "decode tokens",
+            cause,
+        })?;
         text.map_err(|cause| TokenizerError::Decode(cause.to_string()))
     }
 

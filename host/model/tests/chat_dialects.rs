@@ -192,6 +192,15 @@ fn templates_that_run_away_or_do_not_compile_are_refused() {
     assert!(render("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}").contains("`test`"));
     assert!(render("{{ messages.absent.more }}").contains("`test`"));
     assert!(render("{% include 'passwords' %}").contains("`test`"));
+    let nested =
+        "{% set ns = namespace(x=[1]) %}{% for i in range(65) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x|tojson }}";
+    assert!(render(nested).contains("nested too deeply"), "{}", render(nested));
+    let wordy = "{% for i in range(9999) %}{{ 'a' * 1000 }}{% endfor %}";
+    assert!(render(wordy).contains("it writes 9999000 bytes"), "{}", render(wordy));
+    let flat = nested.replace("65", "60");
+    template(&flat)
+        .render(&conversation(), Ending::Complete, Thinking::TemplateDefault)
+        .unwrap();
     let broken = ChatTemplate::new("test", "{% if %}", TokenTexts::default(), None);
     assert!(
         broken

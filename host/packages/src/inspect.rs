@@ -17,9 +17,10 @@ use crate::imports::Wasi;
 use crate::kind::Kind;
 use crate::lockfile::LockEntry;
 use crate::manifest::COMPONENT_BYTES_MAX;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, ManifestError};
 use crate::selector::Selector;
 use crate::signature::{self, SignatureStatus, TEXT_BYTES_MAX, signature_path};
+use dlm_core::foreign::caught;
 use dlm_core::inert::inert_line;
 
 /// What is known about a plugin.
@@ -35,8 +36,10 @@ pub struct Inspection {
     /// Version of the contract that it was built for; nothing where its exports name none that is supported.
     pub api: Option<String>,
     pub wasi: &'static str,
-    /// Nothing where the file has none.
+    /// Nothing where the file has none, or a broken one.
     pub manifest: Option<Manifest>,
+    /// What is wrong with a broken manifest.
+    pub manifest_flaw: Option<String>,
     pub imports: Vec<Item>,
     pub exports: Vec<Item>,
     pub parts: Vec<Part>,
@@ -89,7 +92,17 @@ fn of_file(finder: &Finder, typed: &str) -> Result<(Inspection, Vec<u8>), Packag
         entry,
         granted: Vec::new(),
     };
+    let flaw = match &manifest {
+        Err(ManifestError::Wrong(cause)) => Some(inert_line(cause)),
+        _ => None,
+    };
     let mut inspection = describe(finder, seen, manifest.ok(), &bytes, &path)?;
+    if let Some(flaw) = flaw {
+        // Such a file does not run at all, not even by path.
+        inspection.risks.retain(|risk| risk != NO_MANIFEST);
+        inspection.risks.insert(0, format!("broken manifest: {flaw}"));
+        inspection.manifest_flaw = Some(flaw);
+    }
     let is_pinned = inspection.lock.as_ref().is_some_and(|entry| entry.sha256 == hash);
     if !is_pinned {
         inspection.lock = None;
@@ -170,6 +183,7 @@ fn describe(
         api: api.ok(),
         wasi: wasi.name(),
         manifest,
+        manifest_flaw: None,
         imports: shape.imports,
         exports: shape.exports,
         parts: shape.parts,
@@ -178,6 +192,9 @@ fn describe(
         granted: seen.granted,
     })
 }
+
+/// The line about a file without a manifest.
+const NO_MANIFEST: &str = "no manifest: runs by path only, and says nothing about itself";
 
 fn remarks(manifest: &Manifest, shape: &Shape) -> Vec<String> {
     let mut remarks: Vec<String> = manifest
@@ -230,7 +247,7 @@ fn risks(
         }
     }
     if manifest.is_none() {
-        risks.push("no manifest: runs by path only, and says nothing about itself".to_owned());
+        risks.push(NO_MANIFEST.to_owned());
     }
     if Wasi::of(&shape.imports) != Wasi::None {
         risks.push("imports WASI, where every supported language can do without".to_owned());
@@ -272,7 +289,13 @@ pub fn wit(path: &Path, bytes: &[u8]) -> Result<String, ComponentError> {
         return Err(malformed("it is larger than 64 MiB".to_owned()));
     }
     Shape::read(path, bytes)?;
-    let decoded = wit_component::decode(bytes).map_err(|error| malformed(format!("{error:#}")))?;
+    // The library takes it for granted that every type it meets was made by its own tools.
+    let text = caught(|| wit_text(bytes)).map_err(|panic| malformed(panic.to_string()))?;
+    text.map(|text| dlm_core::inert::inert(&text)).map_err(malformed)
+}
+
+fn wit_text(bytes: &[u8]) -> Result<String, String> {
+    let decoded = wit_component::decode(bytes).map_err(|error| format!("{error:#}"))?;
     let mut printer = wit_component::WitPrinter::default();
     let package = decoded.package();
     let nested: Vec<wit_parser::PackageId> = decoded
@@ -284,6 +307,6 @@ pub fn wit(path: &Path, bytes: &[u8]) -> Result<String, ComponentError> {
         .collect();
     printer
         .print(decoded.resolve(), package, &nested)
-        .map_err(|error| malformed(format!("{error:#}")))?;
-    Ok(dlm_core::inert::inert(&printer.output.to_string()))
+        .map_err(|error| format!("{error:#}"))?;
+    Ok(printer.output.to_string())
 }

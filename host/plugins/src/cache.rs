@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 
 use dlm_core::Cancel;
 use dlm_core::digest::Sha256;
+use dlm_core::inert::{cut, inert};
 use dlm_core::ports::plugin::PluginFailure;
 use dlm_core::ports::process::{Command, Process, ProcessError};
 use dlm_files::digest::sha256_of;
 use dlm_files::{Access, Disk, DiskError, open_own, own_directory};
 use dlm_packages::error::PackageError;
 use dlm_packages::stamp::FileStamp;
-use dlm_core::inert::{cut, inert};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use wasmtime::Engine;
@@ -86,10 +86,8 @@ pub(crate) fn component(
     if let Some(component) = load(engine, &code) {
         return Ok((component, None));
     }
-    forget(&code);
-    make(program, process, cancel, plugin, &code)?;
-    let component = load(engine, &code).ok_or_else(|| malformed(plugin.name, "its compiled code cannot be loaded"))?;
-    timed(component)
+    // What lies there is replaced in one step and never removed: other processes may be loading it.
+    make(engine, program, process, cancel, plugin, &code).and_then(timed)
 }
 
 /// A directory of this user alone; the code that was mapped from it outlives it.
@@ -213,9 +211,14 @@ fn load(engine: &Engine, code: &Path) -> Option<Component> {
         let record = Record { stamp: now, ..record };
         write_new(&record_path, &serde_json::to_vec(&record).ok()?).ok()?;
     }
+    mapped(engine, code, &file)
+}
+
+/// Maps code whose bytes were checked through `file`.
+fn mapped(engine: &Engine, code: &Path, file: &fs::File) -> Option<Component> {
     // The open file and the path must still be one file, since the code is mapped by path.
     let again = stamp(&open_own(code)?)?;
-    if again != stamp(&file)? {
+    if again != stamp(file)? {
         return None;
     }
     // SAFETY: the file lies in a directory of this user that nobody else can write to, is a plain file of this user, and its
@@ -231,11 +234,6 @@ fn hash_of(file: &fs::File) -> Option<String> {
 
 fn record_path(code: &Path) -> PathBuf {
     code.with_extension("json")
-}
-
-fn forget(code: &Path) {
-    remove(code);
-    remove(&record_path(code));
 }
 
 /// Removes a file that may stay where it cannot be removed: it is overwritten, or not trusted.
@@ -255,14 +253,17 @@ fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     disk.rename(&beside, path).map_err(DiskError::into_io)
 }
 
-/// Runs the compiler in a process of its own and records what it made.
+/// Runs the compiler in a process of its own, loads what it made, and leaves it in the cache with its record.
+///
+/// The code is loaded under the name that this process alone uses: under the other one, another process may replace it meanwhile.
 fn make(
+    engine: &Engine,
     program: &Path,
     process: &dyn Process,
     cancel: &Cancel,
     plugin: &Plugin<'_>,
     code: &Path,
-) -> Result<(), PluginError> {
+) -> Result<Component, PluginError> {
     let files = OutputError::files("write", code);
     let number = std::process::id();
     let (input, made) = (
@@ -301,13 +302,16 @@ fn make(
     }
     let opened = || open_own(&made).and_then(|file| Some((hash_of(&file)?, file)));
     let (sha256, file) = opened().ok_or_else(|| malformed(plugin.name, "the compiler left no code behind"))?;
+    let component = mapped(engine, &made, &file);
+    let component = component.ok_or_else(|| malformed(plugin.name, "its compiled code cannot be loaded"))?;
     let placed = Disk::new().rename(&made, code);
     placed.map_err(|error| files(error.into_io()))?;
     // A rename changes the time that the system keeps, so that the stamp is taken after it. Code without a record is
     // compiled again.
     let stamp = stamp(&file).ok_or_else(|| malformed(plugin.name, "the compiled code cannot be looked at"))?;
     let record = serde_json::to_vec(&Record { sha256, stamp }).expect("a record is plain data");
-    Ok(write_new(&record_path(code), &record).map_err(&files)?)
+    write_new(&record_path(code), &record).map_err(&files)?;
+    Ok(component)
 }
 
 /// The word that asks the compiler process for code that counts its instructions.
@@ -317,13 +321,9 @@ pub const COUNTING: &str = "counting";
 ///
 /// **Errors**: in words, for the parent to pass on.
 pub fn compile_file(component: &Path, code: &Path, metering: Metering) -> Result<(), String> {
-    let limit = rustix::process::Rlimit {
-        current: Some(COMPILE_MEMORY_MAX),
-        maximum: Some(COMPILE_MEMORY_MAX),
-    };
-    rustix::process::setrlimit(rustix::process::Resource::As, limit)
-        .map_err(|error| format!("limiting the compiler's memory: {error}"))?;
+    // Made under the limits of the user, as that of the process which will run the code.
     let engine = crate::engine::engine(metering).map_err(|error| error.to_string())?;
+    dlm_files::limit_memory(COMPILE_MEMORY_MAX).map_err(|error| format!("limiting the compiler's memory: {error}"))?;
     let bytes = fs::read(component).map_err(|error| format!("{}: {error}", component.display()))?;
     let compiled = engine
         .precompile_component(&bytes)

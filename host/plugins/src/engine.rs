@@ -40,11 +40,25 @@ pub(crate) fn settings() -> Config {
     config
 }
 
+/// Least address space in which every memory of a guest may reserve the 4 GiB that it could address, several guests at a time.
+const WIDE_BYTES: u64 = 64 << 30;
+
+/// For `ulimit -v` and the like: a memory takes what it has. Its bounds are then checked at every access, which costs time; the code
+/// is other code, and lies in the cache under another key.
+fn narrow(settings: &mut Config) {
+    settings.memory_reservation(0);
+    settings.memory_reservation_for_growth(1 << 20);
+    settings.memory_guard_size(0);
+}
+
 /// Makes the engine.
 pub(crate) fn engine(metering: Metering) -> Result<Engine, LoadError> {
     let mut settings = settings();
     // Counting costs time in every block of code, so that only those who ask for it pay.
     settings.consume_fuel(metering.counts_instructions());
+    if dlm_files::memory_limit().is_some_and(|limit| limit < WIDE_BYTES) {
+        narrow(&mut settings);
+    }
     Engine::new(&settings).map_err(|error| LoadError::engine(format!("{error:#}")))
 }
 

@@ -208,7 +208,10 @@ pub fn inspection(seen: &Inspection) -> String {
     optional("homepage", manifest.and_then(|manifest| manifest.homepage.clone()));
     optional(
         "manifest",
-        manifest.is_none().then(|| "none: it runs by path only".to_owned()),
+        match &seen.manifest_flaw {
+            Some(flaw) => Some(format!("broken, so that it does not run: {flaw}")),
+            None => manifest.is_none().then(|| "none: it runs by path only".to_owned()),
+        },
     );
     optional(
         "promises",

@@ -93,3 +93,42 @@ fn a_cache_that_others_can_write_is_not_used() {
         0
     );
 }
+
+#[test]
+fn six_processes_at_once_find_compile_and_replace_the_same_code() {
+    let lab = Lab::new();
+    for round in 0..3 {
+        let _first = fs::remove_dir_all(lab.path("home/cache"));
+        let mut children: Vec<_> = (0..6)
+            .map(|_| {
+                let mut command = lab.command();
+                command.args(["templates", "list"]).stdout(std::process::Stdio::piped());
+                command.stderr(std::process::Stdio::piped()).spawn().unwrap()
+            })
+            .collect();
+        for child in children.drain(..) {
+            let ended = child.wait_with_output().unwrap();
+            let said = String::from_utf8(ended.stderr).unwrap();
+            assert!(ended.status.success(), "round {round}: {said}");
+        }
+        code(&lab);
+    }
+}
+
+/// The compiler's own limit is above it, and a guest's memory could not reserve what it might address.
+#[test]
+fn plugins_run_under_a_limit_of_the_address_space() {
+    let lab = Lab::new();
+    let command = lab.command();
+    let program = command.get_program().to_owned();
+    let mut shell = std::process::Command::new("/bin/sh");
+    shell
+        .args(["-c", "ulimit -v 3000000 && exec \"$0\" templates list"])
+        .arg(program);
+    shell.current_dir(lab.path("")).env_clear();
+    for (name, value) in command.get_envs() {
+        shell.env(name, value.unwrap());
+    }
+    let ran = lab.finish(&mut shell).ok();
+    assert_eq!(ran.out, lab.run(&["templates", "list"]).ok().out);
+}

@@ -193,3 +193,40 @@ fn a_gguf_whose_settings_ask_for_more_than_it_holds_is_refused() {
             .says(&["base: whole.gguf cannot be used as a base: ", says]);
     }
 }
+
+/// A pipe that nobody writes to, and a device that never ends.
+#[test]
+fn pipes_and_devices_are_no_files_and_nobody_waits() {
+    let lab = Lab::new();
+    lab.trainable();
+    let made = std::process::Command::new("mkfifo").arg(lab.path("pipe.dlm")).status();
+    assert!(made.unwrap().success());
+    std::fs::rename(lab.path("pipe.dlm"), lab.path("pipe")).unwrap();
+    for name in ["pipe.dlm", "pipe.gguf", "pipe.whl", "pipe.jsonl", "pipe.wasm"] {
+        std::os::unix::fs::symlink(lab.path("pipe"), lab.path(name)).unwrap();
+    }
+    for line in [
+        &["check", "pipe.dlm"][..],
+        &["train", "pipe.dlm"],
+        &["prompt", "pipe.dlm", "hi"],
+        &["show", "pipe.dlm"],
+        &["export", "pipe.dlm"],
+        &["migrate", "pipe.dlm"],
+        &["check", "/dev/zero"],
+        &["score", "a.dlm", "--questions", "pipe.jsonl"],
+        &["base", "add", "x", "--from", "pipe.gguf"],
+        &["base", "add", "x", "--from", "pipe.whl"],
+        &["plugin", "inspect", "./pipe.wasm"],
+        &["plugin", "install", "./pipe.wasm"],
+    ] {
+        let ran = lab.run(line).exits(1);
+        assert!(
+            ran.err.contains("not a file") || ran.err.contains("no .wasm"),
+            "{line:?}: {}",
+            ran.err
+        );
+    }
+    std::fs::remove_file(lab.path("model/tokenizer.json")).unwrap();
+    std::os::unix::fs::symlink(lab.path("pipe"), lab.path("model/tokenizer.json")).unwrap();
+    lab.run(&["base", "add", "y", "--from", "model"]).exits(1);
+}

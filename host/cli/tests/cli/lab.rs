@@ -66,7 +66,12 @@ impl Lab {
     /// Adds the tiny model as a base and writes `a.dlm`, which is trained on it in about a second.
     pub fn trainable(&self) -> PathBuf {
         self.tiny_model();
-        self.run(&["base", "add", "tiny", "--from", "model"]).ok();
+        self.trainable_from("model")
+    }
+
+    /// The same with a model that is there already.
+    pub fn trainable_from(&self, model: &str) -> PathBuf {
+        self.run(&["base", "add", "tiny", "--from", model]).ok();
         let text = std::fs::read_to_string(self.document()).unwrap();
         self.write("a.dlm", text.replace("smollm2-135m", "tiny"))
     }

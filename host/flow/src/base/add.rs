@@ -46,7 +46,9 @@ pub fn add(around: &Surroundings, name: &str, from: &Path) -> Result<LocalBase, 
     let pending = store.begin(name)?;
     let inside = source.copy(&pending, around)?;
     let opened_path = pending.directory().join(&inside);
-    let (facts, sha256) = judge(&opened_path).map_err(|failure| refused(from, pending.directory(), failure))?;
+    let (facts, sha256) = super::trial::vet(around, &opened_path)
+        .and_then(|()| judge(&opened_path))
+        .map_err(|failure| refused(from, pending.directory(), failure))?;
     let record = LocalBase {
         name: name.to_owned(),
         format: source.format(),
@@ -209,7 +211,7 @@ fn model_files(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
 
 fn copy_file(from: &Path, name: &str, pending: &PendingBase, around: &Surroundings) -> Result<(), Failure> {
     let unreadable = |e: io::Error| Failure::new(Subject::Base, format!("{} cannot be read: {e}", from.display()));
-    let mut file = File::open(from).map_err(unreadable)?;
+    let mut file = dlm_files::open_ordinary(from).map_err(unreadable)?;
     let size = file.metadata().map_err(unreadable)?.len();
     copy_stream(&mut file, size, from, name, pending, around)
 }

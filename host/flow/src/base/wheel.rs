@@ -124,7 +124,7 @@ impl<R: Read> Read for ChecksummedReader<R> {
 }
 
 fn read_archive(path: &Path) -> Result<ZipArchive<BufReader<File>>, Failure> {
-    let file = File::open(path).map_err(|e| fail(path, e.to_string()))?;
+    let file = dlm_files::open_ordinary(path).map_err(|e| fail(path, e.to_string()))?;
     ZipArchive::new(BufReader::new(file)).map_err(|e| fail(path, format!("it is no wheel: {e}")))
 }
 

@@ -133,6 +133,7 @@ impl World {
             progress: self.heard.clone(),
             cancel: self.cancel.clone(),
             hub: Arc::new(NoHub),
+            trial: Arc::new(dlm_core::ports::text_trial::NoTrial),
             hub_root: "https://hub.example".to_owned(),
             is_forced: false,
             has_terminal: false,

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use minijinja::value::{Kwargs, Value};
+use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind};
 use serde::Serialize;
 
@@ -118,6 +118,7 @@ fn tojson(value: &Value, kwargs: Kwargs) -> Result<Value, Error> {
     // Accepted for the sake of templates that state the default.
     let _ensure_ascii: Option<bool> = kwargs.get("ensure_ascii")?;
     kwargs.assert_all_used()?;
+    check_depth(value, super::DEPTH_MAX)?;
     let mut bytes = Vec::new();
     let result = match indent {
         None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, PythonStyle)),
@@ -131,6 +132,27 @@ fn tojson(value: &Value, kwargs: Kwargs) -> Result<Value, Error> {
     result.map_err(|cause| failed(cause.to_string()))?;
     let text = String::from_utf8(bytes).map_err(|cause| failed(cause.to_string()))?;
     Ok(Value::from_safe_string(text))
+}
+
+/// Refuses what nests deeper than a writer should follow.
+fn check_depth(value: &Value, left: usize) -> Result<(), Error> {
+    if !matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::Iterable) {
+        return Ok(());
+    }
+    let too_deep = || {
+        Error::new(
+            ErrorKind::InvalidOperation,
+            "lists and objects are nested too deeply to be written",
+        )
+    };
+    let left = left.checked_sub(1).ok_or_else(too_deep)?;
+    for item in value.try_iter()? {
+        check_depth(&item, left)?;
+        if value.kind() == ValueKind::Map {
+            check_depth(&value.get_item(&item)?, left)?;
+        }
+    }
+    Ok(())
 }
 
 /// Replaces the reference's `{% generation %}` tags, which mark answers for a mask that we find otherwise, by a

@@ -5,11 +5,14 @@
 //! Precedence is that of the reference: `chat_template.jinja` over the configuration's template.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use dlm_files::DiskError;
 use serde_json::{Map, Value};
 
+use super::check::check;
 use super::{Specials, Tokenizer, TokenizerError};
+use crate::foreign::{self, Allowance};
 
 /// The file that holds a chat template and nothing else.
 pub const TEMPLATE_FILE: &str = "chat_template.jinja";
@@ -18,6 +21,13 @@ pub const TEMPLATE_FILE: &str = "chat_template.jinja";
 const TOKENIZER_BYTES_MAX: u64 = 128 << 20;
 /// Bytes of the small files.
 const SETTINGS_BYTES_MAX: u64 = 16 << 20;
+
+/// Reading the largest published tokenizer takes a tenth of it.
+const READING: Allowance = Allowance {
+    what: "the tokenizer",
+    bytes: 4 << 30,
+    time: Duration::from_secs(120),
+};
 
 /// What a directory says about text.
 #[derive(Debug)]
@@ -66,34 +76,6 @@ fn read_object(path: &Path) -> Result<Map<String, Value>, TokenizerError> {
     })
 }
 
-/// Checks the merges of a BPE model: the library indexes a buffer of the longest token's length with them.
-fn check_merges(path: &Path, value: &Value) -> Result<(), TokenizerError> {
-    let Some(model) = value.get("model") else {
-        return Err(invalid(path, "it has no `model`"));
-    };
-    let Some(merges) = model.get("merges").and_then(Value::as_array) else {
-        return Ok(());
-    };
-    let Some(vocab) = model.get("vocab").and_then(Value::as_object) else {
-        return Err(invalid(path, "its model has merges but no vocabulary"));
-    };
-    let longest = vocab.keys().map(String::len).max().unwrap_or(0);
-    for (index, merge) in merges.iter().enumerate() {
-        let bytes = match merge {
-            Value::String(pair) => pair.len().saturating_sub(1),
-            Value::Array(pair) => pair.iter().filter_map(Value::as_str).map(str::len).sum(),
-            _ => return Err(invalid(path, format_args!("merge {index} is no pair of tokens"))),
-        };
-        if bytes > longest {
-            return Err(invalid(
-                path,
-                format_args!("merge {index} gives a token longer than any in the vocabulary"),
-            ));
-        }
-    }
-    Ok(())
-}
-
 fn read_pipeline(dir: &Path) -> Result<tokenizers::Tokenizer, TokenizerError> {
     let path = dir.join("tokenizer.json");
     let Some(content) = read_optional(&path, TOKENIZER_BYTES_MAX)? else {
@@ -106,9 +88,11 @@ fn read_pipeline(dir: &Path) -> Result<tokenizers::Tokenizer, TokenizerError> {
         path: path.clone(),
         cause,
     })?;
-    check_merges(&path, &value)?;
+    check(&value).map_err(|cause| invalid(&path, cause))?;
     drop(value);
-    let mut inner = tokenizers::Tokenizer::from_bytes(&content).map_err(|cause| invalid(&path, cause))?;
+    let read = foreign::here(READING, || tokenizers::Tokenizer::from_bytes(&content));
+    let read = read.map_err(|cause| invalid(&path, cause))?;
+    let mut inner = read.map_err(|cause| invalid(&path, cause))?;
     // Rows and prompts have limits of their own; a file may not cut or pad them.
     inner.with_truncation(None).map_err(|cause| invalid(&path, cause))?;
     inner.with_padding(None);
@@ -167,7 +151,8 @@ impl Settings {
         if let Some(stated) = self.tokenizer.get("add_bos_token").and_then(Value::as_bool) {
             return Ok(stated);
         }
-        Ok(inner.encode_fast("", true)?.get_ids().first() == Some(&bos))
+        let encoded = foreign::here(READING, || inner.encode_fast("", true))??;
+        Ok(encoded.get_ids().first() == Some(&bos))
     }
 }
 
