@@ -8,6 +8,7 @@
 
 mod address;
 mod authorize;
+mod body;
 mod exchange;
 mod headers;
 mod proxies;

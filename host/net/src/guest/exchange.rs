@@ -4,10 +4,8 @@
 //! [`Stop::stop`] no hop begins and the open connection is closed.
 
 use std::fmt::Display;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -21,6 +19,7 @@ use ureq::{Agent, Body, Proxy, SendBody, Timeout};
 
 use super::Inner;
 use super::authorize::{ADDRESSES_MAX, addresses, matching};
+use super::body::part;
 use super::headers::Headers;
 use super::secrets::Secrets;
 use crate::client::{CONNECT_TIMEOUT, ClientError};
@@ -242,21 +241,6 @@ fn assembled<B>(method: Method, uri: Uri, headers: HeaderMap, body: B) -> Reques
 
 fn not_sent(url: &ParsedUrl) -> GuestHttpError {
     GuestHttpError::Invalid(format!("`{url}` is not an address that can be sent"))
-}
-
-/// A part of a file; a file that has become shorter ends the request, not the body.
-pub(super) fn part(path: &Path, offset: u64, length: u64) -> Result<impl Read + use<>, GuestHttpError> {
-    let bad = |error: io::Error| GuestHttpError::Invalid(format!("cannot read `{}`: {error}", path.display()));
-    let mut file = File::open(path).map_err(bad)?;
-    let size = file.metadata().map_err(bad)?.len();
-    if offset.checked_add(length).is_none_or(|end| end > size) {
-        return Err(GuestHttpError::Invalid(format!(
-            "`{}` has {size} bytes; {length} from byte {offset} are asked for",
-            path.display()
-        )));
-    }
-    file.seek(SeekFrom::Start(offset)).map_err(bad)?;
-    Ok(file.take(length))
 }
 
 /// Where a redirect that is to be followed leads.

@@ -9,7 +9,7 @@ use dlm_core::http_rule::{HostPattern, ParsedUrl};
 use dlm_core::ports::guest_http::{GuestBody, GuestHttpError, GuestRequest};
 use dlm_core::secret_form::{SECRET_BYTES_MIN, SecretForm};
 
-use super::exchange::part;
+use super::body::part;
 
 /// Bytes of a file that are searched at a time.
 const WINDOW_BYTES: usize = 1 << 20;
