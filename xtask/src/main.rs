@@ -3,6 +3,7 @@
 mod authors;
 mod base;
 mod bench;
+mod cases;
 mod cuda;
 mod demo;
 mod deny;
@@ -36,6 +37,11 @@ const CHORES: &[Chore] = &[
         name: "test",
         about: "everything that must hold: format, clippy, edges, plugins, tests, golden numbers",
         run: test::run,
+    },
+    Chore {
+        name: "cases",
+        about: "inputs from the field through the program: [DIR] [--binary PATH] [--only TEXT], a line a case",
+        run: cases::run,
     },
     Chore {
         name: "pin",

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that must hold before a change lands, in one command.
 //!
 //! Format, clippy, crate edges, licenses and versions, plugin hashes, every test of the workspace and of the guests' own logic,
-//! the reference pages, and the golden files against a real base.
+//! the cases from the field, the reference pages, and the golden files against a real base.
 //! Prints the slowest tests and one closing line that counts tests, and fails when any part failed. A test that needs what is
 //! not here, such as a real base, counts as skipped: it is marked `#[ignore]` with the reason.
 
@@ -44,6 +44,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         guests(&["clippy", "--workspace", "--all-targets"], &["--", "-D", "warnings"]),
     );
     parts.add("tests of guests", runner.tests(&mut outcome, &GUESTS, None));
+    parts.add("cases", crate::cases::run(&[]));
     parts.add("docs", crate::docs::run(&["--check".to_owned()]));
     if !quick {
         parts.add("golden", crate::golden::run(&[]));
