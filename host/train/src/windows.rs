@@ -41,6 +41,10 @@ pub fn windows(text: &str, limit: usize, overlap: usize, count: &dyn Fn(&str) ->
     out
 }
 
+/// Bytes that a token of the context is taken to have at most. Words have fewer than ten a token; only runs of blanks or
+/// signs come near this, and they are no words.
+const TOKEN_BYTES_MAX: usize = 64;
+
 struct Cutter<'a> {
     text: &'a str,
     limit: usize,
@@ -55,10 +59,13 @@ impl Cutter<'_> {
 
     /// Where the context of a window begins whose own text begins with `piece`: as many whole words before it as the
     /// overlap allows and the limit leaves room for.
+    ///
+    /// **Cost:** does not grow with the text: it looks no further back than the overlap can reach.
     fn context(&self, piece: &Range<usize>) -> usize {
         let before = &self.text[..piece.start];
+        let reach = piece.start.saturating_sub(self.overlap.saturating_mul(TOKEN_BYTES_MAX));
         let mut start = piece.start;
-        for (at, character) in before.char_indices().rev() {
+        for (at, character) in before.char_indices().rev().take_while(|(at, _)| *at >= reach) {
             let is_word_start =
                 !character.is_whitespace() && before[..at].chars().next_back().is_none_or(char::is_whitespace);
             if !is_word_start {
@@ -212,6 +219,28 @@ mod tests {
         let got = windows(&text, 9, 0, &|piece| piece.chars().count());
         assert!(got.iter().all(|w| w.text.chars().count() <= 9), "{got:?}");
         assert_eq!(got.iter().map(own).collect::<String>(), text);
+    }
+
+    /// **Source:** marktext/marktext#3711, openai/tiktoken#245: text without blanks took the square of its length.
+    #[test]
+    fn twice_the_text_is_twice_the_work_whatever_it_looks_like() {
+        let work = |text: &str| {
+            let bytes = std::cell::Cell::new(0usize);
+            let count = |piece: &str| {
+                bytes.set(bytes.get() + piece.len());
+                piece.len().div_ceil(3)
+            };
+            let steps = windows(text, 128, 16, &count).len();
+            (bytes.get(), steps)
+        };
+        for unit in ["QmFzZTY0", "^", "base data line ", "é", " ", "a. "] {
+            let (small, large) = (unit.repeat(64 << 10), unit.repeat(128 << 10));
+            let ((once, _), (twice, _)) = (work(&small), work(&large));
+            assert!(
+                twice <= 5 * once / 2,
+                "{unit:?}: {once} bytes are counted, then {twice}"
+            );
+        }
     }
 
     #[test]
