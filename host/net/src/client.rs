@@ -206,7 +206,7 @@ impl Origin {
 
 /// The address that a `Location` header means, seen from the address that sent it.
 fn join(base: &str, location: &str) -> String {
-    if location.contains("://") {
+    if has_scheme(location) {
         return location.to_owned();
     }
     let scheme_end = base.find("://").map_or(0, |at| at + 3);
@@ -224,6 +224,15 @@ fn join(base: &str, location: &str) -> String {
     format!("{}{location}", &base[..directory])
 }
 
+/// Whether an address begins with a scheme; one in its query (`/file?from=https://…`) is none of its own.
+///
+/// **Source:** RFC 3986 sections 3.1 and 4.2.
+fn has_scheme(location: &str) -> bool {
+    let scheme = location.split_once(':').map_or("", |(scheme, _)| scheme);
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.chars().all(is_part)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,6 +245,14 @@ mod tests {
         assert_eq!(join(base, "/f?y=2"), "https://hub.test/f?y=2");
         assert_eq!(join(base, "f"), "https://hub.test/a/b/f");
         assert_eq!(join("https://hub.test", "/f"), "https://hub.test/f");
+        // huggingface/huggingface_hub#4637: a mirror puts the address that was asked for into the query.
+        let asked = "?from=https://hub.test/a";
+        assert_eq!(join(base, &format!("/f{asked}")), format!("https://hub.test/f{asked}"));
+        assert_eq!(
+            join(base, &format!("f{asked}")),
+            format!("https://hub.test/a/b/f{asked}")
+        );
+        assert_eq!(join(base, "ftp:x"), "ftp:x");
     }
 
     #[test]

@@ -129,7 +129,10 @@ impl Hub {
             what: "the file list",
             limit: listing::LISTING_BYTES_MAX,
         };
-        let listing = Listing::parse(&request.hf_id, &self.small(&url, &what)?)?;
+        let mut listing = Listing::parse(&request.hf_id, &self.small(&url, &what)?)?;
+        if listing.needs_index() {
+            self.keep_named(request, &mut listing)?;
+        }
         match &request.revision {
             Some(wanted) if *wanted != listing.commit => Err(BaseSourceError::Revision {
                 hf_id: request.hf_id.clone(),
@@ -138,6 +141,23 @@ impl Hub {
             }),
             _ => Ok(listing),
         }
+    }
+
+    /// Leaves out the weights that the repository's index does not name.
+    fn keep_named(&self, request: &BaseRequest, listing: &mut Listing) -> Result<(), BaseSourceError> {
+        let url = self.file_url(request, &listing.commit, listing::INDEX);
+        let what = download::FileRequest {
+            request,
+            what: "the weight index",
+            limit: cache::INDEX_BYTES_MAX,
+        };
+        let index = self.small(&url, &what)?;
+        let named = listing::shards(&index).ok_or_else(|| BaseSourceError::BadAnswer {
+            hf_id: request.hf_id.clone(),
+            reason: "its weight index has no readable weight_map".into(),
+        })?;
+        listing.keep_named(&named);
+        Ok(())
     }
 
     fn file_url(&self, request: &BaseRequest, commit: &str, name: &str) -> String {

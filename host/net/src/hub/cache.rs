@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use dlm_core::digest::is_hex;
 use dlm_core::ports::{BaseSourceError, Snapshot};
 use dlm_files::{Disk, DiskError};
-use serde_json::Value;
+
+use super::listing;
 
 /// The longest weight index that is read; the largest published ones have about 1 MB.
-const INDEX_BYTES_MAX: u64 = 32 << 20;
+pub(super) const INDEX_BYTES_MAX: u64 = 32 << 20;
 /// A ref is one commit id.
 const REF_BYTES_MAX: u64 = 256;
 
@@ -121,21 +122,17 @@ impl RepoCache {
 
     fn missing_shards(&self, commit: &str) -> Result<Vec<String>, BaseSourceError> {
         let dir = self.snapshot_dir(commit);
-        let Some(text) = read_small(&dir.join("model.safetensors.index.json"), INDEX_BYTES_MAX)? else {
+        let Some(text) = read_small(&dir.join(listing::INDEX), INDEX_BYTES_MAX)? else {
             return Ok(Vec::new());
         };
-        let index: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
-        let Some(map) = index["weight_map"].as_object() else {
+        // An index beside the whole file is not read by anything.
+        if dir.join(listing::SINGLE).is_file() {
+            return Ok(Vec::new());
+        }
+        let Some(shards) = listing::shards(text.as_bytes()) else {
             return Ok(vec!["no readable weight_map".into()]);
         };
-        let mut shards: Vec<&str> = map.values().filter_map(Value::as_str).collect();
-        shards.sort_unstable();
-        shards.dedup();
-        Ok(shards
-            .into_iter()
-            .filter(|shard| !dir.join(shard).is_file())
-            .map(str::to_owned)
-            .collect())
+        Ok(shards.into_iter().filter(|shard| !dir.join(shard).is_file()).collect())
     }
 }
 

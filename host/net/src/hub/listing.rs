@@ -27,8 +27,8 @@ const TEXT_FILES: [&str; 11] = [
     "preprocessor_config.json",
     "processor_config.json",
 ];
-const INDEX: &str = "model.safetensors.index.json";
-const SINGLE: &str = "model.safetensors";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
+pub(super) const SINGLE: &str = "model.safetensors";
 
 /// One file of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +97,28 @@ impl Listing {
         files.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(Listing { commit, files })
     }
+
+    /// Whether only the index can say which weights belong to the model: some have other names than shards usually have.
+    pub(super) fn needs_index(&self) -> bool {
+        let mut weights = self.files.iter().filter(|file| file.is_weights());
+        self.files.iter().any(|file| file.name == INDEX) && weights.any(|file| !file.name.starts_with("model-"))
+    }
+
+    /// Leaves out the weights that the index does not name; that it names any is the caller's business.
+    pub(super) fn keep_named(&mut self, named: &[String]) {
+        self.files
+            .retain(|file| !file.is_weights() || named.contains(&file.name));
+    }
+}
+
+/// The files that an index of weights names; none where it cannot be read.
+pub(super) fn shards(index: &[u8]) -> Option<Vec<String>> {
+    let index: Value = serde_json::from_slice(index).ok()?;
+    let map = index["weight_map"].as_object()?;
+    let mut shards: Vec<String> = map.values().filter_map(Value::as_str).map(str::to_owned).collect();
+    shards.sort_unstable();
+    shards.dedup();
+    Some(shards)
 }
 
 fn file(name: &str, entry: &Value) -> Result<RemoteFile, String> {
@@ -127,23 +149,23 @@ fn file(name: &str, entry: &Value) -> Result<RemoteFile, String> {
 
 /// Whether a file belongs to a base: known text files, and one set of safetensors weights at the top level.
 ///
-/// Some repositories hold the same weights twice (`consolidated.safetensors` beside shards); the index, then the
-/// usual single name, decide which set is meant.
+/// Some repositories hold the same weights twice (`consolidated.safetensors` beside shards): the usual single name
+/// decides, as it does for the reference, and an index beside it is stale; without it the index names the shards.
 fn is_wanted(name: &str, all: &[&str]) -> bool {
     if !is_plain(name) {
         return false;
     }
-    if TEXT_FILES.contains(&name) || name == INDEX {
+    if TEXT_FILES.contains(&name) {
         return true;
+    }
+    if name == INDEX {
+        return !all.contains(&SINGLE);
     }
     if name.starts_with("tokenizer") && name.ends_with(".json") || name.starts_with("LICENSE") {
         return true;
     }
     if !name.ends_with(".safetensors") {
         return false;
-    }
-    if all.contains(&INDEX) {
-        return name.starts_with("model-");
     }
     !all.contains(&SINGLE) || name == SINGLE
 }
@@ -216,17 +238,45 @@ mod tests {
     }
 
     #[test]
-    fn the_index_decides_for_shards() {
+    fn the_index_decides_for_shards_whatever_their_names() {
+        let body = |names: [&str; 2]| {
+            let siblings = [
+                text("config.json"),
+                text("model.safetensors.index.json"),
+                weights(names[0]),
+                weights(names[1]),
+                weights("consolidated.safetensors"),
+            ];
+            json!({"sha": "d".repeat(40), "siblings": siblings}).to_string()
+        };
+        let index = |names: [&str; 2]| json!({"weight_map": {"a": names[0], "b": names[1], "c": names[1]}}).to_string();
+        for names in [
+            ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"],
+            // CoSER#3: shards that kept the names of the pickled ones.
+            [
+                "pytorch_model-00001-of-00002.safetensors",
+                "pytorch_model-00002-of-00002.safetensors",
+            ],
+        ] {
+            let mut listing = Listing::parse("o/n", body(names).as_bytes()).unwrap();
+            assert!(listing.needs_index());
+            listing.keep_named(&shards(index(names).as_bytes()).unwrap());
+            let kept: Vec<&str> = listing.files.iter().map(|file| file.name.as_str()).collect();
+            let mut expected = vec!["config.json", "model.safetensors.index.json", names[0], names[1]];
+            expected.sort_unstable();
+            assert_eq!(kept, expected);
+            assert_eq!(shards(b"{}"), None);
+        }
+    }
+
+    #[test]
+    fn an_index_beside_the_whole_file_is_stale() {
         let files = check(vec![
             text("config.json"),
             text("model.safetensors.index.json"),
-            weights("model-00001-of-00002.safetensors"),
-            weights("model-00002-of-00002.safetensors"),
-            weights("consolidated.safetensors"),
+            weights("model.safetensors"),
         ]);
-        let expected = "config.json model-00001-of-00002.safetensors model-00002-of-00002.safetensors \
-                        model.safetensors.index.json";
-        assert_eq!(files.unwrap(), expected);
+        assert_eq!(files.unwrap(), "config.json model.safetensors");
     }
 
     #[test]
