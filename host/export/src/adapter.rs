@@ -130,7 +130,7 @@ fn module_tensors(
         .chain(&b)
         .find(|value| value.is_nan() || value.abs() > HALF_MAX)
     {
-        return Err(ExportError::Value {
+        return Err(ExportError::AdapterValue {
             name: module.path.to_owned(),
             found: *bad,
             ty: TYPE,

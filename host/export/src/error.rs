@@ -25,6 +25,8 @@ pub enum ExportError {
     Tokenizer { cause: String },
     #[error("tensor `{name}` holds a value that is {found}; a file of type {ty} cannot carry it")]
     Value { name: String, found: f32, ty: GgmlType },
+    #[error("tensor `{name}` of the adapter holds a value that is {found}; a file of type {ty} cannot carry it")]
+    AdapterValue { name: String, found: f32, ty: GgmlType },
     #[error("adapter module `{module}`: {cause}")]
     Adapter { module: String, cause: String },
     #[error("write `{path}`: no space left on the device ({needed} bytes are needed in all)")]
@@ -86,7 +88,12 @@ impl Hints for ExportError {
                 vec!["free space on that device, or choose a smaller level such as `--quant Q4_K_M`".to_owned()]
             }
             ExportError::Adapter { .. } => vec!["pass `--merged`".to_owned()],
-            ExportError::Value { .. } => vec!["train again with a smaller learning rate".to_owned()],
+            ExportError::Value { .. } => vec![
+                "the value is the base's own, or comes of `--merged`, which can be left out; a base that was made for bf16 \
+                 alone has no GGUF form here: choose another one with `dlm base list`"
+                    .to_owned(),
+            ],
+            ExportError::AdapterValue { .. } => vec!["train again with a smaller learning rate".to_owned()],
             _ => Vec::new(),
         }
     }

@@ -130,7 +130,7 @@ fn refused(config: &DecoderConfig, modules: &[AdapterModule<'_>]) -> String {
         modules,
         identity: &identity,
     }) {
-        Err(error @ (ExportError::Adapter { .. } | ExportError::Value { .. })) => error.to_string(),
+        Err(error @ (ExportError::Adapter { .. } | ExportError::AdapterValue { .. })) => error.to_string(),
         other => panic!("expected a refusal, found {other:?}"),
     }
 }

@@ -13,6 +13,7 @@ pub mod exclusive;
 pub mod own;
 pub mod partial;
 pub mod platform;
+pub mod pointer;
 pub mod read;
 
 pub use ceiling::{limit_core, limit_memory, limit_time, memory_limit};
@@ -23,6 +24,7 @@ pub use exclusive::{ExclusiveError, ExclusiveLock, Holder, LockWait};
 pub use own::{open_own, own_directory};
 pub use partial::Partial;
 pub use platform::{Access, free_bytes, open_ordinary};
+pub use pointer::is_lfs_pointer;
 pub use read::{
     Entry, file_size, list, read, read_at, read_ordinary, read_required, read_text, read_text_required, tree_size,
 };

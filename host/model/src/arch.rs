@@ -94,9 +94,48 @@ pub struct Rules {
     pub has_softcaps: bool,
     pub rotary: RotaryRules,
     pub windows: Windows,
+    /// What the class on the hub takes for a setting that is not written.
+    pub absent: ClassDefaults,
     /// Settings that would change the numbers in a way that is not computed, and what is expected instead.
     pub refused: &'static [(&'static str, &'static str)],
     pub gguf: GgufRules,
+}
+
+/// What a class takes for keys of `config.json` that are not written; one that is `null` says that there is none.
+///
+/// **Source:** the `configuration_*.py` files of `transformers`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClassDefaults {
+    /// `rms_norm_eps`.
+    pub norm_eps: f64,
+    /// `rope_theta`.
+    pub theta: f64,
+    /// `num_key_value_heads`; without it as many as there are query heads.
+    pub n_kv_heads: Option<usize>,
+    /// `head_dim`; without it what follows from the other sizes.
+    pub head_dim: Option<usize>,
+    /// `sliding_window`.
+    pub window: Option<usize>,
+    /// `max_window_layers`.
+    pub window_from: usize,
+    /// `attn_logit_softcapping` and `final_logit_softcapping`.
+    pub softcaps: Option<(f32, f32)>,
+    /// `query_pre_attn_scalar`.
+    pub query_scalar: Option<f64>,
+}
+
+impl ClassDefaults {
+    /// What Llama's class has.
+    pub const PLAIN: ClassDefaults = ClassDefaults {
+        norm_eps: 1e-6,
+        theta: 10_000.0,
+        n_kv_heads: None,
+        head_dim: None,
+        window: None,
+        window_from: 28,
+        softcaps: None,
+        query_scalar: None,
+    };
 }
 
 /// Where the factor of the attention scores comes from.
@@ -229,6 +268,7 @@ impl Rules {
             has_softcaps: false,
             rotary: RotaryRules::PLAIN,
             windows: Windows::Never,
+            absent: ClassDefaults::PLAIN,
             refused: &[],
             gguf: GgufRules::PLAIN,
         }

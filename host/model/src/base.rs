@@ -14,7 +14,7 @@ use dlm_files::DiskError;
 use dlm_kernels::quant::GgmlType;
 
 use crate::config::{ConfigError, DecoderConfig, GgufConfigError, config_from_gguf, parse_config};
-use crate::gguf::{GgufFile, GgufFileError, GgufSourceError, GgufWeights, Value};
+use crate::gguf::{GgufFile, GgufFileError, GgufSourceError, GgufWeights, MAGIC, Value};
 use crate::model::{LoadError, LoadOptions, Model};
 use crate::safetensors_dir::{SafetensorsDir, SafetensorsDirError};
 use crate::text::{TextError, TextModel};
@@ -48,6 +48,8 @@ pub struct OpenedFacts {
     pub gguf_arch: Option<String>,
     /// The license as the file names it.
     pub license_spdx: Option<String>,
+    /// What the files say that was passed over.
+    pub notes: Vec<String>,
 }
 
 /// A base whose files are open.
@@ -64,8 +66,12 @@ pub struct OpenedBase {
 /// A base that cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum BaseOpenError {
-    #[error("open base `{path}`: it is neither a directory nor a `.gguf` file")]
+    #[error("open base `{path}`: it is neither a directory nor a GGUF file")]
     NoBase { path: PathBuf },
+    #[error("open base `{path}`: it is a Git LFS pointer, which stands for the file; the file itself was not fetched")]
+    LfsPointer { path: PathBuf },
+    #[error("open base `{path}`: it is part {part} of {parts} of a model that is split over several files")]
+    Split { path: PathBuf, part: u64, parts: u64 },
     #[error("read `{path}`: {cause}")]
     Io { path: PathBuf, cause: std::io::Error },
     #[error("read `{path}`: {cause}")]
@@ -94,7 +100,13 @@ impl Hints for BaseOpenError {
     fn hints(&self) -> Vec<String> {
         match self {
             BaseOpenError::NoBase { .. } => {
-                vec!["give a directory with `config.json` and `*.safetensors`, or a `.gguf` file".to_owned()]
+                vec!["give a directory with `config.json` and `*.safetensors`, or a GGUF file".to_owned()]
+            }
+            BaseOpenError::LfsPointer { .. } => {
+                vec!["fetch the files: `git lfs pull` in the folder of the repository".to_owned()]
+            }
+            BaseOpenError::Split { .. } => {
+                vec!["join the parts first: `llama-gguf-split --merge <first part> <new file>` of llama.cpp".to_owned()]
             }
             BaseOpenError::Config { cause, .. } => cause.hints(),
             BaseOpenError::GgufConfig(error) => error.hints(),
@@ -177,9 +189,11 @@ fn facts(path: &Path, config: &DecoderConfig, text: &TextModel, totals: Totals) 
         .dialect()
         .ok_or_else(|| unfit("its chat template follows no known dialect"))?;
     if text.tokenizer.vocab() > config.vocab {
-        let (tokens, rows) = (text.tokenizer.vocab(), config.vocab);
+        // Ids may have gaps, so the highest one counts and not how many tokens there are.
+        let (highest, rows) = (text.tokenizer.vocab() - 1, config.vocab);
+        let token = text.tokenizer.token(highest as u32).unwrap_or_default();
         return Err(unfit(&format!(
-            "its tokenizer has {tokens} tokens, its embedding {rows} rows"
+            "its token `{token}` has the id {highest}, its embedding has {rows} rows, for the ids below {rows}"
         )));
     }
     Ok(OpenedFacts {
@@ -193,11 +207,28 @@ fn facts(path: &Path, config: &DecoderConfig, text: &TextModel, totals: Totals) 
         tokenizer_pre: None,
         gguf_arch: Some(config.arch.facts().gguf.to_owned()),
         license_spdx: None,
+        notes: text.tokenizer.notes.clone(),
     })
+}
+
+/// Refuses one part of a split model; nothing of it makes sense alone.
+///
+/// **Source:** llama.cpp's `gguf-split`, which writes these keys into every part.
+fn refuse_part(file: &GgufFile) -> Result<(), BaseOpenError> {
+    let number = |key: &str| file.value(key).and_then(Value::as_u64);
+    match number("split.count") {
+        None | Some(0 | 1) => Ok(()),
+        Some(parts) => Err(BaseOpenError::Split {
+            path: file.path().to_owned(),
+            part: number("split.no").unwrap_or(0).saturating_add(1),
+            parts,
+        }),
+    }
 }
 
 fn open_gguf(path: &Path) -> Result<OpenedBase, BaseOpenError> {
     let file = Arc::new(GgufFile::open(path)?);
+    refuse_part(&file)?;
     let config = config_from_gguf(&file)?;
     let weights = GgufWeights::new(file.clone())?;
     let text = TextModel::from_gguf(&file, None)?;
@@ -273,16 +304,62 @@ fn open_directory(path: &Path) -> Result<OpenedBase, BaseOpenError> {
 /// **Errors:** anything that keeps the base from being used: files, settings, tokenizer, template.
 /// **Cost:** headers and tokenizer only; a tenth of a second for 50,000 tokens.
 pub fn open_base(path: &Path) -> Result<OpenedBase, BaseOpenError> {
-    let is_gguf = path
-        .extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
-    if path.is_dir() {
-        open_directory(path)
-    } else if is_gguf {
-        open_gguf(path)
-    } else {
-        Err(BaseOpenError::NoBase { path: path.to_owned() })
+    if !path.exists() {
+        return Err(BaseOpenError::NoBase { path: path.to_owned() });
     }
+    refuse_pointers(path)?;
+    match form_of(path)? {
+        BaseForm::Directory => open_directory(path),
+        BaseForm::Gguf => open_gguf(path),
+        BaseForm::Other => Err(BaseOpenError::NoBase { path: path.to_owned() }),
+    }
+}
+
+/// What kind of base lies at a path, by its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BaseForm {
+    Directory,
+    /// A file that begins as GGUF files do, or whose name ends like theirs.
+    Gguf,
+    Other,
+}
+
+/// Says what kind of base lies at a path: other programs keep GGUF files under a digest, without an ending.
+///
+/// **Errors:** a file that cannot be read.
+pub fn form_of(path: &Path) -> Result<BaseForm, BaseOpenError> {
+    if path.is_dir() {
+        return Ok(BaseForm::Directory);
+    }
+    let extension = path.extension().unwrap_or_default();
+    if extension.eq_ignore_ascii_case("gguf") {
+        return Ok(BaseForm::Gguf);
+    }
+    let head = dlm_files::read_at(path, 0, MAGIC.len() as u64).map_err(|error| BaseOpenError::Io {
+        path: path.to_owned(),
+        cause: error.into_io(),
+    })?;
+    Ok(if head == MAGIC { BaseForm::Gguf } else { BaseForm::Other })
+}
+
+/// Refuses a base of whose files one stands for a file that was not fetched.
+///
+/// **Errors:** [`BaseOpenError::LfsPointer`] with the first such file, or a file that cannot be read.
+pub fn refuse_pointers(path: &Path) -> Result<(), BaseOpenError> {
+    let files = match path.is_dir() {
+        true => model_files(path)?.into_iter().map(|name| path.join(name)).collect(),
+        false => vec![path.to_owned()],
+    };
+    for path in files {
+        let is_pointer = dlm_files::is_lfs_pointer(&path).map_err(|error| BaseOpenError::Io {
+            path: path.clone(),
+            cause: error.into_io(),
+        })?;
+        if is_pointer {
+            return Err(BaseOpenError::LfsPointer { path });
+        }
+    }
+    Ok(())
 }
 
 impl OpenedBase {

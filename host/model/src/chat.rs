@@ -6,6 +6,9 @@
 
 mod dialect;
 mod filters;
+mod json;
+mod methods;
+mod percent;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -163,11 +166,12 @@ impl Hints for ChatError {
 fn environment(source: &str) -> Result<Environment<'static>, minijinja::Error> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_unknown_method_callback(methods::unknown);
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(CALLS_MAX);
     filters::install(&mut environment);
-    environment.add_template_owned(NAME, filters::without_generation_tags(source))?;
+    let source = filters::without_generation_tags(&filters::with_line_feeds(source));
+    environment.add_template_owned(NAME, percent::as_filter(&source))?;
     Ok(environment)
 }
 

@@ -91,6 +91,29 @@ impl Value {
         }
     }
 
+    /// Returns a number, whatever type holds it.
+    pub fn as_number(&self) -> Option<f64> {
+        match *self {
+            Value::I8(v) => Some(v.into()),
+            Value::I16(v) => Some(v.into()),
+            Value::I32(v) => Some(v.into()),
+            Value::I64(v) => Some(v as f64),
+            _ => self.as_f64().or_else(|| self.as_u64().map(|v| v as f64)),
+        }
+    }
+
+    /// Returns a whole number that stands alone or is the same in every entry of a list, as some writers repeat it for
+    /// each layer.
+    pub fn as_uniform(&self) -> Option<u64> {
+        match self {
+            Value::Array(values) => {
+                let first = values.first()?;
+                values.iter().all(|value| value == first).then(|| first.as_u64())?
+            }
+            single => single.as_u64(),
+        }
+    }
+
     /// Returns a truth value.
     pub fn as_bool(&self) -> Option<bool> {
         match *self {
@@ -234,6 +257,9 @@ impl Hints for GgufFileError {
             GgufFileError::Format { cause, .. } => match cause {
                 GgufError::UnknownTensorType { .. } => {
                     vec!["use a file in Q4_0 to Q8_0, Q2_K to Q6_K, IQ4, F16, BF16 or F32".to_owned()]
+                }
+                GgufError::Version { byte_swapped: true, .. } => {
+                    vec!["use the little-endian form of this file; llama.cpp's `gguf_convert_endian.py FILE little` makes it".to_owned()]
                 }
                 _ => vec!["download the file again and compare its SHA-256".to_owned()],
             },

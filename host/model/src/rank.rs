@@ -175,6 +175,7 @@ impl OpenedRanker {
             tokenizer_pre: None,
             gguf_arch: None,
             license_spdx: None,
+            notes: self.text.tokenizer.notes.clone(),
         }
     }
 

@@ -76,6 +76,13 @@ pub enum SafetensorsDirError {
     },
     #[error("read `{path}`: it lists {found} files, the limit is {SHARDS_MAX}")]
     TooManyShards { path: PathBuf, found: usize },
+    #[error("read weights: `{dir}/{INDEX_FILE}` names `{file}`, which is not there{}", shown_found(.found))]
+    NoShard {
+        dir: PathBuf,
+        file: String,
+        /// The weight files that are there.
+        found: Vec<String>,
+    },
     #[error("read `{path}`: tensor `{tensor}` is not in it, though `{INDEX_FILE}` says so")]
     NotInShard { path: PathBuf, tensor: String },
     #[error("read `{path}`: {cause}")]
@@ -92,12 +99,68 @@ impl Hints for SafetensorsDirError {
             SafetensorsDirError::NoWeights { .. } => {
                 vec!["give a directory with `config.json`, tokenizer files and `*.safetensors`".to_owned()]
             }
+            SafetensorsDirError::NoShard { .. } => vec![format!(
+                "give the files the names that `{INDEX_FILE}` says, or fetch the whole repository again"
+            )],
             SafetensorsDirError::Format { .. } | SafetensorsDirError::NotInShard { .. } => {
                 vec!["download the file again and compare its SHA-256".to_owned()]
             }
             _ => Vec::new(),
         }
     }
+}
+
+/// The weight files of a directory for a message.
+fn shown_found(found: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let names: Vec<String> = found.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    let more = found.len().saturating_sub(SHOWN);
+    match (names.as_slice(), more) {
+        ([], _) => String::new(),
+        (names, 0) => format!("; {} is", names.join(", ")),
+        (names, more) => format!("; {} and {more} more are", names.join(", ")),
+    }
+}
+
+/// The files that hold the weights of a directory: the whole file, else those that the index names. An index beside the
+/// whole file is stale, and is not read, as in the reference.
+///
+/// **Errors:** no weights, an index that cannot be read, or a file that it names and that is not there.
+/// **Source:** `transformers`, `modeling_utils.py`: the whole file is looked for first.
+pub fn weight_files(dir: &Path) -> Result<Vec<String>, SafetensorsDirError> {
+    Ok(wanted_files(dir)?.into_keys().collect())
+}
+
+/// The weight files with the tensors that each must hold; the whole file may hold anything.
+fn wanted_files(dir: &Path) -> Result<BTreeMap<String, Vec<String>>, SafetensorsDirError> {
+    let index = dir.join(INDEX_FILE);
+    if dir.join(SINGLE_FILE).exists() {
+        return Ok(BTreeMap::from([(SINGLE_FILE.to_owned(), Vec::new())]));
+    }
+    if !index.exists() {
+        return Err(SafetensorsDirError::NoWeights {
+            dir: dir.to_owned(),
+            pickled: has_pickled_weights(dir),
+        });
+    }
+    let files = read_index(&index)?;
+    match files.keys().find(|file| !dir.join(file).exists()) {
+        None => Ok(files),
+        Some(absent) => Err(SafetensorsDirError::NoShard {
+            dir: dir.to_owned(),
+            file: absent.clone(),
+            found: found_weights(dir),
+        }),
+    }
+}
+
+/// The names of weight files in a directory, sorted; what cannot be listed has none.
+fn found_weights(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = names.filter(|name| name.ends_with(".safetensors")).collect();
+    names.sort();
+    names
 }
 
 /// Reads a small file whole.
@@ -186,18 +249,9 @@ impl SafetensorsDir {
             shards: Vec::new(),
             tensors: BTreeMap::new(),
         };
-        let index = dir.join(INDEX_FILE);
-        if index.exists() {
-            for (file, wanted) in read_index(&index)? {
-                source.add_shard(dir.join(file), Some(&wanted))?;
-            }
-        } else if dir.join(SINGLE_FILE).exists() {
-            source.add_shard(dir.join(SINGLE_FILE), None)?;
-        } else {
-            return Err(SafetensorsDirError::NoWeights {
-                dir: dir.to_owned(),
-                pickled: has_pickled_weights(dir),
-            });
+        for (file, wanted) in wanted_files(dir)? {
+            let wanted = (file != SINGLE_FILE).then_some(wanted.as_slice());
+            source.add_shard(dir.join(&file), wanted)?;
         }
         Ok(source)
     }

@@ -63,6 +63,8 @@ pub struct Tokenizer {
     byte_level: bool,
     /// One more than the highest id; ids may have gaps.
     vocab: usize,
+    /// What its files say that was passed over, for whoever adds the base.
+    pub notes: Vec<String>,
 }
 
 /// A tokenizer that cannot be had, or text it cannot take.
@@ -121,6 +123,11 @@ impl Hints for TokenizerError {
                 key: "tokenizer.ggml.model" | "tokenizer.ggml.pre",
                 ..
             } => vec!["use the safetensors form of this base".to_owned()],
+            TokenizerError::GgufMissing { .. }
+            | TokenizerError::DuplicateToken { .. }
+            | TokenizerError::Merge { .. } => {
+                vec!["use a file that a current converter wrote, or the safetensors form of this base".to_owned()]
+            }
             _ => Vec::new(),
         }
     }
@@ -155,6 +162,7 @@ impl Tokenizer {
             vocab: highest.map_or(0, |id| id as usize + 1),
             inner,
             specials,
+            notes: Vec::new(),
         }
     }
 

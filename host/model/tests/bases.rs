@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use dlm_core::Hints;
 use dlm_core::base::TemplateDialect;
 use dlm_kernels::{Ctx, Simd};
 use dlm_model::gguf::GgufFile;
@@ -79,7 +80,7 @@ fn the_fingerprint_follows_the_files_that_matter() {
 fn what_cannot_be_used_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let refusal = |path: &Path| open_base(path).unwrap_err().to_string();
-    assert!(refusal(&dir.path().join("none")).contains("neither a directory nor a `.gguf` file"));
+    assert!(refusal(&dir.path().join("none")).contains("neither a directory nor a GGUF file"));
     assert!(refusal(dir.path()).contains("config.json"));
     std::fs::write(dir.path().join("x.gguf"), b"GGUF").unwrap();
     assert!(refusal(&dir.path().join("x.gguf")).contains("inside the version"));
@@ -101,7 +102,95 @@ fn what_cannot_be_used_is_refused() {
         small.replace("\"vocab_size\": 320", "\"vocab_size\": 300"),
     )
     .unwrap();
-    assert!(refusal(dir.path()).contains("tokenizer has 320 tokens, its embedding 300 rows"));
+    assert!(refusal(dir.path()).contains("has the id 319, its embedding has 300 rows"));
+}
+
+/// A copy of the tiny Llama's directory.
+fn llama(to: &Path) {
+    for name in [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ] {
+        std::fs::copy(golden("llama").join(name), to.join(name)).expect("the golden files can be copied");
+    }
+}
+
+/// huggingface/transformers#27923: the files of a clone without Git LFS.
+#[test]
+fn a_pointer_in_place_of_a_file_is_named() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
+    for name in ["model.safetensors", "tokenizer.json", "config.json"] {
+        let dir = tempfile::tempdir().unwrap();
+        llama(dir.path());
+        std::fs::write(dir.path().join(name), pointer).unwrap();
+        let error = open_base(dir.path()).unwrap_err();
+        assert!(
+            error.to_string().contains("Git LFS pointer") && error.to_string().contains(name),
+            "{error}"
+        );
+        assert!(error.hints()[0].contains("git lfs pull"), "{:?}", error.hints());
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    std::fs::write(&path, pointer).unwrap();
+    assert!(open_base(&path).unwrap_err().to_string().contains("Git LFS pointer"));
+}
+
+/// lmstudio-ai/lms#347: what a file is, its first bytes say.
+#[test]
+fn a_gguf_file_needs_no_ending_and_a_part_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let blob = dir.path().join("sha256-0f1e2d3c");
+    std::fs::write(&blob, dlm_testkit::gguf::GgufBytes::default().bytes()).unwrap();
+    assert!(
+        open_base(&blob)
+            .unwrap_err()
+            .to_string()
+            .contains("`general.architecture` is missing")
+    );
+    let part = dlm_testkit::gguf::GgufBytes::default()
+        .u32("split.no", 1)
+        .u32("split.count", 3);
+    std::fs::write(&blob, part.bytes()).unwrap();
+    let error = open_base(&blob).unwrap_err();
+    assert!(error.to_string().contains("it is part 2 of 3"), "{error}");
+    assert!(
+        error.hints()[0].contains("llama-gguf-split --merge"),
+        "{:?}",
+        error.hints()
+    );
+    std::fs::write(&blob, "text").unwrap();
+    assert!(open_base(&blob).unwrap_err().to_string().contains("nor a GGUF file"));
+}
+
+/// CoSER#3 and FreeToken#336: which weight files belong to a model.
+#[test]
+fn the_whole_file_is_read_and_a_missing_shard_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    llama(dir.path());
+    let facts = open_base(dir.path()).unwrap().facts();
+    let index = r#"{"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}"#;
+    std::fs::write(dir.path().join("model.safetensors.index.json"), index).unwrap();
+    assert_eq!(open_base(dir.path()).unwrap().facts(), facts, "the index is stale");
+    std::fs::rename(
+        dir.path().join("model.safetensors"),
+        dir.path().join("model-00001-of-00004.safetensors"),
+    )
+    .unwrap();
+    let error = open_base(dir.path()).unwrap_err();
+    let told = error.to_string();
+    assert!(
+        told.contains("names `model-00001-of-00002.safetensors`, which is not there"),
+        "{told}"
+    );
+    assert!(told.contains("`model-00001-of-00004.safetensors` is"), "{told}");
+    assert!(
+        error.hints()[0].contains("model.safetensors.index.json"),
+        "{:?}",
+        error.hints()
+    );
 }
 
 #[test]

@@ -145,6 +145,21 @@ fn rotary_divisors_come_from_their_tensor() {
         refusal.contains("`rope_freqs.weight` has the shape [4], expected [8]"),
         "{refusal}"
     );
+    // ggml-org/llama.cpp#2772: a factor without a type is linear, and the older name still counts.
+    let scaling = |gguf: GgufBytes| config_from_gguf(&opened(&gguf)).unwrap().rope.scaling;
+    let plain = || common("llama", &config);
+    let linear = RopeScaling::Linear { factor: 4.0 };
+    assert_eq!(scaling(plain().f32("llama.rope.scaling.factor", 4.0)), linear);
+    assert_eq!(scaling(plain().f32("llama.rope.scale_linear", 4.0)), linear);
+    assert_eq!(scaling(plain().u32("llama.rope.scaling.factor", 4)), linear);
+    assert_eq!(
+        scaling(plain().f32("llama.rope.scaling.factor", 0.0)),
+        RopeScaling::None
+    );
+    let off = plain()
+        .string("llama.rope.scaling.type", "none")
+        .f32("llama.rope.scale_linear", 4.0);
+    assert_eq!(scaling(off), RopeScaling::None);
     let yarn = common("llama", &config).string("llama.rope.scaling.type", "yarn");
     assert!(
         config_from_gguf(&opened(&yarn))

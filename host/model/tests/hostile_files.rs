@@ -285,7 +285,24 @@ fn gguf_tokenizers_are_checked() {
     assert!(refusal(&merges).contains("`tokenizer.ggml.token_type` is missing"));
     assert!(refusal(&merges.clone().value("tokenizer.ggml.token_type", 9, &kinds(2))).contains("one per token"));
     let whole = merges.value("tokenizer.ggml.token_type", 9, &kinds(3));
-    assert!(refusal(&whole.clone().u32("tokenizer.ggml.eos_token_id", 3)).contains("an id below 3"));
+    // NVIDIA/Megatron-LM and ggml-org/llama.cpp#3634: an id that is no token's is passed over, and noted.
+    let beyond = [
+        ("tokenizer.ggml.eos_token_id", 3),
+        ("tokenizer.ggml.bos_token_id", u32::MAX),
+    ];
+    for (key, id) in beyond {
+        let (_dir, file) = opened(&whole.clone().u32(key, id));
+        let tokenizer = tokenizer_from_gguf(&file).unwrap();
+        assert_eq!(tokenizer.encode("abb").unwrap(), [2, 1]);
+        assert_eq!((tokenizer.specials.eos, tokenizer.specials.bos), (None, None));
+        assert_eq!(
+            tokenizer.notes,
+            [format!(
+                "`{key}` is {id}, the vocabulary has 3 tokens: it is passed over"
+            )]
+        );
+    }
+    assert!(refusal(&whole.clone().string("tokenizer.ggml.eos_token_id", "x")).contains("a whole number"));
     let (_dir, file) = opened(&whole.u32("tokenizer.ggml.eos_token_id", 1));
     assert_eq!(tokenizer_from_gguf(&file).unwrap().encode("abb").unwrap(), [2, 1]);
 }

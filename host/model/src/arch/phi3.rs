@@ -3,11 +3,15 @@
 use dlm_core::Architecture;
 
 use super::names::{FUSED, NORMS_PRE, QKV};
-use super::{GgufRules, Rules, Windows};
+use super::{ClassDefaults, GgufRules, Rules, Windows};
 
 /// See [`Rules`].
 pub(super) const RULES: Rules = Rules {
     windows: Windows::Always,
+    absent: ClassDefaults {
+        norm_eps: 1e-5,
+        ..ClassDefaults::PLAIN
+    },
     gguf: GgufRules {
         tensors: &[NORMS_PRE, FUSED, QKV],
         states_no_window: true,

@@ -3,13 +3,18 @@
 use dlm_core::Architecture;
 
 use super::names::{ATTENTION, FEED_FORWARD, NORMS_PRE};
-use super::{GgufRules, Rules, Windows};
+use super::{ClassDefaults, GgufRules, Rules, Windows};
 
 /// See [`Rules`].
 pub(super) const RULES: Rules = Rules {
     has_qkv_bias: true,
     windows: Windows::Switched {
         from: Some("max_window_layers"),
+    },
+    absent: ClassDefaults {
+        n_kv_heads: Some(32),
+        window: Some(4096),
+        ..ClassDefaults::PLAIN
     },
     gguf: GgufRules {
         tensors: &[NORMS_PRE, ATTENTION, FEED_FORWARD],

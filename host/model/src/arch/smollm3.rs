@@ -3,7 +3,7 @@
 use dlm_core::Architecture;
 
 use super::names::{ATTENTION, FEED_FORWARD, NORMS_PRE};
-use super::{GgufRules, RotaryRules, Rules, Windows};
+use super::{ClassDefaults, GgufRules, RotaryRules, Rules, Windows};
 
 /// See [`Rules`].
 pub(super) const RULES: Rules = Rules {
@@ -13,6 +13,11 @@ pub(super) const RULES: Rules = Rules {
         ..RotaryRules::PLAIN
     },
     windows: Windows::Switched { from: None },
+    absent: ClassDefaults {
+        theta: 2_000_000.0,
+        n_kv_heads: Some(4),
+        ..ClassDefaults::PLAIN
+    },
     gguf: GgufRules {
         interleaves: true,
         tensors: &[NORMS_PRE, ATTENTION, FEED_FORWARD],

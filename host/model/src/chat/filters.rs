@@ -3,11 +3,10 @@
 //! Invariants: behaves as the reference's environment (`transformers`, `utils/chat_template_utils.py`); the clock always
 //! says [`PINNED_DATE`], so that a rendering is the same today and tomorrow.
 
-use std::io;
+use minijinja::value::{Value, ValueKind};
+use minijinja::{Environment, Error, ErrorKind, Output, State};
 
-use minijinja::value::{Kwargs, Value, ValueKind};
-use minijinja::{Environment, Error, ErrorKind};
-use serde::Serialize;
+use super::json::tojson;
 
 /// Year, month and day that templates are told: the date that Llama's templates fall back to without a clock.
 pub const PINNED_DATE: (u32, u32, u32) = (2024, 7, 26);
@@ -36,6 +35,23 @@ pub(crate) fn install(environment: &mut Environment<'static>) {
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", |format: &str| strftime(format));
     environment.add_filter("tojson", tojson);
+    environment.set_formatter(print);
+}
+
+/// Prints a value as Python does: `None`, `True` and `False` begin with a capital letter.
+fn print(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
+    let word = match value {
+        value if value.is_none() => "None",
+        value if *value == Value::from(true) && value.kind() == ValueKind::Bool => "True",
+        value if value.kind() == ValueKind::Bool => "False",
+        _ => return minijinja::escape_formatter(out, state, value),
+    };
+    Ok(std::fmt::Write::write_str(out, word)?)
+}
+
+/// The source as Jinja reads it: line ends of other systems are line feeds.
+pub(crate) fn with_line_feeds(source: &str) -> String {
+    source.replace("\r\n", "\n").replace('\r', "\n")
 }
 
 fn raise_exception(message: &str) -> Result<Value, Error> {
@@ -95,66 +111,6 @@ fn strftime(format: &str) -> Result<String, Error> {
     Ok(text)
 }
 
-/// Separators of Python's `json.dumps`.
-struct PythonStyle;
-
-impl serde_json::ser::Formatter for PythonStyle {
-    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-
-    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        writer.write_all(b": ")
-    }
-}
-
-/// `json.dumps(value, ensure_ascii=False, indent=indent)`: unlike Jinja's own filter, nothing is escaped for HTML.
-fn tojson(value: &Value, kwargs: Kwargs) -> Result<Value, Error> {
-    let indent: Option<usize> = kwargs.get("indent")?;
-    // Accepted for the sake of templates that state the default.
-    let _ensure_ascii: Option<bool> = kwargs.get("ensure_ascii")?;
-    kwargs.assert_all_used()?;
-    check_depth(value, super::DEPTH_MAX)?;
-    let mut bytes = Vec::new();
-    let result = match indent {
-        None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, PythonStyle)),
-        Some(indent) => {
-            let blanks = vec![b' '; indent.min(16)];
-            let style = serde_json::ser::PrettyFormatter::with_indent(&blanks);
-            value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, style))
-        }
-    };
-    let failed = |cause: String| Error::new(ErrorKind::InvalidOperation, format!("`tojson`: {cause}"));
-    result.map_err(|cause| failed(cause.to_string()))?;
-    let text = String::from_utf8(bytes).map_err(|cause| failed(cause.to_string()))?;
-    Ok(Value::from_safe_string(text))
-}
-
-/// Refuses what nests deeper than a writer should follow.
-fn check_depth(value: &Value, left: usize) -> Result<(), Error> {
-    if !matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::Iterable) {
-        return Ok(());
-    }
-    let too_deep = || {
-        Error::new(
-            ErrorKind::InvalidOperation,
-            "lists and objects are nested too deeply to be written",
-        )
-    };
-    let left = left.checked_sub(1).ok_or_else(too_deep)?;
-    for item in value.try_iter()? {
-        check_depth(&item, left)?;
-        if value.kind() == ValueKind::Map {
-            check_depth(&value.get_item(&item)?, left)?;
-        }
-    }
-    Ok(())
-}
-
 /// Replaces the reference's `{% generation %}` tags, which mark answers for a mask that we find otherwise, by a
 /// condition that is always true: the same text, the same blanks.
 pub(crate) fn without_generation_tags(source: &str) -> String {
@@ -182,7 +138,20 @@ pub(crate) fn without_generation_tags(source: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{strftime, without_generation_tags};
+    use super::{strftime, with_line_feeds, without_generation_tags};
+
+    #[test]
+    fn line_ends_of_other_systems_are_line_feeds() {
+        assert_eq!(with_line_feeds("a\r\nb\rc\n"), "a\nb\nc\n");
+    }
+
+    #[test]
+    fn values_are_printed_as_python_prints_them() {
+        let mut environment = minijinja::Environment::new();
+        super::install(&mut environment);
+        let source = "{{ none }} {{ true }} {{ 1 == 2 }} {{ 1.0 }} {{ 1 }} {{ absent }} {{ '<' }}";
+        assert_eq!(environment.render_str(source, ()).unwrap(), "None True False 1.0 1  <");
+    }
 
     #[test]
     fn the_clock_stands_still() {

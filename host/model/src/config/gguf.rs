@@ -86,14 +86,7 @@ impl<'a> Metadata<'a> {
     /// A number, or a list in which every layer has the same number.
     fn size(&self, key: &str) -> Result<Option<usize>, GgufConfigFault> {
         self.typed(key, "a whole number, the same for every layer", |value| {
-            let one = match value {
-                Value::Array(values) => {
-                    let first = values.first()?;
-                    values.iter().all(|value| value == first).then_some(first)?
-                }
-                single => single,
-            };
-            usize::try_from(one.as_u64()?).ok()
+            usize::try_from(value.as_uniform()?).ok()
         })
     }
 
@@ -102,7 +95,7 @@ impl<'a> Metadata<'a> {
     }
 
     fn number(&self, key: &str) -> Result<Option<f64>, GgufConfigFault> {
-        self.typed(key, "a floating-point number", Value::as_f64)
+        self.typed(key, "a number", Value::as_number)
     }
 
     fn text(&self, key: &str) -> Result<Option<&'a str>, GgufConfigFault> {
@@ -156,27 +149,34 @@ fn rope(meta: &Metadata<'_>, rules: &Rules, head_dim: usize, context_max: usize)
             },
         }
     } else {
-        match meta.text("rope.scaling.type")? {
-            None | Some("none") => RopeScaling::None,
-            Some("linear") => RopeScaling::Linear {
-                factor: meta
-                    .number("rope.scaling.factor")?
-                    .ok_or_else(|| meta.missing("rope.scaling.factor"))? as f32,
-            },
-            Some(found) => {
-                return Err(GgufConfigFault::Value {
-                    key: format!("{}.rope.scaling.type", meta.architecture),
-                    found: found.to_owned(),
-                    expected: "none, linear, or longrope with its factor tensors",
-                });
-            }
-        }
+        scaling_by_keys(meta)?
     };
     Ok(Rope {
         dim,
         theta: meta.number("rope.freq_base")?.unwrap_or(rules.rotary.theta),
         scaling,
     })
+}
+
+/// The scaling that keys alone describe: a factor without a type is linear, and `rope.scale_linear` is its older name.
+///
+/// **Source:** llama.cpp's `load_hparams`, where a factor of 0 stands for none.
+fn scaling_by_keys(meta: &Metadata<'_>) -> Result<RopeScaling, GgufConfigFault> {
+    let stated = match meta.number("rope.scaling.factor")? {
+        Some(factor) => Some(factor),
+        None => meta.number("rope.scale_linear")?,
+    };
+    let factor = stated.filter(|factor| *factor != 0.0).map(|factor| factor as f32);
+    match (meta.text("rope.scaling.type")?, factor) {
+        (Some("none"), _) | (None, None) => Ok(RopeScaling::None),
+        (Some("linear") | None, Some(factor)) => Ok(RopeScaling::Linear { factor }),
+        (Some("linear"), None) => Err(meta.missing("rope.scaling.factor")),
+        (Some(found), _) => Err(GgufConfigFault::Value {
+            key: format!("{}.rope.scaling.type", meta.architecture),
+            found: found.to_owned(),
+            expected: "none, linear, or longrope with its factor tensors",
+        }),
+    }
 }
 
 /// The rotary embedding of the layers with a window, which the format never scales.

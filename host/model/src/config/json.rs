@@ -56,10 +56,15 @@ impl dlm_core::Hints for ConfigError {
     }
 }
 
-/// A JSON object whose absent keys and nulls are the same.
+/// A JSON object; to most readers a key that is absent and one that is null are the same.
 struct Settings<'a>(&'a Map<String, Value>);
 
 impl<'a> Settings<'a> {
+    /// Whether a key is not written, which lets its class decide; `null` says that there is no value.
+    fn is_absent(&self, key: &str) -> bool {
+        !self.0.contains_key(key)
+    }
+
     fn get(&self, key: &str) -> Option<&'a Value> {
         self.0.get(key).filter(|value| !value.is_null())
     }
@@ -175,7 +180,7 @@ fn rope(
     let new = settings.object("rope_parameters")?;
     let old = settings.object("rope_scaling")?;
     let Some(local_theta) = rules.rotary.local_theta else {
-        let theta = settings.number("rope_theta")?.unwrap_or(rules.rotary.theta);
+        let theta = settings.number("rope_theta")?.unwrap_or(rules.absent.theta);
         let main = one_rope(settings, new.or(old).as_ref(), theta, head_dim, context_max)?;
         return Ok((main, None));
     };
@@ -183,7 +188,7 @@ fn rope(
         Some(new) => (new.object("full_attention")?, new.object("sliding_attention")?),
         None => (old, None),
     };
-    let theta = settings.number("rope_theta")?.unwrap_or(rules.rotary.theta);
+    let theta = settings.number("rope_theta")?.unwrap_or(rules.absent.theta);
     let local_theta = settings.number("rope_local_base_freq")?.unwrap_or(local_theta);
     let main = one_rope(settings, full.as_ref(), theta, head_dim, context_max)?;
     let local = one_rope(settings, sliding.as_ref(), local_theta, head_dim, context_max)?;
@@ -283,11 +288,18 @@ pub(crate) fn long_rope_attention_factor(context_max: usize, original_max: usize
 }
 
 /// Says whether a layer sees a sliding window, when `layer_types` does not say.
-fn window_by_rule(windows: Windows, settings: &Settings<'_>, layer: usize) -> Result<bool, ConfigError> {
+fn window_by_rule(rules: &Rules, settings: &Settings<'_>, layer: usize) -> Result<bool, ConfigError> {
+    let (windows, window_from) = (rules.windows, rules.absent.window_from);
     let size = |key: Option<&str>| key.map_or(Ok(None), |key| settings.size(key));
     Ok(match windows {
         Windows::InGguf => false,
-        Windows::Switched { from } => settings.flag("use_sliding_window")? && layer >= size(from)?.unwrap_or(0),
+        Windows::Switched { from } => {
+            let first = match from {
+                Some(key) => size(from)?.unwrap_or(if settings.is_absent(key) { window_from } else { 0 }),
+                None => 0,
+            };
+            settings.flag("use_sliding_window")? && layer >= first
+        }
         Windows::AllBut { stated_as, .. } => windows.slides(layer, size(stated_as)?),
         Windows::Never | Windows::Always => windows.slides(layer, None),
     })
@@ -312,7 +324,8 @@ fn is_rotated(rules: &Rules, settings: &Settings<'_>, layer: usize) -> Result<bo
 }
 
 fn layers(rules: &Rules, settings: &Settings<'_>, n_layers: usize) -> Result<Vec<LayerKind>, ConfigError> {
-    let window = settings.size("sliding_window")?;
+    let class_window = rules.absent.window.filter(|_| settings.is_absent("sliding_window"));
+    let window = settings.size("sliding_window")?.or(class_window);
     let types = settings.list("layer_types")?;
     let n_layers = n_layers.min(LAYERS_MAX + 1);
     let mut kinds = Vec::with_capacity(n_layers);
@@ -327,7 +340,7 @@ fn layers(rules: &Rules, settings: &Settings<'_>, n_layers: usize) -> Result<Vec
                     );
                 }
             },
-            None => window.is_some() && window_by_rule(rules.windows, settings, layer)?,
+            None => window.is_some() && window_by_rule(rules, settings, layer)?,
         };
         if slides && window.is_none() {
             return Err(ConfigError::Missing {
@@ -457,21 +470,30 @@ fn decoder_config(settings: &Settings<'_>, task: Task) -> Result<DecoderConfig, 
     let n_layers = settings.size_needed("num_hidden_layers")?;
     let n_heads = settings.size_needed("num_attention_heads")?;
     let d_model = settings.size_needed("hidden_size")?;
+    let absent = &rules.absent;
     let head_dim = match settings.size("head_dim")? {
         Some(head_dim) => head_dim,
-        None => d_model / n_heads.max(1),
+        None => {
+            let of_class = absent.head_dim.filter(|_| settings.is_absent("head_dim"));
+            of_class.unwrap_or(d_model / n_heads.max(1))
+        }
     };
     let context_max = settings.size_needed("max_position_embeddings")?;
     let attention_bias = settings.flag("attention_bias")?;
-    let scale_from = match settings.number("query_pre_attn_scalar")? {
+    let scalar = settings.number("query_pre_attn_scalar")?;
+    let scalar = scalar.or(absent
+        .query_scalar
+        .filter(|_| settings.is_absent("query_pre_attn_scalar")));
+    let scale_from = match scalar {
         Some(scalar) if rules.attention_scale != AttentionScale::HeadDim => scalar,
         _ => head_dim as f64,
     };
-    let cap = |key: &str| {
-        settings
-            .number(key)
-            .map(|cap| cap.filter(|_| rules.has_softcaps).map(|cap| cap as f32))
+    let cap = |key: &str, of_class: Option<f32>| -> Result<Option<f32>, ConfigError> {
+        let stated = settings.number(key)?.map(|cap| cap as f32);
+        let cap = stated.or(of_class.filter(|_| settings.is_absent(key)));
+        Ok(cap.filter(|_| rules.has_softcaps))
     };
+    let (attention_cap, final_cap) = absent.softcaps.unzip();
     let (rope, rope_local) = rope(settings, rules, head_dim, context_max)?;
     let config = DecoderConfig {
         arch,
@@ -479,10 +501,13 @@ fn decoder_config(settings: &Settings<'_>, task: Task) -> Result<DecoderConfig, 
         d_model,
         n_layers,
         n_heads,
-        n_kv_heads: settings.size("num_key_value_heads")?.unwrap_or(n_heads),
+        n_kv_heads: settings.size("num_key_value_heads")?.unwrap_or_else(|| {
+            let of_class = absent.n_kv_heads.filter(|_| settings.is_absent("num_key_value_heads"));
+            of_class.unwrap_or(n_heads)
+        }),
         head_dim,
         d_ff: settings.size_needed("intermediate_size")?,
-        norm_eps: settings.number("rms_norm_eps")?.unwrap_or(1e-6) as f32,
+        norm_eps: settings.number("rms_norm_eps")?.unwrap_or(absent.norm_eps) as f32,
         norm_plus_one: rules.norm_plus_one,
         norm_placement: rules.norms,
         qk_norm: rules.qk_norm,
@@ -495,8 +520,8 @@ fn decoder_config(settings: &Settings<'_>, task: Task) -> Result<DecoderConfig, 
         fused_projections: arch.facts().is_fused,
         activation: activation(rules, settings)?,
         attention_scale: (1.0 / scale_from.sqrt()) as f32,
-        attention_softcap: cap("attn_logit_softcapping")?,
-        final_softcap: cap("final_logit_softcapping")?,
+        attention_softcap: cap("attn_logit_softcapping", attention_cap)?,
+        final_softcap: cap("final_logit_softcapping", final_cap)?,
         embed_scale: rules.embed_scale(d_model),
         tied: match settings.get("tie_word_embeddings") {
             Some(_) => settings.flag("tie_word_embeddings")?,
@@ -507,4 +532,68 @@ fn decoder_config(settings: &Settings<'_>, task: Task) -> Result<DecoderConfig, 
     };
     config.check()?;
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A small model of a class with the sizes alone; `more` is written behind them.
+    fn config(class: &str, more: &str) -> DecoderConfig {
+        let text = format!(
+            r#"{{"architectures":["{class}"],"hidden_size":256,"num_hidden_layers":2,"num_attention_heads":32,
+            "intermediate_size":64,"vocab_size":100,"max_position_embeddings":8192{more}}}"#
+        );
+        parse_config(text.as_bytes()).unwrap_or_else(|error| panic!("{class} {more}: {error}"))
+    }
+
+    /// The numbers are those of the classes in `transformers` 4.57.
+    #[test]
+    fn a_key_that_is_absent_is_what_its_class_says() {
+        let sizes = |class: &str| {
+            let config = config(class, "");
+            (
+                config.n_kv_heads,
+                config.head_dim,
+                config.norm_eps,
+                config.rope.theta,
+                config.layers[0].window,
+            )
+        };
+        assert_eq!(sizes("LlamaForCausalLM"), (32, 8, 1e-6, 10_000.0, None));
+        assert_eq!(sizes("MistralForCausalLM"), (8, 8, 1e-6, 10_000.0, Some(4096)));
+        assert_eq!(sizes("Qwen2ForCausalLM"), (32, 8, 1e-6, 10_000.0, None));
+        assert_eq!(sizes("Qwen3ForCausalLM"), (32, 128, 1e-6, 10_000.0, None));
+        assert_eq!(sizes("Gemma2ForCausalLM"), (4, 256, 1e-6, 10_000.0, Some(4096)));
+        assert_eq!(sizes("Phi3ForCausalLM"), (32, 8, 1e-5, 10_000.0, None));
+        assert_eq!(sizes("Olmo2ForCausalLM"), (32, 8, 1e-5, 10_000.0, None));
+        assert_eq!(sizes("SmolLM3ForCausalLM"), (4, 8, 1e-6, 2_000_000.0, None));
+        let gemma = config("Gemma2ForCausalLM", "");
+        assert_eq!((gemma.attention_softcap, gemma.final_softcap), (Some(50.0), Some(30.0)));
+        assert_eq!(gemma.attention_scale, 1.0 / 16.0);
+    }
+
+    #[test]
+    fn a_key_that_is_null_says_that_there_is_none() {
+        let gemma = config(
+            "Gemma2ForCausalLM",
+            r#","attn_logit_softcapping":null,"final_logit_softcapping":null"#,
+        );
+        assert_eq!((gemma.attention_softcap, gemma.final_softcap), (None, None));
+        let mistral = config(
+            "MistralForCausalLM",
+            r#","sliding_window":null,"num_key_value_heads":null"#,
+        );
+        assert_eq!((mistral.layers[0].window, mistral.n_kv_heads), (None, 32));
+    }
+
+    #[test]
+    fn windows_begin_at_the_layer_that_the_class_says() {
+        let windows = |more: &str| {
+            let config = config("Qwen2ForCausalLM", &format!(r#","use_sliding_window":true{more}"#));
+            config.layers.iter().map(|layer| layer.window).collect::<Vec<_>>()
+        };
+        assert_eq!(windows(""), [None, None], "28 layers see everything");
+        assert_eq!(windows(r#","max_window_layers":1"#), [None, Some(4096)]);
+    }
 }

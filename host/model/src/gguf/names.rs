@@ -61,7 +61,7 @@ pub(crate) fn places(file: &GgufFile) -> Result<BTreeMap<String, TensorPlace>, G
     let head_count = |key: &str| {
         let key = format!("{architecture}.attention.{key}");
         file.value(&key)
-            .and_then(Value::as_u64)
+            .and_then(Value::as_uniform)
             .and_then(|n| usize::try_from(n).ok())
     };
     let n_heads = head_count("head_count").unwrap_or(0);

@@ -10,6 +10,8 @@ mod pieces;
 mod spaces;
 mod unigram;
 
+use std::cell::RefCell;
+
 use super::{Tokenizer, TokenizerError};
 use crate::gguf::GgufFile;
 use keys::{Keys, MODEL};
@@ -19,8 +21,11 @@ use keys::{Keys, MODEL};
 /// **Errors:** a kind of vocabulary or a pre-tokenizer label that is not known, tokens, scores or merges that contradict
 /// each other. **Cost:** tens of milliseconds for 50,000 tokens, under a second for 262,000.
 pub fn tokenizer_from_gguf(file: &GgufFile) -> Result<Tokenizer, TokenizerError> {
-    let keys = Keys { file };
-    match keys.text(MODEL)? {
+    let keys = Keys {
+        file,
+        notes: RefCell::default(),
+    };
+    let mut tokenizer = match keys.text(MODEL)? {
         "gpt2" => byte_level::tokenizer(&keys),
         "llama" => pieces::tokenizer(&keys),
         "t5" => unigram::tokenizer(&keys),
@@ -29,5 +34,7 @@ pub fn tokenizer_from_gguf(file: &GgufFile) -> Result<Tokenizer, TokenizerError>
             other,
             "gpt2 (byte-level BPE), llama (SentencePiece BPE) or t5 (Unigram)",
         )),
-    }
+    }?;
+    tokenizer.notes = keys.notes.into_inner();
+    Ok(tokenizer)
 }

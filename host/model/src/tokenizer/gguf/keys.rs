@@ -1,7 +1,8 @@
 //! The keys below `tokenizer.ggml`, each with its type.
 //!
-//! Invariants: lists have one entry per token; an id that is returned lies in the vocabulary.
+//! Invariants: lists have one entry per token; an id that is returned lies in the vocabulary, one that does not is noted.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -57,6 +58,8 @@ pub(super) struct RoleDefaults {
 /// Typed access to the metadata of a file.
 pub(super) struct Keys<'a> {
     pub file: &'a GgufFile,
+    /// What was found and passed over.
+    pub notes: RefCell<Vec<String>>,
 }
 
 impl<'a> Keys<'a> {
@@ -174,9 +177,19 @@ impl<'a> Keys<'a> {
         let Some(value) = self.file.value(key) else {
             return Ok(None);
         };
-        match value.as_u64() {
-            Some(id) if id < vocab as u64 => Ok(Some(id as u32)),
-            _ => Err(self.wrong(key, format!("{value:?}"), format!("an id below {vocab}"))),
+        let number = value
+            .as_number()
+            .filter(|_| value.as_f64().is_none())
+            .ok_or_else(|| self.wrong(key, format!("{value:?}"), "a whole number"))?;
+        match value.as_u64().filter(|id| *id < vocab as u64) {
+            Some(id) => Ok(Some(id as u32)),
+            // The role is then played by no token, or by the usual one; every text still has its ids.
+            // **Source:** llama.cpp's `llama_vocab::impl::load`, which warns.
+            None => {
+                let note = format!("`{key}` is {number}, the vocabulary has {vocab} tokens: it is passed over");
+                self.notes.borrow_mut().push(note);
+                Ok(None)
+            }
         }
     }
 
