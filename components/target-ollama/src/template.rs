@@ -8,6 +8,9 @@
 use dlm_plugin::Error;
 use dlm_plugin::target::Chat;
 
+/// The option in which the host gives a template that it derived from the base's own.
+pub const OPTION: &str = "template";
+
 /// The frame of a dialect that has a system block of its own.
 struct Frame {
     /// Before everything.

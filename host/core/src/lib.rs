@@ -14,6 +14,7 @@ pub mod digest;
 pub mod event;
 pub mod failure;
 pub mod foreign;
+pub mod go_template;
 pub mod hardware;
 pub mod http_rule;
 pub mod inert;

@@ -26,8 +26,8 @@ pub struct Identity {
     pub size_label: Option<String>,
     /// SPDX id or the license's own name.
     pub license: Option<String>,
-    /// Name and web address of the model that this one was made from.
-    pub base_model: Option<(String, String)>,
+    /// Name of the model that this one was made from, and its web address where it has one.
+    pub base_model: Option<(String, Option<String>)>,
     /// Keys of our own, such as `dlm.id`, written as texts in this order.
     pub provenance: Vec<(String, String)>,
 }
@@ -86,7 +86,9 @@ pub(crate) fn general(arch: Architecture, identity: &Identity, quant: Quant, par
     if let Some((name, address)) = &identity.base_model {
         keys.put("base_model.count", Value::U32(1));
         keys.text("base_model.0.name", name);
-        keys.text("base_model.0.repo_url", address);
+        if let Some(address) = address {
+            keys.text("base_model.0.repo_url", address);
+        }
     }
     keys.put("file_type", Value::U32(quant.file_type()));
     if quant != Quant::F16 {

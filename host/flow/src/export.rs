@@ -5,6 +5,7 @@
 //! adapter, the check of what was written, the target's files and smoke test, and the records last.
 
 mod adapter;
+mod ollama;
 mod record;
 mod write;
 
@@ -85,6 +86,8 @@ pub struct ExportReport {
     pub directory: PathBuf,
     pub files: Vec<ExportedFile>,
     pub verified: Vec<ModelCheck>,
+    /// In how many conversations the written chat template was compared with the base's own.
+    pub conversations: Option<usize>,
     pub registered: Option<String>,
     /// First line of the smoke test's answer, or why there was none.
     pub smoke: String,
@@ -122,13 +125,10 @@ pub fn export(
         is_installed,
         is_smoked: command.is_smoked,
     };
-    let report = hand_over(
-        target.as_mut(),
-        &target_plan,
-        &write::stage(&directory, &made),
-        run,
-        command,
-    )?;
+    let stage = write::stage(&directory, &made);
+    let mut checked = ollama::CheckedTarget::new(target.as_mut(), &plan.target.value, &located.text, &directory);
+    let report = hand_over(&mut checked, &target_plan, &stage, run, command)?;
+    let conversations = checked.compared;
     let files = files_of(&directory, &made, &report);
     if form == Form::Adapter {
         adapter::remove_stale(&directory, &files)?;
@@ -156,6 +156,7 @@ pub fn export(
         directory,
         files,
         verified: made.verified,
+        conversations,
         usage: usage_of(&report, is_installed),
         registered: report.registration.as_ref().map(|r| r.name.clone()),
         smoke: smoke.clone(),

@@ -34,6 +34,11 @@ fn show(report: &ExportReport, console: &Console) {
             check.positions
         ));
     }
+    if let Some(conversations) = report.conversations {
+        console.info(&format!(
+            "verified: the chat template of the Modelfile says what the base's own says in {conversations} conversations"
+        ));
+    }
     report
         .notes
         .iter()

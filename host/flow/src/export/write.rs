@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use dlm_core::base::{LocalBaseFormat, TemplateDialect};
 use dlm_core::ports::target::{
     Artifact, ArtifactKind, Stage, TargetAdapter, TargetBase, TargetChat, TargetPlan, TargetProbe,
 };
@@ -18,10 +19,12 @@ use dlm_model::sampling::Sampling;
 use dlm_model::weights::WeightSource;
 use dlm_model::{Adapter, Batch, CpuEngine, CpuOptions, Engine, EngineError, MergedSource, ReaderOptions};
 use dlm_plan::ExportPlan;
+use dlm_plan::base::registry::DEFAULT_HUB_ROOT;
+use dlm_plan::base::{BaseLocation, ResolvedBase};
 use dlm_train::rows::question_messages;
 
-use super::ModelCheck;
 use super::record::MANIFEST_FILE;
+use super::{ModelCheck, ollama};
 use crate::failure::Failure;
 use crate::inference::{LoadedModel, LocatedModel};
 use crate::surroundings::Surroundings;
@@ -86,7 +89,8 @@ fn model_file(
     path: &Path,
 ) -> Result<(ModelCheck, Vec<String>), Failure> {
     let config = located.base.opened.config();
-    let vocabulary = Vocabulary::new(&located.text.tokenizer, config.vocab)?;
+    let mut vocabulary = Vocabulary::new(&located.text.tokenizer, config.vocab)?;
+    vocabulary.eot = located.text.end_of_turn.filter(|id| Some(*id) != vocabulary.eos);
     let identity = identity(located);
     let plan = plan_model(&ModelExport {
         config,
@@ -232,15 +236,38 @@ fn adapter_file(located: &LocatedModel, adapter: &Adapter, path: &Path) -> Resul
     Ok(())
 }
 
+/// What the file says of its origin in keys of our own.
+///
+/// **Source:** `spec/export.md` section 6.
+fn provenance(located: &LocatedModel) -> Vec<(String, String)> {
+    let id = located.document.parsed.frontmatter().dlm_id.as_str().to_owned();
+    let version = located.adapter.as_ref().map(|(_, version)| version.to_string());
+    let entries = [
+        ("dlm.id", Some(id)),
+        ("dlm.base_revision", Some(located.base.resolved.record.revision.clone())),
+        ("dlm.adapter_version", version),
+        ("dlm.version", Some(env!("CARGO_PKG_VERSION").to_owned())),
+    ];
+    let said = entries
+        .into_iter()
+        .filter_map(|(key, value)| value.map(|value| (key.to_owned(), value)));
+    said.collect()
+}
+
 fn identity(located: &LocatedModel) -> Identity {
     let record = &located.base.resolved.record;
+    // A local base has no address on the web.
+    let address = match &located.base.resolved.location {
+        BaseLocation::Hub { hf_id, .. } => Some(format!("{DEFAULT_HUB_ROOT}/{hf_id}")),
+        BaseLocation::Local(_) => None,
+    };
     Identity {
         name: document_name(&located.document.path),
         basename: Some(record.key.clone()),
         size_label: None,
         license: Some(record.license_spdx.clone()),
-        base_model: Some((record.key.clone(), record.hf_id.clone())),
-        provenance: Vec::new(),
+        base_model: Some((record.key.clone(), address)),
+        provenance: provenance(located),
     }
 }
 
@@ -307,6 +334,8 @@ pub(super) fn unquantized_plan(
     let front = located.document.parsed.frontmatter();
     let record = &located.base.resolved.record;
     let version = located.adapter.as_ref().map_or(0, |(_, version)| *version);
+    let (hub_id, revision) = own_place(&located.base.resolved);
+    let (temperature, top_p) = sampling(located);
     TargetPlan {
         name: plan
             .ollama_name
@@ -320,8 +349,8 @@ pub(super) fn unquantized_plan(
             .map(|n| n.to_string_lossy().into_owned()),
         base: TargetBase {
             reference: record.key.clone(),
-            hub_id: Some(record.hf_id.clone()),
-            revision: Some(record.revision.clone()),
+            hub_id,
+            revision,
             architecture: record.architecture.clone(),
             layers: located.base.facts.shape.n_layers,
             context_length: record.context_usable(),
@@ -338,12 +367,44 @@ pub(super) fn unquantized_plan(
         context_length: front.training.sequence_len.min(record.context_usable()),
         chat: chat(located, plan),
         system_prompt: front.system_prompt.clone(),
-        temperature: None,
-        top_p: None,
+        temperature: Some(temperature),
+        top_p: Some(top_p),
         draft: None,
         platform: around.hardware.platform.replace('-', "/"),
-        options: Vec::new(),
+        options: ollama::derive(&located.text)
+            .map(|template| (ollama::TEMPLATE_OPTION.to_owned(), template))
+            .into_iter()
+            .collect(),
         probe: None,
+    }
+}
+
+/// What samples of the exported model start from: the document's word, else what the base was made for.
+///
+/// **Source:** `spec/export.md` section 12.
+fn sampling(located: &LocatedModel) -> (f32, f32) {
+    let export = &located.document.parsed.frontmatter().export;
+    let record = &located.base.resolved.record;
+    let temperature = if record.reasoning_tuned { 0.6 } else { 0.7 };
+    let top_p = match record.template {
+        TemplateDialect::Qwen3Thinking | TemplateDialect::SmolLm3 => 0.95,
+        _ => 0.9,
+    };
+    (
+        export.default_temperature.map_or(temperature, |value| value as f32),
+        export.default_top_p.map_or(top_p, |value| value as f32),
+    )
+}
+
+/// Where a runtime finds the base by itself: its name and commit on the hub, or the directory of a local one. A local GGUF file
+/// has neither, for those runtimes read safetensors.
+fn own_place(base: &ResolvedBase) -> (Option<String>, Option<String>) {
+    match &base.location {
+        BaseLocation::Hub { hf_id, revision } => (Some(hf_id.clone()), Some(revision.clone())),
+        BaseLocation::Local(local) => {
+            let is_directory = local.format == LocalBaseFormat::Safetensors;
+            (is_directory.then(|| local.location.clone()), None)
+        }
     }
 }
 

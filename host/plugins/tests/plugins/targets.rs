@@ -233,13 +233,31 @@ fn odd_values_cannot_break_out() {
         "{written}"
     );
     assert!(written.contains("PARAMETER stop \"\"\"a\"b c\"\"\"\n"), "{written}");
-    for system in ["three \"\"\" quotes", "ends with \"", "bell \u{7}"] {
+    let quoted = modelfile(|plan| plan.system_prompt = Some("say \"yes\"".to_owned())).unwrap();
+    assert!(quoted.contains("SYSTEM \"\"\"say \"yes\"\"\"\"\n"), "{quoted}");
+    for system in [
+        "three \"\"\" quotes",
+        "bell \u{7}",
+        "5\u{a0}euro",
+        "a\u{200b}b",
+        "a\u{3000}b",
+    ] {
         let error = modelfile(|plan| plan.system_prompt = Some(system.to_owned())).unwrap_err();
         assert_eq!(error.code, "plugin::unsupported", "{error}");
         assert!(error.to_string().contains("the system prompt"), "{error}");
     }
     let error = modelfile(|plan| plan.chat.as_mut().unwrap().default_system = Some("\"\"\"".to_owned())).unwrap_err();
     assert!(error.to_string().contains("the template"), "{error}");
+}
+
+#[test]
+fn a_template_that_the_host_derived_is_written_as_it_is() {
+    let derived = "{{ range .Messages }}<{{ .Content }}>{{ end }}";
+    let written = modelfile(|plan| {
+        plan.chat.as_mut().unwrap().family = None;
+        plan.options = vec![("template".to_owned(), derived.to_owned())];
+    });
+    assert!(written.unwrap().contains(&format!("TEMPLATE \"\"\"{derived}\"\"\"\n")));
 }
 
 #[test]
