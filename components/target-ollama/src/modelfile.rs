@@ -179,11 +179,14 @@ mod tests {
 
     #[test]
     fn what_the_parser_drops_is_found() {
-        for kept in ['a', 'é', '\u{301}', '😀', ' ', '\n', '\t', '{', '}', '"', '\'', '\\', '世', '∑'] {
+        for kept in [
+            'a', 'é', '\u{301}', '😀', ' ', '\n', '\t', '{', '}', '"', '\'', '\\', '世', '∑',
+        ] {
             assert!(is_kept(kept), "{kept:?}");
         }
         let dropped = [
-            '\u{a0}', '\u{3000}', '\u{202f}', '\u{2009}', '\u{200b}', '\u{200d}', '\u{ad}', '\u{feff}', '\u{202e}', '\u{e000}', '\u{7}', '\r',
+            '\u{a0}', '\u{3000}', '\u{202f}', '\u{2009}', '\u{200b}', '\u{200d}', '\u{ad}', '\u{feff}', '\u{202e}',
+            '\u{e000}', '\u{7}', '\r',
         ];
         for dropped in dropped {
             assert!(!is_kept(dropped), "{dropped:?}");
@@ -193,7 +196,9 @@ mod tests {
     #[test]
     fn the_place_and_the_remedy_are_named() {
         let told = |value: &str| quoted("the system prompt", value).unwrap_err();
-        let Error::Unsupported(message) = told("one\ntwo\u{a0}three") else { panic!() };
+        let Error::Unsupported(message) = told("one\ntwo\u{a0}three") else {
+            panic!()
+        };
         assert_eq!(
             message,
             "the system prompt holds U+00A0 in its line 2, which ollama drops from a Modelfile; write a plain blank instead"

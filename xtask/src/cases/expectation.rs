@@ -57,6 +57,9 @@ pub(super) struct Expectation {
     file: Vec<FileCheck>,
     /// What is made before the run: `document` is a trained `D.dlm`.
     pub prepare: Option<String>,
+    /// Directories that the script takes for granted.
+    #[serde(default)]
+    pub directories: Vec<String>,
     /// Files of the case that lie elsewhere in `tests/cases`, by the name that they get.
     #[serde(default)]
     pub copies: BTreeMap<String, String>,

@@ -66,6 +66,9 @@ impl Place {
             programs: self.programs.clone(),
         };
         make_directory(&prepared.home)?;
+        for name in &case.expectation.directories {
+            make_directory(&prepared.directory.join(name))?;
+        }
         for (to, from) in &case.expectation.copies {
             let from = repository::root().join(DIRECTORY).join(from);
             copy(&from, &prepared.directory.join(to))?;
