@@ -69,15 +69,19 @@ pub fn refuse(definition: &Command, matches: &ArgMatches) -> Result<(), Failure>
     }
     let is_given = |arg: &&Arg| matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
     match command.get_arguments().filter(|arg| is_marked(arg)).find(is_given) {
-        Some(arg) => Err(refusal(&format!("{words} --{}", arg.get_long().unwrap_or_default()), &words)),
+        Some(arg) => Err(refusal(
+            &format!("{words} --{}", arg.get_long().unwrap_or_default()),
+            &words,
+        )),
         None => Ok(()),
     }
 }
 
 /// `command` is the one whose help marks `what` among that which works.
 fn refusal(what: &str, command: &str) -> Failure {
-    Failure::misuse(Subject::Error, format!("`{what}` is not built yet in this version"))
-        .hint(format!("`{command} --help` shows what works and marks what is not built yet"))
+    Failure::misuse(Subject::Error, format!("`{what}` is not built yet in this version")).hint(format!(
+        "`{command} --help` shows what works and marks what is not built yet"
+    ))
 }
 
 /// Whether a flag is not built.
