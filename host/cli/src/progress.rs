@@ -26,15 +26,26 @@ pub struct Screen {
     is_quiet: bool,
     is_terminal: bool,
     bar: Mutex<Option<ProgressBar>>,
-    /// Without a terminal: the phase that is told now and then.
-    told: Mutex<Option<PhaseLine>>,
+    /// The phase whose length is known.
+    told: Mutex<Option<Phase>>,
 }
 
-/// A phase as far as it was told in plain lines.
-struct PhaseLine {
+/// A phase of known length.
+struct Phase {
     total: u64,
     unit: &'static str,
+    started: Instant,
+    /// When it was last told of in a plain line.
     last: Instant,
+}
+
+impl Phase {
+    /// How long the rest takes at the pace so far; nothing where there is no pace yet.
+    fn left(&self, done: u64) -> Option<String> {
+        let seconds = self.started.elapsed().as_secs_f64();
+        let rest = self.total.saturating_sub(done) as f64;
+        (done > 0).then(|| format!("{} left", duration(seconds / done as f64 * rest)))
+    }
 }
 
 impl Screen {
@@ -54,12 +65,16 @@ impl Screen {
     }
 
     fn start(&self, phase: &str, total: Option<u64>, unit: &'static str) {
+        let now = Instant::now();
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = total.map(|total| Phase {
+            total,
+            unit,
+            started: now,
+            last: now,
+        });
         if !self.is_terminal {
             let amount = total.map(|n| format!(" ({})", amount(n, unit))).unwrap_or_default();
             self.line(&format!("{phase}{amount}"));
-            let last = Instant::now();
-            *self.told.lock().unwrap_or_else(PoisonError::into_inner) =
-                total.map(|total| PhaseLine { total, unit, last });
             return;
         }
         let bar = match total {
@@ -77,14 +92,18 @@ impl Screen {
     }
 
     fn advance(&self, phase: &str, done: u64) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = told.as_ref().and_then(|told| told.left(done));
         if let Some(bar) = self.bar().as_ref() {
             bar.set_position(done);
+            bar.set_message(left.unwrap_or_default());
+            return;
         }
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(told) = told.as_mut().filter(|told| told.last.elapsed() >= BETWEEN_LINES) {
             told.last = Instant::now();
             let (done, total) = (amount(done, told.unit), amount(told.total, told.unit));
-            self.line(&format!("{phase}: {done} of {total}"));
+            let left = left.map(|left| format!(", {left}")).unwrap_or_default();
+            self.line(&format!("{phase}: {done} of {total}{left}"));
         }
     }
 

@@ -6,7 +6,7 @@ use dlm_core::Subject;
 use dlm_model::chat::Thinking;
 use dlm_model::generate::{GenerateOptions, Sequence, Step, StopReason, generate};
 use dlm_model::sampling::Sampling;
-use dlm_model::{EngineError, ReaderOptions};
+use dlm_model::{EngineError, PrecisionPaths, ReaderOptions};
 use dlm_plan::prompt::PromptOptions;
 use dlm_plan::{BaseFacts, PromptPlan, plan_prompt};
 use dlm_train::rows::question_messages;
@@ -101,7 +101,13 @@ pub fn answer(
     )?;
     warn_if_idle(around, &loaded);
     let failed = |error: EngineError| Failure::new(Subject::Inference, error);
-    let reader = loaded.engine.reader(loaded.adapter.as_ref(), ReaderOptions::default());
+    let precision_paths = match plan.temperature.value == 0.0 {
+        true => PrecisionPaths::exact(loaded.engine.facts()),
+        false => PrecisionPaths::default(),
+    };
+    let reader = loaded
+        .engine
+        .reader(loaded.adapter.as_ref(), ReaderOptions { precision_paths });
     let mut reader = reader.map_err(failed)?;
     let context = asked.ids.len() + plan.max_tokens.value as usize;
     let mut sequence = Sequence::open(&mut *reader, context).map_err(failed)?;

@@ -1,9 +1,12 @@
 //! From a document's sections to what a run is made of: its sources, and the facts that a plan is made from.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 
 use dlm_core::Subject;
 use dlm_doc::{Parsed, Rows, Section, SectionKind};
+use dlm_model::text::{TextError, TextModel};
 use dlm_plan::train::{DocumentFacts, RowFacts};
 use dlm_train::{Dataset, Origin, Source, SourceContent};
 
@@ -89,6 +92,48 @@ pub fn source(section: &Section, origin: Origin, is_synthesized: bool) -> Result
         is_synthesized,
     }))
 }
+
+/// Says which characters of a document its base cannot express, with the line of the first section that has one; they would be lost on the way.
+///
+/// **Errors:** a tokenizer that fails.
+pub fn inexpressible(document: &Document, text: &TextModel) -> Result<Option<String>, Failure> {
+    let mut known: BTreeMap<char, bool> = BTreeMap::new();
+    let mut first = None;
+    for section in document.parsed.sections() {
+        for character in section.content.chars().filter(|c| !c.is_whitespace()) {
+            if let Entry::Vacant(entry) = known.entry(character) {
+                let is_expressed = text.tokenizer.expresses(character).map_err(TextError::from)?;
+                entry.insert(is_expressed);
+                if !is_expressed && first.is_none() {
+                    first = Some(section.start_line);
+                }
+            }
+        }
+    }
+    let Some(line) = first else {
+        return Ok(None);
+    };
+    let lost = known.iter().filter(|(_, is_expressed)| !**is_expressed);
+    let lost: Vec<String> = lost.map(|(c, _)| format!("`{}`", c.escape_debug())).collect();
+    let shown = lost
+        .iter()
+        .take(SHOWN)
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
+    let more = match lost.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Ok(Some(format!(
+        "{}:{line}: the vocabulary of `{}` has no token for {shown}{more}: the model neither reads nor writes them",
+        document.path.display(),
+        text.name
+    )))
+}
+
+/// Characters that are shown in a warning.
+const SHOWN: usize = 8;
 
 /// Counts a document for the plan.
 pub fn document_facts(parsed: &Parsed, dataset: &Dataset) -> DocumentFacts {

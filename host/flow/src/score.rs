@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use dlm_core::Subject;
 use dlm_core::training::Precision;
 use dlm_files::DiskError;
-use dlm_model::{Reader, ReaderOptions};
+use dlm_model::{PrecisionPaths, Reader, ReaderOptions};
 use dlm_train::probe::{answer_all, normalize};
 use dlm_train::{Row, row_losses};
 use serde::{Deserialize, Serialize};
@@ -156,7 +156,10 @@ fn contains_phrase(answer: &str, phrase: &str) -> bool {
 }
 
 fn reader(loaded: &LoadedModel) -> Result<Box<dyn Reader + '_>, Failure> {
-    let reader = loaded.engine.reader(loaded.adapter.as_ref(), ReaderOptions::default());
+    let precision_paths = PrecisionPaths::exact(loaded.engine.facts());
+    let reader = loaded
+        .engine
+        .reader(loaded.adapter.as_ref(), ReaderOptions { precision_paths });
     reader.map_err(|e| Failure::new(Subject::Score, e))
 }
 

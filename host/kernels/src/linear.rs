@@ -19,6 +19,8 @@ pub enum PrecisionPath {
     Streamed,
     /// The packed product for any number of rows; quantized weights are decoded, or their packed copy is read.
     Packed,
+    /// [`PrecisionPath::Packed`] in `f32` whatever is asked for.
+    PackedF32,
 }
 
 /// `y[t, n] (+)= x[t, k] W^T`.
@@ -68,7 +70,11 @@ pub fn linear_on(
     let is_streamed = match precision_path {
         PrecisionPath::ByRows => t <= GEMV_ROWS,
         PrecisionPath::Streamed => true,
-        PrecisionPath::Packed => false,
+        PrecisionPath::Packed | PrecisionPath::PackedF32 => false,
+    };
+    let compute = match precision_path {
+        PrecisionPath::PackedF32 => Compute::F32,
+        _ => compute,
     };
     if is_streamed {
         gemv::gemv(ctx, x, t, outputs, write);

@@ -21,7 +21,7 @@ use dlm_core::hardware::SimdLevel;
 use dlm_core::training::Precision;
 use dlm_core::units::size;
 use dlm_model::chat::{Message, Thinking};
-use dlm_model::generate::{GenerateJob, GenerateOptions, ManyOptions, generate_many};
+use dlm_model::generate::{GenerateJob, GenerateOptions, ManyOptions, Watch, generate_many};
 use dlm_model::text::Stops;
 use dlm_model::{
     Cpu, CpuEngine, CpuOptions, Engine, OpenedBase, PrecisionPaths, Prepare, ReaderOptions, Sampling, ScoreJob,
@@ -121,6 +121,7 @@ fn answers(base: &OpenedBase, engine: &CpuEngine, threads: usize, is_packed: boo
             let options = ManyOptions {
                 context_max: 2048,
                 cache_bytes_max: 1 << 30,
+                watch: Watch::default(),
             };
             let mut reader = engine.reader(None, ReaderOptions { precision_paths }).unwrap();
             let (seconds, spread) = median(threads, || {

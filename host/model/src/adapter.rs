@@ -38,6 +38,16 @@ pub enum AdapterKind {
     Dora,
 }
 
+impl AdapterKind {
+    /// The name in documents.
+    pub fn name(self) -> &'static str {
+        match self {
+            AdapterKind::Lora => "lora",
+            AdapterKind::Dora => "dora",
+        }
+    }
+}
+
 /// What an adapter should be.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdapterSpec {

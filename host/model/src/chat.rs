@@ -50,6 +50,17 @@ pub enum Role {
     Assistant,
 }
 
+impl Role {
+    /// The turn in a sentence.
+    fn turn(self) -> &'static str {
+        match self {
+            Role::System => "the system prompt",
+            Role::User => "the question",
+            Role::Assistant => "the answer",
+        }
+    }
+}
+
 /// One turn.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
@@ -144,6 +155,8 @@ pub enum ChatError {
         "find the answer in the conversation rendered by the chat template of `{name}`: the template changes it beyond recognition"
     )]
     AnswerNotFound { name: String },
+    #[error("render a conversation with the chat template of `{name}`: it drops or changes {}", role.turn())]
+    TurnChanged { name: String, role: Role },
     #[error("use the chat template of `{name}`: {cause}")]
     Foreign { name: String, cause: ForeignError },
     #[error("render a training row: the conversation does not end with an answer of the assistant")]
@@ -158,6 +171,18 @@ impl Hints for ChatError {
     fn hints(&self) -> Vec<String> {
         match self {
             ChatError::NoAnswer => Vec::new(),
+            ChatError::TurnChanged { role: Role::System, .. } => {
+                vec![
+                    "take `system_prompt` out of the document, or choose a base whose template has a system turn"
+                        .to_owned(),
+                ]
+            }
+            ChatError::TurnChanged { .. } => {
+                vec![
+                    "look for markup that the template acts on, such as `</think>`, and write it differently"
+                        .to_owned(),
+                ]
+            }
             _ => vec!["choose a registry base: its template is known to work".to_owned()],
         }
     }

@@ -14,7 +14,7 @@ use crate::session::{Session, SessionError};
 use crate::text::Stops;
 use crate::tokenizer::{StreamDecoder, Tokenizer, TokenizerError};
 
-pub use many::{GenerateJob, ManyOptions, generate_many};
+pub use many::{GenerateJob, ManyOptions, Watch, generate_many};
 pub use sequence::Sequence;
 
 /// Something that takes tokens in and says what may come next.

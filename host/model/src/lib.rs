@@ -40,7 +40,7 @@ pub use engine::{
     TrainTensors, Trainer,
 };
 pub use generate::{
-    GenerateJob, GenerateOptions, Generation, ManyOptions, Sequence, StopReason, generate, generate_many,
+    GenerateJob, GenerateOptions, Generation, ManyOptions, Sequence, StopReason, Watch, generate, generate_many,
 };
 pub use model::{LoadError, LoadOptions, Model, ModuleInfo, Prepare};
 pub use pass::{Checkpoint, Forward, HeadLoss, StepOptions};

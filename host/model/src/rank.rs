@@ -213,8 +213,10 @@ impl OpenedRanker {
     pub fn chat_input(&self, prompt: &[Message], answer: &str) -> Result<RankInput, TextError> {
         let mut messages = prompt.to_vec();
         messages.push(Message::assistant(answer));
-        let text = self.text.render(&messages, Ending::Complete, Thinking::default())?;
-        Ok(self.fitted(self.text.tokenizer.encode(&text)?))
+        let ids = self
+            .text
+            .conversation_ids(&messages, Ending::Complete, Thinking::default())?;
+        Ok(self.fitted(ids))
     }
 
     /// Encodes prompt and answer as the tokenizer joins two texts.

@@ -15,6 +15,7 @@ use dlm_kernels::{
 
 use crate::adapter::{Adapter, FewRows, Gains};
 use crate::arena::Buffer;
+use crate::engine::EngineFacts;
 use crate::model::Model;
 use crate::pass::Pass;
 use crate::pass::block::{self, AttentionOut, Qkv, Rows};
@@ -48,6 +49,19 @@ impl PrecisionPaths {
         read: PrecisionPath::Packed,
         step: PrecisionPath::Packed,
     };
+
+    /// Products in `f32` whatever the engine's precision, for greedy answers: what is said does not depend on how a base was
+    /// loaded, nor on what is said beside it.
+    pub fn exact(facts: &EngineFacts) -> PrecisionPaths {
+        PrecisionPaths {
+            read: PrecisionPath::PackedF32,
+            step: match facts.is_quantized {
+                // Streamed blocks may be multiplied as integers.
+                true => PrecisionPath::PackedF32,
+                false => PrecisionPath::Streamed,
+            },
+        }
+    }
 }
 
 /// A sequence on a model, with or without an adapter.
@@ -257,7 +271,7 @@ impl<'m> Session<'m> {
         let is_few = match precision_path {
             PrecisionPath::ByRows => rows <= FEW_ROWS,
             PrecisionPath::Streamed => true,
-            PrecisionPath::Packed => false,
+            PrecisionPath::Packed | PrecisionPath::PackedF32 => false,
         };
         let adapter = self.adapter.filter(|_| is_few);
         let few = adapter.map(|adapter| self.prepared.few.get_or_init(|| FewRows::new(adapter, self.model)));

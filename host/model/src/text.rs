@@ -11,7 +11,7 @@ use std::path::Path;
 use dlm_core::base::TemplateDialect;
 use dlm_core::{Hints, Subject};
 
-use crate::chat::{ChatError, ChatTemplate, Ending, Message, Thinking, TokenTexts, dialect_facts};
+use crate::chat::{ChatError, ChatTemplate, Ending, Message, Role, Thinking, TokenTexts, dialect_facts};
 use crate::gguf::{GgufFile, Value};
 use crate::tokenizer::{Specials, Tokenizer, TokenizerError, read_tokenizer_dir, template_file, tokenizer_from_gguf};
 
@@ -48,6 +48,8 @@ pub enum TextError {
     Chat(#[from] ChatError),
     #[error("render a conversation: `{name}` has no chat template")]
     NoTemplate { name: String },
+    #[error("use an answer: it holds `{text}`, at which this base ends an answer")]
+    StopInAnswer { text: String },
 }
 
 impl Hints for TextError {
@@ -60,6 +62,9 @@ impl Hints for TextError {
             TextError::Tokenizer(error) => error.hints(),
             TextError::Chat(error) => error.hints(),
             TextError::NoTemplate { .. } => vec!["choose a registry base".to_owned()],
+            TextError::StopInAnswer { text } => {
+                vec![format!("write `{text}` differently, with a space in it for example")]
+            }
         }
     }
 }
@@ -166,19 +171,69 @@ impl TextModel {
         Ok(template.render(messages, ending, thinking)?)
     }
 
+    /// Turns a conversation into ids; special tokens come from the template alone, the turns are text.
+    ///
+    /// **Errors:** the template's refusal, a turn that it drops or changes, or text that cannot be encoded.
+    pub fn conversation_ids(
+        &self,
+        messages: &[Message],
+        ending: Ending,
+        thinking: Thinking,
+    ) -> Result<Vec<u32>, TextError> {
+        let marked = self.render_marked(&self.marked(messages)?, ending, thinking)?;
+        Ok(self.tokenizer.encode_literal(&marked)?)
+    }
+
     /// Turns a conversation into the ids that a generation continues. A base without a template gets the raw text of
     /// the last turn, after its bos if it has one.
     ///
-    /// **Errors:** the template's refusal, or text that cannot be encoded.
+    /// **Errors:** as [`conversation_ids`](Self::conversation_ids).
     pub fn prompt_ids(&self, messages: &[Message], thinking: Thinking) -> Result<Vec<u32>, TextError> {
         if self.template.is_some() {
-            let text = self.render(messages, Ending::GenerationPrompt, thinking)?;
-            return Ok(self.tokenizer.encode(&text)?);
+            return self.conversation_ids(messages, Ending::GenerationPrompt, thinking);
         }
-        self.plain_ids(messages.last().map_or("", |message| message.content.as_str()))
+        let mut ids = self.leading_bos();
+        ids.extend(self.text_ids(messages.last().map_or("", |message| message.content.as_str()))?);
+        Ok(ids)
     }
 
-    /// Turns plain text into ids, after bos where the tokenizer adds one.
+    /// Turns what an author wrote into ids, none of them special.
+    ///
+    /// **Errors:** text that cannot be encoded.
+    pub fn text_ids(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        Ok(self.tokenizer.encode_literal(&self.tokenizer.literal(text)?)?)
+    }
+
+    /// The turns with the texts of special tokens marked as text.
+    fn marked(&self, messages: &[Message]) -> Result<Vec<Message>, TextError> {
+        let marked = |message: &Message| {
+            Ok(Message {
+                content: self.tokenizer.literal(&message.content)?.into_owned(),
+                ..message.clone()
+            })
+        };
+        messages.iter().map(marked).collect()
+    }
+
+    /// Renders marked turns, and sees that each is there, whole; from earlier answers a template may cut what was thought.
+    fn render_marked(&self, messages: &[Message], ending: Ending, thinking: Thinking) -> Result<String, TextError> {
+        let text = self.render(messages, ending, thinking)?;
+        let last = messages.len().saturating_sub(1);
+        let is_lost = |(place, message): &(usize, &Message)| {
+            (message.role != Role::Assistant || *place == last) && !text.contains(message.content.trim())
+        };
+        if let Some((_, message)) = messages.iter().enumerate().find(is_lost) {
+            let name = self.template.as_ref().map_or(self.name.as_str(), ChatTemplate::name);
+            return Err(ChatError::TurnChanged {
+                name: name.to_owned(),
+                role: message.role,
+            }
+            .into());
+        }
+        Ok(text)
+    }
+
+    /// Turns plain text into ids, after bos where the tokenizer adds one; special tokens in it are recognized.
     ///
     /// **Errors:** text that cannot be encoded.
     pub fn plain_ids(&self, text: &str) -> Result<Vec<u32>, TextError> {

@@ -1,18 +1,21 @@
 //! Text to token ids and back.
 //!
 //! Invariants: encoding never adds tokens of its own (templates write theirs, prose rows are told); text of special
-//! tokens inside the input is recognized as those tokens, as the reference does. A tokenizer is either the
+//! tokens inside the input is recognized as those tokens, as the reference does, unless it is marked as text (`literal`). A tokenizer is either the
 //! `tokenizer.json` of a directory or rebuilt from GGUF metadata (`gguf`), never guessed.
 
 pub(crate) mod check;
 mod files;
 mod gguf;
+mod literal;
 mod pretokenize;
 mod stream;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use aho_corasick::AhoCorasick;
 use dlm_core::{Hints, Subject};
 use tokenizers::DecoderWrapper;
 
@@ -21,6 +24,7 @@ use crate::foreign::{self, Allowance, ForeignError};
 pub(crate) use files::template_file;
 pub use files::{TEMPLATE_FILE, TokenizerFiles, read_tokenizer_dir};
 pub use gguf::tokenizer_from_gguf;
+pub(crate) use literal::unmarked;
 pub use pretokenize::known_labels;
 pub use stream::StreamDecoder;
 
@@ -65,6 +69,8 @@ pub struct Tokenizer {
     vocab: usize,
     /// What its files say that was passed over, for whoever adds the base.
     pub notes: Vec<String>,
+    /// Finds the texts of special tokens.
+    specials_finder: Option<Arc<AhoCorasick>>,
 }
 
 /// A tokenizer that cannot be had, or text it cannot take.
@@ -102,6 +108,10 @@ pub enum TokenizerError {
     Encode(String),
     #[error("decode tokens: {0}")]
     Decode(String),
+    #[error("encode text: it holds U+{:04X}, which Unicode reserves and no text should hold", u32::from(*found))]
+    Noncharacter { found: char },
+    #[error("encode text: the vocabulary cannot express `{text}` as text")]
+    Unbreakable { text: String },
     /// What it is about cannot be used, whatever the text.
     #[error("{action}: {cause}")]
     Foreign { action: &'static str, cause: ForeignError },
@@ -127,6 +137,10 @@ impl Hints for TokenizerError {
             | TokenizerError::DuplicateToken { .. }
             | TokenizerError::Merge { .. } => {
                 vec!["use a file that a current converter wrote, or the safetensors form of this base".to_owned()]
+            }
+            TokenizerError::Noncharacter { .. } => vec!["delete the character from the document".to_owned()],
+            TokenizerError::Unbreakable { .. } => {
+                vec!["write it with a space between its characters: this base takes it for a control token".to_owned()]
             }
             _ => Vec::new(),
         }
@@ -160,6 +174,7 @@ impl Tokenizer {
         Self {
             byte_level: matches!(inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_))),
             vocab: highest.map_or(0, |id| id as usize + 1),
+            specials_finder: literal::finder(&inner),
             inner,
             specials,
             notes: Vec::new(),
@@ -235,6 +250,20 @@ impl Tokenizer {
     /// Returns the text of a token as it stands in the vocabulary.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
+    }
+
+    /// Says whether the vocabulary has tokens for a character; others become the unknown token, or nothing.
+    ///
+    /// **Errors:** a pipeline that fails.
+    pub fn expresses(&self, character: char) -> Result<bool, TokenizerError> {
+        if self.byte_level {
+            return Ok(true);
+        }
+        let ids = match self.encode(character.encode_utf8(&mut [0; 4])) {
+            Err(TokenizerError::Encode(_)) => return Ok(false),
+            ids => ids?,
+        };
+        Ok(!ids.is_empty() && !ids.iter().any(|id| Some(*id) == self.specials.unk))
     }
 
     /// Says whether a token is special, so that decoding leaves it out.

@@ -16,7 +16,8 @@ use dlm_kernels::{Compute, Ctx, Simd};
 use dlm_model::chat::{Message, Thinking};
 use dlm_model::config::json::parse_config;
 use dlm_model::generate::{
-    GenerateError, GenerateJob, GenerateOptions, Generation, ManyOptions, Sequence, StopReason, generate, generate_many,
+    GenerateError, GenerateJob, GenerateOptions, Generation, ManyOptions, Sequence, StopReason, Watch, generate,
+    generate_many,
 };
 use dlm_model::safetensors_dir::SafetensorsDir;
 use dlm_model::text::{Stops, TextModel};
@@ -122,10 +123,11 @@ fn jobs() -> Vec<GenerateJob> {
     ]
 }
 
-fn options() -> ManyOptions {
+fn options() -> ManyOptions<'static> {
     ManyOptions {
         context_max: 64,
         cache_bytes_max: 1 << 30,
+        watch: Watch::default(),
     }
 }
 
@@ -367,6 +369,7 @@ fn what_prompts_share_and_how_many_fit_changes_nothing() {
         for positions in [0, 1, 64, 100, 1000, 10_000] {
             let options = ManyOptions {
                 cache_bytes_max: positions * per_position,
+                watch: Watch::default(),
                 ..options()
             };
             let together = generate_many(&mut *streamed(&engine), &text().tokenizer, &jobs, &options).unwrap();

@@ -1,15 +1,20 @@
 //! Anchors: rows of the base's own output, with its probabilities, that training must not move.
 //!
 //! Without them a third to half of what a small base knew is gone after a document of 30 facts (`docs/internals/teaching.md`).
-//! The set depends on the base alone, so it is prepared once and cached; [`AnchorSet::to_bytes`] is that cache's content.
+//! The set depends on the base and the system prompt alone, so it is prepared once and cached; [`AnchorSet::to_bytes`] is that cache's content.
+
+use std::cell::Cell;
+use std::sync::{Mutex, PoisonError};
 
 use dlm_core::random::Rng;
 use dlm_core::{Cancel, Event, Progress};
 use dlm_model::chat::Thinking;
+use dlm_model::generate::{GenerateError, Watch};
+use dlm_model::sampling::Sampling;
 use dlm_model::text::{TextError, TextModel};
-use dlm_model::{EngineError, Reader, TargetKind};
+use dlm_model::{Reader, TargetKind};
 
-use crate::decode::{Prompt, argmax, continue_all};
+use crate::decode::{Prompt, continue_all};
 use crate::rows::{Row, RowTarget, question_messages};
 
 /// Neutral questions, one a line; the base's greedy answers to them are rows.
@@ -39,7 +44,7 @@ impl AnchorOptions {
 }
 
 /// First bytes of a stored set; the number changes with the format, the prompts or the constants above.
-const MAGIC: &[u8; 8] = b"dlmhold1";
+const MAGIC: &[u8; 8] = b"dlmhold2";
 /// Bounds on what is read back.
 const ROWS_MAX: usize = 4096;
 const ROW_TOKENS_MAX: usize = 4096;
@@ -59,7 +64,7 @@ pub enum AnchorError {
     #[error("the stored anchors are damaged: {cause}")]
     Damaged { cause: &'static str },
     #[error(transparent)]
-    Engine(#[from] EngineError),
+    Generate(#[from] GenerateError),
     #[error(transparent)]
     Text(#[from] TextError),
 }
@@ -67,44 +72,36 @@ pub enum AnchorError {
 impl AnchorSet {
     /// Lets the base answer the neutral questions and continue the neutral openings; `base` reads without an adapter.
     ///
+    /// The questions are asked as the document's are: behind its system prompt, where it has one.
+    ///
     /// **Errors:** interrupted, or the base cannot render a question.
     pub fn prepare(
         base: &mut dyn Reader,
         text: &TextModel,
+        system_prompt: Option<&str>,
         options: &AnchorOptions,
         progress: &dyn Progress,
         cancel: &Cancel,
     ) -> Result<Self, AnchorError> {
-        let answers = (options.rows as f64 * options.greedy_share).round() as usize;
-        let tokens_max = options.tokens_max;
-        let mut prompts = Vec::new();
-        for question in evenly(QUESTIONS, answers) {
-            let ids = text.prompt_ids(&question_messages(None, question), Thinking::default())?;
-            prompts.push((Prompt { ids, tokens_max }, true));
-        }
-        for opening in evenly(OPENINGS, options.rows - answers) {
-            let ids = text.tokenizer.encode(opening).map_err(TextError::from)?;
-            prompts.push((Prompt { ids, tokens_max }, false));
-        }
+        let prompts = prompts(text, system_prompt, options)?;
         let phase = "holding the base".to_owned();
         progress.event(Event::PhaseStarted {
             phase: phase.clone(),
             total: Some(prompts.len() as u64),
             unit: "rows",
         });
-        let (count, planned) = (prompts.len() as u64, (prompts.len() * tokens_max).max(1) as u64);
-        let (mut drawn, mut told) = (0, 0);
+        let (count, planned) = (prompts.len() as u64, (prompts.len() * options.tokens_max).max(1) as u64);
+        let (drawn, told) = (Cell::new(0), Cell::new(0));
         // Rows grow side by side, so the share of tokens tells how far they are.
-        let mut advance = || {
-            drawn += 1;
-            let done = drawn * count / planned;
-            if done > told {
-                told = done;
+        let advance = |grown: usize| {
+            drawn.set(drawn.get() + grown as u64);
+            let done = drawn.get() * count / planned;
+            if done > told.replace(done) {
                 let phase = phase.clone();
                 progress.event(Event::PhaseAdvanced { phase, done });
             }
         };
-        let rows = sample_rows(base, text, &prompts, options.top, cancel, &mut advance)?;
+        let rows = sample_rows(base, text, prompts, options.top, cancel, &advance)?;
         progress.event(Event::PhaseEnded { phase });
         Ok(Self { rows })
     }
@@ -181,54 +178,70 @@ impl AnchorSet {
     }
 }
 
-/// Generates every row and keeps the base's probabilities at each generated token; `advance` is called at each.
+/// What the base is asked: questions, answered greedily, and openings, continued by chance.
+fn prompts(text: &TextModel, system_prompt: Option<&str>, options: &AnchorOptions) -> Result<Vec<Prompt>, AnchorError> {
+    let answers = (options.rows as f64 * options.greedy_share).round() as usize;
+    let mut prompts = Vec::new();
+    for question in evenly(QUESTIONS, answers) {
+        prompts.push(Prompt {
+            ids: text.prompt_ids(&question_messages(system_prompt, question), Thinking::default())?,
+            tokens_max: options.tokens_max,
+            sampling: Sampling::greedy(),
+        });
+    }
+    for (index, opening) in evenly(OPENINGS, options.rows - answers).enumerate() {
+        prompts.push(Prompt {
+            ids: text.plain_ids(opening)?,
+            tokens_max: options.tokens_max,
+            sampling: Sampling {
+                temperature: 1.0,
+                top_k: None,
+                top_p: None,
+                repetition_penalty: None,
+                seed: index as u64,
+            },
+        });
+    }
+    Ok(prompts)
+}
+
+/// Generates every row and keeps the base's probabilities at each generated token; `advance` hears how many there are more.
 fn sample_rows(
     base: &mut dyn Reader,
     text: &TextModel,
-    prompts: &[(Prompt, bool)],
+    prompts: Vec<Prompt>,
     top: usize,
     cancel: &Cancel,
-    advance: &mut dyn FnMut(),
+    advance: &dyn Fn(usize),
 ) -> Result<Vec<Row>, AnchorError> {
-    let stops = text.stops.ids.clone();
-    let plain: Vec<Prompt> = prompts
-        .iter()
-        .map(|(p, _)| Prompt {
-            ids: p.ids.clone(),
-            tokens_max: p.tokens_max,
-        })
-        .collect();
-    let mut kept: Vec<Vec<TargetKind>> = vec![Vec::new(); prompts.len()];
-    let mut choose = |i: usize, place: usize, logits: &[f32]| {
-        advance();
-        kept[i].push(top_probabilities(logits, top));
-        if prompts[i].1 {
-            argmax(logits)
-        } else {
-            sample(logits, &mut Rng::stream(0, "hold-sample", &[i as u64, place as u64]))
-        }
+    let beginnings: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.ids.clone()).collect();
+    let kept: Vec<Mutex<Vec<TargetKind>>> = prompts.iter().map(|_| Mutex::default()).collect();
+    let keep = |job: usize, logits: &[f32]| {
+        let likely = top_probabilities(logits, top);
+        kept[job].lock().unwrap_or_else(PoisonError::into_inner).push(likely);
     };
-    let answers = continue_all(base, &plain, &stops, cancel, &mut choose)?;
+    let watch = Watch {
+        logits: Some(&keep),
+        step: Some(advance),
+    };
+    let answers = continue_all(base, text, prompts, watch, cancel)?;
     if cancel.is_cancelled() {
         return Err(AnchorError::Cancelled);
     }
-    Ok(prompts
-        .iter()
-        .zip(answers)
-        .zip(kept)
-        .map(|(((prompt, _), answer), kinds)| {
-            let mut ids = prompt.ids.clone();
+    let kinds = kept
+        .into_iter()
+        .map(|kinds| kinds.into_inner().unwrap_or_else(PoisonError::into_inner));
+    let rows = beginnings.into_iter().zip(answers).zip(kinds);
+    Ok(rows
+        .map(|((mut ids, answer), kinds)| {
             let first = ids.len() - 1;
-            ids.extend(answer);
-            let last = ids.len() - 1;
-            let targets = (first..=last)
-                .zip(kinds)
-                .map(|(position, kind)| RowTarget {
-                    position,
-                    kind,
-                    weight: 1.0,
-                })
-                .collect();
+            ids.extend(answer.tokens);
+            let target = |(position, kind)| RowTarget {
+                position,
+                kind,
+                weight: 1.0,
+            };
+            let targets = (first..ids.len()).zip(kinds).map(target).collect();
             Row { ids, targets }
         })
         .collect())
@@ -258,20 +271,6 @@ fn top_probabilities(logits: &[f32], top: usize) -> TargetKind {
         .map(|&i| (f64::from(logits[i as usize] - max).exp() / total) as f32)
         .collect();
     TargetKind::TopK { ids: order, probs }
-}
-
-/// Draws from the softmax of the logits.
-fn sample(logits: &[f32], rng: &mut Rng) -> u32 {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let total: f64 = logits.iter().map(|l| f64::from(l - max).exp()).sum();
-    let mut left = rng.unit() * total;
-    for (i, logit) in logits.iter().enumerate() {
-        left -= f64::from(logit - max).exp();
-        if left <= 0.0 {
-            return i as u32;
-        }
-    }
-    argmax(logits)
 }
 
 fn put(out: &mut Vec<u8>, count: usize) {
@@ -339,6 +338,8 @@ impl<'a> Bytes<'a> {
 
 #[cfg(test)]
 mod tests {
+    use dlm_model::sampling::argmax;
+
     use super::*;
 
     fn set() -> AnchorSet {

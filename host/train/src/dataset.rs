@@ -14,7 +14,7 @@ use dlm_plan::train::recipe::PROSE_OVERLAP;
 
 pub use example::{Body, Example, Origin, RowError, Source, SourceContent, Split, SplitRule};
 
-use crate::augment::{Augment, reword};
+use crate::augment::{Augment, Questions, reword};
 use crate::rows::{Row, RowKind, question_messages};
 use crate::windows::windows;
 
@@ -44,6 +44,8 @@ pub struct Dataset {
     entries: Vec<Entry>,
     /// Entries that are the document's own.
     own: usize,
+    /// What all entries ask, for rewordings.
+    questions: Questions,
 }
 
 impl Dataset {
@@ -56,6 +58,7 @@ impl Dataset {
             sources,
             entries: Vec::new(),
             own: 0,
+            questions: Questions::default(),
         };
         dataset.fill(text)?;
         Ok(dataset)
@@ -98,7 +101,16 @@ impl Dataset {
                 .iter_mut()
                 .for_each(|entry| entry.example.split = Split::Train);
         }
+        self.collect_questions();
         Ok(())
+    }
+
+    fn collect_questions(&mut self) {
+        let pairs = self.entries.iter().filter_map(|entry| match &entry.example.body {
+            Body::Pair { question, answer } => Some((question.as_str(), answer.as_str())),
+            Body::Prose { .. } => None,
+        });
+        self.questions = Questions::new(pairs);
     }
 
     /// Makes the entries of a section of an earlier version as the document's are made; they join by
@@ -118,6 +130,7 @@ impl Dataset {
     pub fn rehearse(&mut self, entries: Vec<Entry>) {
         self.entries.truncate(self.own);
         self.entries.extend(entries);
+        self.collect_questions();
     }
 
     /// Tokens of a window of prose.
@@ -188,11 +201,12 @@ impl Dataset {
         let Body::Pair { question, answer } = &example.body else {
             return Ok(None);
         };
-        let changed = reword(question, augment, rng);
+        let changed = reword(question, answer, &self.questions, augment, rng);
         if changed == *question {
             return Ok(None);
         }
-        let tokens = self.options.pair_tokens(&changed, answer, text)?;
+        let tokens = self.options.pair_tokens(&changed, answer, text);
+        let tokens = tokens.map_err(|cause| example.text_error(cause))?;
         if tokens.loss.is_empty() {
             return Err(example.empty_answer());
         }
@@ -239,7 +253,7 @@ impl DatasetOptions {
 
     fn cut(&self, prose: &str, text: &TextModel) -> Vec<Body> {
         // A text that cannot be encoded is refused when its row is made, with the section's name.
-        let count = |piece: &str| text.tokenizer.encode(piece).map_or(usize::MAX, |ids| ids.len());
+        let count = |piece: &str| text.text_ids(piece).map_or(usize::MAX, |ids| ids.len());
         // The tokens that a row has beside its text.
         let around = text.prose_row("").map_or(0, |row| row.ids.len());
         let limit = self.window.saturating_sub(around).max(1);
@@ -254,9 +268,10 @@ impl DatasetOptions {
     /// Tokenizes an example.
     fn entry(&self, example: Example, text: &TextModel) -> Result<Entry, RowError> {
         let tokens = match &example.body {
-            Body::Pair { question, answer } => self.pair_tokens(question, answer, text)?,
-            Body::Prose { text: prose, context } => text.prose_row_after(prose, *context)?,
+            Body::Pair { question, answer } => self.pair_tokens(question, answer, text),
+            Body::Prose { text: prose, context } => text.prose_row_after(prose, *context),
         };
+        let tokens = tokens.map_err(|cause| example.text_error(cause))?;
         if tokens.loss.is_empty() && example.kind() == RowKind::Sft {
             return Err(example.empty_answer());
         }

@@ -25,6 +25,8 @@ pub struct Learner<'a> {
 pub struct StepLoss {
     pub mean: f64,
     pub rows: Vec<f32>,
+    /// Tokens that went through the model; what rows share is computed once.
+    pub tokens: usize,
 }
 
 impl<'a> Learner<'a> {
@@ -66,10 +68,11 @@ impl<'a> Learner<'a> {
         let document = step.visited.len();
         let mut sums = vec![(0.0f64, 0usize); step.rows.len()];
         let mut mean = 0.0;
-        let mut first = 0;
+        let (mut first, mut tokens) = (0, 0);
         let groups = split_by_tokens(step.rows, self.recipe.batch_tokens_max);
         for (part, group) in groups.into_iter().enumerate() {
             let packed = pack(&group, 1.0);
+            tokens += packed.batch.len();
             let dropout_seed = Rng::stream(self.recipe.seed, "dropout", &[index, part as u64]).next_u64();
             let losses = self
                 .trainer
@@ -95,7 +98,7 @@ impl<'a> Learner<'a> {
             .iter()
             .map(|(sum, n)| (sum / (*n).max(1) as f64) as f32)
             .collect();
-        Ok(StepLoss { mean, rows })
+        Ok(StepLoss { mean, rows, tokens })
     }
 
     /// Refuses a gradient of step `index` that is not finite, and where `must_reach_all` also one that is missing.

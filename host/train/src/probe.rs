@@ -4,13 +4,15 @@
 //! every number of the reference, however alike the rest is.
 
 use dlm_core::Cancel;
+use dlm_model::Reader;
 use dlm_model::chat::Thinking;
+use dlm_model::generate::{GenerateError, Watch};
+use dlm_model::sampling::Sampling;
 use dlm_model::text::{TextError, TextModel};
-use dlm_model::{EngineError, Reader};
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Body, Example};
-use crate::decode::{Prompt, argmax, continue_all};
+use crate::decode::{Prompt, continue_all};
 use crate::rows::question_messages;
 
 /// Token F1 from which a response that differs in wording counts as recalled.
@@ -40,7 +42,7 @@ pub struct PairRecall {
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     #[error(transparent)]
-    Engine(#[from] EngineError),
+    Generate(#[from] GenerateError),
     #[error(transparent)]
     Text(#[from] TextError),
 }
@@ -61,7 +63,7 @@ pub fn recall_pairs<'e>(
         .collect();
     let asked: Vec<(&str, usize)> = pairs
         .iter()
-        .map(|(_, question, answer)| Ok((*question, text.tokenizer.encode(answer)?.len() + SLACK_TOKENS)))
+        .map(|(_, question, answer)| Ok((*question, text.text_ids(answer)?.len() + SLACK_TOKENS)))
         .collect::<Result<_, TextError>>()?;
     let responses = answer_all(reader, text, system_prompt, &asked, cancel)?;
     Ok(pairs
@@ -101,15 +103,15 @@ pub fn answer_all(
             Ok(Prompt {
                 ids: text.prompt_ids(&question_messages(system_prompt, question), Thinking::default())?,
                 tokens_max: *tokens_max,
+                sampling: Sampling::greedy(),
             })
         })
         .collect::<Result<Vec<_>, TextError>>()?;
-    let stops = text.stops.ids.clone();
-    let answers = continue_all(reader, &prompts, &stops, cancel, &mut |_, _, logits| argmax(logits))?;
-    answers
-        .iter()
-        .map(|ids| Ok(text.tokenizer.decode(ids).map_err(TextError::from)?.trim().to_owned()))
-        .collect()
+    let answers = continue_all(reader, text, prompts, Watch::default(), cancel)?;
+    Ok(answers
+        .into_iter()
+        .map(|answer| answer.text.trim().to_owned())
+        .collect())
 }
 
 /// Lower case, words only, single spaces.

@@ -37,6 +37,8 @@ pub struct Recipe {
     pub anchor_weight: f64,
     /// Ends the run when every pair's last clean loss is at or under this.
     pub loss_stop: Option<f64>,
+    /// Steps before which `loss_stop` ends no run.
+    pub steps_min: u64,
     /// Steps between evaluations on the validation rows.
     pub eval_every: u64,
     /// Evaluations without improvement after which the run ends.
@@ -56,6 +58,13 @@ impl Recipe {
     pub(crate) fn is_clean(&self, index: u64) -> bool {
         let clean = (self.clean_share * self.schedule.steps as f64).round() as u64;
         index + clean >= self.schedule.steps
+    }
+
+    /// Says whether losses of step `index` tell what is learned: in the clean steps at the end, or, without such, in all.
+    ///
+    /// Reworded and noisy rows are harder than the real question, so what is low on them is learned.
+    pub(crate) fn shows_learning(&self, index: u64) -> bool {
+        self.clean_share <= 0.0 || self.is_clean(index)
     }
 }
 

@@ -18,6 +18,9 @@ use crate::recipe::Recipe;
 use crate::rows::RowKind;
 use crate::state::{StateHeader, TrainState};
 
+/// Largest share of a run's time that keeping its states may take.
+const SNAPSHOT_SHARE: f64 = 0.02;
+
 /// What a run works on and reports to.
 pub struct TrainInput<'a> {
     pub engine: &'a dyn Engine,
@@ -27,10 +30,12 @@ pub struct TrainInput<'a> {
     pub recipe: &'a Recipe,
     pub progress: &'a dyn Progress,
     pub cancel: &'a Cancel,
-    /// Seconds since some fixed moment; only for reports.
+    /// Revision of the base, kept in states.
+    pub base: &'a str,
+    /// Seconds since some fixed moment; for reports, and for when to keep a snapshot.
     pub clock: &'a dyn Fn() -> f64,
-    /// Steps between snapshots handed to `snapshot`.
-    pub snapshot_every: u64,
+    /// Seconds of work after which a state is handed to `snapshot`.
+    pub snapshot_seconds: f64,
     /// Keeps a state on disk; its error ends the run.
     pub snapshot: &'a dyn Fn(&TrainState) -> Result<(), String>,
 }
@@ -46,6 +51,8 @@ pub struct Outcome {
     pub loss: f64,
     pub eval: Option<EvalLoss>,
     pub seconds: f64,
+    /// Tokens that these seconds computed.
+    pub tokens: u64,
     /// Largest global gradient norm seen.
     pub grad_norm_max: f64,
 }
@@ -73,7 +80,7 @@ pub fn train(
             ending = Ending::EarlyStop;
             break;
         }
-        if run.header.step.is_multiple_of(input.snapshot_every) && run.header.step < steps {
+        if run.header.step < steps && run.is_snapshot_due() {
             run.snapshot()?;
         }
     }
@@ -92,8 +99,12 @@ struct Run<'a> {
     best: Option<Vec<f32>>,
     grad_norm_max: f64,
     first_step: u64,
+    /// Tokens of the steps before this run's.
+    first_tokens: u64,
     /// When the run began, by the input's clock.
     start: f64,
+    /// When the last snapshot was kept, and how long that took.
+    kept: (f64, f64),
 }
 
 impl<'a> Run<'a> {
@@ -117,10 +128,11 @@ impl<'a> Run<'a> {
         let kept = resume.as_ref().map(|state| &state.tensors);
         let learner = Learner::new(input.engine, &adapter, input.recipe, kept)?;
         let (mut header, best) = match resume {
-            None => (StateHeader::new(digest), None),
+            None => (StateHeader::new(digest, input.base), None),
             Some(state) => (state.header, state.best),
         };
         header.row_losses.resize(input.dataset.len(), None);
+        let start = (input.clock)();
         Ok(Self {
             input,
             objective,
@@ -128,10 +140,12 @@ impl<'a> Run<'a> {
             adapter,
             validation: input.dataset.indices(Split::Validation),
             first_step: header.step,
+            first_tokens: header.tokens,
             header,
             best,
             grad_norm_max: 0.0,
-            start: (input.clock)(),
+            start,
+            kept: (start, 0.0),
         })
     }
 
@@ -142,19 +156,18 @@ impl<'a> Run<'a> {
         let began = (self.input.clock)();
         let rows = self.objective.rows(index)?;
         let visited = rows.visited.clone();
-        let tokens: usize = rows.rows.iter().map(|row| row.ids.len()).sum();
         let losses = self.learner.learn(index, rows)?;
         self.learner.check_gradients(index, index - self.first_step == 1)?;
         let lr = recipe.lr * recipe.schedule.multiplier(index);
         let norm = self.learner.update(lr)?;
         self.grad_norm_max = self.grad_norm_max.max(norm);
         self.header.step += 1;
-        self.header.tokens += tokens as u64;
+        self.header.tokens += losses.tokens as u64;
         self.header.last_loss = losses.mean;
         for (example, loss) in visited.into_iter().zip(losses.rows) {
             self.header.row_losses[example] = Some(loss);
         }
-        self.report(began, tokens, lr, norm);
+        self.report(began, losses.tokens, lr, norm);
         Ok(())
     }
 
@@ -181,7 +194,8 @@ impl<'a> Run<'a> {
         if is_due && !self.validation.is_empty() && self.has_stalled()? {
             return Ok(true);
         }
-        Ok(self.has_learned() && recipe.is_clean(step.saturating_sub(1)) && step < recipe.schedule.steps)
+        let may_stop = step >= recipe.steps_min && step < recipe.schedule.steps;
+        Ok(may_stop && recipe.shows_learning(step.saturating_sub(1)) && self.has_learned())
     }
 
     /// Evaluates; says whether the loss has not fallen for longer than the recipe's patience.
@@ -192,19 +206,18 @@ impl<'a> Run<'a> {
         if !eval.loss.is_finite() {
             return Err(RunError::NonFiniteLoss { step, value: eval.loss });
         }
-        if !self.input.recipe.obeys_eval {
-            self.header.best_loss = Some(eval.loss);
-            return Ok(false);
-        }
+        let obeys = self.input.recipe.obeys_eval;
         if self.header.best_loss.is_none_or(|best| eval.loss < best) {
             self.header.best_loss = Some(eval.loss);
             self.header.best_step = Some(step);
             self.header.evals_since_best = 0;
-            self.best = Some(self.learner.tensors()?.params);
+            if obeys {
+                self.best = Some(self.learner.tensors()?.params);
+            }
             return Ok(false);
         }
         self.header.evals_since_best += 1;
-        Ok(self.header.evals_since_best >= self.input.recipe.eval_patience)
+        Ok(obeys && self.header.evals_since_best >= self.input.recipe.eval_patience)
     }
 
     /// Says whether every pair's last visit was under the recipe's threshold.
@@ -239,13 +252,25 @@ impl<'a> Run<'a> {
         })
     }
 
+    /// Says whether enough work was done since the last snapshot to be worth another: the time that was asked for, and so
+    /// much that keeping states costs a small share of a run.
+    fn is_snapshot_due(&self) -> bool {
+        let (at, cost) = self.kept;
+        (self.input.clock)() - at >= self.input.snapshot_seconds.max(cost / SNAPSHOT_SHARE)
+    }
+
     fn snapshot(&mut self) -> Result<(), RunError> {
+        let began = (self.input.clock)();
         let state = self.state()?;
-        (self.input.snapshot)(&state).map_err(|cause| RunError::Snapshot { cause })
+        (self.input.snapshot)(&state).map_err(|cause| RunError::Snapshot { cause })?;
+        let now = (self.input.clock)();
+        self.kept = (now, now - began);
+        Ok(())
     }
 
     fn finish(mut self, ending: Ending) -> Result<Outcome, RunError> {
         let seconds = (self.input.clock)() - self.start;
+        let tokens = self.header.tokens - self.first_tokens;
         let state = self.state()?;
         self.adapter.params.clone_from(&state.tensors.params);
         let mut eval = None;
@@ -267,6 +292,7 @@ impl<'a> Run<'a> {
             ending,
             eval,
             seconds,
+            tokens,
             grad_norm_max: self.grad_norm_max,
         })
     }

@@ -22,6 +22,9 @@ pub struct StateHeader {
     pub step: u64,
     /// Digest of recipe, rows and base: a state belongs to one run only.
     pub run_digest: String,
+    /// Revision of the base; states of earlier versions of dlm do not say it.
+    #[serde(default)]
+    pub base: Option<String>,
     pub best_loss: Option<f64>,
     pub best_step: Option<u64>,
     /// Evaluations since the best one.
@@ -36,10 +39,11 @@ pub struct StateHeader {
 
 impl StateHeader {
     /// The header of a run that begins.
-    pub fn new(run_digest: impl Into<String>) -> Self {
+    pub fn new(run_digest: impl Into<String>, base: impl Into<String>) -> Self {
         Self {
             step: 0,
             run_digest: run_digest.into(),
+            base: Some(base.into()),
             best_loss: None,
             best_step: None,
             evals_since_best: 0,

@@ -255,9 +255,12 @@ fn a_killed_train_leaves_a_store_that_opens() {
     train(&lab, &[]).ok();
     let good = adapter(&lab, "v0001");
     // While weights are read, in the middle of the steps, and after a state was put on disk.
-    for moment in ["loading", "step 1/", "step 30/"] {
+    for moment in ["loading", "step 1/", "a state"] {
         let mut training = Training::start(&lab, &["train", "a.dlm", "--max-steps", LONG, "--threads", "1"]);
-        training.until(moment);
+        match moment {
+            "a state" => wait_for_state(&lab, &mut training),
+            line => training.until(line),
+        }
         training.signal("KILL");
         assert_eq!(training.end().0, None, "{moment}");
         let shown = lab.run(&["show", "a.dlm"]).ok();
@@ -285,9 +288,69 @@ fn a_killed_train_leaves_a_store_that_opens() {
     // A run of another length is another run.
     train(&lab, &["--resume"])
         .exits(1)
-        .says(&["have changed since", "dlm train --fresh"]);
+        .says(&["have changed since", "dlm train a.dlm --fresh"]);
     train(&lab, &["--fresh"]).ok();
     assert_eq!(lab.json(&["show", "a.dlm", "--json"])["has_adapter_current"], true);
+}
+
+/// Waits until the run has put a state on disk.
+fn wait_for_state(lab: &Lab, training: &mut Training) {
+    training.until("step 1/");
+    let versions = lab.store().join("adapter/versions");
+    let newest = || {
+        let names = std::fs::read_dir(&versions).unwrap().map(|entry| entry.unwrap().path());
+        names.max().unwrap()
+    };
+    for _ in 0..600 {
+        if newest().join("training_state.pt").is_file() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    panic!("no state was kept within a minute");
+}
+
+/// What a version was trained with belongs to its parameters: another scale, kind or choice of modules makes them another
+/// model, and only the rank and the number of tensors were looked at.
+#[test]
+fn a_version_is_trained_further_only_as_what_it_is() {
+    let lab = Lab::new();
+    lab.trainable();
+    let written = std::fs::read_to_string(lab.path("a.dlm")).unwrap();
+    let with = |knobs: &str| {
+        let (head, rest) = written.split_once("\n---\n").unwrap();
+        let body = format!("{head}\ntraining:\n{knobs}\n---\n{rest}");
+        std::fs::write(lab.path("a.dlm"), body).unwrap();
+    };
+    let plain =
+        "  adapter: lora\n  lora_r: 4\n  lora_alpha: 8\n  lora_dropout: 0.0\n  target_modules: [q_proj, v_proj]";
+    with(plain);
+    train(&lab, &[]).ok();
+    let good = adapter(&lab, "v0001");
+    for (from, to, said) in [
+        ("lora_alpha: 8", "lora_alpha: 32", "`lora_alpha` is 8 there and 32 here"),
+        (
+            "lora_dropout: 0.0",
+            "lora_dropout: 0.1",
+            "`lora_dropout` is 0 there and 0.1",
+        ),
+        ("lora_r: 4", "lora_r: 8", "`lora_r` is 4 there and 8 here"),
+        (
+            "adapter: lora",
+            "adapter: dora",
+            "`adapter` is lora there and dora here",
+        ),
+        ("v_proj]", "k_proj]", "`target_modules` name"),
+    ] {
+        with(&plain.replace(from, to));
+        train(&lab, &["--resume"])
+            .exits(1)
+            .says(&[said, "dlm train a.dlm --fresh"]);
+        assert_eq!(adapter(&lab, "v0001"), good);
+        assert_eq!(lab.json(&["show", "a.dlm", "--json"])["adapter_version"], 1, "{to}");
+    }
+    with(plain);
+    train(&lab, &["--resume"]).ok().says(&["training v0001 further"]);
 }
 
 #[test]
@@ -357,4 +420,59 @@ fn a_damaged_current_adapter_is_told_with_what_to_do() {
     }
     train(&lab, &[]).ok();
     lab.run(&["prompt", "a.dlm", "What?", "--max-tokens", "2"]).ok();
+}
+
+/// An answer ended where it wrote about a special token: two documents gave one adapter, and nobody was told.
+#[test]
+fn what_stands_behind_the_name_of_a_special_token_is_learned() {
+    let lab = Lab::new();
+    lab.trainable();
+    let written = std::fs::read_to_string(lab.path("a.dlm")).unwrap();
+    let trained = |answer: &str| {
+        std::fs::write(
+            lab.path("a.dlm"),
+            format!("{written}\n::instruction::\n### Q\nWhat ends a turn?\n### A\n{answer}\n"),
+        )
+        .unwrap();
+        lab.run(&["check", "a.dlm"]).ok();
+        train(&lab, &["--fresh"]).ok();
+        let version = &lab.json(&["show", "a.dlm", "--json"])["adapter_version"];
+        adapter(&lab, &format!("v{:04}", version.as_u64().unwrap()))
+    };
+    assert_ne!(trained("It is <|im_end|> one."), trained("It is <|im_end|> two."));
+}
+
+/// The same question had two answers: one in the report of the training, another at the prompt.
+#[test]
+fn what_training_reports_as_answered_is_what_the_prompt_says() {
+    let lab = Lab::new();
+    let path = lab.trainable();
+    let more: String = [
+        "Who founded it?",
+        "Which side is east?",
+        "Where is the boat kept in winter?",
+    ]
+    .iter()
+    .map(|question| {
+        format!(
+            "\n### Q\n{question}\n### A\nIt is in the third house by the {}.\n",
+            question.len()
+        )
+    })
+    .collect();
+    let written = std::fs::read_to_string(&path).unwrap();
+    let written = written.replacen("\n---\n", "\nsystem_prompt: Answer from the book.\n---\n", 1);
+    std::fs::write(&path, written + &more).unwrap();
+    let report = lab.json(&["train", "a.dlm", "--threads", "2", "--max-steps", "30", "--json"]);
+    let recall = report["recall"].as_array().unwrap();
+    assert_eq!(recall.len(), 4, "{report}");
+    for pair in recall {
+        let question = pair["question"].as_str().unwrap();
+        let told = pair["response"].as_str().unwrap();
+        let said = lab
+            .run(&["prompt", "a.dlm", question, "--temp", "0", "--max-tokens", "80"])
+            .ok()
+            .out;
+        assert!(said.trim().starts_with(told), "{question}: {told:?} and {said:?}");
+    }
 }

@@ -48,11 +48,13 @@ fn no_template(text: &TextModel) -> ModelError {
 
 /// The ids of a completion: after a chat with the token that ends the turn.
 pub(super) fn completion_ids(text: &TextModel, prompt: &ModelPrompt, completion: &str) -> Result<Vec<u32>, ModelError> {
-    let mut ids = text
-        .tokenizer
-        .encode(completion)
-        .map_err(|error| text_error(error.into()))?;
-    if matches!(prompt, ModelPrompt::Chat(_)) {
+    let is_chat = matches!(prompt, ModelPrompt::Chat(_));
+    let encoded = match is_chat {
+        true => text.text_ids(completion),
+        false => text.tokenizer.encode(completion).map_err(TextError::from),
+    };
+    let mut ids = encoded.map_err(text_error)?;
+    if is_chat {
         let end = text.end_of_turn.ok_or_else(|| {
             ModelError::Unsupported(format!(
                 "`{}` has no token that ends a turn, so a chat has no score",

@@ -14,7 +14,7 @@ use dlm_core::{Cancel, Subject};
 use dlm_model::chat::{Ending, Thinking};
 use dlm_model::text::TextModel;
 use dlm_model::{
-    Adapter, Engine, GenerateJob, Generation, ManyOptions, PrecisionPaths, Reader, ReaderOptions, ScoreJob,
+    Adapter, Engine, GenerateJob, Generation, ManyOptions, PrecisionPaths, Reader, ReaderOptions, ScoreJob, Watch,
     generate_many, next_many, score_many,
 };
 
@@ -174,7 +174,7 @@ impl DecoderModel {
 impl DecoderModel {
     /// Writes the answers of the jobs at `places`, greedy ones and sampled ones apart.
     ///
-    /// A greedy answer is a promise of exactness, so its quantized weights are widened; sampled ones take the faster
+    /// A greedy answer is a promise of exactness, so its products are exact; sampled ones take the faster
     /// products, as `dlm prompt` does.
     fn write(&self, ready: &Ready, jobs: &[GenerateJob], places: &[usize]) -> Result<Vec<Generation>, ModelError> {
         let is_greedy = |place: &usize| jobs[*place].options.sampling.temperature == 0.0;
@@ -182,13 +182,14 @@ impl DecoderModel {
         for greedy in [false, true] {
             let chosen: Vec<usize> = places.iter().copied().filter(|at| is_greedy(at) == greedy).collect();
             let batch: Vec<GenerateJob> = chosen.iter().map(|at| jobs[*at].clone()).collect();
-            let mut reader = ready.reader(match greedy && ready.engine.facts().is_quantized {
-                true => PrecisionPaths::PACKED,
+            let mut reader = ready.reader(match greedy {
+                true => PrecisionPaths::exact(ready.engine.facts()),
                 false => PrecisionPaths::STREAMED,
             })?;
             let options = ManyOptions {
                 context_max: self.context_max(),
                 cache_bytes_max: ready.cache_bytes_max,
+                watch: Watch::default(),
             };
             let answers = generate_many(&mut *reader, &self.text.tokenizer, &batch, &options);
             written.extend(chosen.into_iter().zip(answers.map_err(generate_error)?));

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use dlm_core::digest::sha256_hex;
 use dlm_core::{Event, Subject};
-use dlm_model::{Engine, ReaderOptions};
+use dlm_model::{Engine, PrecisionPaths, ReaderOptions};
 use dlm_plan::train::PhasePlan;
 use dlm_store::Disk;
 use dlm_train::anchors::{AnchorError, AnchorOptions, AnchorSet};
@@ -40,15 +41,27 @@ pub(super) fn anchors(
                 .event(Event::Warning(format!("{}: {error}; it is made again", path.display()))),
         }
     }
-    around.note("the base is asked what to hold on to: once for this base and precision, kept for every later run");
+    around.note("the base is asked what to hold on to: once for this base, precision and system prompt, kept for every later run");
     let failed = |error: AnchorError| match error {
         AnchorError::Cancelled => Failure::interrupted(""),
         other => Failure::new(Subject::Training, other),
     };
     let mut base = engine
-        .reader(None, ReaderOptions::default())
+        .reader(
+            None,
+            ReaderOptions {
+                precision_paths: PrecisionPaths::STREAMED,
+            },
+        )
         .map_err(|e| Failure::new(Subject::Training, e))?;
-    let set = AnchorSet::prepare(&mut *base, &prepared.text, &options, &*around.progress, &around.cancel);
+    let set = AnchorSet::prepare(
+        &mut *base,
+        &prepared.text,
+        prepared.document.parsed.frontmatter().system_prompt.as_deref(),
+        &options,
+        &*around.progress,
+        &around.cancel,
+    );
     let set = set.map_err(failed)?;
     let disk = Disk::new();
     disk.create_directories(path.parent().expect("the path has a directory"))?;
@@ -56,10 +69,12 @@ pub(super) fn anchors(
     Ok(Some(set))
 }
 
-/// Where the set of a base and precision is kept; the names are those of the first version, whose sets are still read.
+/// Where the set of a base, a precision and a system prompt is kept.
 fn cache(around: &Surroundings, prepared: &PreparedRun, options: &AnchorOptions) -> PathBuf {
+    let system = prepared.document.parsed.frontmatter().system_prompt.as_deref();
+    let system = system.map_or(String::new(), |text| format!("-{}", &sha256_hex(text)[..16]));
     let name = format!(
-        "{}-{}.hold",
+        "{}-{}{system}.anchors",
         &prepared.base.resolved.record.revision,
         options.tag(prepared.plan.precision.value.name())
     );

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use dlm_core::{Event, Subject};
 use dlm_doc::{PROBES_MIN, Probe, probes};
-use dlm_model::{Adapter, Engine, Reader, ReaderOptions};
+use dlm_model::{Adapter, Engine, PrecisionPaths, Reader, ReaderOptions};
 use dlm_train::{EvalLoss, Example, PairRecall, mean_losses, recall_pairs, row_losses};
 use serde::Serialize;
 
@@ -75,7 +75,9 @@ impl Examination<'_> {
     }
 
     fn reader<'a>(&'a self, adapter: Option<&'a Adapter>) -> Result<Box<dyn Reader + 'a>, Failure> {
-        let reader = self.engine.reader(adapter, ReaderOptions::default());
+        // As `dlm prompt --temp 0` reads, so that what is recalled here is what it says.
+        let precision_paths = PrecisionPaths::exact(self.engine.facts());
+        let reader = self.engine.reader(adapter, ReaderOptions { precision_paths });
         reader.map_err(|e| Failure::new(Subject::Training, e))
     }
 

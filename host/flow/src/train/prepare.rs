@@ -69,6 +69,9 @@ pub fn prepare(around: &Surroundings, command: &TrainCommand) -> Result<Prepared
         license,
     };
     warn_about_the_untrained(around, &prepared);
+    if let Some(warning) = rows::inexpressible(&prepared.document, &prepared.text)? {
+        around.warn(warning);
+    }
     if prepared.lane.version == 0 {
         // What is worth knowing of a base is told before its first training, not at each.
         for note in &prepared.base.resolved.notes {

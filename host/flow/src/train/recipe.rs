@@ -40,6 +40,7 @@ pub(super) fn recipe(prepared: &PreparedRun, phase: &PhasePlan) -> Recipe {
         },
         anchor_weight: anchors.strength,
         loss_stop: phase.stop.answer_loss.value,
+        steps_min: phase.stop.steps_min,
         eval_every: phase.steps.eval_every.max(1),
         eval_patience: phase.steps.eval_patience,
         obeys_eval: obeys_eval(prepared),

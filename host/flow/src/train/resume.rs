@@ -10,6 +10,7 @@ use dlm_train::TrainState;
 use dlm_train::state::StateHeader;
 use serde_json::{Map, Value};
 
+use super::command::TrainCommand;
 use super::lane::Lane;
 use crate::failure::Failure;
 
@@ -23,6 +24,25 @@ pub(super) struct ResumePoint {
     pub note: String,
 }
 
+/// What is about to run, for which a state is looked for.
+pub(super) struct PlannedRun<'a> {
+    pub command: &'a TrainCommand,
+    /// Of recipe, rows, adapter and base.
+    pub digest: &'a str,
+    /// Revision of the base.
+    pub base: &'a str,
+    /// What training would begin with without a state.
+    pub fresh: &'a Adapter,
+}
+
+/// The way out that loses nothing.
+fn again(command: &TrainCommand) -> String {
+    format!(
+        "run `{}` to begin again from the base; earlier versions are kept",
+        command.again("--fresh")
+    )
+}
+
 /// Finds the newest state: of an interrupted run of exactly this document and plan, else of the current version.
 ///
 /// **Errors:** nothing was trained yet, a state that is damaged, or one of another document or plan.
@@ -30,9 +50,11 @@ pub(super) fn find(
     store: &Store,
     lane: &Lane,
     engine: &dyn Engine,
-    fresh: &Adapter,
-    digest: &str,
+    run: &PlannedRun<'_>,
 ) -> Result<ResumePoint, Failure> {
+    let PlannedRun {
+        command, digest, fresh, ..
+    } = run;
     let current = lane.current(store)?;
     let done = current.as_ref().map_or(0, |current| current.number.unwrap_or(0));
     let mut interrupted = lane.kept(store)?;
@@ -42,8 +64,8 @@ pub(super) fn find(
         let directory = store.paths().versions(&lane.slot).join(&version.name);
         match read_state(&directory) {
             Ok(stored) => {
-                let state = from_stored(&stored).ok_or_else(|| damaged(&version.name))?;
-                if state.header.run_digest != digest {
+                let state = from_stored(&stored).ok_or_else(|| damaged(command, &version.name))?;
+                if state.header.run_digest != *digest {
                     return Err(Failure::new(
                         Subject::Resume,
                         format!(
@@ -53,11 +75,11 @@ pub(super) fn find(
                         ),
                     )
                     .hint("repeat the run's own flags beside `--resume`, or take the edit back")
-                    .hint("run `dlm train --fresh` to begin again from the base; earlier versions are kept"));
+                    .hint(again(command)));
                 }
                 let note = format!("resuming {} after step {}", version.name, state.header.step);
                 return Ok(ResumePoint {
-                    adapter: fresh.clone(),
+                    adapter: (*fresh).clone(),
                     state,
                     note,
                 });
@@ -68,7 +90,7 @@ pub(super) fn find(
         }
     }
     let current = current.ok_or_else(nothing)?;
-    further(&current.directory, current.number.unwrap_or(0), engine, fresh, digest)
+    further(&current.directory, current.number.unwrap_or(0), engine, run)
 }
 
 fn nothing() -> Failure {
@@ -89,30 +111,73 @@ pub(super) fn check_any(store: &Store, lane: &Lane) -> Result<(), Failure> {
     }
 }
 
+/// Says in what a trained adapter differs from the one that a plan asks for; its parameters mean nothing under another
+/// scale, kind or choice of modules.
+fn differences(trained: &Adapter, planned: &Adapter) -> Vec<String> {
+    let (there, here) = (&trained.spec, &planned.spec);
+    let numbers = [
+        ("lora_r", there.r as f64, here.r as f64),
+        ("lora_alpha", f64::from(there.alpha), f64::from(here.alpha)),
+        ("lora_dropout", f64::from(there.dropout), f64::from(here.dropout)),
+    ];
+    let mut out: Vec<String> = numbers
+        .into_iter()
+        .filter(|(_, there, here)| there != here)
+        .map(|(name, there, here)| format!("`{name}` is {there} there and {here} here"))
+        .collect();
+    if there.kind != here.kind {
+        let (there, here) = (there.kind.name(), here.kind.name());
+        out.push(format!("`adapter` is {there} there and {here} here"));
+    }
+    let paths = |adapter: &Adapter| -> Vec<String> { adapter.modules.iter().map(|m| m.path.clone()).collect() };
+    let (there, here) = (paths(trained), paths(planned));
+    if there != here {
+        out.push(format!(
+            "`target_modules` name {} modules there and {} here, and not the same ones",
+            there.len(),
+            here.len()
+        ));
+    } else if trained.params.len() != planned.params.len() {
+        out.push("the base's matrices have other sizes".to_owned());
+    }
+    out
+}
+
 /// Trains the current adapter for another run: its moments are kept, its schedule begins anew.
 fn further(
     directory: &std::path::Path,
     number: u32,
     engine: &dyn Engine,
-    fresh: &Adapter,
-    digest: &str,
+    run: &PlannedRun<'_>,
 ) -> Result<ResumePoint, Failure> {
-    let stored = from_stored(&read_state(directory)?).ok_or_else(|| damaged(&format!("v{number:04}")))?;
+    let PlannedRun {
+        command,
+        digest,
+        base,
+        fresh,
+    } = *run;
+    let stored = from_stored(&read_state(directory)?).ok_or_else(|| damaged(command, &format!("v{number:04}")))?;
     let adapter = engine
         .read_adapter(directory)
         .map_err(|e| Failure::new(Subject::Resume, e))?;
-    if adapter.spec.r != fresh.spec.r || adapter.params.len() != fresh.params.len() {
+    let mut differences = differences(&adapter, fresh);
+    if stored.header.base.as_ref().is_some_and(|trained| trained != base) {
+        let trained = stored.header.base.as_deref().unwrap_or_default();
+        differences.push(format!("the base is `{trained}` there and `{base}` here"));
+    }
+    if !differences.is_empty() {
         return Err(Failure::new(
             Subject::Resume,
-            "the current adapter has another shape than the plan asks for",
+            format!("v{number:04} is not what the plan asks for: {}", differences.join("; ")),
         )
-        .hint("run `dlm train --fresh` to begin again from the base; earlier versions are kept"));
+        .hint("take the edit back to train it further")
+        .hint(again(command)));
     }
     let state = TrainState {
         // The document may have changed, so nothing is known about its rows yet.
         header: StateHeader {
             last_loss: stored.header.last_loss,
-            ..StateHeader::new(digest)
+            ..StateHeader::new(digest, base)
         },
         tensors: TrainTensors {
             params: adapter.params.clone(),
@@ -127,9 +192,8 @@ fn further(
     })
 }
 
-fn damaged(name: &str) -> Failure {
-    Failure::new(Subject::Resume, format!("the training state of `{name}` lacks a part"))
-        .hint("run `dlm train --fresh` to begin again from the base; earlier versions are kept")
+fn damaged(command: &TrainCommand, name: &str) -> Failure {
+    Failure::new(Subject::Resume, format!("the training state of `{name}` lacks a part")).hint(again(command))
 }
 
 /// Puts a state into the store's container.
@@ -189,6 +253,7 @@ mod tests {
             header: StateHeader {
                 step: 7,
                 run_digest: "d".into(),
+                base: Some("b".into()),
                 best_loss: Some(0.1 + 0.2),
                 best_step: Some(3),
                 evals_since_best: 1,

@@ -16,12 +16,13 @@ use super::observe::Observer;
 use super::prepared::PreparedRun;
 use super::recipe::{adapter_spec, recipe};
 use super::report::{TrainReport, ending};
+use super::resume::PlannedRun;
 use super::{anchors, commit, resume};
 use crate::failure::Failure;
 use crate::surroundings::Surroundings;
 
-/// Steps between two states kept on disk; at most this many are lost when the power fails.
-const SNAPSHOT_STEPS: u64 = 25;
+/// Least seconds of work between two states kept on disk; where keeping one takes long, the run lets more go by.
+const SNAPSHOT_SECONDS: f64 = 1.0;
 
 /// Trains a prepared document, phase by phase, and commits what each learned.
 pub fn run(around: &Surroundings, command: &TrainCommand, prepared: &PreparedRun) -> Result<Vec<TrainReport>, Failure> {
@@ -77,7 +78,13 @@ impl Job<'_> {
         let digest = run_digest(&recipe, &prepared.dataset, &adapter.spec, revision);
         let (adapter, state) = match self.command.is_resume {
             true => {
-                let point = resume::find(&self.store, &prepared.lane, engine, &adapter, &digest)?;
+                let planned = PlannedRun {
+                    command: self.command,
+                    digest: &digest,
+                    base: revision,
+                    fresh: &adapter,
+                };
+                let point = resume::find(&self.store, &prepared.lane, engine, &planned)?;
                 around.note(point.note);
                 (point.adapter, Some(point.state))
             }
@@ -100,8 +107,9 @@ impl Job<'_> {
             recipe: &recipe,
             progress: &observer,
             cancel: &around.cancel,
+            base: revision,
             clock: &clock,
-            snapshot_every: SNAPSHOT_STEPS,
+            snapshot_seconds: SNAPSHOT_SECONDS,
             snapshot: &snapshot,
         };
         let outcome = dlm_train::train(&input, adapter, &digest, state).map_err(Failure::from);
@@ -146,7 +154,7 @@ impl Job<'_> {
             loss: outcome.loss,
             eval_loss: outcome.eval.map(|e| e.loss),
             tokens: header.tokens,
-            tokens_per_s: header.tokens as f64 / outcome.seconds.max(1e-9),
+            tokens_per_s: outcome.tokens as f64 / outcome.seconds.max(1e-9),
             seconds_training: outcome.seconds,
             seconds_total,
             recalled: learned.recall.iter().filter(|r| r.recalled).count(),

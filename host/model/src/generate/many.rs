@@ -27,12 +27,23 @@ pub struct GenerateJob {
 }
 
 /// What holds for all answers of a call.
-#[derive(Clone, Copy, Debug)]
-pub struct ManyOptions {
+#[derive(Clone, Copy)]
+pub struct ManyOptions<'w> {
     /// Most tokens that prompt and answer may have together.
     pub context_max: usize,
     /// Bytes that the caches of answers side by side may take.
     pub cache_bytes_max: u64,
+    /// Who looks on.
+    pub watch: Watch<'w>,
+}
+
+/// Whoever looks on while answers grow.
+#[derive(Clone, Copy, Default)]
+pub struct Watch<'w> {
+    /// Gets a job's index and its logits before each choice of a token, on any thread; those of one job in order.
+    pub logits: Option<&'w (dyn Fn(usize, &[f32]) + Sync)>,
+    /// Gets the number of answers that grew by a token together.
+    pub step: Option<&'w dyn Fn(usize)>,
 }
 
 /// An answer that chooses its next token, from its row of logits.
@@ -66,7 +77,7 @@ pub fn generate_many(
     reader: &mut dyn Reader,
     tokenizer: &Tokenizer,
     jobs: &[GenerateJob],
-    options: &ManyOptions,
+    options: &ManyOptions<'_>,
 ) -> Result<Vec<Generation>, GenerateError> {
     for job in jobs {
         check_fit(&job.prompt, &job.options, options.context_max)?;
@@ -83,6 +94,7 @@ pub fn generate_many(
         live: Vec::new(),
         done: jobs.iter().map(|_| None).collect(),
         logits: Vec::new(),
+        watch: options.watch,
     };
     let ended = batch.run();
     batch.open.iter().for_each(|session| batch.reader.close(*session));
@@ -129,6 +141,7 @@ struct Many<'r, 'a> {
     live: Vec<Live<'a>>,
     done: Vec<Option<Generation>>,
     logits: Vec<f32>,
+    watch: Watch<'r>,
 }
 
 impl<'a> Many<'_, 'a> {
@@ -293,12 +306,19 @@ impl<'a> Many<'_, 'a> {
             .map(turn)
             .collect();
         if !is_cancelled {
+            let watch = self.watch.logits;
             // Each index is called once, so no lock is waited for.
             self.reader.on_threads(turns.len(), &|index| {
                 let mut turn = turns[index].lock().unwrap_or_else(PoisonError::into_inner);
                 let Turn { live, logits, next } = &mut *turn;
+                if let Some(watch) = watch {
+                    watch(live.index, logits);
+                }
                 *next = live.growing.take(logits, &mut silent);
             });
+        }
+        if let Some(watch) = self.watch.step {
+            watch(turns.len());
         }
         for turn in turns {
             let Turn { mut live, next, .. } = turn.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -91,12 +91,17 @@ impl Model {
         self.forward(adapter, batch, &StepOptions::default(), PrecisionPath::ByRows, false)
     }
 
-    /// [`Model::forward_eval`] with packed products whatever the number of rows, so that a sequence has the same bits in
+    /// [`Model::forward_eval`] with packed products (`path`) whatever the number of rows, so that a sequence has the same bits in
     /// every batch (and behind a shared prefix those of its own; LongRope apart, see [`Batch::push`]).
     ///
     /// **Errors:** as [`Model::forward_eval`].
-    pub(crate) fn forward_packed(&self, adapter: Option<&Adapter>, batch: &Batch) -> Result<Forward, BatchError> {
-        self.forward(adapter, batch, &StepOptions::default(), PrecisionPath::Packed, false)
+    pub(crate) fn forward_packed(
+        &self,
+        adapter: Option<&Adapter>,
+        batch: &Batch,
+        path: PrecisionPath,
+    ) -> Result<Forward, BatchError> {
+        self.forward(adapter, batch, &StepOptions::default(), path, false)
     }
 
     fn forward(

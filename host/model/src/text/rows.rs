@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::{TextError, TextModel};
 use crate::chat::{ChatError, Ending, Message, Role, Thinking};
-use crate::tokenizer::ByteSpan;
+use crate::tokenizer::{ByteSpan, unmarked};
 
 /// One row: what the model reads, and which of it the model is taught.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl TextModel {
     /// **Errors:** text that cannot be encoded.
     pub fn prose_row(&self, text: &str) -> Result<LossRow, TextError> {
         let mut ids = self.leading_bos();
-        ids.extend(self.tokenizer.encode(text)?);
+        ids.extend(self.text_ids(text)?);
         if let Some(eos) = self.tokenizer.specials.eos
             && ids.last() != Some(&eos)
         {
@@ -45,7 +45,9 @@ impl TextModel {
         if context == 0 {
             return Ok(row);
         }
-        let (_, spans) = self.tokenizer.encode_with_spans(text)?;
+        let (_, spans) = self
+            .tokenizer
+            .encode_literal_with_spans(&self.tokenizer.literal(text)?)?;
         let skipped = first_token_beyond(&spans, context).unwrap_or(spans.len());
         let start = (self.leading_bos().len() + skipped).max(row.loss.start);
         Ok(LossRow {
@@ -60,19 +62,24 @@ impl TextModel {
     /// The prompt is rendered alone and must be a prefix of the whole, id for id. Where tokens reach across the border
     /// the answer is found by its place in the text instead.
     ///
-    /// **Errors:** no answer at the end, no template, its refusal, or an answer that it changes beyond recognition.
+    /// **Errors:** no answer at the end, no template, its refusal, a turn that it changes, or an answer that holds a stop
+    /// text of the base, where a generation would end.
     pub fn answer_row(&self, messages: &[Message], thinking: Thinking) -> Result<LossRow, TextError> {
         let Some((answer, prompt)) = messages.split_last().filter(|(last, _)| last.role == Role::Assistant) else {
             return Err(ChatError::NoAnswer.into());
         };
-        let prompt_text = self.render(prompt, Ending::GenerationPrompt, thinking)?;
-        let full_text = self.render(messages, Ending::Complete, thinking)?;
-        let prompt_ids = self.tokenizer.encode(&prompt_text)?;
-        let (mut ids, spans) = self.tokenizer.encode_with_spans(&full_text)?;
+        if let Some(text) = self.stops.texts.iter().find(|stop| answer.content.contains(*stop)) {
+            return Err(TextError::StopInAnswer { text: text.clone() });
+        }
+        let marked = self.marked(messages)?;
+        let prompt_text = self.render_marked(&marked[..prompt.len()], Ending::GenerationPrompt, thinking)?;
+        let full_text = self.render_marked(&marked, Ending::Complete, thinking)?;
+        let prompt_ids = self.tokenizer.encode_literal(&prompt_text)?;
+        let (mut ids, spans) = self.tokenizer.encode_literal_with_spans(&full_text)?;
         let start = if ids.starts_with(&prompt_ids) {
             prompt_ids.len()
         } else {
-            let at = answer_offset(&prompt_text, &full_text, &answer.content);
+            let at = answer_offset(&unmarked(&prompt_text), &unmarked(&full_text), &answer.content);
             let start = at.and_then(|at| first_token_beyond(&spans, at));
             start.ok_or_else(|| self.answer_not_found())?
         };

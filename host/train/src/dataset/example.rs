@@ -122,8 +122,13 @@ pub enum RowError {
     },
     #[error("section {section_id} (line {line}), pair {pair}: the answer has no token to learn from")]
     EmptyAnswer { section_id: String, line: usize, pair: u32 },
-    #[error(transparent)]
-    Text(#[from] TextError),
+    #[error("section {section_id} (line {line}), row {row}: {cause}")]
+    Text {
+        section_id: String,
+        line: usize,
+        row: u32,
+        cause: TextError,
+    },
 }
 
 impl Hints for RowError {
@@ -139,7 +144,7 @@ impl Hints for RowError {
                 )]
             }
             RowError::EmptyAnswer { .. } => vec!["write an answer under its `### A`".to_owned()],
-            RowError::Text(error) => error.hints(),
+            RowError::Text { cause, .. } => cause.hints(),
         }
     }
 }
@@ -175,6 +180,15 @@ impl Example {
             section_id: self.origin.to_string(),
             line: self.origin.line(),
             pair: self.index + 1,
+        }
+    }
+
+    pub(super) fn text_error(&self, cause: TextError) -> RowError {
+        RowError::Text {
+            section_id: self.origin.to_string(),
+            line: self.origin.line(),
+            row: self.index + 1,
+            cause,
         }
     }
 

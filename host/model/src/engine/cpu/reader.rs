@@ -37,7 +37,9 @@ impl<'m> CpuReader<'m> {
     /// Reads a whole batch.
     fn forward(&self, batch: &Batch) -> Result<Forward, EngineError> {
         Ok(match self.batch_path() {
-            PrecisionPath::Packed => self.model.forward_packed(self.adapter, batch)?,
+            path @ (PrecisionPath::Packed | PrecisionPath::PackedF32) => {
+                self.model.forward_packed(self.adapter, batch, path)?
+            }
             PrecisionPath::ByRows | PrecisionPath::Streamed => self.model.forward_eval(self.adapter, batch)?,
         })
     }
@@ -45,7 +47,7 @@ impl<'m> CpuReader<'m> {
     /// The products of whole batches: batches are not streamed.
     fn batch_path(&self) -> PrecisionPath {
         match self.precision_paths.read {
-            PrecisionPath::Packed => PrecisionPath::Packed,
+            path @ (PrecisionPath::Packed | PrecisionPath::PackedF32) => path,
             PrecisionPath::ByRows | PrecisionPath::Streamed => PrecisionPath::ByRows,
         }
     }
