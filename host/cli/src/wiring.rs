@@ -14,7 +14,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use dlm_core::{Cancel, Subject};
 use dlm_flow::{Clock, Failure, Surroundings};
-use dlm_store::Home;
+use dlm_store::{Disk, Home};
 
 use crate::console::{self, Console, say};
 use crate::progress::Screen;
@@ -60,6 +60,7 @@ impl World {
         let hub = LazyHub::from_environment();
         let around = Surroundings {
             home,
+            disk: Disk::new(),
             hardware,
             clock: Arc::new(SystemClock::start()),
             random: Arc::new(random_bytes),

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use dlm_core::{Event, Subject};
 use dlm_model::{Engine, ReaderOptions};
 use dlm_plan::train::PhasePlan;
-use dlm_store::Disk;
 use dlm_train::anchors::{AnchorError, AnchorOptions, AnchorSet};
 
 use super::prepared::PreparedRun;
@@ -50,7 +49,7 @@ pub(super) fn anchors(
         .map_err(|e| Failure::new(Subject::Training, e))?;
     let set = AnchorSet::prepare(&mut *base, &prepared.text, &options, &*around.progress, &around.cancel);
     let set = set.map_err(failed)?;
-    let disk = Disk::new();
+    let disk = &around.disk;
     disk.create_directories(path.parent().expect("the path has a directory"))?;
     disk.write(&path, &set.to_bytes())?;
     Ok(Some(set))

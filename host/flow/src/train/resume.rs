@@ -1,6 +1,7 @@
 //! Finds what a run can go on from, and puts a run's state into the store's container.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use dlm_core::Subject;
 use dlm_model::{Adapter, Engine, TrainTensors};
@@ -12,6 +13,8 @@ use serde_json::{Map, Value};
 
 use super::lane::Lane;
 use crate::failure::Failure;
+use crate::integrity::check_adapter;
+use crate::surroundings::Surroundings;
 
 /// The key of the count of updates among the run's fields.
 const UPDATES: &str = "updates";
@@ -27,6 +30,7 @@ pub(super) struct ResumePoint {
 ///
 /// **Errors:** nothing was trained yet, a state that is damaged, or one of another document or plan.
 pub(super) fn find(
+    (around, document): (&Surroundings, &Path),
     store: &Store,
     lane: &Lane,
     engine: &dyn Engine,
@@ -68,6 +72,7 @@ pub(super) fn find(
         }
     }
     let current = current.ok_or_else(nothing)?;
+    check_adapter(around, store, &lane.slot, &current, document)?;
     further(&current.directory, current.number.unwrap_or(0), engine, fresh, digest)
 }
 
@@ -91,7 +96,7 @@ pub(super) fn check_any(store: &Store, lane: &Lane) -> Result<(), Failure> {
 
 /// Trains the current adapter for another run: its moments are kept, its schedule begins anew.
 fn further(
-    directory: &std::path::Path,
+    directory: &Path,
     number: u32,
     engine: &dyn Engine,
     fresh: &Adapter,

@@ -1,11 +1,13 @@
 //! From a prepared document to a committed adapter: load, train, examine, commit, report.
 
+use std::path::PathBuf;
+
 use dlm_core::manifest::RunStatus;
 use dlm_core::training::Ending;
 use dlm_core::{Event, FailureKind, Subject};
 use dlm_model::{Cpu, CpuEngine, CpuOptions, Engine, Prepare};
 use dlm_plan::train::WeightPacking;
-use dlm_store::PendingVersion;
+use dlm_store::{CurrentVersion, PendingVersion};
 use dlm_train::run::Outcome;
 use dlm_train::{TrainInput, TrainState, run_digest};
 
@@ -18,6 +20,7 @@ use super::recipe::{adapter_spec, recipe};
 use super::report::{TrainReport, ending};
 use super::{anchors, commit, resume};
 use crate::failure::Failure;
+use crate::integrity::check_adapter;
 use crate::surroundings::Surroundings;
 
 /// Steps between two states kept on disk; at most this many are lost when the power fails.
@@ -77,7 +80,14 @@ impl Job<'_> {
         let digest = run_digest(&recipe, &prepared.dataset, &adapter.spec, revision);
         let (adapter, state) = match self.command.is_resume {
             true => {
-                let point = resume::find(&self.store, &prepared.lane, engine, &adapter, &digest)?;
+                let point = resume::find(
+                    (around, &self.command.path),
+                    &self.store,
+                    &prepared.lane,
+                    engine,
+                    &adapter,
+                    &digest,
+                )?;
                 around.note(point.note);
                 (point.adapter, Some(point.state))
             }
@@ -165,7 +175,7 @@ impl Job<'_> {
             prepared: self.prepared,
             engine,
             adapter: &outcome.adapter,
-            before: current.map(|version| version.directory),
+            before: current.and_then(|version| self.whole(version)),
         };
         match examination.examine() {
             Err(_) if self.around.cancel.is_cancelled() => {
@@ -173,6 +183,19 @@ impl Job<'_> {
                 Err(self.interrupted(format!("stopped after the last of {step} steps")))
             }
             other => other,
+        }
+    }
+
+    /// A version to compare with, where its files are what was written; what is damaged is told, for it stops nothing here.
+    fn whole(&self, version: CurrentVersion) -> Option<PathBuf> {
+        let slot = &self.prepared.lane.slot;
+        match check_adapter(self.around, &self.store, slot, &version, &self.command.path) {
+            Ok(()) => Some(version.directory),
+            Err(failure) => {
+                self.around
+                    .warn(format!("retention is not compared: {}", failure.message()));
+                None
+            }
         }
     }
 

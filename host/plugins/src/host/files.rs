@@ -72,7 +72,10 @@ impl artifacts::Host for State {
                 self.inputs += 1;
                 Ok(Ok(self.table.push(Input { artifact, file })?))
             }
-            Err(error) => Ok(Err(WitError::Failed(format!("cannot open artefact `{name}`: {error}")))),
+            Err(error) => {
+                self.has_missed_input |= error.kind() == std::io::ErrorKind::NotFound;
+                Ok(Err(WitError::Failed(format!("cannot open artefact `{name}`: {error}"))))
+            }
         }
     }
 }
