@@ -10,6 +10,9 @@ mod base;
 mod book;
 #[path = "cli/check.rs"]
 mod check;
+#[cfg(unix)]
+#[path = "cli/children.rs"]
+mod children;
 #[path = "cli/code_cache.rs"]
 mod code_cache;
 #[path = "cli/doctor.rs"]

@@ -15,11 +15,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use dlm_core::Cancel;
 use dlm_core::digest::Sha256;
 use dlm_core::inert::{cut, inert};
 use dlm_core::ports::plugin::PluginFailure;
 use dlm_core::ports::process::{Command, Process, ProcessError};
+use dlm_core::{Cancel, Network, Wall};
 use dlm_files::digest::sha256_of;
 use dlm_files::{Access, Disk, DiskError, FileStamp, LockFile, open_own, own_directory};
 use dlm_packages::error::PackageError;
@@ -310,6 +310,8 @@ fn make(
         directory: Some(directory.to_owned()),
         is_inheriting: false,
         stdin: Vec::new(),
+        // It raises its own.
+        wall: None,
     };
     let ran = process.run(&command, COMPILE_TIME_MAX, cancel);
     remove(&input);
@@ -343,8 +345,14 @@ pub const COUNTING: &str = "counting";
 /// **Errors**: in words, for the parent to pass on.
 pub fn compile_file(component: &Path, code: &Path, metering: Metering) -> Result<(), String> {
     // Made under the limits of the user, as that of the process which will run the code.
-    let engine = crate::engine::engine(metering).map_err(|error| error.to_string())?;
-    dlm_files::limit_memory(COMPILE_MEMORY_MAX).map_err(|error| format!("limiting the compiler's memory: {error}"))?;
+    let engine = crate::engine::compiling_engine(metering).map_err(|error| error.to_string())?;
+    dlm_files::limit_memory(COMPILE_MEMORY_MAX)
+        .and_then(|()| dlm_files::limit_core())
+        .map_err(|error| format!("limiting the compiler's memory: {error}"))?;
+    let folders = code.parent().map(Path::to_owned).into_iter().collect();
+    let network = Network::None;
+    dlm_files::wall::raise(&Wall { folders, network })
+        .map_err(|error| format!("keeping the compiler from files and sockets: {error}"))?;
     let bytes = fs::read(component).map_err(|error| format!("{}: {error}", component.display()))?;
     let compiled = engine
         .precompile_component(&bytes)

@@ -65,7 +65,7 @@ impl artifacts::Host for State {
             let text = format!("{INPUTS_MAX} open artefacts");
             return Err(Stop::trap(PassedLimit::fixed("inputs", text)));
         }
-        match File::open(&artifact.path) {
+        match dlm_files::open_ordinary(&artifact.path) {
             Ok(file) if !self.is_checked(&artifact, &file) => Ok(Err(changed(&artifact))),
             Ok(file) => {
                 self.used.files_read += 1;
