@@ -127,6 +127,7 @@ mod linux {
         let mut command = Command::new(program);
         command.args(arguments);
         let prepare = move || {
+            release_signals();
             // A guard that is killed takes the program with it.
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
             wall.as_ref().map_or(Ok(()), dlm_files::wall::raise)
@@ -233,7 +234,17 @@ mod linux {
         ExitCode::from(128u8.saturating_add(u8::try_from(signal).unwrap_or_default()))
     }
 
-    /// Keeps every signal waiting until it is taken. The standard library lets them through again in what it starts.
+    /// Lets signals through again, for the program.
+    fn release_signals() {
+        // SAFETY: the set is made by `sigemptyset`, and this process has one thread.
+        unsafe {
+            let mut none = std::mem::zeroed::<libc::sigset_t>();
+            libc::sigemptyset(&raw mut none);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        }
+    }
+
+    /// Keeps every signal waiting until it is taken.
     fn hold_signals() {
         // SAFETY: the set is made by `sigfillset`, and this process has one thread.
         unsafe {

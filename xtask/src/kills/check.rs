@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::scene::{DOCUMENT, Ran, Scene, Stage};
+use super::scene::{DOCUMENT, DOCUMENT_ID, Ran, Scene, Stage};
 use super::tree;
 use crate::repository;
 
 /// How long processes may take to notice that dlm is gone.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The record beside the files of an export.
+const MANIFEST: &str = "export_manifest.json";
 /// Words of a crash.
 const CRASHES: [&str; 3] = ["panicked at", "SIGSEGV", "stack overflow"];
 
@@ -44,7 +46,7 @@ impl Golden {
             );
             duration = duration.max(ran.time);
             names.extend(tree::names(&stage.root)?);
-            documents.push(std::fs::read(stage.work(scene.document)).ok());
+            documents.push(std::fs::read(stage.work(DOCUMENT)).ok());
             let next = stage.run(scene.command)?;
             ensure!(
                 is_expected(scene, &next),
@@ -52,6 +54,10 @@ impl Golden {
                 next.code,
                 next.said
             );
+            // The checks open databases, which leaves files beside them.
+            let mut flaws = Vec::new();
+            opens(scene, &stage, "after whole runs", &mut flaws)?;
+            ensure!(flaws.is_empty(), "{}", flaws.join("\n"));
             names.extend(tree::names(&stage.root)?);
             tree::clear(&stage.root)?;
         }
@@ -60,7 +66,7 @@ impl Golden {
         Ok(Golden {
             duration,
             names,
-            before: std::fs::read(before.work(scene.document)).ok(),
+            before: std::fs::read(before.work(DOCUMENT)).ok(),
             after,
         })
     }
@@ -68,27 +74,27 @@ impl Golden {
     /// What is wrong after a kill, and after the next run.
     pub(super) fn flaws(&self, scene: &Scene, stage: &Stage) -> Result<Vec<String>> {
         let mut flaws = Vec::new();
-        self.document(scene, stage, "after the kill", false, &mut flaws);
+        self.document(stage, "after the kill", false, &mut flaws);
         opens(scene, stage, "after the kill", &mut flaws)?;
         let next = stage.run(scene.command)?;
         if !is_expected(scene, &next) {
             flaws.push(format!("the next run ended with {}: {}", next.code, short(&next)));
         }
         flaws.extend(left_running(stage));
-        self.document(scene, stage, "after the next run", true, &mut flaws);
+        self.document(stage, "after the next run", true, &mut flaws);
         opens(scene, stage, "after the next run", &mut flaws)?;
         let left = tree::names(&stage.root)?.into_iter();
-        let left = left.filter(|name| !self.names.contains(name) && !scene.may_leave.contains(&name.as_str()));
+        let left = left.filter(|name| !self.names.contains(name));
         flaws.extend(left.map(|name| format!("left after the next run: {name}")));
         Ok(flaws)
     }
 
     /// The document is the old one or the new one, and in the end the new one.
-    fn document(&self, scene: &Scene, stage: &Stage, when: &str, is_end: bool, flaws: &mut Vec<String>) {
+    fn document(&self, stage: &Stage, when: &str, is_end: bool, flaws: &mut Vec<String>) {
         let Some(after) = &self.after else {
             return;
         };
-        let found = std::fs::read(stage.work(scene.document)).ok();
+        let found = std::fs::read(stage.work(DOCUMENT)).ok();
         let is_old = !is_end && found == self.before;
         if !is_old && found.as_ref() != Some(after) {
             flaws.push(format!("{when} the document is neither the old one nor the new one"));
@@ -124,28 +130,33 @@ fn opens(scene: &Scene, stage: &Stage, when: &str, flaws: &mut Vec<String>) -> R
     if scene.has_adapter {
         ask(&["prompt", DOCUMENT, "Who?", "--max-tokens", "2"])?;
     }
-    if let Some(directory) = scene.export {
-        flaws.extend(
-            export(&stage.work(directory))
-                .into_iter()
-                .map(|flaw| format!("{when} {flaw}")),
-        );
-    }
+    flaws.extend(exports(stage)?.into_iter().map(|flaw| format!("{when} {flaw}")));
     Ok(())
 }
 
-/// An export that is there is whole: its manifest names every file, and every file is the one that it names.
-fn export(directory: &Path) -> Option<String> {
-    let names = tree::names(directory).unwrap_or_default();
-    if names.is_empty() {
-        return None;
+/// What is wrong with the exports of the store: a directory that holds files and no manifest, or files that are not the manifest's.
+fn exports(stage: &Stage) -> Result<Vec<String>> {
+    let exports = stage.root.join("home/store").join(DOCUMENT_ID).join("exports");
+    if !exports.is_dir() {
+        return Ok(Vec::new());
     }
-    let manifest = match std::fs::read(directory.join("export_manifest.json")) {
-        Ok(bytes) => bytes,
-        Err(error) => return Some(format!("the export has no manifest ({error}): {names:?}")),
-    };
+    let files = repository::files_below(&exports)?;
+    let directories: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
+    let is_whole = |directory: &&Path| directory.join(MANIFEST).is_file();
+    let roots: Vec<&Path> = directories.iter().copied().filter(is_whole).collect();
+    let stray = directories
+        .iter()
+        .filter(|directory| !roots.iter().any(|root| directory.starts_with(root)));
+    let stray = stray.map(|directory| format!("the export {} has no manifest", directory.display()));
+    let wrong = roots.iter().filter_map(|root| export(root));
+    Ok(stray.chain(wrong).collect())
+}
+
+/// An export that is there is whole: every file is the one that its manifest names.
+fn export(directory: &Path) -> Option<String> {
     let read = || -> Result<Option<String>> {
-        let manifest: Value = serde_json::from_slice(&manifest).context("reading the manifest")?;
+        let bytes = std::fs::read(directory.join(MANIFEST)).context("reading the manifest")?;
+        let manifest: Value = serde_json::from_slice(&bytes).context("reading the manifest")?;
         let artifacts = manifest["artifacts"].as_array().context("it lists no artifacts")?;
         for artifact in artifacts {
             let path = artifact["path"].as_str().context("an artifact without a path")?;

@@ -17,6 +17,8 @@ const TEACHER: &str = "examples/plugins/cloze/cloze.wasm";
 const TARGET: &str = "examples/plugins/compose/compose.wasm";
 
 pub(super) const DOCUMENT: &str = "a.dlm";
+/// The id in the document.
+pub(super) const DOCUMENT_ID: &str = "01HZ4X7TGZM3J1A2B3C4D5E6D7";
 const TEXT: &str = "---
 dlm_id: 01HZ4X7TGZM3J1A2B3C4D5E6D7
 dlm_version: 15
@@ -76,14 +78,8 @@ pub(super) struct Scene {
     pub command: &'static [&'static str],
     /// Endings of the next run that tell that the killed one had done it.
     pub done: &'static [Done],
-    /// The document that this command must have left in the end, when its bytes do not depend on chance.
-    pub document: &'static str,
     /// Whether there is an adapter that must answer after the kill.
     pub has_adapter: bool,
-    /// Where exports lie.
-    pub export: Option<&'static str>,
-    /// Names, as [`tree::plain`] gives them, that an interrupted run may leave: what it is for.
-    pub may_leave: &'static [&'static str],
 }
 
 impl Scene {
@@ -93,10 +89,7 @@ impl Scene {
             before,
             command,
             done: &[],
-            document: DOCUMENT,
             has_adapter: false,
-            export: None,
-            may_leave: &[],
         }
     }
 
@@ -125,8 +118,7 @@ const EXPORT: &[&str] = &[
     "llama-server",
     "--quant",
     "Q8_0",
-    "--out",
-    "out",
+    "--no-smoke",
 ];
 const SYNTH: &[&str] = &[
     "synth",
@@ -159,8 +151,6 @@ const INSTALL: &[&str] = &[
     "--allow-unsigned",
     "--grant-requested",
 ];
-/// What a train that was killed leaves for `--resume`.
-const STATE: &[&str] = &[];
 
 pub(super) const SCENES: &[Scene] = &[
     Scene::of("init", &[ADD], &["init", "new.dlm", "--base", "tiny"]).done(&[Done {
@@ -184,38 +174,29 @@ pub(super) const SCENES: &[Scene] = &[
         says: "exists already",
     }]),
     Scene::of("base-remove", &[ADD], &["base", "remove", "tiny", "--force"]).done(&[Done { code: 1, says: "no " }]),
-    Scene {
-        may_leave: STATE,
-        ..Scene::of("train", &[ADD], TRAIN)
-    },
-    Scene {
-        may_leave: STATE,
-        ..Scene::of(
-            "train-again",
-            &[
-                ADD,
-                Step::Run(&["train", DOCUMENT, "--max-steps", "4", "--threads", "1"]),
-                Step::Edit("\nThe new stair is made of oak.\n"),
-            ],
-            TRAIN,
-        )
-        .trained()
-    },
-    Scene {
-        may_leave: STATE,
-        ..Scene::of(
-            "train-resume",
-            &[
-                ADD,
-                Step::Interrupt(&["train", DOCUMENT, "--max-steps", "120", "--threads", "1"], "step 30/"),
-            ],
-            &["train", DOCUMENT, "--max-steps", "120", "--threads", "1", "--resume"],
-        )
-        .done(&[Done {
-            code: 1,
-            says: "nothing to resume",
-        }])
-    },
+    Scene::of("train", &[ADD], TRAIN),
+    Scene::of(
+        "train-again",
+        &[
+            ADD,
+            Step::Run(&["train", DOCUMENT, "--max-steps", "4", "--threads", "1"]),
+            Step::Edit("\nThe new stair is made of oak.\n"),
+        ],
+        TRAIN,
+    )
+    .trained(),
+    Scene::of(
+        "train-resume",
+        &[
+            ADD,
+            Step::Interrupt(&["train", DOCUMENT, "--max-steps", "120", "--threads", "1"], "step 30/"),
+        ],
+        &["train", DOCUMENT, "--max-steps", "120", "--threads", "1", "--resume"],
+    )
+    .done(&[Done {
+        code: 1,
+        says: "nothing to resume",
+    }]),
     Scene::of(
         "train-fresh",
         TRAINED,
@@ -228,24 +209,18 @@ pub(super) const SCENES: &[Scene] = &[
         &["prompt", DOCUMENT, "Who keeps the lamp?", "--max-tokens", "60"],
     )
     .trained(),
-    Scene {
-        export: Some("out"),
-        ..Scene::of("export", TRAINED, EXPORT).trained()
-    },
-    Scene {
-        export: Some("out"),
-        ..Scene::of(
-            "export-again",
-            &[
-                ADD,
-                Step::Run(&["train", DOCUMENT, "--max-steps", "4", "--threads", "1"]),
-                Step::Run(EXPORT),
-                Step::Run(&["train", DOCUMENT, "--max-steps", "6", "--threads", "1"]),
-            ],
-            EXPORT,
-        )
-        .trained()
-    },
+    Scene::of("export", TRAINED, EXPORT).trained(),
+    Scene::of(
+        "export-again",
+        &[
+            ADD,
+            Step::Run(&["train", DOCUMENT, "--max-steps", "4", "--threads", "1"]),
+            Step::Run(EXPORT),
+            Step::Run(&["train", DOCUMENT, "--max-steps", "6", "--threads", "1"]),
+        ],
+        EXPORT,
+    )
+    .trained(),
     Scene::of("synth", &[ADD], SYNTH),
     Scene::of("synth-apply", STAGED, &["synth", "apply", DOCUMENT]).done(&[
         Done {

@@ -229,6 +229,7 @@ fn a_stray_file_in_a_plugins_folder_is_told() {
         "home/plugins/shelf/1.0.0/plugin.toml",
         "home/plugins/shelf/0.9.0/plugin.wasm",
     ] {
+        std::fs::create_dir_all(lab.path(stray).parent().unwrap()).unwrap();
         let path = lab.write(stray, "x");
         let verified = lab.run(&["plugin", "verify"]).exits(1);
         assert!(
