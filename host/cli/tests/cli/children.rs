@@ -139,7 +139,10 @@ fn the_compiler_ends_with_its_parent() {
     assert!(Command::new("mkfifo").arg(lab.path("pipe")).status().unwrap().success());
     let mut shell = Command::new("sh");
     shell
-        .args(["-c", "\"$0\" __compile pipe code & echo $! > compiler.pid; exec sleep 600"])
+        .args([
+            "-c",
+            "\"$0\" __compile pipe code & echo $! > compiler.pid; exec sleep 600",
+        ])
         .arg(env!("CARGO_BIN_EXE_dlm"))
         .current_dir(lab.path(""));
     let mut parent = Guarded(shell.spawn().unwrap());
