@@ -173,6 +173,7 @@ impl Host {
             directory: directory.to_owned(),
             artifacts: Vec::new(),
             reserved: vec!["export_manifest.json".to_owned()],
+            is_draft: false,
         };
         let prepared = match target.prepare(&plan(), &stage) {
             Ok(prepared) => prepared,

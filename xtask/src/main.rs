@@ -11,6 +11,7 @@ mod docs;
 mod edges;
 mod golden;
 mod guests;
+mod kills;
 mod pin;
 mod program;
 mod repository;
@@ -42,6 +43,11 @@ const CHORES: &[Chore] = &[
         name: "cases",
         about: "inputs from the field through the program: [DIR] [--binary PATH] [--only TEXT], a line a case",
         run: cases::run,
+    },
+    Chore {
+        name: "kills",
+        about: "every command that writes, killed at random moments: [--rounds N] [--seed S] [--binary PATH] [--only TEXT] [--keep]",
+        run: kills::run,
     },
     Chore {
         name: "pin",

@@ -32,7 +32,7 @@ use console::Console;
 use dlm_core::Subject;
 use dlm_core::inert::Inert;
 use dlm_flow::Failure;
-use dlm_plugins::{COUNTING, Metering};
+use dlm_plugins::{COUNTING, Metering, guard};
 use settings::Settings;
 
 #[global_allocator]
@@ -107,16 +107,23 @@ fn compile(component: &std::ffi::OsString, code: &std::ffi::OsString, is_countin
     }
 }
 
-/// What is handled before everything else: compiling a plugin, the version, completion scripts, the reference pages.
+/// What is handled before everything else: the processes of dlm itself (guards, compiling a plugin, trials), the version, completion scripts, the reference pages.
 fn before_parsing(arguments: &[std::ffi::OsString]) -> Option<ExitCode> {
+    if let [_, word, rest @ ..] = arguments
+        && word == guard::COMMAND
+    {
+        return Some(guard::run(rest));
+    }
     if let [_, word, component, code, rest @ ..] = arguments
         && word == "__compile"
     {
+        dlm_files::end_with_parent();
         return Some(compile(component, code, rest.iter().any(|word| word == COUNTING)));
     }
     if let [_, word, path] = arguments
         && word == wiring::trial::COMMAND
     {
+        dlm_files::end_with_parent();
         return Some(wiring::trial::try_text(path));
     }
     fn is(word: &'static str) -> impl Fn(&std::ffi::OsString) -> bool {

@@ -16,6 +16,8 @@ use crate::origin::{Origin, Setting};
 
 /// Keeps the options of every command apart from its own.
 const HEADING: &str = "Global options";
+/// Most of `config.toml`, as the plugins' reader has it.
+const CONFIG_BYTES_MAX: u64 = 64 * 1024;
 
 /// Options that may stand anywhere on the line.
 #[derive(Clone, Debug, Args)]
@@ -85,10 +87,10 @@ impl Settings {
     pub fn template_location(&self, name: &str) -> Result<Setting<String>, Failure> {
         let path = self.home()?.join("config.toml");
         let failed = |why: String| Failure::new(Subject::Error, format!("{}: {why}", path.display()));
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Setting::default(String::new())),
-            Err(error) => return Err(failed(error.to_string())),
+        let Some(text) =
+            dlm_files::read_text(&path, CONFIG_BYTES_MAX).map_err(|error| failed(error.into_io().to_string()))?
+        else {
+            return Ok(Setting::default(String::new()));
         };
         let table: toml::Table = text
             .parse()

@@ -14,7 +14,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use dlm_core::{Cancel, Subject};
 use dlm_flow::{Clock, Failure, Surroundings};
-use dlm_store::Home;
+use dlm_store::{Disk, Home};
 
 use crate::console::{self, Console, say};
 use crate::progress::Screen;
@@ -60,6 +60,7 @@ impl World {
         let hub = LazyHub::from_environment();
         let around = Surroundings {
             home,
+            disk: Disk::new(),
             hardware,
             clock: Arc::new(SystemClock::start()),
             random: Arc::new(random_bytes),
@@ -85,20 +86,22 @@ impl World {
     }
 }
 
-/// Ctrl-C: raises a flag that long work looks at; a second one, or one during a question, ends the program at once.
+/// Ctrl-C, and what ends programs otherwise (SIGTERM, a closed terminal): raises a flag that long work looks at; a second one, or
+/// one during a question, ends the program at once. What it started ends with it, by the guards and by itself.
 pub struct Interrupt {
     pub cancel: Cancel,
     is_asking: Arc<AtomicBool>,
 }
 
 impl Interrupt {
-    /// Takes over Ctrl-C, once in a process.
+    /// Takes over these signals, once in a process.
     pub fn install() -> Result<Self, Failure> {
         let interrupt = Self {
             cancel: Cancel::new(),
             is_asking: Arc::default(),
         };
         let (raised, is_asking) = (interrupt.cancel.clone(), interrupt.is_asking.clone());
+        let is_kept = is_hangup_ignored();
         ctrlc::set_handler(move || {
             if is_asking.load(Ordering::SeqCst) {
                 say("\ninterrupted");
@@ -110,6 +113,9 @@ impl Interrupt {
             raised.cancel();
         })
         .map_err(|e| Failure::new(Subject::Error, e))?;
+        if is_kept {
+            ignore_hangup();
+        }
         Ok(interrupt)
     }
 
@@ -142,6 +148,35 @@ pub fn random_bytes(out: &mut [u8]) {
         }
     }
 }
+
+/// Says whether dlm was started to outlive its terminal, as `nohup` does.
+#[cfg(unix)]
+fn is_hangup_ignored() -> bool {
+    // SAFETY: asks for the disposition by setting one, and puts back what was there; nobody else changes it.
+    unsafe {
+        let before = libc::signal(libc::SIGHUP, libc::SIG_IGN);
+        if before != libc::SIG_IGN {
+            libc::signal(libc::SIGHUP, before);
+        }
+        before == libc::SIG_IGN
+    }
+}
+
+#[cfg(unix)]
+fn ignore_hangup() {
+    // SAFETY: sets a disposition that runs no code.
+    unsafe {
+        libc::signal(libc::SIGHUP, libc::SIG_IGN);
+    }
+}
+
+#[cfg(not(unix))]
+fn is_hangup_ignored() -> bool {
+    false
+}
+
+#[cfg(not(unix))]
+fn ignore_hangup() {}
 
 #[expect(clippy::exit, reason = "the second Ctrl-C asks for exactly this")]
 fn exit_now() -> ! {

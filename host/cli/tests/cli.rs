@@ -10,12 +10,17 @@ mod base;
 mod book;
 #[path = "cli/check.rs"]
 mod check;
+#[cfg(unix)]
+#[path = "cli/children.rs"]
+mod children;
 #[path = "cli/code_cache.rs"]
 mod code_cache;
 #[path = "cli/doctor.rs"]
 mod doctor;
 #[path = "cli/examples.rs"]
 mod examples;
+#[path = "cli/exports.rs"]
+mod exports;
 #[path = "../../../fuzz/checks/guest.rs"]
 #[expect(dead_code, reason = "the tests of the plugin host use the rest")]
 mod guest;
@@ -33,6 +38,8 @@ mod inert;
 mod init;
 #[path = "cli/inspect.rs"]
 mod inspect;
+#[path = "cli/integrity.rs"]
+mod integrity;
 #[path = "cli/lab.rs"]
 mod lab;
 #[path = "cli/metrics.rs"]
@@ -45,6 +52,8 @@ mod plugin;
 mod plugin_watch;
 #[path = "cli/room.rs"]
 mod room;
+#[path = "cli/shared.rs"]
+mod shared;
 #[path = "cli/show.rs"]
 mod show;
 #[path = "cli/spine.rs"]

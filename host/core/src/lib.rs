@@ -32,6 +32,7 @@ pub mod stamp;
 pub mod training;
 pub mod ulid;
 pub mod units;
+pub mod wall;
 
 pub use architecture::Architecture;
 pub use cancel::Cancel;
@@ -43,3 +44,4 @@ pub use quant::Quant;
 pub use section::{AutoMined, AutoSynth, Media, Section, SectionId, SectionKind};
 pub use shell::shell_quoted;
 pub use ulid::Ulid;
+pub use wall::{Network, Wall};

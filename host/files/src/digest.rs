@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
+use dlm_core::Cancel;
 use dlm_core::digest::Sha256;
 
 use crate::error::{DiskError, failed};
@@ -18,6 +19,31 @@ pub fn sha256_file(path: &Path) -> Result<String, DiskError> {
     open_ordinary(path)
         .and_then(|file| sha256_of(file).map(|(digest, _)| digest))
         .map_err(|source| failed(path, "read", 0, source))
+}
+
+/// The digest of a file, read in pieces until `cancel` is raised.
+///
+/// **Errors** name the path; one of kind `Interrupted` where the flag was raised.
+pub fn sha256_file_until(path: &Path, cancel: &Cancel) -> Result<String, DiskError> {
+    let watched = |file| sha256_of(Interruptible { file, cancel }).map(|(digest, _)| digest);
+    open_ordinary(path)
+        .and_then(watched)
+        .map_err(|source| failed(path, "read", 0, source))
+}
+
+/// A reader that a raised flag ends.
+pub struct Interruptible<'a, R> {
+    pub file: R,
+    pub cancel: &'a Cancel,
+}
+
+impl<R: Read> Read for Interruptible<'_, R> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        match self.cancel.is_cancelled() {
+            true => Err(std::io::ErrorKind::Interrupted.into()),
+            false => self.file.read(out),
+        }
+    }
 }
 
 /// The digest and the length of what is left of a reader.

@@ -8,16 +8,15 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 
 use crate::error::{DiskError, failed};
-use crate::platform::{Access, create_file, flush_directory, link_file, parent_of};
+use crate::platform::{
+    Access, Swap, create_file, flush_directory, link_file, make_directory, open_to_append, parent_of, swap_names,
+};
 use crate::read::list;
-
-/// How many clashing temporary names are stepped over before giving up; a clash needs a recycled process id.
-const TEMPORARY_TRIES: u32 = 1000;
 
 /// What is about to happen to a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +42,10 @@ pub type Hook = dyn Fn(Operation, &Path) -> io::Result<()> + Send + Sync;
 #[derive(Clone, Default)]
 pub struct Disk {
     hook: Option<Arc<Hook>>,
-    temporaries: Arc<AtomicU32>,
+    /// The number of the next temporary.
+    pub(crate) temporaries: Arc<AtomicU32>,
+    /// New files and directories are for this user alone.
+    pub(crate) is_private: bool,
 }
 
 impl std::fmt::Debug for Disk {
@@ -63,7 +65,15 @@ impl Disk {
     pub fn with_hook(hook: Arc<Hook>) -> Self {
         Self {
             hook: Some(hook),
-            temporaries: Arc::default(),
+            ..Self::default()
+        }
+    }
+
+    /// The same access, under which new files and directories are for this user alone.
+    pub fn private(self) -> Self {
+        Self {
+            is_private: true,
+            ..self
         }
     }
 
@@ -82,7 +92,8 @@ impl Disk {
         }
     }
 
-    /// Replaces the file at `path` by `bytes`, or leaves it as it was.
+    /// Replaces the file at `path` by `bytes`, or leaves it as it was. Who may read and change a file that was there stays
+    /// as it was.
     ///
     /// **Errors** name the path; a full disk is [`DiskError::Full`].
     pub fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
@@ -120,23 +131,6 @@ impl Disk {
         self.sync_directory(parent_of(path))
     }
 
-    fn create_temporary(&self, path: &Path, size: u64) -> Result<(PathBuf, File), DiskError> {
-        self.ask(Operation::CreateFile, path)
-            .map_err(|source| failed(path, "create", size, source))?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let mut clash = io::Error::from(io::ErrorKind::AlreadyExists);
-        for _ in 0..TEMPORARY_TRIES {
-            let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
-            let temporary = path.with_file_name(format!("{name}.tmp.{}.{number:08x}", std::process::id()));
-            match OpenOptions::new().write(true).create_new(true).open(&temporary) {
-                Ok(file) => return Ok((temporary, file)),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => clash = error,
-                Err(source) => return Err(failed(path, "create", size, source)),
-            }
-        }
-        Err(failed(path, "create", size, clash))
-    }
-
     /// Appends `bytes` and returns the offset where they begin; on failure the file is cut back to its old length.
     ///
     /// **Errors** as [`Disk::write`].
@@ -144,7 +138,7 @@ impl Disk {
         let needed = bytes.len() as u64;
         let is_new = !path.exists();
         self.ask(Operation::CreateFile, path)
-            .and_then(|()| OpenOptions::new().create(true).append(true).open(path))
+            .and_then(|()| open_to_append(path, self.is_private))
             .and_then(|file| self.append_to(file, path, bytes))
             .map_err(|source| failed(path, "append", needed, source))
             .and_then(|offset| {
@@ -206,7 +200,7 @@ impl Disk {
     /// **Errors** name the path.
     pub fn create_directory(&self, path: &Path) -> Result<(), DiskError> {
         self.ask(Operation::CreateDirectory, path)
-            .and_then(|()| fs::create_dir(path))
+            .and_then(|()| make_directory(path, self.is_private))
             .map_err(|source| failed(path, "create the directory", 0, source))?;
         self.sync_directory(parent_of(path))
     }
@@ -219,6 +213,43 @@ impl Disk {
             .and_then(|()| fs::rename(from, to))
             .map_err(|source| failed(from, "rename", 0, source))?;
         self.sync_directory(parent_of(to))
+    }
+
+    /// Renames where the name `to` is free, in one step; says whether it was.
+    ///
+    /// **Errors** name the source path.
+    pub fn rename_new(&self, from: &Path, to: &Path) -> Result<bool, DiskError> {
+        let renamed = self
+            .ask(Operation::Rename, from)
+            .and_then(|()| swap_names(from, to, Swap::IfFree));
+        match renamed {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+            // Not every file system knows the step: a look before it leaves a tiny gap.
+            Err(error) if is_unsupported(&error) && to.symlink_metadata().is_err() => {
+                fs::rename(from, to).map_err(|source| failed(from, "rename", 0, source))?;
+            }
+            Err(error) if is_unsupported(&error) => return Ok(false),
+            Err(source) => return Err(failed(from, "rename", 0, source)),
+        }
+        self.sync_directory(parent_of(to))?;
+        Ok(true)
+    }
+
+    /// Gives each of two things in one directory the other's name, in one step; says whether the file system can.
+    ///
+    /// **Errors** name the first path.
+    pub fn exchange(&self, one: &Path, other: &Path) -> Result<bool, DiskError> {
+        let swapped = self
+            .ask(Operation::Rename, one)
+            .and_then(|()| swap_names(one, other, Swap::Exchange));
+        match swapped {
+            Ok(()) => {}
+            Err(error) if is_unsupported(&error) => return Ok(false),
+            Err(source) => return Err(failed(one, "rename", 0, source)),
+        }
+        self.sync_directory(parent_of(other))?;
+        Ok(true)
     }
 
     /// Removes a file; a missing one is no error. Says whether there was one.
@@ -290,7 +321,7 @@ impl Disk {
     pub fn open_for_append(&self, path: &Path) -> Result<File, DiskError> {
         let file = self
             .ask(Operation::CreateFile, path)
-            .and_then(|()| OpenOptions::new().create(true).append(true).open(path))
+            .and_then(|()| open_to_append(path, self.is_private))
             .map_err(|source| failed(path, "open", 0, source))?;
         self.sync_directory(parent_of(path))?;
         Ok(file)
@@ -342,36 +373,30 @@ impl Disk {
             .map_err(|source| failed(path, "lock", 0, source))
     }
 
-    /// Gives the temporary file `existing` the name `name`, which must be free; says whether it was.
+    /// Gives a directory and all that is in it second names below `name`, which must be free; links stay links.
     ///
-    /// The temporary name is gone afterwards.
-    pub(crate) fn claim(&self, existing: &Path, name: &Path) -> Result<bool, DiskError> {
-        let linked = self
-            .ask(Operation::Link, name)
-            .and_then(|()| fs::hard_link(existing, name));
-        match linked {
-            Ok(()) => self.remove_file(existing).map(|_| true),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.remove_file(existing).map(|_| false),
-            // A file system without hard links: a rename, which is not exclusive, after a look that leaves a tiny gap.
-            Err(error) if is_unsupported(&error) && !name.exists() => self.rename(existing, name).map(|()| true),
-            Err(source) => {
-                let _ = fs::remove_file(existing);
-                Err(failed(name, "create", 0, source))
-            }
+    /// **Errors** name the path.
+    pub fn duplicate_tree(&self, directory: &Path, name: &Path) -> Result<(), DiskError> {
+        let found = fs::symlink_metadata(directory).map_err(|source| failed(directory, "read", 0, source))?;
+        if found.is_symlink() {
+            let target = fs::read_link(directory).map_err(|source| failed(directory, "read", 0, source))?;
+            return self.link(&target, name);
         }
+        if !found.is_dir() {
+            return self.duplicate(directory, name);
+        }
+        self.create_directory(name)?;
+        for entry in list(directory)? {
+            self.duplicate_tree(&directory.join(&entry.name), &name.join(&entry.name))?;
+        }
+        Ok(())
     }
 
-    /// Creates a temporary beside `path` that holds `bytes`; the caller links or removes it.
-    pub(crate) fn temporary(&self, path: &Path, bytes: &[u8]) -> Result<(PathBuf, File), DiskError> {
-        let size = bytes.len() as u64;
-        let (temporary, mut file) = self.create_temporary(path, size)?;
-        self.ask(Operation::Write, path)
-            .and_then(|()| file.write_all(bytes))
-            .map_err(|source| {
-                let _ = fs::remove_file(&temporary);
-                failed(path, "write", size, source)
-            })?;
-        Ok((temporary, file))
+    /// Makes a directory of this user be for this user alone; one of somebody else stays as it is.
+    ///
+    /// **Errors** name the path.
+    pub fn close_to_others(&self, directory: &Path) -> Result<(), DiskError> {
+        crate::platform::close_to_others(directory).map_err(|source| failed(directory, "close to others", 0, source))
     }
 
     /// Flushes every file of a directory, then the directory.
@@ -400,36 +425,15 @@ impl Disk {
             .and_then(|()| flush_directory(directory))
             .map_err(|source| failed(directory, "flush the directory", 0, source))
     }
-
-    /// Removes temporaries in `directory` whose writer does not run any more; returns what was removed.
-    ///
-    /// **Errors** name the path.
-    pub fn sweep(&self, directory: &Path, is_alive: impl Fn(u32) -> bool) -> Result<Vec<PathBuf>, DiskError> {
-        let mut removed = Vec::new();
-        for entry in list(directory)? {
-            let is_stale = temporary_writer(&entry.name).is_some_and(|pid| !is_alive(pid));
-            if is_stale && !entry.is_directory {
-                let path = directory.join(&entry.name);
-                if self.remove_file(&path)? {
-                    removed.push(path);
-                }
-            }
-        }
-        Ok(removed)
-    }
 }
 
-fn is_unsupported(error: &io::Error) -> bool {
+/// Says whether the file system does not know how to do what was asked.
+pub(crate) fn is_unsupported(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied | io::ErrorKind::TooManyLinks
+        io::ErrorKind::Unsupported
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::PermissionDenied
+            | io::ErrorKind::TooManyLinks
     )
-}
-
-/// The process id in a temporary's name `<name>.tmp.<pid>.<8 hex>`.
-fn temporary_writer(name: &str) -> Option<u32> {
-    let (_, tail) = name.rsplit_once(".tmp.")?;
-    let (pid, number) = tail.split_once('.')?;
-    let is_number = number.len() == 8 && number.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_number { pid.parse().ok() } else { None }
 }

@@ -2,7 +2,9 @@
 //!
 //! Invariants: the file appears under its name with its content and already locked against others, so no reader ever
 //! sees it half made; a holder that died on this machine is replaced and the caller is told; any other holder is
-//! respected. The advisory lock of the system is what proves the death of a holder of ours.
+//! respected. The advisory lock of the system proves that a holder of ours lives or died, whatever process has its number
+//! by now; the number alone counts for the reference implementation, which takes no advisory lock and writes its time with
+//! a fraction.
 
 #![expect(
     clippy::disallowed_methods,
@@ -20,11 +22,14 @@ use dlm_core::{Cancel, FailureKind, Hints, Subject};
 
 use crate::disk::Disk;
 use crate::error::DiskError;
-use crate::platform::{host_name, is_alive, is_same_file};
+use crate::platform::{host_name, is_alive, is_same_file, open_ordinary};
 use crate::read::read;
 
 /// Pause between two tries while another holds the lock.
 const POLL: Duration = Duration::from_millis(100);
+/// How often, and after what pause, a dead holder's lock is tried again: whoever looks at it holds it for a moment.
+const LOOKS: u32 = 5;
+const LOOK: Duration = Duration::from_millis(5);
 /// Largest lock file that is read; ours has about 40 bytes.
 const LOCK_BYTES_MAX: u64 = 4096;
 /// How often a lock that vanishes or changes hands during the look at it is looked at again without a pause.
@@ -181,7 +186,7 @@ impl ExclusiveLock {
             return Ok(true);
         };
         let is_ours = match read_holder(&self.path)? {
-            Content::Holder(holder) => holder.pid == std::process::id() && holder.host == host_name(),
+            Content::Holder(holder, _) => holder.pid == std::process::id() && holder.host == host_name(),
             Content::Unreadable | Content::Missing => false,
         };
         if is_ours {
@@ -204,15 +209,15 @@ fn try_once(disk: &Disk, path: &Path, host: &str, now: Stamp) -> Result<Try, Exc
         return Ok(Try::Taken(file, None));
     }
     let owned = || path.to_owned();
-    let holder = match read_holder(path)? {
+    let (holder, has_lock) = match read_holder(path)? {
         Content::Missing => return Ok(Try::Raced),
         Content::Unreadable => return Ok(Try::Busy(ExclusiveError::Unreadable { path: owned() })),
-        Content::Holder(holder) => holder,
+        Content::Holder(holder, has_lock) => (holder, has_lock),
     };
     if holder.host != host {
         return Ok(Try::Busy(ExclusiveError::HeldElsewhere { path: owned(), holder }));
     }
-    if holder.pid != std::process::id() && is_alive(holder.pid) {
+    if !has_lock && is_alive(holder.pid) {
         return Ok(Try::Busy(ExclusiveError::Held { path: owned(), holder }));
     }
     replace_dead(disk, path, host, now, holder)
@@ -254,9 +259,13 @@ fn replace_dead(disk: &Disk, path: &Path, host: &str, now: Stamp, holder: Holder
         }
     };
     let owned = path.to_owned();
-    match old.try_lock() {
+    match try_lock(&old) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
+            return Ok(Try::Busy(ExclusiveError::Held { path: owned, holder }));
+        }
+        // Without such locks the number is all there is.
+        Err(TryLockError::Error(_)) if holder.pid != std::process::id() && is_alive(holder.pid) => {
             return Ok(Try::Busy(ExclusiveError::Held { path: owned, holder }));
         }
         Err(TryLockError::Error(_)) => {
@@ -275,13 +284,30 @@ fn replace_dead(disk: &Disk, path: &Path, host: &str, now: Stamp, holder: Holder
     Ok(Try::Taken(file, Some(holder)))
 }
 
+fn try_lock(file: &File) -> Result<(), TryLockError> {
+    for _ in 1..LOOKS {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => thread::sleep(LOOK),
+            other => return other,
+        }
+    }
+    file.try_lock()
+}
+
 /// Says whether somebody holds the lock at `path`, as far as it can be seen from here; takes and changes nothing.
 ///
 /// A holder of another machine, or a file that names none, counts as somebody: writers respect both.
 pub fn is_held(path: &Path) -> bool {
     match read_holder(path) {
         Ok(Content::Missing) => false,
-        Ok(Content::Holder(holder)) => holder.host != host_name() || is_alive(holder.pid),
+        Ok(Content::Holder(holder, _)) if holder.host != host_name() => true,
+        Ok(Content::Holder(holder, false)) => is_alive(holder.pid),
+        Ok(Content::Holder(holder, true)) => match open_ordinary(path).map(|file| file.try_lock_shared()) {
+            Ok(Ok(())) => false,
+            Ok(Err(TryLockError::WouldBlock)) => true,
+            // It is gone meanwhile, or there are no such locks.
+            Ok(Err(TryLockError::Error(_))) | Err(_) => is_alive(holder.pid),
+        },
         Ok(Content::Unreadable) | Err(_) => true,
     }
 }
@@ -289,7 +315,8 @@ pub fn is_held(path: &Path) -> bool {
 enum Content {
     Missing,
     Unreadable,
-    Holder(Holder),
+    /// And whether a holder of its kind takes the advisory lock.
+    Holder(Holder, bool),
 }
 
 fn read_holder(path: &Path) -> Result<Content, DiskError> {
@@ -300,8 +327,11 @@ fn read_holder(path: &Path) -> Result<Content, DiskError> {
         let mut lines = text.lines();
         let pid = lines.next()?.trim().parse().ok()?;
         let host = lines.next()?.trim().to_owned();
-        lines.next()?.trim().parse::<f64>().ok()?;
-        Some(Holder { pid, host })
+        let time = lines.next()?.trim();
+        time.parse::<f64>().ok()?;
+        Some((Holder { pid, host }, time.parse::<u64>().is_ok()))
     });
-    Ok(parsed.map_or(Content::Unreadable, Content::Holder))
+    Ok(parsed.map_or(Content::Unreadable, |(holder, has_lock)| {
+        Content::Holder(holder, has_lock)
+    }))
 }

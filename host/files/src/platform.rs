@@ -97,6 +97,103 @@ pub(crate) fn create_file(path: &Path, _access: Access) -> io::Result<File> {
     fs::OpenOptions::new().write(true).create_new(true).open(path)
 }
 
+/// Opens a temporary that must not be there, and lets the same people at it as at the file `like` that it will replace.
+#[cfg(unix)]
+pub(crate) fn open_temporary(temporary: &Path, like: &Path, is_private: bool) -> io::Result<File> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    if is_private {
+        return options.mode(0o600).open(temporary);
+    }
+    let file = options.open(temporary)?;
+    if let Ok(found) = fs::metadata(like)
+        && found.is_file()
+    {
+        // A file of somebody else has a mode that may not be given away; the usual one stays then.
+        let _ = file.set_permissions(fs::Permissions::from_mode(found.permissions().mode() & 0o777));
+    }
+    Ok(file)
+}
+
+/// Opens a temporary that must not be there; who may do what is not known here.
+#[cfg(not(unix))]
+pub(crate) fn open_temporary(temporary: &Path, _like: &Path, _is_private: bool) -> io::Result<File> {
+    fs::OpenOptions::new().write(true).create_new(true).open(temporary)
+}
+
+/// Opens a file to write at its end, and makes it where it is missing.
+#[cfg(unix)]
+pub(crate) fn open_to_append(path: &Path, is_private: bool) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mode = if is_private { 0o600 } else { 0o666 };
+    fs::OpenOptions::new().create(true).append(true).mode(mode).open(path)
+}
+
+/// Opens a file to write at its end, and makes it where it is missing.
+#[cfg(not(unix))]
+pub(crate) fn open_to_append(path: &Path, _is_private: bool) -> io::Result<File> {
+    fs::OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// Makes a directory that must not be there.
+#[cfg(unix)]
+pub(crate) fn make_directory(path: &Path, is_private: bool) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let mode = if is_private { 0o700 } else { 0o777 };
+    fs::DirBuilder::new().mode(mode).create(path)
+}
+
+/// Makes a directory that must not be there.
+#[cfg(not(unix))]
+pub(crate) fn make_directory(path: &Path, _is_private: bool) -> io::Result<()> {
+    fs::create_dir(path)
+}
+
+/// Makes a directory of this user be for this user alone.
+#[cfg(unix)]
+pub(crate) fn close_to_others(directory: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let found = fs::metadata(directory)?;
+    let is_own = found.uid() == rustix::process::geteuid().as_raw();
+    match is_own && found.mode() & 0o077 != 0 {
+        true => fs::set_permissions(directory, fs::Permissions::from_mode(0o700)),
+        false => Ok(()),
+    }
+}
+
+/// Makes a directory of this user be for this user alone; who may do what is not known here.
+#[cfg(not(unix))]
+pub(crate) fn close_to_others(_directory: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// What a rename does with what has the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Swap {
+    /// It fails.
+    IfFree,
+    /// Gives it the other name.
+    Exchange,
+}
+
+/// Renames in one step. Systems that cannot answer `Unsupported` or `InvalidInput`.
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+pub(crate) fn swap_names(from: &Path, to: &Path, swap: Swap) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    let flags = match swap {
+        Swap::IfFree => RenameFlags::NOREPLACE,
+        Swap::Exchange => RenameFlags::EXCHANGE,
+    };
+    Ok(renameat_with(CWD, from, CWD, to, flags)?)
+}
+
+/// Renames in one step, which this system cannot.
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+pub(crate) fn swap_names(_from: &Path, _to: &Path, _swap: Swap) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Makes a symbolic link; `target` is relative to the directory of `name`.
 #[cfg(unix)]
 pub(crate) fn link_file(target: &Path, name: &Path) -> io::Result<()> {

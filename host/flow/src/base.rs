@@ -22,6 +22,7 @@ use dlm_plan::base::{
 use dlm_store::{BaseStore, Disk, Home, Store};
 
 use crate::failure::Failure;
+use crate::integrity::check_base;
 use crate::surroundings::Surroundings;
 
 pub use add::add;
@@ -112,7 +113,7 @@ pub fn resolve(around: &Surroundings, word: &str) -> Result<ResolvedBase, Failur
     match resolve_base(word, Registry::builtin(), &locals)? {
         Resolution::Ready(base) => Ok(*base),
         Resolution::AskHub { hf_id } => {
-            let remote = around.hub.inspect(&request(&hf_id, None, None))?;
+            let remote = around.hub.inspect(&request(&hf_id, None, None), &around.cancel)?;
             Ok(synthesize(&HubAnswer::from_remote(&hf_id, &remote))?)
         }
     }
@@ -128,7 +129,7 @@ pub fn resolve_pinned(around: &Surroundings, word: &str, pinned: Option<&str>) -
             if let (Some(_), Some(snapshot)) = (pinned, around.hub.cached(&wanted)?) {
                 return from_snapshot(&hf_id, &snapshot);
             }
-            let remote = around.hub.inspect(&wanted)?;
+            let remote = around.hub.inspect(&wanted, &around.cancel)?;
             Ok(synthesize(&HubAnswer::from_remote(&hf_id, &remote))?)
         }
     }
@@ -157,10 +158,11 @@ fn request(hf_id: &str, revision: Option<String>, license_url: Option<String>) -
     }
 }
 
-/// Returns the directory or file of a base's weights, downloading them when `may_fetch`. Its tokenizer and chat template were
-/// tried.
+/// Returns the directory or file of a base's weights, downloading them when `may_fetch`. Its files are those that were added
+/// or fetched, and its tokenizer and chat template were tried.
 pub fn locate(around: &Surroundings, base: &ResolvedBase, may_fetch: bool) -> Result<PathBuf, Failure> {
     let path = find(around, base, may_fetch)?;
+    check_base(around, base, &path)?;
     trial::vet(around, &path)?;
     Ok(path)
 }
@@ -198,6 +200,33 @@ fn find(around: &Surroundings, base: &ResolvedBase, may_fetch: bool) -> Result<P
             Ok(around.hub.fetch(&wanted, &*around.progress, &around.cancel)?.dir)
         }
     }
+}
+
+/// Finds the files of a base that are on this machine; opens no connection. None where there are none.
+///
+/// **Errors:** a record of a local base that cannot be read, an unknown name.
+pub(crate) fn on_this_machine(
+    around: &Surroundings,
+    word: &str,
+    pinned: Option<&str>,
+) -> Result<Option<(ResolvedBase, PathBuf)>, Failure> {
+    let locals = local_bases(&around.home)?;
+    let base = match resolve_base(word, Registry::builtin(), &locals)? {
+        Resolution::Ready(base) => *base,
+        Resolution::AskHub { hf_id } => {
+            let snapshot = around.hub.cached(&request(&hf_id, pinned.map(str::to_owned), None))?;
+            let Some(snapshot) = snapshot else { return Ok(None) };
+            from_snapshot(&hf_id, &snapshot)?
+        }
+    };
+    let path = match &base.location {
+        BaseLocation::Local(local) => Some(PathBuf::from(&local.location)).filter(|path| path.exists()),
+        BaseLocation::Hub { hf_id, revision } => {
+            let wanted = request(hf_id, Some(revision.clone()), None);
+            around.hub.cached(&wanted)?.map(|snapshot| snapshot.dir)
+        }
+    };
+    Ok(path.map(|path| (base, path)))
 }
 
 /// A base that was found and opened: its record, its facts for planning, and its files.

@@ -22,6 +22,28 @@ pub struct PluginState {
     pub grants: Vec<String>,
 }
 
+/// The second wall around granted programs, requests of plugins, and dlm's own compilers and readers of strangers' files: what this
+/// kernel has for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SecondWall {
+    /// The version of Landlock, which keeps files, from 4 also ports, from 6 also signals; null without it.
+    pub landlock: Option<u32>,
+    /// Calls that make sockets can be refused.
+    pub seccomp: bool,
+    pub no_new_privileges: bool,
+}
+
+impl SecondWall {
+    fn here() -> Self {
+        let facts = dlm_files::wall::facts();
+        Self {
+            landlock: facts.landlock,
+            seccomp: facts.has_seccomp,
+            no_new_privileges: facts.has_no_new_privileges,
+        }
+    }
+}
+
 /// The whole report; the keys of the plan's report stand at the top.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Doctor {
@@ -33,6 +55,8 @@ pub struct Doctor {
     pub local_bases: Vec<String>,
     /// What is wrong with the directory of local bases, if anything.
     pub local_bases_problem: Option<String>,
+    /// What holds back what runs for strangers.
+    pub second_wall: SecondWall,
     /// Bytes that may still be written where the stores lie.
     pub disk_free_bytes: Option<u64>,
 }
@@ -61,6 +85,7 @@ pub fn doctor(around: &Surroundings, threads: Option<u32>, plugins: Vec<PluginSt
         plugins,
         local_bases,
         local_bases_problem,
+        second_wall: SecondWall::here(),
         disk_free_bytes: existing.and_then(dlm_files::free_bytes),
     }
 }

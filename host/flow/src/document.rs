@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use dlm_core::Subject;
 use dlm_core::shell::quoted_path;
 use dlm_doc::{Limits, ParseErrors, Parsed, render};
+use dlm_files::{Disk, DiskError};
 
 use crate::failure::Failure;
 
@@ -30,6 +31,26 @@ pub fn load(path: &Path) -> Result<Document, Failure> {
         }),
         Err(errors) => Err(unparsable(path, &bytes, &errors)),
     }
+}
+
+/// Replaces a document, behind a link the file that it leads to; who may read and change it stays as it was. What a writer
+/// that died left beside it is removed.
+///
+/// **Errors** name the file; one that is read-only is one.
+pub(crate) fn replace(disk: &Disk, path: &Path, bytes: &[u8], subject: Subject) -> Result<(), Failure> {
+    let failed = |error: DiskError| Failure::from(error).under(subject.clone());
+    let cannot = |error: std::io::Error| {
+        Failure::new(
+            subject.clone(),
+            format!("{} cannot be written: {error}", path.display()),
+        )
+    };
+    let real = path.canonicalize().map_err(cannot)?;
+    if real.metadata().map_err(cannot)?.permissions().readonly() {
+        return Err(Failure::new(subject, format!("{} is read-only", real.display())));
+    }
+    disk.sweep_beside(&real).map_err(failed)?;
+    disk.write(&real, bytes).map_err(failed)
 }
 
 /// Reads the bytes of a document.

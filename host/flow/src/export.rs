@@ -1,11 +1,13 @@
 //! `dlm export`: a trained model in the form that a target wants, handed to the target's component: GGUF files, checked after
 //! writing, or the adapter as it was trained, for runtimes that fetch the base themselves.
 //!
-//! Order: everything that can refuse without weights, then the base (cached between exports) or the merged model, the
-//! adapter, the check of what was written, the target's files and smoke test, and the records last.
+//! Order: everything that can refuse without weights, the target on a draft among it; then, aside, the base or the merged
+//! model, the adapter, the check of what was written, the target's files and smoke test; then all of it takes its place in
+//! one step, and the records are last.
 
 mod adapter;
 mod ollama;
+mod place;
 mod record;
 mod write;
 
@@ -16,15 +18,16 @@ use dlm_core::ports::target::{
     ArtifactKind, ExportTarget, Stage, TargetInfo, TargetPlan, TargetReport, TargetRun, TargetSmoke, TargetSource,
     run_target,
 };
+use dlm_core::shell::quoted_path;
 use dlm_core::training::Precision;
 use dlm_plan::export::ExportOptions;
 use dlm_plan::{ExportPlan, plan_export};
-use dlm_store::{Disk, Store};
 use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::inference::{self, LocatedModel, Weights};
 use crate::surroundings::Surroundings;
+use place::Place;
 
 /// The form in which a target wants the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,21 +121,28 @@ pub fn export(
         inference::check_memory(around, &located, 2 * inference::weights_bytes(&located, Weights::Exact))
             .map_err(|failure| failure.under(Subject::Export))?;
     }
-    let store = Store::new(&around.home, &located.document.parsed.frontmatter().dlm_id);
-    let directory = make_directory(&store, form, &plan, target.info())?;
-    let (made, target_plan) = artifacts(around, form, &located, &plan, &directory, command)?;
+    let store = around.store(&located.document.parsed.frontmatter().dlm_id);
+    let place = Place::of(&store, form, &plan, target.info())?;
+    let staging = place.begin(around)?;
+    let directory = staging.directory();
+    let mut checked = ollama::CheckedTarget::new(target.as_mut(), &plan.target.value, &located.text, directory);
+    if form == Form::Gguf {
+        write::judge(around, &located, &plan, &mut checked, &place, directory)?;
+        staging.clear()?;
+    }
+    let (made, target_plan) = artifacts(around, form, &located, &plan, directory, command)?;
     let run = TargetRun {
         is_installed,
         is_smoked: command.is_smoked,
     };
-    let stage = write::stage(&directory, &made);
-    let mut checked = ollama::CheckedTarget::new(target.as_mut(), &plan.target.value, &located.text, &directory);
-    let report = hand_over(&mut checked, &target_plan, &stage, run, command)?;
+    let stage = write::stage(directory, &made);
+    let report = match hand_over(&mut checked, &target_plan, &stage, run, command) {
+        Ok(report) => report,
+        Err(failure) if checked.is_prepared => return Err(place.keep_failed(staging, failure)),
+        Err(failure) => return Err(failure),
+    };
     let conversations = checked.compared;
-    let files = files_of(&directory, &made, &report);
-    if form == Form::Adapter {
-        adapter::remove_stale(&directory, &files)?;
-    }
+    let files = files_of(directory, &made, &report);
     let (quant, is_merged) = match form {
         Form::Gguf => (plan.quant.value.name(), plan.merged.value),
         Form::Adapter => (adapter::QUANT, false),
@@ -146,14 +156,15 @@ pub fn export(
         files: &files,
         report: &report,
     };
-    record.write_manifest(&directory)?;
+    record.write_manifest(directory)?;
+    let files = place.take(around, staging, &files)?;
     record.append(&store, started)?;
     let (TargetSmoke::Passed { detail: smoke } | TargetSmoke::Skipped { reason: smoke }) = &report.smoke;
     Ok(ExportReport {
         target: plan.target.value.clone(),
         quant,
         is_merged,
-        directory,
+        directory: place.directory().to_owned(),
         files,
         verified: made.verified,
         conversations,
@@ -174,20 +185,6 @@ fn planned(located: &LocatedModel, options: &ExportOptions) -> Result<ExportPlan
         .wrote("export.default_quant")
         .then_some(front.export.default_quant);
     Ok(plan_export(&located.base.facts, &options)?)
-}
-
-/// Makes the directory of the export: one for each quantization, and one for each target that takes the adapter.
-fn make_directory(store: &Store, form: Form, plan: &ExportPlan, info: &TargetInfo) -> Result<PathBuf, Failure> {
-    let name = match form {
-        Form::Gguf => plan.quant.value.name(),
-        Form::Adapter => info.name.as_str(),
-    };
-    let directory = store
-        .paths()
-        .export(name)
-        .map_err(|e| Failure::new(Subject::Export, e))?;
-    Disk::new().create_directories(&directory)?;
-    Ok(directory)
 }
 
 /// Writes the model's files in the form that the target wants, and says what the target is told about them.
@@ -259,7 +256,7 @@ fn check_programs(info: &TargetInfo, is_installed: bool, path: &Path) -> Result<
 fn files_alone(path: &Path) -> String {
     format!(
         "the model files alone: `dlm export {} --skip-ollama`; for another program: `--target llama-server`",
-        path.display()
+        quoted_path(path)
     )
 }
 

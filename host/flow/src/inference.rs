@@ -9,12 +9,14 @@ use dlm_core::units::size;
 use dlm_model::text::TextModel;
 use dlm_model::{Adapter, Cpu, CpuEngine, CpuOptions, Engine, Prepare};
 use dlm_plan::base::license::LicenseMoment;
-use dlm_store::{AdapterSlot, Store};
+use dlm_store::AdapterSlot;
 
-use crate::base::{self, ReadyBase};
+use crate::base::{self, ReadyBase, UsableBase};
 use crate::document::{self, Document};
 use crate::failure::Failure;
+use crate::integrity::check_adapter;
 use crate::surroundings::Surroundings;
+use crate::trained;
 
 /// Which weights answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,21 +79,33 @@ pub fn locate_for(
 ) -> Result<LocatedModel, Failure> {
     let document = document::load(path)?;
     let front = document.parsed.frontmatter();
-    let store = Store::new(&around.home, &front.dlm_id);
+    let store = around.store(&front.dlm_id);
     if front.training.adapters.is_some() {
         return Err(Failure::misuse(
             subject,
             "documents with several named adapters are not built yet in this version",
         ));
     }
-    let resolved = base::usable(around, &document, LicenseMoment::Use)?.resolved;
-    let adapter = match need {
+    let UsableBase { resolved, manifest, .. } = base::usable(around, &document, LicenseMoment::Use)?;
+    let slot = AdapterSlot::Flat;
+    let current = match need {
         AdapterNeed::BaseOnly => None,
-        AdapterNeed::Trained => Some(current_adapter(&store, path, subject)?),
-        AdapterNeed::IfTrained => store
-            .current_version(&AdapterSlot::Flat)?
-            .map(|current| (current.directory, current.number.unwrap_or(0))),
+        AdapterNeed::Trained | AdapterNeed::IfTrained => store.current_version(&slot)?,
     };
+    let elsewhere = current
+        .as_ref()
+        .and_then(|current| trained::elsewhere(manifest.as_ref()?, current, front, &resolved));
+    let current = match (need, current, elsewhere) {
+        (AdapterNeed::Trained, None, _) => return Err(untrained(path, subject)),
+        (AdapterNeed::Trained, Some(_), Some(elsewhere)) => return Err(elsewhere.failure(path, subject)),
+        // An adapter of another base is none of this one.
+        (AdapterNeed::IfTrained, Some(_), Some(_)) => None,
+        (_, current, _) => current,
+    };
+    if let Some(current) = &current {
+        check_adapter(around, &store, &slot, current, path)?;
+    }
+    let adapter = current.map(|current| (current.directory, current.number.unwrap_or(0)));
     let base = base::open_resolved(around, resolved, adapter.is_none())?;
     let text = match &adapter {
         Some((directory, _)) => TextModel::from_dir(directory, Some(base.resolved.record.template))?,
@@ -105,15 +119,9 @@ pub fn locate_for(
     })
 }
 
-fn current_adapter(store: &Store, path: &std::path::Path, subject: Subject) -> Result<(PathBuf, u32), Failure> {
-    let slot = AdapterSlot::Flat;
-    match store.current_version(&slot)? {
-        Some(current) => Ok((current.directory, current.number.unwrap_or(0))),
-        None => Err(
-            Failure::new(subject, format!("no adapter was trained yet for {}", path.display()))
-                .hint(format!("dlm train {}", quoted_path(path))),
-        ),
-    }
+fn untrained(path: &std::path::Path, subject: Subject) -> Failure {
+    Failure::new(subject, format!("no adapter was trained yet for {}", path.display()))
+        .hint(format!("dlm train {}", quoted_path(path)))
 }
 
 /// Bytes of the weights in memory, as [`load`] keeps them for answers.

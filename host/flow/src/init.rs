@@ -146,7 +146,7 @@ pub fn init(
         None => dlm_doc::starter_document(&dlm_id, word).map_err(|e| Failure::new(Subject::Init, e))?,
     };
     let now = around.now();
-    let store = Store::new(&around.home, &dlm_id);
+    let store = around.store(&dlm_id);
     let manifest = Manifest {
         base_model_revision: Some(resolved.record.revision.clone()),
         source_path: Some(path.display().to_string()),
@@ -157,13 +157,14 @@ pub fn init(
     let done = provision(around, options, &store, &manifest, now)
         .and_then(|()| made.write_files(&files))
         .and_then(|()| {
-            Disk::new()
+            around
+                .disk
                 .write(&path, text.as_bytes())
                 .map_err(|e| Failure::from(e).under(Subject::Init))
         });
     if let Err(failure) = done {
         // The id is a moment old, so nobody else's work can be in there.
-        let _ = Disk::new().remove_tree(store.paths().root());
+        let _ = around.disk.remove_tree(store.paths().root());
         made.take_back();
         return Err(failure);
     }

@@ -13,6 +13,7 @@ pub mod export;
 mod failure;
 pub mod inference;
 pub mod init;
+mod integrity;
 pub mod metrics;
 pub mod migrate;
 pub mod models;
@@ -26,6 +27,7 @@ mod surroundings;
 pub mod synth;
 pub mod templates;
 pub mod train;
+mod trained;
 pub mod used;
 
 pub use failure::Failure;

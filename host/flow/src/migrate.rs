@@ -2,8 +2,6 @@
 //!
 //! Invariants: the backup is whole on disk before the document changes; an older backup is never overwritten.
 
-use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use dlm_core::Subject;
@@ -11,7 +9,7 @@ use dlm_doc::{EditError, SCHEMA_VERSION, chain, migrate_text};
 use dlm_files::{Access, Disk};
 use serde::Serialize;
 
-use crate::document::{read_bytes, unparsable};
+use crate::document::{read_bytes, replace, unparsable};
 use crate::failure::Failure;
 
 /// Most backups of one document; more are a script gone wild.
@@ -57,6 +55,7 @@ pub enum Migration {
 /// **Errors**, all under `migrate`: the file does not parse, is of a newer version, or cannot be written.
 pub fn migrate(options: &MigrateOptions) -> Result<MigrateReport, Failure> {
     let path = &options.path;
+    let disk = Disk::new();
     let bytes = read_bytes(path).map_err(|failure| failure.under(Subject::Migrate))?;
     let fail_parse = |errors| unparsable(path, &bytes, &errors).under(Subject::Migrate);
     // Decoding goes through the parser, which knows the place of a byte that is no text.
@@ -77,7 +76,7 @@ pub fn migrate(options: &MigrateOptions) -> Result<MigrateReport, Failure> {
             true => Some(back_up(path, &bytes)?),
             false => None,
         };
-        replace(path, migrated.text.as_bytes())?;
+        replace(&disk, path, migrated.text.as_bytes(), Subject::Migrate)?;
         Migration::Written { backup }
     };
     Ok(MigrateReport {
@@ -110,24 +109,6 @@ fn back_up(path: &Path, bytes: &[u8]) -> Result<PathBuf, Failure> {
     Err(Failure::new(Subject::Migrate, what).hint("move them away, or pass `--no-backup`"))
 }
 
-/// Replaces the file behind `path` (behind a link, the file that it leads to), keeping its permissions.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let real = fs::canonicalize(path).map_err(|e| unwritable(path, &e))?;
-    let permissions = fs::metadata(&real).map_err(|e| unwritable(&real, &e))?.permissions();
-    if permissions.readonly() {
-        return Err(Failure::new(
-            Subject::Migrate,
-            format!("{} is read-only", real.display()),
-        ));
-    }
-    Disk::new()
-        .write_with(&real, bytes.len() as u64, |file| {
-            file.write_all(bytes)?;
-            file.set_permissions(permissions)
-        })
-        .map_err(|e| Failure::from(e).under(Subject::Migrate))
-}
-
 fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(
         Subject::Migrate,
@@ -138,6 +119,7 @@ fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     const OLD: &str = "---\n# mine\ndlm_id: 01HF7YAT0004106R0430MG2000\nbase_model: smollm2-135m\ntraining:\n  dpo:\n    enabled: true\n---\n\nbody\n";
 

@@ -1,22 +1,29 @@
 //! `dlm show`: what a document is, what its store holds, and which of its sections the model has seen.
 //!
-//! Invariants: creates nothing, opens no connection, loads no model; a store that is damaged is told, not guessed at.
+//! Invariants: creates nothing, opens no connection, loads no model; a store that is damaged is told, not guessed at. A file
+//! that was touched since it was last read is held against its digest, and `--verify` does so with every file.
 
 mod parts;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use dlm_core::Subject;
 use dlm_core::lock::DlmLock;
 use dlm_core::manifest::{ExportRecord, Manifest, RunRecord};
 use dlm_core::stamp::Stamp;
+use dlm_core::{FailureKind, Subject};
 use dlm_doc::{CacheConfig, Frontmatter, SourceDirective};
-use dlm_store::{Delta, Home, Inspection, LockStatus, NamedAdapter, ResumableVersion, Store, delta};
+use dlm_store::{
+    AdapterSlot, CurrentVersion, Delta, Home, Inspection, LockStatus, NamedAdapter, ResumableVersion, Store, delta,
+};
 use serde::Serialize;
 
+use crate::base;
 use crate::document::{self, Document};
 use crate::failure::Failure;
+use crate::integrity::{adapter_problem, verify_base};
+use crate::surroundings::Surroundings;
+use crate::trained;
 
 pub use parts::{Gate, GatePart, Mining, Security, ShownSection, TrainingCache};
 
@@ -145,7 +152,11 @@ fn stored(home: &Home, document: &Document, store: &Store, inspection: Inspectio
     let (metrics, metrics_problem) = parts::metrics(store);
     let mut problems = inspection.pointer_problems;
     problems.extend(metrics_problem);
-    problems.extend(base_changed(front, &manifest));
+    let current = store.current_version(&AdapterSlot::Flat).ok().flatten();
+    if let Some(current) = &current {
+        problems.extend(adapter_problem(home, store, &AdapterSlot::Flat, current));
+    }
+    problems.extend(base_changed(home, front, &manifest, current.as_ref()));
     Ok(StoredDocument {
         path: store.paths().root().to_path_buf(),
         store_initialized: true,
@@ -175,7 +186,9 @@ fn stored(home: &Home, document: &Document, store: &Store, inspection: Inspectio
         dlm_id: manifest.dlm_id,
         base_model: manifest.base_model,
         base_model_revision: manifest.base_model_revision,
-        adapter_version: manifest.adapter_version,
+        adapter_version: current
+            .and_then(|current| current.number)
+            .unwrap_or(manifest.adapter_version),
         source_path: manifest.source_path,
         exports: manifest.exports,
         content_hashes: manifest.content_hashes,
@@ -185,9 +198,45 @@ fn stored(home: &Home, document: &Document, store: &Store, inspection: Inspectio
     })
 }
 
-fn base_changed(front: &Frontmatter, manifest: &Manifest) -> Option<String> {
+/// Says where the document names another base than the one that its adapter was trained on, or its store was made for.
+fn base_changed(
+    home: &Home,
+    front: &Frontmatter,
+    manifest: &Manifest,
+    current: Option<&CurrentVersion>,
+) -> Option<String> {
     let (now, then) = (&front.base_model, &manifest.base_model);
-    (now != then).then(|| format!("the document names the base `{now}`, its store was made for `{then}`"))
+    match current {
+        Some(current) => {
+            let revision = parts::revision(home, now);
+            let other = trained::compare(manifest, current, now, revision.as_deref())?;
+            Some(format!("{other}; train again, with --update-lock"))
+        }
+        None => (now != then).then(|| format!("the document names the base `{now}`, its store was made for `{then}`")),
+    }
+}
+
+/// Reads everything that carries a digest, in the store and in the base's files on this machine; one line per damage.
+///
+/// **Errors** when the document does not parse or the store cannot be read at all.
+pub fn verify(around: &Surroundings, path: &Path) -> Result<Vec<String>, Failure> {
+    let document = document::load(path).map_err(|failure| failure.under(Subject::Show))?;
+    let front = document.parsed.frontmatter();
+    let store = around.store(&front.dlm_id);
+    let mut found = store.verify().map_err(|e| Failure::from(e).under(Subject::Show))?;
+    let manifest = store.manifest()?;
+    let pinned = manifest
+        .as_ref()
+        .and_then(|manifest| manifest.base_model_revision.as_deref());
+    if let Some((base, path)) = base::on_this_machine(around, &front.base_model, pinned)?
+        && let Err(failure) = verify_base(around, &base, &path)
+    {
+        if failure.kind == FailureKind::Interrupted {
+            return Err(failure);
+        }
+        found.push(failure.in_a_line());
+    }
+    Ok(found)
 }
 
 /// Whether the document that the store remembers is gone, unreadable, or another one.

@@ -12,7 +12,7 @@ use dlm_core::ports::model::ModelError;
 use dlm_core::shell::quoted_path;
 use dlm_core::{Section, SectionId, SectionKind, Subject, Ulid};
 use dlm_doc::{Rows, rows};
-use dlm_store::{Disk, LockWait, PendingPlan, PlanKind, Store, StoreGuard, WAIT_HOUSEKEEPING};
+use dlm_store::{LockWait, PendingPlan, PlanKind, Store, StoreGuard, WAIT_HOUSEKEEPING};
 use serde::Serialize;
 
 use crate::document;
@@ -178,14 +178,20 @@ pub(crate) fn write(
         .cloned()
         .collect();
     if !fresh.is_empty() {
-        add_to_document(place.path, &fresh, placement, kind)?;
+        add_to_document(around, place.path, &fresh, placement, kind)?;
     }
     guard.clear_pending(kind)?;
     guard.release()?;
     Ok(fresh.iter().map(Section::id).collect())
 }
 
-fn add_to_document(path: &Path, sections: &[Section], placement: Placement, kind: PlanKind) -> Result<(), Failure> {
+fn add_to_document(
+    around: &Surroundings,
+    path: &Path,
+    sections: &[Section],
+    placement: Placement,
+    kind: PlanKind,
+) -> Result<(), Failure> {
     let document = document::load(path)?;
     let failed = |e: dlm_doc::EditError| Failure::from(e).under(kind.subject());
     let text = match placement {
@@ -205,9 +211,7 @@ fn add_to_document(path: &Path, sections: &[Section], placement: Placement, kind
             dlm_doc::append_sections(&text, &rest.into_iter().cloned().collect::<Vec<_>>()).map_err(failed)?
         }
     };
-    Disk::new()
-        .write(path, text.as_bytes())
-        .map_err(|e| Failure::from(e).under(kind.subject()))
+    document::replace(&around.disk, path, text.as_bytes(), kind.subject())
 }
 
 /// Applies a staged plan.
@@ -223,7 +227,7 @@ pub fn apply(
     let subject = kind.subject();
     let document = document::load(path)?;
     let dlm_id = &document.parsed.frontmatter().dlm_id;
-    let store = Store::new(&around.home, dlm_id);
+    let store = around.store(dlm_id);
     let Some(plan) = store.pending(kind)? else {
         return Err(nothing_staged(kind, path));
     };
@@ -303,7 +307,7 @@ fn remake(kind: PlanKind, path: &Path) -> String {
 /// **Errors**: nothing staged, the disk. A corrupt plan is discarded as well.
 pub fn drop_plan(around: &Surroundings, kind: PlanKind, path: &Path) -> Result<(), Failure> {
     let document = document::load(path)?;
-    let store = Store::new(&around.home, &document.parsed.frontmatter().dlm_id);
+    let store = around.store(&document.parsed.frontmatter().dlm_id);
     if !store.pending_path(kind).is_file() {
         return Err(nothing_staged(kind, path));
     }
@@ -327,13 +331,11 @@ pub fn revert(around: &Surroundings, kind: PlanKind, path: &Path) -> Result<Reve
         .map(|(index, _)| index)
         .collect();
     if !made.is_empty() {
-        let store = Store::new(&around.home, &document.parsed.frontmatter().dlm_id);
+        let store = around.store(&document.parsed.frontmatter().dlm_id);
         let guard = lock(around, &store)?;
         let text =
             dlm_doc::remove_sections(&document.text, &made).map_err(|e| Failure::from(e).under(kind.subject()))?;
-        Disk::new()
-            .write(path, text.as_bytes())
-            .map_err(|e| Failure::from(e).under(kind.subject()))?;
+        document::replace(&around.disk, path, text.as_bytes(), kind.subject())?;
         guard.release()?;
     }
     Ok(RevertReport {
@@ -347,7 +349,7 @@ pub fn revert(around: &Surroundings, kind: PlanKind, path: &Path) -> Result<Reve
 /// **Errors**: the document does not parse, the staged plan is corrupt.
 pub fn list(around: &Surroundings, kind: PlanKind, path: &Path) -> Result<ListReport, Failure> {
     let document = document::load(path)?;
-    let store = Store::new(&around.home, &document.parsed.frontmatter().dlm_id);
+    let store = around.store(&document.parsed.frontmatter().dlm_id);
     let staged = store.pending(kind)?.map(|plan| plan.sections).unwrap_or_default();
     let made = |sections: &[Section]| -> Vec<ListEntry> {
         sections
@@ -430,7 +432,7 @@ pub(crate) fn with_count(failure: Failure, count: usize, outcome: Outcome, kind:
     };
     let failure = failure.adding(&kept);
     match outcome {
-        Outcome::Staged => failure.hint(format!("dlm {} apply {}", kind.command(), path.display())),
+        Outcome::Staged => failure.hint(format!("dlm {} apply {}", kind.command(), quoted_path(path))),
         _ => failure,
     }
 }

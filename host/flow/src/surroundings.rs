@@ -9,8 +9,8 @@ use dlm_core::hardware::Hardware;
 use dlm_core::ports::BaseSource;
 use dlm_core::ports::text_trial::TextTrial;
 use dlm_core::stamp::Stamp;
-use dlm_core::{Cancel, Event, Progress};
-use dlm_store::Home;
+use dlm_core::{Cancel, Event, Progress, Ulid};
+use dlm_store::{Disk, Home, Store};
 
 /// The clock, as two functions.
 pub trait Clock: Send + Sync {
@@ -27,6 +27,8 @@ pub type RandomBytes = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
 #[derive(Clone)]
 pub struct Surroundings {
     pub home: Home,
+    /// Access to files; what is made below the home is for this user alone.
+    pub disk: Disk,
     pub hardware: Hardware,
     pub clock: Arc<dyn Clock>,
     /// For new ids and unseeded sampling.
@@ -47,6 +49,16 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
+    /// Access to files that say what a document says.
+    pub fn private_disk(&self) -> Disk {
+        self.disk.clone().private()
+    }
+
+    /// The store of a document.
+    pub fn store(&self, dlm_id: &Ulid) -> Store {
+        Store::at(self.home.store_root(dlm_id), self.private_disk())
+    }
+
     /// The present.
     pub fn now(&self) -> Stamp {
         Stamp::from_unix_ms(i64::try_from(self.clock.unix_ms()).unwrap_or(i64::MAX))

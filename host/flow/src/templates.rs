@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use dlm_core::Subject;
+use dlm_core::inert::is_harmful;
 use dlm_core::nearest::{did_you_mean, nearest};
 use dlm_core::ports::templates::{TemplateMeta, TemplateSource, Templates};
 use dlm_doc::template::{leaves_directory, template_problems};
@@ -226,12 +227,7 @@ fn file_problem(name: &str) -> Option<&'static str> {
     if folded.ends_with(".dlm") {
         return Some("is another document; a template brings one");
     }
-    let is_plain = |c: char| {
-        !c.is_control()
-            && !"<>:\"|?*\\".contains(c)
-            && !('\u{202a}'..='\u{202e}').contains(&c)
-            && !('\u{2066}'..='\u{2069}').contains(&c)
-    };
+    let is_plain = |c: char| !c.is_control() && !is_harmful(c) && !"<>:\"|?*\\".contains(c);
     if !name.chars().all(is_plain) {
         return Some("has characters that file names cannot hold everywhere");
     }
@@ -295,7 +291,10 @@ mod tests {
             "DLM.toml",
             "a\0b",
             "a\u{202e}b",
+            "a\u{200f}b",
+            "a\u{2060}b",
             "a\nb",
+            "a\tb",
             "a/DLM.TOML",
             "other.dlm",
             "a/B.Dlm",

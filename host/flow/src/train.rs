@@ -2,7 +2,7 @@
 //!
 //! The order is that of `spec/training.md` section 6: everything that can refuse comes before a weight is loaded
 //! ([`prepare`], [`Job::begin`]), the store is locked before it is read, and the adapter's pointer flips before anything is
-//! recorded about it.
+//! recorded about it; what a run that died left is settled before the next one is planned ([`settle`]).
 
 mod anchors;
 mod command;
@@ -22,7 +22,7 @@ mod room;
 mod run;
 
 pub use command::TrainCommand;
-pub use job::Job;
+pub use job::{Job, settle};
 pub use lane::Lane;
 pub use measure::{ProbeScore, Retention};
 pub use prepare::{prepare, rehearse};

@@ -5,7 +5,6 @@
 use std::path::Path;
 
 use dlm_core::ports::plugin::PluginUse;
-use dlm_store::{Disk, Store};
 use serde_json::json;
 
 use crate::document;
@@ -16,14 +15,14 @@ use crate::surroundings::Surroundings;
 pub fn record(around: &Surroundings, path: &Path, command: &str, used: &[PluginUse]) {
     // A document that cannot be read was told by the command itself.
     let Ok(document) = document::load(path) else { return };
-    let store = Store::new(&around.home, &document.parsed.frontmatter().dlm_id);
+    let store = around.store(&document.parsed.frontmatter().dlm_id);
     if used.is_empty() || !store.paths().root().is_dir() {
         return;
     }
     let at = around.now();
     let value = json!({ "command": command, "at": at, "dlm": around.version, "plugins": used });
     let text = serde_json::to_string_pretty(&value).expect("a record is plain data") + "\n";
-    let disk = Disk::new();
+    let disk = store.disk();
     let written = disk
         .create_directories(&store.paths().logs())
         .and_then(|()| disk.write(&store.paths().plugin_record(command, at), text.as_bytes()));

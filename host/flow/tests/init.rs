@@ -33,7 +33,7 @@ impl Clock for Still {
 struct OneModel(PathBuf);
 
 impl BaseSource for OneModel {
-    fn inspect(&self, request: &BaseRequest) -> Result<RemoteBase, BaseSourceError> {
+    fn inspect(&self, request: &BaseRequest, _: &Cancel) -> Result<RemoteBase, BaseSourceError> {
         assert_eq!(request.hf_id, "org/name");
         Ok(RemoteBase {
             commit: COMMIT.to_owned(),
@@ -84,6 +84,7 @@ fn run(
     };
     let around = Surroundings {
         home: Home::new(directory.join("home")),
+        disk: dlm_store::Disk::new(),
         hardware,
         clock: Arc::new(Still),
         random: Arc::new(|bytes| bytes.fill(7)),

@@ -321,6 +321,7 @@ fn a_reward_model_on_disk_is_added_under_a_name() {
     let cancel = Cancel::new();
     let around = Surroundings {
         home: world.home(),
+        disk: dlm_store::Disk::new(),
         hardware: hardware(12 * GIB),
         clock: Arc::new(Still),
         random: Arc::new(|bytes| bytes.fill(7)),

@@ -52,7 +52,7 @@ impl Progress for Ear {
 struct NoHub;
 
 impl BaseSource for NoHub {
-    fn inspect(&self, request: &BaseRequest) -> Result<RemoteBase, BaseSourceError> {
+    fn inspect(&self, request: &BaseRequest, _: &Cancel) -> Result<RemoteBase, BaseSourceError> {
         panic!("the hub is asked for {}", request.hf_id)
     }
 
@@ -108,6 +108,7 @@ impl Lab {
         };
         act(&Surroundings {
             home: self.home(),
+            disk: dlm_store::Disk::new(),
             hardware,
             clock: self.time.clone(),
             random: Arc::new(|bytes| bytes.fill(7)),

@@ -454,15 +454,31 @@ impl OpenedBase {
 
 /// The digest of a directory's model files.
 pub(crate) fn directory_sha256(path: &Path) -> Result<String, BaseOpenError> {
+    fingerprint(path, &mut dlm_files::sha256_file)
+}
+
+/// The fingerprint of a base that need not be openable, as [`OpenedBase::sha256`] has it; `sha256` gives the digests of its
+/// files.
+///
+/// **Errors:** a directory that cannot be listed, and those of `sha256`.
+pub fn fingerprint(
+    path: &Path,
+    sha256: &mut dyn FnMut(&Path) -> Result<String, DiskError>,
+) -> Result<String, BaseOpenError> {
+    let mut of = |file: PathBuf| {
+        sha256(&file).map_err(|error| BaseOpenError::Io {
+            path: file,
+            cause: error.into_io(),
+        })
+    };
+    if !path.is_dir() {
+        return of(path.to_owned());
+    }
     let mut digest = Sha256::new();
     for name in model_files(path)? {
         digest.update(name.as_bytes());
         digest.update([0]);
-        let file = path.join(&name);
-        let found = dlm_files::sha256_file(&file).map_err(|error| BaseOpenError::Io {
-            path: file,
-            cause: error.into_io(),
-        })?;
+        let found = of(path.join(&name))?;
         digest.update(found);
         digest.update(b"\n");
     }
@@ -470,7 +486,9 @@ pub(crate) fn directory_sha256(path: &Path) -> Result<String, BaseOpenError> {
 }
 
 /// The files of a directory that make the model what it is, sorted; notes beside them do not count.
-fn model_files(dir: &Path) -> Result<Vec<String>, BaseOpenError> {
+///
+/// **Errors:** a directory that cannot be listed.
+pub fn model_files(dir: &Path) -> Result<Vec<String>, BaseOpenError> {
     const NAMES: [&str; 5] = [
         "config.json",
         "generation_config.json",

@@ -29,6 +29,8 @@ pub(crate) enum ClientError {
     Fatal(String),
     /// A redirect from https to http.
     InsecureRedirect(String),
+    /// The flag was raised while it was waited for.
+    Cancelled,
 }
 
 impl ClientError {
@@ -39,6 +41,7 @@ impl ClientError {
             }
             ClientError::Timeout => "no answer in time".into(),
             ClientError::InsecureRedirect(url) => format!("redirected to {url}"),
+            ClientError::Cancelled => "interrupted".into(),
         }
     }
 

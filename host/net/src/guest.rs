@@ -3,7 +3,8 @@
 //! Invariants (`plugins.md` section 16): no packet leaves before the checks of its hop; a name is resolved once a hop, and
 //! the connection goes to an address of that answer; redirects are followed here and nowhere else; certificates are always
 //! checked; a secret reaches hosts of its own grant by https or on this machine; at most 8 exchanges are under way; a
-//! cancelled caller has its answer within a poll. With a proxy the last step of resolving is the proxy's: names and
+//! cancelled caller has its answer within a poll; an exchange's thread is behind a second wall where the system has one: it writes
+//! no file and reaches no port that is not granted. With a proxy the last step of resolving is the proxy's: names and
 //! addresses are checked, the address behind a name cannot be.
 
 mod address;
@@ -15,13 +16,14 @@ mod proxies;
 mod secrets;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use dlm_core::Cancel;
 use dlm_core::http_rule::HttpRule;
 use dlm_core::ports::guest_http::{GuestHttp, GuestHttpError, GuestRequest, GuestResponse};
+use dlm_core::{Cancel, Network, Wall};
 use ureq::tls::TlsConfig;
 
 use crate::client::{SettingError, tls};
@@ -106,6 +108,19 @@ impl GuestClient {
         Ok(Cow::Owned(own))
     }
 
+    /// What an exchange may do: it reads what a stranger's server sends, and needs no file and no other port.
+    fn wall(&self, rules: &[HttpRule]) -> Wall {
+        let ports: BTreeSet<u16> = rules
+            .iter()
+            .map(|rule| rule.port)
+            .chain(self.0.proxies.ports())
+            .collect();
+        Wall {
+            folders: Vec::new(),
+            network: Network::Ports(ports.into_iter().collect()),
+        }
+    }
+
     /// A hop that no rule of [`GuestClient::reachable`] covers is refused because of the switch, and no grant lifts that.
     fn explained(&self, result: Result<GuestResponse, GuestHttpError>) -> Result<GuestResponse, GuestHttpError> {
         match (&self.0.offline, result) {
@@ -134,9 +149,17 @@ impl GuestHttp for GuestClient {
         let stop = Arc::new(Stop::at(Instant::now() + request.timeout.min(TIMEOUT_MAX)));
         let (done, result) = mpsc::sync_channel(1);
         let (inner, asked, allowed, stopped) = (self.0.clone(), request.clone(), rules.into_owned(), stop.clone());
+        let wall = self.wall(&allowed);
         let work = move || {
+            let result = match dlm_files::wall::raise(&wall) {
+                Ok(()) => exchange::run(&inner, &asked, &allowed, &stopped),
+                Err(error) => Err(GuestHttpError::Unreachable {
+                    url: shown(&asked),
+                    reason: format!("its thread cannot be kept to the granted ports: {error}"),
+                }),
+            };
             // A caller that has left no longer listens.
-            let _unheard = done.send(exchange::run(&inner, &asked, &allowed, &stopped));
+            let _unheard = done.send(result);
             drop(slot);
         };
         let thread = std::thread::Builder::new().name("guest-http".into()).spawn(work);

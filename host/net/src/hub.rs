@@ -5,9 +5,9 @@
 //! and ranged GETs. This module speaks the same protocol over the crate's one blocking client, and shares the common
 //! cache layout (`models--org--name/blobs|refs|snapshots`), so downloads of other tools are reused and ours by them.
 //!
-//! Invariants: only files of the allow-list are fetched (never a pickle); what is renamed into place has the size and,
-//! for large files, the SHA-256 that the hub's listing names; a cut download is continued, not begun again; offline
-//! means that no socket is opened.
+//! Invariants: only files of the allow-list are fetched (never a pickle); what is renamed into place has the size and the
+//! digest that the hub's listing names (SHA-256 of large files, git's of small ones); a cut download is continued, not begun
+//! again; one process fetches a repository at a time; a raised flag ends the waiting; offline means that no socket is opened.
 
 mod cache;
 mod download;
@@ -17,7 +17,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dlm_core::ports::{BaseRequest, BaseSource, BaseSourceError, RemoteBase, Snapshot};
-use dlm_core::{Cancel, Progress};
+use dlm_core::{Cancel, Event, Progress};
+use dlm_files::Disk;
 use ureq::Agent;
 
 use crate::client::{self, Origin};
@@ -38,6 +39,8 @@ pub struct HubSettings {
     pub offline: Option<String>,
     /// The hub cache (`$HF_HOME/hub`).
     pub cache_dir: PathBuf,
+    /// Access to the cache's files.
+    pub disk: Disk,
     /// Address of a proxy.
     pub proxy: Option<String>,
     /// PEM root certificates that replace the bundled ones (the content of `SSL_CERT_FILE`).
@@ -60,6 +63,7 @@ impl HubSettings {
             token: None,
             offline: None,
             cache_dir,
+            disk: Disk::new(),
             proxy: None,
             ca_pem: None,
             attempts: 4,
@@ -108,10 +112,10 @@ impl Hub {
     }
 
     fn cache(&self, request: &BaseRequest) -> RepoCache {
-        RepoCache::new(&self.settings.cache_dir, &request.hf_id)
+        RepoCache::new(&self.settings, &request.hf_id)
     }
 
-    fn listing(&self, request: &BaseRequest) -> Result<Listing, BaseSourceError> {
+    fn listing(&self, request: &BaseRequest, cancel: &Cancel) -> Result<Listing, BaseSourceError> {
         check_id(&request.hf_id)?;
         if let Some(switch) = &self.settings.offline {
             return Err(BaseSourceError::Offline {
@@ -128,10 +132,11 @@ impl Hub {
             request,
             what: "the file list",
             limit: listing::LISTING_BYTES_MAX,
+            cancel,
         };
         let mut listing = Listing::parse(&request.hf_id, &self.small(&url, &what)?)?;
         if listing.needs_index() {
-            self.keep_named(request, &mut listing)?;
+            self.keep_named(request, &mut listing, cancel)?;
         }
         match &request.revision {
             Some(wanted) if *wanted != listing.commit => Err(BaseSourceError::Revision {
@@ -144,12 +149,13 @@ impl Hub {
     }
 
     /// Leaves out the weights that the repository's index does not name.
-    fn keep_named(&self, request: &BaseRequest, listing: &mut Listing) -> Result<(), BaseSourceError> {
+    fn keep_named(&self, request: &BaseRequest, listing: &mut Listing, cancel: &Cancel) -> Result<(), BaseSourceError> {
         let url = self.file_url(request, &listing.commit, listing::INDEX);
         let what = download::FileRequest {
             request,
             what: "the weight index",
             limit: cache::INDEX_BYTES_MAX,
+            cancel,
         };
         let index = self.small(&url, &what)?;
         let named = listing::shards(&index).ok_or_else(|| BaseSourceError::BadAnswer {
@@ -183,13 +189,14 @@ fn check_id(hf_id: &str) -> Result<(), BaseSourceError> {
 }
 
 impl BaseSource for Hub {
-    fn inspect(&self, request: &BaseRequest) -> Result<RemoteBase, BaseSourceError> {
-        let listing = self.listing(request)?;
+    fn inspect(&self, request: &BaseRequest, cancel: &Cancel) -> Result<RemoteBase, BaseSourceError> {
+        let listing = self.listing(request, cancel)?;
         let url = self.file_url(request, &listing.commit, "config.json");
         let what = download::FileRequest {
             request,
             what: "config.json",
             limit: listing::CONFIG_BYTES_MAX,
+            cancel,
         };
         let config = self.small(&url, &what)?;
         let config_json = String::from_utf8(config).map_err(|_| BaseSourceError::BadAnswer {
@@ -223,10 +230,18 @@ impl BaseSource for Hub {
         if is_settled && let Some(snapshot) = self.cached(request)? {
             return Ok(snapshot);
         }
-        let listing = self.listing(request)?;
+        let listing = self.listing(request, cancel)?;
         self.check_sizes(request, &listing)?;
         let cache = self.cache(request);
         cache.create()?;
+        let lock = cache.lock(cancel, || {
+            let what = format!("waiting for another process that downloads {}", request.hf_id);
+            progress.event(Event::Note(what));
+        })?;
+        let cancelled = || BaseSourceError::Cancelled {
+            hf_id: request.hf_id.clone(),
+        };
+        let _held = lock.ok_or_else(cancelled)?;
         let bytes_fetched = self.download_all(request, &listing, &cache, progress, cancel)?;
         cache.check_index(&request.hf_id, &listing.commit)?;
         if request.revision.is_none() {

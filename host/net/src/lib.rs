@@ -9,6 +9,7 @@
 mod client;
 pub mod guest;
 pub mod hub;
+mod interrupt;
 pub mod local;
 
 pub use client::SettingError;

@@ -26,6 +26,8 @@ use dlm_core::inert::inert_line;
 pub const SYSTEM_DIRECTORIES: [&str; 2] = ["/usr/local/share/dlm/plugins", "/usr/share/dlm/plugins"];
 /// Most entries of one directory that are looked at.
 const ENTRIES_MAX: usize = 1000;
+/// Most plugins that are named although nobody trusted them yet.
+const UNTRUSTED_SHOWN: usize = 20;
 
 /// Where plugins may lie.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -299,8 +301,16 @@ impl Finder {
             looked.push(look(directory, &mut names));
         }
         if let Some(kind) = wanted {
-            names = self.names_of(kind)?;
-            looked = vec![format!("choose one of: {}", names.join(", "))];
+            let choices = self.names_of(kind)?;
+            looked = vec![format!("choose one of: {}", choices.join(", "))];
+            let untrusted = self.untrusted()?;
+            if !untrusted.is_empty() {
+                looked.push(format!(
+                    "not trusted yet, of a kind that is not known before: {}",
+                    untrusted.join(", ")
+                ));
+            }
+            names = choices.into_iter().chain(untrusted).collect();
         }
         Ok(FindError::Unknown {
             name: name.to_owned(),
@@ -310,21 +320,43 @@ impl Finder {
         })
     }
 
-    /// The plugins of a kind that can be named here, those inside dlm first.
+    /// The plugins of a kind that can be named here, those inside dlm first. No file is read: a directory that came with a
+    /// document may hold thousands, and what the lock does not know does not run anyway.
     fn names_of(&self, kind: Kind) -> Result<Vec<String>, LockFileError> {
-        let is_of_kind = |bytes: &[u8]| Manifest::of_component(bytes).is_ok_and(|found| found.kinds.contains(&kind));
+        let lock = self.lock()?;
         let inside = builtins().iter().filter(|builtin| builtin.is_a(kind));
         let mut names: Vec<String> = inside.map(|builtin| builtin.name.to_owned()).collect();
-        let installed = self.lock()?.plugins.iter().filter(|entry| entry.kinds.contains(&kind));
-        names.extend(installed.map(|entry| entry.name.clone()));
+        let installed = lock.plugins.iter().filter(|entry| entry.path.is_none());
+        names.extend(
+            installed
+                .filter(|entry| entry.kinds.contains(&kind))
+                .map(|entry| entry.name.clone()),
+        );
         for directory in self.project_directory().iter().chain(&self.places.system) {
             let files = files_of(directory).unwrap_or_default().into_iter();
-            let fitting = files.filter(|(_, path)| read_file(path).is_ok_and(|bytes| is_of_kind(&bytes)));
+            let is_of_kind = |path: &Path| lock.at(&real(path)).is_some_and(|entry| entry.kinds.contains(&kind));
+            let fitting = files.filter(|(_, path)| is_of_kind(path));
             names.extend(fitting.map(|(name, _)| inert_line(&name)));
         }
         let mut seen = std::collections::BTreeSet::new();
         names.retain(|name| seen.insert(name.clone()));
         Ok(names)
+    }
+
+    /// The first plugins beside the document and of the system that the lock does not know by their place.
+    fn untrusted(&self) -> Result<Vec<String>, LockFileError> {
+        let lock = self.lock()?;
+        let directories = self.project_directory();
+        let files = directories
+            .iter()
+            .chain(&self.places.system)
+            .filter_map(|place| files_of(place))
+            .flatten();
+        let unknown = files.filter(|(_, path)| lock.at(&real(path)).is_none());
+        Ok(unknown
+            .map(|(name, _)| inert_line(&name))
+            .take(UNTRUSTED_SHOWN)
+            .collect())
     }
 
     /// Says what was typed where a plugin was expected, for an error that only says that it is none.

@@ -184,7 +184,10 @@ fn touches(denial: &Capability, granted: &Capability, argument: &str) -> bool {
         (Capability::Model(ModelGrant::Named(denied)), Capability::Model(ModelGrant::Argument)) => {
             is_same_model(denied, argument)
         }
-        (Capability::Secret { name: denied, .. }, Capability::Secret { name, .. }) => denied == name,
+        // A plugin that may read a secret can send it anywhere, so that denying any place denies the text too.
+        (Capability::Secret { name: denied, .. }, Capability::Secret { name, .. } | Capability::Reveal(name)) => {
+            denied == name
+        }
         (Capability::Reveal(denied), Capability::Reveal(name)) => denied == name,
         (Capability::Limit { name: denied, .. }, Capability::Limit { name, .. }) => denied == name,
         _ => false,
@@ -321,6 +324,11 @@ mod tests {
             ("secret:K@*.a.com", "secret:K@api.a.com", false),
             ("secret:K@arg", "secret:K@api.a.com", false),
             ("secret:K@exec:curl", "secret:K@api.a.com", false),
+            ("reveal:K", "secret:K@api.a.com", false),
+            ("reveal:K", "secret:K@arg", false),
+            ("reveal:OTHER", "secret:K@api.a.com", true),
+            // What may not read the text may still have it sent.
+            ("secret:K@*.a.com", "reveal:K", true),
             ("secret:OTHER@*.a.com", "secret:K@api.a.com", true),
             ("model:arg", "model:hf:org/x", false),
             ("model:org/x", "model:hf:Org/X", false),

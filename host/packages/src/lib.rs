@@ -39,7 +39,6 @@ mod seen;
 pub mod selector;
 pub mod settings;
 pub mod signature;
-pub mod stamp;
 
 #[cfg(test)]
 mod testing;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk;
 use crate::manifest::Manifest;
-use crate::stamp::FileStamp;
+use dlm_files::FileStamp;
 
 const INDEX_BYTES_MAX: u64 = 16 << 20;
 

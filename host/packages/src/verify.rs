@@ -1,14 +1,17 @@
-//! `dlm plugin verify`: every entry of the lock against the file and the signature that it pins.
+//! `dlm plugin verify`: every entry of the lock against the file and the signature that it pins, and the folder of an installed
+//! one against what installing leaves in it.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use crate::check;
 use crate::discover::installed_path;
 use crate::disk;
-use crate::error::{Diagnose, FindError, LockFileError, PackageError, SignatureError};
-use crate::lockfile::{Lock, LockEntry};
+use crate::error::{Diagnose, FilesError, FindError, LockFileError, PackageError, SignatureError};
+use crate::lockfile::{Lock, LockEntry, plugins_directory};
 use crate::manifest::COMPONENT_BYTES_MAX;
 use crate::signature::{self, TEXT_BYTES_MAX, signature_path};
 
@@ -30,7 +33,9 @@ pub fn verify(home: &Path) -> Result<Vec<Verification>, LockFileError> {
     let lock = Lock::read(home)?;
     let verified = lock.plugins.iter().map(|entry| {
         let path = entry.path.clone().unwrap_or_else(|| installed_path(home, entry));
-        let problem = one(&keys, entry, &path).err();
+        let problem = one(&keys, entry, &path)
+            .and_then(|()| unmixed(home, entry, &path))
+            .err();
         Verification {
             name: entry.name.clone(),
             version: entry.version.clone(),
@@ -73,4 +78,36 @@ fn one(keys: &[signature::TrustedKey], entry: &LockEntry, path: &Path) -> Result
         .into());
     }
     Ok(())
+}
+
+/// Refuses what lies beside an installed plugin and did not come with it. A file that was trusted where it lies has neighbors
+/// of its own.
+fn unmixed(home: &Path, entry: &LockEntry, file: &Path) -> Result<(), PackageError> {
+    if entry.path.is_some() {
+        return Ok(());
+    }
+    let own = plugins_directory(home).join(&entry.name);
+    let version = own.join(&entry.version);
+    let signature = signature_path(file);
+    let strays = entries(&own)?.into_iter().filter(|path| *path != version);
+    let strays = strays.chain(
+        entries(&version)?
+            .into_iter()
+            .filter(|path| path != file && *path != signature),
+    );
+    match strays.into_iter().next() {
+        None => Ok(()),
+        Some(path) => Err(FindError::Stray {
+            plugin: entry.name.clone(),
+            path,
+        }
+        .into()),
+    }
+}
+
+/// What lies in a directory, by name.
+fn entries(directory: &Path) -> Result<BTreeSet<PathBuf>, FilesError> {
+    let failed = |source| FilesError::of("list", directory)(source);
+    let listed = fs::read_dir(directory).map_err(failed)?;
+    listed.map(|entry| Ok(entry.map_err(failed)?.path())).collect()
 }

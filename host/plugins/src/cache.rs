@@ -2,8 +2,11 @@
 //!
 //! Invariants: code is loaded only from the cache's own directory, from a plain file that this user owns and nobody else can
 //! write, and whose bytes have the hash that was recorded when it was written; anything else is compiled again. A file is
-//! never changed in place. A compiler never runs in this process where another one is named. The directory's name covers everything that the code depends on: wasmtime, its settings, the
-//! processor.
+//! never changed in place. A compiler never runs in this process where another one is named, and one process compiles a
+//! component at a time; the others wait and load what it made. The directory's name covers everything that the code depends
+//! on: wasmtime, its settings, the processor.
+
+mod prune;
 
 use std::borrow::Cow;
 use std::fs;
@@ -12,15 +15,14 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use dlm_core::Cancel;
 use dlm_core::digest::Sha256;
 use dlm_core::inert::{cut, inert};
 use dlm_core::ports::plugin::PluginFailure;
 use dlm_core::ports::process::{Command, Process, ProcessError};
+use dlm_core::{Cancel, Network, Wall};
 use dlm_files::digest::sha256_of;
-use dlm_files::{Access, Disk, DiskError, open_own, own_directory};
+use dlm_files::{Access, Disk, DiskError, FileStamp, LockFile, open_own, own_directory};
 use dlm_packages::error::PackageError;
-use dlm_packages::stamp::FileStamp;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use wasmtime::Engine;
@@ -35,6 +37,11 @@ const COMPILE_TIME_MAX: Duration = Duration::from_secs(120);
 pub(crate) const COMPILE_MEMORY_MAX: u64 = 4 << 30;
 /// The compiler's message, cut to this.
 const MESSAGE_BYTES_MAX: usize = 4096;
+
+/// Ends the names of code, of the record beside it, and of the lock that who makes them holds.
+const CODE: &str = "cwasm";
+const RECORD: &str = "json";
+const LOCK: &str = "lock";
 
 /// How components become code.
 #[derive(Clone, Debug, Default)]
@@ -82,12 +89,28 @@ pub(crate) fn component(
             passing.path().to_owned()
         }
     };
-    let code = directory.join(format!("{}.cwasm", plugin.sha256));
+    let code = directory.join(format!("{}.{CODE}", plugin.sha256));
+    if let Some(component) = load(engine, &code) {
+        return Ok((component, None));
+    }
+    let held = LockFile::take(&Disk::new(), &lock_path(&code), cancel, || ());
+    let held = held.map_err(|error| OutputError::files("lock", &code)(error.into_io()))?;
+    let _held = held.ok_or(PackageError::Cancelled)?;
+    // Somebody else may have made it meanwhile.
     if let Some(component) = load(engine, &code) {
         return Ok((component, None));
     }
     // What lies there is replaced in one step and never removed: other processes may be loading it.
-    make(engine, program, process, cancel, plugin, &code).and_then(timed)
+    let made = make(engine, program, process, cancel, plugin, &code)?;
+    if matches!(compile, Compile::Cached { .. }) {
+        prune::prune(&directory, &code);
+    }
+    timed(made)
+}
+
+/// The lock of a piece of code, by any of its files.
+fn lock_path(code: &Path) -> PathBuf {
+    code.with_extension(LOCK)
 }
 
 /// A directory of this user alone; the code that was mapped from it outlives it.
@@ -209,7 +232,7 @@ fn load(engine: &Engine, code: &Path) -> Option<Component> {
             return None;
         }
         let record = Record { stamp: now, ..record };
-        write_new(&record_path, &serde_json::to_vec(&record).ok()?).ok()?;
+        write_record(&record_path, &record).ok()?;
     }
     mapped(engine, code, &file)
 }
@@ -233,7 +256,7 @@ fn hash_of(file: &fs::File) -> Option<String> {
 }
 
 fn record_path(code: &Path) -> PathBuf {
-    code.with_extension("json")
+    code.with_extension(RECORD)
 }
 
 /// Removes a file that may stay where it cannot be removed: it is overwritten, or not trusted.
@@ -241,21 +264,25 @@ fn remove(path: &Path) {
     let _gone = Disk::new().remove_file(path);
 }
 
-/// Writes a file under a temporary name and renames it into place.
+/// Writes a file of this user alone under a name that only the holder of the code's lock uses.
 fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let beside = path.with_extension(format!("{}.tmp", std::process::id()));
-    remove(&beside);
-    let disk = Disk::new();
-    let made = disk.create(&beside, bytes, Access::OwnReadOnly);
-    if !made.map_err(DiskError::into_io)? {
-        return Err(std::io::ErrorKind::AlreadyExists.into());
+    remove(path);
+    match Disk::new().create(path, bytes, Access::OwnReadOnly) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(std::io::ErrorKind::AlreadyExists.into()),
+        Err(error) => Err(error.into_io()),
     }
-    disk.rename(&beside, path).map_err(DiskError::into_io)
+}
+
+fn write_record(path: &Path, record: &Record) -> std::io::Result<()> {
+    let bytes = serde_json::to_vec(record).expect("a record is plain data");
+    Disk::new().private().write(path, &bytes).map_err(DiskError::into_io)
 }
 
 /// Runs the compiler in a process of its own, loads what it made, and leaves it in the cache with its record.
 ///
-/// The code is loaded under the name that this process alone uses: under the other one, another process may replace it meanwhile.
+/// The code is loaded under the name that the holder of its lock alone uses: under the other one, another process may replace
+/// it meanwhile.
 fn make(
     engine: &Engine,
     program: &Path,
@@ -265,12 +292,7 @@ fn make(
     code: &Path,
 ) -> Result<Component, PluginError> {
     let files = OutputError::files("write", code);
-    let number = std::process::id();
-    let (input, made) = (
-        code.with_extension(format!("{number}.wasm.tmp")),
-        code.with_extension(format!("{number}.cwasm.tmp")),
-    );
-    remove(&input);
+    let (input, made) = (code.with_extension("wasm.tmp"), code.with_extension("cwasm.tmp"));
     remove(&made);
     write_new(&input, &readable(plugin)?).map_err(&files)?;
     let directory = code.parent().unwrap_or(Path::new("/"));
@@ -288,6 +310,8 @@ fn make(
         directory: Some(directory.to_owned()),
         is_inheriting: false,
         stdin: Vec::new(),
+        // It raises its own.
+        wall: None,
     };
     let ran = process.run(&command, COMPILE_TIME_MAX, cancel);
     remove(&input);
@@ -309,8 +333,7 @@ fn make(
     // A rename changes the time that the system keeps, so that the stamp is taken after it. Code without a record is
     // compiled again.
     let stamp = stamp(&file).ok_or_else(|| malformed(plugin.name, "the compiled code cannot be looked at"))?;
-    let record = serde_json::to_vec(&Record { sha256, stamp }).expect("a record is plain data");
-    write_new(&record_path(code), &record).map_err(&files)?;
+    write_record(&record_path(code), &Record { sha256, stamp }).map_err(&files)?;
     Ok(component)
 }
 
@@ -322,8 +345,14 @@ pub const COUNTING: &str = "counting";
 /// **Errors**: in words, for the parent to pass on.
 pub fn compile_file(component: &Path, code: &Path, metering: Metering) -> Result<(), String> {
     // Made under the limits of the user, as that of the process which will run the code.
-    let engine = crate::engine::engine(metering).map_err(|error| error.to_string())?;
-    dlm_files::limit_memory(COMPILE_MEMORY_MAX).map_err(|error| format!("limiting the compiler's memory: {error}"))?;
+    let engine = crate::engine::compiling_engine(metering).map_err(|error| error.to_string())?;
+    dlm_files::limit_memory(COMPILE_MEMORY_MAX)
+        .and_then(|()| dlm_files::limit_core())
+        .map_err(|error| format!("limiting the compiler's memory: {error}"))?;
+    let folders = code.parent().map(Path::to_owned).into_iter().collect();
+    let network = Network::None;
+    dlm_files::wall::raise(&Wall { folders, network })
+        .map_err(|error| format!("keeping the compiler from files and sockets: {error}"))?;
     let bytes = fs::read(component).map_err(|error| format!("{}: {error}", component.display()))?;
     let compiled = engine
         .precompile_component(&bytes)

@@ -2,8 +2,8 @@
 //!
 //! Invariant: made when the first plugin is opened, never before; one per [`crate::Plugins`].
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -53,7 +53,33 @@ fn narrow(settings: &mut Config) {
 
 /// Makes the engine.
 pub(crate) fn engine(metering: Metering) -> Result<Engine, LoadError> {
+    with(metering, settings())
+}
+
+/// Makes the engine of the compiler's process. Its code is that of [`engine`]; where the system gives no threads it is made on
+/// one, since the compiler's own pool ends the process then.
+pub(crate) fn compiling_engine(metering: Metering) -> Result<Engine, LoadError> {
     let mut settings = settings();
+    settings.parallel_compilation(has_threads());
+    with(metering, settings)
+}
+
+/// Says whether the system gives as many threads as the compiler would take.
+fn has_threads() -> bool {
+    let wanted = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let gate = Mutex::new(());
+    let wait = || drop(gate.lock());
+    std::thread::scope(|scope| {
+        // All are there at once.
+        let closed = gate.lock();
+        let started = |_| std::thread::Builder::new().spawn_scoped(scope, wait).is_ok();
+        let is_enough = (0..wanted).all(started);
+        drop(closed);
+        is_enough
+    })
+}
+
+fn with(metering: Metering, mut settings: Config) -> Result<Engine, LoadError> {
     // Counting costs time in every block of code, so that only those who ask for it pay.
     settings.consume_fuel(metering.counts_instructions());
     if dlm_files::memory_limit().is_some_and(|limit| limit < WIDE_BYTES) {
@@ -78,18 +104,28 @@ struct PulseState {
 pub(crate) struct Beat<'a>(&'a Pulse);
 
 impl Pulse {
-    pub fn new(engine: &Engine) -> Pulse {
+    /// Starts the thread that ticks.
+    ///
+    /// **Errors**: the system has no thread left; without it no guest could be stopped.
+    pub fn new(engine: &Engine) -> Result<Pulse, LoadError> {
         let shared = Arc::new(PulseState {
             running: AtomicUsize::new(0),
             is_asleep: AtomicBool::new(false),
             is_done: AtomicBool::new(false),
         });
         let (engine, of_thread) = (engine.clone(), Arc::clone(&shared));
-        let thread = std::thread::spawn(move || tick(&engine, &of_thread));
-        Pulse {
+        let thread = std::thread::Builder::new()
+            .name("plugin-pulse".into())
+            .spawn(move || tick(&engine, &of_thread));
+        let thread = thread.map_err(|error| {
+            LoadError::engine(format!(
+                "no thread for the clock that stops plugins ({error}); close other programs, or raise the limit: `ulimit -u`, `ulimit -v`"
+            ))
+        })?;
+        Ok(Pulse {
             shared,
             thread: thread.thread().clone(),
-        }
+        })
     }
 
     /// Keeps the epoch advancing until the returned value is dropped.

@@ -199,6 +199,8 @@ pub(crate) struct State {
     pub answer_bytes: u64,
     /// Inputs that are open.
     pub inputs: usize,
+    /// An artefact was asked for that is not there.
+    pub has_missed_input: bool,
     /// The secrets that it has taken.
     pub secrets: secrets::TakenSecrets,
     /// What the host denied last.
@@ -238,6 +240,7 @@ impl State {
             bars_made: 0,
             answer_bytes: 0,
             inputs: 0,
+            has_missed_input: false,
             secrets: secrets::TakenSecrets::default(),
             denials: RefCell::default(),
             wasi: wasi::Wasi::default(),

@@ -17,6 +17,7 @@ mod destination;
 mod engine;
 mod error;
 mod export;
+pub mod guard;
 mod host;
 mod instance;
 mod judge;

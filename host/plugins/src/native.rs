@@ -2,24 +2,32 @@
 //!
 //! Invariants: no shell; the environment is what the caller of [`NativeProcess::new`] gave (all of dlm's own for a command
 //! that the user typed) plus what the command says; a program runs in the directory that the command names or in an empty one;
-//! a program that is stopped is stopped with everything it started.
+//! a program that is stopped is stopped with everything it started, under a [guard](crate::guard) also what left its group.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use dlm_core::Cancel;
 use dlm_core::ports::process::{Command, FinishedProcess, Process, ProcessError, Running};
+use dlm_core::{Cancel, Network, Wall};
 use tempfile::TempDir;
 
+use crate::guard;
+
+/// Directories of the user's home in which vLLM, PyTorch, Triton and the drivers keep compiled code: without them a server does
+/// not start. No other program may change them.
+const SERVER_CACHES: [&str; 4] = [".cache", ".config/vllm", ".nv", ".triton"];
 /// Last bytes of each stream that are kept.
 const STREAM_BYTES_MAX: usize = 256 * 1024;
 /// Time between two looks at the cancel flag.
 const LOOK: Duration = Duration::from_millis(50);
 /// Time for the streams to end after the program did; something it left behind could hold them open.
 const STREAMS_GRACE: Duration = Duration::from_secs(1);
+/// Time for a guard to kill what it guards.
+#[cfg(target_os = "linux")]
+const GUARD_GRACE: Duration = Duration::from_secs(12);
 
 /// Starts programs of this machine.
 #[derive(Clone, Debug)]
@@ -28,6 +36,8 @@ pub struct NativeProcess {
     search: Vec<PathBuf>,
     /// The whole environment of a program, before what its command adds.
     env: Vec<(String, String)>,
+    /// The program that is its guard: dlm itself.
+    guard: Option<PathBuf>,
 }
 
 impl NativeProcess {
@@ -36,7 +46,18 @@ impl NativeProcess {
     /// (`PATH`, `HOME`, `LANG`, `TMPDIR`) and nothing else of the caller's environment.
     pub fn new(search: Vec<PathBuf>, env: Vec<(String, String)>) -> NativeProcess {
         let search = search.into_iter().filter(|directory| directory.is_absolute()).collect();
-        NativeProcess { search, env }
+        NativeProcess {
+            search,
+            env,
+            guard: None,
+        }
+    }
+
+    /// Puts a guard beside every program: `program` is dlm, which knows [`COMMAND`](crate::guard::COMMAND). Processes of dlm itself
+    /// have none; they end with their parent by themselves.
+    pub fn with_guard(mut self, program: PathBuf) -> NativeProcess {
+        self.guard = cfg!(target_os = "linux").then_some(program);
+        self
     }
 
     /// A new directory for this user alone, where programs keep such things.
@@ -46,11 +67,38 @@ impl NativeProcess {
         tempfile::Builder::new().prefix("dlm-").tempdir_in(place)
     }
 
-    fn spawn(&self, command: &Command) -> Result<(Child, Streams), ProcessError> {
-        let start_error = |source| ProcessError::Start {
-            program: command.program.clone(),
-            source,
-        };
+    /// Where servers of models keep compiled code, in the user's home.
+    fn caches(&self) -> impl Iterator<Item = PathBuf> {
+        let home = self.env.iter().find(|(name, _)| name == "HOME");
+        let home = home
+            .map(|(_, value)| PathBuf::from(value))
+            .filter(|home| home.is_absolute());
+        SERVER_CACHES
+            .iter()
+            .filter_map(move |cache| Some(home.as_ref()?.join(cache)))
+    }
+
+    /// The command line with its guard in front, and whether there is one.
+    fn line(&self, command: &Command, wall: Option<&Wall>, own: Option<&TempDir>) -> (std::process::Command, bool) {
+        let guard = self.guard.as_ref().filter(|guard| **guard != command.program);
+        #[expect(clippy::disallowed_methods, reason = "the process port is the wrapper")]
+        let mut builder = std::process::Command::new(guard.unwrap_or(&command.program));
+        if guard.is_some() {
+            builder
+                .args([
+                    guard::COMMAND.to_owned(),
+                    std::process::id().to_string(),
+                    guard::wall_text(wall),
+                ])
+                .arg(own.map_or(Path::new(guard::NO_DIRECTORY), TempDir::path))
+                .arg(&command.program);
+        }
+        builder.args(&command.arguments);
+        (builder, guard.is_some())
+    }
+
+    fn spawn(&self, command: &Command) -> Result<(Started, Streams), ProcessError> {
+        let start_error = |source| start_error(command, source);
         let (directory, empty) = match &command.directory {
             Some(directory) => (directory.clone(), None),
             None => {
@@ -58,13 +106,25 @@ impl NativeProcess {
                 (empty.path().to_owned(), Some(empty))
             }
         };
-        #[expect(clippy::disallowed_methods, reason = "the process port is the wrapper")]
-        let mut builder = std::process::Command::new(&command.program);
+        let mut wall = command.wall.clone();
+        let (mut builder, is_guarded) = match &mut wall {
+            Some(wall) => {
+                wall.folders.push(directory.clone());
+                if wall.network == Network::Server {
+                    wall.folders.extend(self.caches());
+                }
+                self.line(command, Some(wall), empty.as_ref())
+            }
+            None => self.line(command, None, empty.as_ref()),
+        };
         if !command.is_inheriting {
             builder.env_clear().envs(self.env.iter().cloned());
         }
+        if wall.is_some() {
+            // What others keep there is out of its reach.
+            builder.env("TMPDIR", &directory);
+        }
         builder
-            .args(&command.arguments)
             .envs(command.env.iter().cloned())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -72,26 +132,55 @@ impl NativeProcess {
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut builder, 0);
         builder.current_dir(directory);
-        let mut child = builder.spawn().map_err(start_error)?;
-        let (ended, streams_ended) = mpsc::channel();
-        let (stdout, stderr) = (StreamEnd::default(), StreamEnd::default());
-        keep(child.stdout.take(), stdout.clone(), ended.clone());
-        keep(child.stderr.take(), stderr.clone(), ended);
-        if let Some(mut stdin) = child.stdin.take() {
-            let bytes = command.stdin.clone();
-            // A program that does not read its input is not at fault.
-            std::thread::spawn(move || drop(stdin.write_all(&bytes)));
+        let child = builder.spawn().map_err(start_error)?;
+        let mut started = Started { child, is_guarded };
+        match streams(&mut started.child, command.stdin.clone(), empty) {
+            Ok(streams) => Ok((started, streams)),
+            Err(error) => {
+                started.kill();
+                Err(start_error(error))
+            }
         }
-        Ok((
-            child,
-            Streams {
-                stdout,
-                stderr,
-                ended: streams_ended,
-                _empty: empty,
-            },
-        ))
     }
+}
+
+fn start_error(command: &Command, source: io::Error) -> ProcessError {
+    ProcessError::Start {
+        program: command.program.clone(),
+        source,
+    }
+}
+
+/// Connects both ends of a child's streams, a thread each.
+///
+/// **Errors**: the system has no thread left.
+fn streams(child: &mut Child, stdin: Vec<u8>, empty: Option<TempDir>) -> io::Result<Streams> {
+    let (ended, streams_ended) = mpsc::channel();
+    let (stdout, stderr) = (StreamEnd::default(), StreamEnd::default());
+    keep(child.stdout.take(), stdout.clone(), ended.clone())?;
+    keep(child.stderr.take(), stderr.clone(), ended)?;
+    if let Some(mut pipe) = child.stdin.take()
+        && !stdin.is_empty()
+    {
+        // A program that does not read its input is not at fault.
+        thread("stdin", move || drop(pipe.write_all(&stdin)))?;
+    }
+    Ok(Streams {
+        stdout,
+        stderr,
+        ended: streams_ended,
+        _empty: empty,
+    })
+}
+
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let started = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    started.map(drop).map_err(|error| {
+        let text = format!(
+            "no thread for its streams ({error}); close other programs, or raise the limit: `ulimit -u`, `ulimit -v`"
+        );
+        io::Error::new(error.kind(), text)
+    })
 }
 
 /// The kept end of one stream.
@@ -134,8 +223,8 @@ impl Streams {
 }
 
 /// Reads a stream to its end on a thread of its own.
-fn keep(stream: Option<impl Read + Send + 'static>, kept: StreamEnd, ended: mpsc::Sender<()>) {
-    std::thread::spawn(move || {
+fn keep(stream: Option<impl Read + Send + 'static>, kept: StreamEnd, ended: mpsc::Sender<()>) -> io::Result<()> {
+    thread("stream", move || {
         let mut buffer = [0u8; 8192];
         if let Some(mut stream) = stream {
             while let Ok(read) = stream.read(&mut buffer) {
@@ -147,7 +236,7 @@ fn keep(stream: Option<impl Read + Send + 'static>, kept: StreamEnd, ended: mpsc
         }
         // Nobody waits any more when the program was left; that is fine.
         let _sent = ended.send(());
-    });
+    })
 }
 
 fn status(status: ExitStatus) -> i32 {
@@ -167,11 +256,39 @@ fn signal_group(child: &Child, signal: rustix::process::Signal) {
     }
 }
 
-fn kill(child: &mut Child) {
-    #[cfg(unix)]
-    signal_group(child, rustix::process::Signal::KILL);
-    let _gone = child.kill();
-    let _status = child.wait();
+/// A program with its guard, where it has one: then the child is the guard, and the leader of the group.
+struct Started {
+    child: Child,
+    is_guarded: bool,
+}
+
+impl Started {
+    /// Kills the program and what it started.
+    fn kill(&mut self) {
+        #[cfg(target_os = "linux")]
+        if self.is_guarded {
+            guard::ask_to_stop(self.child.id());
+            if matches!(wait_ended(&mut self.child, GUARD_GRACE), Ok(Some(_))) {
+                return;
+            }
+        }
+        self.kill_group();
+        let _gone = self.child.kill();
+        let _status = self.child.wait();
+    }
+
+    /// Kills what is left of the group. A guard has seen to that before it ended.
+    fn kill_group(&self) {
+        #[cfg(unix)]
+        signal_group(&self.child, rustix::process::Signal::KILL);
+    }
+
+    /// Kills what a program that ended left behind.
+    fn clear(&self) {
+        if !self.is_guarded {
+            self.kill_group();
+        }
+    }
 }
 
 /// Waits up to `pause` for a child to end.
@@ -203,11 +320,11 @@ impl Process for NativeProcess {
     }
 
     fn run(&self, command: &Command, timeout: Duration, cancel: &Cancel) -> Result<FinishedProcess, ProcessError> {
-        let (mut child, streams) = self.spawn(command)?;
+        let (mut started_program, streams) = self.spawn(command)?;
         let program = || command.program.clone();
         let started = Instant::now();
         let ended = loop {
-            match wait_ended(&mut child, LOOK.min(timeout)) {
+            match wait_ended(&mut started_program.child, LOOK.min(timeout)) {
                 Ok(Some(status)) => break Ok(status),
                 Ok(None) if cancel.is_cancelled() => break Err(ProcessError::Cancelled { program: program() }),
                 Ok(None) if started.elapsed() >= timeout => {
@@ -225,27 +342,37 @@ impl Process for NativeProcess {
                 }
             }
         };
-        let ended = ended.inspect_err(|_| kill(&mut child))?;
-        // Whatever the program left behind in its group goes with it.
-        #[cfg(unix)]
-        signal_group(&child, rustix::process::Signal::KILL);
+        let ended = ended.inspect_err(|_| started_program.kill())?;
+        started_program.clear();
         streams.settle();
-        Ok(FinishedProcess {
+        let finished = FinishedProcess {
             status: status(ended),
             stdout: std::mem::take(&mut *streams.stdout.lock()),
             stderr: std::mem::take(&mut *streams.stderr.lock()),
-        })
+        };
+        match not_started(&finished).filter(|_| started_program.is_guarded) {
+            Some(source) => Err(start_error(command, source)),
+            None => Ok(finished),
+        }
     }
 
     fn start(&self, command: &Command) -> Result<Box<dyn Running>, ProcessError> {
-        let (child, streams) = self.spawn(command)?;
+        let (started, streams) = self.spawn(command)?;
         Ok(Box::new(RunningProgram {
             program: command.program.clone(),
-            child,
+            started,
             streams,
             status: None,
         }))
     }
+}
+
+/// What a guard says of a program that it could not start.
+fn not_started(finished: &FinishedProcess) -> Option<io::Error> {
+    let is_failed = finished.status == i32::from(guard::START_FAILED);
+    let said = std::str::from_utf8(&finished.stderr).ok().filter(|_| is_failed)?;
+    let number = said.strip_prefix(guard::START_FAILED_TEXT)?.parse().ok()?;
+    Some(io::Error::from_raw_os_error(number))
 }
 
 fn is_program(path: &Path) -> bool {
@@ -266,7 +393,7 @@ fn is_program(path: &Path) -> bool {
 /// A started program.
 struct RunningProgram {
     program: PathBuf,
-    child: Child,
+    started: Started,
     streams: Streams,
     status: Option<i32>,
 }
@@ -274,7 +401,7 @@ struct RunningProgram {
 impl Running for RunningProgram {
     fn ended(&mut self) -> Result<Option<i32>, ProcessError> {
         if self.status.is_none() {
-            let ended = self.child.try_wait().map_err(|source| ProcessError::Watch {
+            let ended = self.started.child.try_wait().map_err(|source| ProcessError::Watch {
                 program: self.program.clone(),
                 source,
             })?;
@@ -299,21 +426,21 @@ impl Running for RunningProgram {
     fn stop(&mut self, grace: Duration) {
         if self.status.is_none() {
             #[cfg(unix)]
-            signal_group(&self.child, rustix::process::Signal::TERM);
-            if let Ok(Some(ended)) = wait_ended(&mut self.child, grace) {
+            signal_group(&self.started.child, rustix::process::Signal::TERM);
+            if let Ok(Some(ended)) = wait_ended(&mut self.started.child, grace) {
                 self.status = Some(status(ended));
             }
         }
-        #[cfg(unix)]
-        signal_group(&self.child, rustix::process::Signal::KILL);
         if self.status.is_none() {
-            kill(&mut self.child);
+            self.started.kill();
             self.status = Some(-9);
+        } else {
+            self.started.clear();
         }
     }
 
     fn wait(&mut self, pause: Duration) {
-        if let Ok(Some(ended)) = wait_ended(&mut self.child, pause) {
+        if let Ok(Some(ended)) = wait_ended(&mut self.started.child, pause) {
             self.status = Some(status(ended));
         }
     }
@@ -346,6 +473,7 @@ mod tests {
             arguments: vec!["-c".to_owned(), script.to_owned()],
             env: vec![("GIVEN".to_owned(), "yes".to_owned())],
             directory: None,
+            wall: None,
             stdin: b"in".to_vec(),
         }
     }

@@ -238,6 +238,7 @@ mod tests {
             directory: directory.to_owned(),
             artifacts: Vec::new(),
             reserved: Vec::new(),
+            is_draft: false,
         }
     }
 

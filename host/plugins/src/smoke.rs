@@ -4,6 +4,7 @@ mod openai;
 
 use std::time::{Duration, Instant};
 
+use dlm_core::Network;
 use dlm_core::ports::guest_http::{GuestBody, GuestMethod, GuestRequest};
 use dlm_core::ports::process::{Command, Running};
 use dlm_core::ports::target::TargetSmoke;
@@ -131,6 +132,7 @@ fn command(target: &PluginTarget, launch: &wire::Launch, port: u16) -> Result<Co
             directory: None,
             is_inheriting: false,
             stdin: Vec::new(),
+            wall: Some(state.wall(Network::Server)),
         })
     };
     made().map_err(|error| returned_error(state, error))

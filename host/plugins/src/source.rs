@@ -169,7 +169,7 @@ impl Plugins {
             return Ok(machine);
         }
         let engine = engine(self.metering)?;
-        let pulse = Arc::new(Pulse::new(&engine));
+        let pulse = Arc::new(Pulse::new(&engine)?);
         Ok(self.machine.get_or_init(|| Machine { engine, pulse }))
     }
 

@@ -82,6 +82,7 @@ impl PluginTarget {
         state.hand_over(stage.artifacts.clone());
         state.reserved.clone_from(&stage.reserved);
         state.directory = Some(stage.directory.clone());
+        state.has_missed_input = false;
     }
 
     pub(crate) fn prepare_files(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<PreparedTarget, PluginError> {
@@ -90,9 +91,17 @@ impl PluginTarget {
         let plan = wire_plan(plan);
         let prepared = self.running.call(Phase::Prepare, async |world, store| {
             world.dlm_plugin_target().call_prepare(store, &plan).await
-        })?;
+        });
+        let state = self.running.store.data();
+        let prepared = match prepared {
+            // What it wanted to read is not there yet, so that its failure says nothing about the plan.
+            Err(_) if stage.is_draft && state.has_missed_input => return Ok(PreparedTarget::default()),
+            other => other?,
+        };
         self.check_prepared(&prepared)?;
-        self.check_unchanged()?;
+        if !stage.is_draft {
+            self.check_unchanged()?;
+        }
         let state = self.running.store.data_mut();
         let mut files = state.output.commit(stage)?;
         for file in &files {

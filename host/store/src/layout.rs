@@ -48,6 +48,26 @@ impl Home {
         self.root.join("bases")
     }
 
+    /// What is made again when it is deleted.
+    pub fn cache(&self) -> PathBuf {
+        self.root.join("cache")
+    }
+
+    /// Verdicts on the tokenizers and chat templates of bases.
+    pub fn text_verdicts(&self) -> PathBuf {
+        self.cache().join("text")
+    }
+
+    /// Compiled plugins.
+    pub fn plugin_code(&self) -> PathBuf {
+        self.cache().join("plugins")
+    }
+
+    /// Digests of bases and adapters, with what the system says of the files that have them.
+    pub fn seen(&self) -> PathBuf {
+        self.cache().join("seen")
+    }
+
     /// Prompt history of `dlm repl`.
     pub fn history(&self) -> PathBuf {
         self.root.join("history")
@@ -225,6 +245,11 @@ impl StorePaths {
     /// `replay/`.
     pub fn replay(&self) -> PathBuf {
         self.root.join("replay")
+    }
+
+    /// `commit.json`: what is to be recorded of a run whose version is about to be current; there for that moment.
+    pub fn journal(&self) -> PathBuf {
+        self.root.join("commit.json")
     }
 
     /// `exports/<name>`.

@@ -117,6 +117,22 @@ pub enum MetricsError {
     Disk(#[from] DiskError),
 }
 
+impl MetricsError {
+    /// Says whether the file itself is what is wrong, and not the disk, its owner, or another process.
+    pub fn is_damage(&self) -> bool {
+        use rusqlite::ErrorCode::{CannotOpen, DatabaseCorrupt, NotADatabase};
+        match self {
+            MetricsError::Database { path, source, .. } => match source.sqlite_error_code() {
+                Some(NotADatabase | DatabaseCorrupt) => true,
+                // What is no file cannot be opened.
+                Some(CannotOpen) => path.exists() && !path.is_file(),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+}
+
 impl Hints for MetricsError {
     fn subject(&self) -> Subject {
         match self {

@@ -78,40 +78,22 @@ fn damaged(file: &'static str, error: &dyn std::error::Error) -> Damage {
 }
 
 impl Store {
-    /// Checks everything that `show --verify` promises: current versions and replay frames; one line per damage.
-    ///
-    /// **Errors** when the store cannot be read at all.
-    pub fn verify(&self) -> Result<Vec<String>, StoreError> {
-        let mut found = Vec::new();
-        let manifest = self.manifest()?;
+    /// Says whether a writer that died left something to complete or undo, as far as it can be seen without the lock.
+    pub fn is_unsettled(&self) -> bool {
+        if self.paths().journal().is_file() {
+            return true;
+        }
+        let Ok(Some(manifest)) = self.manifest() else {
+            return false;
+        };
         let mut slots = vec![AdapterSlot::Flat];
-        slots.extend(self.adapter_slots()?);
-        for slot in slots {
-            match self.current_version(&slot) {
-                Ok(Some(current)) => {
-                    if let Err(damage) = verify_version(&current.directory) {
-                        found.push(format!("{}: {damage}", current.relative));
-                    }
-                }
-                Ok(None) => {
-                    let recorded = manifest.as_ref().map_or(0, |manifest| manifest.version_of(slot.name()));
-                    if recorded > 0 {
-                        found.push(format!(
-                            "{slot}: the manifest records v{recorded:04}, but there is no pointer"
-                        ));
-                    }
-                }
-                Err(error) => found.push(error.to_string()),
-            }
-        }
-        let corpus = self.replay()?;
-        found.extend(corpus.extra_flaw.clone());
-        for entry in corpus.entries() {
-            if let Err(error) = corpus.read(entry) {
-                found.push(error.to_string());
-            }
-        }
-        Ok(found)
+        slots.extend(self.adapter_slots().unwrap_or_default());
+        let is_ahead = |slot: &AdapterSlot| {
+            let current = self.current_version(slot).ok().flatten();
+            current.is_some_and(|current| current.number > Some(manifest.version_of(slot.name())))
+        };
+        let mut runs = manifest.training_runs.iter();
+        runs.any(|run| run.status == RunStatus::Running) || slots.iter().any(is_ahead)
     }
 }
 
@@ -120,13 +102,13 @@ impl StoreGuard {
     /// compaction cut short.
     pub(crate) fn reconcile(&mut self, now: Stamp) -> Result<(), StoreError> {
         self.replay_writer()?;
+        let mut completed = Vec::from_iter(self.finish_journal()?);
         let Some(mut manifest) = self.manifest()? else {
             return Ok(());
         };
         let before = manifest.clone();
         let mut slots = vec![AdapterSlot::Flat];
         slots.extend(self.adapter_slots()?);
-        let mut completed = Vec::new();
         for slot in slots {
             // A pointer that leads nowhere is told by the command that needs it.
             let current = self.current_version(&slot).ok().flatten();
@@ -200,18 +182,29 @@ impl StoreGuard {
         Ok(())
     }
 
-    /// The database is a report, not a record: what is wrong with it is told and stops nothing.
+    /// The database is a report, not a record: one that is damaged is set aside, and what else is wrong with it is told and
+    /// stops nothing.
     fn settle_metrics(&mut self, now: Stamp, completed: &[u64]) {
-        if !self.paths().metrics().is_file() {
+        if self.paths().metrics().symlink_metadata().is_err() {
             return;
+        }
+        let unusable = |reason: String| StoreNotice::MetricsUnusable { reason };
+        match self.metrics_damage() {
+            Ok(None) => {}
+            Ok(Some(reason)) => {
+                let notice = match self.set_metrics_aside(now) {
+                    Ok(place) => StoreNotice::MetricsSetAside { place, reason },
+                    Err(error) => unusable(error.to_string()),
+                };
+                return self.notice(notice);
+            }
+            Err(error) => return self.notice(unusable(error.to_string())),
         }
         let settled = self
             .metrics_recorder(Strictness::Strict)
             .and_then(|recorder| recorder.settle_running(now, completed));
         if let Err(error) = settled {
-            self.notice(StoreNotice::MetricsUnusable {
-                reason: error.to_string(),
-            });
+            self.notice(unusable(error.to_string()));
         }
     }
 }
@@ -273,7 +266,7 @@ impl Store {
         }
         let mut removed = 0;
         for directory in directories {
-            removed += self.disk().sweep(&directory, dlm_files::platform::is_alive)?.len();
+            removed += self.disk().sweep(&directory)?.len();
         }
         Ok(removed)
     }

@@ -116,7 +116,7 @@ pub struct Extra {
 }
 
 /// A section to remember.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remember {
     /// The section; `first_seen_at` and earlier runs of an entry that is known already are kept.
     pub snapshot: Snapshot,
@@ -229,11 +229,16 @@ impl Corpus {
         }
         let frame = dlm_files::read_at(&self.corpus, entry.byte_offset, entry.length)?;
         let snapshot = Snapshot::from_frame(&frame).map_err(damaged)?;
-        if snapshot.section_id != entry.section_id {
+        // An id is the digest of the text, so that a flipped bit shows.
+        let found = match snapshot.section_id == entry.section_id {
+            true => SectionId::of_content(snapshot.section_type, &snapshot.content),
+            false => snapshot.section_id.clone(),
+        };
+        if found != entry.section_id {
             return Err(ReplayError::Mismatch {
                 path: self.corpus.clone(),
                 section_id: entry.section_id.clone(),
-                found: snapshot.section_id,
+                found,
                 byte_offset: entry.byte_offset,
             });
         }

@@ -126,7 +126,7 @@ impl Secrets for KeyStore {
 }
 
 fn open(path: &Path) -> Result<Option<File>, String> {
-    match File::open(path) {
+    match dlm_files::open_ordinary(path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(format!("`{}`: cannot read it: {error}", path.display())),

@@ -48,6 +48,8 @@ pub enum StoreNotice {
     },
     /// A run that died is recorded as failed.
     RunFailed { run_id: u64 },
+    /// The database of metrics was damaged; a new one is begun.
+    MetricsSetAside { place: PathBuf, reason: String },
     /// The database of metrics could not be brought up to date.
     MetricsUnusable { reason: String },
 }
@@ -77,6 +79,11 @@ impl fmt::Display for StoreNotice {
             StoreNotice::RunFailed { run_id } => {
                 write!(f, "run {run_id} did not end; it is recorded as failed")
             }
+            StoreNotice::MetricsSetAside { place, reason } => write!(
+                f,
+                "the metrics database was damaged ({reason}); it is set aside as {}, and a new one is begun",
+                place.display()
+            ),
             StoreNotice::MetricsUnusable { reason } => {
                 write!(f, "metrics of earlier runs could not be completed: {reason}")
             }
@@ -94,7 +101,7 @@ pub struct Store {
 impl Store {
     /// Names the store of a document; touches nothing.
     pub fn new(home: &Home, dlm_id: &Ulid) -> Self {
-        Self::at(home.store_root(dlm_id), Disk::new())
+        Self::at(home.store_root(dlm_id), Disk::new().private())
     }
 
     /// Names the store at a directory, with chosen access to the disk; touches nothing.
@@ -144,6 +151,8 @@ impl Store {
     /// **Errors** name the holder when another writer is at work.
     pub fn lock_unreconciled(&self, wait: &LockWait) -> Result<StoreGuard, StoreError> {
         self.disk.create_directories(self.paths.root())?;
+        // What a document says is nobody else's business; earlier versions left that to the user's mask.
+        self.disk.close_to_others(self.paths.root())?;
         let lock = ExclusiveLock::acquire(&self.disk, &self.paths.exclusive_lock(), wait)?;
         let mut notices = Vec::new();
         if let Some(holder) = &lock.replaced {

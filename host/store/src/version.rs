@@ -12,6 +12,7 @@ use dlm_files::{Disk, DiskError};
 
 use crate::layout::{AdapterSlot, NameError, StorePaths, file_name};
 use crate::store::{Store, StoreGuard};
+use crate::sums::write_sums;
 
 /// Weights of an adapter in PEFT's layout.
 pub const ADAPTER_MODEL_FILE: &str = "adapter_model.safetensors";
@@ -330,6 +331,7 @@ impl<'guard> PendingVersion<'guard> {
             }
         }
         let relative = self.relative();
+        write_sums(self.guard.disk(), &self.directory)?;
         self.guard.disk().sync_tree(&self.directory)?;
         point(self.guard.disk(), self.guard.paths(), &self.slot, &relative)?;
         Ok(CommittedVersion {

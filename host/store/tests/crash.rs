@@ -1,8 +1,9 @@
-//! Kills a run between any two of its writes, then opens the store again.
+//! Kills a run between any two of its writes, or when it gets no memory, then opens the store again.
 //!
 //! The program starts itself as a child that sends itself the kill signal before its n-th operation on the disk, for
-//! every n until a run gets through. After each kill the store must read well, the next writer must mend it, and the
-//! next run must neither lose nor repeat a section.
+//! every n until a run gets through; and as one whose n-th request for memory is refused, for many n. After each end the
+//! store must read well, the next writer must mend it, and the next run must neither lose nor repeat a section: on the same
+//! document, and on one that was edited meanwhile.
 #![expect(
     clippy::print_stdout,
     reason = "this test has its own main function and reports as the harness does"
@@ -11,12 +12,13 @@
 #[path = "store/scenario.rs"]
 mod scenario;
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail, ensure};
 use dlm_core::manifest::RunStatus;
@@ -31,6 +33,8 @@ const THIRD_MS: i64 = SECOND_MS + 60_000;
 /// The document of the first run, and of the second: one section stays, one goes, two are new.
 const KEPT: &str = "the kept section";
 const AFTER: &[&str] = &[KEPT, "a new section", "another new section"];
+/// What somebody makes of it while the run lies dead.
+const EDITED: &[&str] = &[KEPT, "a new section, with a word more"];
 
 /// A section that takes more than half of the corpus, so that dropping it makes compaction worth while.
 fn removed() -> String {
@@ -40,6 +44,53 @@ fn removed() -> String {
 
 /// A run has far fewer operations; more means that the child never gets through.
 const OPERATIONS_MAX: u64 = 2000;
+/// Requests for memory between two that are refused; no divisor of anything that a run repeats.
+const ALLOCATIONS_STEP: u64 = 211;
+/// A run has far fewer.
+const ALLOCATIONS_MAX: u64 = 1_000_000;
+
+/// Requests for memory that are still granted.
+static GRANTED: AtomicI64 = AtomicI64::new(i64::MAX);
+
+/// Refuses one request, once: the standard library then aborts, as it does on a machine without memory.
+struct Refusing;
+
+#[global_allocator]
+static ALLOCATOR: Refusing = Refusing;
+
+// SAFETY: every call is passed to the system's allocator as it came, or is answered with the null that means a refusal.
+unsafe impl GlobalAlloc for Refusing {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        match GRANTED.fetch_sub(1, Ordering::Relaxed) {
+            0 => std::ptr::null_mut(),
+            // SAFETY: the caller's promise is passed on.
+            _ => unsafe { System.alloc(layout) },
+        }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on; what it gives back came from there.
+        unsafe { System.dealloc(place, layout) }
+    }
+}
+
+/// How a run is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Killed before its n-th operation on the disk.
+    Killed,
+    /// Refused its n-th request for memory.
+    Refused,
+}
+
+impl End {
+    fn word(self) -> &'static str {
+        match self {
+            End::Killed => "killed",
+            End::Refused => "refused",
+        }
+    }
+}
 
 /// The second run of a scenario.
 #[derive(Clone, Copy)]
@@ -78,7 +129,17 @@ const SCENARIOS: [Scenario; 3] = [
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.as_slice() {
-        [role, root, scenario, stop] if role == "child" => child(Path::new(root), scenario.parse()?, stop.parse()?),
+        [role, root, scenario, stop] if role == End::Killed.word() => {
+            child(Path::new(root), scenario.parse()?, stop.parse()?)
+        }
+        [role, root, scenario, stop] if role == End::Refused.word() => {
+            let store = Store::at(root, Disk::new());
+            let run = second_run(SCENARIOS[scenario.parse::<usize>()?]);
+            GRANTED.store(stop.parse()?, Ordering::Relaxed);
+            let done = train(&store, &run);
+            GRANTED.store(i64::MAX, Ordering::Relaxed);
+            done.map(drop)
+        }
         options if options.iter().any(|option| option == "--list") => {
             list(options);
             Ok(())
@@ -161,10 +222,18 @@ fn parent(index: usize) -> Result<()> {
         };
         train(&Store::at(&template, Disk::new()), &first)?;
     }
-    let stops = kill_at_every_operation(directory.path(), &template, index)?;
+    let stops = end_at_every(directory.path(), &template, index, End::Killed, 1, OPERATIONS_MAX)?;
     println!("crash: {} was killed at each of its {stops} operations", scenario.name);
     // Fewer would mean that the hook is not asked.
     ensure!(stops > 50, "only {stops} operations were seen");
+    let (step, most) = (ALLOCATIONS_STEP, ALLOCATIONS_MAX);
+    let stops = end_at_every(directory.path(), &template, index, End::Refused, step, most)?;
+    println!(
+        "crash: {} was refused memory {} times, until {stops}",
+        scenario.name,
+        stops / step
+    );
+    ensure!(stops > 2000, "only {stops} requests for memory were seen");
     Ok(())
 }
 
@@ -174,34 +243,41 @@ fn fast_directory() -> PathBuf {
     if shared.is_dir() { shared } else { std::env::temp_dir() }
 }
 
-fn kill_at_every_operation(directory: &Path, template: &Path, index: usize) -> Result<u64> {
-    for stop in 0..OPERATIONS_MAX {
-        let root = directory.join("store");
-        if root.exists() {
-            fs::remove_dir_all(&root)?;
+fn end_at_every(directory: &Path, template: &Path, index: usize, end: End, step: u64, most: u64) -> Result<u64> {
+    for stop in (0..most).step_by(step as usize) {
+        let (root, edited) = (directory.join("store"), directory.join("edited"));
+        for left in [&root, &edited] {
+            if left.exists() {
+                fs::remove_dir_all(left)?;
+            }
         }
         copy_tree(template, &root)?;
-        let status = Command::new(std::env::current_exe()?)
-            .args(["child", &root.to_string_lossy(), &index.to_string(), &stop.to_string()])
-            .status()?;
+        let output = Command::new(std::env::current_exe()?)
+            .args([
+                end.word(),
+                &root.to_string_lossy(),
+                &index.to_string(),
+                &stop.to_string(),
+            ])
+            .output()?;
+        let status = output.status;
         let scenario = SCENARIOS[index];
-        check(&root, scenario, status.success()).with_context(|| {
+        copy_tree(&root, &edited)?;
+        let checked = check(&root, scenario, status.success()).and_then(|()| check_edited(&edited, scenario));
+        checked.with_context(|| {
             let kept = directory.join("store");
-            format!(
-                "{}, killed at operation {stop}, store {}",
-                scenario.name,
-                kept.display()
-            )
+            format!("{}, {} at {stop}, store {}", scenario.name, end.word(), kept.display())
         })?;
         if status.success() {
             return Ok(stop);
         }
         ensure!(
             status.code().is_none(),
-            "the child failed instead of being killed: {status}"
+            "the child failed instead of being ended: {status} {}",
+            String::from_utf8_lossy(&output.stderr)
         );
     }
-    bail!("the child was still killed at operation {OPERATIONS_MAX}")
+    bail!("the child was still {} at {most}", end.word())
 }
 
 fn check(root: &Path, scenario: Scenario, is_finished: bool) -> Result<()> {
@@ -325,6 +401,39 @@ fn check_next_run(store: &Store, scenario: Scenario, version: u32) -> Result<()>
     Ok(())
 }
 
+/// The next run after the document was edited while the dead run's version was current, or not: whatever that version
+/// learned is remembered.
+fn check_edited(root: &Path, scenario: Scenario) -> Result<()> {
+    let store = Store::at(root, Disk::new());
+    let trained = match store
+        .current_version(&AdapterSlot::Flat)?
+        .and_then(|current| current.number)
+    {
+        Some(2) => AFTER,
+        Some(1) if !scenario.is_prepared => AFTER,
+        _ => &[],
+    };
+    let run = Run {
+        now_ms: THIRD_MS,
+        sections: EDITED,
+        // What is dropped for want of room is not what this looks for.
+        replay_budget_bytes: u64::MAX,
+    };
+    let report = train(&store, &run)?;
+    let hashes: BTreeSet<_> = report.manifest.content_hashes.keys().cloned().collect();
+    let expected: BTreeSet<_> = EDITED.iter().map(|content| id(content).to_string()).collect();
+    ensure!(hashes == expected, "content hashes are {hashes:?}");
+    let corpus = store.replay()?;
+    let known: BTreeSet<_> = corpus.entries().iter().map(|entry| entry.section_id.clone()).collect();
+    ensure!(known.len() == corpus.entries().len(), "a section is repeated");
+    for content in trained.iter().chain(EDITED) {
+        ensure!(known.contains(&id(content)), "`{content}` was trained and is forgotten");
+    }
+    let damage = store.verify()?;
+    ensure!(damage.is_empty(), "{damage:?}");
+    Ok(())
+}
+
 fn leftovers(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {
@@ -332,7 +441,8 @@ fn leftovers(directory: &Path) -> Result<Vec<PathBuf>> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if path.is_dir() {
             found.extend(leftovers(&path)?);
-        } else if name.contains(".tmp.") || name == ".lock" || name.starts_with("compacted") {
+        } else if name.contains(".tmp.") || [".lock", "commit.json"].contains(&&*name) || name.starts_with("compacted")
+        {
             found.push(path);
         }
     }

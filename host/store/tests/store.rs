@@ -14,6 +14,8 @@ mod durability;
 mod exclusive;
 #[path = "store/metrics.rs"]
 mod metrics;
+#[path = "store/power_cut.rs"]
+mod power_cut;
 #[path = "store/records.rs"]
 mod records;
 #[path = "store/replay.rs"]

@@ -185,6 +185,9 @@ pub fn run(args: &TrainArgs, settings: &Settings, console: &Console) -> Result<E
         export_probes: export_probes(args.skip_export_probes).value,
     };
     command.lock.mode()?;
+    if !args.dry_run {
+        train::settle(around, &args.path)?;
+    }
     let prepared = match train::prepare(around, &command) {
         // A document without a row is no failure.
         Err(failure) if failure.kind == FailureKind::NothingToDo => {

@@ -25,6 +25,19 @@ pub fn page() -> String {
             below(&home.bases(), ".hold/"),
             "answers of a base that training holds on to; made again when deleted",
         ),
+        (
+            below(&home.seen(), ""),
+            "digests of bases and adapters with what the system says of their files: what nobody touched is not read again",
+        ),
+        (
+            below(&home.text_verdicts(), ""),
+            "verdicts on tokenizers and chat templates of bases, by the hash of what was tried",
+        ),
+        (
+            below(&home.plugin_code(), ""),
+            "compiled plugins, a directory for each version of the compiler and processor; what is older than 90 days, and the \
+             oldest beyond 1 GiB, is removed when something is compiled. `cache/` as a whole may be deleted at any time",
+        ),
         (shown(&home.history()), "questions typed into `dlm repl`"),
         (below(paths.root(), ""), "the store of one document"),
         (
@@ -37,18 +50,23 @@ pub fn page() -> String {
         ),
         (shown(&paths.exclusive_lock()), "held by the one command that writes"),
         (
+            shown(&paths.journal()),
+            "what is to be recorded of a run whose version becomes current; there for that moment, and finished by the next \
+             command that writes",
+        ),
+        (
             shown(&paths.pointer(&AdapterSlot::Flat)),
             "name of the current version; written last",
         ),
         (
             below(&paths.versions(&AdapterSlot::Flat), "v0001/"),
-            "one version: the adapter in PEFT's layout, tokenizer, training state, recall of every pair",
+            "one version: the adapter in PEFT's layout, tokenizer, training state, recall of every pair, and `SHA256SUMS` of all of it",
         ),
         (below(&paths.versions(&named), "v0001/"), "the same for a named adapter"),
         (below(&paths.replay(), ""), "sections of earlier runs"),
         (
             below(&export, ""),
-            "the last export of a type, with `export_manifest.json`",
+            "the last export of a type, with `export_manifest.json`; put in place as a whole",
         ),
         (
             shown(&paths.root().join(log + ".jsonl")),
@@ -67,7 +85,8 @@ pub fn page() -> String {
     ];
     let mut out = String::from(
         "# The store\n\nWritten by `cargo xtask docs`. Everything lies below one home directory: `--home`, else `DLM_HOME`, else `~/.dlm`. Every file\n\
-         is written beside its place, synced and renamed, so that a program that is killed leaves the old file or the new one.\n\n| place | holds |\n|---|---|\n",
+         is written beside its place, synced and renamed, so that a program that is killed leaves the old file or the new one. Stores are for
+their user alone.\n\n| place | holds |\n|---|---|\n",
     );
     for (place, holds) in rows {
         out.push_str(&format!("| `{place}` | {holds} |\n"));

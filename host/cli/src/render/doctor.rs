@@ -1,7 +1,7 @@
 //! `dlm doctor`.
 
 use dlm_core::units::{duration, size};
-use dlm_flow::doctor::Doctor;
+use dlm_flow::doctor::{Doctor, SecondWall};
 
 use super::parameters;
 use crate::console::Console;
@@ -33,6 +33,7 @@ fn text(doctor: &Doctor) -> String {
         ("telemetry", machine.telemetry_posture.clone()),
         ("home", doctor.home.display().to_string()),
     ];
+    lines.push(("second wall", second_wall(&doctor.second_wall)));
     if let Some(free) = doctor.disk_free_bytes {
         lines.push(("disk free", size(free)));
     }
@@ -53,6 +54,29 @@ fn text(doctor: &Doctor) -> String {
         out.push_str(&format!("{name:<13} {value}\n"));
     }
     out
+}
+
+/// What is held back from programs of plugins, and what this kernel cannot hold back.
+fn second_wall(wall: &SecondWall) -> String {
+    let version = wall.landlock.unwrap_or_default();
+    let parts = [
+        ("files", version >= 1, "Landlock"),
+        ("ports", version >= 4, "Landlock 4"),
+        ("signals", version >= 6, "Landlock 6"),
+        ("sockets", wall.seccomp, "seccomp"),
+        ("privileges", wall.no_new_privileges, "no_new_privs"),
+    ];
+    let held: Vec<&str> = parts.iter().filter(|part| part.1).map(|part| part.0).collect();
+    let lacking: Vec<String> = parts
+        .iter()
+        .filter(|part| !part.1)
+        .map(|part| format!("{} ({})", part.0, part.2))
+        .collect();
+    match (held.as_slice(), lacking.as_slice()) {
+        ([], _) => format!("none: this system lacks {}", lacking.join(", ")),
+        (held, []) => held.join(", "),
+        (held, _) => format!("{}; this system lacks {}", held.join(", "), lacking.join(", ")),
+    }
 }
 
 /// The contract's keys in `_gb` hold GiB, rounded.

@@ -9,6 +9,7 @@ use dlm_core::units::size;
 use dlm_doc::SourceDirective;
 use dlm_flow::show::{Security, Show, ShownSection, StoredDocument, UntrainedDocument};
 use dlm_store::LockStatus;
+use serde::Serialize;
 
 use crate::console::Console;
 
@@ -30,12 +31,30 @@ impl Lines {
     }
 }
 
-/// What the document at `path` is and what its store holds.
-pub fn report(path: &Path, show: &Show, is_json: bool, console: &Console) {
-    match is_json {
-        true => console.json(show),
-        false => console.result(&text(path, show)),
+/// The report with what `--verify` found, where it was asked for.
+#[derive(Serialize)]
+struct Verified<'a> {
+    #[serde(flatten)]
+    show: &'a Show,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    damage: Option<&'a [String]>,
+}
+
+/// What the document at `path` is and what its store holds; `damage` is what `--verify` found.
+pub fn report(path: &Path, show: &Show, damage: Option<&[String]>, is_json: bool, console: &Console) {
+    if is_json {
+        return console.json(&Verified { show, damage });
     }
+    let mut text = text(path, show);
+    if let Some(damage) = damage {
+        let mut lines = Lines(String::new());
+        match damage {
+            [] => lines.put("verified", "every file that has a digest is what was written"),
+            found => found.iter().for_each(|line| lines.put("damaged", line)),
+        }
+        text.push_str(&lines.0);
+    }
+    console.result(&text);
 }
 
 fn text(path: &Path, show: &Show) -> String {

@@ -46,7 +46,7 @@ impl LazyHub {
         Ok(HubSettings {
             endpoint: self.root.value.clone(),
             token: environment::text("HF_TOKEN").map(|token| token.value),
-            offline: who_is_offline("HF_HUB_OFFLINE"),
+            offline: who_is_offline("DLM_OFFLINE").or_else(|| who_is_offline("HF_HUB_OFFLINE")),
             proxy: ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]
                 .into_iter()
                 .find_map(environment::text)
@@ -97,8 +97,8 @@ pub(super) fn who_is_offline(switch: &'static str) -> Option<String> {
 }
 
 impl BaseSource for LazyHub {
-    fn inspect(&self, request: &BaseRequest) -> Result<RemoteBase, BaseSourceError> {
-        self.hub()?.inspect(request)
+    fn inspect(&self, request: &BaseRequest, cancel: &Cancel) -> Result<RemoteBase, BaseSourceError> {
+        self.hub()?.inspect(request, cancel)
     }
 
     fn cached(&self, request: &BaseRequest) -> Result<Option<Snapshot>, BaseSourceError> {

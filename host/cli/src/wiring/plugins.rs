@@ -64,7 +64,7 @@ pub fn plugins(world: &World, console: &Console, setup: Setup<'_>) -> Result<Plu
         directory: std::env::current_dir().map_err(|e| Failure::new(Subject::Error, e))?,
     };
     let ports = Ports {
-        process: Arc::new(NativeProcess::new(search_path(), programs_environment())),
+        process: Arc::new(programs()),
         http: Arc::new(LazyHttp::default()),
         models: setup.models,
         secrets: Arc::new(KeyStore::new(&world.around.home, environment::all())),
@@ -192,6 +192,16 @@ fn base_url_grants(teacher: &str, url: &str, secret: &str) -> Result<[String; 2]
         format!("{teacher}=http:{rule}"),
         format!("{teacher}=secret:{secret}@{host}"),
     ])
+}
+
+/// The programs of this machine, each with a guard. Where dlm does not know its own file, Linux has no `/proc`, by which a guard
+/// finds what it guards.
+fn programs() -> NativeProcess {
+    let programs = NativeProcess::new(search_path(), programs_environment());
+    match std::env::current_exe() {
+        Ok(program) => programs.with_guard(program),
+        Err(_) => programs,
+    }
 }
 
 fn unix_ms() -> u64 {

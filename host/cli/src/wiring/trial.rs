@@ -8,7 +8,7 @@ use std::time::Duration;
 use dlm_core::inert::cut;
 use dlm_core::ports::process::{Command, Process, ProcessError};
 use dlm_core::ports::text_trial::{TextTrial, TrialError, Verdict};
-use dlm_core::{Cancel, Subject};
+use dlm_core::{Cancel, Network, Subject, Wall};
 use dlm_plugins::NativeProcess;
 
 use crate::console;
@@ -38,6 +38,8 @@ impl TextTrial for ProcessTrial {
             directory: None,
             is_inheriting: false,
             stdin: Vec::new(),
+            // It raises its own.
+            wall: None,
         };
         let process = NativeProcess::new(Vec::new(), Vec::new());
         let ended = match process.run(&command, TIME_MAX, cancel) {
@@ -71,7 +73,13 @@ pub fn try_text(path: &OsStr) -> ExitCode {
     let mapped = std::fs::metadata(path).map_or(0, |data| data.len());
     let limited = dlm_files::limit_memory(MEMORY_MAX.saturating_add(mapped))
         .and_then(|()| dlm_files::limit_time(TIME_MAX))
-        .and_then(|()| dlm_files::limit_core());
+        .and_then(|()| dlm_files::limit_core())
+        .and_then(|()| {
+            dlm_files::wall::raise(&Wall {
+                folders: Vec::new(),
+                network: Network::None,
+            })
+        });
     if let Err(cause) = limited {
         console::say(&format!("its process cannot be limited: {cause}"));
         return ExitCode::FAILURE;

@@ -13,6 +13,13 @@ fn the_report_is_complete_and_makes_nothing() {
         "the text bases of the registry"
     );
     assert_eq!(report["home"], "[DIR]/home");
+    let facts = dlm_files::wall::facts();
+    let wall = serde_json::json!({
+        "landlock": facts.landlock,
+        "seccomp": facts.has_seccomp,
+        "no_new_privileges": facts.has_no_new_privileges,
+    });
+    assert_eq!(report["second_wall"], wall);
     let states: Vec<&str> = report["plugins"]
         .as_array()
         .unwrap()
@@ -35,6 +42,7 @@ fn text_names_backend_plan_and_what_trains_here() {
         "plan",
         "trains here",
         "plugins       15 ready: sway, cli,",
+        "second wall",
     ] {
         assert!(
             text.lines().any(|found| found.starts_with(line)),

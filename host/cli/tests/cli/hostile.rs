@@ -202,7 +202,14 @@ fn pipes_and_devices_are_no_files_and_nobody_waits() {
     let made = std::process::Command::new("mkfifo").arg(lab.path("pipe.dlm")).status();
     assert!(made.unwrap().success());
     std::fs::rename(lab.path("pipe.dlm"), lab.path("pipe")).unwrap();
-    for name in ["pipe.dlm", "pipe.gguf", "pipe.whl", "pipe.jsonl", "pipe.wasm"] {
+    for name in [
+        "pipe.dlm",
+        "pipe.gguf",
+        "pipe.whl",
+        "pipe.jsonl",
+        "pipe.wasm",
+        "pipe.pub",
+    ] {
         std::os::unix::fs::symlink(lab.path("pipe"), lab.path(name)).unwrap();
     }
     for line in [
@@ -218,6 +225,9 @@ fn pipes_and_devices_are_no_files_and_nobody_waits() {
         &["base", "add", "x", "--from", "pipe.whl"],
         &["plugin", "inspect", "./pipe.wasm"],
         &["plugin", "install", "./pipe.wasm"],
+        &["plugin", "trust", "./pipe.wasm"],
+        &["plugin", "trust", "pipe.pub"],
+        &["plugin", "test", "./pipe.wasm"],
     ] {
         let ran = lab.run(line).exits(1);
         assert!(
@@ -226,6 +236,16 @@ fn pipes_and_devices_are_no_files_and_nobody_waits() {
             ran.err
         );
     }
+    let settings = lab.path("home/config.toml");
+    std::os::unix::fs::symlink(lab.path("pipe"), &settings).unwrap();
+    for line in [
+        &["templates", "list"][..],
+        &["plugin", "list"],
+        &["preference", "mine", "a.dlm", "--judge", "cli:true"],
+    ] {
+        lab.run(line).exits(1).says(&["config.toml", "not a file"]);
+    }
+    std::fs::remove_file(settings).unwrap();
     std::fs::remove_file(lab.path("model/tokenizer.json")).unwrap();
     std::os::unix::fs::symlink(lab.path("pipe"), lab.path("model/tokenizer.json")).unwrap();
     lab.run(&["base", "add", "y", "--from", "model"]).exits(1);

@@ -221,6 +221,33 @@ fn a_changed_file_is_told_and_does_not_run() {
 }
 
 #[test]
+fn a_stray_file_in_a_plugins_folder_is_told() {
+    let lab = Lab::new();
+    let file = pack(&lab, "1.0.0", "");
+    lab.run(&["plugin", "install", file.to_str().unwrap()]).ok();
+    for stray in [
+        "home/plugins/shelf/1.0.0/plugin.toml",
+        "home/plugins/shelf/0.9.0/plugin.wasm",
+    ] {
+        std::fs::create_dir_all(lab.path(stray).parent().unwrap()).unwrap();
+        let path = lab.write(stray, "x");
+        let verified = lab.run(&["plugin", "verify"]).exits(1);
+        assert!(
+            verified.out.starts_with("shelf 1.0.0: plugin::stray: "),
+            "{}",
+            verified.out
+        );
+        assert!(verified.out.contains("was not installed with it"), "{}", verified.out);
+        std::fs::remove_file(&path).unwrap();
+        let directory = path.parent().unwrap();
+        if !directory.ends_with("1.0.0") {
+            std::fs::remove_dir(directory).unwrap();
+        }
+    }
+    lab.run(&["plugin", "verify"]).ok();
+}
+
+#[test]
 fn a_file_that_came_with_a_directory_needs_trust() {
     let lab = Lab::new();
     let file = pack(&lab, "1.0.0", "");

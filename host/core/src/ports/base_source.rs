@@ -116,7 +116,7 @@ pub enum BaseSourceError {
         action: &'static str,
         source: std::io::Error,
     },
-    #[error("the download of `{hf_id}` was interrupted; what came is kept")]
+    #[error("getting `{hf_id}` was interrupted; what came is kept")]
     Cancelled { hf_id: String },
 }
 
@@ -186,8 +186,8 @@ impl Hints for BaseSourceError {
 
 /// Gets base models.
 pub trait BaseSource {
-    /// Asks for the commit, the files and `config.json`; nothing is stored.
-    fn inspect(&self, request: &BaseRequest) -> Result<RemoteBase, BaseSourceError>;
+    /// Asks for the commit, the files and `config.json`; nothing is stored. A raised flag ends the waiting.
+    fn inspect(&self, request: &BaseRequest, cancel: &Cancel) -> Result<RemoteBase, BaseSourceError>;
 
     /// Finds a complete snapshot that is on disk already; opens no connection.
     fn cached(&self, request: &BaseRequest) -> Result<Option<Snapshot>, BaseSourceError>;

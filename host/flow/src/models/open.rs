@@ -11,7 +11,6 @@ use dlm_model::text::TextModel;
 use dlm_model::{OpenedBase, OpenedRanker, open_ranker};
 use dlm_plan::base::license::{self, LicenseMoment};
 use dlm_plan::base::{BaseError, HubAnswer, Registry, Resolution, ResolvedBase, resolve_base, synthesize};
-use dlm_store::Store;
 
 use super::Run;
 use crate::base;
@@ -72,7 +71,7 @@ pub(super) fn named(run: &Run, document: Option<&Path>, selector: &str) -> Resul
 /// The license that the store of a document says was accepted.
 fn acceptance(run: &Run, path: &Path) -> Result<Option<LicenseAcceptance>, Failure> {
     let document = crate::document::load(path)?;
-    let manifest = Store::new(&run.around.home, &document.parsed.frontmatter().dlm_id).manifest()?;
+    let manifest = run.around.store(&document.parsed.frontmatter().dlm_id).manifest()?;
     Ok(manifest.and_then(|manifest| manifest.license_acceptance))
 }
 
@@ -95,7 +94,7 @@ fn ask_hub(run: &Run, hf_id: &str) -> Result<ResolvedBase, ModelError> {
         revision: None,
         license_url: None,
     };
-    let remote = match run.around.hub.inspect(&request) {
+    let remote = match run.around.hub.inspect(&request, &run.around.cancel) {
         Ok(remote) => remote,
         // Whoever works offline means what is on this machine.
         Err(offline @ BaseSourceError::Offline { .. }) => {

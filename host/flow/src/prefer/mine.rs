@@ -35,7 +35,7 @@ pub fn mine(around: &Surroundings, ports: &MinePorts<'_>, options: &MineOptions)
     let document = document::load(&options.path)?;
     check::adapter(&document, options)?;
     let front = document.parsed.frontmatter();
-    let store = Store::new(&around.home, &front.dlm_id);
+    let store = around.store(&front.dlm_id);
     let run_id = check::newest_run(&store, &options.path)?;
     check::base(around, &document, SUBJECT)?;
     check::backend(options)?;

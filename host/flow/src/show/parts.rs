@@ -178,6 +178,15 @@ fn count_files(directory: &std::path::Path, depth: usize) -> u64 {
     entries.flatten().map(count).sum()
 }
 
+/// The revision of a base of the registry or of this machine; none for one that only the hub knows.
+pub(super) fn revision(home: &Home, base_model: &str) -> Option<String> {
+    let locals = local_bases(home).unwrap_or_default();
+    match resolve_base(base_model, Registry::builtin(), &locals) {
+        Ok(Resolution::Ready(base)) => Some(base.record.revision),
+        _ => None,
+    }
+}
+
 /// Says whether the base runs code of its own; none for a base that only the hub knows.
 pub(super) fn security(home: &Home, base_model: &str) -> Option<Security> {
     let locals = local_bases(home).unwrap_or_default();

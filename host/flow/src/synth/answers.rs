@@ -66,7 +66,7 @@ impl KeptAnswers {
             text: completion.text.clone(),
             is_truncated: completion.is_truncated,
         };
-        let disk = Disk::new();
+        let disk = Disk::new().private();
         disk.create_directories(&self.directory)?;
         let text = serde_json::to_string_pretty(&kept).expect("an answer is plain data");
         disk.write(&path, format!("{text}\n").as_bytes())

@@ -47,7 +47,7 @@ pub fn instructions(
     let filter = options.filter.unwrap_or(Filter::Sway);
     let document = document::load(&options.path)?;
     let front = document.parsed.frontmatter();
-    let store = Store::new(&around.home, &front.dlm_id);
+    let store = around.store(&front.dlm_id);
     let teacher = open_teacher(ports, options)?;
     let judge = match filter {
         Filter::Sway => Some(judge(around, ports, options, &document)),

@@ -8,9 +8,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dlm_core::Cancel;
 use dlm_core::ports::plugin::PluginFailure;
 use dlm_core::ports::teacher::Teacher;
+use dlm_core::{Cancel, FailureKind, Subject};
 
 use super::ask::{Asker, Call, SectionAnswer};
 
@@ -99,9 +99,10 @@ pub(crate) fn run<'a>(
     let (send, receive) = channel();
     let mut first = Some(first);
     std::thread::scope(|scope| {
-        for _ in 0..crew.teachers.clamp(1, crew.sections.len().max(1)) {
+        for index in 0..crew.teachers.clamp(1, crew.sections.len().max(1)) {
             let (gate, send, given) = (&gate, send.clone(), first.take());
-            scope.spawn(move || {
+            let unstarted = send.clone();
+            let work = move || {
                 let teacher = match given.map_or_else(open, Ok) {
                     Ok(teacher) => teacher,
                     Err(failure) => {
@@ -117,13 +118,34 @@ pub(crate) fn run<'a>(
                         return;
                     }
                 }
-            });
+            };
+            let started = std::thread::Builder::new()
+                .name("teacher".into())
+                .spawn_scoped(scope, work);
+            if let Err(error) = started {
+                // Fewer teachers take longer; none at all is told.
+                if index == 0 {
+                    let _ = unstarted.send(Message::Lost(no_thread(&error)));
+                }
+                break;
+            }
         }
         drop(send);
         let is_cancelled = collect(crew, &gate, &receive, lost, take);
         gate.set(|state| state.is_closed = true);
         is_cancelled
     })
+}
+
+fn no_thread(error: &std::io::Error) -> PluginFailure {
+    PluginFailure {
+        code: "plugin::unavailable",
+        subject: Subject::Teacher,
+        kind: FailureKind::Runtime,
+        message: format!("no thread to ask the teacher on: {error}"),
+        hints: vec!["close other programs, or raise the limit: `ulimit -u`, `ulimit -v`".to_owned()],
+        detail: None,
+    }
 }
 
 fn collect(

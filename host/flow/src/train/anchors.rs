@@ -6,7 +6,6 @@ use dlm_core::digest::sha256_hex;
 use dlm_core::{Event, Subject};
 use dlm_model::{Engine, PrecisionPaths, ReaderOptions};
 use dlm_plan::train::PhasePlan;
-use dlm_store::Disk;
 use dlm_train::anchors::{AnchorError, AnchorOptions, AnchorSet};
 
 use super::prepared::PreparedRun;
@@ -63,7 +62,7 @@ pub(super) fn anchors(
         &around.cancel,
     );
     let set = set.map_err(failed)?;
-    let disk = Disk::new();
+    let disk = &around.disk;
     disk.create_directories(path.parent().expect("the path has a directory"))?;
     disk.write(&path, &set.to_bytes())?;
     Ok(Some(set))

@@ -103,6 +103,7 @@ pub(crate) fn commit(
             current_sections: sections.iter().map(|s| s.id().clone()).collect::<BTreeSet<SectionId>>(),
             replay_budget_bytes: BUDGET_BYTES_DEFAULT,
             content_hashes: Some(content_hashes),
+            base_model: front.base_model.clone(),
             base_model_revision: Some(job.lock.base_model_revision.clone()),
             base_model_sha256: job.lock.base_model_sha256.clone(),
             source_path: Some(path.display().to_string()),

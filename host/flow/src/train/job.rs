@@ -1,5 +1,6 @@
 //! A run under the store's lock: everything that was checked before a weight is loaded.
 
+use std::path::Path;
 use std::time::Duration;
 
 use dlm_core::Subject;
@@ -9,11 +10,12 @@ use dlm_core::stamp::Stamp;
 use dlm_plan::base::license::LicenseDecision;
 use dlm_plan::lock::LockMode;
 use dlm_plan::train::PhasePlan;
-use dlm_store::{LockWait, Store, StoreGuard};
+use dlm_store::{ExclusiveError, LockWait, Store, StoreError, StoreGuard};
 
 use super::command::TrainCommand;
 use super::prepared::PreparedRun;
 use super::{pins, resume, room};
+use crate::document;
 use crate::failure::Failure;
 use crate::surroundings::Surroundings;
 
@@ -31,6 +33,39 @@ pub struct Job<'a> {
     pub(super) started: f64,
 }
 
+/// Completes what a run of the document that died left behind, so that the next one is planned on what is there. A store that
+/// another process holds is told when it is needed.
+///
+/// **Errors:** a document that does not parse, a store that cannot be mended.
+pub fn settle(around: &Surroundings, document: &Path) -> Result<(), Failure> {
+    let document = document::load(document)?;
+    let store = around.store(&document.parsed.frontmatter().dlm_id);
+    if !store.is_unsettled() {
+        return Ok(());
+    }
+    let wait = LockWait {
+        timeout: Duration::ZERO,
+        cancel: around.cancel.clone(),
+        now: around.now(),
+    };
+    match store.lock(&wait) {
+        Ok(mut guard) => {
+            tell(around, &mut guard);
+            guard.release()?;
+            Ok(())
+        }
+        Err(StoreError::Exclusive(ExclusiveError::Held { .. } | ExclusiveError::HeldElsewhere { .. })) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Tells what the store did by itself.
+fn tell(around: &Surroundings, guard: &mut StoreGuard) {
+    for notice in guard.take_notices() {
+        around.note(format!("store: {notice}"));
+    }
+}
+
 impl<'a> Job<'a> {
     /// Locks the store and refuses what can be refused without a weight.
     ///
@@ -44,15 +79,13 @@ impl<'a> Job<'a> {
     ) -> Result<Job<'a>, Failure> {
         let started = around.clock.seconds();
         let mode = command.lock.mode()?;
-        let store = Store::new(&around.home, &prepared.document.parsed.frontmatter().dlm_id);
+        let store = around.store(&prepared.document.parsed.frontmatter().dlm_id);
         let mut guard = store.lock(&LockWait {
             timeout: Duration::ZERO,
             cancel: around.cancel.clone(),
             now: around.now(),
         })?;
-        for notice in guard.take_notices() {
-            around.note(format!("store: {notice}"));
-        }
+        tell(around, &mut guard);
         let manifest = ensure_manifest(around, &store, &guard, prepared)?;
         prepared.replay.admit(around, &guard, &prepared.lane, &manifest)?;
         let lock = pins::current_lock(around, prepared, &manifest);

@@ -25,11 +25,27 @@ pub(crate) struct Observer<'a> {
     around: &'a Surroundings,
     run_id: u64,
     started_at: Stamp,
+    strictness: Strictness,
     log: RefCell<RunLog>,
-    metrics: RefCell<MetricsRecorder>,
+    /// None where the database cannot be used, which only `--strict-metrics` takes for a failure.
+    metrics: RefCell<Option<MetricsRecorder>>,
     failure: RefCell<Option<Failure>>,
     /// The last step that was taken.
     steps: Cell<u64>,
+}
+
+/// Goes on without the database, and says so; under `--strict-metrics` its failure is that of the run.
+fn without(
+    around: &Surroundings,
+    strictness: Strictness,
+    error: MetricsError,
+) -> Result<Option<MetricsRecorder>, Failure> {
+    if strictness == Strictness::Strict {
+        return Err(error.into());
+    }
+    let failure = Failure::from(error);
+    around.warn(format!("metrics: this run is not recorded: {}", failure.in_a_line()));
+    Ok(None)
 }
 
 impl<'a> Observer<'a> {
@@ -41,17 +57,29 @@ impl<'a> Observer<'a> {
         } else {
             Strictness::Lenient
         };
-        let metrics = job.store.metrics_recorder(strictness)?;
+        let begin = || -> Result<(MetricsRecorder, u64), MetricsError> {
+            let metrics = job.store.metrics_recorder(strictness)?;
+            let last = metrics.last_run_id()?;
+            Ok((metrics, last))
+        };
+        let (metrics, last) = match begin() {
+            Ok((metrics, last)) => (Some(metrics), last),
+            Err(error) => (without(around, strictness, error)?, 0),
+        };
         // A run that died between database and manifest keeps its number.
-        let run_id = job.manifest.next_run_id().max(metrics.last_run_id()? + 1);
+        let run_id = job.manifest.next_run_id().max(last + 1);
         let started_at = around.now();
-        metrics.run_started(&RunStart {
+        let started = RunStart {
             run_id,
             started_at,
             adapter_version: version,
             phase: job.phase.phase.word(),
             seed: job.prepared.plan.seed.value,
-        })?;
+        };
+        let metrics = match metrics.as_ref().map(|metrics| metrics.run_started(&started)) {
+            Some(Err(error)) => without(around, strictness, error)?,
+            Some(Ok(())) | None => metrics,
+        };
         job.guard
             .record_run(started_at, job.record(run_id, version, started_at))?;
         let mut log = job.guard.open_run_log(run_id, started_at)?;
@@ -80,6 +108,7 @@ impl<'a> Observer<'a> {
             around,
             run_id,
             started_at,
+            strictness,
             log: RefCell::new(log),
             metrics: RefCell::new(metrics),
             failure: RefCell::new(None),
@@ -102,18 +131,31 @@ impl<'a> Observer<'a> {
 
     /// Settles a run that ended with an error.
     pub(crate) fn failed(&self) -> Result<(), Failure> {
-        Ok(self
-            .metrics
-            .borrow()
-            .run_ended(self.run_id, self.around.now(), RunStatus::Failed)?)
+        self.ended(RunStatus::Failed)
     }
 
     /// Settles a run that the user stopped.
     pub(crate) fn cancelled(&self) -> Result<(), Failure> {
-        Ok(self
-            .metrics
-            .borrow()
-            .run_ended(self.run_id, self.around.now(), RunStatus::Cancelled)?)
+        self.ended(RunStatus::Cancelled)
+    }
+
+    /// Records how the run ended. What cannot be recorded is told, and is a failure under `--strict-metrics` alone: the
+    /// database is a report.
+    fn ended(&self, status: RunStatus) -> Result<(), Failure> {
+        let metrics = self.metrics.borrow();
+        let recorded = metrics
+            .as_ref()
+            .map(|metrics| metrics.run_ended(self.run_id, self.around.now(), status));
+        match recorded {
+            Some(Err(error)) => without(self.around, self.strictness, error).map(drop),
+            Some(Ok(())) | None => Ok(()),
+        }
+    }
+
+    /// Writes to the database, where there is one.
+    fn measure(&self, write: impl FnOnce(&mut MetricsRecorder) -> Result<Option<MetricsError>, MetricsError>) {
+        let result = self.metrics.borrow_mut().as_mut().map_or(Ok(None), write);
+        self.settle(result);
     }
 
     /// Records what was kept of sections that are not rehearsed, beside the last evaluation.
@@ -121,15 +163,15 @@ impl<'a> Observer<'a> {
         let Some(retention) = retention else {
             return;
         };
-        let result = self.metrics.borrow_mut().eval(&EvalMetrics {
+        let eval = EvalMetrics {
             run_id: self.run_id,
             step: outcome.state.header.step,
             val_loss: outcome.eval.map(|eval| eval.loss),
             perplexity: outcome.eval.map(|eval| eval.loss.exp()),
             retention: Some(retention.loss),
             at: self.around.now(),
-        });
-        self.settle(result);
+        };
+        self.measure(|metrics| metrics.eval(&eval));
     }
 
     /// Fails when a metrics row was lost although the user asked that none be.
@@ -152,9 +194,7 @@ impl<'a> Observer<'a> {
             summary_path: committed.summary_path.clone(),
             timestamp: self.around.now(),
         })?;
-        self.metrics
-            .borrow()
-            .run_ended(self.run_id, self.around.now(), RunStatus::Completed)?;
+        self.ended(RunStatus::Completed)?;
         Ok(log.path().to_path_buf())
     }
 
@@ -185,7 +225,7 @@ impl<'a> Observer<'a> {
         if let Err(error) = self.log.borrow_mut().step(&line) {
             self.around.progress.event(Event::Warning(format!("log: {error}")));
         }
-        let result = self.metrics.borrow_mut().step(&StepMetrics {
+        let step = StepMetrics {
             run_id: self.run_id,
             step: step.step,
             loss: step.loss,
@@ -194,8 +234,8 @@ impl<'a> Observer<'a> {
             tokens_per_sec: Some(step.tokens_per_s),
             peak_vram_mb: None,
             at,
-        });
-        self.settle(result);
+        };
+        self.measure(|metrics| metrics.step(&step));
     }
 }
 
@@ -204,15 +244,15 @@ impl Progress for Observer<'_> {
         match &event {
             Event::Step(step) => self.write_step(step),
             Event::Eval { step, loss } => {
-                let result = self.metrics.borrow_mut().eval(&EvalMetrics {
+                let eval = EvalMetrics {
                     run_id: self.run_id,
                     step: *step,
                     val_loss: Some(*loss),
                     perplexity: Some(loss.exp()),
                     retention: None,
                     at: self.around.now(),
-                });
-                self.settle(result);
+                };
+                self.measure(|metrics| metrics.eval(&eval));
             }
             _ => {}
         }

@@ -25,7 +25,7 @@ pub fn prepare(around: &Surroundings, command: &TrainCommand) -> Result<Prepared
     let document = document::load(&command.path)?;
     rows::check_rows(&document)?;
     rows::check_trainable(&document.path, &document.parsed)?;
-    let store = Store::new(&around.home, &document.parsed.frontmatter().dlm_id);
+    let store = around.store(&document.parsed.frontmatter().dlm_id);
     let moment = LicenseMoment::Train {
         accepts_license: command.accepts_license,
     };
@@ -163,7 +163,7 @@ pub fn rehearse(
     command: &TrainCommand,
     prepared: &PreparedRun,
 ) -> Result<Option<String>, Failure> {
-    let store = Store::new(&around.home, &prepared.document.parsed.frontmatter().dlm_id);
+    let store = around.store(&prepared.document.parsed.frontmatter().dlm_id);
     if let Some(manifest) = store.manifest()? {
         let lock = pins::current_lock(around, prepared, &manifest);
         pins::check_lock(around, &store, &lock, command.lock.mode()?)?;

@@ -1,6 +1,7 @@
 //! Finds what a run can go on from, and puts a run's state into the store's container.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use dlm_core::Subject;
 use dlm_model::{Adapter, Engine, TrainTensors};
@@ -13,6 +14,8 @@ use serde_json::{Map, Value};
 use super::command::TrainCommand;
 use super::lane::Lane;
 use crate::failure::Failure;
+use crate::integrity::check_adapter;
+use crate::surroundings::Surroundings;
 
 /// The key of the count of updates among the run's fields.
 const UPDATES: &str = "updates";
@@ -47,6 +50,7 @@ fn again(command: &TrainCommand) -> String {
 ///
 /// **Errors:** nothing was trained yet, a state that is damaged, or one of another document or plan.
 pub(super) fn find(
+    around: &Surroundings,
     store: &Store,
     lane: &Lane,
     engine: &dyn Engine,
@@ -90,6 +94,7 @@ pub(super) fn find(
         }
     }
     let current = current.ok_or_else(nothing)?;
+    check_adapter(around, store, &lane.slot, &current, &command.path)?;
     further(&current.directory, current.number.unwrap_or(0), engine, run)
 }
 
@@ -145,7 +150,7 @@ fn differences(trained: &Adapter, planned: &Adapter) -> Vec<String> {
 
 /// Trains the current adapter for another run: its moments are kept, its schedule begins anew.
 fn further(
-    directory: &std::path::Path,
+    directory: &Path,
     number: u32,
     engine: &dyn Engine,
     run: &PlannedRun<'_>,

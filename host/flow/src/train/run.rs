@@ -1,11 +1,13 @@
 //! From a prepared document to a committed adapter: load, train, examine, commit, report.
 
+use std::path::PathBuf;
+
 use dlm_core::manifest::RunStatus;
 use dlm_core::training::Ending;
 use dlm_core::{Event, FailureKind, Subject};
 use dlm_model::{Cpu, CpuEngine, CpuOptions, Engine, Prepare};
 use dlm_plan::train::WeightPacking;
-use dlm_store::PendingVersion;
+use dlm_store::{CurrentVersion, PendingVersion};
 use dlm_train::run::Outcome;
 use dlm_train::{TrainInput, TrainState, run_digest};
 
@@ -19,6 +21,7 @@ use super::report::{TrainReport, ending};
 use super::resume::PlannedRun;
 use super::{anchors, commit, resume};
 use crate::failure::Failure;
+use crate::integrity::check_adapter;
 use crate::surroundings::Surroundings;
 
 /// Least seconds of work between two states kept on disk; where keeping one takes long, the run lets more go by.
@@ -84,7 +87,7 @@ impl Job<'_> {
                     base: revision,
                     fresh: &adapter,
                 };
-                let point = resume::find(&self.store, &prepared.lane, engine, &planned)?;
+                let point = resume::find(around, &self.store, &prepared.lane, engine, &planned)?;
                 around.note(point.note);
                 (point.adapter, Some(point.state))
             }
@@ -173,7 +176,7 @@ impl Job<'_> {
             prepared: self.prepared,
             engine,
             adapter: &outcome.adapter,
-            before: current.map(|version| version.directory),
+            before: current.and_then(|version| self.whole(version)),
         };
         match examination.examine() {
             Err(_) if self.around.cancel.is_cancelled() => {
@@ -181,6 +184,19 @@ impl Job<'_> {
                 Err(self.interrupted(format!("stopped after the last of {step} steps")))
             }
             other => other,
+        }
+    }
+
+    /// A version to compare with, where its files are what was written; what is damaged is told, for it stops nothing here.
+    fn whole(&self, version: CurrentVersion) -> Option<PathBuf> {
+        let slot = &self.prepared.lane.slot;
+        match check_adapter(self.around, &self.store, slot, &version, &self.command.path) {
+            Ok(()) => Some(version.directory),
+            Err(failure) => {
+                self.around
+                    .warn(format!("retention is not compared: {}", failure.message()));
+                None
+            }
         }
     }
 

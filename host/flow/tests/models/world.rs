@@ -57,7 +57,7 @@ impl Directories {
 }
 
 impl BaseSource for Directories {
-    fn inspect(&self, request: &BaseRequest) -> Result<RemoteBase, BaseSourceError> {
+    fn inspect(&self, request: &BaseRequest, _: &Cancel) -> Result<RemoteBase, BaseSourceError> {
         if self.is_offline {
             return Err(BaseSourceError::Offline {
                 hf_id: request.hf_id.clone(),
@@ -172,6 +172,7 @@ impl World {
         let cancel = Cancel::new();
         let around = Surroundings {
             home: self.home(),
+            disk: dlm_store::Disk::new(),
             hardware: hardware(12 * GIB),
             clock: Arc::new(Still),
             random: Arc::new(|bytes| bytes.fill(7)),
@@ -226,6 +227,7 @@ impl World {
         EngineSetup {
             around: Surroundings {
                 home: self.home(),
+                disk: dlm_store::Disk::new(),
                 hardware: hardware(12 * GIB),
                 clock: Arc::new(Still),
                 random: Arc::new(move |bytes: &mut [u8]| bytes.fill(seeds.fetch_add(1, Ordering::SeqCst) as u8)),

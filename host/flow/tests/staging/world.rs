@@ -34,7 +34,7 @@ impl Clock for Still {
 struct NoHub;
 
 impl BaseSource for NoHub {
-    fn inspect(&self, request: &BaseRequest) -> Result<RemoteBase, BaseSourceError> {
+    fn inspect(&self, request: &BaseRequest, _: &Cancel) -> Result<RemoteBase, BaseSourceError> {
         panic!("no test asks the hub, not even for {}", request.hf_id)
     }
 
@@ -118,6 +118,7 @@ impl World {
     pub fn around(&self) -> Surroundings {
         Surroundings {
             home: self.home(),
+            disk: dlm_store::Disk::new(),
             hardware: Hardware {
                 backend: Backend::Cpu,
                 device_name: "test".into(),

@@ -28,6 +28,11 @@ impl Proxies {
         })
     }
 
+    /// The ports on which proxies are reached.
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        self.https.iter().chain(&self.http).map(Proxy::port)
+    }
+
     /// The proxy for an address; none where it is asked directly, which this machine always is.
     pub fn of(&self, url: &ParsedUrl) -> Option<&Proxy> {
         let proxy = match url.scheme() {

@@ -5,14 +5,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use dlm_core::Cancel;
 use dlm_core::digest::is_hex;
 use dlm_core::ports::{BaseSourceError, Snapshot};
-use dlm_files::{Disk, DiskError};
+use dlm_files::{Disk, DiskError, LockFile};
 
-use super::listing;
+use super::{HubSettings, listing};
 
 /// The longest weight index that is read; the largest published ones have about 1 MB.
 pub(super) const INDEX_BYTES_MAX: u64 = 32 << 20;
+/// Held by the process that fetches; other tools have locks of their own, one for each file.
+const LOCK: &str = ".dlm-download.lock";
 /// A ref is one commit id.
 const REF_BYTES_MAX: u64 = 256;
 
@@ -20,12 +23,15 @@ const REF_BYTES_MAX: u64 = 256;
 #[derive(Clone, Debug)]
 pub(super) struct RepoCache {
     root: PathBuf,
+    pub(super) disk: Disk,
 }
 
 impl RepoCache {
-    pub(super) fn new(cache_dir: &Path, hf_id: &str) -> Self {
+    pub(super) fn new(settings: &HubSettings, hf_id: &str) -> Self {
+        let name = format!("models--{}", hf_id.replace('/', "--"));
         RepoCache {
-            root: cache_dir.join(format!("models--{}", hf_id.replace('/', "--"))),
+            root: settings.cache_dir.join(name),
+            disk: settings.disk.clone(),
         }
     }
 
@@ -41,27 +47,41 @@ impl RepoCache {
         self.root.join("blobs").join(format!("{name}.part"))
     }
 
+    fn create_dir(&self, path: &Path) -> Result<(), BaseSourceError> {
+        self.disk
+            .create_directories(path)
+            .map_err(|e| io(path, "cannot create it", e.into_io()))
+    }
+
     pub(super) fn create(&self) -> Result<(), BaseSourceError> {
         ["blobs", "refs", "snapshots"]
             .iter()
-            .try_for_each(|name| create_dir(&self.root.join(name)))
+            .try_for_each(|name| self.create_dir(&self.root.join(name)))
+    }
+
+    /// The right to fetch into this part of the cache; after `on_wait` waits for the process that has it. None where `cancel`
+    /// is raised meanwhile.
+    pub(super) fn lock(&self, cancel: &Cancel, on_wait: impl FnOnce()) -> Result<Option<LockFile>, BaseSourceError> {
+        let path = self.root.join(LOCK);
+        LockFile::take(&self.disk, &path, cancel, on_wait).map_err(|e| io(&path, "cannot lock it", e.into_io()))
     }
 
     /// Makes `name` of the snapshot stand for a blob.
     pub(super) fn link(&self, commit: &str, name: &str, blob: &str) -> Result<(), BaseSourceError> {
         let dir = self.snapshot_dir(commit);
-        create_dir(&dir)?;
+        self.create_dir(&dir)?;
         let path = dir.join(name);
-        let disk = Disk::new();
-        disk.remove_file(&path)
+        self.disk
+            .remove_file(&path)
             .map_err(|e| io(&path, "cannot replace it", e.into_io()))?;
-        disk.link(&Path::new("../../blobs").join(blob), &path)
+        self.disk
+            .link(&Path::new("../../blobs").join(blob), &path)
             .map_err(|e| io(&path, "cannot link it", e.into_io()))
     }
 
     pub(super) fn write_ref(&self, name: &str, commit: &str) -> Result<(), BaseSourceError> {
         let path = self.root.join("refs").join(name);
-        let written = Disk::new().write(&path, commit.as_bytes());
+        let written = self.disk.write(&path, commit.as_bytes());
         written.map_err(|e| io(&path, "cannot write it", e.into_io()))
     }
 
@@ -146,12 +166,6 @@ fn read_small(path: &Path, limit: u64) -> Result<Option<String>, BaseSourceError
         error => io(path, "cannot read it", error.into_io()),
     };
     dlm_files::read_text(path, limit).map_err(failed)
-}
-
-fn create_dir(path: &Path) -> Result<(), BaseSourceError> {
-    Disk::new()
-        .create_directories(path)
-        .map_err(|e| io(path, "cannot create it", e.into_io()))
 }
 
 pub(super) fn io(path: &Path, action: &'static str, source: std::io::Error) -> BaseSourceError {

@@ -5,18 +5,18 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use dlm_core::digest::Sha256;
 use dlm_core::event::Event;
 use dlm_core::ports::{BaseRequest, BaseSourceError};
 use dlm_core::{Cancel, Progress};
-use dlm_files::{Disk, DiskError};
+use dlm_files::DiskError;
 use ureq::Body;
 use ureq::http::Response;
 
 use super::Hub;
 use super::cache::{RepoCache, io};
-use super::listing::{Listing, RemoteFile};
+use super::listing::{FileDigest, Listing, RemoteFile};
 use crate::client::{self, ClientError};
+use crate::interrupt::{self, Pieces};
 
 /// Bytes read at a time; also how often a cancelled download looks up.
 const CHUNK_BYTES: usize = 128 << 10;
@@ -30,6 +30,7 @@ pub(super) struct FileRequest<'a> {
     pub request: &'a BaseRequest,
     pub what: &'a str,
     pub limit: u64,
+    pub cancel: &'a Cancel,
 }
 
 /// How one try at a file ended.
@@ -44,16 +45,19 @@ impl Hub {
     pub(super) fn small(&self, url: &str, wanted: &FileRequest) -> Result<Vec<u8>, BaseSourceError> {
         let mut attempt = 1;
         loop {
-            let failure = match client::follow(&self.agent, url, self.settings.token.as_deref(), None) {
-                Ok(response) if response.status().is_success() => match read_limited(response, wanted.limit) {
-                    Ok(Some(body)) => return Ok(body),
-                    Ok(None) => {
-                        return Err(self.too_large(wanted.request, wanted.what, wanted.limit + 1, wanted.limit));
+            let failure = match self.follow(url, None, wanted.cancel) {
+                Ok(response) if response.status().is_success() => {
+                    let limit = wanted.limit;
+                    match interrupt::until(wanted.cancel, move || read_limited(response, limit)) {
+                        Ok(Some(body)) => return Ok(body),
+                        Ok(None) => {
+                            return Err(self.too_large(wanted.request, wanted.what, limit + 1, limit));
+                        }
+                        Err(error) => error,
                     }
-                    Err(error) => error,
-                },
+                }
                 Ok(response) if is_busy(&response) && attempt < self.settings.attempts => {
-                    self.pause(attempt, retry_after(&response));
+                    self.pause(attempt, retry_after(&response), wanted.cancel);
                     attempt += 1;
                     continue;
                 }
@@ -63,9 +67,15 @@ impl Hub {
             if !failure.is_transient() || attempt >= self.settings.attempts {
                 return Err(self.unreachable(wanted.request, failure, attempt));
             }
-            self.pause(attempt, None);
+            self.pause(attempt, None, wanted.cancel);
             attempt += 1;
         }
+    }
+
+    /// One GET that a raised flag ends.
+    fn follow(&self, url: &str, from: Option<u64>, cancel: &Cancel) -> Result<Response<Body>, ClientError> {
+        let (agent, url, token) = (self.agent.clone(), url.to_owned(), self.settings.token.clone());
+        interrupt::until(cancel, move || client::follow(&agent, &url, token.as_deref(), from))
     }
 
     /// Refuses a repository whose files are larger than allowed, before any is fetched.
@@ -105,7 +115,9 @@ impl Hub {
             done: 0,
             fetched: 0,
         };
-        for file in &listing.files {
+        // A snapshot counts as whole when its weights are there, so they come last.
+        let (weights, others): (Vec<_>, Vec<_>) = listing.files.iter().partition(|file| file.is_weights());
+        for file in others.into_iter().chain(weights) {
             let blob = cache.blob(&file.blob);
             // A blob got its name after verification, so its size is enough to know it again.
             if fs::metadata(&blob).is_ok_and(|meta| meta.len() == file.size) {
@@ -128,12 +140,10 @@ impl Hub {
         Ok(fetched)
     }
 
-    fn pause(&self, attempt: u32, asked: Option<Duration>) {
+    fn pause(&self, attempt: u32, asked: Option<Duration>, cancel: &Cancel) {
         let doubled = self.settings.retry_pause.saturating_mul(1 << (attempt - 1).min(10));
         let pause = asked.unwrap_or(doubled).min(PAUSE_MAX);
-        if !pause.is_zero() {
-            std::thread::sleep(pause);
-        }
+        interrupt::pause(pause, cancel);
     }
 
     fn too_large(&self, request: &BaseRequest, file: &str, bytes: u64, limit: u64) -> BaseSourceError {
@@ -149,6 +159,7 @@ impl Hub {
         let hf_id = request.hf_id.clone();
         match error {
             ClientError::InsecureRedirect(url) => BaseSourceError::InsecureRedirect { hf_id, url },
+            ClientError::Cancelled => BaseSourceError::Cancelled { hf_id },
             ClientError::Untrusted(reason) => BaseSourceError::Untrusted {
                 endpoint: self.settings.endpoint.clone(),
                 reason,
@@ -235,7 +246,7 @@ struct Download<'a> {
 struct Part {
     file: File,
     have: u64,
-    digest: Sha256,
+    digest: FileDigest,
 }
 
 impl Download<'_> {
@@ -254,7 +265,8 @@ impl Download<'_> {
             found = self.mismatch(&part);
         }
         if let Some((expected, found)) = found {
-            Disk::new()
+            self.cache
+                .disk
                 .remove_file(&path)
                 .map_err(|e| io(&path, "cannot remove the damaged file", e.into_io()))?;
             let (hf_id, file) = (self.request.hf_id.clone(), self.file.name.clone());
@@ -267,20 +279,20 @@ impl Download<'_> {
         }
         part.file.sync_all().map_err(|e| io(&path, "cannot write it", e))?;
         let blob = self.cache.blob(&self.file.blob);
-        let moved = Disk::new().rename(&path, &blob);
+        let moved = self.cache.disk.rename(&path, &blob);
         moved.map_err(|e| io(&blob, "cannot move the finished file there", e.into_io()))
     }
 
     /// Opens the part file, alone, and digests what it holds.
     fn open(&self, path: &Path) -> Result<Part, BaseSourceError> {
-        let opened = Disk::new().open_alone(path).map_err(DiskError::into_io);
+        let opened = self.cache.disk.open_alone(path).map_err(DiskError::into_io);
         let mut file = opened.map_err(|e| match e.kind() {
             ErrorKind::WouldBlock => io(path, "another download of this file is running", e),
             _ => io(path, "cannot create it", e),
         })?;
         let mut part = Part {
             have: 0,
-            digest: Sha256::new(),
+            digest: self.file.digest(),
             file: file.try_clone().map_err(|e| io(path, "cannot open it", e))?,
         };
         let mut buffer = vec![0; CHUNK_BYTES];
@@ -303,7 +315,7 @@ impl Download<'_> {
         let rewound = part.file.set_len(0).and_then(|()| part.file.seek(SeekFrom::Start(0)));
         rewound.map_err(|e| io(path, "cannot empty it", e))?;
         part.have = 0;
-        part.digest = Sha256::new();
+        part.digest = self.file.digest();
         Ok(())
     }
 
@@ -330,7 +342,7 @@ impl Download<'_> {
                 });
             }
             attempt += 1;
-            self.hub.pause(attempt.max(2) - 1, None);
+            self.hub.pause(attempt.max(2) - 1, None, self.cancel);
             self.check_cancelled()?;
         }
         Ok(())
@@ -339,7 +351,7 @@ impl Download<'_> {
     fn attempt(&self, part: &mut Part, path: &Path, meter: &mut Meter, attempt: u32) -> Result<Try, BaseSourceError> {
         let url = self.hub.file_url(self.request, self.commit, &self.file.name);
         let from = (part.have > 0).then_some(part.have);
-        let response = match client::follow(&self.hub.agent, &url, self.hub.settings.token.as_deref(), from) {
+        let response = match self.hub.follow(&url, from, self.cancel) {
             Ok(response) => response,
             Err(error) if error.is_transient() => return Ok(Try::Broken(error.reason())),
             Err(error) => return Err(self.hub.unreachable(self.request, error, attempt)),
@@ -365,23 +377,27 @@ impl Download<'_> {
 
     fn copy(
         &self,
-        mut response: Response<Body>,
+        response: Response<Body>,
         part: &mut Part,
         path: &Path,
         meter: &mut Meter,
     ) -> Result<Try, BaseSourceError> {
-        let mut reader = response.body_mut().as_reader();
-        let mut buffer = vec![0; CHUNK_BYTES];
+        let pieces = match Pieces::of(response, CHUNK_BYTES) {
+            Ok(pieces) => pieces,
+            Err(error) => return Err(self.hub.unreachable(self.request, error, 1)),
+        };
         loop {
             self.check_cancelled()?;
-            let count = match reader.read(&mut buffer) {
-                Ok(0) if part.have < self.file.size => {
+            let piece = match pieces.next(self.cancel) {
+                Ok(None) if part.have < self.file.size => {
                     return Ok(Try::Broken("the connection was closed early".into()));
                 }
-                Ok(0) => return Ok(Try::Done),
-                Ok(count) => count,
-                Err(error) => return Ok(Try::Broken(client::read_error(error).reason())),
+                Ok(None) => return Ok(Try::Done),
+                Ok(Some(piece)) => piece,
+                Err(error @ ClientError::Cancelled) => return Err(self.hub.unreachable(self.request, error, 1)),
+                Err(error) => return Ok(Try::Broken(error.reason())),
             };
+            let count = piece.len();
             if part.have + count as u64 > self.file.size {
                 let limit = self.file.size;
                 return Err(self
@@ -389,9 +405,9 @@ impl Download<'_> {
                     .too_large(self.request, &self.file.name, part.have + count as u64, limit));
             }
             part.file
-                .write_all(&buffer[..count])
+                .write_all(&piece)
                 .map_err(|e| io(path, "cannot write it", e))?;
-            part.digest.update(&buffer[..count]);
+            part.digest.update(&piece);
             part.have += count as u64;
             meter.fetched(count as u64);
         }
@@ -399,9 +415,12 @@ impl Download<'_> {
 
     /// Expected and found digest, when they differ.
     fn mismatch(&self, part: &Part) -> Option<(String, String)> {
-        let expected = self.file.sha256.as_ref()?;
+        let (kind, expected) = match &self.file.sha256 {
+            Some(sha256) => ("sha256", sha256),
+            None => ("git", &self.file.blob),
+        };
         let found = part.digest.clone().finish_hex();
-        (found != *expected).then(|| (format!("sha256 {expected}"), format!("sha256 {found}")))
+        (found != *expected).then(|| (format!("{kind} {expected}"), format!("{kind} {found}")))
     }
 
     fn check_cancelled(&self) -> Result<(), BaseSourceError> {

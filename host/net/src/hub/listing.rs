@@ -1,6 +1,6 @@
 //! The hub's file list of one commit, reduced to what a base needs.
 
-use dlm_core::digest::is_hex;
+use dlm_core::digest::{Sha1, Sha256, is_hex};
 use dlm_core::ports::BaseSourceError;
 use serde_json::Value;
 
@@ -41,7 +41,39 @@ pub(super) struct RemoteFile {
     pub sha256: Option<String>,
 }
 
+/// A digest that a file may have, being taken.
+#[derive(Clone, Debug)]
+pub(super) enum FileDigest {
+    Sha256(Sha256),
+    /// Git's name of the content, which is the name of a small file's blob.
+    Git(Sha1),
+}
+
+impl FileDigest {
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        match self {
+            FileDigest::Sha256(digest) => digest.update(bytes),
+            FileDigest::Git(digest) => digest.update(bytes),
+        }
+    }
+
+    pub(super) fn finish_hex(self) -> String {
+        match self {
+            FileDigest::Sha256(digest) => digest.finish_hex(),
+            FileDigest::Git(digest) => digest.finish_hex(),
+        }
+    }
+}
+
 impl RemoteFile {
+    /// The digest of none of its bytes yet.
+    pub(super) fn digest(&self) -> FileDigest {
+        match self.sha256 {
+            Some(_) => FileDigest::Sha256(Sha256::new()),
+            None => FileDigest::Git(Sha1::of_blob(self.size)),
+        }
+    }
+
     pub(super) fn is_weights(&self) -> bool {
         self.name.ends_with(".safetensors")
     }
@@ -134,7 +166,8 @@ fn file(name: &str, entry: &Value) -> Result<RemoteFile, String> {
     let blob = sha256
         .clone()
         .or_else(|| entry["blobId"].as_str().map(str::to_lowercase));
-    let blob = blob.filter(|blob| is_hex(blob, 40) || is_hex(blob, 64));
+    let digits = if sha256.is_some() { 64 } else { 40 };
+    let blob = blob.filter(|blob| is_hex(blob, digits));
     let blob = blob.ok_or_else(|| format!("the file list gives no content id for `{name}`"))?;
     if name.ends_with(".safetensors") && sha256.is_none() {
         return Err(format!("the file list gives no SHA-256 for `{name}`"));

@@ -287,6 +287,29 @@ fn an_unknown_name_of_a_kind_gives_the_choices_of_that_kind_and_the_command_that
     }
 }
 
+/// A mistyped name once read every file of the folders to learn its kind.
+#[test]
+fn a_mistyped_judge_reads_no_file() {
+    let scene = Scene::new();
+    let bytes = wasm("trusted", "1.0.0");
+    let path = scene.write("project/.dlm/plugins/trusted.wasm", &bytes);
+    scene.lock(&bytes, Some(&path));
+    scene.write("project/.dlm/plugins/rubric.wasm", &wasm("rubric", "1.0.0"));
+    // A file that is no plugin any more would not be offered, had it been read.
+    fs::write(&path, b"changed").unwrap();
+    let error = scene.find("rubirc").unwrap_err();
+    assert!(error.to_string().contains("did you mean rubric?"), "{error}");
+    let hints = error.hints();
+    assert!(
+        hints[0].starts_with("choose one of: ") && hints[0].ends_with("trusted"),
+        "{hints:?}"
+    );
+    assert!(
+        hints[1].contains("not trusted yet") && hints[1].ends_with(": rubric"),
+        "{hints:?}"
+    );
+}
+
 #[test]
 fn what_is_no_plugin_is_said_to_be_what_it_is() {
     let scene = Scene::new();

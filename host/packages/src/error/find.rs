@@ -44,6 +44,8 @@ pub enum FindError {
         /// Where it was installed from.
         source_text: String,
     },
+    #[error("`{}` lies in the folder of plugin `{plugin}` and was not installed with it", path.display())]
+    Stray { plugin: String, path: PathBuf },
     #[error("plugin `{plugin}` inside this dlm is not the one it was built with")]
     Damaged { plugin: String },
     #[error("no plugin called `{name}` is installed{}", if *is_inside { "; that one is inside dlm" } else { "" })]
@@ -85,6 +87,10 @@ impl Diagnose for FindError {
             FindError::Gone { source_text, .. } => Diagnosis::runtime("plugin::not-found").hint(format!(
                 "install it again: dlm plugin install {}",
                 shell_quoted(source_text)
+            )),
+            FindError::Stray { path, .. } => Diagnosis::runtime("plugin::stray").hint(format!(
+                "dlm does not read it; look at it and remove it: rm -r {}",
+                quoted(path)
             )),
             FindError::Damaged { .. } => {
                 Diagnosis::runtime("plugin::tampered").hint("install dlm again from a source you trust")

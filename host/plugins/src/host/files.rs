@@ -65,14 +65,17 @@ impl artifacts::Host for State {
             let text = format!("{INPUTS_MAX} open artefacts");
             return Err(Stop::trap(PassedLimit::fixed("inputs", text)));
         }
-        match File::open(&artifact.path) {
+        match dlm_files::open_ordinary(&artifact.path) {
             Ok(file) if !self.is_checked(&artifact, &file) => Ok(Err(changed(&artifact))),
             Ok(file) => {
                 self.used.files_read += 1;
                 self.inputs += 1;
                 Ok(Ok(self.table.push(Input { artifact, file })?))
             }
-            Err(error) => Ok(Err(WitError::Failed(format!("cannot open artefact `{name}`: {error}")))),
+            Err(error) => {
+                self.has_missed_input |= error.kind() == std::io::ErrorKind::NotFound;
+                Ok(Err(WitError::Failed(format!("cannot open artefact `{name}`: {error}"))))
+            }
         }
     }
 }

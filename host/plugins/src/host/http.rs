@@ -256,7 +256,7 @@ impl upload::Host for State {
                 artifact.name, artifact.size
             ))));
         }
-        if !std::fs::File::open(&artifact.path).is_ok_and(|file| self.is_checked(artifact, &file)) {
+        if !dlm_files::open_ordinary(&artifact.path).is_ok_and(|file| self.is_checked(artifact, &file)) {
             return Ok(Err(changed(artifact)));
         }
         let body = GuestBody::File {

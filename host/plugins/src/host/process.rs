@@ -1,9 +1,11 @@
 //! The import `process`: granted command lines, without a shell, run by the process port.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use dlm_core::inert::{cut, inert_line};
 use dlm_core::ports::process::{Command, ProcessError};
+use dlm_core::{Network, Wall};
 use dlm_packages::capability::{Capability, ExecArgument, exec_text, split_words};
 use dlm_packages::limits::LimitName;
 
@@ -41,7 +43,25 @@ impl State {
             directory: is_typed.then(|| self.new.facts.directory.clone()),
             is_inheriting: is_typed,
             stdin: request.stdin.clone(),
+            wall: (!is_typed).then(|| self.wall(self.programs_network())),
         })
+    }
+
+    /// A program of the plugin changes files where the plugin itself may.
+    pub(crate) fn wall(&self, network: Network) -> Wall {
+        Wall {
+            folders: self.directory.iter().cloned().collect(),
+            network,
+        }
+    }
+
+    /// A program of the plugin reaches the ports that the plugin itself may.
+    fn programs_network(&self) -> Network {
+        let ports: BTreeSet<u16> = self.new.grants.http_rules().iter().map(|rule| rule.port).collect();
+        match ports.is_empty() {
+            true => Network::None,
+            false => Network::Ports(ports.into_iter().collect()),
+        }
     }
 
     fn secret_env(&self, program: &str, list: &[process::SecretEnv]) -> Result<Vec<(String, String)>, WitError> {

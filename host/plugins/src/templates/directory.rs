@@ -53,7 +53,7 @@ fn input(path: &Path, name: String) -> Result<Artifact, OutputError> {
         let text = format!("it has more than {}", size(FILE_BYTES_MAX));
         return Err(failed(std::io::Error::other(text)));
     }
-    let bytes = fs::read(path).map_err(&failed)?;
+    let bytes = dlm_files::read_required(path, FILE_BYTES_MAX).map_err(|error| failed(error.into_io()))?;
     let is_document = Path::new(&name).extension().is_some_and(|extension| extension == "dlm");
     Ok(Artifact {
         kind: if is_document {

@@ -298,6 +298,7 @@ fn stage(inputs: &[Input], scratch: &Path) -> Result<Stage, CaseError> {
         directory,
         artifacts,
         reserved: Vec::new(),
+        is_draft: false,
     })
 }
 

@@ -86,6 +86,7 @@ fn stage(world: &World, adapters: &[(&str, Value)]) -> Stage {
         directory,
         artifacts,
         reserved: vec!["export_manifest.json".to_owned()],
+        is_draft: false,
     }
 }
 

@@ -197,6 +197,7 @@ impl World {
                 artifact("adapter.gguf", ArtifactKind::Adapter, "adapter.gguf"),
             ],
             reserved: vec!["export_manifest.json".to_owned()],
+            is_draft: false,
             directory,
         }
     }

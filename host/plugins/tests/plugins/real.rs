@@ -101,6 +101,7 @@ fn a_real_base_answers_with_llama_server() {
             staged_path: Some("base.gguf".to_owned()),
         }],
         reserved: Vec::new(),
+        is_draft: false,
     };
     let mut served = plan();
     served.adapters.clear();

@@ -401,7 +401,8 @@ fn what_a_builtin_holds_is_shown() {
         [
             "exec:ollama --version",
             "exec:ollama create * -f *",
-            "exec:ollama run * Hello."
+            "exec:ollama run * Hello.",
+            "http:http://127.0.0.1:11434"
         ]
     );
     assert_eq!(info.programs, ["ollama"]);

@@ -137,6 +137,20 @@ impl Store {
 }
 
 impl MetricsReader {
+    /// What is wrong with the file; none where it is sound.
+    ///
+    /// **Cost:** reads it once.
+    pub(crate) fn damage(&self) -> Option<String> {
+        let check = self
+            .connection
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+        match check {
+            Ok(said) if said == "ok" => None,
+            Ok(said) => Some(said.lines().last().unwrap_or_default().to_owned()),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
     /// The database's file.
     pub fn path(&self) -> &Path {
         &self.path

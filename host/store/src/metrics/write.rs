@@ -4,15 +4,16 @@
 //! go on, unless the user asked for strictness. Nothing is dropped without a word.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use dlm_core::manifest::RunStatus;
 use dlm_core::stamp::Stamp;
-use dlm_files::{Disk, Operation};
+use dlm_files::{Disk, DiskError, Operation};
 use rusqlite::{Connection, OpenFlags, Params, params};
 
 use super::{MetricsError, SCHEMA, open};
 use crate::layout::StorePaths;
-use crate::store::Store;
+use crate::store::{Store, StoreGuard};
 
 /// What a failed write of a step, evaluation or other side stream does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +127,11 @@ impl Store {
     pub fn metrics_recorder(&self, strictness: Strictness) -> Result<MetricsRecorder, MetricsError> {
         let path = self.paths().metrics();
         self.disk().before(Operation::Database, &path)?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+        // Made here, for its companions take over who may read it.
+        if path.symlink_metadata().is_err() {
+            drop(self.disk().open_for_append(&path)?);
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
         let connection = open(&path, flags)?;
         let wrap = |source| MetricsError::Database {
             path: path.clone(),
@@ -146,6 +151,57 @@ impl Store {
             strictness,
             told: BTreeSet::new(),
         })
+    }
+}
+
+/// What lies beside a database while it is in use.
+const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
+
+impl Store {
+    /// What is wrong with the metrics database, where it is damaged; none where it is sound or missing.
+    ///
+    /// **Errors** where it cannot be looked at: its disk, its owner, another process that holds it.
+    /// **Cost:** reads it once.
+    pub(crate) fn metrics_damage(&self) -> Result<Option<String>, MetricsError> {
+        let path = self.paths().metrics();
+        let found = std::fs::symlink_metadata(&path);
+        if found.is_ok_and(|found| !found.is_file()) {
+            return Ok(Some("it is not a file".to_owned()));
+        }
+        let looked = self.metrics_recorder(Strictness::Strict).and_then(|recorder| {
+            let check = recorder
+                .connection
+                .query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+            check.map_err(|source| recorder.failed("check the metrics database", source))
+        });
+        match looked {
+            Ok(said) if said == "ok" => Ok(None),
+            Ok(said) => Ok(Some(said.lines().last().unwrap_or_default().to_owned())),
+            Err(error) if error.is_damage() => Ok(Some(error.to_string())),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl StoreGuard {
+    /// Moves the metrics database out of the way, so that a new one can be begun; returns its new place.
+    pub(crate) fn set_metrics_aside(&self, now: Stamp) -> Result<PathBuf, DiskError> {
+        let path = self.paths().metrics();
+        let beside = |ending: &str| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            path.with_file_name(format!("{name}{ending}"))
+        };
+        let aside = format!(".damaged-{}", now.compact());
+        // Its companions first: beside a new database they would be taken for its own.
+        for companion in COMPANIONS {
+            let from = beside(companion);
+            if from.symlink_metadata().is_ok() {
+                self.disk().rename(&from, &beside(&format!("{aside}{companion}")))?;
+            }
+        }
+        let place = beside(&aside);
+        self.disk().rename(&path, &place)?;
+        Ok(place)
     }
 }
 

@@ -7,6 +7,7 @@ use std::io::Read;
 
 use dlm_core::stamp::Stamp;
 use dlm_core::{SectionId, SectionKind};
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -20,7 +21,7 @@ const SNAPSHOT_BYTES_MAX: u64 = 256 << 20;
 const FIELD_COUNT: u64 = 7;
 
 /// A section as it was when it was trained on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     pub section_id: SectionId,
     /// Prose, instruction or preference.

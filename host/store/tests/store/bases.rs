@@ -3,10 +3,14 @@
 use std::fs;
 use std::io::Write;
 
-use dlm_core::Hints;
-use dlm_store::{BaseStore, BaseStoreError, Disk, Home};
+use dlm_core::{Cancel, Hints};
+use dlm_store::{BaseStore, BaseStoreError, Disk, Home, PendingBase};
 
 use super::fast_directory;
+
+fn begin(bases: &BaseStore, name: &str) -> Result<PendingBase, BaseStoreError> {
+    bases.begin(name, &Cancel::new(), || ())
+}
 
 #[test]
 fn a_base_appears_when_it_is_complete() {
@@ -16,7 +20,7 @@ fn a_base_appears_when_it_is_complete() {
     assert_eq!(bases.names().unwrap(), Vec::<String>::new());
     assert!(!home.root().exists(), "listing creates nothing");
 
-    let pending = bases.begin("mine").unwrap();
+    let pending = begin(&bases, "mine").unwrap();
     pending
         .write_with("base.json", 2, |file| file.write_all(b"{}"))
         .unwrap();
@@ -30,11 +34,11 @@ fn a_base_appears_when_it_is_complete() {
     assert_eq!(bases.names().unwrap(), ["mine"]);
     assert_eq!(bases.directory("mine").unwrap(), path);
 
-    let error = bases.begin("mine").unwrap_err();
+    let error = begin(&bases, "mine").unwrap_err();
     assert!(matches!(error, BaseStoreError::Exists { .. }), "{error}");
     assert!(error.hints()[0].contains("dlm base remove mine"));
 
-    drop(bases.begin("other").unwrap());
+    drop(begin(&bases, "other").unwrap());
     let left: Vec<_> = fs::read_dir(home.bases()).unwrap().collect();
     assert_eq!(left.len(), 1, "what was given up is removed");
 
@@ -42,5 +46,31 @@ fn a_base_appears_when_it_is_complete() {
     let error = bases.directory("mine").unwrap_err();
     assert_eq!(error.to_string(), "there is no local base `mine` (local bases: none)");
     assert!(bases.remove("mine").is_err());
-    assert!(matches!(bases.begin("../x"), Err(BaseStoreError::Name(_))));
+    assert!(matches!(begin(&bases, "../x"), Err(BaseStoreError::Name(_))));
+}
+
+#[test]
+fn what_killed_processes_left_is_removed_and_what_others_add_stays() {
+    let directory = fast_directory();
+    let home = Home::new(directory.path().join("home"));
+    let bases = BaseStore::new(&home, Disk::new());
+    let adding = begin(&bases, "living").unwrap();
+    let at = |name: &str| home.bases().join(name);
+    // As this version, and as earlier ones, are killed. No process has the largest number.
+    for left in [".dead.new", ".gone.removing", &format!(".old.adding.{}", i32::MAX)] {
+        fs::create_dir(at(left)).unwrap();
+        fs::write(at(left).join("weights"), "half").unwrap();
+    }
+    drop(begin(&bases, "other").unwrap());
+    let left: Vec<_> = dlm_files::list(&home.bases())
+        .unwrap()
+        .into_iter()
+        .map(|entry| entry.name)
+        .collect();
+    assert_eq!(left, [".living.new", ".living.new.lock"]);
+    adding.write_with("base.json", 2, |file| file.write_all(b"{}")).unwrap();
+    // Whoever was second does not take the place of what is there by now.
+    fs::create_dir(at("living")).unwrap();
+    assert!(matches!(adding.commit(), Err(BaseStoreError::Exists { .. })));
+    assert_eq!(dlm_files::list(&at("living")).unwrap(), []);
 }

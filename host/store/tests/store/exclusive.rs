@@ -54,11 +54,24 @@ fn a_second_writer_is_refused_with_the_holder() {
 fn another_live_process_is_respected() {
     let (_directory, store) = new_store();
     let path = store.paths().exclusive_lock();
-    // Process 1 always runs, and a holder of another program holds no advisory lock.
+    // Process 1 always runs; the reference implementation holds no advisory lock and writes its time with a fraction.
     fs::write(&path, format!("1\n{}\n1776623414.25\n", host())).unwrap();
     let error = store.lock(&wait(NOW_MS)).unwrap_err();
     assert!(error.to_string().ends_with("already locked by PID 1"), "{error}");
     assert!(path.exists());
+}
+
+/// After a kill, a restart or in a container: the number in the file belongs to somebody else, who holds no advisory lock.
+#[test]
+fn a_number_that_was_given_to_another_process_keeps_nobody_out() {
+    let (_directory, store) = new_store();
+    let path = store.paths().exclusive_lock();
+    fs::write(&path, format!("1\n{}\n1776623414\n", host())).unwrap();
+    assert!(!dlm_files::exclusive::is_held(&path));
+    let mut guard = lock(&store);
+    assert_eq!(guard.take_notices(), [StoreNotice::LockTakenOver { pid: 1 }]);
+    assert!(dlm_files::exclusive::is_held(&path));
+    assert!(guard.release().unwrap());
 }
 
 #[test]
@@ -163,15 +176,18 @@ fn many_writers_take_turns() {
 #[test]
 fn leftovers_of_the_dead_are_swept_and_of_the_living_kept() {
     let (_directory, store) = new_store();
-    let dead = store
+    // Process 1 lives, and is not who wrote this.
+    let dead = store.paths().root().join("manifest.json.tmp.1.0000002a");
+    let alive = store
         .paths()
         .root()
         .join(format!("manifest.json.tmp.{}.0000002a", dead_pid()));
-    let alive = store.paths().root().join("manifest.json.tmp.1.0000002a");
     let foreign = store.paths().root().join("notes.tmp.txt");
     for path in [&dead, &alive, &foreign] {
         fs::write(path, "half").unwrap();
     }
+    let writing = fs::File::open(&alive).unwrap();
+    writing.lock().unwrap();
     let mut guard = lock(&store);
     assert_eq!(guard.take_notices(), [StoreNotice::LeftoversRemoved { files: 1 }]);
     assert!(!dead.exists() && alive.exists() && foreign.exists());

@@ -198,6 +198,7 @@ fn write_and_commit(
         current_sections: ids.iter().cloned().collect(),
         replay_budget_bytes: run.replay_budget_bytes,
         content_hashes: Some(ids.iter().map(|id| (id.to_string(), "prose".to_owned())).collect()),
+        base_model: "smollm2-135m".to_owned(),
         base_model_revision: Some("rev".to_owned()),
         base_model_sha256: None,
         source_path: Some("/doc.dlm".to_owned()),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum, ValueHint};
+use dlm_core::Cancel;
 use dlm_core::shell::quoted;
 use dlm_packages::Kind;
 use dlm_packages::error::{PackageError, SignatureError};
@@ -102,7 +103,7 @@ fn sign(packed: &PackedPlugin, key: PathBuf) -> Result<PathBuf, SignatureError> 
     let line: Vec<String> = words.iter().map(|word| quoted(&word.to_string_lossy())).collect();
     let by_hand = format!("sign it by hand: {}", line.join(" "));
     let (program, arguments) = words.split_first().expect("a command begins with its program");
-    let status = program::command(program).args(arguments).status().map_err(|error| {
+    let status = program::run(program, arguments, None, &Cancel::new()).map_err(|error| {
         failed(
             format!("cannot be signed: minisign does not start: {error}"),
             format!("install minisign, then {by_hand}"),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use dlm_core::Cancel;
 use dlm_core::inert::inert;
 use dlm_packages::error::{FilesError, PackError, PackageError};
 use dlm_packages::pack::{PackOptions, author, pack, write};
@@ -58,7 +59,7 @@ pub(super) fn watch(
                 inert(&changed.display().to_string())
             ));
         }
-        if let Err(error) = build(directory, console).and_then(|()| once()) {
+        if let Err(error) = build(directory, console, &cancel).and_then(|()| once()) {
             console.failure(&error.into());
         }
         // What the build and --update wrote is no change of the author's.
@@ -69,15 +70,12 @@ pub(super) fn watch(
 }
 
 /// Builds and packs, as `plugin.toml` says.
-fn build(directory: &Path, console: &Console) -> Result<(), PackageError> {
+fn build(directory: &Path, console: &Console, cancel: &Cancel) -> Result<(), PackageError> {
     let command = author(directory)?.build_command;
     if let Some(command) = command {
         console.info(&format!("plugin: {}", inert(&command)));
         let shell = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
-        let status = program::command(shell.0)
-            .args([shell.1, &command])
-            .current_dir(directory)
-            .status();
+        let status = program::run(shell.0.as_ref(), &[shell.1, &command], Some(directory), cancel);
         let status = status.map_err(|source| FilesError {
             action: "run the build in",
             path: directory.to_owned(),

@@ -13,6 +13,9 @@ use dlm_packages::trust::{trust_file, trust_name};
 use super::Manager;
 use crate::console::Console;
 
+/// Most of a file with a key; one has two lines.
+const KEY_BYTES_MAX: u64 = 64 * 1024;
+
 /// `dlm plugin trust`.
 #[derive(Debug, Args)]
 pub struct TrustArgs {
@@ -94,10 +97,10 @@ fn key(args: &TrustArgs, manager: &Manager, console: &Console, is_file: bool) ->
         ));
     }
     let text = match is_file {
-        true => std::fs::read_to_string(Path::new(&args.subject)).map_err(|source| FilesError {
+        true => dlm_files::read_text_required(Path::new(&args.subject), KEY_BYTES_MAX).map_err(|error| FilesError {
             action: "read",
             path: args.subject.clone().into(),
-            source,
+            source: error.into_io(),
         })?,
         false => args.subject.clone(),
     };

@@ -1,0 +1,159 @@
+//! What a version was trained on, held against the base that its document names now.
+//!
+//! Invariants: the revision decides, since one base may have several names and one name several bases over time; where no
+//! revision of ours is known, the name does.
+
+use std::path::Path;
+
+use dlm_core::Subject;
+use dlm_core::lock::ENGINE_PIN;
+use dlm_core::manifest::{Manifest, RunRecord, RunStatus};
+use dlm_core::shell::quoted_path;
+use dlm_doc::Frontmatter;
+use dlm_plan::base::ResolvedBase;
+use dlm_store::CurrentVersion;
+
+use crate::failure::Failure;
+
+/// Digits of a revision that tell two of them apart.
+const REVISION_DIGITS: usize = 12;
+
+/// The base of a version that was trained on another base than its document names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OtherBase {
+    version: String,
+    then: String,
+    now: String,
+    name_then: String,
+    name_now: String,
+}
+
+impl OtherBase {
+    /// Why the version cannot answer, and what to type.
+    pub(crate) fn failure(self, document: &Path, subject: Subject) -> Failure {
+        let restore = match self.name_then == self.name_now {
+            true => format!(
+                "or add the files again that `{}` had then: `dlm base add`",
+                self.name_then
+            ),
+            false => format!("or write `base_model: {}` again", self.name_then),
+        };
+        Failure::new(subject, self.to_string())
+            .hint(format!(
+                "train again: `dlm train {} --update-lock`",
+                quoted_path(document)
+            ))
+            .hint(restore)
+    }
+}
+
+impl std::fmt::Display for OtherBase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} was trained on {}, and the document names {}",
+            self.version, self.then, self.now
+        )
+    }
+}
+
+/// The run that made a version; the last one where a number was given twice.
+fn run_of<'m>(manifest: &'m Manifest, version: &CurrentVersion) -> Option<&'m RunRecord> {
+    let number = version.number?;
+    let is_it = |run: &&RunRecord| {
+        run.adapter_version == number && run.adapter_name.is_none() && run.status == RunStatus::Completed
+    };
+    manifest.training_runs.iter().rev().find(is_it)
+}
+
+/// Says where a version was trained on another base than the document names.
+pub(crate) fn elsewhere(
+    manifest: &Manifest,
+    version: &CurrentVersion,
+    front: &Frontmatter,
+    base: &ResolvedBase,
+) -> Option<OtherBase> {
+    compare(manifest, version, &front.base_model, Some(&base.record.revision))
+}
+
+/// As [`elsewhere`]; `revision` is none where the base that the document names is not known here.
+pub(crate) fn compare(
+    manifest: &Manifest,
+    version: &CurrentVersion,
+    name: &str,
+    revision: Option<&str>,
+) -> Option<OtherBase> {
+    // Another program's revision of a base may be another one of ours.
+    let own = run_of(manifest, version).filter(|run| run.pinned_versions.contains_key(ENGINE_PIN));
+    let then = own.and_then(|run| run.base_model_revision.as_deref());
+    let plain = |name: &str| name.strip_prefix("local:").unwrap_or(name).to_owned();
+    let is_same = match (then, revision) {
+        (Some(then), Some(now)) => then == now,
+        _ => plain(&manifest.base_model) == plain(name),
+    };
+    let shown = |name: &str, revision: Option<&str>| match revision {
+        Some(revision) => {
+            let short: String = revision.chars().take(REVISION_DIGITS).collect();
+            format!("`{name}` (revision {short})")
+        }
+        None => format!("`{name}`"),
+    };
+    (!is_same).then(|| OtherBase {
+        version: version.relative.rsplit('/').next().unwrap_or_default().to_owned(),
+        then: shown(&manifest.base_model, then),
+        now: shown(name, revision),
+        name_then: manifest.base_model.clone(),
+        name_now: name.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use dlm_core::stamp::Stamp;
+
+    use super::*;
+
+    #[test]
+    fn the_revision_decides_and_without_one_the_name() {
+        let at = Stamp::from_unix_ms(0);
+        let mut manifest = Manifest::new("01HZ4X7TGZM3J1A2B3C4D5E6F7", "tiny", at);
+        let version = CurrentVersion {
+            number: Some(1),
+            directory: "v0001".into(),
+            relative: "adapter/versions/v0001".into(),
+        };
+        let told = |manifest: &Manifest, name, revision| {
+            compare(manifest, &version, name, revision).map(|other| other.to_string())
+        };
+        assert_eq!(told(&manifest, "local:tiny", Some("b")), None);
+        assert_eq!(
+            told(&manifest, "other", Some("b")).unwrap(),
+            "v0001 was trained on `tiny`, and the document names `other` (revision b)"
+        );
+        let run = |pins: &[&str]| RunRecord {
+            run_id: 1,
+            started_at: at,
+            ended_at: Some(at),
+            adapter_version: 1,
+            base_model_revision: Some("a".to_owned()),
+            seed: 42,
+            steps: 1,
+            final_train_loss: None,
+            final_val_loss: None,
+            status: RunStatus::Completed,
+            pinned_versions: pins.iter().map(|pin| ((*pin).to_owned(), "1".to_owned())).collect(),
+            summary_path: None,
+            adapter_name: None,
+            weight_distribution: None,
+        };
+        manifest.training_runs = vec![run(&[ENGINE_PIN])];
+        assert_eq!(told(&manifest, "tiny", Some("a")), None);
+        assert_eq!(told(&manifest, "another-name", Some("a")), None, "the same files");
+        assert_eq!(
+            told(&manifest, "tiny", Some("b")).unwrap(),
+            "v0001 was trained on `tiny` (revision a), and the document names `tiny` (revision b)"
+        );
+        manifest.training_runs = vec![run(&["torch"])];
+        assert_eq!(told(&manifest, "tiny", Some("b")), None, "another program's revision");
+    }
+}
