@@ -199,6 +199,8 @@ pub(crate) struct State {
     pub answer_bytes: u64,
     /// Inputs that are open.
     pub inputs: usize,
+    /// Bytes of text that models were handed.
+    pub model_text_bytes: u64,
     /// The secrets that it has taken.
     pub secrets: secrets::TakenSecrets,
     /// What the host denied last.
@@ -238,6 +240,7 @@ impl State {
             bars_made: 0,
             answer_bytes: 0,
             inputs: 0,
+            model_text_bytes: 0,
             secrets: secrets::TakenSecrets::default(),
             denials: RefCell::default(),
             wasi: wasi::Wasi::default(),

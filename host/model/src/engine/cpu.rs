@@ -127,7 +127,7 @@ impl Engine for CpuEngine {
         adapter: Option<&'a Adapter>,
         options: ReaderOptions,
     ) -> Result<Box<dyn Reader + 'a>, EngineError> {
-        Ok(Box::new(CpuReader::new(self, adapter, options.precision_paths)))
+        Ok(Box::new(CpuReader::new(self, adapter, options)))
     }
 }
 

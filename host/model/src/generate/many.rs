@@ -27,12 +27,14 @@ pub struct GenerateJob {
 }
 
 /// What holds for all answers of a call.
-#[derive(Clone, Copy, Debug)]
-pub struct ManyOptions {
+#[derive(Clone, Copy)]
+pub struct ManyOptions<'a> {
     /// Most tokens that prompt and answer may have together.
     pub context_max: usize,
     /// Bytes that the caches of answers side by side may take.
     pub cache_bytes_max: u64,
+    /// Hears how many tokens a step chose, and says whether there may be another.
+    pub goes_on: &'a (dyn Fn(usize) -> bool + Sync),
 }
 
 /// An answer that chooses its next token, from its row of logits.
@@ -60,13 +62,13 @@ struct Prefix<'a> {
 ///
 /// The reader should have fixed precision paths: without them an answer's last bits depend on the others.
 ///
-/// **Errors:** those of [`super::generate`] for the first job that fails; a raised flag in the options of any job ends all
-/// with what they have.
+/// **Errors:** those of [`super::generate`] for the first job that fails, and [`GenerateError::Refused`]; a raised flag in the
+/// options of any job ends all with what they have.
 pub fn generate_many(
     reader: &mut dyn Reader,
     tokenizer: &Tokenizer,
     jobs: &[GenerateJob],
-    options: &ManyOptions,
+    options: &ManyOptions<'_>,
 ) -> Result<Vec<Generation>, GenerateError> {
     for job in jobs {
         check_fit(&job.prompt, &job.options, options.context_max)?;
@@ -83,6 +85,7 @@ pub fn generate_many(
         live: Vec::new(),
         done: jobs.iter().map(|_| None).collect(),
         logits: Vec::new(),
+        goes_on: options.goes_on,
     };
     let ended = batch.run();
     batch.open.iter().for_each(|session| batch.reader.close(*session));
@@ -129,6 +132,7 @@ struct Many<'r, 'a> {
     live: Vec<Live<'a>>,
     done: Vec<Option<Generation>>,
     logits: Vec<f32>,
+    goes_on: &'a (dyn Fn(usize) -> bool + Sync),
 }
 
 impl<'a> Many<'_, 'a> {
@@ -299,6 +303,9 @@ impl<'a> Many<'_, 'a> {
                 let Turn { live, logits, next } = &mut *turn;
                 *next = live.growing.take(logits, &mut silent);
             });
+        }
+        if !is_cancelled && !(self.goes_on)(turns.len()) {
+            return Err(GenerateError::Refused);
         }
         for turn in turns {
             let Turn { mut live, next, .. } = turn.into_inner().unwrap_or_else(PoisonError::into_inner);
