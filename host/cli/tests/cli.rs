@@ -35,6 +35,8 @@ mod init;
 mod inspect;
 #[path = "cli/lab.rs"]
 mod lab;
+#[path = "cli/memory.rs"]
+mod memory;
 #[path = "cli/metrics.rs"]
 mod metrics;
 #[path = "cli/migrate.rs"]

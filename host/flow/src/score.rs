@@ -78,6 +78,9 @@ pub struct ScoreReport {
     pub answers: Vec<Answer>,
     /// Mean loss on the text, nats per token.
     pub text_loss: Option<f64>,
+    /// What it was expected to take.
+    #[serde(skip)]
+    pub memory_bytes: u64,
 }
 
 /// Asks the questions and reads the text.
@@ -89,6 +92,8 @@ pub fn score(around: &Surroundings, command: &ScoreCommand) -> Result<ScoreRepor
     let questions = command.questions.as_deref().map(read_questions).transpose()?;
     let text = command.text.as_deref().map(read).transpose()?;
     let located = inference::locate(around, &command.path, command.is_base_only, Subject::Score)?;
+    let memory_bytes = inference::memory_bytes(around, &located, Weights::Exact);
+    inference::check_memory(around, &located, memory_bytes)?;
     let loaded = inference::load(around, &located, Weights::Exact, Precision::Fp32, command.threads)?;
     let answers = match &questions {
         Some(questions) => ask(around, &located, &loaded, questions)?,
@@ -105,6 +110,7 @@ pub fn score(around: &Surroundings, command: &ScoreCommand) -> Result<ScoreRepor
         groups,
         answers,
         text_loss,
+        memory_bytes,
     })
 }
 
