@@ -3,4 +3,4 @@
 #[path = "../checks/document.rs"]
 mod document;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| document::check(bytes));
+libfuzzer_sys::fuzz_target!(init: dlm_fuzz::begin(), |bytes: &[u8]| document::check(bytes));

@@ -3,4 +3,4 @@
 #[path = "../checks/grants.rs"]
 mod grants;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| grants::check(bytes));
+libfuzzer_sys::fuzz_target!(init: dlm_fuzz::begin(), |bytes: &[u8]| grants::check(bytes));

@@ -6,4 +6,4 @@ mod guest;
 #[path = "../checks/guest_values.rs"]
 mod guest_values;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| guest_values::check(bytes));
+libfuzzer_sys::fuzz_target!(init: dlm_fuzz::begin(), |bytes: &[u8]| guest_values::check(bytes));

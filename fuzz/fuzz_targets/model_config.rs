@@ -3,4 +3,4 @@
 #[path = "../checks/model_config.rs"]
 mod model_config;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| model_config::check(bytes));
+libfuzzer_sys::fuzz_target!(init: dlm_fuzz::begin(), |bytes: &[u8]| model_config::check(bytes));

@@ -3,4 +3,4 @@
 #[path = "../checks/teacher_answers.rs"]
 mod teacher_answers;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| teacher_answers::check(bytes));
+libfuzzer_sys::fuzz_target!(init: dlm_fuzz::begin(), |bytes: &[u8]| teacher_answers::check(bytes));

@@ -6,6 +6,10 @@
 
 use std::path::{Path, PathBuf};
 
+#[path = "../../fuzz/checks/adapter.rs"]
+mod adapter;
+#[path = "../../fuzz/checks/chat_template.rs"]
+mod chat_template;
 #[path = "../../fuzz/checks/document.rs"]
 mod document;
 #[path = "../../fuzz/checks/gguf_header.rs"]
@@ -14,23 +18,40 @@ mod gguf_header;
 mod gguf_model;
 #[path = "../../fuzz/checks/grants.rs"]
 mod grants;
+#[path = "../../fuzz/checks/hub_listing.rs"]
+mod hub_listing;
 #[path = "../../fuzz/checks/model_config.rs"]
 mod model_config;
 #[path = "../../fuzz/checks/plugin_files.rs"]
 mod plugin_files;
+#[path = "../../fuzz/checks/replay_frame.rs"]
+mod replay_frame;
 #[path = "../../fuzz/checks/safetensors_header.rs"]
 mod safetensors_header;
+#[path = "../../fuzz/checks/store_files.rs"]
+mod store_files;
+#[path = "../../fuzz/checks/tokenizer.rs"]
+mod tokenizer;
+#[path = "../../fuzz/checks/wheel.rs"]
+mod wheel;
 
 type Check = fn(&[u8]);
 
-const TARGETS: [(&str, Check); 7] = [
+const TARGETS: [(&str, Check); 14] = [
+    ("adapter", adapter::check),
+    ("chat_template", chat_template::check),
     ("document", document::check),
     ("gguf_header", gguf_header::check),
     ("gguf_model", gguf_model::check),
     ("grants", grants::check),
+    ("hub_listing", hub_listing::check),
     ("model_config", model_config::check),
     ("plugin_files", plugin_files::check),
+    ("replay_frame", replay_frame::check),
     ("safetensors_header", safetensors_header::check),
+    ("store_files", store_files::check),
+    ("tokenizer", tokenizer::check),
+    ("wheel", wheel::check),
 ];
 /// Targets whose seeds are replayed by the crate that they need: `host/plugins/tests/plugins/seeds.rs`, `host/flow/tests/`.
 const ELSEWHERE: [&str; 2] = ["guest_values", "teacher_answers"];

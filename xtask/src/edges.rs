@@ -5,6 +5,7 @@
 mod boundary;
 mod circles;
 mod lengths;
+mod locks;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,6 +71,7 @@ pub fn run(_arguments: &[String]) -> Result<()> {
     problems.extend(boundary::problems(&root)?);
     problems.extend(lengths::problems(&root.join("host"))?);
     problems.extend(lengths::problems(&root.join("xtask"))?);
+    problems.extend(locks::problems(&root)?);
     if problems.is_empty() {
         println!("edges: every dependency between crates is allowed, no modules in a circle, nothing too long");
         return Ok(());

@@ -9,6 +9,7 @@ mod demo;
 mod deny;
 mod docs;
 mod edges;
+mod fuzz;
 mod golden;
 mod guests;
 mod kills;
@@ -98,6 +99,11 @@ const CHORES: &[Chore] = &[
         name: "edges",
         about: "refuse dependencies between crates that the design does not allow",
         run: edges::run,
+    },
+    Chore {
+        name: "fuzz",
+        about: "build the fuzz targets with the address sanitizer and run them: --minutes N [--only TARGET] [--jobs J]",
+        run: fuzz::run,
     },
     Chore {
         name: "vocabulary",

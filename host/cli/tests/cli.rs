@@ -42,6 +42,8 @@ mod inspect;
 mod integrity;
 #[path = "cli/lab.rs"]
 mod lab;
+#[path = "cli/memory.rs"]
+mod memory;
 #[path = "cli/metrics.rs"]
 mod metrics;
 #[path = "cli/migrate.rs"]

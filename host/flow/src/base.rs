@@ -30,6 +30,7 @@ pub use list::{BaseDetail, BaseList, BaseRow, detail, list};
 pub use probe::ExportProbes;
 pub(crate) use probe::{check_probes, is_probed};
 pub(crate) use usable::{UsableBase, usable};
+pub use wheel::Wheel;
 
 /// The record beside a local base's files.
 const RECORD: &str = "base.json";

@@ -13,13 +13,13 @@ mod write;
 
 use std::path::{Path, PathBuf};
 
-use dlm_core::Subject;
 use dlm_core::ports::target::{
     ArtifactKind, ExportTarget, Stage, TargetInfo, TargetPlan, TargetReport, TargetRun, TargetSmoke, TargetSource,
     run_target,
 };
 use dlm_core::shell::quoted_path;
 use dlm_core::training::Precision;
+use dlm_core::{Quant, Subject};
 use dlm_plan::export::ExportOptions;
 use dlm_plan::{ExportPlan, plan_export};
 use serde::Serialize;
@@ -97,6 +97,9 @@ pub struct ExportReport {
     pub has_answered: bool,
     pub usage: Vec<String>,
     pub notes: Vec<String>,
+    /// What it was expected to take.
+    #[serde(skip)]
+    pub memory_bytes: u64,
     pub seconds: f64,
 }
 
@@ -116,11 +119,8 @@ pub fn export(
     let is_installed = command.is_registered || !target.info().needs_registration;
     check_programs(target.info(), is_installed, &command.path)?;
     let form = Form::of(target.info());
-    if form == Form::Gguf {
-        // What was written is loaded and compared with the model in memory.
-        inference::check_memory(around, &located, 2 * inference::weights_bytes(&located, Weights::Exact))
-            .map_err(|failure| failure.under(Subject::Export))?;
-    }
+    let memory_bytes = memory_bytes(around, &located, form, plan.quant.value);
+    inference::check_memory(around, &located, memory_bytes).map_err(|failure| failure.under(Subject::Export))?;
     let store = around.store(&located.document.parsed.frontmatter().dlm_id);
     let place = Place::of(&store, form, &plan, target.info())?;
     let staging = place.begin(around)?;
@@ -173,8 +173,21 @@ pub fn export(
         smoke: smoke.clone(),
         has_answered: matches!(report.smoke, TargetSmoke::Passed { .. }),
         notes: made.notes,
+        memory_bytes,
         seconds: around.clock.seconds() - started,
     })
+}
+
+/// A written file is larger than its level's mean, where rows are no whole super-blocks or embeddings weigh much.
+const WRITTEN_MARGIN: f64 = 1.3;
+
+/// Bytes of the model in memory and of the file that is read back to be compared with it, as it was written.
+fn memory_bytes(around: &Surroundings, located: &LocatedModel, form: Form, quant: Quant) -> u64 {
+    if form == Form::Adapter {
+        return 0;
+    }
+    let written = located.base.facts.params as f64 * quant.bytes_per_parameter() * WRITTEN_MARGIN;
+    inference::memory_bytes(around, located, Weights::Exact) + written as u64
 }
 
 /// Plans the export of what was found, with the quantization that the document names.

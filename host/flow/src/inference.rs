@@ -23,8 +23,43 @@ use crate::trained;
 pub enum Weights {
     /// As they are stored, quantized ones multiplied as such: what a person talks to.
     AsStored,
-    /// Dequantized to f32, so that every product is exact.
+    /// Every product is exact: quantized weights are decoded, once where that leaves room, else at every pass. Both give the
+    /// same numbers, bit for bit.
     Exact,
+}
+
+/// The part of the free memory that weights may take which are decoded once: beyond it they stay as they are stored.
+const DECODED_SHARE: u64 = 2;
+/// The program, the tokenizer's tables and one token's working set.
+const FIXED_BYTES: u64 = 96 << 20;
+
+/// How weights are kept, and the bytes that they take so.
+struct Keeping {
+    keep_quantized: bool,
+    /// Single tokens of quantized weights are multiplied as integers; without this each token decodes every block.
+    prepare: Prepare,
+    bytes: u64,
+}
+
+impl Keeping {
+    fn new(around: &Surroundings, located: &LocatedModel, weights: Weights) -> Keeping {
+        let opened = &located.base.opened;
+        let stored = opened.weights_memory_bytes(true);
+        if weights == Weights::AsStored {
+            return Keeping {
+                keep_quantized: true,
+                prepare: Prepare::Decode,
+                bytes: stored + opened.decode_memory_bytes(),
+            };
+        }
+        let decoded = opened.weights_memory_bytes(false);
+        let has_room = decoded <= around.hardware.memory_available_bytes / DECODED_SHARE;
+        Keeping {
+            keep_quantized: !has_room,
+            prepare: Prepare::Nothing,
+            bytes: if has_room { decoded } else { stored },
+        }
+    }
 }
 
 /// A document with its base opened and its adapter located; nothing heavy is loaded.
@@ -125,12 +160,13 @@ fn untrained(path: &std::path::Path, subject: Subject) -> Failure {
 }
 
 /// Bytes of the weights in memory, as [`load`] keeps them for answers.
-pub(crate) fn weights_bytes(located: &LocatedModel, weights: Weights) -> u64 {
-    match weights {
-        // Stored blocks are laid out once more for single tokens.
-        Weights::AsStored => 2 * located.base.opened.weights_memory_bytes(true),
-        Weights::Exact => located.base.opened.weights_memory_bytes(false),
-    }
+pub(crate) fn weights_bytes(around: &Surroundings, located: &LocatedModel, weights: Weights) -> u64 {
+    Keeping::new(around, located, weights).bytes
+}
+
+/// Bytes that a command takes which loads the weights and reads with them, caches of long answers apart.
+pub(crate) fn memory_bytes(around: &Surroundings, located: &LocatedModel, weights: Weights) -> u64 {
+    weights_bytes(around, located, weights) + located.base.opened.largest_tensor_bytes() + FIXED_BYTES
 }
 
 /// Refuses weights for which there is no room.
@@ -164,19 +200,14 @@ pub fn load(
     precision: Precision,
     threads: Option<u32>,
 ) -> Result<LoadedModel, Failure> {
-    check_memory(around, located, weights_bytes(located, weights))?;
-    let keep_quantized = weights == Weights::AsStored;
+    let keeping = Keeping::new(around, located, weights);
+    check_memory(around, located, keeping.bytes)?;
     let threads = threads.unwrap_or(around.hardware.cpu_cores).max(1) as usize;
     let cpu = Cpu::new(threads, around.hardware.simd);
     let options = CpuOptions {
         precision,
-        keep_quantized,
-        // Single tokens of quantized weights are multiplied as integers; without this each token decodes every block.
-        prepare: if keep_quantized {
-            Prepare::Decode
-        } else {
-            Prepare::Nothing
-        },
+        keep_quantized: keeping.keep_quantized,
+        prepare: keeping.prepare,
     };
     let engine = CpuEngine::load(&cpu, &located.base.opened, &options);
     let engine = engine.map_err(|e| Failure::from(e).under(Subject::Inference))?;

@@ -8,18 +8,21 @@ mod classifier;
 mod convert;
 mod decoder;
 mod open;
+mod turn;
 mod weights;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use dlm_core::Cancel;
 use dlm_core::ports::model::{Model, ModelError, Models};
 use dlm_model::Cpu;
 
 use crate::surroundings::Surroundings;
 use decoder::DecoderModel;
 use open::OpenedModel;
+use turn::{Turn, Turns};
 use weights::Weights;
 
 /// What [`EngineModels`] needs of the run around it.
@@ -52,8 +55,7 @@ struct Run {
     threads: usize,
     /// Its threads start with the first weights: most commands with plugins never ask a model.
     cpu: OnceLock<Cpu>,
-    /// Bytes that loaded weights take; whoever holds it computes.
-    turn: Mutex<u64>,
+    turns: Turns,
 }
 
 impl Run {
@@ -63,8 +65,10 @@ impl Run {
     }
 
     /// Waits until no other call computes.
-    fn turn(&self) -> MutexGuard<'_, u64> {
-        lock(&self.turn)
+    ///
+    /// **Errors:** a flag that is raised before that.
+    fn turn(&self, cancel: &Cancel) -> Result<Turn<'_>, ModelError> {
+        self.turns.next(cancel)
     }
 }
 
@@ -80,7 +84,7 @@ impl EngineModels {
             threads: setup.threads.unwrap_or(setup.around.hardware.cpu_cores).max(1) as usize,
             around: setup.around,
             cpu: OnceLock::new(),
-            turn: Mutex::new(0),
+            turns: Turns::default(),
         };
         EngineModels {
             run: Arc::new(run),

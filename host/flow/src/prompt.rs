@@ -61,7 +61,7 @@ pub fn ask(around: &Surroundings, command: &PromptCommand) -> Result<PlannedProm
         .prompt_ids(&question_messages(system, command.query.trim()), Thinking::default())?;
     let weights = weights(command.options.temperature.unwrap_or(f64::INFINITY));
     let facts = BaseFacts {
-        weights_bytes: inference::weights_bytes(&located, weights),
+        weights_bytes: inference::weights_bytes(around, &located, weights),
         ..located.base.facts.clone()
     };
     let plan = plan_prompt(ids.len() as u64, &facts, &around.hardware, &command.options)?;
@@ -74,7 +74,7 @@ pub fn ask(around: &Surroundings, command: &PromptCommand) -> Result<PlannedProm
     })
 }
 
-/// A greedy answer is a promise of exactness, so its weights are widened; a sampled one takes the faster products.
+/// A greedy answer is a promise of exactness, so its weights are decoded; a sampled one takes the faster products.
 fn weights(temperature: f64) -> Weights {
     if temperature == 0.0 {
         Weights::Exact
@@ -101,13 +101,14 @@ pub fn answer(
     )?;
     warn_if_idle(around, &loaded);
     let failed = |error: EngineError| Failure::new(Subject::Inference, error);
-    let precision_paths = match plan.temperature.value == 0.0 {
-        true => PrecisionPaths::exact(loaded.engine.facts()),
-        false => PrecisionPaths::default(),
+    let reading = ReaderOptions {
+        precision_paths: match plan.temperature.value == 0.0 {
+            true => PrecisionPaths::exact(loaded.engine.facts()),
+            false => PrecisionPaths::default(),
+        },
+        cancel: around.cancel.clone(),
     };
-    let reader = loaded
-        .engine
-        .reader(loaded.adapter.as_ref(), ReaderOptions { precision_paths });
+    let reader = loaded.engine.reader(loaded.adapter.as_ref(), reading);
     let mut reader = reader.map_err(failed)?;
     let context = asked.ids.len() + plan.max_tokens.value as usize;
     let mut sequence = Sequence::open(&mut *reader, context).map_err(failed)?;

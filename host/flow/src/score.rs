@@ -78,6 +78,9 @@ pub struct ScoreReport {
     pub answers: Vec<Answer>,
     /// Mean loss on the text, nats per token.
     pub text_loss: Option<f64>,
+    /// What it was expected to take.
+    #[serde(skip)]
+    pub memory_bytes: u64,
 }
 
 /// Asks the questions and reads the text.
@@ -89,6 +92,8 @@ pub fn score(around: &Surroundings, command: &ScoreCommand) -> Result<ScoreRepor
     let questions = command.questions.as_deref().map(read_questions).transpose()?;
     let text = command.text.as_deref().map(read).transpose()?;
     let located = inference::locate(around, &command.path, command.is_base_only, Subject::Score)?;
+    let memory_bytes = inference::memory_bytes(around, &located, Weights::Exact);
+    inference::check_memory(around, &located, memory_bytes)?;
     let loaded = inference::load(around, &located, Weights::Exact, Precision::Fp32, command.threads)?;
     let answers = match &questions {
         Some(questions) => ask(around, &located, &loaded, questions)?,
@@ -100,11 +105,14 @@ pub fn score(around: &Surroundings, command: &ScoreCommand) -> Result<ScoreRepor
         count.asked += 1;
         count.accepted += usize::from(answer.is_accepted);
     }
-    let text_loss = text.map(|text| text_loss(&located, &loaded, &text)).transpose()?;
+    let text_loss = text
+        .map(|text| text_loss(around, &located, &loaded, &text))
+        .transpose()?;
     Ok(ScoreReport {
         groups,
         answers,
         text_loss,
+        memory_bytes,
     })
 }
 
@@ -131,15 +139,14 @@ fn ask(
     );
     let prompts: Vec<(&str, usize)> = asked.iter().map(|(_, q, _)| (*q, ANSWER_TOKENS)).collect();
     let system = located.document.parsed.frontmatter().system_prompt.as_deref();
-    let mut reader = reader(loaded)?;
-    let answers = answer_all(&mut *reader, &located.text, system, &prompts, &around.cancel)
-        .map_err(|e| Failure::new(Subject::Score, e))?;
+    let mut reader = reader(around, loaded)?;
+    let answers = answer_all(&mut *reader, &located.text, system, &prompts, &around.cancel);
     if around.cancel.is_cancelled() {
         return Err(Failure::interrupted(""));
     }
     Ok(asked
         .into_iter()
-        .zip(answers)
+        .zip(answers.map_err(|e| Failure::new(Subject::Score, e))?)
         .map(|((group, question, accept), answer)| Answer {
             group,
             question: question.to_owned(),
@@ -155,21 +162,26 @@ fn contains_phrase(answer: &str, phrase: &str) -> bool {
     format!(" {}", normalize(answer)).contains(&format!(" {}", normalize(phrase)))
 }
 
-fn reader(loaded: &LoadedModel) -> Result<Box<dyn Reader + '_>, Failure> {
-    let precision_paths = PrecisionPaths::exact(loaded.engine.facts());
-    let reader = loaded
-        .engine
-        .reader(loaded.adapter.as_ref(), ReaderOptions { precision_paths });
+fn reader<'l>(around: &Surroundings, loaded: &'l LoadedModel) -> Result<Box<dyn Reader + 'l>, Failure> {
+    let reading = ReaderOptions {
+        precision_paths: PrecisionPaths::exact(loaded.engine.facts()),
+        cancel: around.cancel.clone(),
+    };
+    let reader = loaded.engine.reader(loaded.adapter.as_ref(), reading);
     reader.map_err(|e| Failure::new(Subject::Score, e))
 }
 
-fn text_loss(located: &LocatedModel, loaded: &LoadedModel, text: &str) -> Result<f64, Failure> {
-    let mut reader = reader(loaded)?;
+fn text_loss(around: &Surroundings, located: &LocatedModel, loaded: &LoadedModel, text: &str) -> Result<f64, Failure> {
+    let mut reader = reader(around, loaded)?;
     let (mut sum, mut count) = (0.0, 0);
     for paragraph in text.split("\n\n").filter(|p| !p.trim().is_empty()) {
         let words = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
         let row = Row::new(&located.text.prose_row(&words)?, 1.0);
-        let losses = row_losses(&mut *reader, &row).map_err(|e| Failure::new(Subject::Score, e))?;
+        let losses = row_losses(&mut *reader, &row);
+        if around.cancel.is_cancelled() {
+            return Err(Failure::interrupted(""));
+        }
+        let losses = losses.map_err(|e| Failure::new(Subject::Score, e))?;
         sum += losses.iter().map(|l| f64::from(*l)).sum::<f64>();
         count += losses.len();
     }

@@ -11,8 +11,8 @@ use std::sync::atomic::Ordering;
 
 use dlm_core::hardware::SimdLevel;
 use dlm_core::ports::model::{
-    GenerateRequest, ModelError, ModelFinish, ModelMessage, ModelPrompt, ModelRole, ModelSampling, ModelWeights,
-    Models, NextRequest, RankRequest, ScoreRequest,
+    GenerateRequest, ModelAllowance, ModelError, ModelFinish, ModelMessage, ModelPrompt, ModelRole, ModelSampling,
+    ModelWeights, Models, NextRequest, RankRequest, ScoreRequest,
 };
 use dlm_core::{Cancel, Quiet};
 use dlm_flow::Surroundings;
@@ -24,7 +24,7 @@ use world::{COMMIT, Directories, GIB, Still, World, chat, generate, golden, hard
 fn a_document_answers_with_its_base_and_after_training_with_its_adapter() {
     let world = World::new();
     let path = world.document("hf:org/name");
-    let cancel = Cancel::new();
+    let allowed = ModelAllowance::unbounded(&Cancel::new());
     let before = world.models(Some(&path)).current().unwrap();
     let info = before.info();
     assert_eq!(
@@ -36,13 +36,13 @@ fn a_document_answers_with_its_base_and_after_training_with_its_adapter() {
     assert_eq!(info.architecture, "LlamaForCausalLM");
     assert_eq!(world.heard.count("loading"), 0, "opening loads nothing");
     let asked = |weights| score(chat("Who?"), "The river.", weights);
-    let error = refused(before.score(&[asked(ModelWeights::Adapter)], &cancel));
+    let error = refused(before.score(&[asked(ModelWeights::Adapter)], &allowed));
     assert!(
         matches!(&error, ModelError::Unavailable(what) if what.contains("dlm train")),
         "{error:?}"
     );
     assert_eq!(world.heard.count("loading"), 0, "a refusal loads nothing");
-    let base = before.score(&[asked(ModelWeights::Base)], &cancel).unwrap().remove(0);
+    let base = before.score(&[asked(ModelWeights::Base)], &allowed).unwrap().remove(0);
 
     world.train(&path);
     let models = world.models(Some(&path));
@@ -57,17 +57,17 @@ fn a_document_answers_with_its_base_and_after_training_with_its_adapter() {
         asked(ModelWeights::Base),
         asked(ModelWeights::Adapter),
     ];
-    let found = after.score(&both, &cancel).unwrap();
+    let found = after.score(&both, &allowed).unwrap();
     assert_eq!(found[1], base, "the base under an adapter is the base");
     assert_ne!(found[0].logprob, found[1].logprob);
     assert_eq!(found[0], found[2]);
     // The same base by its name shares the weights.
     let named = open(&models, "hf:org/name");
     assert!(!named.info().has_adapter);
-    assert_eq!(named.score(&[asked(ModelWeights::Base)], &cancel).unwrap()[0], base);
+    assert_eq!(named.score(&[asked(ModelWeights::Base)], &allowed).unwrap()[0], base);
     assert_eq!(world.heard.count("loading hf:org/name"), 2, "once in either run");
     assert!(matches!(
-        refused(named.score(&[asked(ModelWeights::Adapter)], &cancel)),
+        refused(named.score(&[asked(ModelWeights::Adapter)], &allowed)),
         ModelError::Unavailable(_)
     ));
 }
@@ -89,10 +89,10 @@ fn a_seeded_answer_is_the_same_in_every_batch() {
             sampling(1.5, Some(3)),
         ),
     ];
-    let cancel = Cancel::new();
-    let together = model.generate(&requests, &cancel).unwrap();
+    let allowed = ModelAllowance::unbounded(&Cancel::new());
+    let together = model.generate(&requests, &allowed).unwrap();
     for (request, answer) in requests.iter().zip(&together) {
-        let alone = model.generate(std::slice::from_ref(request), &cancel).unwrap();
+        let alone = model.generate(std::slice::from_ref(request), &allowed).unwrap();
         assert_eq!(&alone[0], answer);
         assert!(answer.completion_tokens <= 12);
         assert_eq!(answer.finish == ModelFinish::Length, answer.completion_tokens == 12);
@@ -101,7 +101,7 @@ fn a_seeded_answer_is_the_same_in_every_batch() {
     assert_ne!(together[0].text, together[2].text, "other weights");
     // Without a seed every request draws one.
     let unseeded = vec![generate(chat("What?"), ModelWeights::Base, sampling(1.5, None)); 2];
-    let drawn = model.generate(&unseeded, &cancel).unwrap();
+    let drawn = model.generate(&unseeded, &allowed).unwrap();
     assert_ne!(drawn[0].text, drawn[1].text);
 }
 
@@ -109,14 +109,14 @@ fn a_seeded_answer_is_the_same_in_every_batch() {
 fn a_score_counts_the_end_of_the_turn_after_a_chat_only() {
     let world = World::new();
     let model = open(&world.models(None), "hf:org/name");
-    let cancel = Cancel::new();
+    let allowed = ModelAllowance::unbounded(&Cancel::new());
     let tokens = model.tokenize("The river.").unwrap();
     let requests = [
         score(chat("Who?"), "The river.", ModelWeights::Base),
         score(ModelPrompt::Raw("Who? ".to_owned()), "The river.", ModelWeights::Base),
         score(chat("Who?"), "", ModelWeights::Base),
     ];
-    let found = model.score(&requests, &cancel).unwrap();
+    let found = model.score(&requests, &allowed).unwrap();
     let ids = |at: usize| found[at].tokens.iter().map(|token| token.id).collect::<Vec<_>>();
     assert_eq!(ids(0), [&tokens[..], &[2]].concat());
     assert_eq!(ids(1), tokens);
@@ -135,12 +135,12 @@ fn a_score_counts_the_end_of_the_turn_after_a_chat_only() {
     };
     let rendered = model.render(&messages, true).unwrap();
     let plain = score(ModelPrompt::Raw(rendered), "The river.<|im_end|>", ModelWeights::Base);
-    assert_eq!(model.score(&[plain], &cancel).unwrap()[0].logprob, found[0].logprob);
+    assert_eq!(model.score(&[plain], &allowed).unwrap()[0].logprob, found[0].logprob);
     let silent = ScoreRequest {
         is_per_token: false,
         ..requests[0].clone()
     };
-    let silent = model.score(&[silent], &cancel).unwrap().remove(0);
+    let silent = model.score(&[silent], &allowed).unwrap().remove(0);
     assert!(silent.tokens.is_empty());
     assert_eq!(
         (silent.logprob, silent.token_count),
@@ -168,7 +168,7 @@ fn brute_force(directory: &Path, ids: &[u32], given: usize) -> f64 {
 fn scores_are_those_of_the_joined_ids() {
     let world = World::new();
     let models = world.models(None);
-    let cancel = Cancel::new();
+    let allowed = ModelAllowance::unbounded(&Cancel::new());
     for (name, directory) in &world.hub.models {
         if !matches!(*name, "org/name" | "org/other" | "org/spaced") {
             continue;
@@ -181,7 +181,7 @@ fn scores_are_those_of_the_joined_ids() {
             (raw("a "), " b"),
         ] {
             let found = model
-                .score(&[score(prompt.clone(), completion, ModelWeights::Base)], &cancel)
+                .score(&[score(prompt.clone(), completion, ModelWeights::Base)], &allowed)
                 .unwrap()
                 .remove(0);
             let text = match &prompt {
@@ -211,7 +211,7 @@ fn scores_are_those_of_the_joined_ids() {
     let found = spaced
         .score(
             &[score(ModelPrompt::Raw("a".to_owned()), "he", ModelWeights::Base)],
-            &cancel,
+            &allowed,
         )
         .unwrap();
     let texts: Vec<&str> = found[0].tokens.iter().map(|token| token.text.as_str()).collect();
@@ -227,18 +227,18 @@ fn scores_are_those_of_the_joined_ids() {
 fn next_tokens_agree_with_scores() {
     let world = World::new();
     let model = open(&world.models(None), "hf:org/other");
-    let cancel = Cancel::new();
+    let allowed = ModelAllowance::unbounded(&Cancel::new());
     let request = |top| NextRequest {
         prompt: ModelPrompt::Raw("The".to_owned()),
         weights: ModelWeights::Base,
         top,
     };
-    let list = model.next(&[request(5), request(256)], &cancel).unwrap();
+    let list = model.next(&[request(5), request(256)], &allowed).unwrap();
     assert_eq!((list[0].len(), list[1].len()), (5, 256));
     assert_eq!(list[0], list[1][..5]);
     for bad in [0, 257] {
         assert!(matches!(
-            refused(model.next(&[request(bad)], &cancel)),
+            refused(model.next(&[request(bad)], &allowed)),
             ModelError::InvalidInput(_)
         ));
     }
@@ -249,7 +249,7 @@ fn a_reward_model_ranks_and_does_nothing_else() {
     let world = World::new();
     let models = world.models(None);
     let reward = open(&models, "hf:org/reward");
-    let cancel = Cancel::new();
+    let allowed = ModelAllowance::unbounded(&Cancel::new());
     let rank = |prompt, completion: &str| RankRequest {
         prompt,
         completion: completion.to_owned(),
@@ -259,10 +259,10 @@ fn a_reward_model_ranks_and_does_nothing_else() {
         rank(chat("Who?"), "No."),
         rank(ModelPrompt::Raw("Who?".to_owned()), "The river."),
     ];
-    let found = reward.rank(&requests, &cancel).unwrap();
+    let found = reward.rank(&requests, &allowed).unwrap();
     assert!(found.iter().all(|value| value.is_finite()) && found[0] != found[1] && found[0] != found[2]);
     for (request, value) in requests.iter().zip(&found) {
-        assert_eq!(reward.rank(std::slice::from_ref(request), &cancel).unwrap()[0], *value);
+        assert_eq!(reward.rank(std::slice::from_ref(request), &allowed).unwrap()[0], *value);
     }
     // The head is the output row of token 42: its number is that token's logit, up to a constant of the prompt.
     let next = |completion: &str| {
@@ -281,7 +281,7 @@ fn a_reward_model_ranks_and_does_nothing_else() {
             weights: ModelWeights::Base,
             is_per_token: true,
         };
-        let scores = causal.score(&[request(42)], &cancel).unwrap();
+        let scores = causal.score(&[request(42)], &allowed).unwrap();
         assert_eq!(scores[0].tokens[0].id, 42);
         scores[0].logprob
     };
@@ -289,21 +289,21 @@ fn a_reward_model_ranks_and_does_nothing_else() {
     assert!((found[0] - next("The river.")) > 0.0);
     assert_eq!(world.heard.count("left out"), 0);
     let long = rank(chat(&"very long ".repeat(300)), "No.");
-    reward.rank(&[long], &cancel).unwrap();
+    reward.rank(&[long], &allowed).unwrap();
     assert_eq!(world.heard.count("left out"), 1, "a cut is reported");
 
     let request = generate(chat("Who?"), ModelWeights::Base, sampling(0.0, None));
     assert!(matches!(
-        refused(reward.generate(&[request], &cancel)),
+        refused(reward.generate(&[request], &allowed)),
         ModelError::Unsupported(_)
     ));
     let asked = score(chat("Who?"), "No.", ModelWeights::Base);
     assert!(matches!(
-        refused(reward.score(&[asked], &cancel)),
+        refused(reward.score(&[asked], &allowed)),
         ModelError::Unsupported(_)
     ));
     let causal = open(&models, "hf:org/name");
-    let error = refused(causal.rank(&requests, &cancel));
+    let error = refused(causal.rank(&requests, &allowed));
     assert!(
         matches!(&error, ModelError::Unsupported(what) if what.contains("LlamaForCausalLM")),
         "{error:?}"
@@ -318,7 +318,7 @@ fn a_reward_model_ranks_and_does_nothing_else() {
 #[test]
 fn a_reward_model_on_disk_is_added_under_a_name() {
     let world = World::new();
-    let cancel = Cancel::new();
+    let allowed = ModelAllowance::unbounded(&Cancel::new());
     let around = Surroundings {
         home: world.home(),
         disk: dlm_store::Disk::new(),
@@ -326,7 +326,7 @@ fn a_reward_model_on_disk_is_added_under_a_name() {
         clock: Arc::new(Still),
         random: Arc::new(|bytes| bytes.fill(7)),
         progress: Arc::new(Quiet),
-        cancel: cancel.clone(),
+        cancel: allowed.cancel.clone(),
         hub: world.hub.clone(),
         trial: Arc::new(dlm_core::ports::text_trial::NoTrial),
         hub_root: "https://hub.example".to_owned(),
@@ -345,7 +345,7 @@ fn a_reward_model_on_disk_is_added_under_a_name() {
     }];
     let models = world.models(None);
     let found =
-        ["taste", "local:taste", "hf:org/reward"].map(|name| open(&models, name).rank(&request, &cancel).unwrap());
+        ["taste", "local:taste", "hf:org/reward"].map(|name| open(&models, name).rank(&request, &allowed).unwrap());
     assert!(found[0] == found[1] && found[0] == found[2], "{found:?}");
     // It is no base to train.
     let failure = dlm_flow::base::open(&around, "taste", false).map(|_| ()).unwrap_err();
@@ -430,11 +430,13 @@ fn weights_that_do_not_fit_are_refused_before_loading() {
         setup.around.hardware = hardware(free);
         setup.around.is_forced = is_forced;
         let models = EngineModels::new(setup);
-        let first = open(&models, "hf:org/name").score(&request, &Cancel::new()).map(|_| ());
+        let first = open(&models, "hf:org/name")
+            .score(&request, &ModelAllowance::unbounded(&Cancel::new()))
+            .map(|_| ());
         (
             first,
             open(&models, "hf:org/other")
-                .score(&request, &Cancel::new())
+                .score(&request, &ModelAllowance::unbounded(&Cancel::new()))
                 .map(|_| ()),
         )
     };
@@ -479,7 +481,7 @@ fn texts_go_there_and_back() {
 fn wrong_requests_are_refused_with_their_numbers() {
     let world = World::new();
     let model = open(&world.models(None), "hf:org/name");
-    let cancel = Cancel::new();
+    let allowed = ModelAllowance::unbounded(&Cancel::new());
     let ask = |prompt: &str, sampling: ModelSampling| {
         refused(model.generate(
             &[generate(
@@ -487,7 +489,7 @@ fn wrong_requests_are_refused_with_their_numbers() {
                 ModelWeights::Base,
                 sampling,
             )],
-            &cancel,
+            &allowed,
         ))
     };
     let told = |error: ModelError, word: &str| {
@@ -510,29 +512,29 @@ fn wrong_requests_are_refused_with_their_numbers() {
     told(ask("a", none), "max-new-tokens");
     let raw = |text: &str| ModelPrompt::Raw(text.to_owned());
     let long = score(raw("a"), &"word ".repeat(600), ModelWeights::Base);
-    told(refused(model.score(&[long], &cancel)), "a context of 512");
+    told(refused(model.score(&[long], &allowed)), "a context of 512");
     told(
-        refused(model.score(&[score(raw("a"), "", ModelWeights::Base)], &cancel)),
+        refused(model.score(&[score(raw("a"), "", ModelWeights::Base)], &allowed)),
         "no tokens",
     );
     told(
-        refused(model.score(&[score(raw(""), "a", ModelWeights::Base)], &cancel)),
+        refused(model.score(&[score(raw(""), "a", ModelWeights::Base)], &allowed)),
         "no tokens",
     );
-    cancel.cancel();
+    allowed.cancel.cancel();
     let request = generate(chat("Who?"), ModelWeights::Base, sampling(1.0, Some(1)));
-    assert_eq!(refused(model.generate(&[request], &cancel)), ModelError::Cancelled);
+    assert_eq!(refused(model.generate(&[request], &allowed)), ModelError::Cancelled);
     let asked = score(chat("Who?"), "No.", ModelWeights::Base);
-    assert_eq!(refused(model.score(&[asked], &cancel)), ModelError::Cancelled);
+    assert_eq!(refused(model.score(&[asked], &allowed)), ModelError::Cancelled);
 }
 
 #[test]
 fn a_stop_text_ends_an_answer() {
     let world = World::new();
     let model = open(&world.models(None), "hf:org/name");
-    let cancel = Cancel::new();
+    let allowed = ModelAllowance::unbounded(&Cancel::new());
     let free = generate(chat("What?"), ModelWeights::Base, sampling(1.2, Some(1)));
-    let whole = model.generate(std::slice::from_ref(&free), &cancel).unwrap().remove(0);
+    let whole = model.generate(std::slice::from_ref(&free), &allowed).unwrap().remove(0);
     let (at, stop) = whole.text.char_indices().nth(2).unwrap();
     let stopped = GenerateRequest {
         sampling: ModelSampling {
@@ -541,7 +543,7 @@ fn a_stop_text_ends_an_answer() {
         },
         ..free
     };
-    let cut = model.generate(&[stopped], &cancel).unwrap().remove(0);
+    let cut = model.generate(&[stopped], &allowed).unwrap().remove(0);
     let first = whole.text.find(stop).unwrap();
     assert!(first <= at);
     assert_eq!(
@@ -555,9 +557,9 @@ fn threads_take_turns() {
     let world = World::new();
     let models = Arc::new(world.models(None));
     let asked = |seed| generate(chat("What?"), ModelWeights::Base, sampling(1.2, Some(seed)));
-    let cancel = Cancel::new();
+    let allowed = ModelAllowance::unbounded(&Cancel::new());
     let expected = open(&models, "hf:org/name")
-        .generate(&[asked(1), asked(2)], &cancel)
+        .generate(&[asked(1), asked(2)], &allowed)
         .unwrap();
     let threads: Vec<_> = (0..4)
         .map(|index| {
@@ -566,7 +568,13 @@ fn threads_take_turns() {
                 let model = models.named("hf:org/name").unwrap();
                 let seed = 1 + index % 2;
                 let request = generate(chat("What?"), ModelWeights::Base, sampling(1.2, Some(seed)));
-                (seed, model.generate(&[request], &Cancel::new()).unwrap().remove(0))
+                (
+                    seed,
+                    model
+                        .generate(&[request], &ModelAllowance::unbounded(&Cancel::new()))
+                        .unwrap()
+                        .remove(0),
+                )
             })
         })
         .collect();
@@ -575,4 +583,70 @@ fn threads_take_turns() {
         assert_eq!(answer, expected[seed as usize - 1]);
     }
     assert_eq!(world.heard.count("loading"), 1);
+}
+
+#[test]
+fn every_token_that_is_read_or_written_is_counted_and_the_last_one_ends_the_work() {
+    let world = World::new();
+    let models = world.models(None);
+    let model = open(&models, "hf:org/name");
+    let cancel = Cancel::new();
+    let counted = |work: &dyn Fn(&ModelAllowance) -> u64| {
+        let allowed = ModelAllowance::new(10_000, cancel.clone());
+        let expected = work(&allowed);
+        assert_eq!(allowed.taken(), expected);
+        expected
+    };
+    let length = |text: &str| model.tokenize(text).unwrap().len() as u64;
+    let raw = |text: &str| ModelPrompt::Raw(text.to_owned());
+    let long = "the lamp of the keeper ".repeat(20);
+    let scored = counted(&|allowed| {
+        let asked = [
+            score(raw(&long), "Odd.", ModelWeights::Base),
+            score(raw(&long), "No", ModelWeights::Base),
+        ];
+        model.score(&asked, allowed).unwrap();
+        2 * length(&long) + length("Odd.") + length("No")
+    });
+    assert!(scored > 100, "prompts are most of it: {scored}");
+    counted(&|allowed| {
+        let asked = NextRequest {
+            prompt: raw(&long),
+            weights: ModelWeights::Base,
+            top: 3,
+        };
+        model.next(&[asked], allowed).unwrap();
+        length(&long)
+    });
+    let request = generate(raw(&long), ModelWeights::Base, sampling(1.2, Some(1)));
+    let written = counted(&|allowed| {
+        let made = model.generate(std::slice::from_ref(&request), allowed).unwrap();
+        // A token that ends the answer is chosen, too.
+        let ended = u64::from(made[0].finish == ModelFinish::Stop);
+        length(&long) + u64::from(made[0].completion_tokens) + ended
+    });
+    // One token less than the answer takes: it does not end by itself.
+    let little = ModelAllowance::new(written - 1, cancel.clone());
+    assert_eq!(refused(model.generate(&[request], &little)), ModelError::Tokens);
+    assert_eq!(little.taken(), written - 1);
+    // A prompt that is too long for it is not read at all.
+    let little = ModelAllowance::new(10, cancel.clone());
+    let asked = [score(raw(&long), "Odd.", ModelWeights::Base)];
+    assert_eq!(refused(model.score(&asked, &little)), ModelError::Tokens);
+    let reward = open(&models, "hf:org/reward");
+    let asked = [RankRequest {
+        prompt: raw("Who?"),
+        completion: "The river.".to_owned(),
+    }];
+    let allowed = ModelAllowance::new(10_000, cancel.clone());
+    reward.rank(&asked, &allowed).unwrap();
+    assert!(
+        allowed.taken() >= length("Who?") + length("The river."),
+        "{}",
+        allowed.taken()
+    );
+    assert_eq!(
+        refused(reward.rank(&asked, &ModelAllowance::new(2, cancel.clone()))),
+        ModelError::Tokens
+    );
 }

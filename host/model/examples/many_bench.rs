@@ -123,7 +123,15 @@ fn answers(base: &OpenedBase, engine: &CpuEngine, threads: usize, is_packed: boo
                 cache_bytes_max: 1 << 30,
                 watch: Watch::default(),
             };
-            let mut reader = engine.reader(None, ReaderOptions { precision_paths }).unwrap();
+            let mut reader = engine
+                .reader(
+                    None,
+                    ReaderOptions {
+                        precision_paths,
+                        ..ReaderOptions::default()
+                    },
+                )
+                .unwrap();
             let (seconds, spread) = median(threads, || {
                 generate_many(&mut *reader, &base.text().tokenizer, &jobs, &options).unwrap();
             });
@@ -157,7 +165,15 @@ fn scores(base: &OpenedBase, engine: &CpuEngine, threads: usize) {
             }
         }
         let precision_paths = PrecisionPaths::PACKED;
-        let mut reader = engine.reader(None, ReaderOptions { precision_paths }).unwrap();
+        let mut reader = engine
+            .reader(
+                None,
+                ReaderOptions {
+                    precision_paths,
+                    ..ReaderOptions::default()
+                },
+            )
+            .unwrap();
         let (seconds, spread) = median(threads, || {
             score_many(&mut *reader, &jobs, 2048, &Cancel::new()).unwrap();
         });

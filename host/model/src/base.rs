@@ -425,6 +425,21 @@ impl OpenedBase {
             .sum()
     }
 
+    /// Returns the bytes of the copies that single tokens of block-quantized weights are multiplied from
+    /// ([`Prepare::Decode`](crate::Prepare)): about those of the stored blocks; floats have none.
+    pub fn decode_memory_bytes(&self) -> u64 {
+        let tensors = self.gguf.iter().flat_map(|file| file.header().tensors.values());
+        let quantized = tensors.filter(|info| info.dtype.is_quantized());
+        quantized.map(|info| info.bytes.len() as u64).sum()
+    }
+
+    /// Returns the bytes of the largest tensor as `f32`: what is copied, decoded or merged whole exists once more meanwhile.
+    pub fn largest_tensor_bytes(&self) -> u64 {
+        let shape = &self.facts.shape;
+        let rows = u64::from(shape.vocab).max(u64::from(shape.d_ff));
+        4 * rows * u64::from(shape.d_model)
+    }
+
     /// Looks every tensor up that the decoder needs, without loading one.
     ///
     /// **Errors:** as [`Model::check`].

@@ -8,6 +8,8 @@ pub mod cpu;
 
 use std::path::Path;
 
+use dlm_core::Cancel;
+
 use crate::adapter::{Adapter, AdapterError, AdapterSpec};
 use crate::batch::{Batch, BatchError, Target};
 use crate::pass::Checkpoint;
@@ -52,6 +54,8 @@ pub struct EngineFacts {
     pub vocab: usize,
     /// Whether any product reads block-quantized weights.
     pub is_quantized: bool,
+    /// Whether streamed products of quantized weights are of integers, the row rounded to eight bits.
+    pub streams_integers: bool,
     /// Bytes of the weights in memory, copies that are laid out for products included.
     pub weights_bytes: u64,
     /// Bytes that a session keeps of each token.
@@ -68,6 +72,13 @@ pub enum EngineError {
     Batch(#[from] BatchError),
     #[error(transparent)]
     Session(#[from] SessionError),
+}
+
+impl EngineError {
+    /// Says whether it ended because its flag was raised.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, EngineError::Session(SessionError::Cancelled))
+    }
 }
 
 /// Gives log-probabilities of tokens, without training.
@@ -161,11 +172,14 @@ pub trait Trainer: Logprobs {
 }
 
 /// How a reader computes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct ReaderOptions {
     /// The products of prompts and of single tokens. Fixed ones give a sequence the same bits alone and in any batch; the
     /// default is the fastest for one sequence.
     pub precision_paths: PrecisionPaths,
+    /// Looked at between the blocks of every pass. Once it is raised every call ends with [`EngineError::is_cancelled`], and
+    /// the sessions that it was for hold nothing of use.
+    pub cancel: Cancel,
 }
 
 /// Names an open session of one reader.

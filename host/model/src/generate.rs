@@ -123,6 +123,8 @@ pub enum GenerateError {
     Tokenizer(#[from] TokenizerError),
     #[error("generate: the model gave no finite logit after {tokens} tokens")]
     NotFinite { tokens: usize },
+    #[error("generate: no further token is allowed")]
+    Refused,
     #[error("generate: {0}")]
     Model(Box<SessionFailure>),
 }
@@ -302,7 +304,14 @@ pub fn generate<M: NextToken>(
 ) -> Result<Generation, GenerateError> {
     check_fit(prompt, options, model.room())?;
     let mut growing = Growing::new(tokenizer, prompt, options)?;
-    let mut logits: Vec<f32> = model.feed(prompt).map_err(model_failed)?.to_vec();
+    let mut logits: Vec<f32> = match model.feed(prompt) {
+        Ok(logits) => logits.to_vec(),
+        Err(_) if options.cancel.is_cancelled() => {
+            growing.result.reason = StopReason::Cancelled;
+            return growing.finish(&mut on_step);
+        }
+        Err(error) => return Err(model_failed(error)),
+    };
     on_step(Step::PromptRead { tokens: prompt.len() });
     loop {
         if options.cancel.is_cancelled() {
@@ -312,8 +321,15 @@ pub fn generate<M: NextToken>(
         let Some(id) = growing.take(&mut logits, &mut on_step)? else {
             break;
         };
-        logits.clear();
-        logits.extend_from_slice(model.feed(&[id]).map_err(model_failed)?);
+        match model.feed(&[id]) {
+            Ok(after) => {
+                logits.clear();
+                logits.extend_from_slice(after);
+            }
+            // A reader ends with an error where the flag is raised; what there is stays.
+            Err(_) if options.cancel.is_cancelled() => {}
+            Err(error) => return Err(model_failed(error)),
+        }
     }
     growing.finish(&mut on_step)
 }

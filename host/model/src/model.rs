@@ -91,6 +91,8 @@ pub struct Model {
     pub(crate) arena: Arena,
     /// Products of few rows are done as products of [`ROWS_PACKED`] rows.
     pub(crate) pads_few_rows: bool,
+    /// Streamed products of quantized weights are of integers.
+    pub(crate) streams_integers: bool,
     pub(crate) is_quantized: bool,
 }
 

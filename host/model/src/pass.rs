@@ -10,6 +10,7 @@ mod moe;
 pub(crate) mod slot;
 mod train;
 
+use dlm_core::Cancel;
 use dlm_kernels::PrecisionPath;
 
 use crate::adapter::{Adapter, FewRows, Gains};
@@ -33,4 +34,14 @@ pub(crate) struct Pass<'a> {
     pub is_training: bool,
     /// How the frozen products of the pass are computed.
     pub precision_path: PrecisionPath,
+    /// Ends the pass between two blocks once raised. Its rows mean nothing then: whoever gave the flag looks at it again and
+    /// throws them away.
+    pub stop: Option<&'a Cancel>,
+}
+
+impl Pass<'_> {
+    /// Says whether the blocks that are left are left out.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.is_some_and(Cancel::is_cancelled)
+    }
 }

@@ -244,6 +244,7 @@ impl Ranker {
         // Packed products whatever the number of rows, so that a text has the same bits in every pass.
         let options = ReaderOptions {
             precision_paths: PrecisionPaths::PACKED,
+            cancel: cancel.clone(),
         };
         let mut reader = self.engine.reader(None, options)?;
         let mut out = Vec::with_capacity(inputs.len());

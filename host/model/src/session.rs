@@ -9,6 +9,7 @@ mod batch;
 
 use std::sync::{Arc, OnceLock};
 
+use dlm_core::Cancel;
 use dlm_kernels::{
     CachedRows, KvCache, KvData, PrecisionPath, attention_cached, attention_cached_rows, rmsnorm_forward,
 };
@@ -55,8 +56,7 @@ impl PrecisionPaths {
     pub fn exact(facts: &EngineFacts) -> PrecisionPaths {
         PrecisionPaths {
             read: PrecisionPath::PackedF32,
-            step: match facts.is_quantized {
-                // Streamed blocks may be multiplied as integers.
+            step: match facts.streams_integers {
                 true => PrecisionPath::PackedF32,
                 false => PrecisionPath::Streamed,
             },
@@ -71,6 +71,8 @@ pub struct Session<'m> {
     adapter: Option<&'m Adapter>,
     prepared: Arc<AdapterTables>,
     precision_paths: PrecisionPaths,
+    /// Ends a pass early; what it gives means nothing then.
+    stop: Cancel,
     context: usize,
     tokens: Vec<u32>,
     is_long: bool,
@@ -103,6 +105,8 @@ pub enum SessionError {
     Mixed,
     #[error("session {session} is not open, or is named twice")]
     NotOpen { session: usize },
+    #[error("cancelled")]
+    Cancelled,
 }
 
 impl<'m> Session<'m> {
@@ -124,13 +128,22 @@ impl<'m> Session<'m> {
             gains: adapter.and_then(|adapter| adapter.gains(model)),
             few: OnceLock::new(),
         };
-        Session::with((model, adapter), context, Arc::new(prepared), precision_paths)
+        let stop = Cancel::new();
+        Session::with((model, adapter), context, Arc::new(prepared), precision_paths, stop)
+    }
+
+    /// Ends passes between two blocks once `stop` is raised, as those of siblings and forks. What a session that was stopped
+    /// holds and says means nothing: the caller looks at the flag after each call.
+    pub(crate) fn until(mut self, stop: Cancel) -> Session<'m> {
+        self.stop = stop;
+        self
     }
 
     /// Starts an empty sequence on the same model and adapter; what depends on the adapter alone is shared.
     pub fn sibling(&self, context: usize) -> Session<'m> {
         let weights = (self.model, self.adapter);
-        Session::with(weights, context, Arc::clone(&self.prepared), self.precision_paths)
+        let (prepared, stop) = (Arc::clone(&self.prepared), self.stop.clone());
+        Session::with(weights, context, prepared, self.precision_paths, stop)
     }
 
     fn with(
@@ -138,6 +151,7 @@ impl<'m> Session<'m> {
         context: usize,
         prepared: Arc<AdapterTables>,
         precision_paths: PrecisionPaths,
+        stop: Cancel,
     ) -> Session<'m> {
         let width = model.config.kv_width();
         let cache = || (0..model.config.n_layers).map(|_| vec![0.0; context * width]).collect();
@@ -146,6 +160,7 @@ impl<'m> Session<'m> {
             adapter,
             prepared,
             precision_paths,
+            stop,
             context,
             tokens: Vec::with_capacity(context),
             is_long: false,
@@ -283,6 +298,7 @@ impl<'m> Session<'m> {
             dropout_seed: None,
             is_training: false,
             precision_path,
+            stop: Some(&self.stop),
         }
     }
 
@@ -372,6 +388,9 @@ fn run_blocks(
     attend: &mut dyn FnMut(usize, Qkv<'_>, AttentionOut<'_>),
 ) -> Buffer {
     for index in 0..pass.model.config.n_layers {
+        if pass.is_stopped() {
+            break;
+        }
         x = block::forward(pass, index, Rows { t, tables }, &x, attend).0;
     }
     x

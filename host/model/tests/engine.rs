@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests; clippy excuses the tests alone")]
 
+use dlm_core::Cancel;
 use dlm_kernels::{AdamW, Ctx, Simd, adamw_step, global_norm};
 use dlm_model::config::json::parse_config;
 use dlm_model::engine::{AdamWOptions, TensorGradient, TrainerOptions};
@@ -218,7 +219,15 @@ fn a_prompt_read_alone_has_the_bits_of_one_read_with_others() {
 fn fixed_precision_paths_read_what_a_session_holds_already() {
     let engine = engine("llama");
     let precision_paths = PrecisionPaths::PACKED;
-    let mut reader = engine.reader(None, ReaderOptions { precision_paths }).unwrap();
+    let mut reader = engine
+        .reader(
+            None,
+            ReaderOptions {
+                precision_paths,
+                ..ReaderOptions::default()
+            },
+        )
+        .unwrap();
     let all = sequences();
     let prompts: Vec<&[u32]> = all.iter().map(Vec::as_slice).collect();
     let new = |_| Session::on_precision_paths(engine.model(), None, 64, precision_paths);
@@ -278,7 +287,13 @@ fn a_reader_says_what_a_forward_says() {
         // Packed, a row does not depend on which others are asked for.
         let precision_paths = PrecisionPaths::PACKED;
         let mut packed = engine
-            .reader(Some(&adapter), ReaderOptions { precision_paths })
+            .reader(
+                Some(&adapter),
+                ReaderOptions {
+                    precision_paths,
+                    ..ReaderOptions::default()
+                },
+            )
             .unwrap();
         let all = packed.logits(&batch, &rows).unwrap();
         let vocab = packed.facts().vocab;
@@ -288,6 +303,31 @@ fn a_reader_says_what_a_forward_says() {
             "{name}"
         );
     }
+}
+
+/// Every call ends at once, the largest pass before its first block.
+#[test]
+fn a_raised_flag_ends_every_call() {
+    let engine = engine("llama");
+    let cancel = Cancel::new();
+    let options = ReaderOptions {
+        cancel: cancel.below(),
+        ..ReaderOptions::default()
+    };
+    let mut reader = engine.reader(None, options).unwrap();
+    let id = reader.open(64).unwrap();
+    let mut logits = Vec::new();
+    reader.read(&[id], &[&[5, 6, 7]], &mut logits).unwrap();
+    let batch = Batch::packed(&sequences());
+    cancel.cancel();
+    let ended = [
+        reader.read(&[id], &[&[8, 9]], &mut logits).unwrap_err(),
+        reader.step(&[id], &[8], &mut logits).unwrap_err(),
+        reader.hidden(&batch, &[0]).unwrap_err(),
+        reader.logits(&batch, &[0]).unwrap_err(),
+        reader.logprobs(&batch, &[(0, 31)]).unwrap_err(),
+    ];
+    assert!(ended.iter().all(EngineError::is_cancelled), "{ended:?}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod scores;
 
 use std::borrow::Cow;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dlm_core::Cancel;
 use dlm_core::hardware::SimdLevel;
@@ -67,12 +68,21 @@ impl WeightSource for Quantized {
 }
 
 fn load(name: &str, quantized: Option<GgmlType>, threads: usize) -> CpuEngine {
+    load_as(name, quantized, threads, (true, Prepare::Decode))
+}
+
+fn load_as(
+    name: &str,
+    quantized: Option<GgmlType>,
+    threads: usize,
+    (keep_quantized, prepare): (bool, Prepare),
+) -> CpuEngine {
     let config = parse_config(&std::fs::read(dir(name).join("config.json")).unwrap()).unwrap();
     let options = LoadOptions {
         ctx: Ctx::new(threads, Simd::detect()),
         compute: Compute::F32,
-        keep_quantized: true,
-        prepare: Prepare::Decode,
+        keep_quantized,
+        prepare,
     };
     let source = SafetensorsDir::open(&dir(name)).unwrap();
     CpuEngine::new(match quantized {
@@ -136,7 +146,15 @@ fn reader<'a>(
     adapter: Option<&'a Adapter>,
     precision_paths: PrecisionPaths,
 ) -> Box<dyn Reader + 'a> {
-    engine.reader(adapter, ReaderOptions { precision_paths }).unwrap()
+    engine
+        .reader(
+            adapter,
+            ReaderOptions {
+                precision_paths,
+                ..ReaderOptions::default()
+            },
+        )
+        .unwrap()
 }
 
 fn streamed(engine: &CpuEngine) -> Box<dyn Reader + '_> {
@@ -189,6 +207,34 @@ fn an_answer_is_the_same_alone_and_in_any_batch() {
                     &format!("{name} {kind:?} {precision_paths:?}"),
                 );
             }
+        }
+    }
+}
+
+/// Where memory is short, exact answers come from weights that are decoded at every pass.
+#[test]
+fn weights_that_are_decoded_on_the_way_say_what_decoded_ones_say() {
+    for ty in [GgmlType::Q8_0, GgmlType::Q4_1, GgmlType::Q5_0, GgmlType::IQ4_NL] {
+        for name in ["llama", "mixtral", "gemma2"] {
+            let said = |keep_quantized: bool| {
+                let engine = load_as(name, Some(ty), 2, (keep_quantized, Prepare::Nothing));
+                assert_eq!(engine.facts().is_quantized, keep_quantized);
+                let adapter = adapter(engine.model(), AdapterKind::Lora);
+                let mut reader = engine.reader(Some(&adapter), ReaderOptions::default()).unwrap();
+                let id = reader.open(64).unwrap();
+                let (mut logits, mut all) = (Vec::new(), Vec::new());
+                // Many rows, few, and one at a time.
+                for tokens in [ids(3, 23), ids(8, 3), ids(5, 1)] {
+                    reader.read(&[id], &[&tokens], &mut logits).unwrap();
+                    all.extend_from_slice(&logits);
+                }
+                for token in ids(7, 4) {
+                    reader.step(&[id], &[token], &mut logits).unwrap();
+                    all.extend_from_slice(&logits);
+                }
+                all
+            };
+            assert!(said(true) == said(false), "{name} {ty:?}");
         }
     }
 }
@@ -376,6 +422,43 @@ fn what_prompts_share_and_how_many_fit_changes_nothing() {
             assert!(together == alone, "{name}: {positions} positions");
         }
     }
+}
+
+/// Whoever counts the tokens ends the work, and hears of every one.
+#[test]
+fn no_token_is_chosen_beyond_the_allowance() {
+    let engine = load("llama", None, 2);
+    let jobs = jobs();
+    let chosen = AtomicUsize::new(0);
+    let unbounded = ManyOptions {
+        watch: Watch {
+            goes_on: &|tokens| {
+                chosen.fetch_add(tokens, Ordering::SeqCst);
+                true
+            },
+            ..Watch::default()
+        },
+        ..options()
+    };
+    let answers = generate_many(&mut *streamed(&engine), &text().tokenizer, &jobs, &unbounded).unwrap();
+    let all = chosen.swap(0, Ordering::SeqCst);
+    let written: usize = answers.iter().map(|answer| answer.tokens.len()).sum();
+    assert!(
+        (written..=written + jobs.len()).contains(&all),
+        "{all} were heard of, {written} are there"
+    );
+    let most = all - 1;
+    let bounded = ManyOptions {
+        watch: Watch {
+            goes_on: &|tokens| chosen.fetch_add(tokens, Ordering::SeqCst) + tokens <= most,
+            ..Watch::default()
+        },
+        ..options()
+    };
+    let mut reader = streamed(&engine);
+    let refused = generate_many(&mut *reader, &text().tokenizer, &jobs, &bounded);
+    assert!(matches!(refused, Err(GenerateError::Refused)), "{refused:?}");
+    assert_eq!(chosen.load(Ordering::SeqCst), all);
 }
 
 /// A reader that was used is as good as new: no answer, no refusal and no flag leaves a session open.

@@ -23,7 +23,7 @@ use ureq::Agent;
 
 use crate::client::{self, Origin};
 use cache::RepoCache;
-use listing::Listing;
+pub use listing::{Listing, RemoteFile, shards};
 
 /// Where the hub is when no other address is configured.
 pub const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
@@ -158,7 +158,7 @@ impl Hub {
             cancel,
         };
         let index = self.small(&url, &what)?;
-        let named = listing::shards(&index).ok_or_else(|| BaseSourceError::BadAnswer {
+        let named = shards(&index).ok_or_else(|| BaseSourceError::BadAnswer {
             hf_id: request.hf_id.clone(),
             reason: "its weight index has no readable weight_map".into(),
         })?;

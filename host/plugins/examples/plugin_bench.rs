@@ -21,8 +21,8 @@ use dlm_core::http_rule::HttpRule;
 use dlm_core::ports::guest_http::{GuestHttp, GuestHttpError, GuestRequest, GuestResponse};
 use dlm_core::ports::judge::{JudgeItem, JudgeSource};
 use dlm_core::ports::model::{
-    GenerateRequest, Model, ModelError, ModelGeneration, ModelInfo, ModelMessage, ModelScore, ModelToken, Models,
-    NextRequest, RankRequest, ScoreRequest,
+    GenerateRequest, Model, ModelAllowance, ModelError, ModelGeneration, ModelInfo, ModelMessage, ModelScore,
+    ModelToken, Models, NextRequest, RankRequest, ScoreRequest,
 };
 use dlm_core::ports::secrets::NoSecrets;
 use dlm_core::{Cancel, Quiet};
@@ -70,7 +70,7 @@ impl Model for InstantModel {
         }
     }
 
-    fn score(&self, requests: &[ScoreRequest], _: &Cancel) -> Result<Vec<ModelScore>, ModelError> {
+    fn score(&self, requests: &[ScoreRequest], _: &ModelAllowance) -> Result<Vec<ModelScore>, ModelError> {
         let score = |request: &ScoreRequest| ModelScore {
             logprob: -(request.completion.len() as f64),
             token_count: 8,
@@ -79,15 +79,15 @@ impl Model for InstantModel {
         Ok(requests.iter().map(score).collect())
     }
 
-    fn generate(&self, _: &[GenerateRequest], _: &Cancel) -> Result<Vec<ModelGeneration>, ModelError> {
+    fn generate(&self, _: &[GenerateRequest], _: &ModelAllowance) -> Result<Vec<ModelGeneration>, ModelError> {
         Err(ModelError::Unsupported("this measurement only scores".to_owned()))
     }
 
-    fn rank(&self, _: &[RankRequest], _: &Cancel) -> Result<Vec<f64>, ModelError> {
+    fn rank(&self, _: &[RankRequest], _: &ModelAllowance) -> Result<Vec<f64>, ModelError> {
         Err(ModelError::Unsupported("this measurement only scores".to_owned()))
     }
 
-    fn next(&self, _: &[NextRequest], _: &Cancel) -> Result<Vec<Vec<ModelToken>>, ModelError> {
+    fn next(&self, _: &[NextRequest], _: &ModelAllowance) -> Result<Vec<Vec<ModelToken>>, ModelError> {
         Err(ModelError::Unsupported("this measurement only scores".to_owned()))
     }
 

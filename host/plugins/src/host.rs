@@ -201,6 +201,8 @@ pub(crate) struct State {
     pub inputs: usize,
     /// An artefact was asked for that is not there.
     pub has_missed_input: bool,
+    /// Bytes of text that models were handed.
+    pub model_text_bytes: u64,
     /// The secrets that it has taken.
     pub secrets: secrets::TakenSecrets,
     /// What the host denied last.
@@ -241,6 +243,7 @@ impl State {
             answer_bytes: 0,
             inputs: 0,
             has_missed_input: false,
+            model_text_bytes: 0,
             secrets: secrets::TakenSecrets::default(),
             denials: RefCell::default(),
             wasi: wasi::Wasi::default(),

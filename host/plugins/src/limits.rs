@@ -27,6 +27,12 @@ pub(crate) const MEMORIES_MAX: usize = 16;
 pub(crate) const TABLES_MAX: usize = 64;
 /// Stack of the guest.
 pub(crate) const STACK_BYTES_MAX: usize = 1 << 20;
+/// Longest text that a model reads at once, a whole chat counted as one: encoding takes some 230 bytes for each byte.
+pub(crate) const MODEL_TEXT_BYTES_MAX: usize = 1 << 20;
+/// All text that is handed to models in a run.
+pub(crate) const MODEL_TEXT_BYTES_RUN_MAX: u64 = 1 << 30;
+/// Most ids that are turned into text at once.
+pub(crate) const MODEL_IDS_MAX: usize = 1 << 18;
 /// Longest single run of a program.
 pub(crate) const PROCESS_TIME_MAX: Duration = Duration::from_secs(10 * 60);
 

@@ -222,7 +222,10 @@ fn sample_rows(
     };
     let watch = Watch {
         logits: Some(&keep),
-        step: Some(advance),
+        goes_on: &|grown| {
+            advance(grown);
+            true
+        },
     };
     let answers = continue_all(base, text, prompts, watch, cancel)?;
     if cancel.is_cancelled() {

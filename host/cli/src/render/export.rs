@@ -3,10 +3,14 @@
 use dlm_core::units::size;
 use dlm_flow::export::ExportReport;
 
+use super::prompt::memory_taken;
 use crate::console::Console;
 
 /// The files, how they were checked, and what to type next.
 pub fn report(report: &ExportReport, is_json: bool, console: &Console) {
+    if report.memory_bytes > 0 {
+        memory_taken(report.memory_bytes, console);
+    }
     match is_json {
         true => console.json(report),
         false => show(report, console),

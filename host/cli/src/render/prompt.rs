@@ -28,11 +28,16 @@ pub fn figures(report: &PromptReport, plan: &PromptPlan, console: &Console) {
         duration(report.seconds_answer),
         report.reason
     ));
+    memory_taken(plan.memory_bytes, console);
+}
+
+/// The most memory that the program took, beside what was planned.
+pub fn memory_taken(planned_bytes: u64, console: &Console) {
     if let Some(peak) = memory::peak_bytes() {
         console.detail(&format!(
             "memory: at most {}, mapped files of the base included; planned {}",
             size(peak),
-            size(plan.memory_bytes)
+            size(planned_bytes)
         ));
     }
 }

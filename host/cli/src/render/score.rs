@@ -2,10 +2,12 @@
 
 use dlm_flow::score::ScoreReport;
 
+use super::prompt::memory_taken;
 use crate::console::Console;
 
 /// Counts, wrong answers and losses.
 pub fn report(report: &ScoreReport, is_json: bool, console: &Console) {
+    memory_taken(report.memory_bytes, console);
     match is_json {
         true => console.json(report),
         false => console.result(&text(report)),

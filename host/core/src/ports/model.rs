@@ -4,6 +4,7 @@
 //! batches where it can. One handle may be used from several threads, one call at a time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Cancel;
 
@@ -155,26 +156,78 @@ pub enum ModelError {
     NotFound(String),
     #[error("cancelled")]
     Cancelled,
+    /// More tokens than the allowance of the call; never a case of the contract: whoever gave the allowance ends the guest.
+    #[error("more tokens than are allowed")]
+    Tokens,
     #[error("{0}")]
     Failed(String),
 }
 
+/// What one call may take of a model. The work of all its requests counts, also where the call fails.
+#[derive(Debug)]
+pub struct ModelAllowance {
+    /// Raised when the call must end; looked at between the blocks of a pass.
+    pub cancel: Cancel,
+    given: u64,
+    left: AtomicU64,
+}
+
+impl ModelAllowance {
+    /// Allows so many tokens, read and written.
+    pub fn new(tokens: u64, cancel: Cancel) -> ModelAllowance {
+        ModelAllowance {
+            cancel,
+            given: tokens,
+            left: AtomicU64::new(tokens),
+        }
+    }
+
+    /// Allows any number of tokens: for what the program itself asks.
+    pub fn unbounded(cancel: &Cancel) -> ModelAllowance {
+        ModelAllowance::new(u64::MAX, cancel.clone())
+    }
+
+    /// Counts tokens before the work on them.
+    ///
+    /// **Errors:** [`ModelError::Tokens`] where fewer are left; all are used up then.
+    pub fn take(&self, tokens: u64) -> Result<(), ModelError> {
+        let rest = |left: u64| Some(left.saturating_sub(tokens));
+        let left = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, rest);
+        match left.unwrap_or(0) >= tokens {
+            true => Ok(()),
+            false => Err(ModelError::Tokens),
+        }
+    }
+
+    /// Tokens that were counted; at most those that were given.
+    pub fn taken(&self) -> u64 {
+        self.given - self.left.load(Ordering::SeqCst)
+    }
+}
+
 /// One loaded model. Loading happens at the first call that needs weights.
+///
+/// Every function that needs weights counts the tokens of its requests, prompts included, off the allowance, and ends soon
+/// after its flag is raised.
 pub trait Model: Send + Sync {
     /// Facts about it.
     fn info(&self) -> ModelInfo;
 
     /// Writes answers. A request with a seed gives the same text in every batch.
-    fn generate(&self, requests: &[GenerateRequest], cancel: &Cancel) -> Result<Vec<ModelGeneration>, ModelError>;
+    fn generate(
+        &self,
+        requests: &[GenerateRequest],
+        allowance: &ModelAllowance,
+    ) -> Result<Vec<ModelGeneration>, ModelError>;
 
     /// Scores completions.
-    fn score(&self, requests: &[ScoreRequest], cancel: &Cancel) -> Result<Vec<ModelScore>, ModelError>;
+    fn score(&self, requests: &[ScoreRequest], allowance: &ModelAllowance) -> Result<Vec<ModelScore>, ModelError>;
 
     /// The raw output of a sequence classifier with one label, one number a request.
-    fn rank(&self, requests: &[RankRequest], cancel: &Cancel) -> Result<Vec<f64>, ModelError>;
+    fn rank(&self, requests: &[RankRequest], allowance: &ModelAllowance) -> Result<Vec<f64>, ModelError>;
 
     /// The likeliest next tokens, most likely first.
-    fn next(&self, requests: &[NextRequest], cancel: &Cancel) -> Result<Vec<Vec<ModelToken>>, ModelError>;
+    fn next(&self, requests: &[NextRequest], allowance: &ModelAllowance) -> Result<Vec<Vec<ModelToken>>, ModelError>;
 
     /// Token ids of a text, without added special tokens.
     fn tokenize(&self, text: &str) -> Result<Vec<u32>, ModelError>;
@@ -207,5 +260,22 @@ impl Models for NoModels {
 
     fn named(&self, _selector: &str) -> Result<Arc<dyn Model>, ModelError> {
         Err(ModelError::Unavailable("this command runs without a model".to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_allowance_is_used_up_once() {
+        let allowance = ModelAllowance::new(10, Cancel::new());
+        assert_eq!(allowance.take(4), Ok(()));
+        assert_eq!(allowance.take(6), Ok(()));
+        assert_eq!((allowance.take(0), allowance.taken()), (Ok(()), 10));
+        assert_eq!(allowance.take(1), Err(ModelError::Tokens));
+        let small = ModelAllowance::new(3, Cancel::new());
+        assert_eq!(small.take(u64::MAX), Err(ModelError::Tokens));
+        assert_eq!((small.take(1), small.taken()), (Err(ModelError::Tokens), 3));
     }
 }

@@ -22,7 +22,7 @@ const MODEL_BYTES_MAX: u64 = 64 << 30;
 const ENTRIES_MAX: usize = 10_000;
 
 /// A wheel with exactly one GGUF file.
-pub(super) struct Wheel {
+pub struct Wheel {
     path: PathBuf,
     index: usize,
     name: String,

@@ -204,7 +204,12 @@ fn check_file(
         },
     )?;
     let expected = check_logits(&*loaded.engine, adapter, located)?;
-    let written = CpuEngine::load(&loaded.cpu, &open_base(path)?, &CpuOptions::EXACT)
+    // Decoded on the way, which changes no bit: the file is held as it is beside the model that it was made from.
+    let options = CpuOptions {
+        keep_quantized: true,
+        ..CpuOptions::EXACT
+    };
+    let written = CpuEngine::load(&loaded.cpu, &open_base(path)?, &options)
         .map_err(|e| Failure::from(e).under(Subject::Export))?;
     let found = check_logits(&written, None, located)?;
     let logits = compare_logits(quant, &expected, &found, config.vocab);

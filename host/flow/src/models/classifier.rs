@@ -2,17 +2,16 @@
 
 use std::sync::{Arc, Mutex};
 
-use dlm_core::Cancel;
 use dlm_core::base::BaseRecord;
 use dlm_core::ports::model::{
-    GenerateRequest, Model, ModelError, ModelGeneration, ModelInfo, ModelMessage, ModelPrompt, ModelScore, ModelToken,
-    NextRequest, RankRequest, ScoreRequest,
+    GenerateRequest, Model, ModelAllowance, ModelError, ModelGeneration, ModelInfo, ModelMessage, ModelPrompt,
+    ModelScore, ModelToken, NextRequest, RankRequest, ScoreRequest,
 };
 use dlm_model::text::TextError;
 use dlm_model::{Cpu, CpuOptions, OpenedRanker, Prepare, RankError, RankInput, Ranker};
 
 use super::convert::{count, messages, text_error};
-use super::decoder::{detokenize, render};
+use super::decoder::{detokenize, render, unless_cancelled};
 use super::open::{failed, said};
 use super::weights::{loading, room};
 use super::{Run, lock};
@@ -79,6 +78,7 @@ impl ClassifierModel {
 fn rank_error(error: RankError) -> ModelError {
     match error {
         RankError::Cancelled => ModelError::Cancelled,
+        RankError::Engine(error) if error.is_cancelled() => ModelError::Cancelled,
         RankError::Empty { .. } => ModelError::InvalidInput(error.to_string()),
         error => failed(error.into()),
     }
@@ -89,19 +89,23 @@ impl Model for ClassifierModel {
         self.info.clone()
     }
 
-    fn generate(&self, _requests: &[GenerateRequest], _cancel: &Cancel) -> Result<Vec<ModelGeneration>, ModelError> {
+    fn generate(&self, _requests: &[GenerateRequest], _: &ModelAllowance) -> Result<Vec<ModelGeneration>, ModelError> {
         self.only_ranks("write answers")
     }
 
-    fn score(&self, _requests: &[ScoreRequest], _cancel: &Cancel) -> Result<Vec<ModelScore>, ModelError> {
+    fn score(&self, _requests: &[ScoreRequest], _: &ModelAllowance) -> Result<Vec<ModelScore>, ModelError> {
         self.only_ranks("score completions")
     }
 
-    fn rank(&self, requests: &[RankRequest], cancel: &Cancel) -> Result<Vec<f64>, ModelError> {
-        let inputs = requests
-            .iter()
-            .map(|request| self.input(request))
-            .collect::<Result<Vec<_>, _>>()?;
+    fn rank(&self, requests: &[RankRequest], allowance: &ModelAllowance) -> Result<Vec<f64>, ModelError> {
+        let cancel = &allowance.cancel;
+        let input = |request| {
+            unless_cancelled(cancel)?;
+            let input = self.input(request)?;
+            allowance.take(input.ids.len() as u64)?;
+            Ok(input)
+        };
+        let inputs = requests.iter().map(input).collect::<Result<Vec<_>, ModelError>>()?;
         for input in inputs.iter().filter(|input| input.cut > 0) {
             let (name, context) = (&self.info.name, self.info.context_length);
             self.run.around.warn(format!(
@@ -110,7 +114,7 @@ impl Model for ClassifierModel {
                 input.cut + input.ids.len()
             ));
         }
-        let mut taken = self.run.turn();
+        let mut taken = self.run.turn(cancel)?;
         let mut loaded = lock(&self.loaded);
         let ranker = match &mut *loaded {
             Some(ranker) => ranker,
@@ -126,7 +130,7 @@ impl Model for ClassifierModel {
         ranker.rank(&inputs, cancel).map_err(rank_error)
     }
 
-    fn next(&self, _requests: &[NextRequest], _cancel: &Cancel) -> Result<Vec<Vec<ModelToken>>, ModelError> {
+    fn next(&self, _requests: &[NextRequest], _: &ModelAllowance) -> Result<Vec<Vec<ModelToken>>, ModelError> {
         self.only_ranks("name next tokens")
     }
 

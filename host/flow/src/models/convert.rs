@@ -135,6 +135,7 @@ pub(super) fn count(tokens: usize) -> u32 {
 
 pub(super) fn generate_error(error: GenerateError) -> ModelError {
     match error {
+        GenerateError::Refused => ModelError::Tokens,
         GenerateError::EmptyPrompt | GenerateError::TooLong { .. } | GenerateError::Sampling(_) => {
             ModelError::InvalidInput(error.to_string())
         }
@@ -148,6 +149,7 @@ pub(super) fn score_error(error: ScoreError) -> ModelError {
             ModelError::InvalidInput(error.to_string())
         }
         ScoreError::Cancelled => ModelError::Cancelled,
+        ScoreError::Engine(error) if error.is_cancelled() => ModelError::Cancelled,
         error => ModelError::Failed(error.to_string()),
     }
 }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use dlm_core::base::BaseRecord;
 use dlm_core::ports::model::{
-    GenerateRequest, Model, ModelError, ModelGeneration, ModelInfo, ModelMessage, ModelScore, ModelToken, ModelWeights,
-    NextRequest, RankRequest, ScoreRequest,
+    GenerateRequest, Model, ModelAllowance, ModelError, ModelGeneration, ModelInfo, ModelMessage, ModelScore,
+    ModelToken, ModelWeights, NextRequest, RankRequest, ScoreRequest,
 };
 use dlm_core::shell::quoted_path;
 use dlm_core::{Cancel, Subject};
@@ -54,10 +54,12 @@ struct Ready {
 
 impl Ready {
     /// Products of fixed precision paths: what is asked beside a request changes no bit of its answer.
-    fn reader(&self, precision_paths: PrecisionPaths) -> Result<Box<dyn Reader + '_>, ModelError> {
-        let reader = self
-            .engine
-            .reader(self.adapter.as_deref(), ReaderOptions { precision_paths });
+    fn reader(&self, precision_paths: PrecisionPaths, cancel: &Cancel) -> Result<Box<dyn Reader + '_>, ModelError> {
+        let options = ReaderOptions {
+            precision_paths,
+            cancel: cancel.clone(),
+        };
+        let reader = self.engine.reader(self.adapter.as_deref(), options);
         reader.map_err(|error| failed(Failure::new(Subject::Model, error)))
     }
 }
@@ -145,13 +147,14 @@ impl DecoderModel {
         &self,
         requests: &[R],
         weights: impl Fn(&R) -> ModelWeights,
+        cancel: &Cancel,
         mut call: impl FnMut(&Ready, &[usize]) -> Result<Vec<A>, ModelError>,
     ) -> Result<Vec<A>, ModelError> {
         for request in requests {
             self.check(weights(request))?;
         }
         let mut answers: Vec<Option<A>> = requests.iter().map(|_| None).collect();
-        let mut turn = self.weights.run.turn();
+        let mut turn = self.weights.run.turn(cancel)?;
         for wanted in [ModelWeights::Base, ModelWeights::Adapter] {
             let places: Vec<usize> = (0..requests.len())
                 .filter(|at| weights(&requests[*at]) == wanted)
@@ -176,23 +179,38 @@ impl DecoderModel {
     ///
     /// A greedy answer is a promise of exactness, so its products are exact; sampled ones take the faster
     /// products, as `dlm prompt` does.
-    fn write(&self, ready: &Ready, jobs: &[GenerateJob], places: &[usize]) -> Result<Vec<Generation>, ModelError> {
+    fn write(
+        &self,
+        ready: &Ready,
+        jobs: &[GenerateJob],
+        places: &[usize],
+        allowance: &ModelAllowance,
+    ) -> Result<Vec<Generation>, ModelError> {
+        let cancel = &allowance.cancel;
         let is_greedy = |place: &usize| jobs[*place].options.sampling.temperature == 0.0;
         let mut written: BTreeMap<usize, Generation> = BTreeMap::new();
         for greedy in [false, true] {
             let chosen: Vec<usize> = places.iter().copied().filter(|at| is_greedy(at) == greedy).collect();
             let batch: Vec<GenerateJob> = chosen.iter().map(|at| jobs[*at].clone()).collect();
-            let mut reader = ready.reader(match greedy {
+            let paths = match greedy {
                 true => PrecisionPaths::exact(ready.engine.facts()),
                 false => PrecisionPaths::STREAMED,
-            })?;
+            };
+            let mut reader = ready.reader(paths, cancel)?;
             let options = ManyOptions {
                 context_max: self.context_max(),
                 cache_bytes_max: ready.cache_bytes_max,
-                watch: Watch::default(),
+                watch: Watch {
+                    goes_on: &|tokens| allowance.take(tokens as u64).is_ok(),
+                    ..Watch::default()
+                },
             };
             let answers = generate_many(&mut *reader, &self.text.tokenizer, &batch, &options);
-            written.extend(chosen.into_iter().zip(answers.map_err(generate_error)?));
+            let answers = answers.map_err(|error| match cancel.is_cancelled() {
+                true => ModelError::Cancelled,
+                false => generate_error(error),
+            })?;
+            written.extend(chosen.into_iter().zip(answers));
         }
         Ok(places.iter().filter_map(|at| written.remove(at)).collect())
     }
@@ -203,28 +221,43 @@ impl Model for DecoderModel {
         self.info.clone()
     }
 
-    fn generate(&self, requests: &[GenerateRequest], cancel: &Cancel) -> Result<Vec<ModelGeneration>, ModelError> {
-        let job = |request| job(&self.text, request, self.weights.run.around.random_seed(), cancel);
-        let jobs = requests.iter().map(job).collect::<Result<Vec<_>, _>>()?;
-        let call = |ready: &Ready, places: &[usize]| self.write(ready, &jobs, places);
-        let answers = self.by_weights(requests, |request| request.weights, call)?;
+    fn generate(
+        &self,
+        requests: &[GenerateRequest],
+        allowance: &ModelAllowance,
+    ) -> Result<Vec<ModelGeneration>, ModelError> {
+        let cancel = &allowance.cancel;
+        let job = |request| {
+            unless_cancelled(cancel)?;
+            let job = job(&self.text, request, self.weights.run.around.random_seed(), cancel)?;
+            allowance.take(job.prompt.len() as u64)?;
+            Ok(job)
+        };
+        let jobs = requests.iter().map(job).collect::<Result<Vec<_>, ModelError>>()?;
+        let call = |ready: &Ready, places: &[usize]| self.write(ready, &jobs, places, allowance);
+        let answers = self.by_weights(requests, |request| request.weights, cancel, call)?;
         answers.into_iter().map(generation).collect()
     }
 
-    fn score(&self, requests: &[ScoreRequest], cancel: &Cancel) -> Result<Vec<ModelScore>, ModelError> {
+    fn score(&self, requests: &[ScoreRequest], allowance: &ModelAllowance) -> Result<Vec<ModelScore>, ModelError> {
+        let cancel = &allowance.cancel;
         let job = |request: &ScoreRequest| {
-            Ok(ScoreJob {
+            unless_cancelled(cancel)?;
+            let job = ScoreJob {
                 prompt: prompt_ids(&self.text, &request.prompt)?,
                 completion: completion_ids(&self.text, &request.prompt, &request.completion)?,
-            })
+            };
+            allowance.take((job.prompt.len() + job.completion.len()) as u64)?;
+            Ok(job)
         };
         let jobs = requests.iter().map(job).collect::<Result<Vec<_>, ModelError>>()?;
         let scores = self.by_weights(
             requests,
             |request| request.weights,
+            cancel,
             |ready, places| {
                 let batch: Vec<ScoreJob> = places.iter().map(|at| jobs[*at].clone()).collect();
-                let mut reader = ready.reader(PrecisionPaths::PACKED)?;
+                let mut reader = ready.reader(PrecisionPaths::PACKED, cancel)?;
                 score_many(&mut *reader, &batch, self.context_max(), cancel).map_err(score_error)
             },
         )?;
@@ -247,16 +280,22 @@ impl Model for DecoderModel {
         requests.iter().zip(&jobs).zip(scores).map(score).collect()
     }
 
-    fn rank(&self, _requests: &[RankRequest], _cancel: &Cancel) -> Result<Vec<f64>, ModelError> {
+    fn rank(&self, _requests: &[RankRequest], _: &ModelAllowance) -> Result<Vec<f64>, ModelError> {
         Err(ModelError::Unsupported(format!(
             "`{}` is a {}, which predicts tokens; ranking takes a sequence classifier with one label",
             self.info.name, self.info.architecture
         )))
     }
 
-    fn next(&self, requests: &[NextRequest], cancel: &Cancel) -> Result<Vec<Vec<ModelToken>>, ModelError> {
+    fn next(&self, requests: &[NextRequest], allowance: &ModelAllowance) -> Result<Vec<Vec<ModelToken>>, ModelError> {
+        let cancel = &allowance.cancel;
         let asked = |request: &NextRequest| match request.top {
-            top @ 1..=TOP_MAX => Ok((prompt_ids(&self.text, &request.prompt)?, top as usize)),
+            top @ 1..=TOP_MAX => {
+                unless_cancelled(cancel)?;
+                let prompt = prompt_ids(&self.text, &request.prompt)?;
+                allowance.take(prompt.len() as u64)?;
+                Ok((prompt, top as usize))
+            }
             top => Err(ModelError::InvalidInput(format!(
                 "`top` is {top}, expected 1 to {TOP_MAX}"
             ))),
@@ -265,9 +304,10 @@ impl Model for DecoderModel {
         let lists = self.by_weights(
             requests,
             |request| request.weights,
+            cancel,
             |ready, places| {
                 let batch: Vec<_> = places.iter().map(|at| prompts[*at].clone()).collect();
-                let mut reader = ready.reader(PrecisionPaths::PACKED)?;
+                let mut reader = ready.reader(PrecisionPaths::PACKED, cancel)?;
                 next_many(&mut *reader, &batch, self.context_max(), cancel).map_err(score_error)
             },
         )?;
@@ -288,6 +328,14 @@ impl Model for DecoderModel {
 
     fn render(&self, chat: &[ModelMessage], with_generation_prompt: bool) -> Result<String, ModelError> {
         render(&self.text, chat, with_generation_prompt)
+    }
+}
+
+/// Texts are tokenized one after the other; a raised flag ends that, too.
+pub(super) fn unless_cancelled(cancel: &Cancel) -> Result<(), ModelError> {
+    match cancel.is_cancelled() {
+        true => Err(ModelError::Cancelled),
+        false => Ok(()),
     }
 }
 

@@ -51,11 +51,7 @@ impl Weights {
         }
         let facts = self.opened.facts();
         let stored = self.opened.weights_memory_bytes(true);
-        let streamed = if self.opened.gguf().is_some() {
-            2 * stored
-        } else {
-            stored
-        };
+        let streamed = stored + self.opened.decode_memory_bytes();
         let free = room(&self.run, &self.key, streamed, *taken)?;
         let packed = streamed + PACKED_BYTES * facts.params;
         let prepare = match packed as f64 <= PACKED_SHARE * free as f64 {

@@ -6,8 +6,8 @@
 use dlm_core::Cancel;
 use dlm_core::digest::{first_eight, sha256};
 use dlm_core::ports::model::{
-    GenerateRequest, Model, ModelError, ModelFinish, ModelGeneration, ModelMessage, ModelPrompt, ModelRole,
-    ModelSampling, ModelWeights,
+    GenerateRequest, Model, ModelAllowance, ModelError, ModelFinish, ModelGeneration, ModelMessage, ModelPrompt,
+    ModelRole, ModelSampling, ModelWeights,
 };
 
 use crate::staging::similarity::is_near_duplicate;
@@ -71,7 +71,7 @@ impl Sampler<'_> {
             .zip(temperatures)
             .flat_map(|(prompt, temperature)| numbers.clone().map(|number| self.request(prompt, number, *temperature)))
             .collect();
-        let answers = self.model.generate(&requests, cancel)?;
+        let answers = self.model.generate(&requests, &ModelAllowance::unbounded(cancel))?;
         if answers.len() != requests.len() {
             let what = format!(
                 "the model gave {} answers to {} requests",

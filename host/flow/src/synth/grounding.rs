@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use dlm_core::Cancel;
 use dlm_core::ports::model::{
-    Model, ModelError, ModelMessage, ModelPrompt, ModelRole, ModelScore, ModelWeights, ScoreRequest,
+    Model, ModelAllowance, ModelError, ModelMessage, ModelPrompt, ModelRole, ModelScore, ModelWeights, ScoreRequest,
 };
 
 use super::Strategy;
@@ -59,7 +59,7 @@ pub(crate) fn measure(
             [read, (*question).to_owned()].map(|asked| request(asked, answer, is_chat))
         })
         .collect();
-    let scores = model.score(&requests, cancel)?;
+    let scores = model.score(&requests, &ModelAllowance::unbounded(cancel))?;
     if scores.len() != requests.len() {
         let what = format!("the model gave {} scores to {} requests", scores.len(), requests.len());
         return Err(ModelError::Failed(what));

@@ -42,6 +42,7 @@ pub(super) fn anchors(
     }
     around.note("the base is asked what to hold on to: once for this base, precision and system prompt, kept for every later run");
     let failed = |error: AnchorError| match error {
+        _ if around.cancel.is_cancelled() => Failure::interrupted(""),
         AnchorError::Cancelled => Failure::interrupted(""),
         other => Failure::new(Subject::Training, other),
     };
@@ -50,6 +51,7 @@ pub(super) fn anchors(
             None,
             ReaderOptions {
                 precision_paths: PrecisionPaths::STREAMED,
+                cancel: around.cancel.clone(),
             },
         )
         .map_err(|e| Failure::new(Subject::Training, e))?;

@@ -77,7 +77,13 @@ impl Examination<'_> {
     fn reader<'a>(&'a self, adapter: Option<&'a Adapter>) -> Result<Box<dyn Reader + 'a>, Failure> {
         // As `dlm prompt --temp 0` reads, so that what is recalled here is what it says.
         let precision_paths = PrecisionPaths::exact(self.engine.facts());
-        let reader = self.engine.reader(adapter, ReaderOptions { precision_paths });
+        let reader = self.engine.reader(
+            adapter,
+            ReaderOptions {
+                precision_paths,
+                cancel: self.around.cancel.clone(),
+            },
+        );
         reader.map_err(|e| Failure::new(Subject::Training, e))
     }
 

@@ -149,12 +149,7 @@ fn differences(trained: &Adapter, planned: &Adapter) -> Vec<String> {
 }
 
 /// Trains the current adapter for another run: its moments are kept, its schedule begins anew.
-fn further(
-    directory: &Path,
-    number: u32,
-    engine: &dyn Engine,
-    run: &PlannedRun<'_>,
-) -> Result<ResumePoint, Failure> {
+fn further(directory: &Path, number: u32, engine: &dyn Engine, run: &PlannedRun<'_>) -> Result<ResumePoint, Failure> {
     let PlannedRun {
         command,
         digest,

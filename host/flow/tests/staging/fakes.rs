@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex};
 
 use dlm_core::ports::judge::{Judge, JudgeInfo, JudgeItem, JudgeMode, JudgeSource, JudgeVerdict};
 use dlm_core::ports::model::{
-    GenerateRequest, Model, ModelError, ModelFinish, ModelGeneration, ModelInfo, ModelMessage, ModelPrompt, ModelScore,
-    ModelToken, Models, NextRequest, RankRequest, ScoreRequest,
+    GenerateRequest, Model, ModelAllowance, ModelError, ModelFinish, ModelGeneration, ModelInfo, ModelMessage,
+    ModelPrompt, ModelScore, ModelToken, Models, NextRequest, RankRequest, ScoreRequest,
 };
 use dlm_core::ports::plugin::{PluginFailure, PluginFailureDetail, PluginIdentity};
 use dlm_core::ports::teacher::{Teacher, TeacherCompletion, TeacherInfo, TeacherRequest, TeacherSource, TeacherUsage};
-use dlm_core::{Cancel, FailureKind, Subject};
+use dlm_core::{FailureKind, Subject};
 
 pub fn failure(code: &'static str, kind: FailureKind, message: &str) -> PluginFailure {
     PluginFailure {
@@ -142,7 +142,11 @@ impl Model for Handle {
         }
     }
 
-    fn generate(&self, requests: &[GenerateRequest], cancel: &Cancel) -> Result<Vec<ModelGeneration>, ModelError> {
+    fn generate(
+        &self,
+        requests: &[GenerateRequest],
+        allowance: &ModelAllowance,
+    ) -> Result<Vec<ModelGeneration>, ModelError> {
         self.0.generated.lock().unwrap().push(requests.to_vec());
         let answers = requests
             .iter()
@@ -156,13 +160,13 @@ impl Model for Handle {
                 }
             })
             .collect();
-        match cancel.is_cancelled() {
+        match allowance.cancel.is_cancelled() {
             true => Err(ModelError::Cancelled),
             false => Ok(answers),
         }
     }
 
-    fn score(&self, requests: &[ScoreRequest], _: &Cancel) -> Result<Vec<ModelScore>, ModelError> {
+    fn score(&self, requests: &[ScoreRequest], _: &ModelAllowance) -> Result<Vec<ModelScore>, ModelError> {
         let score = |request: &ScoreRequest| ModelScore {
             logprob: 4.0 * (self.0.score)(&last(&request.prompt), request),
             token_count: 4,
@@ -171,11 +175,11 @@ impl Model for Handle {
         Ok(requests.iter().map(score).collect())
     }
 
-    fn rank(&self, _: &[RankRequest], _: &Cancel) -> Result<Vec<f64>, ModelError> {
+    fn rank(&self, _: &[RankRequest], _: &ModelAllowance) -> Result<Vec<f64>, ModelError> {
         unreachable!("nothing here ranks")
     }
 
-    fn next(&self, _: &[NextRequest], _: &Cancel) -> Result<Vec<Vec<ModelToken>>, ModelError> {
+    fn next(&self, _: &[NextRequest], _: &ModelAllowance) -> Result<Vec<Vec<ModelToken>>, ModelError> {
         unreachable!("nothing here asks for next tokens")
     }
 

@@ -92,6 +92,7 @@ impl CpuEngine {
         let facts = EngineFacts {
             vocab: model.config.vocab,
             is_quantized: model.is_quantized(),
+            streams_integers: model.streams_integers,
             weights_bytes: (stored + prepared) as u64,
             cache_bytes_per_token: (2 * size_of::<f32>() * model.config.n_layers * model.config.kv_width()) as u64,
             long_from: model.rotary.long_from(),
@@ -127,7 +128,7 @@ impl Engine for CpuEngine {
         adapter: Option<&'a Adapter>,
         options: ReaderOptions,
     ) -> Result<Box<dyn Reader + 'a>, EngineError> {
-        Ok(Box::new(CpuReader::new(self, adapter, options.precision_paths)))
+        Ok(Box::new(CpuReader::new(self, adapter, options)))
     }
 }
 

@@ -28,22 +28,30 @@ pub struct GenerateJob {
 
 /// What holds for all answers of a call.
 #[derive(Clone, Copy)]
-pub struct ManyOptions<'w> {
+pub struct ManyOptions<'a> {
     /// Most tokens that prompt and answer may have together.
     pub context_max: usize,
     /// Bytes that the caches of answers side by side may take.
     pub cache_bytes_max: u64,
-    /// Who looks on.
-    pub watch: Watch<'w>,
+    pub watch: Watch<'a>,
 }
 
 /// Whoever looks on while answers grow.
-#[derive(Clone, Copy, Default)]
-pub struct Watch<'w> {
+#[derive(Clone, Copy)]
+pub struct Watch<'a> {
     /// Gets a job's index and its logits before each choice of a token, on any thread; those of one job in order.
-    pub logits: Option<&'w (dyn Fn(usize, &[f32]) + Sync)>,
-    /// Gets the number of answers that grew by a token together.
-    pub step: Option<&'w dyn Fn(usize)>,
+    pub logits: Option<&'a (dyn Fn(usize, &[f32]) + Sync)>,
+    /// Hears how many tokens a step chose, and says whether there may be another.
+    pub goes_on: &'a dyn Fn(usize) -> bool,
+}
+
+impl Default for Watch<'_> {
+    fn default() -> Self {
+        Self {
+            logits: None,
+            goes_on: &|_| true,
+        }
+    }
 }
 
 /// An answer that chooses its next token, from its row of logits.
@@ -71,8 +79,8 @@ struct Prefix<'a> {
 ///
 /// The reader should have fixed precision paths: without them an answer's last bits depend on the others.
 ///
-/// **Errors:** those of [`super::generate`] for the first job that fails; a raised flag in the options of any job ends all
-/// with what they have.
+/// **Errors:** those of [`super::generate`] for the first job that fails, and [`GenerateError::Refused`]; a raised flag in the
+/// options of any job ends all with what they have.
 pub fn generate_many(
     reader: &mut dyn Reader,
     tokenizer: &Tokenizer,
@@ -141,7 +149,7 @@ struct Many<'r, 'a> {
     live: Vec<Live<'a>>,
     done: Vec<Option<Generation>>,
     logits: Vec<f32>,
-    watch: Watch<'r>,
+    watch: Watch<'a>,
 }
 
 impl<'a> Many<'_, 'a> {
@@ -317,8 +325,8 @@ impl<'a> Many<'_, 'a> {
                 *next = live.growing.take(logits, &mut silent);
             });
         }
-        if let Some(watch) = self.watch.step {
-            watch(turns.len());
+        if !is_cancelled && !(self.watch.goes_on)(turns.len()) {
+            return Err(GenerateError::Refused);
         }
         for turn in turns {
             let Turn { mut live, next, .. } = turn.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -173,6 +173,7 @@ impl Model {
         let is_quantized = has_quantized(&layers, &head);
         Ok(Model {
             pads_few_rows: is_packed && is_quantized,
+            streams_integers: is_quantized && matches!(options.prepare, Prepare::Decode | Prepare::Inference),
             is_quantized,
             ctx: options.ctx,
             compute: options.compute,

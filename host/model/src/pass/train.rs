@@ -3,6 +3,7 @@
 //! Invariants: a forward with checkpoints keeps the input of each block and nothing else, and gives the same numbers, bit
 //! for bit; backward stops below the lowest adapted block.
 
+use dlm_core::Cancel;
 use dlm_kernels::{PrecisionPath, Segment, Write, scale};
 use dlm_kernels::{attention_forward, rmsnorm_backward, rmsnorm_forward};
 
@@ -30,6 +31,13 @@ pub struct StepOptions {
     /// Decides what is dropped, with the adapter's dropout rate; `None` switches dropout off (evaluation).
     pub dropout_seed: Option<u64>,
     pub checkpoint: Checkpoint,
+}
+
+/// What a forward is for.
+enum Purpose<'a> {
+    Training(&'a StepOptions),
+    /// Ended early once the flag is raised.
+    Reading(Option<&'a Cancel>),
 }
 
 struct BlockSaved {
@@ -81,38 +89,46 @@ impl Model {
         batch: &Batch,
         options: &StepOptions,
     ) -> Result<Forward, BatchError> {
-        self.forward(adapter, batch, options, PrecisionPath::ByRows, true)
+        let purpose = Purpose::Training(options);
+        self.forward(adapter, batch, PrecisionPath::ByRows, purpose)
     }
 
     /// Runs a batch for its hidden states alone; [`Model::backward`] refuses what it returns.
     ///
     /// **Errors:** a batch that describes no sequences of this vocabulary.
     pub fn forward_eval(&self, adapter: Option<&Adapter>, batch: &Batch) -> Result<Forward, BatchError> {
-        self.forward(adapter, batch, &StepOptions::default(), PrecisionPath::ByRows, false)
+        self.forward(adapter, batch, PrecisionPath::ByRows, Purpose::Reading(None))
     }
 
-    /// [`Model::forward_eval`] with packed products (`path`) whatever the number of rows, so that a sequence has the same bits in
-    /// every batch (and behind a shared prefix those of its own; LongRope apart, see [`Batch::push`]).
+    /// [`Model::forward_eval`] on a path of the caller's choice, which ends early once `stop` is raised; its rows mean nothing
+    /// then.
+    ///
+    /// With packed products whatever the number of rows a sequence has the same bits in every batch (and behind a shared
+    /// prefix those of its own; LongRope apart, see [`Batch::push`]).
     ///
     /// **Errors:** as [`Model::forward_eval`].
-    pub(crate) fn forward_packed(
+    pub(crate) fn forward_until(
         &self,
+        stop: &Cancel,
         adapter: Option<&Adapter>,
         batch: &Batch,
-        path: PrecisionPath,
+        precision_path: PrecisionPath,
     ) -> Result<Forward, BatchError> {
-        self.forward(adapter, batch, &StepOptions::default(), path, false)
+        self.forward(adapter, batch, precision_path, Purpose::Reading(Some(stop)))
     }
 
     fn forward(
         &self,
         adapter: Option<&Adapter>,
         batch: &Batch,
-        options: &StepOptions,
         precision_path: PrecisionPath,
-        is_training: bool,
+        purpose: Purpose<'_>,
     ) -> Result<Forward, BatchError> {
         batch.check(self.config.vocab)?;
+        let (options, stop) = match purpose {
+            Purpose::Training(options) => (Some(options), None),
+            Purpose::Reading(stop) => (None, stop),
+        };
         let t = batch.len();
         let gains = adapter.and_then(|adapter| adapter.gains(self));
         let tables = self.rotary.tables(&self.arena, &batch.segments, &batch.positions);
@@ -121,7 +137,7 @@ impl Model {
             positions: batch.positions.clone(),
             tables,
             gains,
-            dropout_seed: options.dropout_seed,
+            dropout_seed: options.and_then(|options| options.dropout_seed),
             precision_path,
             blocks: Vec::with_capacity(self.config.n_layers),
             last: self.embed_tokens(&batch.tokens),
@@ -130,9 +146,16 @@ impl Model {
         };
         let first = adapter.map_or(self.config.n_layers, Adapter::first_layer);
         for index in 0..self.config.n_layers {
-            let (y, body) = self.run_block(adapter, &forward, index, &forward.last, is_training);
+            let pass = Pass {
+                stop,
+                ..self.pass(adapter, &forward, options.is_some())
+            };
+            if pass.is_stopped() {
+                break;
+            }
+            let (y, body) = self.run_block(pass, &forward, index, &forward.last);
             let x = std::mem::replace(&mut forward.last, y);
-            if is_training && index >= first {
+            if let Some(options) = options.filter(|_| index >= first) {
                 let body = (options.checkpoint == Checkpoint::None).then_some(body);
                 forward.blocks.push(BlockSaved { x, body });
             }
@@ -158,17 +181,11 @@ impl Model {
             few: None,
             is_training,
             precision_path: forward.precision_path,
+            stop: None,
         }
     }
 
-    fn run_block(
-        &self,
-        adapter: Option<&Adapter>,
-        forward: &Forward,
-        index: usize,
-        x: &[f32],
-        is_training: bool,
-    ) -> (Buffer, Body) {
+    fn run_block(&self, pass: Pass<'_>, forward: &Forward, index: usize, x: &[f32]) -> (Buffer, Body) {
         let rows = Rows {
             t: forward.positions.len(),
             tables: &forward.tables,
@@ -187,7 +204,7 @@ impl Model {
                 out.lse,
             );
         };
-        block::forward(self.pass(adapter, forward, is_training), index, rows, x, &mut attend)
+        block::forward(pass, index, rows, x, &mut attend)
     }
 
     /// Adds the gradients of the adapter's tensors to `grads`.
@@ -227,7 +244,10 @@ impl Model {
                 .expect("there is one entry per block from the first adapted on");
             let body = match saved.body {
                 Some(body) => body,
-                None => self.run_block(Some(adapter), &forward, index, &saved.x, true).1,
+                None => {
+                    let pass = self.pass(Some(adapter), &forward, true);
+                    self.run_block(pass, &forward, index, &saved.x).1
+                }
             };
             let rows = Rows {
                 t: forward.positions.len(),

@@ -32,8 +32,9 @@ pub(super) const SINGLE: &str = "model.safetensors";
 
 /// One file of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct RemoteFile {
+pub struct RemoteFile {
     pub name: String,
+    /// Bytes.
     pub size: u64,
     /// Name of its blob in the cache: the SHA-256 of a large file, the git id of a small one.
     pub blob: String,
@@ -74,21 +75,25 @@ impl RemoteFile {
         }
     }
 
-    pub(super) fn is_weights(&self) -> bool {
+    /// Whether it holds tensors.
+    pub fn is_weights(&self) -> bool {
         self.name.ends_with(".safetensors")
     }
 }
 
 /// The files of one commit that a base needs, in path order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Listing {
+pub struct Listing {
+    /// 40 hex digits.
     pub commit: String,
     pub files: Vec<RemoteFile>,
 }
 
 impl Listing {
     /// Reads the hub's answer and keeps what the allow-list names.
-    pub(super) fn parse(hf_id: &str, body: &[u8]) -> Result<Listing, BaseSourceError> {
+    ///
+    /// **Errors:** an answer of another form, no weights that are safe to read, a digest that is none.
+    pub fn parse(hf_id: &str, body: &[u8]) -> Result<Listing, BaseSourceError> {
         let bad = |reason: String| BaseSourceError::BadAnswer {
             hf_id: hf_id.to_owned(),
             reason,
@@ -131,20 +136,20 @@ impl Listing {
     }
 
     /// Whether only the index can say which weights belong to the model: some have other names than shards usually have.
-    pub(super) fn needs_index(&self) -> bool {
+    pub fn needs_index(&self) -> bool {
         let mut weights = self.files.iter().filter(|file| file.is_weights());
         self.files.iter().any(|file| file.name == INDEX) && weights.any(|file| !file.name.starts_with("model-"))
     }
 
     /// Leaves out the weights that the index does not name; that it names any is the caller's business.
-    pub(super) fn keep_named(&mut self, named: &[String]) {
+    pub fn keep_named(&mut self, named: &[String]) {
         self.files
             .retain(|file| !file.is_weights() || named.contains(&file.name));
     }
 }
 
 /// The files that an index of weights names; none where it cannot be read.
-pub(super) fn shards(index: &[u8]) -> Option<Vec<String>> {
+pub fn shards(index: &[u8]) -> Option<Vec<String>> {
     let index: Value = serde_json::from_slice(index).ok()?;
     let map = index["weight_map"].as_object()?;
     let mut shards: Vec<String> = map.values().filter_map(Value::as_str).map(str::to_owned).collect();

@@ -1,18 +1,21 @@
 //! The import `model`: requests to the engine, checked against the grants and counted in tokens.
 
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 
+use dlm_core::Cancel;
 use dlm_core::inert::{cut, inert_line};
 use dlm_core::ports::model::{
-    GenerateRequest, Model, ModelError, ModelFinish, ModelMessage, ModelPrompt, ModelRole, ModelSampling, ModelToken,
-    ModelWeights, NextRequest, RankRequest, ScoreRequest,
+    GenerateRequest, Model, ModelAllowance, ModelError, ModelFinish, ModelMessage, ModelPrompt, ModelRole,
+    ModelSampling, ModelToken, ModelWeights, NextRequest, RankRequest, ScoreRequest,
 };
+use dlm_core::units::size;
 use dlm_packages::limits::LimitName;
 use wasmtime::component::Resource;
 
 use super::wit::model;
 use super::{State, Stop, WitError};
-use crate::limits::PassedLimit;
+use crate::limits::{MODEL_IDS_MAX, MODEL_TEXT_BYTES_MAX, MODEL_TEXT_BYTES_RUN_MAX, PassedLimit};
 
 /// Longest selector shown in a refusal.
 const SHOWN_BYTES_MAX: usize = 200;
@@ -21,6 +24,55 @@ const REQUESTS_MAX: usize = 4096;
 /// A model that a guest opened.
 pub struct Handle(Arc<dyn Model>);
 
+/// How much one call asks for.
+#[derive(Default)]
+struct Asked {
+    requests: usize,
+    /// All its text.
+    bytes: usize,
+    /// Its longest prompt or completion.
+    longest: usize,
+    /// Completions whose tokens come back one by one.
+    listed: usize,
+}
+
+impl Asked {
+    /// Counts one text.
+    fn text(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.longest = self.longest.max(bytes);
+    }
+
+    fn prompt(&mut self, prompt: &ModelPrompt) {
+        self.requests += 1;
+        self.text(match prompt {
+            ModelPrompt::Raw(text) => text.len(),
+            ModelPrompt::Chat(chat) => chat_bytes(chat),
+        });
+    }
+
+    /// Counts the requests of a call, each with `count`.
+    fn of<R>(requests: &[R], count: impl Fn(&mut Asked, &R)) -> Asked {
+        let mut asked = Asked::default();
+        requests.iter().for_each(|request| count(&mut asked, request));
+        asked
+    }
+
+    /// One request about a text.
+    fn one(bytes: usize) -> Asked {
+        Asked {
+            requests: 1,
+            bytes,
+            longest: bytes,
+            listed: 0,
+        }
+    }
+}
+
+fn chat_bytes(chat: &[ModelMessage]) -> usize {
+    chat.iter().map(|message| message.content.len()).sum()
+}
+
 type Answer<T> = wasmtime::Result<Result<T, WitError>>;
 
 impl State {
@@ -28,34 +80,105 @@ impl State {
         Ok(Arc::clone(&self.table.get(handle)?.0))
     }
 
-    /// Asks a model, counting `requests` of it; `tokens` says what the answer cost.
+    /// Asks a model for work on its weights, within the tokens of the run and the time of the call.
     fn ask<T>(
         &mut self,
         handle: &Resource<Handle>,
-        requests: usize,
-        work: impl FnOnce(&dyn Model, &dlm_core::Cancel) -> Result<T, ModelError>,
-        tokens: impl FnOnce(&T) -> u64,
+        asked: Asked,
+        work: impl FnOnce(&dyn Model, &ModelAllowance) -> Result<T, ModelError>,
     ) -> Answer<T> {
-        if requests > REQUESTS_MAX {
-            let message = format!("more than {REQUESTS_MAX} requests in one call");
-            return Ok(Err(WitError::InvalidInput(message)));
-        }
-        let allowed = self.new.limits.tokens;
-        if self.used.model_tokens >= allowed {
-            let text = format!("{allowed} tokens of models");
-            return Err(Stop::trap(PassedLimit::raisable(LimitName::Tokens, allowed, text)));
-        }
         let model = self.model(handle)?;
-        self.used.model_requests += requests as u64;
-        let answer = self.in_host(|state| work(&*model, &state.new.ports.cancel));
+        if let Err(refusal) = self.admit(&asked)? {
+            return Ok(Err(refusal));
+        }
+        let left = self.new.limits.tokens.saturating_sub(self.used.model_tokens);
+        if left == 0 {
+            return Err(Stop::trap(self.tokens_passed()));
+        }
+        let (answer, taken) = self.in_host(|state| {
+            state.timed(|cancel| {
+                let allowance = ModelAllowance::new(left, cancel);
+                (work(&*model, &allowance), allowance.taken())
+            })
+        });
+        self.used.model_tokens += taken;
+        self.settled(answer)
+    }
+
+    /// Asks a model for work on text alone.
+    fn ask_text<T>(
+        &mut self,
+        handle: &Resource<Handle>,
+        asked: Asked,
+        work: impl FnOnce(&dyn Model) -> Result<T, ModelError>,
+    ) -> Answer<T> {
+        let model = self.model(handle)?;
+        if let Err(refusal) = self.admit(&asked)? {
+            return Ok(Err(refusal));
+        }
+        let answer = self.in_host(|_| work(&*model));
+        self.settled(answer)
+    }
+
+    /// Counts what is asked, and refuses what is too much for one call.
+    ///
+    /// **Errors:** the text that a run may hand to models is used up.
+    fn admit(&mut self, asked: &Asked) -> wasmtime::Result<Result<(), WitError>> {
+        let refuse = |message: String| Ok(Err(WitError::InvalidInput(message)));
+        if asked.requests > REQUESTS_MAX {
+            return refuse(format!("more than {REQUESTS_MAX} requests in one call"));
+        }
+        let longest = asked.longest.max(asked.listed);
+        if longest > MODEL_TEXT_BYTES_MAX {
+            let (found, most) = (size(longest as u64), size(MODEL_TEXT_BYTES_MAX as u64));
+            return refuse(match asked.longest >= asked.listed {
+                true => format!("a text of {found} for a model, at most {most} are read at once"),
+                false => format!("completions of {found} whose tokens are listed, at most {most} in one call"),
+            });
+        }
+        self.model_text_bytes = self.model_text_bytes.saturating_add(asked.bytes as u64);
+        if self.model_text_bytes > MODEL_TEXT_BYTES_RUN_MAX {
+            let text = format!("{} of text for models", size(MODEL_TEXT_BYTES_RUN_MAX));
+            return Err(Stop::trap(PassedLimit::fixed("model-text", text)));
+        }
+        self.used.model_requests += asked.requests as u64;
+        Ok(Ok(()))
+    }
+
+    fn tokens_passed(&self) -> PassedLimit {
+        let allowed = self.new.limits.tokens;
+        PassedLimit::raisable(LimitName::Tokens, allowed, format!("{allowed} tokens of models"))
+    }
+
+    /// Hands an answer to the guest, or ends it where it was stopped.
+    fn settled<T>(&self, answer: Result<T, ModelError>) -> Answer<T> {
         match answer {
-            Ok(answer) => {
-                self.used.model_tokens = self.used.model_tokens.saturating_add(tokens(&answer));
-                Ok(Ok(answer))
-            }
-            Err(ModelError::Cancelled) => Err(wasmtime::Error::new(Stop::Cancelled)),
+            Ok(answer) => Ok(Ok(answer)),
+            // The flag was raised for the run, or because the time of the call is over.
+            Err(ModelError::Cancelled) => Err(wasmtime::Error::new(self.stop().unwrap_or(Stop::Cancelled))),
+            Err(ModelError::Tokens) => Err(Stop::trap(self.tokens_passed())),
             Err(error) => Ok(Err(wire_error(error))),
         }
+    }
+
+    /// Runs work with a flag that is raised with the run's, and when the time of this call is over.
+    fn timed<T>(&self, work: impl FnOnce(Cancel) -> T) -> T {
+        let cancel = self.new.ports.cancel.below();
+        let (left, raised) = (self.wall_left(), cancel.clone());
+        let (working, done) = mpsc::channel::<()>();
+        let watch = move || {
+            if done.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
+                raised.cancel();
+            }
+        };
+        let watching = std::thread::Builder::new().name("wall-time".to_owned()).spawn(watch);
+        if watching.is_err() {
+            // No watch, no work: it might never end.
+            cancel.cancel();
+        }
+        let result = work(cancel);
+        drop(working);
+        result
     }
 
     fn open(
@@ -82,6 +205,8 @@ fn wire_error(error: ModelError) -> WitError {
         ModelError::Unavailable(message) => WitError::Unavailable(message),
         ModelError::NotFound(message) => WitError::NotFound(message),
         ModelError::Cancelled => WitError::Cancelled,
+        // Ends the guest before it comes here.
+        error @ ModelError::Tokens => WitError::Failed(error.to_string()),
         ModelError::Failed(message) => WitError::Failed(message),
     }
 }
@@ -171,14 +296,11 @@ impl model::HostHandle for State {
             .collect();
         let made = self.ask(
             &handle,
-            asked.len(),
-            |model, cancel| model.generate(&asked, cancel),
-            |made| {
-                let cost = made
-                    .iter()
-                    .map(|one| u64::from(one.prompt_tokens) + u64::from(one.completion_tokens));
-                cost.sum()
-            },
+            Asked::of(&asked, |asked, request: &GenerateRequest| {
+                asked.prompt(&request.prompt);
+                asked.text(request.sampling.stop.iter().map(String::len).sum());
+            }),
+            |model, allowance| model.generate(&asked, allowance),
         )?;
         Ok(made.map(|made| {
             let one = made.into_iter().map(|one| model::Generation {
@@ -206,9 +328,16 @@ impl model::HostHandle for State {
             .collect();
         let scored = self.ask(
             &handle,
-            asked.len(),
-            |model, cancel| model.score(&asked, cancel),
-            |scored| scored.iter().map(|one| u64::from(one.token_count)).sum(),
+            Asked::of(&asked, |asked, request: &ScoreRequest| {
+                asked.prompt(&request.prompt);
+                asked.text(request.completion.len());
+                asked.listed += if request.is_per_token {
+                    request.completion.len()
+                } else {
+                    0
+                };
+            }),
+            |model, allowance| model.score(&asked, allowance),
         )?;
         Ok(scored.map(|scored| {
             let one = scored.into_iter().map(|one| model::Score {
@@ -228,12 +357,13 @@ impl model::HostHandle for State {
                 completion: request.completion,
             })
             .collect();
-        let count = asked.len();
         self.ask(
             &handle,
-            count,
-            |model, cancel| model.rank(&asked, cancel),
-            |ranks| ranks.len() as u64,
+            Asked::of(&asked, |asked, request: &RankRequest| {
+                asked.prompt(&request.prompt);
+                asked.text(request.completion.len());
+            }),
+            |model, allowance| model.rank(&asked, allowance),
         )
     }
 
@@ -246,22 +376,24 @@ impl model::HostHandle for State {
                 top: request.top,
             })
             .collect();
-        let count = asked.len();
         let lists = self.ask(
             &handle,
-            count,
-            |model, cancel| model.next(&asked, cancel),
-            |lists| lists.len() as u64,
+            Asked::of(&asked, |asked, request: &NextRequest| asked.prompt(&request.prompt)),
+            |model, allowance| model.next(&asked, allowance),
         )?;
         Ok(lists.map(|lists| lists.into_iter().map(tokens).collect()))
     }
 
     fn tokenize(&mut self, handle: Resource<Handle>, text: String) -> Answer<Vec<u32>> {
-        self.ask(&handle, 1, |model, _| model.tokenize(&text), |_| 0)
+        self.ask_text(&handle, Asked::one(text.len()), |model| model.tokenize(&text))
     }
 
     fn detokenize(&mut self, handle: Resource<Handle>, ids: Vec<u32>) -> Answer<String> {
-        self.ask(&handle, 1, |model, _| model.detokenize(&ids), |_| 0)
+        if ids.len() > MODEL_IDS_MAX {
+            let message = format!("{} ids, at most {MODEL_IDS_MAX} are read at once", ids.len());
+            return Ok(Err(WitError::InvalidInput(message)));
+        }
+        self.ask_text(&handle, Asked::one(0), |model| model.detokenize(&ids))
     }
 
     fn render(
@@ -271,7 +403,9 @@ impl model::HostHandle for State {
         add_generation_prompt: bool,
     ) -> Answer<String> {
         let chat: Vec<ModelMessage> = chat.into_iter().map(message).collect();
-        self.ask(&handle, 1, |model, _| model.render(&chat, add_generation_prompt), |_| 0)
+        self.ask_text(&handle, Asked::one(chat_bytes(&chat)), |model| {
+            model.render(&chat, add_generation_prompt)
+        })
     }
 
     fn drop(&mut self, handle: Resource<Handle>) -> wasmtime::Result<()> {

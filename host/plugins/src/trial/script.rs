@@ -11,8 +11,8 @@ use dlm_core::Cancel;
 use dlm_core::http_rule::{HttpRule, ParsedUrl};
 use dlm_core::ports::guest_http::{GuestBody, GuestHttp, GuestHttpError, GuestMethod, GuestRequest, GuestResponse};
 use dlm_core::ports::model::{
-    GenerateRequest, Model, ModelError, ModelFinish, ModelGeneration, ModelInfo, ModelMessage, ModelPrompt, ModelRole,
-    ModelScore, ModelToken, ModelWeights, Models, NextRequest, RankRequest, ScoreRequest,
+    GenerateRequest, Model, ModelAllowance, ModelError, ModelFinish, ModelGeneration, ModelInfo, ModelMessage,
+    ModelPrompt, ModelRole, ModelScore, ModelToken, ModelWeights, Models, NextRequest, RankRequest, ScoreRequest,
 };
 use dlm_core::ports::process::{Command, FinishedProcess, Process, ProcessError, Running};
 use dlm_core::ports::secrets::Secrets;
@@ -266,7 +266,11 @@ impl Model for ScriptedModel {
         }
     }
 
-    fn generate(&self, requests: &[GenerateRequest], _cancel: &Cancel) -> Result<Vec<ModelGeneration>, ModelError> {
+    fn generate(
+        &self,
+        requests: &[GenerateRequest],
+        allowance: &ModelAllowance,
+    ) -> Result<Vec<ModelGeneration>, ModelError> {
         let one = |request: &GenerateRequest| {
             let sampling = &request.sampling;
             let asked = json!({
@@ -276,6 +280,8 @@ impl Model for ScriptedModel {
                 "temperature": sampling.temperature,
             });
             let answer = self.script.model("generate", &asked)?;
+            allowance
+                .take(u64::from(count(answer, "prompt-tokens")) + u64::from(count(answer, "completion-tokens")))?;
             Ok(ModelGeneration {
                 text: text(answer, "text"),
                 prompt_tokens: count(answer, "prompt-tokens"),
@@ -289,7 +295,7 @@ impl Model for ScriptedModel {
         requests.iter().map(one).collect()
     }
 
-    fn score(&self, requests: &[ScoreRequest], _cancel: &Cancel) -> Result<Vec<ModelScore>, ModelError> {
+    fn score(&self, requests: &[ScoreRequest], allowance: &ModelAllowance) -> Result<Vec<ModelScore>, ModelError> {
         let one = |request: &ScoreRequest| {
             let asked = json!({
                 "prompt": prompt_json(&request.prompt),
@@ -297,6 +303,7 @@ impl Model for ScriptedModel {
                 "weights": weights_json(request.weights),
             });
             let answer = self.script.model("score", &asked)?;
+            allowance.take(u64::from(count(answer, "token-count")))?;
             Ok(ModelScore {
                 logprob: number(answer, "logprob")?,
                 token_count: count(answer, "token-count"),
@@ -306,7 +313,7 @@ impl Model for ScriptedModel {
         requests.iter().map(one).collect()
     }
 
-    fn rank(&self, requests: &[RankRequest], _cancel: &Cancel) -> Result<Vec<f64>, ModelError> {
+    fn rank(&self, requests: &[RankRequest], _: &ModelAllowance) -> Result<Vec<f64>, ModelError> {
         let one = |request: &RankRequest| {
             let asked = json!({ "prompt": prompt_json(&request.prompt), "completion": request.completion });
             number(self.script.model("rank", &asked)?, "value")
@@ -314,7 +321,7 @@ impl Model for ScriptedModel {
         requests.iter().map(one).collect()
     }
 
-    fn next(&self, requests: &[NextRequest], _cancel: &Cancel) -> Result<Vec<Vec<ModelToken>>, ModelError> {
+    fn next(&self, requests: &[NextRequest], _: &ModelAllowance) -> Result<Vec<Vec<ModelToken>>, ModelError> {
         let one = |request: &NextRequest| {
             let asked = json!({
                 "prompt": prompt_json(&request.prompt),

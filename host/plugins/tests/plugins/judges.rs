@@ -2,13 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
+use dlm_core::FailureKind;
 use dlm_core::ports::judge::{Judge, JudgeItem, JudgeMode, JudgeSource, JudgeVerdict};
 use dlm_core::ports::model::{
-    GenerateRequest, Model, ModelError, ModelFinish, ModelGeneration, ModelInfo, ModelMessage, ModelPrompt, ModelRole,
-    ModelScore, ModelToken, ModelWeights, Models, NextRequest, RankRequest, ScoreRequest,
+    GenerateRequest, Model, ModelAllowance, ModelError, ModelFinish, ModelGeneration, ModelInfo, ModelMessage,
+    ModelPrompt, ModelRole, ModelScore, ModelToken, ModelWeights, Models, NextRequest, RankRequest, ScoreRequest,
 };
 use dlm_core::ports::plugin::PluginFailure;
-use dlm_core::{Cancel, FailureKind};
 use dlm_plugins::{Compile, GrantFlags, Plugins, Ports};
 use serde_json::{Value, json};
 
@@ -58,37 +58,43 @@ impl Model for FakeModel {
         }
     }
 
-    fn generate(&self, requests: &[GenerateRequest], _: &Cancel) -> Result<Vec<ModelGeneration>, ModelError> {
+    fn generate(
+        &self,
+        requests: &[GenerateRequest],
+        allowance: &ModelAllowance,
+    ) -> Result<Vec<ModelGeneration>, ModelError> {
         self.generated.lock().unwrap().extend_from_slice(requests);
         let answer = |request: &GenerateRequest| {
             let (text, finish) = match &request.prompt {
                 ModelPrompt::Raw(text) => ((self.continues)(text), ModelFinish::Stop),
                 ModelPrompt::Chat(_) => (self.text, ModelFinish::Length),
             };
-            ModelGeneration {
+            allowance.take(15)?;
+            Ok(ModelGeneration {
                 text: text.to_owned(),
                 prompt_tokens: 11,
                 completion_tokens: 4,
                 finish,
-            }
+            })
         };
-        Ok(requests.iter().map(answer).collect())
+        requests.iter().map(answer).collect()
     }
 
-    fn score(&self, requests: &[ScoreRequest], _: &Cancel) -> Result<Vec<ModelScore>, ModelError> {
+    fn score(&self, requests: &[ScoreRequest], allowance: &ModelAllowance) -> Result<Vec<ModelScore>, ModelError> {
         self.scored.lock().unwrap().push(requests.to_vec());
         let score = |request: &ScoreRequest| {
             let (logprob, token_count) = (self.scores)(&request.completion, request.weights);
-            ModelScore {
+            allowance.take(u64::from(token_count))?;
+            Ok(ModelScore {
                 logprob,
                 token_count,
                 tokens: Vec::new(),
-            }
+            })
         };
-        Ok(requests.iter().map(score).collect())
+        requests.iter().map(score).collect()
     }
 
-    fn rank(&self, requests: &[RankRequest], _: &Cancel) -> Result<Vec<f64>, ModelError> {
+    fn rank(&self, requests: &[RankRequest], _: &ModelAllowance) -> Result<Vec<f64>, ModelError> {
         self.ranked.lock().unwrap().push(requests.to_vec());
         Ok(requests
             .iter()
@@ -96,7 +102,7 @@ impl Model for FakeModel {
             .collect())
     }
 
-    fn next(&self, _: &[NextRequest], _: &Cancel) -> Result<Vec<Vec<ModelToken>>, ModelError> {
+    fn next(&self, _: &[NextRequest], _: &ModelAllowance) -> Result<Vec<Vec<ModelToken>>, ModelError> {
         Err(ModelError::Unsupported("not played".to_owned()))
     }
 

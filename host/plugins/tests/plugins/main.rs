@@ -12,6 +12,7 @@ mod guest;
 mod guest_values;
 mod hostile;
 mod judges;
+mod model_work;
 mod processes;
 mod real;
 mod refusals;

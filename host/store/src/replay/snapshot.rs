@@ -65,7 +65,9 @@ impl Snapshot {
     }
 
     /// Packs the snapshot into a frame.
-    pub(crate) fn frame(&self) -> Result<Vec<u8>, std::io::Error> {
+    ///
+    /// **Errors** where there is no memory to pack it.
+    pub fn frame(&self) -> Result<Vec<u8>, std::io::Error> {
         let mut out = Writer::default();
         // Canonical order: shorter keys first, then by bytes.
         out.map(FIELD_COUNT);
@@ -90,7 +92,9 @@ impl Snapshot {
     }
 
     /// Unpacks a frame.
-    pub(crate) fn from_frame(frame: &[u8]) -> Result<Self, FrameError> {
+    ///
+    /// **Errors** say what is wrong with it.
+    pub fn from_frame(frame: &[u8]) -> Result<Self, FrameError> {
         let mut payload = Vec::new();
         zstd::stream::read::Decoder::with_buffer(frame)
             .map_err(FrameError::Zstd)?

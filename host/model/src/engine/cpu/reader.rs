@@ -1,8 +1,9 @@
 //! Reading on the processor: the sessions of one model and adapter behind their ids.
 
+use dlm_core::Cancel;
 use dlm_kernels::PrecisionPath;
 
-use super::CpuEngine;
+use super::{CpuEngine, ReaderOptions};
 use crate::adapter::Adapter;
 use crate::batch::Batch;
 use crate::engine::{EngineError, EngineFacts, Logprobs, Reader, SessionId};
@@ -15,6 +16,7 @@ pub(super) struct CpuReader<'m> {
     facts: &'m EngineFacts,
     adapter: Option<&'m Adapter>,
     precision_paths: PrecisionPaths,
+    cancel: Cancel,
     /// Starts the sessions, which share what depends on the adapter alone.
     empty: Session<'m>,
     /// By id; closed ones leave a gap that the next one fills.
@@ -22,26 +24,38 @@ pub(super) struct CpuReader<'m> {
 }
 
 impl<'m> CpuReader<'m> {
-    pub(super) fn new(engine: &'m CpuEngine, adapter: Option<&'m Adapter>, precision_paths: PrecisionPaths) -> Self {
+    pub(super) fn new(engine: &'m CpuEngine, adapter: Option<&'m Adapter>, options: ReaderOptions) -> Self {
         let model = &engine.model;
+        let ReaderOptions {
+            precision_paths,
+            cancel,
+        } = options;
         Self {
             model,
             facts: &engine.facts,
             adapter,
             precision_paths,
-            empty: Session::on_precision_paths(model, adapter, 0, precision_paths),
+            empty: Session::on_precision_paths(model, adapter, 0, precision_paths).until(cancel.clone()),
+            cancel,
             open: Vec::new(),
         }
     }
 
     /// Reads a whole batch.
     fn forward(&self, batch: &Batch) -> Result<Forward, EngineError> {
-        Ok(match self.batch_path() {
-            path @ (PrecisionPath::Packed | PrecisionPath::PackedF32) => {
-                self.model.forward_packed(self.adapter, batch, path)?
-            }
-            PrecisionPath::ByRows | PrecisionPath::Streamed => self.model.forward_eval(self.adapter, batch)?,
-        })
+        let forward = self
+            .model
+            .forward_until(&self.cancel, self.adapter, batch, self.batch_path())?;
+        self.unless_cancelled()?;
+        Ok(forward)
+    }
+
+    /// Refuses what a pass gave that may have ended early.
+    fn unless_cancelled(&self) -> Result<(), SessionError> {
+        match self.cancel.is_cancelled() {
+            true => Err(SessionError::Cancelled),
+            false => Ok(()),
+        }
     }
 
     /// The products of whole batches: batches are not streamed.
@@ -80,7 +94,9 @@ impl<'m> CpuReader<'m> {
         }
         let result = work(&mut taken.iter_mut().collect::<Vec<_>>());
         self.give_back(ids, taken);
-        Ok(result?)
+        let result = result?;
+        self.unless_cancelled()?;
+        Ok(result)
     }
 
     fn give_back(&mut self, ids: &[SessionId], taken: Vec<Session<'m>>) {
