@@ -14,6 +14,8 @@ mod check;
 mod code_cache;
 #[path = "cli/doctor.rs"]
 mod doctor;
+#[path = "cli/every.rs"]
+mod every;
 #[path = "cli/examples.rs"]
 mod examples;
 #[path = "../../../fuzz/checks/guest.rs"]

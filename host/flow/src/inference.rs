@@ -14,6 +14,7 @@ use dlm_store::{AdapterSlot, Store};
 use crate::base::{self, ReadyBase};
 use crate::document::{self, Document};
 use crate::failure::Failure;
+use crate::named_adapters;
 use crate::surroundings::Surroundings;
 
 /// Which weights answer.
@@ -78,12 +79,7 @@ pub fn locate_for(
     let document = document::load(path)?;
     let front = document.parsed.frontmatter();
     let store = Store::new(&around.home, &front.dlm_id);
-    if front.training.adapters.is_some() {
-        return Err(Failure::misuse(
-            subject,
-            "documents with several named adapters are not built yet in this version",
-        ));
-    }
+    named_adapters::check_document(&document, None, subject.clone())?;
     let resolved = base::usable(around, &document, LicenseMoment::Use)?.resolved;
     let adapter = match need {
         AdapterNeed::BaseOnly => None,

@@ -430,7 +430,7 @@ pub(crate) fn with_count(failure: Failure, count: usize, outcome: Outcome, kind:
     };
     let failure = failure.adding(&kept);
     match outcome {
-        Outcome::Staged => failure.hint(format!("dlm {} apply {}", kind.command(), path.display())),
+        Outcome::Staged => failure.hint(format!("dlm {} apply {}", kind.command(), quoted_path(path))),
         _ => failure,
     }
 }

@@ -36,6 +36,12 @@ pub fn report(path: &Path, show: &Show, is_json: bool, console: &Console) {
         true => console.json(show),
         false => console.result(&text(path, show)),
     }
+    if let Show::Stored(report) = show {
+        report
+            .content_hashes
+            .iter()
+            .for_each(|(id, seen)| console.detail(&format!("section {id}: {seen}")));
+    }
 }
 
 fn text(path: &Path, show: &Show) -> String {
