@@ -27,6 +27,13 @@ pub trait Target: Sized {
     fn smoke(&mut self, plan: &Plan, endpoint: Option<&Endpoint>) -> Result<SmokeReport, Error>;
 }
 
+/// The flags of servers that take sampling defaults as `--temp` and `--top-p`, for requests that name none.
+pub fn sampling_words(plan: &Plan) -> Vec<String> {
+    let given = [("--temp", plan.temperature), ("--top-p", plan.top_p)];
+    let words = given.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value?.to_string()]));
+    words.flatten().collect()
+}
+
 /// Exports a type as the component's target.
 #[macro_export]
 macro_rules! export_target {

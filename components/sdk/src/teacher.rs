@@ -54,10 +54,7 @@ pub fn generate(who: &str, model: &Handle, weights: Weights, request: &Request) 
 /// The key of a service, which the teacher cannot do without.
 pub fn key(teacher: &str, name: &str) -> Result<secrets::Secret, Error> {
     secrets::get(name).map_err(|error| match error {
-        Error::NotFound(_) => error!(
-            Unavailable,
-            "the teacher `{teacher}` needs the secret `{name}`; set DLM_SECRET_{name}, or put it into the key store"
-        ),
+        Error::NotFound(why) => error!(Unavailable, "the teacher `{teacher}` needs a key: {why}"),
         other => other,
     })
 }

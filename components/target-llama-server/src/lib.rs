@@ -6,7 +6,7 @@
 mod smoke;
 
 use dlm_plugin::process::Argument;
-use dlm_plugin::target::{Endpoint, Info, Launch, Plan, Prepared, SmokePlan, SmokeReport, Target};
+use dlm_plugin::target::{Endpoint, Info, Launch, Plan, Prepared, SmokePlan, SmokeReport, Target, sampling_words};
 use dlm_plugin::{Error, artifacts, inputs, output, text};
 
 const TEMPLATE_FILE: &str = "chat-template.jinja";
@@ -81,13 +81,14 @@ fn script_words(plan: &Plan, weights: &inputs::Weights, has_template: bool) -> V
         ]);
     }
     words.extend(["--host", "127.0.0.1", "--port", "8000"].map(str::to_owned));
+    words.extend(sampling_words(plan));
     if let Some(adapter) = &weights.adapter {
         words.extend(["--lora".to_owned(), staged(&inputs::path(adapter))]);
     }
     words
 }
 
-/// The same command for the host, artefacts by name.
+/// The same command for the host, artefacts by name; the smoke test says itself how it samples.
 fn launch(plan: &Plan, weights: &inputs::Weights, has_template: bool) -> Launch {
     let word = |text: &str| Argument::Text(text.to_owned());
     let mut arguments = vec![

@@ -9,7 +9,7 @@ mod safetensors;
 use dlm_plugin::process::{self, Argument, Command};
 use dlm_plugin::smoke::{self, Asked};
 use dlm_plugin::target::{
-    Adapter, Endpoint, Info, Launch, Plan, Prepared, Registration, SmokePlan, SmokeReport, Target,
+    Adapter, Endpoint, Info, Launch, Plan, Prepared, Registration, SmokePlan, SmokeReport, Target, sampling_words,
 };
 use dlm_plugin::{Error, artifacts, error, inputs, output, peft, text};
 
@@ -60,7 +60,7 @@ impl Target for MlxServe {
         let settings = adapter::settings(&config, plan.base.layers)?;
         let weights_name = format!("{}/adapter_model.safetensors", adapter.artifact);
         let weights = adapter::turned(&weights_name, &inputs::read(&weights_name, WEIGHTS_BYTES_MAX)?)?;
-        let script = text::launch_script(&[], &script_words(&model, &folder));
+        let script = text::launch_script(&[], &script_words(plan, &model, &folder));
         let files = [
             (format!("{folder}/adapters.safetensors"), weights, false),
             (format!("{folder}/adapter_config.json"), settings.into_bytes(), false),
@@ -164,16 +164,17 @@ fn folder(name: &str) -> Result<String, Error> {
     Err(error!(InvalidInput, "`{name}` cannot name the folder of an adapter"))
 }
 
-fn script_words(model: &str, folder: &str) -> Vec<String> {
+fn script_words(plan: &Plan, model: &str, folder: &str) -> Vec<String> {
     let mut words = vec![PROGRAM.to_owned()];
     words.extend(MODULE.map(str::to_owned));
     words.extend(["--model", model, "--adapter-path"].map(str::to_owned));
     words.push(format!("$SCRIPT_DIR/{folder}"));
     words.extend(["--host", "127.0.0.1", "--port", "8000"].map(str::to_owned));
+    words.extend(sampling_words(plan));
     words
 }
 
-/// The same command for the host, the folder by name.
+/// The same command for the host, the folder by name; the smoke test says itself how it samples.
 fn launch(model: &str, folder: &str) -> Launch {
     let word = |text: &str| Argument::Text(text.to_owned());
     let mut arguments: Vec<Argument> = MODULE.map(word).into();

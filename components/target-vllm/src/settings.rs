@@ -1,6 +1,6 @@
 //! What the launch script and `vllm_config.json` say.
 
-use dlm_plugin::serde_json::{Value, json};
+use dlm_plugin::serde_json::{Map, Value, json};
 use dlm_plugin::target::Plan;
 use dlm_plugin::types::Field;
 use dlm_plugin::{Error, error};
@@ -19,6 +19,8 @@ pub struct Settings {
     revision: Option<String>,
     served_name: String,
     model_len: u32,
+    /// What samples start from where a request says nothing.
+    sampling: Map<String, Value>,
     pub environment: Vec<(String, String)>,
 }
 
@@ -48,6 +50,7 @@ impl Settings {
             revision: plan.base.revision.clone(),
             served_name: plan.name.clone(),
             model_len: plan.context_length,
+            sampling: sampling(plan),
             environment,
         })
     }
@@ -78,6 +81,11 @@ impl Settings {
     /// The words of the script, paths in the form `$SCRIPT_DIR/…`.
     pub fn script_words(&self, modules: &[Module]) -> Vec<String> {
         let mut words = self.words(HOST, &PORT.to_string(), modules);
+        if !self.sampling.is_empty() {
+            let value = Value::Object(self.sampling.clone()).to_string();
+            let before = words.iter().position(|word| word == "--enable-lora").unwrap_or(words.len());
+            words.splice(before..before, ["--override-generation-config".to_owned(), value]);
+        }
         words.extend(
             modules
                 .iter()
@@ -103,6 +111,7 @@ impl Settings {
             "host": HOST,
             "port": PORT,
             "max_model_len": self.model_len,
+            "override_generation_config": self.sampling,
             "environment": Value::Object(environment.collect()),
             "lora_modules": modules.iter().map(module).collect::<Vec<_>>(),
         });
@@ -117,4 +126,14 @@ impl Settings {
         };
         self.environment.iter().map(field).collect()
     }
+}
+
+/// The sampling defaults of a plan, in the words of a generation config: `0.7`, not `0.699999988079071`.
+fn sampling(plan: &Plan) -> Map<String, Value> {
+    let given = [("temperature", plan.temperature), ("top_p", plan.top_p)];
+    let short = |value: f32| value.to_string().parse().unwrap_or(f64::from(value));
+    given
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), json!(short(value?)))))
+        .collect()
 }

@@ -118,7 +118,7 @@ impl Server {
         match answer.refusal(&self.name()) {
             Error::Rejected(mut refused) if answer.status == 401 && self.key.is_none() => {
                 refused.message.push_str(&format!(
-                    "; if {} wants a key, set DLM_SECRET_{KEY}",
+                    "; if {} wants a key, set {KEY}",
                     address::host(&self.base)
                 ));
                 Error::Rejected(refused)

@@ -162,8 +162,9 @@ fn with_choices(root: Command) -> Command {
     let bases: Vec<String> = Registry::builtin().keys().map(str::to_owned).collect();
     let all: Vec<&str> = dlm_packages::builtins().iter().map(|plugin| plugin.name).collect();
     let judges = plugins(Kind::Judge);
-    let lists: [(&[&str], &str, Vec<String>); 9] = [
+    let lists: [(&[&str], &str, Vec<String>); 10] = [
         (&["init"], "base", bases.clone()),
+        (&["doctor"], "base", bases.clone()),
         (&["init"], "template", words(&TEMPLATES)),
         (&["export"], "target", plugins(Kind::Target)),
         (&["base", "show"], "name", bases.clone()),

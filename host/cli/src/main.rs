@@ -73,6 +73,9 @@ impl CommandLine {
     fn parse(arguments: &[std::ffi::OsString]) -> Result<Self, clap::Error> {
         let mut definition = definition();
         let matches = definition.try_get_matches_from_mut(arguments)?;
+        if let Some(help) = unbuilt::help(&mut definition, &matches) {
+            return Err(help);
+        }
         let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut definition))?;
         Ok(Self {
             definition,
@@ -171,5 +174,18 @@ fn usage(mut error: clap::Error, arguments: &[std::ffi::OsString]) -> ExitCode {
 
 /// The clap definition, for completion scripts and reference pages.
 pub(crate) fn definition() -> clap::Command {
-    Cli::command()
+    with_negative_numbers(Cli::command())
+}
+
+/// Lets every option take `-1` and `-0.5` as its value: whether it may be negative is said by the one who reads it, not by
+/// taking it for a flag. So may the question of `dlm prompt`.
+fn with_negative_numbers(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|arg| {
+        let is_typed_text = !arg.is_positional() || arg.get_id() == "query";
+        match arg.get_action().takes_values() && is_typed_text {
+            true => arg.allow_negative_numbers(true),
+            false => arg,
+        }
+    });
+    command.mut_subcommands(with_negative_numbers)
 }

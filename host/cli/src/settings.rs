@@ -106,17 +106,31 @@ impl Settings {
         })
     }
 
-    /// What is not as by default, for `--verbose`: name, value and origin.
+    /// What every command goes by, for `--verbose`: name, value and origin.
     pub fn lines(&self) -> Vec<String> {
-        fn line<T>(name: &str, setting: &Setting<T>, value: impl fmt::Display) -> Option<String> {
-            (setting.origin != Origin::Default).then(|| format!("{name:<18}  {value}  (given by {})", setting.origin))
+        fn line<T>(name: &str, setting: &Setting<T>, value: impl fmt::Display) -> String {
+            let origin = match setting.origin {
+                Origin::Default => "by default".to_owned(),
+                origin => format!("given by {origin}"),
+            };
+            format!("{name:<18}  {value}  ({origin})")
         }
-        let home = self.home.as_ref().ok();
-        let lines = [
-            home.and_then(|home| line("home", home, home.value.display())),
-            line("force", &self.is_forced, self.is_forced.value),
-        ];
-        lines.into_iter().flatten().collect()
+        let threads = self
+            .threads
+            .value
+            .map_or("every core".to_owned(), |count| count.to_string());
+        let mut lines: Vec<String> = self
+            .home
+            .iter()
+            .map(|home| line("home", home, home.value.display()))
+            .collect();
+        lines.push(line("threads", &self.threads, threads));
+        lines.push(line(
+            "force",
+            &self.is_forced,
+            if self.is_forced.value { "on" } else { "off" },
+        ));
+        lines
     }
 }
 
@@ -162,6 +176,13 @@ pub fn export_probes(is_flag_given: bool) -> Setting<ExportProbes> {
             true => ExportProbes::Skip,
             false => ExportProbes::Run,
         })
+}
+
+/// Who turned the cache of tokenized sections off: `--no-cache`, else its variable; none where nobody did.
+pub fn cache_off(is_flag_given: bool) -> Option<String> {
+    let setting = Setting::flag("--no-cache", is_flag_given.then_some(true))
+        .unwrap_or_else(|| environment::switch("DLM_DISABLE_TOKENIZED_CACHE"));
+    setting.value.then(|| setting.origin.to_string())
 }
 
 #[cfg(test)]

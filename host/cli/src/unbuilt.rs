@@ -7,6 +7,7 @@
 use std::any::TypeId;
 
 use clap::builder::{StringValueParser, TypedValueParser};
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command, Subcommand};
 use dlm_core::Subject;
@@ -75,6 +76,19 @@ pub fn refuse(definition: &Command, matches: &ArgMatches) -> Result<(), Failure>
         )),
         None => Ok(()),
     }
+}
+
+/// The help of a command that is not built, where its words ask for it.
+pub fn help(definition: &mut Command, matches: &ArgMatches) -> Option<clap::Error> {
+    let (name, inner) = matches.subcommand()?;
+    let command = definition.find_subcommand_mut(name)?;
+    if !is_command_marked(command) {
+        return None;
+    }
+    let words = inner.get_raw("rest").into_iter().flatten();
+    let mut words = words.take_while(|word| *word != "--");
+    let is_asked = words.any(|word| word == "-h" || word == "--help");
+    is_asked.then(|| clap::Error::raw(ErrorKind::DisplayHelp, command.render_help()))
 }
 
 /// `command` is the one whose help marks `what` among that which works.

@@ -58,6 +58,7 @@ impl World {
         let hardware = dlm_model::device::probe(Vec::new())?;
         let interrupt = Interrupt::install()?;
         let hub = LazyHub::from_environment();
+        console.detail(&hub.line());
         let around = Surroundings {
             home,
             disk: Disk::new(),

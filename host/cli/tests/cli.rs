@@ -17,6 +17,8 @@ mod children;
 mod code_cache;
 #[path = "cli/doctor.rs"]
 mod doctor;
+#[path = "cli/every.rs"]
+mod every;
 #[path = "cli/examples.rs"]
 mod examples;
 #[path = "cli/exports.rs"]

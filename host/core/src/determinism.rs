@@ -1,8 +1,8 @@
-//! What a run may promise about being repeated, and the three sets of words for it.
+//! What a run may promise about being repeated, and the two sets of words for it.
 //!
-//! Invariants: the lock and the doctor share one set (`strong`, `best-effort`, `advisory`, the [`Choice`] table); what
-//! is said of a run, its log and its summary use another (`strict`, `best_effort`, `loose`); which class a doctor
-//! ascribes to a back end is a third matter. **Source:** `spec/training.md` section 3.2.
+//! Invariants: whatever is said of it, on a screen, as JSON, in logs and summaries, is said with the run's words (`strict`,
+//! `best_effort`, `loose`); the file `dlm.lock` alone has its own (`strong`, `best-effort`, `advisory`, the [`Choice`] table).
+//! **Source:** `spec/training.md` section 3.2.
 
 use serde::{Deserialize, Deserializer, Serializer};
 
@@ -43,15 +43,6 @@ impl Determinism {
         match backend {
             Backend::Cuda => Determinism::Strong,
             Backend::Mps | Backend::Rocm | Backend::Cpu => Determinism::BestEffort,
-        }
-    }
-
-    /// The class that the doctor ascribes to this back end.
-    pub fn of_doctor(backend: Backend) -> Self {
-        match backend {
-            Backend::Cuda => Determinism::Strong,
-            Backend::Mps | Backend::Rocm => Determinism::BestEffort,
-            Backend::Cpu => Determinism::Advisory,
         }
     }
 
@@ -116,10 +107,9 @@ mod tests {
     }
 
     #[test]
-    fn the_doctor_promises_less_of_a_processor_than_a_run_keeps() {
-        let on = |backend| (Determinism::of_run(backend), Determinism::of_doctor(backend));
-        assert_eq!(on(Backend::Cuda), (Determinism::Strong, Determinism::Strong));
-        assert_eq!(on(Backend::Mps), (Determinism::BestEffort, Determinism::BestEffort));
-        assert_eq!(on(Backend::Cpu), (Determinism::BestEffort, Determinism::Advisory));
+    fn a_class_belongs_to_a_back_end() {
+        assert_eq!(Determinism::of_run(Backend::Cuda), Determinism::Strong);
+        assert_eq!(Determinism::of_run(Backend::Mps), Determinism::BestEffort);
+        assert_eq!(Determinism::of_run(Backend::Cpu), Determinism::BestEffort);
     }
 }

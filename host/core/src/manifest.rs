@@ -151,6 +151,14 @@ impl RunStatus {
             other => other.name(),
         }
     }
+
+    /// The status of a word in the metrics database.
+    pub fn from_metrics_word(word: &str) -> Option<Self> {
+        match word {
+            "ok" => Some(RunStatus::Completed),
+            other => RunStatus::from_word(other),
+        }
+    }
 }
 
 /// One export.

@@ -10,7 +10,7 @@ use dlm_core::{Hints, Section, Subject};
 
 use crate::document::{Parsed, parse};
 use crate::error::ParseErrors;
-use crate::write::{WriteError, is_same, write_section};
+use crate::write::{WriteError, is_same, scalar, write_section};
 
 pub use migrate::{MigratedText, migrate_text};
 
@@ -136,6 +136,33 @@ pub fn replace_id(source: &str, dlm_id: &dlm_core::Ulid) -> Result<String, EditE
     let after = parse(&text).map_err(EditError::Result)?;
     let mut expected = before.frontmatter().clone();
     expected.dlm_id = dlm_id.clone();
+    if *after.frontmatter() != expected || after.sections() != before.sections() {
+        return Err(EditError::FrontmatterChanges);
+    }
+    Ok(text)
+}
+
+/// Gives a document another base: only the line of `base_model` changes, everything else stays.
+///
+/// **Errors**: the text does not parse; its `base_model` does not stand on one line of its own.
+pub fn replace_base(source: &str, base_model: &str) -> Result<String, EditError> {
+    let before = parse(source).map_err(EditError::Source)?;
+    let body = lines::ranges(source)
+        .get(before.body_line - 1)
+        .map_or(source.len(), |range| range.start);
+    let line = lines::ranges(source)
+        .into_iter()
+        .take_while(|range| range.start < body)
+        .find(|range| source[range.clone()].starts_with("base_model"))
+        .ok_or(EditError::FrontmatterChanges)?;
+    let old = &source[line.clone()];
+    let end = &old[old.trim_end_matches(['\r', '\n']).len()..];
+    let mut text = source[..line.start].to_owned();
+    text.push_str(&format!("base_model: {}{end}", scalar::string(base_model)));
+    text.push_str(&source[line.end..]);
+    let after = parse(&text).map_err(EditError::Result)?;
+    let mut expected = before.frontmatter().clone();
+    base_model.clone_into(&mut expected.base_model);
     if *after.frontmatter() != expected || after.sections() != before.sections() {
         return Err(EditError::FrontmatterChanges);
     }

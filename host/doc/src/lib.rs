@@ -32,7 +32,9 @@ mod yaml;
 pub use check::{CheckReport, TrainingProblem, check, training_problems};
 pub use dlm_core::{AutoMined, AutoSynth, Media, Section, SectionId, SectionKind, Ulid};
 pub use document::{Document, Parsed, parse, parse_bytes, parse_with};
-pub use edit::{EditError, MigratedText, append_sections, insert_sections, migrate_text, remove_sections, replace_id};
+pub use edit::{
+    EditError, MigratedText, append_sections, insert_sections, migrate_text, remove_sections, replace_base, replace_id,
+};
 pub use error::{ErrorClass, ParseError, ParseErrors, Problem, Warning, WarningKind};
 pub use findings::Findings;
 pub use frontmatter::{

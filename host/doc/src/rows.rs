@@ -52,8 +52,9 @@ pub enum RowProblem {
     #[error("the section ends without the `{expected}` that belongs to the `{header}` on line {opened}")]
     CutShort {
         expected: &'static str,
+        /// The last header that is there.
         header: &'static str,
-        /// 1-based line of the file.
+        /// Where that header stands: 1-based line of the file.
         opened: usize,
     },
 }
@@ -226,13 +227,14 @@ fn record(lines: &[HeadedLine<'_>], at: &mut usize, headers: &'static [&'static 
         is_probe: false,
         line: *at + 1,
     };
+    let mut opened = record.line;
     for expected in headers {
         let Some((line, header)) = lines.get(*at) else {
             let previous = headers[record.bodies.len().saturating_sub(1)];
             let problem = RowProblem::CutShort {
                 expected,
                 header: previous,
-                opened: record.line,
+                opened,
             };
             return Err((lines.len() + 1, problem));
         };
@@ -248,6 +250,7 @@ fn record(lines: &[HeadedLine<'_>], at: &mut usize, headers: &'static [&'static 
                 ));
             }
         }
+        opened = *at + 1;
         let from = *at + 1;
         let to = (from..lines.len())
             .find(|index| lines[*index].1.is_some())

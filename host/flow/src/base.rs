@@ -29,7 +29,7 @@ pub use add::add;
 pub use list::{BaseDetail, BaseList, BaseRow, detail, list};
 pub use probe::ExportProbes;
 pub(crate) use probe::{check_probes, is_probed};
-pub(crate) use usable::{UsableBase, usable};
+pub(crate) use usable::{UsableBase, usable, usable_within};
 pub use wheel::Wheel;
 
 /// The record beside a local base's files.
@@ -120,18 +120,49 @@ pub fn resolve(around: &Surroundings, word: &str) -> Result<ResolvedBase, Failur
     }
 }
 
-/// As [`resolve`], at the commit that the store recorded at init, so that a moved branch changes nothing.
-pub fn resolve_pinned(around: &Surroundings, word: &str, pinned: Option<&str>) -> Result<ResolvedBase, Failure> {
+/// How far a base may be looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// The hub may be asked, and files may be fetched from it.
+    Hub,
+    /// No connection is opened.
+    ThisMachine,
+}
+
+/// As [`resolve`], at the commit that the store recorded at init, so that a moved branch changes nothing; none where only
+/// the hub could tell and it may not be asked.
+pub(crate) fn resolve_within(
+    around: &Surroundings,
+    word: &str,
+    pinned: Option<&str>,
+    reach: Reach,
+) -> Result<Option<ResolvedBase>, Failure> {
     let locals = local_bases(&around.home)?;
-    match resolve_base(word, Registry::builtin(), &locals)? {
-        Resolution::Ready(base) => Ok(*base),
-        Resolution::AskHub { hf_id } => {
-            let wanted = request(&hf_id, pinned.map(str::to_owned), None);
-            if let (Some(_), Some(snapshot)) = (pinned, around.hub.cached(&wanted)?) {
-                return from_snapshot(&hf_id, &snapshot);
-            }
+    let hf_id = match resolve_base(word, Registry::builtin(), &locals)? {
+        Resolution::Ready(base) => return Ok(Some(*base)),
+        Resolution::AskHub { hf_id } => hf_id,
+    };
+    let wanted = request(&hf_id, pinned.map(str::to_owned), None);
+    let is_settled = pinned.is_some() || reach == Reach::ThisMachine;
+    if is_settled && let Some(snapshot) = around.hub.cached(&wanted)? {
+        return from_snapshot(&hf_id, &snapshot).map(Some);
+    }
+    match reach {
+        Reach::ThisMachine => Ok(None),
+        Reach::Hub => {
             let remote = around.hub.inspect(&wanted, &around.cancel)?;
-            Ok(synthesize(&HubAnswer::from_remote(&hf_id, &remote))?)
+            Ok(Some(synthesize(&HubAnswer::from_remote(&hf_id, &remote))?))
+        }
+    }
+}
+
+/// Whether the files of a base are on this machine.
+pub(crate) fn is_here(around: &Surroundings, base: &ResolvedBase) -> Result<bool, Failure> {
+    match &base.location {
+        BaseLocation::Local(local) => Ok(std::path::Path::new(&local.location).exists()),
+        BaseLocation::Hub { hf_id, revision } => {
+            let wanted = request(hf_id, Some(revision.clone()), None);
+            Ok(around.hub.cached(&wanted)?.is_some())
         }
     }
 }

@@ -1,13 +1,15 @@
-//! `dlm check`: everything that was parsed and everything that is wrong, without touching a store.
+//! `dlm check`: everything that was parsed, everything that is wrong, and what `dlm train` would refuse; nothing is written.
 
 use std::path::{Path, PathBuf};
 
 use dlm_doc::{CheckReport, Limits, Parsed, SectionKind, render};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::document::{read_bytes, unparsable};
+use crate::base::Reach;
+use crate::document::{Document, read_bytes, unparsable};
 use crate::failure::Failure;
 use crate::surroundings::Surroundings;
+use crate::train::{Judgement, TrainCommand, judge, rehearse};
 
 /// The outcome for one file.
 #[derive(Debug)]
@@ -16,14 +18,31 @@ pub struct Check {
     pub report: CheckReport,
     /// Problems and warnings with their places and excerpts; empty when there are none.
     pub remarks: String,
-    /// What the grammar allows and training would not: one line each.
+    /// What the grammar allows and was likely meant otherwise: one line each.
     pub advice: Vec<String>,
+    /// What training would say; none where that was not asked, and for a document that has to be mended first.
+    pub training: Option<TrainingVerdict>,
 }
 
-/// Checks a file; one that does not parse is an outcome too. With surroundings, what training would refuse is found as well.
+/// What `dlm train` would say before it loads a weight.
+#[derive(Debug, Default)]
+pub struct TrainingVerdict {
+    /// Why it would refuse.
+    pub refusal: Option<Failure>,
+    /// What it would warn of.
+    pub warnings: Vec<String>,
+    /// The base's files are on the hub alone, so that what only they can tell was not judged.
+    pub is_base_elsewhere: bool,
+}
+
+/// Checks a file; one that does not parse is an outcome too. With surroundings and a command, what that training would
+/// refuse is found as well; no connection is opened for it.
 ///
 /// **Errors** when the file cannot be read.
-pub fn check(around: Option<&Surroundings>, path: &Path) -> Result<(Check, Option<Failure>), Failure> {
+pub fn check(
+    training: Option<(&Surroundings, &TrainCommand)>,
+    path: &Path,
+) -> Result<(Check, Option<Failure>), Failure> {
     let bytes = read_bytes(path)?;
     let report = dlm_doc::check(&bytes, &Limits::default());
     let failure = report
@@ -31,10 +50,10 @@ pub fn check(around: Option<&Surroundings>, path: &Path) -> Result<(Check, Optio
         .as_ref()
         .err()
         .map(|errors| unparsable(path, &bytes, errors));
+    let text = String::from_utf8_lossy(&bytes);
     let remarks = match &failure {
         Some(_) => String::new(),
         None => {
-            let text = String::from_utf8_lossy(&bytes);
             let text = render::render_check(Some(&path.display().to_string()), &text, &report);
             match report.problems.is_empty() {
                 true => text,
@@ -43,19 +62,28 @@ pub fn check(around: Option<&Surroundings>, path: &Path) -> Result<(Check, Optio
             }
         }
     };
-    let advice = match &report.outcome {
+    let (advice, verdict) = match &report.outcome {
         Ok(parsed) => {
-            let mut advice = questions_in_prose(path, parsed);
-            advice.extend(around.and_then(|around| refusal(around, path, parsed)));
-            advice
+            let advice = questions_in_prose(path, parsed);
+            let asked = training.filter(|_| report.problems.is_empty());
+            let verdict = asked.map(|(around, command)| {
+                let document = Document {
+                    path: path.to_path_buf(),
+                    text: text.into_owned(),
+                    parsed: parsed.clone(),
+                };
+                verdict(around, command, document)
+            });
+            (advice, verdict)
         }
-        Err(_) => Vec::new(),
+        Err(_) => (Vec::new(), None),
     };
     let check = Check {
         path: path.to_path_buf(),
         report,
         remarks,
         advice,
+        training: verdict,
     };
     Ok((check, failure))
 }
@@ -77,28 +105,53 @@ fn questions_in_prose(path: &Path, parsed: &Parsed) -> Vec<String> {
     found
 }
 
-/// Says why training would refuse a document that parses; its mistakes in rows are reported already.
-fn refusal(around: &Surroundings, path: &Path, parsed: &Parsed) -> Option<String> {
-    if !dlm_doc::training_problems(parsed).is_empty() {
-        return None;
+/// Asks the function that judges for `dlm train`.
+fn verdict(around: &Surroundings, command: &TrainCommand, document: Document) -> TrainingVerdict {
+    let refused = |refusal| TrainingVerdict {
+        refusal: Some(refusal),
+        ..TrainingVerdict::default()
+    };
+    match judge(around, command, document, Reach::ThisMachine) {
+        Ok(Judgement::Ready(prepared)) => TrainingVerdict {
+            refusal: rehearse(around, command, &prepared).err(),
+            warnings: prepared.plan.warnings.clone(),
+            is_base_elsewhere: false,
+        },
+        Ok(Judgement::Unfetched { warnings }) => TrainingVerdict {
+            warnings,
+            is_base_elsewhere: true,
+            ..TrainingVerdict::default()
+        },
+        Err(failure) => refused(failure),
     }
-    let front = parsed.frontmatter();
-    let checked = crate::rows::check_trainable(path, parsed).and_then(|()| {
-        // A base on the hub would be asked for; only names that are known here are looked at.
-        match front.base_model.starts_with("hf:") {
-            true => Ok(()),
-            false => crate::base::resolve(around, &front.base_model).map(|_| ()),
-        }
-    });
-    let failure = checked.err()?;
-    let hints: String = failure.hints.iter().map(|hint| format!("\n  {hint}")).collect();
-    Some(format!("`dlm train` refuses it: {failure}{hints}"))
 }
 
 impl Check {
     /// The value that `--json` prints.
     pub fn to_json(&self) -> Value {
-        self.report.to_json()
+        let mut value = self.report.to_json();
+        if let (Some(verdict), Value::Object(keys)) = (&self.training, &mut value) {
+            keys.insert("training".to_owned(), verdict.to_json());
+        }
+        value
+    }
+}
+
+impl TrainingVerdict {
+    fn to_json(&self) -> Value {
+        let refusal = self.refusal.as_ref().map(|failure| {
+            json!({
+                "subject": failure.subject.as_str(),
+                "message": failure.message(),
+                "hints": failure.hints,
+                "exit_code": failure.kind.exit_code(),
+            })
+        });
+        json!({
+            "refusal": refusal,
+            "warnings": self.warnings,
+            "base_is_here": !self.is_base_elsewhere,
+        })
     }
 }
 

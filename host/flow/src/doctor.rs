@@ -1,14 +1,17 @@
 //! `dlm doctor`: the machine, the plan that a typical document would get, what may run, and where things lie.
 //!
-//! Invariants: opens no connection, creates nothing, never fails: what is missing is part of the report.
+//! Invariants: opens no connection, creates nothing; what is missing is part of the report, but for a base that was named and
+//! is not known.
 
 use std::path::PathBuf;
 
-use dlm_plan::TrainOptions;
-use dlm_plan::doctor::{DoctorReport, EngineFacts, doctor as examine};
+use dlm_core::Subject;
+use dlm_plan::doctor::{DoctorReport, EngineFacts, default_base, doctor as examine};
+use dlm_plan::{BaseFacts, TrainOptions};
 use serde::Serialize;
 
-use crate::base::local_bases;
+use crate::base::{Reach, local_bases, resolve_within};
+use crate::failure::Failure;
 use crate::surroundings::Surroundings;
 
 /// One plugin as the doctor sees it.
@@ -61,8 +64,16 @@ pub struct Doctor {
     pub disk_free_bytes: Option<u64>,
 }
 
-/// Examines the machine; `threads` limits the plan as `--threads` would.
-pub fn doctor(around: &Surroundings, threads: Option<u32>, plugins: Vec<PluginState>) -> Doctor {
+/// Examines the machine; `threads` limits the plan as `--threads` would, `base` is what it is for instead of the default base.
+///
+/// **Errors:** a base that is not known to this machine.
+pub fn doctor(
+    around: &Surroundings,
+    threads: Option<u32>,
+    base: Option<&str>,
+    plugins: Vec<PluginState>,
+) -> Result<Doctor, Failure> {
+    let base = base.map_or(Ok(default_base()), |name| facts(around, name))?;
     let engine = EngineFacts {
         name: "dlm".to_owned(),
         version: around.version.to_owned(),
@@ -79,13 +90,25 @@ pub fn doctor(around: &Surroundings, threads: Option<u32>, plugins: Vec<PluginSt
     };
     let root = around.home.root();
     let existing = root.ancestors().find(|directory| directory.exists());
-    Doctor {
-        report: examine(&around.hardware, engine, &options),
+    Ok(Doctor {
+        report: examine(&around.hardware, engine, &base, &options),
         home: root.to_path_buf(),
         plugins,
         local_bases,
         local_bases_problem,
         second_wall: SecondWall::here(),
         disk_free_bytes: existing.and_then(dlm_files::free_bytes),
+    })
+}
+
+/// The sizes of a named base.
+fn facts(around: &Surroundings, name: &str) -> Result<BaseFacts, Failure> {
+    match resolve_within(around, name, None, Reach::ThisMachine)? {
+        Some(resolved) => Ok(BaseFacts::new(&resolved)?),
+        None => Err(Failure::new(
+            Subject::BaseModel,
+            format!("`{name}` is known to the hub only, not to this machine"),
+        )
+        .hint("name a registry key or a local base: `dlm base list`")),
     }
 }

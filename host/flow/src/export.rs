@@ -83,6 +83,8 @@ pub struct ModelCheck {
 /// What was exported.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExportReport {
+    /// What was decided before anything was written.
+    pub plan: ExportPlan,
     pub target: String,
     pub quant: &'static str,
     pub is_merged: bool,
@@ -162,6 +164,7 @@ pub fn export(
     let (TargetSmoke::Passed { detail: smoke } | TargetSmoke::Skipped { reason: smoke }) = &report.smoke;
     Ok(ExportReport {
         target: plan.target.value.clone(),
+        plan,
         quant,
         is_merged,
         directory: place.directory().to_owned(),

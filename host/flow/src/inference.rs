@@ -15,6 +15,7 @@ use crate::base::{self, ReadyBase, UsableBase};
 use crate::document::{self, Document};
 use crate::failure::Failure;
 use crate::integrity::check_adapter;
+use crate::named_adapters;
 use crate::surroundings::Surroundings;
 use crate::trained;
 
@@ -115,12 +116,7 @@ pub fn locate_for(
     let document = document::load(path)?;
     let front = document.parsed.frontmatter();
     let store = around.store(&front.dlm_id);
-    if front.training.adapters.is_some() {
-        return Err(Failure::misuse(
-            subject,
-            "documents with several named adapters are not built yet in this version",
-        ));
-    }
+    named_adapters::check_document(&document, None, subject.clone())?;
     let UsableBase { resolved, manifest, .. } = base::usable(around, &document, LicenseMoment::Use)?;
     let slot = AdapterSlot::Flat;
     let current = match need {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use dlm_core::base::{AcceptedVia, BaseRecord, LicenseAcceptance};
 use dlm_core::manifest::Manifest;
+use dlm_core::shell::quoted_path;
 use dlm_core::stamp::Stamp;
 use dlm_core::{Subject, Ulid};
 use dlm_model::base::open_base;
@@ -123,10 +124,10 @@ pub fn init(
     let replaced = check_place(around, options)?;
     let path = absolute(&options.path)?;
     let files = template.map_or(Ok(Vec::new()), |template| places(&path, template))?;
-    let word = match template {
-        // The seed's rule: a template brings its own base.
-        Some(template) => template.base.as_str(),
-        None => options.base.as_deref().unwrap_or(DEFAULT_BASE),
+    let word = match (&options.base, template) {
+        (Some(base), _) => base.as_str(),
+        (None, Some(template)) => template.base.as_str(),
+        (None, None) => DEFAULT_BASE,
     };
     let resolved = base::resolve(around, word).map_err(|failure| match failure.subject {
         Subject::BaseModel => failure.under(Subject::Init),
@@ -140,9 +141,12 @@ pub fn init(
     (around.random)(&mut random);
     let dlm_id = Ulid::mint(around.clock.unix_ms(), random);
     let text = match template {
-        Some(template) => {
-            dlm_doc::replace_id(&template.document, &dlm_id).map_err(|e| Failure::from(e).under(Subject::Init))?
-        }
+        Some(template) => dlm_doc::replace_id(&template.document, &dlm_id)
+            .and_then(|text| match word == template.base {
+                true => Ok(text),
+                false => dlm_doc::replace_base(&text, word),
+            })
+            .map_err(|e| Failure::from(e).under(Subject::Init))?,
         None => dlm_doc::starter_document(&dlm_id, word).map_err(|e| Failure::new(Subject::Init, e))?,
     };
     let now = around.now();
@@ -178,9 +182,9 @@ pub fn init(
         license,
         replaced,
         template: template.map(|template| UsedTemplate::new(template, &files)),
-        warnings: warnings(misfit.as_ref(), template, word),
+        warnings: warnings(misfit.as_ref(), template),
         better_base: misfit.and_then(|misfit| misfit.largest),
-        notes: notes(&resolved, template, options, word),
+        notes: notes(&resolved, template, word),
     })
 }
 
@@ -197,29 +201,25 @@ impl UsedTemplate {
     }
 }
 
-/// What the base's resolution noted, and a `--base` that the template overrides.
-fn notes(
-    resolved: &ResolvedBase,
-    template: Option<&CheckedTemplate>,
-    options: &InitOptions,
-    word: &str,
-) -> Vec<String> {
+/// What the base's resolution noted, and the base that a template was written for where another one was chosen.
+fn notes(resolved: &ResolvedBase, template: Option<&CheckedTemplate>, word: &str) -> Vec<String> {
     let mut notes = resolved.notes.clone();
-    if let (Some(template), Some(base)) = (template, &options.base) {
+    if let Some(template) = template.filter(|template| template.base != word) {
         notes.push(format!(
-            "`--base {base}` is left out: template `{}` brings its own base, `{word}`",
-            template.meta.name
+            "template `{}` was written for the base `{}`; the document names `{word}`",
+            template.meta.name, template.base
         ));
     }
     notes
 }
 
 /// A base that this machine cannot train, and a template whose listing names another base than its document.
-fn warnings(misfit: Option<&Misfit>, template: Option<&CheckedTemplate>, word: &str) -> Vec<String> {
+fn warnings(misfit: Option<&Misfit>, template: Option<&CheckedTemplate>) -> Vec<String> {
     let mut warnings: Vec<String> = misfit.iter().map(|misfit| misfit.warning.clone()).collect();
-    if let Some(other) = template.map(|t| &t.meta.recommended_base).filter(|base| *base != word) {
+    if let Some(template) = template.filter(|template| template.meta.recommended_base != template.base) {
         warnings.push(format!(
-            "the template is listed for base `{other}`, its document names `{word}`"
+            "the template is listed for base `{}`, its document was written for `{}`",
+            template.meta.recommended_base, template.base
         ));
     }
     warnings
@@ -308,7 +308,7 @@ fn check_place(around: &Surroundings, options: &InitOptions) -> Result<Option<Re
             Subject::Init,
             format!("the directory {} does not exist", directory.display()),
         )
-        .hint(format!("make it first: `mkdir -p {}`", directory.display())));
+        .hint(format!("make it first: `mkdir -p {}`", quoted_path(directory))));
     }
     if path.symlink_metadata().is_err() {
         return Ok(None);

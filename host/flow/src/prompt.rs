@@ -115,9 +115,9 @@ pub fn answer(
     let options = GenerateOptions {
         sampling: Sampling {
             temperature,
-            top_k: plan.top_k.value.map(|k| k as usize),
+            top_k: None,
             top_p: plan.top_p.value.map(|p| p as f32),
-            repetition_penalty: plan.repetition_penalty.value.map(|p| p as f32),
+            repetition_penalty: None,
             seed: plan.seed.value.unwrap_or_else(|| around.random_seed()),
         },
         tokens_max: plan.max_tokens.value as usize,

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::path::Path;
 
 use dlm_core::Subject;
+use dlm_core::base::BaseRecord;
 use dlm_doc::{Parsed, Rows, Section, SectionKind};
 use dlm_model::text::{TextError, TextModel};
 use dlm_plan::train::{DocumentFacts, RowFacts};
@@ -12,6 +12,9 @@ use dlm_train::{Dataset, Origin, Source, SourceContent};
 
 use crate::document::Document;
 use crate::failure::Failure;
+
+/// Tokens of the shortest row that could be trained.
+const TOKENS_MIN: u64 = 16;
 
 /// Refuses a document whose rows have mistakes; all of them are in the failure.
 pub fn check_rows(document: &Document) -> Result<(), Failure> {
@@ -24,30 +27,18 @@ pub fn check_rows(document: &Document) -> Result<(), Failure> {
     Err(Failure::new(Subject::Parse, text.trim_end()))
 }
 
-/// Refuses what a run of this version cannot train on.
-pub fn check_trainable(path: &Path, parsed: &Parsed) -> Result<(), Failure> {
+/// Refuses what a run of this version cannot train on, whatever the base.
+pub fn check_trainable(parsed: &Parsed) -> Result<(), Failure> {
     let front = parsed.frontmatter();
     let not_built = |what: &str| {
         Failure::misuse(Subject::Training, format!("{what} is not built yet in this version"))
             .hint("take it out of the document; the rest is trained")
     };
     if front.training.adapters.is_some() {
-        return Err(not_built("training several named adapters (`training.adapters`)"));
+        return Err(not_built("training named adapters (`training.adapters`)"));
     }
     if front.training.sources.is_some() {
         return Err(not_built("taking in files through `training.sources`"));
-    }
-    if let Some(section) = parsed.sections().iter().find(|s| s.kind.is_media()) {
-        return Err(Failure::new(
-            Subject::Training,
-            format!(
-                "{}:{}: a text base cannot learn an {} section",
-                path.display(),
-                section.start_line,
-                section.kind
-            ),
-        )
-        .hint("remove the section; pictures and sound come in a later version"));
     }
     if front.training.cpt.embed_warmup_steps > 0 {
         return Err(not_built(
@@ -55,6 +46,25 @@ pub fn check_trainable(path: &Path, parsed: &Parsed) -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+/// Refuses pictures and sound on a base that takes text only; one that takes more is judged by the plan.
+pub fn check_media(document: &Document, base: &BaseRecord) -> Result<(), Failure> {
+    let media = document.parsed.sections().iter().find(|s| s.kind.is_media());
+    let Some(section) = media.filter(|_| base.modality.is_text()) else {
+        return Ok(());
+    };
+    Err(Failure::new(
+        Subject::Training,
+        format!(
+            "{}:{}: `{}` is a text base and cannot learn an {} section",
+            document.path.display(),
+            section.start_line,
+            base.key,
+            section.kind
+        ),
+    )
+    .hint("remove the section; pictures and sound come in a later version"))
 }
 
 /// Lists what the sections of a document teach.
@@ -136,16 +146,43 @@ pub fn inexpressible(document: &Document, text: &TextModel) -> Result<Option<Str
 const SHOWN: usize = 8;
 
 /// Counts a document for the plan.
-pub fn document_facts(parsed: &Parsed, dataset: &Dataset) -> DocumentFacts {
-    let sections = parsed.sections();
-    let preferences = sections.iter().filter(|s| s.kind == SectionKind::Preference);
+pub fn document_facts(parsed: &Parsed, dataset: &Dataset, skips_preferences: bool) -> DocumentFacts {
     DocumentFacts {
         knobs: parsed.frontmatter().written_knobs(),
         rows: RowFacts {
-            sections: sections.len() as u64,
-            preference_rows: preferences.count() as u64,
+            sections: parsed.sections().len() as u64,
+            preference_rows: preference_rows(parsed, skips_preferences),
             ..dataset.facts()
         },
         adapter_name: None,
     }
+}
+
+/// The least that a plan can be made of before the base's tokenizer is here: the document's settings and one short row, if it
+/// has any or an earlier version (`is_known`) may have left some.
+pub fn least_facts(parsed: &Parsed, is_known: bool, skips_preferences: bool) -> DocumentFacts {
+    let teaches = |s: &Section| matches!(s.kind, SectionKind::Prose | SectionKind::Instruction);
+    let rows = u64::from(is_known || parsed.sections().iter().any(teaches));
+    DocumentFacts {
+        knobs: parsed.frontmatter().written_knobs(),
+        rows: RowFacts {
+            sections: parsed.sections().len() as u64,
+            instruction_rows: rows,
+            instruction_tokens: rows * TOKENS_MIN,
+            answer_tokens: rows * TOKENS_MIN / 2,
+            instruction_tokens_max: rows * TOKENS_MIN,
+            preference_rows: preference_rows(parsed, skips_preferences),
+            ..RowFacts::default()
+        },
+        adapter_name: None,
+    }
+}
+
+/// Preference sections that a preference phase would take; none where the document or the command leaves it out.
+pub fn preference_rows(parsed: &Parsed, is_skipped: bool) -> u64 {
+    if is_skipped || !parsed.preference_enabled() {
+        return 0;
+    }
+    let sections = parsed.sections().iter();
+    sections.filter(|s| s.kind == SectionKind::Preference).count() as u64
 }

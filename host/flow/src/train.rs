@@ -25,6 +25,7 @@ pub use command::TrainCommand;
 pub use job::{Job, settle};
 pub use lane::Lane;
 pub use measure::{ProbeScore, Retention};
+pub(crate) use prepare::{Judgement, judge};
 pub use prepare::{prepare, rehearse};
 pub use prepared::PreparedRun;
 pub use replay::{DrawnSection, ReplayReport};

@@ -142,6 +142,8 @@ impl Lab {
             max_steps: Some(2),
             threads: Some(1),
             switches: Default::default(),
+            skips_preferences: false,
+            cache_off: None,
             lock: LockFlags::default(),
             is_strict_about_metrics: true,
             accepts_license: false,

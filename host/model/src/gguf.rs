@@ -261,6 +261,9 @@ impl Hints for GgufFileError {
                 GgufError::Version { byte_swapped: true, .. } => {
                     vec!["use the little-endian form of this file; llama.cpp's `gguf_convert_endian.py FILE little` makes it".to_owned()]
                 }
+                GgufError::Version { .. } => {
+                    vec!["use a file of version 2 or 3, as current converters write it".to_owned()]
+                }
                 _ => vec!["download the file again and compare its SHA-256".to_owned()],
             },
         }

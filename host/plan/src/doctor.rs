@@ -1,4 +1,4 @@
-//! What the doctor says: the machine in the reference's words, and a plan for a typical document on the default base.
+//! What the doctor says: the machine in the reference's words, and a plan for a typical document on one base.
 //!
 //! **Source**: `spec/training.md` sections 5.1, 5.2 and 5.5. Keys that speak of Python libraries stay for scripts that
 //! read them and are false or null; what runs here is under `engine`.
@@ -22,7 +22,7 @@ pub struct EngineFacts {
     pub device_features: Vec<String>,
 }
 
-/// `capabilities` of `dlm doctor --json`.
+/// `capabilities` of `dlm doctor --json`. The contract's keys in `_gb` hold GiB; those in `_bytes` are ours.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Capabilities {
     pub backend: Backend,
@@ -35,6 +35,11 @@ pub struct Capabilities {
     pub ram_gb: f64,
     /// Free now; ours.
     pub ram_available_gb: f64,
+    pub ram_bytes: u64,
+    /// Free now.
+    pub ram_available_bytes: u64,
+    /// Free now, of the first accelerator.
+    pub vram_bytes: Option<u64>,
     pub supports_bf16: bool,
     pub supports_fp16: bool,
     pub has_flash_attention: bool,
@@ -47,6 +52,7 @@ pub struct Capabilities {
     pub cuda_version: Option<String>,
     pub rocm_version: Option<String>,
     pub platform: String,
+    #[serde(with = "dlm_core::determinism::run_word")]
     pub determinism_class: Determinism,
     pub telemetry_posture: String,
     pub engine: EngineFacts,
@@ -66,7 +72,10 @@ pub struct DoctorPlan {
     pub effective_batch_size: u32,
     pub gradient_checkpointing: bool,
     pub world_size: u32,
+    /// In GiB.
     pub est_peak_vram_gb: f64,
+    /// The same in bytes; ours.
+    pub est_peak_bytes: u64,
     pub est_step_seconds: f64,
     pub reason: String,
 }
@@ -91,14 +100,18 @@ impl DoctorReport {
     }
 }
 
-/// Makes the report; a refused plan is part of it, never an error.
-pub fn doctor(hardware: &Hardware, engine: EngineFacts, options: &TrainOptions) -> DoctorReport {
+/// The base that is planned for when none is named.
+pub fn default_base() -> BaseFacts {
     let record = Registry::builtin()
         .get(DEFAULT_BASE)
         .expect("the default base is in the registry (tested)");
     let facts = BaseFacts::from_record(record, record.params * 2, "BF16".into());
-    let facts = facts.expect("the default base has sizes (tested)");
-    let (plan, plan_error) = match plan_typical(&facts, hardware, options) {
+    facts.expect("the default base has sizes (tested)")
+}
+
+/// Makes the report; a refused plan is part of it, never an error.
+pub fn doctor(hardware: &Hardware, engine: EngineFacts, base: &BaseFacts, options: &TrainOptions) -> DoctorReport {
+    let (plan, plan_error) = match plan_typical(base, hardware, options) {
         Ok(plan) => (Some(DoctorPlan::new(&plan)), None),
         Err(error) => (None, Some(error.to_string())),
     };
@@ -126,6 +139,9 @@ impl Capabilities {
             cpu_cores: hardware.cpu_cores,
             ram_gb: gib(hardware.memory_total_bytes),
             ram_available_gb: gib(hardware.memory_available_bytes),
+            ram_bytes: hardware.memory_total_bytes,
+            ram_available_bytes: hardware.memory_available_bytes,
+            vram_bytes: cuda.map(|device| device.memory_free_bytes),
             supports_bf16: match hardware.backend {
                 Backend::Cpu => hardware.simd >= SimdLevel::Avx512Bf16,
                 Backend::Cuda => cuda.is_some_and(|device| device.compute_capability.0 >= 8),
@@ -142,7 +158,7 @@ impl Capabilities {
             cuda_version: None,
             rocm_version: None,
             platform: hardware.platform.clone(),
-            determinism_class: Determinism::of_doctor(hardware.backend),
+            determinism_class: Determinism::of_run(hardware.backend),
             telemetry_posture: "none".into(),
             engine,
         }
@@ -187,6 +203,7 @@ impl DoctorPlan {
             gradient_checkpointing: phase.checkpointing.value,
             world_size: plan.world_size,
             est_peak_vram_gb: round(plan.memory.total as f64 / f64::from(1u32 << 30)),
+            est_peak_bytes: plan.memory.total,
             est_step_seconds: round(phase.seconds_per_step),
             reason,
         }
@@ -208,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_cpu_is_refused_the_default_base_and_told_the_largest_that_fits() {
-        let report = doctor(&hardware(), engine(), &TrainOptions::default());
+        let report = doctor(&hardware(), engine(), &default_base(), &TrainOptions::default());
         assert!(report.plan.is_none());
         assert!(
             report.plan_error.as_ref().unwrap().contains("1500 M parameters"),
@@ -218,9 +235,19 @@ mod tests {
         assert_eq!(report.largest_fitting().unwrap().key, "smollm2-135m");
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["capabilities"]["has_triton"], false);
-        assert_eq!(json["capabilities"]["determinism_class"], "advisory");
+        assert_eq!(json["capabilities"]["determinism_class"], "best_effort");
+        assert_eq!(json["capabilities"]["ram_bytes"], 24u64 << 30);
         assert_eq!(json["capabilities"]["torch_version"], serde_json::Value::Null);
         assert_eq!(json["plan"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn the_plan_is_for_the_base_that_is_named() {
+        let small = crate::train::tests::smollm2();
+        let plan = doctor(&hardware(), engine(), &small, &TrainOptions::default())
+            .plan
+            .unwrap();
+        assert_eq!(plan.base, "smollm2-135m");
     }
 
     #[test]
@@ -229,7 +256,7 @@ mod tests {
             is_forced: true,
             ..TrainOptions::default()
         };
-        let report = doctor(&hardware(), engine(), &forced);
+        let report = doctor(&hardware(), engine(), &default_base(), &forced);
         let plan = report.plan.unwrap();
         assert_eq!((plan.base.as_str(), plan.effective_batch_size), (DEFAULT_BASE, 8));
         assert!(

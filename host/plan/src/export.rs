@@ -7,14 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::BaseFacts;
 use crate::knob::Knob;
-
-/// Where the importance matrix comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Imatrix {
-    Auto,
-    Off,
-}
+use crate::train::PlanLine;
 
 /// What the document and the command line ask for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -30,6 +23,8 @@ pub struct ExportOptions {
     pub without_template: bool,
     /// `--no-imatrix`.
     pub without_imatrix: bool,
+    /// `--no-draft`.
+    pub without_draft: bool,
     pub name: Option<String>,
     /// `training_run.json` says that the adapter was trained on 4-bit weights.
     pub was_trained_quantized: bool,
@@ -43,7 +38,10 @@ pub struct ExportPlan {
     pub quant: Knob<Quant>,
     pub merged: Knob<bool>,
     pub include_template: Knob<bool>,
-    pub imatrix: Knob<Imatrix>,
+    /// Whether quantizing is weighted by which columns matter.
+    pub imatrix: Knob<bool>,
+    /// The tag of a smaller model that writes ahead.
+    pub draft: Knob<Option<String>>,
     /// From the table of bytes a parameter; the written file's own size is shown beside it.
     pub size_estimate_bytes: u64,
     pub ollama_name: Option<String>,
@@ -108,9 +106,13 @@ pub fn plan_export(base: &BaseFacts, options: &ExportOptions) -> Result<ExportPl
         return Err(ExportPlanError::MergeNeedsDequantize);
     }
     let imatrix = match (options.without_imatrix, quant.value.is_k_quant()) {
-        (true, _) => Knob::flag(Imatrix::Off, "--no-imatrix"),
-        (false, true) => Knob::chosen(Imatrix::Auto, "a k-quant gains from knowing which columns matter"),
-        (false, false) => Knob::chosen(Imatrix::Off, format!("{} does not use one", quant.value.name())),
+        (true, _) => Knob::flag(false, "--no-imatrix"),
+        (false, true) => Knob::chosen(false, "importance matrices are not built yet in this version"),
+        (false, false) => Knob::chosen(false, format!("{} does not use one", quant.value.name())),
+    };
+    let draft = match options.without_draft {
+        true => Knob::flag(None, "--no-draft"),
+        false => Knob::chosen(None, "draft models are not built yet in this version"),
     };
     Ok(ExportPlan {
         base: base.key.clone(),
@@ -127,10 +129,33 @@ pub fn plan_export(base: &BaseFacts, options: &ExportOptions) -> Result<ExportPl
             false => Knob::chosen(true, "a server needs the frame that the adapter was trained in"),
         },
         imatrix,
+        draft,
         size_estimate_bytes: (base.params as f64 * quant.value.bytes_per_parameter()) as u64,
         quant,
         ollama_name: options.name.clone(),
     })
+}
+
+impl ExportPlan {
+    /// All knobs, each with its reason: what `-v` shows.
+    pub fn lines(&self) -> Vec<PlanLine> {
+        fn line<T>(name: &'static str, knob: &Knob<T>, value: impl Into<String>) -> PlanLine {
+            PlanLine {
+                name,
+                value: value.into(),
+                why: knob.why(),
+            }
+        }
+        let on = |is_on: bool| if is_on { "on" } else { "off" };
+        vec![
+            line("target", &self.target, self.target.value.as_str()),
+            line("quant", &self.quant, self.quant.value.name()),
+            line("merged", &self.merged, on(self.merged.value)),
+            line("template", &self.include_template, on(self.include_template.value)),
+            line("imatrix", &self.imatrix, on(self.imatrix.value)),
+            line("draft", &self.draft, self.draft.value.as_deref().unwrap_or("none")),
+        ]
+    }
 }
 
 #[cfg(test)]
@@ -142,10 +167,11 @@ mod tests {
     fn the_strongest_source_of_the_quantization_wins() {
         let check = |options: ExportOptions| {
             let plan = plan_export(&smollm2(), &options).unwrap();
-            (plan.quant.value, plan.quant.why(), plan.imatrix.value)
+            (plan.quant.value, plan.quant.why(), plan.imatrix.why())
         };
         let (quant, why, imatrix) = check(ExportOptions::default());
-        assert_eq!((quant, imatrix), (Quant::Q4_K_M, Imatrix::Auto));
+        assert_eq!(quant, Quant::Q4_K_M);
+        assert!(imatrix.contains("not built yet"), "no export has one: {imatrix}");
         assert!(why.starts_with("chosen because"));
         let written = ExportOptions {
             default_quant: Some(Quant::Q8_0),
@@ -153,13 +179,21 @@ mod tests {
         };
         assert_eq!(
             check(written.clone()),
-            (Quant::Q8_0, "written in the document".into(), Imatrix::Off)
+            (
+                Quant::Q8_0,
+                "written in the document".into(),
+                "chosen because Q8_0 does not use one".into()
+            )
         );
         let flag = ExportOptions {
             quant: Some(Quant::F16),
+            without_imatrix: true,
             ..written
         };
-        assert_eq!(check(flag), (Quant::F16, "given by --quant".into(), Imatrix::Off));
+        assert_eq!(
+            check(flag),
+            (Quant::F16, "given by --quant".into(), "given by --no-imatrix".into())
+        );
     }
 
     #[test]

@@ -28,8 +28,6 @@ pub struct PromptOptions {
     pub max_tokens: Option<u32>,
     pub temperature: Option<f64>,
     pub top_p: Option<f64>,
-    pub top_k: Option<u32>,
-    pub repetition_penalty: Option<f64>,
     pub seed: Option<u64>,
     pub threads: Option<u32>,
     pub memory_limit_bytes: Option<u64>,
@@ -49,8 +47,6 @@ pub struct PromptPlan {
     pub temperature: Knob<f64>,
     /// Off when none.
     pub top_p: Knob<Option<f64>>,
-    pub top_k: Knob<Option<u32>>,
-    pub repetition_penalty: Knob<Option<f64>>,
     pub seed: Knob<Option<u64>>,
     pub memory_bytes: u64,
     pub memory_budget_bytes: u64,
@@ -162,8 +158,6 @@ pub fn plan_prompt(
         context: Knob::chosen(u32::try_from(needed).unwrap_or(u32::MAX), "prompt and answer fit in it"),
         temperature: given(options.temperature, "--temp", temperature, why),
         top_p: optional(options.top_p, "--top-p"),
-        top_k: optional(options.top_k, "--top-k"),
-        repetition_penalty: optional(options.repetition_penalty, "--repetition-penalty"),
         seed: optional(options.seed, "--seed"),
         memory_bytes,
         memory_budget_bytes: budget,
@@ -197,7 +191,7 @@ fn given<T>(value: Option<T>, flag: &str, default: T, reason: &str) -> Knob<T> {
 fn optional<T>(value: Option<T>, flag: &str) -> Knob<Option<T>> {
     match value {
         Some(value) => Knob::flag(Some(value), flag),
-        None => Knob::chosen(None, "no flag means off"),
+        None => Knob::chosen(None, format!("{flag} is not given")),
     }
 }
 
@@ -213,10 +207,6 @@ fn check_ranges(options: &PromptOptions) -> Result<(), PromptError> {
         PromptOptions { top_p: Some(p), .. } if !(*p > 0.0 && *p <= 1.0) => {
             out("--top-p", p.to_string(), "above 0, at most 1")
         }
-        PromptOptions {
-            repetition_penalty: Some(p),
-            ..
-        } if !(*p > 0.0 && p.is_finite()) => out("--repetition-penalty", p.to_string(), "above 0"),
         _ => Ok(()),
     }
 }

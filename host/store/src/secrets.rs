@@ -12,14 +12,12 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use dlm_core::ports::secrets::Secrets;
+use dlm_core::ports::secrets::{SECRET_PREFIX, Secrets};
 
 use crate::layout::Home;
 
 /// Variables that are taken as they are: the names that the teachers of the specification document.
 pub const FROM_ENVIRONMENT: [&str; 3] = ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "VLLM_API_KEY"];
-/// What stands before a secret's name in a variable that is meant for dlm alone.
-const PREFIX: &str = "DLM_SECRET_";
 /// The table of both files that is read here, and the value that maps a name to its variable.
 const TABLE: &str = "secrets";
 const MAPPED: &str = "env";
@@ -50,7 +48,7 @@ impl KeyStore {
     }
 
     /// A variable's text; an empty one counts as not set.
-    fn variable(&self, name: &str) -> Result<Option<String>, String> {
+    fn value_of(&self, name: &str) -> Result<Option<String>, String> {
         let value = self
             .environment
             .get(&OsString::from(name))
@@ -113,15 +111,24 @@ impl Secrets for KeyStore {
                 name.escape_debug()
             ));
         }
-        if let Some(value) = self.variable(&format!("{PREFIX}{name}"))? {
+        if let Some(value) = self.value_of(&format!("{SECRET_PREFIX}{name}"))? {
             return Ok(Some(value));
         }
         if self.is_mapped(name)?
-            && let Some(value) = self.variable(name)?
+            && let Some(value) = self.value_of(name)?
         {
             return Ok(Some(value));
         }
         self.stored(name)
+    }
+
+    /// The plain name where that is taken as it is.
+    fn variable(&self, name: &str) -> String {
+        // Settings that cannot be read were told by `find`.
+        match self.is_mapped(name).unwrap_or(false) {
+            true => name.to_owned(),
+            false => format!("{SECRET_PREFIX}{name}"),
+        }
     }
 }
 

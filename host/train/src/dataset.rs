@@ -12,7 +12,7 @@ use dlm_model::chat::{Message, Thinking};
 use dlm_model::text::{LossRow, TextError, TextModel};
 use dlm_plan::train::recipe::PROSE_OVERLAP;
 
-pub use example::{Body, Example, Origin, RowError, Source, SourceContent, Split, SplitRule};
+pub use example::{Body, Example, Origin, RowError, SPLIT_PAIRS_MIN, Source, SourceContent, Split, SplitRule};
 
 use crate::augment::{Augment, Questions, reword};
 use crate::rows::{Row, RowKind, question_messages};
@@ -172,11 +172,11 @@ impl Dataset {
         (0..self.len()).filter(is_there).collect()
     }
 
-    /// Refuses an example that is longer than a row may be.
+    /// Refuses an example that is longer than a row may be; `readable` is what the base reads at most.
     ///
     /// **Errors** name the first one.
-    pub fn check_lengths(&self, sequence_len_max: usize) -> Result<(), RowError> {
-        let check = |entry: &Entry| entry.example.check_length(&entry.tokens, sequence_len_max);
+    pub fn check_lengths(&self, sequence_len_max: usize, readable: usize) -> Result<(), RowError> {
+        let check = |entry: &Entry| entry.example.check_length(&entry.tokens, sequence_len_max, readable);
         self.entries.iter().try_for_each(check)
     }
 

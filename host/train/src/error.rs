@@ -12,6 +12,8 @@ pub enum RunError {
     NoRows,
     #[error("step {step}: the loss is {value}, so no weight was changed and the last good version stays current")]
     NonFiniteLoss { step: u64, value: f64 },
+    #[error("step {step}: the held-out loss is {value}, so the last good version stays current")]
+    NonFiniteEval { step: u64, value: f64 },
     #[error("step {step}: the gradient of `{tensor}` is not finite, so no weight was changed")]
     NonFiniteGradient { step: u64, tensor: String },
     #[error("step {step}: `{tensor}` gets no gradient, so it would never learn")]
@@ -45,7 +47,13 @@ impl Hints for RunError {
     fn hints(&self) -> Vec<String> {
         match self {
             RunError::NoRows => vec!["write some prose or a question with its answer into the document".to_owned()],
-            RunError::NonFiniteLoss { .. } | RunError::NonFiniteGradient { .. } => {
+            // Nothing was learned yet: the rate is not to blame.
+            RunError::NonFiniteLoss { step: 1, .. } | RunError::NonFiniteGradient { step: 1, .. } => vec![
+                "the base gives it before anything was learned: set `training.precision: fp32`, or choose another base: \
+                 `dlm base list`"
+                    .to_owned(),
+            ],
+            RunError::NonFiniteLoss { .. } | RunError::NonFiniteEval { .. } | RunError::NonFiniteGradient { .. } => {
                 vec!["lower `training.learning_rate` in the document and train again".to_owned()]
             }
             RunError::ForeignState => {

@@ -118,7 +118,7 @@ impl<'a> Run<'a> {
         if objective.trained().is_empty() {
             return Err(RunError::NoRows);
         }
-        input.dataset.check_lengths(input.recipe.sequence_len_max)?;
+        input.dataset.check_lengths(input.recipe.sequence_len_max, usize::MAX)?;
         let is_foreign = |state: &TrainState| {
             state.header.run_digest != digest || state.tensors.params.len() != adapter.params.len()
         };
@@ -204,7 +204,7 @@ impl<'a> Run<'a> {
         let eval = self.evaluate()?;
         self.input.progress.event(Event::Eval { step, loss: eval.loss });
         if !eval.loss.is_finite() {
-            return Err(RunError::NonFiniteLoss { step, value: eval.loss });
+            return Err(RunError::NonFiniteEval { step, value: eval.loss });
         }
         let obeys = self.input.recipe.obeys_eval;
         if self.header.best_loss.is_none_or(|best| eval.loss < best) {

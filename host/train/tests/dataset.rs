@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use dlm_core::Hints;
 use dlm_core::random::Rng;
 use dlm_core::stamp::Stamp;
 use dlm_model::base::{OpenedBase, open_base};
@@ -218,9 +219,18 @@ fn a_row_that_is_too_long_and_an_empty_answer_are_refused_by_their_place() {
     let base = base();
     let dataset = dataset(&base, 4096);
     let longest = (0..3).map(|i| dataset.row(i, 1.0).ids.len()).max().unwrap();
-    assert!(dataset.check_lengths(longest).is_ok());
-    let error = dataset.check_lengths(longest - 1).unwrap_err();
+    assert!(dataset.check_lengths(longest, longest).is_ok());
+    let error = dataset.check_lengths(longest - 1, longest).unwrap_err();
     assert!(matches!(&error, RowError::TooLong { line: 7, pair: 1, .. }), "{error}");
+    assert!(
+        error.hints()[0].contains("training.sequence_len"),
+        "{:?}",
+        error.hints()
+    );
+    // No setting helps where the base itself reads no more.
+    let error = dataset.check_lengths(longest - 1, longest - 1).unwrap_err();
+    assert!(error.to_string().contains("the base reads"), "{error}");
+    assert!(!error.hints()[0].contains("sequence_len"), "{:?}", error.hints());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use dlm_core::hardware::SimdLevel;
 use dlm_core::training::Ending;
-use dlm_core::{Cancel, Event, Progress, Quiet};
+use dlm_core::{Cancel, Event, Hints, Progress, Quiet};
 use dlm_model::base::{OpenedBase, open_base};
 use dlm_model::chat::Thinking;
 use dlm_model::engine::{AdamWOptions, TrainerOptions};
@@ -326,7 +326,12 @@ fn infinity_stops_the_run_and_names_the_step() {
     let dataset = dataset(&base);
     let setup = Setup::new(&dataset, &wild);
     match run_with(&engine, &base, &setup) {
-        Err(RunError::NonFiniteLoss { step, .. } | RunError::NonFiniteGradient { step, .. }) => assert!(step > 1),
+        Err(error @ (RunError::NonFiniteLoss { step, .. } | RunError::NonFiniteGradient { step, .. })) => {
+            assert!(
+                step > 1 && error.hints()[0].contains("training.learning_rate"),
+                "{error}"
+            );
+        }
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("a rate of 1e30 cannot end well"),
     }

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueHint};
 use dlm_flow::Failure;
+use dlm_flow::train::TrainCommand;
 
 use crate::console::Console;
-use crate::settings::Settings;
+use crate::settings::{Settings, export_probes};
 use crate::{render, wiring};
 
 /// `dlm check`.
@@ -25,7 +26,12 @@ pub struct CheckArgs {
 /// `dlm check … && dlm train …` then stops here. The JSON lists them, and its exit code says whether the file parsed.
 pub fn run(args: &CheckArgs, settings: &Settings, console: &Console) -> Result<ExitCode, Failure> {
     let world = wiring::World::new(settings, console)?;
-    let (check, failure) = dlm_flow::check::check(Some(&world.around), &args.path)?;
+    let command = TrainCommand {
+        threads: settings.threads.value,
+        export_probes: export_probes(false).value,
+        ..TrainCommand::plain(args.path.clone())
+    };
+    let (check, failure) = dlm_flow::check::check(Some((&world.around, &command)), &args.path)?;
     if args.json {
         render::check::json(&check, console);
         return Ok(if failure.is_some() {

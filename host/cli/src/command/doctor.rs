@@ -14,6 +14,9 @@ use crate::wiring::World;
 /// `dlm doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
+    /// Plan for this base: registry key, local base, or hf:org/name that is on this machine [default: qwen2.5-1.5b]
+    #[arg(long, value_name = "KEY")]
+    pub base: Option<String>,
     /// Print as JSON
     #[arg(long)]
     pub json: bool,
@@ -22,7 +25,7 @@ pub struct DoctorArgs {
 /// Prints the report; a plan that is refused is part of it.
 pub fn run(args: &DoctorArgs, settings: &Settings, console: &Console) -> Result<ExitCode, Failure> {
     let world = World::new(settings, console)?;
-    let report = dlm_flow::doctor::doctor(&world.around, settings.threads.value, plugins());
+    let report = dlm_flow::doctor::doctor(&world.around, settings.threads.value, args.base.as_deref(), plugins())?;
     render::doctor::report(&report, args.json, console);
     Ok(ExitCode::SUCCESS)
 }

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::builder::{BoolValueParser, StringValueParser};
+use clap::builder::{BoolValueParser, PossibleValuesParser, StringValueParser};
 use clap::{ArgAction, Args, ValueHint};
 use dlm_core::ports::model::NoModels;
 use dlm_core::{Quant, Subject};
 use dlm_flow::Failure;
 use dlm_flow::export::{ExportCommand, export};
+use dlm_flow::named_adapters::{AdapterFlags, check_flags};
 use dlm_plan::export::ExportOptions;
 
 use super::choice::choice;
@@ -50,6 +51,12 @@ pub struct ExportArgs {
     /// Do not ask the exported model a test question
     #[arg(long)]
     pub no_smoke: bool,
+    /// Quantize without an importance matrix (there is none yet, so every export does)
+    #[arg(long)]
+    pub no_imatrix: bool,
+    /// No speculative decoding (there are no draft models yet, so no export has it)
+    #[arg(long)]
+    pub no_draft: bool,
     /// Named adapter of a multi-adapter document
     #[arg(long, value_name = "NAME", conflicts_with = "adapter_mix")]
     pub adapter: Option<String>,
@@ -67,20 +74,14 @@ pub struct ExportUnbuilt {
     /// Merge a QLoRA adapter
     #[arg(long, action = ArgAction::SetTrue, value_parser = not_built(BoolValueParser::new()))]
     pub dequantize: NotBuilt,
-    /// Quantize without an importance matrix (all exports do)
-    #[arg(long, action = ArgAction::SetTrue, value_parser = not_built(BoolValueParser::new()))]
-    pub no_imatrix: NotBuilt,
     /// Draft model for speculative decoding
     #[arg(long, value_name = "TAG", conflicts_with = "no_draft", value_parser = not_built(StringValueParser::new()))]
     pub draft: Option<NotBuilt>,
-    /// No speculative decoding
-    #[arg(long, action = ArgAction::SetTrue, value_parser = not_built(BoolValueParser::new()))]
-    pub no_draft: NotBuilt,
     /// Weighted mix of named adapters
     #[arg(long, value_name = "SPEC", value_parser = not_built(StringValueParser::new()))]
     pub adapter_mix: Option<NotBuilt>,
-    /// How adapters are mixed
-    #[arg(long, value_name = "linear|svd", value_parser = not_built(StringValueParser::new()))]
+    /// How adapters are mixed; only with --adapter-mix
+    #[arg(long, value_name = "METHOD", requires = "adapter_mix", value_parser = not_built(PossibleValuesParser::new(["linear", "svd"])))]
     pub adapter_mix_method: Option<NotBuilt>,
     /// Write a sway.yaml beside the export
     #[arg(long, action = ArgAction::SetTrue, value_parser = not_built(BoolValueParser::new()))]
@@ -89,12 +90,11 @@ pub struct ExportUnbuilt {
 
 /// Exports, checks, hands over to the target, and prints what was made.
 pub fn run(args: &ExportArgs, settings: &Settings, console: &Console) -> Result<ExitCode, Failure> {
-    if args.adapter.is_some() {
-        return Err(Failure::misuse(
-            Subject::Export,
-            "`--adapter` is only valid on documents with several adapters",
-        ));
-    }
+    let chosen = AdapterFlags {
+        adapter: args.adapter.as_deref(),
+        ..AdapterFlags::default()
+    };
+    check_flags(&args.path, &chosen, Subject::Export)?;
     let world = wiring::World::new(settings, console)?;
     let around = &world.around;
     let targets = plugins(
@@ -115,6 +115,8 @@ pub fn run(args: &ExportArgs, settings: &Settings, console: &Console) -> Result<
             target: Some(args.target.clone()),
             is_merged: args.merged,
             without_template: args.no_template,
+            without_imatrix: args.no_imatrix,
+            without_draft: args.no_draft,
             name: args.name.clone(),
             ..ExportOptions::default()
         },

@@ -26,7 +26,7 @@ pub struct InitArgs {
     /// Registry key, hf:org/name, or a local base [default: qwen2.5-1.5b]
     #[arg(long, value_name = "KEY")]
     pub base: Option<String>,
-    /// Start from a template: NAME of the bundled gallery, or SOURCE:NAME; it brings its own base
+    /// Start from a template: NAME of the bundled gallery, or SOURCE:NAME; without --base, on the base it was written for
     #[arg(long, value_name = "NAME")]
     pub template: Option<String>,
     /// Scaffold a vision-language document (not built yet)

@@ -9,7 +9,7 @@ use dlm_flow::prefer::{MineOptions, MinePorts, mine};
 use dlm_flow::staging::{self, Placement};
 use dlm_store::PlanKind;
 
-use super::sampling::{Backend, parse_share, parse_temperature, widen};
+use super::sampling::{Backend, backend_detail, parse_share, parse_temperature, widen};
 use super::staging::{PlaceArgs, apply, revert};
 use crate::console::Console;
 use crate::plugin_flags::PluginFlags;
@@ -49,7 +49,7 @@ pub struct MineArgs {
     #[arg(long, value_name = "N")]
     pub max_pairs: Option<u32>,
     /// Sampling temperature, over 0
-    #[arg(long, value_name = "F", default_value_t = 0.7, value_parser = parse_temperature, allow_negative_numbers = true)]
+    #[arg(long, value_name = "F", default_value_t = 0.7, value_parser = parse_temperature)]
     pub temp: f32,
     /// Sample from the likeliest tokens that together have this probability
     #[arg(long, value_name = "F", value_parser = parse_share)]
@@ -61,7 +61,7 @@ pub struct MineArgs {
     #[arg(long, value_name = "NAME")]
     pub adapter: Option<String>,
     /// Seed of the sampling [default: the document's]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N")]
     pub seed: Option<i64>,
     /// Mine questions that are marked `!probe` too
     #[arg(long)]
@@ -112,6 +112,7 @@ pub fn mine_command(args: &MineArgs, settings: &Settings, console: &Console) -> 
         keeps_going: args.keep_going,
         applies: args.apply,
     };
+    backend_detail(args.backend, console);
     let seed = args.seed.map(i64::cast_unsigned).unwrap_or_default();
     let plugins = wiring::plugins::open(&world, settings, console, &args.plugins, Some(&args.path), seed)?;
     let ports = MinePorts {

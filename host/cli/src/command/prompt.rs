@@ -8,10 +8,11 @@ use clap::builder::PathBufValueParser;
 use clap::{Args, ValueEnum, ValueHint};
 use dlm_core::Subject;
 use dlm_flow::Failure;
+use dlm_flow::named_adapters::{AdapterFlags, check_flags};
 use dlm_flow::prompt::{PromptCommand, answer, ask};
 use dlm_plan::prompt::PromptOptions;
 
-use super::sampling::{Backend, parse_share, parse_temperature};
+use super::sampling::{Backend, backend_detail, parse_share, parse_temperature};
 use crate::console::{Console, say};
 use crate::settings::Settings;
 use crate::unbuilt::{NotBuilt, not_built};
@@ -29,13 +30,13 @@ pub struct PromptArgs {
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_tokens: u32,
     /// Temperature; 0 always takes the likeliest token [default: 0.7]
-    #[arg(long, value_name = "F", value_parser = parse_temperature, allow_negative_numbers = true)]
+    #[arg(long, value_name = "F", value_parser = parse_temperature)]
     pub temp: Option<f32>,
     /// Sample from the likeliest tokens that together have this probability
     #[arg(long, value_name = "F", value_parser = parse_share)]
     pub top_p: Option<f32>,
     /// Seed of the sampling [default: different each time]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
     /// Ask the base alone, without the trained adapter
     #[arg(long)]
@@ -43,9 +44,9 @@ pub struct PromptArgs {
     /// Named adapter of a multi-adapter document
     #[arg(long, value_name = "NAME")]
     pub adapter: Option<String>,
-    /// Learned adapter gate
-    #[arg(long, value_enum, default_value_t = Gate::Auto)]
-    pub gate: Gate,
+    /// Learned gate between the adapters of a multi-adapter document [default: auto]
+    #[arg(long, value_enum)]
+    pub gate: Option<Gate>,
     /// Attach a picture (not built yet)
     #[arg(long, value_name = "PATH", value_parser = not_built(PathBufValueParser::new()))]
     pub image: Vec<NotBuilt>,
@@ -62,6 +63,15 @@ pub struct PromptArgs {
 pub enum Gate {
     Auto,
     Off,
+}
+
+impl Gate {
+    fn name(self) -> &'static str {
+        match self {
+            Gate::Auto => "auto",
+            Gate::Off => "off",
+        }
+    }
 }
 
 /// Largest query that is read from standard input.
@@ -89,6 +99,7 @@ pub fn run(args: &PromptArgs, settings: &Settings, console: &Console) -> Result<
         },
         is_base_only: args.base_only,
     };
+    backend_detail(args.backend, console);
     let asked = ask(around, &command)?;
     render::prompt::plan(&asked, console);
     let mut ends_with_newline = false;
@@ -116,19 +127,11 @@ fn check_choices(args: &PromptArgs) -> Result<(), Failure> {
         )
         .hint("leave out `--backend`, or give `auto` or `pytorch` (the native back end)"));
     }
-    if args.adapter.is_some() {
-        return Err(Failure::misuse(
-            Subject::Prompt,
-            "`--adapter` is only valid on documents with several adapters",
-        ));
-    }
-    if args.gate == Gate::Off {
-        return Err(Failure::misuse(
-            Subject::Prompt,
-            "`--gate off` is only valid on documents with several adapters",
-        ));
-    }
-    Ok(())
+    let chosen = AdapterFlags {
+        adapter: args.adapter.as_deref(),
+        gate: args.gate.map(Gate::name),
+    };
+    check_flags(&args.path, &chosen, Subject::Prompt)
 }
 
 fn read_query() -> Result<String, Failure> {

@@ -2,12 +2,21 @@
 
 use clap::ValueEnum;
 
+use crate::console::Console;
+
 /// `--backend`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Backend {
     Auto,
     Pytorch,
     Mlx,
+}
+
+/// Says what `pytorch` stands for here, with `--verbose`.
+pub fn backend_detail(backend: Backend, console: &Console) {
+    if backend == Backend::Pytorch {
+        console.detail("backend             native: `pytorch` names it  (given by --backend)");
+    }
 }
 
 pub fn parse_temperature(text: &str) -> Result<f32, String> {

@@ -53,7 +53,7 @@ pub struct InstructionsArgs {
     /// Document whose prose is read
     #[arg(value_hint = ValueHint::FilePath)]
     pub path: PathBuf,
-    /// Teacher: self, base, hf:<model>, openai:<model>, anthropic:<model>, vllm-server:<url>, or a plugin
+    /// Teacher: self, self:base, hf:<model>, openai:<model>, anthropic:<model>, vllm-server:<url>, or a plugin
     #[arg(long, value_name = "T", default_value = "self")]
     pub teacher: String,
     /// Pairs asked for per prose section
@@ -75,13 +75,13 @@ pub struct InstructionsArgs {
     #[arg(long, value_name = "N", default_value_t = 512)]
     pub max_new_tokens: u32,
     /// Temperature of the teacher; 0 always takes the likeliest token
-    #[arg(long, value_name = "F", default_value_t = 0.0, value_parser = parse_temperature, allow_negative_numbers = true)]
+    #[arg(long, value_name = "F", default_value_t = 0.0, value_parser = parse_temperature)]
     pub temp: f32,
     /// Teacher samples from the likeliest tokens that together have this probability
     #[arg(long, value_name = "F", value_parser = parse_share)]
     pub top_p: Option<f32>,
     /// Seed of the teacher's sampling
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
     /// Teachers that work side by side, where the teacher allows it
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=16))]

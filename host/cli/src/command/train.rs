@@ -15,7 +15,7 @@ use dlm_plan::train::Switches;
 
 use super::choice::{choice, on_or_off};
 use crate::console::Console;
-use crate::settings::{Settings, export_probes};
+use crate::settings::{Settings, cache_off, export_probes};
 use crate::unbuilt::{self, NotBuilt, not_built};
 use crate::{render, wiring};
 
@@ -32,10 +32,10 @@ pub struct TrainArgs {
     #[arg(long)]
     pub fresh: bool,
     /// Override the document's seed
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N")]
     pub seed: Option<i64>,
     /// Stop after this many steps
-    #[arg(long, value_name = "N", value_parser = parse_count, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = parse_count)]
     pub max_steps: Option<u64>,
     /// Which phases run
     #[arg(long, value_enum, default_value_t = Phase::All)]
@@ -64,6 +64,9 @@ pub struct TrainArgs {
     /// Do not ask whether the base can be exported
     #[arg(long)]
     pub skip_export_probes: bool,
+    /// Do not use the cache of tokenized sections (there is none yet, so no run does)
+    #[arg(long)]
+    pub no_cache: bool,
     #[command(flatten)]
     pub recipe: RecipeFlags,
     #[command(flatten)]
@@ -131,9 +134,6 @@ pub struct TrainUnbuilt {
     /// Write a scaffolded document again
     #[arg(long, action = ArgAction::SetTrue, value_parser = not_built(BoolValueParser::new()))]
     pub rescaffold: NotBuilt,
-    /// Do not use the cache of tokenized sections
-    #[arg(long, action = ArgAction::SetTrue, value_parser = not_built(BoolValueParser::new()))]
-    pub no_cache: NotBuilt,
     /// Leave mined preferences out
     #[arg(long, action = ArgAction::SetTrue, value_parser = not_built(BoolValueParser::new()))]
     pub no_mined: NotBuilt,
@@ -161,6 +161,13 @@ pub fn run(args: &TrainArgs, settings: &Settings, console: &Console) -> Result<E
                 .hint("leave it out: the instruction and prose sections are trained"),
         );
     }
+    if args.path.is_dir() {
+        let what = format!(
+            "{} is a directory, and making a document of a directory's files is not built yet in this version",
+            args.path.display()
+        );
+        return Err(Failure::misuse(Subject::Error, what).hint("write a document: `dlm init <path>.dlm`"));
+    }
     let world = wiring::World::new(settings, console)?;
     let around = &world.around;
     let command = TrainCommand {
@@ -175,6 +182,8 @@ pub fn run(args: &TrainArgs, settings: &Settings, console: &Console) -> Result<E
             noise: args.recipe.noise,
             simd_max: args.recipe.simd,
         },
+        skips_preferences: args.phase == Phase::Sft,
+        cache_off: cache_off(args.no_cache),
         lock: LockFlags {
             strict: args.strict_lock,
             update: args.update_lock,

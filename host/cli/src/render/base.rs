@@ -82,7 +82,10 @@ fn row(base: &BaseRow) -> Vec<String> {
         base.context_length.to_string(),
         license,
         if base.is_here { "yes" } else { "-" }.to_owned(),
-        base.train_memory_bytes.map_or("more than there is".to_owned(), size),
+        match (base.train_memory_bytes, base.train_refusal) {
+            (Some(bytes), _) => size(bytes),
+            (None, refusal) => refusal.unwrap_or("-").to_owned(),
+        },
     ]
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use dlm_core::FailureKind;
 use dlm_core::inert::inert_line;
 use dlm_doc::{Parsed, Rows, Section, rows};
 use dlm_flow::check::Check;
@@ -14,7 +15,25 @@ pub fn report(check: &Check, console: &Console) {
     if !check.remarks.is_empty() {
         console.remarks(&check.remarks);
     }
-    check.advice.iter().for_each(|advice| console.warning(advice));
+    warnings(check).iter().for_each(|warning| console.warning(warning));
+}
+
+/// What was likely meant otherwise, and what `dlm train` would say.
+fn warnings(check: &Check) -> Vec<String> {
+    let mut warnings = check.advice.clone();
+    let Some(verdict) = &check.training else {
+        return warnings;
+    };
+    warnings.extend(verdict.warnings.iter().cloned());
+    warnings.extend(verdict.refusal.as_ref().map(|failure| {
+        let hints: String = failure.hints.iter().map(|hint| format!("\n  {hint}")).collect();
+        let what = match failure.kind {
+            FailureKind::NothingToDo => "has nothing to do",
+            _ => "refuses it",
+        };
+        format!("`dlm train` {what}: {failure}{hints}")
+    }));
+    warnings
 }
 
 /// Everything that was parsed, as data.
@@ -32,7 +51,20 @@ fn text(check: &Check) -> String {
     let mut line =
         |name: &str, value: String| writeln!(out, "  {name:<9} {}", inert_line(&value)).expect("strings take all");
     line("id", front.dlm_id.to_string());
-    line("base", front.base_model.clone());
+    let is_elsewhere = check
+        .training
+        .as_ref()
+        .is_some_and(|training| training.is_base_elsewhere);
+    line(
+        "base",
+        match is_elsewhere {
+            true => format!(
+                "{} (not on this machine, so its files were not judged)",
+                front.base_model
+            ),
+            false => front.base_model.clone(),
+        },
+    );
     line("version", version(parsed));
     if let Some(prompt) = &front.system_prompt {
         line("system", format!("{} characters", prompt.chars().count()));
@@ -47,7 +79,7 @@ fn text(check: &Check) -> String {
     }
     let (problems, warnings) = (check.report.problems.len(), parsed.warnings.len());
     match (problems, warnings) {
-        (0, 0) if !check.advice.is_empty() => out.push_str("  it parses; see the warnings\n"),
+        (0, 0) if !self::warnings(check).is_empty() => out.push_str("  it parses; see the warnings\n"),
         (0, 0) => out.push_str("  no problems\n"),
         _ => writeln!(out, "  {problems} problem(s), {warnings} warning(s)").expect("strings take all"),
     }

@@ -12,6 +12,9 @@ pub fn report(doctor: &Doctor, is_json: bool, console: &Console) {
         true => console.json(doctor),
         false => console.result(&text(doctor)),
     }
+    for plugin in &doctor.plugins {
+        console.detail(&format!("plugin {} may: {}", plugin.name, plugin.grants.join("; ")));
+    }
 }
 
 fn text(doctor: &Doctor) -> String {
@@ -27,9 +30,13 @@ fn text(doctor: &Doctor) -> String {
         ("cores", machine.cpu_cores.to_string()),
         (
             "memory",
-            format!("{}, {} free", gib(machine.ram_gb), gib(machine.ram_available_gb)),
+            format!(
+                "{}, {} free",
+                size(machine.ram_bytes),
+                size(machine.ram_available_bytes)
+            ),
         ),
-        ("determinism", machine.determinism_class.name().to_owned()),
+        ("determinism", machine.determinism_class.run_word().to_owned()),
         ("telemetry", machine.telemetry_posture.clone()),
         ("home", doctor.home.display().to_string()),
     ];
@@ -79,11 +86,6 @@ fn second_wall(wall: &SecondWall) -> String {
     }
 }
 
-/// The contract's keys in `_gb` hold GiB, rounded.
-fn gib(amount: f64) -> String {
-    size((amount * f64::from(1u32 << 30)) as u64)
-}
-
 fn plan(doctor: &Doctor, lines: &mut Vec<(&'static str, String)>) {
     match (&doctor.report.plan, &doctor.report.plan_error) {
         (Some(plan), _) => {
@@ -94,7 +96,7 @@ fn plan(doctor: &Doctor, lines: &mut Vec<(&'static str, String)>) {
                     "batch {} x {}, peak {}, {} a step",
                     plan.micro_batch_size,
                     plan.grad_accum,
-                    gib(plan.est_peak_vram_gb),
+                    size(plan.est_peak_bytes),
                     duration(plan.est_step_seconds)
                 ),
             ));

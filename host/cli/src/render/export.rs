@@ -18,6 +18,9 @@ pub fn report(report: &ExportReport, is_json: bool, console: &Console) {
 }
 
 fn show(report: &ExportReport, console: &Console) {
+    for line in report.plan.lines() {
+        console.detail(&format!("{:<18}  {}  ({})", line.name, line.value, line.why));
+    }
     for file in &report.files {
         console.info(&format!("export: {} ({})", file.path.display(), size(file.bytes)));
     }

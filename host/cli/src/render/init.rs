@@ -25,6 +25,7 @@ pub fn report(report: &InitReport, console: &Console) {
         }
     }
     console.info(&format!("  base:  {}", report.base));
+    console.detail(&format!("  revision of the base: {}", report.base_revision));
     console.info(&format!("  store: {}", report.store.display()));
     if let Some(license) = &report.license {
         console.info(&format!(

@@ -70,8 +70,6 @@ fn plan_lines(plan: &PromptPlan) -> Vec<String> {
         line("context", &plan.context),
         line("temperature", &plan.temperature),
         optional("top_p", &plan.top_p),
-        optional("top_k", &plan.top_k),
-        optional("repetition_penalty", &plan.repetition_penalty),
         optional("seed", &plan.seed),
         format!(
             "{:<18}  {} of {}",

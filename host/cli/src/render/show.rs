@@ -55,6 +55,12 @@ pub fn report(path: &Path, show: &Show, damage: Option<&[String]>, is_json: bool
         text.push_str(&lines.0);
     }
     console.result(&text);
+    if let Show::Stored(report) = show {
+        report
+            .content_hashes
+            .iter()
+            .for_each(|(id, seen)| console.detail(&format!("section {id}: {seen}")));
+    }
 }
 
 fn text(path: &Path, show: &Show) -> String {

@@ -8,7 +8,7 @@ use dlm_core::{Cancel, Progress};
 use dlm_net::hub::{DEFAULT_ENDPOINT, Hub, HubSettings};
 
 use crate::environment;
-use crate::origin::Setting;
+use crate::origin::{Origin, Setting};
 
 /// Largest file of root certificates; all public ones together have a quarter of a megabyte.
 const CERTIFICATES_BYTES_MAX: u64 = 16 << 20;
@@ -32,6 +32,15 @@ impl LazyHub {
     /// The hub's web root.
     pub fn root(&self) -> &str {
         &self.root.value
+    }
+
+    /// The hub and who named it, for `--verbose`.
+    pub fn line(&self) -> String {
+        let origin = match self.root.origin {
+            Origin::Default => "by default".to_owned(),
+            origin => format!("given by {origin}"),
+        };
+        format!("{:<18}  {}  ({origin})", "hub", self.root.value)
     }
 
     fn hub(&self) -> Result<&Hub, BaseSourceError> {

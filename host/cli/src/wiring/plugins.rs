@@ -36,6 +36,12 @@ const BASE_URLS: [(&str, &str, &str); 2] = [
     ("anthropic", "ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY"),
 ];
 
+/// Where they ask without it, as their manifests have it.
+const USUAL_ADDRESSES: [(&str, &str); 2] = [
+    ("openai", "https://api.openai.com/v1"),
+    ("anthropic", "https://api.anthropic.com/v1"),
+];
+
 /// What a command knows about its plugins.
 pub struct Setup<'a> {
     pub flags: GrantFlags,
@@ -77,6 +83,13 @@ pub fn plugins(world: &World, console: &Console, setup: Setup<'_>) -> Result<Plu
     let urls = base_urls();
     for (teacher, url, secret) in &urls {
         flags.granted.extend(base_url_grants(teacher, url, secret)?);
+        let is_typed = flags
+            .options
+            .iter()
+            .any(|option| option.starts_with(&format!("{teacher}.base-url=")));
+        if !is_typed {
+            flags.denied.extend(usual_address(teacher, url));
+        }
     }
     let mut places = places(world.around.home.root(), setup.document);
     let settings = PluginSettings::read(world.around.home.root(), places.project.as_deref());
@@ -202,6 +215,17 @@ fn programs() -> NativeProcess {
         Ok(program) => programs.with_guard(program),
         Err(_) => programs,
     }
+}
+
+/// The address that a teacher does not need beside the one of its variable, as a denial: nothing is said of it, or goes there.
+fn usual_address(teacher: &str, url: &str) -> Option<String> {
+    let (_, usual) = USUAL_ADDRESSES.iter().find(|(name, _)| *name == teacher)?;
+    let host = |text: &str| {
+        HttpRule::parse(text.trim_end_matches('/'))
+            .ok()
+            .map(|rule| rule.host.to_string())
+    };
+    (host(url) != host(usual)).then(|| format!("{teacher}=http:{usual}"))
 }
 
 fn unix_ms() -> u64 {

@@ -28,6 +28,17 @@ impl Lab {
         }
     }
 
+    /// Another lab with everything that is in this one.
+    pub fn copy(&self) -> Self {
+        let copy = Self::new();
+        for (name, bytes) in self.files("") {
+            let path = copy.path(&name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+        copy
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }

@@ -37,7 +37,7 @@ fn runs_as_text_json_and_csv() {
     insta::assert_snapshot!(lab.run(&["metrics", "show", "a.dlm"]).ok().out, @r#"
     Runs: 2
       run_id=2 phase=cpt seed=7 status=running started=2999-01-01T00:00:00Z last_step=1 loss=2.5000
-      run_id=1 phase=sft seed=42 status=ok started=2020-01-01T00:00:00Z last_step=10 loss=1.5000
+      run_id=1 phase=sft seed=42 status=completed started=2020-01-01T00:00:00Z last_step=10 loss=1.5000
     "#);
     let runs = lab.json(&["metrics", "show", "a.dlm", "--json"]);
     assert_eq!(runs["runs"][0]["run_id"], 2);

@@ -17,7 +17,7 @@ pub const EXEC: &str = "exec:ollama --version";
 pub const HTTP: &str = "http:https://api.example.com/v1";
 
 /// Packs the component as `shelf` in this version, with these lines of manifest beside the usual ones.
-fn pack(lab: &Lab, version: &str, more: &str) -> PathBuf {
+pub fn pack(lab: &Lab, version: &str, more: &str) -> PathBuf {
     std::fs::create_dir_all(lab.path("src")).unwrap();
     lab.write("src/in.wasm", component());
     lab.write(

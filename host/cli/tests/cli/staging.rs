@@ -3,7 +3,7 @@
 use crate::lab::{ID, Lab};
 
 /// Stages one section of either kind for [`Lab::document`].
-fn stage(lab: &Lab, command: &str, kind: &str, content: &str, provenance: &str) {
+pub fn stage(lab: &Lab, command: &str, kind: &str, content: &str, provenance: &str) {
     let directory = lab.store().join(command);
     std::fs::create_dir_all(&directory).unwrap();
     let text = format!(
@@ -13,7 +13,7 @@ fn stage(lab: &Lab, command: &str, kind: &str, content: &str, provenance: &str) 
     std::fs::write(directory.join("pending.json"), text).unwrap();
 }
 
-fn stage_preference(lab: &Lab) {
+pub fn stage_preference(lab: &Lab) {
     let provenance = r#""auto_mined": true, "judge_name": "cli:j %2D%2Dx %22y%22", "judge_score_chosen": 0.5,
         "judge_score_rejected": 0.25, "mined_at": "2026-04-19T18:30:14Z", "mined_run_id": 7"#;
     let content = r"### Prompt\nWhat?\n### Chosen\nThat.\n### Rejected\nThis.";
@@ -130,7 +130,7 @@ fn mining_is_refused_before_anything_is_loaded() {
         (&["--temp", "0"], "`--temp 0`"),
         (&["--threshold=-1"], "`--threshold` is -1"),
         (&["--max-pairs", "0"], "`--max-pairs` is 0"),
-        (&["--adapter", "tone"], "`--adapter` is only valid"),
+        (&["--adapter", "tone"], "a.dlm has no `training.adapters`"),
     ] {
         mine(flags).exits(2).says(&["preference: ", part]);
     }
@@ -226,6 +226,10 @@ fn the_gallery_is_listed_and_every_template_of_it_starts_a_document() {
         "--i-accept-license",
     ])
     .ok()
-    .says(&["`--base qwen2.5-1.5b` is left out"]);
+    .says(&[
+        &format!("template `{one}` was written for the base"),
+        "names `qwen2.5-1.5b`",
+    ]);
+    assert!(lab.read("y.dlm").contains("\nbase_model: qwen2.5-1.5b\n"));
     assert!(!lab.path("x.dlm").exists());
 }

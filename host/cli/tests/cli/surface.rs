@@ -347,11 +347,17 @@ fn flags_that_are_not_built_are_refused_before_anything_is_read() {
     let lines = [
         &["train", "none.dlm", "--watch"][..],
         &["train", "none.dlm", "--gpus", "all"],
-        &["train", "none.dlm", "--no-cache"],
         &["train", "none.dlm", "--max-cycles", "2"],
         &["train", "none.dlm", "--include", "*.md"],
         &["prompt", "none.dlm", "hi", "--image", "a.png"],
-        &["export", "none.dlm", "--no-imatrix"],
+        &[
+            "export",
+            "none.dlm",
+            "--adapter-mix",
+            "a:1,b:0.5",
+            "--adapter-mix-method",
+            "svd",
+        ],
         &["export", "none.dlm", "--emit-sway-json"],
     ];
     for line in lines {

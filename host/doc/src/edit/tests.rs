@@ -208,6 +208,20 @@ fn inserting_puts_sections_after_their_source_and_keeps_the_rest() {
 }
 
 #[test]
+fn another_base_changes_its_line_alone() {
+    let source = "---\r\ndlm_id: 01HZ4X7TGZM3J1A2B3C4D5E6F7\r\nbase_model: tiny # small\r\n# kept\r\n---\r\nbase_model: prose\r\n";
+    let text = replace_base(source, "hf:org/name").unwrap();
+    assert_eq!(
+        text,
+        source.replacen("base_model: tiny # small", "base_model: hf:org/name", 1)
+    );
+    assert_eq!(parse(&text).unwrap().frontmatter().base_model, "hf:org/name");
+    assert!(replace_base("no document", "tiny").is_err());
+    let quoted = source.replacen("base_model: tiny", "\"base_model\": tiny", 1);
+    assert!(matches!(replace_base(&quoted, "b"), Err(EditError::FrontmatterChanges)));
+}
+
+#[test]
 fn a_new_id_changes_nothing_else() {
     let id = dlm_core::Ulid::mint(1_700_000_000_000, [9; 10]);
     let source = format!("{HEAD}dlm_id: 01HZ4X7TGZM3J1A2B3C4D5E6F7\n");

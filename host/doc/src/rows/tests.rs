@@ -98,7 +98,7 @@ fn preference_errors() {
     check(
         "### Prompt\np\n### Chosen\nc",
         5,
-        "ends without the `### Rejected` that belongs to the `### Chosen`",
+        "ends without the `### Rejected` that belongs to the `### Chosen` on line 3",
     );
     check(
         "### Prompt\np\n### Chosen\n### Rejected\nr",

@@ -2,13 +2,12 @@
 
 use dlm_core::Subject;
 use dlm_core::base::{BaseRecord, LocalBase};
-use dlm_core::ports::BaseRequest;
 use dlm_plan::TrainOptions;
 use dlm_plan::base::{BaseFacts, BaseLocation, Registry, Resolution, ResolvedBase, resolve_base};
 use dlm_plan::train::fit::plan_typical;
 use serde::Serialize;
 
-use super::local_bases;
+use super::{is_here, local_bases};
 use crate::failure::Failure;
 use crate::surroundings::Surroundings;
 
@@ -27,6 +26,8 @@ pub struct BaseRow {
     pub is_here: bool,
     /// Bytes of memory that training a typical document takes; none when this machine cannot.
     pub train_memory_bytes: Option<u64>,
+    /// Why it cannot, in a few words.
+    pub train_refusal: Option<&'static str>,
 }
 
 /// All bases.
@@ -66,10 +67,10 @@ fn row(around: &Surroundings, base: &ResolvedBase) -> Result<BaseRow, Failure> {
         is_forced: around.is_forced,
         ..TrainOptions::default()
     };
-    let plan = BaseFacts::new(base)
-        .ok()
-        .filter(|facts| facts.modality.is_text())
-        .and_then(|facts| plan_typical(&facts, &around.hardware, &options).ok());
+    let plan = match BaseFacts::new(base) {
+        Ok(facts) => plan_typical(&facts, &around.hardware, &options).map_err(|error| error.brief()),
+        Err(_) => Err("its sizes are not known"),
+    };
     Ok(BaseRow {
         key: record.key.clone(),
         params: record.params,
@@ -78,22 +79,9 @@ fn row(around: &Surroundings, base: &ResolvedBase) -> Result<BaseRow, Failure> {
         license_spdx: record.license_spdx.clone(),
         requires_acceptance: record.requires_acceptance,
         is_here: is_here(around, base)?,
-        train_memory_bytes: plan.map(|plan| plan.memory.total),
+        train_memory_bytes: plan.as_ref().ok().map(|plan| plan.memory.total),
+        train_refusal: plan.err(),
     })
-}
-
-fn is_here(around: &Surroundings, base: &ResolvedBase) -> Result<bool, Failure> {
-    match &base.location {
-        BaseLocation::Local(local) => Ok(std::path::Path::new(&local.location).exists()),
-        BaseLocation::Hub { hf_id, revision } => {
-            let request = BaseRequest {
-                hf_id: hf_id.clone(),
-                revision: Some(revision.clone()),
-                license_url: None,
-            };
-            Ok(around.hub.cached(&request)?.is_some())
-        }
-    }
 }
 
 /// Everything that is known about one base.

@@ -4,7 +4,7 @@ use dlm_core::manifest::Manifest;
 use dlm_plan::base::ResolvedBase;
 use dlm_plan::base::license::{LicenseDecision, LicenseMoment, decide};
 
-use super::resolve_pinned;
+use super::{Reach, resolve_within};
 use crate::document::Document;
 use crate::failure::Failure;
 use crate::surroundings::Surroundings;
@@ -22,17 +22,32 @@ pub(crate) struct UsableBase {
 ///
 /// **Errors:** a base that is unknown or cannot be asked for, a license that is not accepted, a store that cannot be read.
 pub(crate) fn usable(around: &Surroundings, document: &Document, moment: LicenseMoment) -> Result<UsableBase, Failure> {
+    let found = usable_within(around, document, moment, Reach::Hub)?;
+    Ok(found.expect("whoever may ask the hub is told of the base or why not"))
+}
+
+/// As [`usable`]; none where only the hub could tell what the base is and it may not be asked.
+///
+/// **Errors:** as [`usable`].
+pub(crate) fn usable_within(
+    around: &Surroundings,
+    document: &Document,
+    moment: LicenseMoment,
+    reach: Reach,
+) -> Result<Option<UsableBase>, Failure> {
     let front = document.parsed.frontmatter();
     let manifest = around.store(&front.dlm_id).manifest()?;
     // The commit of another base says nothing about this one.
     let same_base = manifest.as_ref().filter(|m| m.base_model == front.base_model);
     let pinned = same_base.and_then(|m| m.base_model_revision.as_deref());
-    let resolved = resolve_pinned(around, &front.base_model, pinned)?;
+    let Some(resolved) = resolve_within(around, &front.base_model, pinned, reach)? else {
+        return Ok(None);
+    };
     let stored = manifest.as_ref().and_then(|m| m.license_acceptance.as_ref());
     let license = decide(&resolved.record, stored, moment, &around.hub_root)?;
-    Ok(UsableBase {
+    Ok(Some(UsableBase {
         resolved,
         license,
         manifest,
-    })
+    }))
 }

@@ -54,6 +54,7 @@ pub(super) fn warn_of_unused(around: &Surroundings, target: &str, command: &Expo
         ("--merged", options.is_merged),
         ("--dequantize", options.is_dequantize_confirmed),
         ("--no-imatrix", options.without_imatrix),
+        ("--no-draft", options.without_draft),
         ("--no-template", options.without_template),
         ("--skip-ollama", !command.is_registered),
         // The server of mlx_lm knows its model by one fixed name.

@@ -14,6 +14,7 @@ use super::{MineOptions, SUBJECT};
 use crate::base;
 use crate::document::Document;
 use crate::failure::Failure;
+use crate::named_adapters;
 use crate::staging::model_failure;
 use crate::surroundings::Surroundings;
 
@@ -48,44 +49,13 @@ pub(super) fn numbers(options: &MineOptions) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Refuses an adapter that does not fit the document, and `sway` on a named one.
+/// Refuses an adapter that does not fit the document, and a document with named ones.
 pub(super) fn adapter(document: &Document, options: &MineOptions) -> Result<(), Failure> {
-    let declared = document.parsed.frontmatter().training.adapters.as_ref();
-    let names = || {
-        let names: Vec<String> = declared
-            .into_iter()
-            .flatten()
-            .map(|(name, _)| format!("`{name}`"))
-            .collect();
-        names.join(", ")
-    };
-    match (declared, &options.adapter) {
-        (None, None) => Ok(()),
-        (None, Some(_)) => Err(Failure::misuse(
-            SUBJECT,
-            "`--adapter` is only valid on documents with several adapters",
-        )
-        .hint("leave it out")),
-        (Some(_), None) => Err(Failure::misuse(
-            SUBJECT,
-            format!("{} declares several adapters: {}", document.path.display(), names()),
-        )
-        .hint("say which one answers: `--adapter NAME`")),
-        (Some(known), Some(name)) if !known.iter().any(|(declared, _)| declared == name) => Err(Failure::misuse(
-            SUBJECT,
-            format!("adapter `{name}` is not declared; `training.adapters` has {}", names()),
-        )),
-        (Some(_), Some(name)) if is_sway(&options.judge) => Err(Failure::misuse(
-            SUBJECT,
-            format!("`--judge sway` measures the document's only adapter and cannot judge `{name}`"),
-        )
-        .hint("use `--judge hf:<model>` or `--judge cli:<cmd>`")),
-        (Some(_), Some(_)) => Ok(()),
+    named_adapters::check_document(document, options.adapter.as_deref(), SUBJECT)?;
+    match &options.adapter {
+        Some(_) => Err(named_adapters::none(document, "--adapter", SUBJECT)),
+        None => Ok(()),
     }
-}
-
-fn is_sway(selector: &str) -> bool {
-    selector.trim().split([':', '@']).next() == Some("sway")
 }
 
 /// The newest run that ended well.

@@ -59,8 +59,10 @@ pub fn mine(around: &Surroundings, ports: &MinePorts<'_>, options: &MineOptions)
         made_from: Vec::new(),
         additions: Vec::new(),
         skipped: Vec::new(),
+        asked: 0,
     };
     let prompts = run.prompts();
+    run.asked = prompts.len();
     let stopped = run.mine(model.as_ref(), &prompts).err();
     run.settle(&store, stopped)
 }
@@ -88,6 +90,8 @@ struct Run<'a> {
     made_from: Vec<SectionId>,
     additions: Vec<MinedPair>,
     skipped: Vec<Skip>,
+    /// Questions that are put to the model.
+    asked: usize,
 }
 
 impl Run<'_> {
@@ -336,7 +340,7 @@ impl Run<'_> {
         record(self.around, store, &metrics);
         let stopped = match stopped {
             Some(failure) => Some(staging::with_count(failure, count, outcome, PlanKind::Preference, path)),
-            None if count == 0 => Some(nothing_found(self.skipped.len(), store)),
+            None if count == 0 => Some(nothing_found(self.asked, self.skipped.len(), store)),
             None => None,
         };
         Ok(MiningResult {
@@ -412,14 +416,22 @@ fn record(around: &Surroundings, store: &Store, metrics: &MiningMetrics) {
     }
 }
 
-fn nothing_found(skipped: usize, store: &Store) -> Failure {
+/// What to do depends on how far it came: more samples find nothing where nothing is asked.
+fn nothing_found(asked: usize, skipped: usize, store: &Store) -> Failure {
     let kept = match store.pending_path(PlanKind::Preference).is_file() {
         true => "; the older staged plan stays",
         false => "",
     };
-    Failure::misuse(
-        SUBJECT,
-        format!("no preference pair was found in {skipped} prompt(s) that were skipped{kept}"),
-    )
-    .hint("the plan above says why; try more `--samples`, a higher `--temp` or a lower `--threshold`")
+    let found = |what: String| Failure::misuse(SUBJECT, format!("{what}{kept}"));
+    match (asked, skipped) {
+        (0, 0) => found("the document has no question to ask".to_owned())
+            .hint("write an `::instruction::` section with `### Q` and `### A`"),
+        (0, skipped) => {
+            found(format!("no question was asked: {skipped} prompt(s) were left out")).hint("the plan above says why")
+        }
+        (_, skipped) => found(format!(
+            "no preference pair was found in {skipped} prompt(s) that were skipped"
+        ))
+        .hint("the plan above says why; try more `--samples`, a higher `--temp` or a lower `--threshold`"),
+    }
 }

@@ -31,6 +31,8 @@ use crate::surroundings::Surroundings;
 const TEACHERS_MAX: usize = 16;
 /// Sections in a row that a teacher fails on before the run stops.
 const FAILURES_MAX: usize = 3;
+/// Stands for the section where none was found.
+const NO_SECTION: &str = "-";
 /// The phase in progress events.
 const PHASE: &str = "synthesizing";
 
@@ -80,7 +82,7 @@ pub fn instructions(
     };
     if sections.is_empty() {
         run.report.skipped.push(SynthSkip {
-            section: "-".to_owned(),
+            section: NO_SECTION.to_owned(),
             strategy: None,
             reason: "no_prose",
             detail: Some("the document has no prose to write questions about".to_owned()),
@@ -171,7 +173,12 @@ fn tell_about_teacher(around: &Surroundings, options: &SynthOptions, info: &Teac
     let note = |text: String| around.note(text);
     let hosts = hosts(&info.identity, options.teacher.trim());
     if !hosts.is_empty() {
-        note(format!("synth: prose of this document is sent to {}", hosts.join(", ")));
+        let where_to = match hosts.as_slice() {
+            [host] => format!("is sent to {host}"),
+            // Which of them the teacher asks is its own settings' affair.
+            hosts => format!("may be sent to {}", hosts.join(", ")),
+        };
+        note(format!("synth: prose of this document {where_to}"));
     }
     if options.seed.is_some() && !info.supports_seed {
         let what = format!(
@@ -548,6 +555,20 @@ fn nothing_accepted(failure: Option<PluginFailure>, report: &SynthReport) -> Fai
                 report.skipped.len()
             ),
         )
-        .hint("the plan above says why; try another `--teacher`, a lower `--threshold` or `--filter dedup-only`"),
+        .hint(remedy(report)),
+    }
+}
+
+/// What helps where nothing was accepted: a lower threshold does nothing for a document without prose.
+fn remedy(report: &SynthReport) -> &'static str {
+    let has_prose = !report.skipped.iter().any(|skip| skip.section == NO_SECTION);
+    let is_judged = report.filter.filter == Filter::Sway && !report.filtered.is_empty();
+    match (has_prose, report.filter.generated, is_judged) {
+        (false, ..) => "write prose into the document: pairs are made from it",
+        (true, 0, _) => "the plan above says why; try another `--teacher`",
+        (true, _, true) => {
+            "the plan above says why; try another `--teacher`, a lower `--threshold` or `--filter dedup-only`"
+        }
+        (true, _, false) => "the plan above says why; try another `--teacher` or more `--per-section`",
     }
 }

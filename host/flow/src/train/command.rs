@@ -19,6 +19,10 @@ pub struct TrainCommand {
     pub threads: Option<u32>,
     /// Departures from the recipe.
     pub switches: Switches,
+    /// `--phase sft`: preferences are left out, and nothing is said of them.
+    pub skips_preferences: bool,
+    /// The flag or variable that turns the cache of tokenized sections off, where one was given.
+    pub cache_off: Option<String>,
     pub lock: LockFlags,
     pub is_strict_about_metrics: bool,
     pub accepts_license: bool,
@@ -27,6 +31,24 @@ pub struct TrainCommand {
 }
 
 impl TrainCommand {
+    /// `dlm train <path>` without a flag.
+    pub fn plain(path: PathBuf) -> Self {
+        Self {
+            path,
+            is_resume: false,
+            seed: None,
+            max_steps: None,
+            threads: None,
+            switches: Switches::default(),
+            skips_preferences: false,
+            cache_off: None,
+            lock: LockFlags::default(),
+            is_strict_about_metrics: false,
+            accepts_license: false,
+            export_probes: ExportProbes::Run,
+        }
+    }
+
     /// The command line that trains the same with `flag`: what makes a run another one is repeated.
     pub(super) fn again(&self, flag: &str) -> String {
         let mut line = format!("dlm train {} {flag}", quoted_path(&self.path));
@@ -48,8 +70,6 @@ mod tests {
     #[test]
     fn the_line_to_go_on_repeats_what_makes_a_run_another_one() {
         let command = TrainCommand {
-            path: PathBuf::from("notes.dlm"),
-            is_resume: false,
             seed: Some(7),
             max_steps: Some(40),
             threads: Some(2),
@@ -58,10 +78,7 @@ mod tests {
                 noise: Some(true),
                 ..Switches::default()
             },
-            lock: LockFlags::default(),
-            is_strict_about_metrics: false,
-            accepts_license: false,
-            export_probes: ExportProbes::Run,
+            ..TrainCommand::plain(PathBuf::from("notes.dlm"))
         };
         assert_eq!(
             command.again("--resume"),

@@ -1,9 +1,11 @@
 //! Everything of a run that needs no weight: parse, resolve the base, make rows, plan, refuse.
+//!
+//! Invariant: what `dlm train` refuses and what `dlm check` says that it would refuse come of one function, [`judge`].
 
 use dlm_core::Event;
 use dlm_model::text::TextModel;
-use dlm_plan::base::ResolvedBase;
 use dlm_plan::base::license::LicenseMoment;
+use dlm_plan::base::{BaseLocation, ResolvedBase};
 use dlm_plan::plan_train;
 use dlm_plan::train::{TrainOptions, TrainPlan, TrainRequest, recipe};
 use dlm_store::Store;
@@ -14,36 +16,74 @@ use super::lane::Lane;
 use super::prepared::PreparedRun;
 use super::replay::{Draw, Memory};
 use super::{pins, resume, room};
-use crate::base::{self, ExportProbes, ReadyBase, UsableBase};
+use crate::base::{self, ExportProbes, Reach, ReadyBase, UsableBase};
 use crate::document::{self, Document};
 use crate::failure::Failure;
-use crate::rows;
 use crate::surroundings::Surroundings;
+use crate::{idle_keys, rows};
 
 /// Does everything that needs no weight: parse, resolve the base, make rows, plan, refuse.
 pub fn prepare(around: &Surroundings, command: &TrainCommand) -> Result<PreparedRun, Failure> {
     let document = document::load(&command.path)?;
+    let Judgement::Ready(prepared) = judge(around, command, document, Reach::Hub)? else {
+        unreachable!("whoever may fetch a base has it, or is told why not");
+    };
+    for warning in &prepared.plan.warnings {
+        around.progress.event(Event::Warning(warning.clone()));
+    }
+    if prepared.lane.version == 0 {
+        // What is worth knowing of a base is told before its first training, not at each.
+        for note in &prepared.base.resolved.notes {
+            around.note(note.clone());
+        }
+    }
+    Ok(*prepared)
+}
+
+/// What can be said of a run before a weight is read.
+pub(crate) enum Judgement {
+    /// Nothing is against it.
+    Ready(Box<PreparedRun>),
+    /// Nothing is against it as far as can be told: the base's files are not on this machine.
+    Unfetched {
+        /// What a person should read before the run.
+        warnings: Vec<String>,
+    },
+}
+
+/// Judges a document without reading a weight, in the order of a run.
+///
+/// **Errors** are those of `dlm train`, but for what only a lock on the store or the weights can tell.
+pub(crate) fn judge(
+    around: &Surroundings,
+    command: &TrainCommand,
+    document: Document,
+    reach: Reach,
+) -> Result<Judgement, Failure> {
     rows::check_rows(&document)?;
-    rows::check_trainable(&document.path, &document.parsed)?;
+    rows::check_trainable(&document.parsed)?;
     let store = around.store(&document.parsed.frontmatter().dlm_id);
     let moment = LicenseMoment::Train {
         accepts_license: command.accepts_license,
+    };
+    let remarks = remarks(&document, command);
+    let Some(usable) = base::usable_within(around, &document, moment, reach)? else {
+        return Ok(Judgement::Unfetched { warnings: remarks });
     };
     let UsableBase {
         resolved,
         license,
         manifest,
-    } = base::usable(around, &document, moment)?;
-    let options = TrainOptions {
-        seed: command.seed,
-        max_steps: command.max_steps,
-        threads: command.threads,
-        switches: command.switches,
-        is_forced: around.is_forced,
-        is_resume: command.is_resume,
-        ..TrainOptions::default()
-    };
-    let base = open_base(around, command, &store, resolved, &options)?;
+    } = usable;
+    rows::check_media(&document, &resolved.record)?;
+    let options = options(around, command);
+    let facts = rows::least_facts(&document.parsed, manifest.is_some(), command.skips_preferences);
+    room::check_base(around, &resolved, &facts, &options)?;
+    let is_elsewhere = matches!(resolved.location, BaseLocation::Hub { .. }) && !base::is_here(around, &resolved)?;
+    if reach == Reach::ThisMachine && is_elsewhere {
+        return Ok(Judgement::Unfetched { warnings: remarks });
+    }
+    let base = open_base(around, command, &store, resolved)?;
     let text = base.opened.text_as(base.resolved.record.template)?;
     let lane = Lane::of(manifest.as_ref());
     let seed = command.seed.unwrap_or(document.parsed.frontmatter().training.seed);
@@ -55,10 +95,13 @@ pub fn prepare(around: &Surroundings, command: &TrainCommand) -> Result<Prepared
         text: &text,
         options: &options,
         memory: &memory,
+        skips_preferences: command.skips_preferences,
     };
-    let (dataset, plan, drawn) = planner.plan(seed)?;
-    dataset.check_lengths(plan.sequence_len.value as usize)?;
-    let prepared = PreparedRun {
+    let (dataset, mut plan, drawn) = planner.plan(seed)?;
+    dataset.check_lengths(plan.sequence_len.value as usize, base.facts.context_usable as usize)?;
+    plan.warnings.extend(remarks);
+    plan.warnings.extend(rows::inexpressible(&document, &text)?);
+    Ok(Judgement::Ready(Box::new(PreparedRun {
         replay: memory.settle(drawn),
         document,
         base,
@@ -67,29 +110,40 @@ pub fn prepare(around: &Surroundings, command: &TrainCommand) -> Result<Prepared
         plan,
         lane,
         license,
-    };
-    warn_about_the_untrained(around, &prepared);
-    if let Some(warning) = rows::inexpressible(&prepared.document, &prepared.text)? {
-        around.warn(warning);
-    }
-    if prepared.lane.version == 0 {
-        // What is worth knowing of a base is told before its first training, not at each.
-        for note in &prepared.base.resolved.notes {
-            around.note(note.clone());
-        }
-    }
-    Ok(prepared)
+    })))
 }
 
-/// Opens the document's base; refuses one that no document could be trained on here, or that could not be exported.
+fn options(around: &Surroundings, command: &TrainCommand) -> TrainOptions {
+    TrainOptions {
+        seed: command.seed,
+        max_steps: command.max_steps,
+        threads: command.threads,
+        switches: command.switches,
+        cache_off: command.cache_off.clone(),
+        is_forced: around.is_forced,
+        is_resume: command.is_resume,
+        ..TrainOptions::default()
+    }
+}
+
+/// What the document holds that no run of this version teaches, and what it says that changes nothing.
+fn remarks(document: &Document, command: &TrainCommand) -> Vec<String> {
+    let mut remarks = idle_keys::remarks(&document.parsed);
+    if rows::preference_rows(&document.parsed, command.skips_preferences) > 0 {
+        remarks.push(
+            "the preference sections are not trained: the preference phase is not built yet in this version".into(),
+        );
+    }
+    remarks
+}
+
+/// Opens the document's base; refuses one that could not be exported.
 fn open_base(
     around: &Surroundings,
     command: &TrainCommand,
     store: &Store,
     resolved: ResolvedBase,
-    options: &TrainOptions,
 ) -> Result<ReadyBase, Failure> {
-    room::check_base(around, &resolved, options)?;
     let base = base::open_resolved(around, resolved, true)?;
     let export_probes = match crate::init::skips_export_probes(store)? {
         true => ExportProbes::Skip,
@@ -107,6 +161,7 @@ struct Planner<'a> {
     text: &'a TextModel,
     options: &'a TrainOptions,
     memory: &'a Memory,
+    skips_preferences: bool,
 }
 
 impl Planner<'_> {
@@ -148,7 +203,7 @@ impl Planner<'_> {
 
     fn plan_for(&self, dataset: &Dataset) -> Result<TrainPlan, Failure> {
         Ok(plan_train(&TrainRequest {
-            document: &rows::document_facts(&self.document.parsed, dataset),
+            document: &rows::document_facts(&self.document.parsed, dataset, self.skips_preferences),
             base: &self.base.facts,
             hardware: &self.around.hardware,
             options: self.options,
@@ -168,6 +223,7 @@ pub fn rehearse(
         let lock = pins::current_lock(around, prepared, &manifest);
         pins::check_lock(around, &store, &lock, command.lock.mode()?)?;
     }
+    room::check_space(around, prepared)?;
     if !command.is_resume {
         return Ok(None);
     }
@@ -184,16 +240,4 @@ pub fn rehearse(
         (None, Some(current)) => Some(format!("trains {} further", current.relative)),
         (None, None) => None,
     })
-}
-
-/// Says what the document holds that this run does not teach.
-fn warn_about_the_untrained(around: &Surroundings, prepared: &PreparedRun) {
-    if prepared.plan.rows.preference_rows > 0 {
-        around.progress.event(Event::Warning(
-            "the preference sections are not trained: the preference phase is not built yet in this version".into(),
-        ));
-    }
-    for warning in &prepared.plan.warnings {
-        around.progress.event(Event::Warning(warning.clone()));
-    }
 }

@@ -20,6 +20,7 @@ pub struct TrainReport {
     pub log: PathBuf,
     pub run_id: u64,
     pub seed: i64,
+    #[serde(with = "dlm_core::determinism::run_word")]
     pub determinism: Determinism,
     pub steps: u64,
     pub steps_max: u64,

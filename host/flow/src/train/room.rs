@@ -2,7 +2,7 @@
 //! full before the run ends, before a weight is loaded.
 
 use dlm_plan::base::{BaseFacts, BaseLocation, ResolvedBase};
-use dlm_plan::train::{DocumentFacts, RowFacts, TrainOptions, TrainRequest};
+use dlm_plan::train::{DocumentFacts, TrainOptions, TrainRequest};
 use dlm_plan::{DiskNeed, check_disk, plan_train};
 
 use super::prepared::PreparedRun;
@@ -11,15 +11,14 @@ use crate::surroundings::Surroundings;
 
 /// Bytes of a parameter of the base as the preflight counts them.
 const BYTES_PER_PARAMETER: u64 = 2;
-/// Tokens of the shortest row that could be trained.
-const TOKENS_MIN: u64 = 16;
 
-/// Refuses a base of the hub that even the smallest document could not train on this machine.
+/// Refuses a base of the hub that the document could not train on this machine; `least` is the least that it holds.
 ///
 /// **Errors** with the plan's refusal and its figures; what only the base's files can tell is left for later.
 pub(super) fn check_base(
     around: &Surroundings,
     resolved: &ResolvedBase,
+    least: &DocumentFacts,
     options: &TrainOptions,
 ) -> Result<(), Failure> {
     if !matches!(resolved.location, BaseLocation::Hub { .. }) {
@@ -29,19 +28,8 @@ pub(super) fn check_base(
     let Ok(base) = BaseFacts::new(resolved) else {
         return Ok(());
     };
-    let smallest = DocumentFacts {
-        rows: RowFacts {
-            sections: 1,
-            instruction_rows: 1,
-            instruction_tokens: TOKENS_MIN,
-            answer_tokens: TOKENS_MIN / 2,
-            instruction_tokens_max: TOKENS_MIN,
-            ..RowFacts::default()
-        },
-        ..DocumentFacts::default()
-    };
     plan_train(&TrainRequest {
-        document: &smallest,
+        document: least,
         base: &base,
         hardware: &around.hardware,
         options,

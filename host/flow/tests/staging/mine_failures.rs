@@ -209,10 +209,9 @@ fn checks_come_in_the_documented_order() {
         ..options(several.path.clone())
     };
     for (options, part) in [
-        (named(None, "fake"), "several adapters"),
+        (named(None, "fake"), "has named adapters"),
         (named(Some("nope"), "fake"), "not declared"),
-        (named(Some("tone"), "sway"), "sway"),
-        (named(Some("tone"), "sway:ft"), "sway"),
+        (named(Some("tone"), "sway"), "not built yet"),
     ] {
         let (code, message) = fails(&several, &options, true);
         assert!(code == 2 && message.contains(part), "{code} {message}");

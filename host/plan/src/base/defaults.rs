@@ -5,7 +5,7 @@ use dlm_core::architecture::is_fused;
 /// The sequence length that is recommended at most for a base nobody has curated.
 pub(super) const SEQ_LEN_MAX: u32 = 2048;
 
-/// Gigabytes of the weights at two bytes a parameter.
+/// GiB of the weights at two bytes a parameter, under the contract's name.
 pub(super) fn size_gb_fp16(params: u64) -> f64 {
     (params as f64 * 2.0 / (1u64 << 30) as f64).max(0.1)
 }

@@ -124,8 +124,8 @@ fn compare_environment(found: &mut Vec<LockDifference>, recorded: &DlmLock, curr
     warn_plain(
         found,
         "determinism_class",
-        recorded.determinism_class.name(),
-        current.determinism_class.name(),
+        recorded.determinism_class.run_word(),
+        current.determinism_class.run_word(),
         "",
     );
     let flags = |lock: &DlmLock| {

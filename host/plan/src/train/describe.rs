@@ -96,6 +96,7 @@ impl TrainPlan {
             show("threads", &self.threads),
             line("precision", &self.precision, self.precision.value.name()),
             line("weight layout", &self.packing, self.packing.value.name()),
+            line("cache", &self.cache, if self.cache.value { "on" } else { "off" }),
         ];
         lines.extend(self.phases.iter().map(PhasePlan::checkpointing));
         lines.push(memory);

@@ -58,6 +58,8 @@ pub struct TrainOptions {
     pub is_forced: bool,
     /// Continue the last run.
     pub is_resume: bool,
+    /// The flag or variable that turns the cache of tokenized sections off, where one was given.
+    pub cache_off: Option<String>,
     /// Processes that train together.
     pub world_size: Option<u32>,
     pub switches: Switches,

@@ -2,6 +2,7 @@
 //!
 //! Every rung changes speed only: the rows of an update, and so the result, stay the same.
 
+use dlm_core::hardware::Backend;
 use dlm_core::units::size;
 
 use super::facts::{RowFacts, TrainRequest};
@@ -224,15 +225,20 @@ impl Ladder<'_> {
         })
     }
 
-    /// The largest text base of the registry whose weights fit with half of the budget left for the rest.
+    /// The largest text base of the registry whose cheapest variant fits, and that is not refused for its size.
     fn largest_fitting(&self) -> Option<String> {
         let budget = self.machine.budget_hard;
+        let is_slow = |params: u64| {
+            self.request.hardware.backend == Backend::Cpu
+                && params > recipe::CPU_PARAMS_MAX
+                && !self.request.options.is_forced
+        };
         let candidates = Registry::builtin()
             .bases()
             .iter()
             .filter(|record| record.modality.is_text());
         candidates
-            .filter(|record| record.params < self.request.base.params)
+            .filter(|record| record.params < self.request.base.params && !is_slow(record.params))
             .filter_map(|record| BaseFacts::from_record(record, record.params * 2, "BF16".into()).ok())
             .filter(|facts| {
                 let linears = shape::linears(&facts.architecture, &facts.shape);

@@ -36,13 +36,16 @@ pub struct TrainPlan {
     /// Of the frozen products; everything else is f32.
     pub precision: Knob<Precision>,
     pub packing: Knob<WeightPacking>,
+    /// Whether tokenized sections are kept between runs.
+    pub cache: Knob<bool>,
     pub world_size: u32,
 
     pub memory: MemoryEstimate,
     /// What the run may use, from the machine's free memory.
     pub memory_budget_bytes: u64,
     pub adapter_parameters: u64,
-    /// `best-effort` on the CPU as in the lock; one machine repeats itself bit for bit whatever the thread count.
+    /// `best_effort` on the CPU; one machine repeats itself bit for bit whatever the thread count.
+    #[serde(with = "dlm_core::determinism::run_word")]
     pub determinism: Determinism,
     /// Remarks that a person should read before the run.
     pub warnings: Vec<String>,

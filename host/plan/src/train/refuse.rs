@@ -44,6 +44,8 @@ pub enum PlanError {
     NoTargets { modules: Vec<String> },
     #[error("no trainable rows: the document has no prose and no question-answer pair")]
     NoRows,
+    #[error("the document has preferences alone, and the preference phase is not built yet in this version")]
+    PreferencesAlone,
     #[error("`{base}` takes text only, and the document has {images} image and {audio} audio sections")]
     MediaOnTextBase { base: String, images: u64, audio: u64 },
     #[error("`{base}` is a {modality} base, which cannot be trained yet")]
@@ -62,11 +64,32 @@ pub enum PlanError {
     WorldSize { world_size: u32, backend: &'static str },
 }
 
+impl PlanError {
+    /// The reason in a few words, for a table of bases.
+    pub fn brief(&self) -> &'static str {
+        match self {
+            PlanError::Memory { .. } => "more memory than there is",
+            PlanError::CpuTooLarge { .. } => "too long on a CPU",
+            PlanError::ModalityNotBuilt { .. } => "not built yet",
+            PlanError::RemoteCode { .. } => "code of its own",
+            PlanError::QloraUnsupported { .. }
+            | PlanError::PrecisionUnsupported { .. }
+            | PlanError::OptimizerNotBuilt { .. }
+            | PlanError::UnknownTarget { .. }
+            | PlanError::NoTargets { .. }
+            | PlanError::NoRows
+            | PlanError::PreferencesAlone
+            | PlanError::MediaOnTextBase { .. }
+            | PlanError::OutOfRange { .. }
+            | PlanError::WorldSize { .. } => "not as the document asks",
+        }
+    }
+}
+
 impl Hints for PlanError {
     fn subject(&self) -> Subject {
         match self {
-            PlanError::NoRows => Subject::Training,
-            PlanError::MediaOnTextBase { .. } => Subject::Training,
+            PlanError::NoRows | PlanError::PreferencesAlone | PlanError::MediaOnTextBase { .. } => Subject::Training,
             _ => Subject::Doctor,
         }
     }
@@ -74,21 +97,33 @@ impl Hints for PlanError {
     fn kind(&self) -> FailureKind {
         match self {
             PlanError::NoRows => FailureKind::NothingToDo,
+            // What is not built is asked for wrongly, wherever it is asked for.
+            PlanError::PreferencesAlone | PlanError::OptimizerNotBuilt { .. } | PlanError::ModalityNotBuilt { .. } => {
+                FailureKind::Misuse
+            }
             _ => FailureKind::Runtime,
         }
     }
 
     fn hints(&self) -> Vec<String> {
         match self {
-            PlanError::Memory { largest_fitting, .. } => {
-                let mut hints =
-                    vec!["lower `training.sequence_len` or `training.lora_r`, or close other programs".to_owned()];
-                if let Some(key) = largest_fitting {
-                    hints.insert(
-                        0,
-                        format!("use a smaller base: `base_model: {key}` is the largest that fits here"),
-                    );
+            PlanError::Memory {
+                largest_fitting,
+                estimate,
+                budget_bytes,
+                ..
+            } => {
+                let base = largest_fitting.as_ref();
+                let mut hints: Vec<String> = base
+                    .map(|key| format!("use a smaller base: `base_model: {key}` is the largest that fits here"))
+                    .into_iter()
+                    .collect();
+                // Shorter rows and a lower rank are no help where the weights alone are too much.
+                let fixed = estimate.weights + estimate.packed_weights + estimate.fixed;
+                if fixed < *budget_bytes {
+                    hints.push("lower `training.sequence_len` or `training.lora_r`".to_owned());
                 }
+                hints.push("close other programs".to_owned());
                 hints
             }
             PlanError::CpuTooLarge { .. } => vec![
@@ -103,18 +138,17 @@ impl Hints for PlanError {
             PlanError::UnknownTarget { .. } | PlanError::NoTargets { .. } => {
                 vec!["set `target_modules: auto`, or a preset: attention, mlp, all-linear".into()]
             }
-            PlanError::NoRows => {
+            PlanError::NoRows | PlanError::PreferencesAlone => {
                 vec!["write prose, or an `::instruction::` section with `### Q` and `### A`".into()]
             }
-            PlanError::MediaOnTextBase { images, .. } => {
-                let flag = if *images > 0 { "--multimodal" } else { "--audio" };
-                vec![format!("start such a document with `dlm init <path> {flag}`")]
+            PlanError::MediaOnTextBase { .. } => {
+                vec!["take the sections out; pictures and sound come in a later version".into()]
             }
             PlanError::ModalityNotBuilt { .. } | PlanError::RemoteCode { .. } => {
                 vec!["choose a text base: `dlm base list`".into()]
             }
             PlanError::OutOfRange { key, range, .. } => vec![format!("set `{key}` within {range}")],
-            PlanError::WorldSize { .. } => vec!["run without `--gpus`".into()],
+            PlanError::WorldSize { .. } => vec!["train in one process".into()],
         }
     }
 }

@@ -130,6 +130,13 @@ impl Frame {
             threads: self.machine.threads,
             precision: self.machine.precision,
             packing: variant.packing,
+            cache: match &options.cache_off {
+                Some(name) => Knob::flag(false, name),
+                None => Knob::chosen(
+                    false,
+                    "the cache of tokenized sections is not built yet in this version",
+                ),
+            },
             world_size: options.world_size.unwrap_or(1),
             memory: variant.memory,
             memory_budget_bytes: self.machine.budget_hard,
@@ -241,7 +248,10 @@ fn check_request(request: &TrainRequest) -> Result<(), PlanError> {
         });
     }
     if rows.instruction_rows + rows.prose_sections + rows.replay_rows == 0 {
-        return Err(PlanError::NoRows);
+        return Err(match rows.preference_rows {
+            0 => PlanError::NoRows,
+            _ => PlanError::PreferencesAlone,
+        });
     }
     let backend = request.hardware.backend;
     if knobs.adapter == Some(AdapterKind::Qlora) && backend != Backend::Cuda {
@@ -412,11 +422,13 @@ impl Regime {
         let limit = total.saturating_sub(1);
         let steps = |share: f64| ((share * total as f64).ceil() as u64).min(limit);
         let warmup_steps = match (self.is_dapt, knobs.warmup_ratio, kind.value) {
-            (true, _, _) => Knob::chosen(
+            (true, written, _) => Knob::chosen(
                 steps(recipe::PROSE_WARMUP_SHARE).max(1).min(limit),
-                "continued pretraining starts gently",
+                unheeded("continued pretraining starts gently", written),
             ),
-            (false, _, LrSchedule::Constant) => Knob::chosen(0, "a constant rate has no warm-up"),
+            (false, written, LrSchedule::Constant) => {
+                Knob::chosen(0, unheeded("a constant rate has no warm-up", written))
+            }
             (false, Some(ratio), _) => Knob::written(steps(ratio)),
             (false, None, _) => Knob::chosen(steps(recipe::WARMUP_SHARE), "a tenth of the run lets the moments form"),
         };
@@ -437,6 +449,14 @@ impl Regime {
             prose_share: (self.prose_share * 1e4).round() / 1e4,
             embed_warmup_steps: knobs.embed_warmup_steps.unwrap_or(0),
         }
+    }
+}
+
+/// The reason of a warm-up that does not follow the written ratio.
+fn unheeded(reason: &str, written: Option<f64>) -> String {
+    match written {
+        Some(ratio) => format!("{reason}, and the document writes a `warmup_ratio` of {ratio}"),
+        None => reason.to_owned(),
     }
 }
 

@@ -108,10 +108,13 @@ impl State {
                 self.secrets.insert(name.clone(), value.clone());
                 Ok(Secret { name, value })
             }
-            Ok(None) => Err(WitError::NotFound(format!(
-                "the secret {name} is not set: set the environment variable DLM_SECRET_{name}, or put it into \
-                 ~/.dlm/secrets.toml"
-            ))),
+            Ok(None) => {
+                let variable = self.in_host(|state| state.new.ports.secrets.variable(&name));
+                Err(WitError::NotFound(format!(
+                    "the secret {name} is not set: set the environment variable {variable}, or put it into `secrets.toml` \
+                     in dlm's home directory"
+                )))
+            }
             Err(cause) => Err(WitError::Unavailable(cause)),
         }
     }

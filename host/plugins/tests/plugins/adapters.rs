@@ -142,7 +142,7 @@ fn vllm_gets_script_settings_and_modules() {
     let script = r#"#!/usr/bin/env bash
 set -euo pipefail
 SCRIPT_DIR="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-exec vllm serve HuggingFaceTB/SmolLM2-135M-Instruct --revision 12fd25f --host 127.0.0.1 --port 8000 --dtype auto --served-model-name dlm-01hq:v0003 --max-model-len 2048 --enable-lora --max-loras 1 --lora-modules adapter="$SCRIPT_DIR/adapters/adapter" "$@"
+exec vllm serve HuggingFaceTB/SmolLM2-135M-Instruct --revision 12fd25f --host 127.0.0.1 --port 8000 --dtype auto --served-model-name dlm-01hq:v0003 --max-model-len 2048 --override-generation-config '{"temperature":0.7,"top_p":0.9}' --enable-lora --max-loras 1 --lora-modules adapter="$SCRIPT_DIR/adapters/adapter" "$@"
 "#;
     assert_eq!(read(&stage, "vllm_launch.sh"), script);
     let settings = r#"{
@@ -158,6 +158,10 @@ exec vllm serve HuggingFaceTB/SmolLM2-135M-Instruct --revision 12fd25f --host 12
   ],
   "max_model_len": 2048,
   "model": "HuggingFaceTB/SmolLM2-135M-Instruct",
+  "override_generation_config": {
+    "temperature": 0.7,
+    "top_p": 0.9
+  },
   "port": 8000,
   "revision": "12fd25f",
   "served_model_name": "dlm-01hq:v0003",
@@ -303,7 +307,7 @@ fn mlx_gets_script_settings_and_turned_matrices() {
     let script = r#"#!/usr/bin/env bash
 set -euo pipefail
 SCRIPT_DIR="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-exec python -m mlx_lm.server --model HuggingFaceTB/SmolLM2-135M-Instruct --adapter-path "$SCRIPT_DIR/adapter" --host 127.0.0.1 --port 8000 "$@"
+exec python -m mlx_lm.server --model HuggingFaceTB/SmolLM2-135M-Instruct --adapter-path "$SCRIPT_DIR/adapter" --host 127.0.0.1 --port 8000 --temp 0.7 --top-p 0.9 "$@"
 "#;
     assert_eq!(read(&stage, "mlx_serve_launch.sh"), script);
     let settings: Value = serde_json::from_str(&read(&stage, "adapter/adapter_config.json")).unwrap();

@@ -49,7 +49,7 @@ fn the_launch_script_is_whole_and_executable() {
     let expected = r#"#!/usr/bin/env bash
 set -euo pipefail
 SCRIPT_DIR="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-exec llama-server --model "$SCRIPT_DIR/base.Q4_K_M.gguf" --ctx-size 2048 --jinja --chat-template-file "$SCRIPT_DIR/chat-template.jinja" --host 127.0.0.1 --port 8000 --lora "$SCRIPT_DIR/adapter.gguf" "$@"
+exec llama-server --model "$SCRIPT_DIR/base.Q4_K_M.gguf" --ctx-size 2048 --jinja --chat-template-file "$SCRIPT_DIR/chat-template.jinja" --host 127.0.0.1 --port 8000 --temp 0.7 --top-p 0.9 --lora "$SCRIPT_DIR/adapter.gguf" "$@"
 "#;
     assert_eq!(world.read("llama-server_launch.sh"), expected);
     assert_eq!(
@@ -119,9 +119,12 @@ fn without_template_and_adapter_the_flags_are_gone() {
     let mut bare = plan();
     bare.chat = None;
     bare.adapters.clear();
+    (bare.temperature, bare.top_p) = (None, None);
     export(&world, "llama-server", &bare, WHOLE).unwrap_err();
     let script = world.read("llama-server_launch.sh");
-    assert!(!script.contains("jinja") && !script.contains("--lora"), "{script}");
+    for flag in ["jinja", "--lora", "--temp", "--top-p"] {
+        assert!(!script.contains(flag), "{script}");
+    }
     assert!(!world.directory.path().join("chat-template.jinja").exists());
     let ran = world.process.ran.lock().unwrap();
     assert_eq!(

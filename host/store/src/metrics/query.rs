@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use dlm_core::manifest::RunStatus;
 use dlm_core::stamp::Stamp;
 use rusqlite::{Connection, OpenFlags, Params, Row, params};
 use serde::Serialize;
@@ -21,10 +22,16 @@ pub struct RunRow {
     pub adapter_version: Option<u32>,
     pub phase: Option<String>,
     pub seed: Option<i64>,
+    /// In the words of the manifest, whatever the database calls it.
     pub status: Option<String>,
     /// Of the run's last logged step; not of the table `runs`.
     pub last_step: Option<u64>,
     pub last_loss: Option<f64>,
+}
+
+/// One word for one thing: `completed`, as the manifest has it, where the database has `ok`.
+fn said(status: String) -> String {
+    RunStatus::from_metrics_word(&status).map_or(status, |known| known.name().to_owned())
 }
 
 /// A row of `steps`.
@@ -181,7 +188,7 @@ impl MetricsReader {
                     adapter_version: row.get(3)?,
                     phase: row.get(4)?,
                     seed: row.get(5)?,
-                    status: row.get(6)?,
+                    status: row.get::<_, Option<String>>(6)?.map(said),
                     last_step: None,
                     last_loss: None,
                 })

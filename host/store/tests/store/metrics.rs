@@ -79,13 +79,13 @@ fn runs_are_listed_newest_first_and_filtered() {
     assert_eq!(
         text,
         "Runs: 2\n  run_id=2 phase=sft seed=42 status=running started=2026-04-19T20:30:14Z last_step=20 loss=0.2500\n  \
-         run_id=1 phase=cpt seed=42 status=ok started=2026-04-19T18:30:14Z\n"
+         run_id=1 phase=cpt seed=42 status=completed started=2026-04-19T18:30:14Z\n"
     );
     let csv = report.to_csv();
     assert_eq!(
         csv,
         "run_id,phase,seed,status,started_at,ended_at\n2,sft,42,running,2026-04-19T20:30:14Z,\n\
-         1,cpt,42,ok,2026-04-19T18:30:14Z,2026-04-19T19:30:14Z\n"
+         1,cpt,42,completed,2026-04-19T18:30:14Z,2026-04-19T19:30:14Z\n"
     );
     let json = report.to_json();
     assert_eq!(json["runs"][1]["ended_at"], "2026-04-19T19:30:14Z");
@@ -329,6 +329,6 @@ fn a_run_that_died_keeps_its_row() {
     let json = gather(&store, RunFilter::default()).to_json();
     assert_eq!(
         (&json["runs"][0]["status"], &json["runs"][1]["status"]),
-        (&"failed".into(), &"ok".into())
+        (&"failed".into(), &"completed".into())
     );
 }

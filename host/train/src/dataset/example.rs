@@ -10,7 +10,7 @@ use dlm_model::text::{LossRow, TextError};
 use crate::rows::RowKind;
 
 /// Pairs from which the hash may hold some of them out, when the author asks for it.
-const SPLIT_PAIRS_MIN: usize = 64;
+pub const SPLIT_PAIRS_MIN: usize = 64;
 
 /// Where an example comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,13 +112,19 @@ pub struct Example {
 /// An example that cannot be trained on.
 #[derive(Debug, thiserror::Error)]
 pub enum RowError {
-    #[error("section {section_id} (line {line}), pair {pair}: {tokens} tokens, but `sequence_len` allows {allowed}")]
+    #[error(
+        "section {section_id} (line {line}), pair {pair}: {tokens} tokens, but {} {allowed}",
+        if tokens > readable { "the base reads" } else { "`sequence_len` allows" }
+    )]
     TooLong {
         section_id: String,
         line: usize,
         pair: u32,
         tokens: usize,
+        /// Tokens of a row under the plan.
         allowed: usize,
+        /// Tokens of a row that the base could read, whatever the document says.
+        readable: usize,
     },
     #[error("section {section_id} (line {line}), pair {pair}: the answer has no token to learn from")]
     EmptyAnswer { section_id: String, line: usize, pair: u32 },
@@ -138,6 +144,9 @@ impl Hints for RowError {
 
     fn hints(&self) -> Vec<String> {
         match self {
+            RowError::TooLong { tokens, readable, .. } if tokens > readable => {
+                vec!["split the pair: no setting makes the base read more".to_owned()]
+            }
             RowError::TooLong { tokens, .. } => {
                 vec![format!(
                     "raise `training.sequence_len` to at least {tokens}, or split the pair"
@@ -192,7 +201,7 @@ impl Example {
         }
     }
 
-    pub(super) fn check_length(&self, tokens: &LossRow, allowed: usize) -> Result<(), RowError> {
+    pub(super) fn check_length(&self, tokens: &LossRow, allowed: usize, readable: usize) -> Result<(), RowError> {
         if tokens.ids.len() <= allowed {
             return Ok(());
         }
@@ -202,6 +211,7 @@ impl Example {
             pair: self.index + 1,
             tokens: tokens.ids.len(),
             allowed,
+            readable,
         })
     }
 }

@@ -151,5 +151,46 @@ fn a_document_without_rows_or_with_media_is_refused() {
         ..document()
     };
     let error = plan(&media, &TrainOptions::default()).unwrap_err();
-    assert!(error.hints()[0].contains("--multimodal"));
+    assert!(error.hints()[0].starts_with("take the sections out"));
+}
+
+#[test]
+fn preferences_alone_are_not_nothing() {
+    let alone = DocumentFacts {
+        rows: RowFacts {
+            preference_rows: 2,
+            ..RowFacts::default()
+        },
+        ..DocumentFacts::default()
+    };
+    let error = plan(&alone, &TrainOptions::default()).unwrap_err();
+    assert_eq!(error, PlanError::PreferencesAlone);
+    assert_eq!(error.kind().exit_code(), 2);
+}
+
+#[test]
+fn what_is_not_built_is_misuse_wherever_it_is_asked_for() {
+    let optimizer = PlanError::OptimizerNotBuilt { name: "galore_adamw" };
+    let modality = PlanError::ModalityNotBuilt {
+        base: "paligemma-3b-mix-224".into(),
+        modality: "vision-language",
+    };
+    assert_eq!((optimizer.kind().exit_code(), modality.kind().exit_code()), (2, 2));
+}
+
+#[test]
+fn a_written_warm_up_that_is_not_followed_is_in_the_reason() {
+    let written = WrittenKnobs {
+        warmup_ratio: Some(0.05),
+        lr_scheduler: Some(LrSchedule::Constant),
+        ..WrittenKnobs::default()
+    };
+    let plan = knobs(written);
+    let warmup = &plan.first().schedule.warmup_steps;
+    assert_eq!(warmup.value, 0);
+    assert!(
+        warmup.reason.ends_with("the document writes a `warmup_ratio` of 0.05"),
+        "{}",
+        warmup.reason
+    );
 }
