@@ -1,5 +1,6 @@
 //! `dlm preference`: the plan of mining, and the listing.
 
+use dlm_core::shell::quoted_path;
 use dlm_flow::prefer::MineReport;
 use dlm_flow::staging::{ListReport, Outcome};
 
@@ -14,10 +15,11 @@ pub fn mine(report: &MineReport, is_json: bool, console: &Console) {
         false => console.result(&mined(report)),
     }
     let path = report.path.display();
+    let typed = quoted_path(&report.path);
     let count = report.additions.len();
     match report.outcome {
         Outcome::Staged => console.info(&format!(
-            "preference: staged {count} section(s); write them with `dlm preference apply {path}`"
+            "preference: staged {count} section(s); write them with `dlm preference apply {typed}`"
         )),
         Outcome::Applied => console.info(&format!(
             "preference: wrote {} section(s) into {path}, {} skipped",

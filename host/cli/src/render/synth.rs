@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use dlm_core::shell::quoted_path;
 use dlm_flow::staging::{ListEntry, ListReport, Outcome};
 use dlm_flow::synth::{Filter, SynthReport};
 use serde_json::json;
@@ -30,10 +31,11 @@ pub fn instructions(report: &SynthReport, is_json: bool, console: &Console) {
         usage.completion_tokens
     ));
     let path = report.path.display();
+    let typed = quoted_path(&report.path);
     let accepted = report.filter.accepted;
     match report.outcome {
         Outcome::Staged => console.info(&format!(
-            "synth: staged {accepted} pair(s); look at them with `dlm synth list {path}`, write them with `dlm synth apply {path}`"
+            "synth: staged {accepted} pair(s); look at them with `dlm synth list {typed}`, write them with `dlm synth apply {typed}`"
         )),
         Outcome::Applied => console.info(&format!("synth: wrote {} section(s) into {path}", report.written)),
         Outcome::Shown => console.info(&format!("synth: dry run: {accepted} pair(s) accepted, nothing staged or written")),
