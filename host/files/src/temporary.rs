@@ -45,6 +45,9 @@ impl Disk {
         let (temporary, mut file) = self.create_temporary(path, size)?;
         self.ask(Operation::Write, path)
             .and_then(|()| file.write_all(bytes))
+            // A name without its content, after a power cut, would be a lock that names nobody.
+            .and_then(|()| self.ask(Operation::SyncFile, path))
+            .and_then(|()| file.sync_all())
             .map_err(|source| {
                 let _ = fs::remove_file(&temporary);
                 failed(path, "write", size, source)

@@ -161,24 +161,48 @@ pub fn export(
     record.write_manifest(directory)?;
     let files = place.take(around, staging, &files)?;
     record.append(&store, started)?;
-    let (TargetSmoke::Passed { detail: smoke } | TargetSmoke::Skipped { reason: smoke }) = &report.smoke;
-    Ok(ExportReport {
-        target: plan.target.value.clone(),
-        plan,
-        quant,
-        is_merged,
-        directory: place.directory().to_owned(),
+    Ok(Exported {
+        made,
+        report,
         files,
-        verified: made.verified,
         conversations,
-        usage: usage_of(&report, is_installed),
-        registered: report.registration.as_ref().map(|r| r.name.clone()),
-        smoke: smoke.clone(),
-        has_answered: matches!(report.smoke, TargetSmoke::Passed { .. }),
-        notes: made.notes,
+        is_installed,
         memory_bytes,
-        seconds: around.clock.seconds() - started,
-    })
+    }
+    .report(plan, &place, (quant, is_merged), around.clock.seconds() - started))
+}
+
+/// An export in its place.
+struct Exported {
+    made: write::WrittenArtifacts,
+    report: TargetReport,
+    files: Vec<ExportedFile>,
+    conversations: Option<usize>,
+    is_installed: bool,
+    memory_bytes: u64,
+}
+
+impl Exported {
+    fn report(self, plan: ExportPlan, place: &Place, form: (&'static str, bool), seconds: f64) -> ExportReport {
+        let (TargetSmoke::Passed { detail: smoke } | TargetSmoke::Skipped { reason: smoke }) = &self.report.smoke;
+        ExportReport {
+            target: plan.target.value.clone(),
+            quant: form.0,
+            is_merged: form.1,
+            directory: place.directory().to_owned(),
+            files: self.files,
+            verified: self.made.verified,
+            conversations: self.conversations,
+            usage: usage_of(&self.report, self.is_installed),
+            registered: self.report.registration.as_ref().map(|r| r.name.clone()),
+            smoke: smoke.clone(),
+            has_answered: matches!(self.report.smoke, TargetSmoke::Passed { .. }),
+            notes: self.made.notes,
+            memory_bytes: self.memory_bytes,
+            plan,
+            seconds,
+        }
+    }
 }
 
 /// A written file is larger than its level's mean, where rows are no whole super-blocks or embeddings weigh much.

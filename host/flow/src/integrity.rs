@@ -3,7 +3,7 @@
 //!
 //! Invariants: nothing answers from a file that is known to be damaged; a message names the file and what is whole.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use dlm_core::Subject;
 use dlm_core::digest::{Sha1, is_hex};
@@ -12,6 +12,7 @@ use dlm_core::units::size;
 use dlm_files::{DiskError, sha256_file, sha256_file_until};
 use dlm_model::base::{fingerprint, model_files};
 use dlm_plan::base::{BaseLocation, ResolvedBase};
+use dlm_store::sums::read_sums;
 use dlm_store::{AdapterSlot, CurrentVersion, Home, Seen, Store};
 
 use crate::failure::Failure;
@@ -97,21 +98,40 @@ fn check_local(around: &Surroundings, mut seen: Seen, name: &str, expected: &str
     let found = fingerprint(path, &mut |file| {
         seen.digest(file, &mut |file| sha256_file_until(file, &around.cancel))
     });
-    seen.keep();
     if around.cancel.is_cancelled() {
         return Err(Failure::interrupted(""));
     }
-    let found = found?;
-    if found == expected {
+    seen.keep_so_far();
+    if found.as_ref().is_ok_and(|found| found == expected) {
         return Ok(());
     }
-    let what = format!(
-        "the files of the base `{name}` are damaged or were changed: their fingerprint is {found}, when the base was \
-         added it was {expected}"
-    );
+    let what = match guilty_file(&mut seen, path) {
+        Some((file, flaw)) => format!("`{}` of the base `{name}` {flaw}", file.display()),
+        // A base of before its files had digests of their own.
+        None => format!(
+            "the files of the base `{name}` are damaged or were changed: their fingerprint is {}, when the base was \
+             added it was {expected}",
+            found?
+        ),
+    };
     Err(Failure::new(Subject::BaseModel, what).hint(format!(
         "add it again: `dlm base remove {name}`, then `dlm base add {name} --from <path>`"
     )))
+}
+
+/// The first file of a base that is not what was added, and what is wrong with it.
+fn guilty_file(seen: &mut Seen, path: &Path) -> Option<(PathBuf, String)> {
+    let directory = if path.is_dir() { path } else { path.parent()? };
+    let sums = read_sums(directory).ok().flatten()?;
+    sums.into_iter().find_map(|(name, expected)| {
+        let file = directory.join(name);
+        if !file.is_file() {
+            return Some((file, "is missing".to_owned()));
+        }
+        let found = seen.digest(&file, &mut sha256_file).ok()?;
+        let flaw = format!("is damaged: its SHA-256 is {found}, when the base was added it was {expected}");
+        (found != expected).then_some((file, flaw))
+    })
 }
 
 /// The files of a snapshot are links to contents whose names are their digests: SHA-256 of large ones, git's of small ones.

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
+#[path = "train/crash.rs"]
+mod crash;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,7 +16,7 @@ use dlm_flow::base::ExportProbes;
 use dlm_flow::train::{Job, PreparedRun, TrainCommand, TrainReport, load, prepare, run};
 use dlm_flow::{Clock, Failure, Surroundings};
 use dlm_plan::lock::LockFlags;
-use dlm_store::{Home, Store};
+use dlm_store::{Disk, Home, Store};
 
 const ID: &str = "01HF7YAT0004106R0430MG2000";
 const START_MS: u64 = 1_776_623_414_000;
@@ -70,6 +73,7 @@ struct Lab {
     directory: tempfile::TempDir,
     time: Arc<Time>,
     ear: Arc<Ear>,
+    disk: Mutex<Disk>,
 }
 
 impl Lab {
@@ -82,6 +86,7 @@ impl Lab {
             directory: tempfile::tempdir().unwrap(),
             time: Arc::new(Time(AtomicU64::new(START_MS))),
             ear: Arc::default(),
+            disk: Mutex::new(Disk::new()),
         };
         lab.within(|around| dlm_flow::base::add(around, "tiny", model)).unwrap();
         lab
@@ -108,7 +113,7 @@ impl Lab {
         };
         act(&Surroundings {
             home: self.home(),
-            disk: dlm_store::Disk::new(),
+            disk: self.disk.lock().unwrap().clone(),
             hardware,
             clock: self.time.clone(),
             random: Arc::new(|bytes| bytes.fill(7)),
@@ -153,6 +158,18 @@ impl Lab {
 
     fn prepare(&self, command: &TrainCommand) -> Result<PreparedRun, Failure> {
         self.within(|around| prepare(around, command))
+    }
+
+    /// From now on files are reached through this.
+    fn dies(&self, disk: Disk) {
+        *self.disk.lock().unwrap() = disk;
+    }
+
+    fn try_train(&self, command: &TrainCommand) -> Result<Vec<TrainReport>, Failure> {
+        self.within(|around| {
+            let prepared = prepare(around, command)?;
+            run(around, command, &prepared)
+        })
     }
 
     /// Trains and lets a day pass.

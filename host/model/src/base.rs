@@ -13,6 +13,7 @@ use dlm_core::{Hints, Subject};
 use dlm_files::DiskError;
 use dlm_kernels::quant::GgmlType;
 
+use crate::chat::RECOGNIZED;
 use crate::config::{ConfigError, DecoderConfig, GgufConfigError, config_from_gguf, parse_config};
 use crate::gguf::{GgufFile, GgufFileError, GgufSourceError, GgufWeights, MAGIC, Value};
 use crate::model::{LoadError, LoadOptions, Model};
@@ -185,9 +186,13 @@ fn facts(path: &Path, config: &DecoderConfig, text: &TextModel, totals: Totals) 
     if text.template.is_none() {
         return Err(BaseOpenError::NoTemplate { path: path.to_owned() });
     }
-    let template = text
-        .dialect()
-        .ok_or_else(|| unfit("its chat template follows no known dialect"))?;
+    let template = text.dialect().ok_or_else(|| {
+        let known: Vec<&str> = RECOGNIZED.iter().map(|dialect| dialect.name()).collect();
+        unfit(&format!(
+            "its chat template follows no known dialect (known: {})",
+            known.join(", ")
+        ))
+    })?;
     if text.tokenizer.vocab() > config.vocab {
         // Ids may have gaps, so the highest one counts and not how many tokens there are.
         let (highest, rows) = (text.tokenizer.vocab() - 1, config.vocab);

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::foreign::{self, Allowance, ForeignError};
 
-pub use dialect::{DialectFacts, detect_dialect, dialect_facts};
+pub use dialect::{DialectFacts, RECOGNIZED, detect_dialect, dialect_facts};
 pub use filters::PINNED_DATE;
 
 /// Bytes of a template's source; the longest published ones have about 30,000.

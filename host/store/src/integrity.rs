@@ -112,10 +112,13 @@ impl Store {
     }
 
     fn verify_slot(&self, slot: &AdapterSlot, manifest: Option<&Manifest>, found: &mut Vec<String>) {
+        // What cannot even be read is told once.
+        let mut broken = None;
         match self.current_version(slot) {
             Ok(Some(current)) => {
                 if let Err(damage) = verify_version(&current.directory) {
                     found.push(format!("{}: {damage}", current.relative));
+                    broken = Some(current.directory.clone());
                 }
                 let sums = recorded(manifest, slot, current.number);
                 if let Err(damage) = check_files(&current.directory, &sums, |_| true, &mut sha256_file) {
@@ -134,6 +137,9 @@ impl Store {
         }
         for version in self.versions(slot).unwrap_or_default() {
             let directory = self.paths().versions(slot).join(&version.name);
+            if broken.as_ref() == Some(&directory) {
+                continue;
+            }
             let checked = read_sums(&directory).and_then(|sums| match sums {
                 Some(sums) => check_files(&directory, &sums, |_| true, &mut sha256_file),
                 None => Ok(()),

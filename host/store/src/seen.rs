@@ -96,6 +96,11 @@ impl Seen {
 
     /// Keeps what was learned. It only saves time, so that a place that cannot be written to costs just that.
     pub fn keep(mut self) {
+        self.keep_so_far();
+    }
+
+    /// Keeps what was learned by now.
+    pub fn keep_so_far(&mut self) {
         if !self.is_changed {
             return;
         }

@@ -40,13 +40,20 @@ pub(crate) fn write_sums(disk: &Disk, directory: &Path) -> Result<(), DiskError>
             continue;
         }
         let digest = sha256_file(&directory.join(&entry.name))?;
-        text.push_str(&format!("{digest}  {}\n", entry.name));
+        text.push_str(&line(&entry.name, &digest));
     }
     disk.write(&directory.join(SUMS_FILE), text.as_bytes())
 }
 
-/// Reads the digests of a version; none of one that has none.
-pub(crate) fn read_sums(directory: &Path) -> Result<Option<BTreeMap<String, String>>, VersionDamage> {
+/// A line of the file of digests.
+pub fn line(name: &str, digest: &str) -> String {
+    format!("{digest}  {name}\n")
+}
+
+/// Reads the digests of a version or a base; none of one that has none.
+///
+/// **Errors:** a file that is no list of digests.
+pub fn read_sums(directory: &Path) -> Result<Option<BTreeMap<String, String>>, VersionDamage> {
     let path = directory.join(SUMS_FILE);
     let Some(bytes) = dlm_files::read(&path, SUMS_BYTES_MAX)? else {
         return Ok(None);

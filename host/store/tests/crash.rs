@@ -45,7 +45,7 @@ fn removed() -> String {
 /// A run has far fewer operations; more means that the child never gets through.
 const OPERATIONS_MAX: u64 = 2000;
 /// Requests for memory between two that are refused; no divisor of anything that a run repeats.
-const ALLOCATIONS_STEP: u64 = 211;
+const ALLOCATIONS_STEP: u64 = 97;
 /// A run has far fewer.
 const ALLOCATIONS_MAX: u64 = 1_000_000;
 
@@ -233,7 +233,7 @@ fn parent(index: usize) -> Result<()> {
         scenario.name,
         stops / step
     );
-    ensure!(stops > 2000, "only {stops} requests for memory were seen");
+    ensure!(stops > 1000, "only {stops} requests for memory were seen");
     Ok(())
 }
 

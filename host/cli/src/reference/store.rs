@@ -6,17 +6,22 @@ use dlm_core::stamp::Stamp;
 use dlm_store::layout::base_directory;
 use dlm_store::{AdapterSlot, Home, StorePaths};
 
-/// Makes the page.
-pub fn page() -> String {
+/// A place and what it holds.
+type Row = (String, &'static str);
+
+fn below(path: &Path, rest: &str) -> String {
+    format!("{}/{rest}", path.display())
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// What all documents share.
+fn of_home() -> Vec<Row> {
     let home = Home::new("~/.dlm");
-    let paths = StorePaths::new("~/.dlm/store/<dlm_id>");
-    let named = AdapterSlot::named("name").expect("a fine name");
-    let log = StorePaths::run_log_stem(1, Stamp::from_unix_ms(1_776_623_414_000));
     let base = base_directory(&home, "name").expect("a fine name");
-    let export = paths.export("Q4_K_M").expect("a fine name");
-    let below = |path: &Path, rest: &str| format!("{}/{rest}", path.display());
-    let shown = |path: &Path| path.display().to_string();
-    let rows: Vec<(String, &str)> = vec![
+    vec![
         (
             below(&base, ""),
             "a local base: its files and `base.json`, the record of what they are",
@@ -39,6 +44,16 @@ pub fn page() -> String {
              oldest beyond 1 GiB, is removed when something is compiled. `cache/` as a whole may be deleted at any time",
         ),
         (shown(&home.history()), "questions typed into `dlm repl`"),
+    ]
+}
+
+/// What belongs to one document.
+fn of_store() -> Vec<Row> {
+    let paths = StorePaths::new("~/.dlm/store/<dlm_id>");
+    let named = AdapterSlot::named("name").expect("a fine name");
+    let log = StorePaths::run_log_stem(1, Stamp::from_unix_ms(1_776_623_414_000));
+    let export = paths.export("Q4_K_M").expect("a fine name");
+    vec![
         (below(paths.root(), ""), "the store of one document"),
         (
             shown(&paths.manifest()),
@@ -82,13 +97,17 @@ pub fn page() -> String {
         ),
         (below(&paths.tokenized_cache(), ""), "tokenized sources"),
         (below(&paths.blobs(), ""), "images and audio"),
-    ];
+    ]
+}
+
+/// Makes the page.
+pub fn page() -> String {
     let mut out = String::from(
         "# The store\n\nWritten by `cargo xtask docs`. Everything lies below one home directory: `--home`, else `DLM_HOME`, else `~/.dlm`. Every file\n\
          is written beside its place, synced and renamed, so that a program that is killed leaves the old file or the new one. Stores are for
 their user alone.\n\n| place | holds |\n|---|---|\n",
     );
-    for (place, holds) in rows {
+    for (place, holds) in of_home().into_iter().chain(of_store()) {
         out.push_str(&format!("| `{place}` | {holds} |\n"));
     }
     out

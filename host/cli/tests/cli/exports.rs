@@ -45,7 +45,7 @@ fn what_is_refused_is_refused_before_anything_is_written() {
             "three double quotes in a row",
         ),
         ("system_prompt: \"a\u{a0}b\"\n", &[], "U+00A0"),
-        ("", &["--name", "-x"], "is not a model name for ollama"),
+        ("", &["--name=-x"], "is not a model name for ollama"),
     ];
     let plain = lab.read("a.dlm");
     for round in ["nothing was exported yet", "an export is there"] {

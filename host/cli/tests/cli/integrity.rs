@@ -111,13 +111,13 @@ fn a_flipped_bit_of_a_base_is_told_with_how_to_get_it_anew() {
     for line in [USES[0], USES[1], &["train", "a.dlm", "--max-steps", "2"]] {
         let ran = lab.run(line).exits(1);
         let ran = ran.says(&[
-            "the files of the base `tiny` are damaged or were changed",
+            "model.safetensors` of the base `tiny` is damaged",
             "dlm base remove tiny",
         ]);
         assert!(!ran.err.contains("loading"), "{}", ran.err);
     }
     let shown = lab.run(&["show", "a.dlm", "--verify"]).exits(1).out;
-    assert!(shown.contains("base `tiny` are damaged"), "{shown}");
+    assert!(shown.contains("of the base `tiny` is damaged"), "{shown}");
     lab.run(&["base", "remove", "tiny"]).ok();
     lab.run(&["base", "add", "tiny", "--from", "model"]).ok();
     lab.run(USES[0]).ok();

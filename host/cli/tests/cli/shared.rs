@@ -62,7 +62,7 @@ fn a_model_that_cannot_be_used_is_refused_before_it_is_copied() {
         (
             "model/config.json",
             config.replace("LlamaForCausalLM", "MambaForCausalLM"),
-            "LlamaForCausalLM",
+            "choose a base of the families",
         ),
         ("model/tokenizer.json", "{}".to_owned(), "tokenizer"),
     ];

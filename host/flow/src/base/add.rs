@@ -13,6 +13,7 @@ use dlm_model::chat::{Ending, Message, Thinking};
 use dlm_model::open_ranker;
 use dlm_model::safetensors_dir::{INDEX_FILE, SINGLE_FILE, weight_files};
 use dlm_model::tokenizer::TEMPLATE_FILE;
+use dlm_store::sums::{self, SUMS_FILE};
 use dlm_store::{BaseStore, PendingBase};
 
 use super::wheel::Wheel;
@@ -61,7 +62,13 @@ pub fn add(around: &Surroundings, name: &str, from: &Path) -> Result<LocalBase, 
     let opened_path = pending.directory().join(&inside);
     // What was judged may have changed since, and a copy may be damaged; what was tried before is not tried again.
     let facts = judge(around, &opened_path).map_err(|failure| refused(from, pending.directory(), failure))?;
-    let sha256 = fingerprint(&opened_path, &mut |file| sha256_file_until(file, &around.cancel));
+    let mut sums = String::new();
+    let sha256 = fingerprint(&opened_path, &mut |file| {
+        let digest = sha256_file_until(file, &around.cancel)?;
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        sums.push_str(&sums::line(&name, &digest));
+        Ok(digest)
+    });
     if around.cancel.is_cancelled() {
         return Err(Failure::interrupted("nothing was added"));
     }
@@ -86,6 +93,7 @@ pub fn add(around: &Surroundings, name: &str, from: &Path) -> Result<LocalBase, 
         gguf_arch: facts.gguf_arch,
         license_spdx: facts.license_spdx,
     };
+    pending.write_with(SUMS_FILE, sums.len() as u64, |file| file.write_all(sums.as_bytes()))?;
     let text = serde_json::to_string_pretty(&record).expect("a record is plain data") + "\n";
     pending.write_with(RECORD, text.len() as u64, |file| file.write_all(text.as_bytes()))?;
     pending.commit()?;

@@ -44,6 +44,18 @@ pub fn dialect_facts(dialect: TemplateDialect) -> DialectFacts {
     DialectFacts { end_of_turn, stops }
 }
 
+/// The dialects that [`detect_dialect`] tells.
+pub const RECOGNIZED: [TemplateDialect; 8] = [
+    TemplateDialect::ChatMl,
+    TemplateDialect::SmolLm3,
+    TemplateDialect::Llama3,
+    TemplateDialect::Gemma2,
+    TemplateDialect::Phi3,
+    TemplateDialect::Phi4Mini,
+    TemplateDialect::Mistral,
+    TemplateDialect::Olmo2,
+];
+
 /// Recognizes the dialect of a template by the frame that it writes; nothing when none fits.
 ///
 /// Qwen3's thinking variant writes the same frame as ChatML and is told apart by the registry only.

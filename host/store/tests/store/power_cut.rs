@@ -73,6 +73,11 @@ impl Platter {
                     self.flushed.insert(path.to_owned(), bytes);
                 }
             }
+            Operation::Link if self.ready.remove(path) => {
+                if let Ok(bytes) = fs::read(path) {
+                    self.flushed.insert(path.to_owned(), bytes);
+                }
+            }
             Operation::SyncDirectory => self.flush_names(path),
             _ => {}
         }
