@@ -113,7 +113,14 @@ impl Interrupt {
             }
             raised.cancel();
         })
-        .map_err(|e| Failure::new(Subject::Error, e))?;
+        .map_err(|error| match error {
+            ctrlc::Error::System(error) => {
+                let what = format!("Ctrl-C cannot be waited for: {error}");
+                Failure::new(Subject::Error, what)
+                    .hint("close other programs, or raise the limits that `ulimit -a` shows")
+            }
+            error => Failure::new(Subject::Error, error.to_string()),
+        })?;
         if is_kept {
             ignore_hangup();
         }

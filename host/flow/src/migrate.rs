@@ -88,7 +88,7 @@ pub fn migrate(options: &MigrateOptions) -> Result<MigrateReport, Failure> {
     })
 }
 
-/// Writes the bytes to `<name>.dlm.bak`, or the next free `<name>.dlm.bak.N`.
+/// Writes the bytes to `<name>.dlm.bak`, or the next free `<name>.dlm.bak.N`; a backup that holds them already is enough.
 fn back_up(path: &Path, bytes: &[u8]) -> Result<PathBuf, Failure> {
     let name = path
         .file_name()
@@ -99,6 +99,10 @@ fn back_up(path: &Path, bytes: &[u8]) -> Result<PathBuf, Failure> {
             0 => path.with_file_name(format!("{name}.bak")),
             n => path.with_file_name(format!("{name}.bak.{n}")),
         };
+        // A migration that was killed has made it already.
+        if dlm_files::read(&candidate, bytes.len() as u64).is_ok_and(|found| found.as_deref() == Some(bytes)) {
+            return Ok(candidate);
+        }
         // Half a backup would look like a whole one, so it is not left behind.
         let is_made = Disk::new().create(&candidate, bytes, Access::Usual);
         if is_made.map_err(|error| unwritable(&candidate, &error.into_io()))? {

@@ -24,9 +24,15 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), FilesError> {
     if let Some(directory) = path.parent() {
         make_directory(directory)?;
     }
+    sweep(path);
     Disk::new()
         .write(path, bytes)
         .map_err(|error| FilesError::of("write", path)(error.into_io()))
+}
+
+/// Removes what killed writers of a file left beside it. What cannot be removed is in nobody's way.
+pub(crate) fn sweep(path: &Path) {
+    let _left = Disk::new().sweep_beside(path);
 }
 
 /// Makes a directory and those above it.

@@ -3,15 +3,17 @@
 //! Invariants: nothing that is there is overwritten; every language's project of a kind does the same, so that its cases
 //! are the same files; a project holds its own copy of the contract and depends on nothing else of ours.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::builtin::is_reserved;
 use crate::contract;
 use crate::disk;
-use crate::error::{NewError, SelectorError};
+use crate::error::{FilesError, NewError, SelectorError};
 use crate::kind::Kind;
 use crate::manifest::is_name;
+use dlm_core::Cancel;
 use dlm_core::inert::inert_line;
+use dlm_files::{Disk, DiskError, Staging};
 
 /// Languages that projects are written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,13 +118,38 @@ pub fn write(options: &NewOptions) -> Result<Vec<PathBuf>, NewError> {
             path: directory.clone(),
         });
     }
-    let mut written = Vec::new();
-    for (path, bytes) in files {
-        let path = directory.join(path);
-        disk::write(&path, &bytes)?;
-        written.push(path);
+    if directory.is_dir() {
+        // An empty directory of the user, perhaps the one that they are in: it stays the same one.
+        write_into(directory, &files)?;
+    } else {
+        write_whole(directory, &files)?;
     }
-    Ok(written)
+    Ok(files.into_iter().map(|(path, _)| directory.join(path)).collect())
+}
+
+fn write_into(directory: &Path, files: &[(String, Vec<u8>)]) -> Result<(), FilesError> {
+    files
+        .iter()
+        .try_for_each(|(path, bytes)| disk::write(&directory.join(path), bytes))
+}
+
+/// Writes a directory that is there whole or not at all.
+fn write_whole(directory: &Path, files: &[(String, Vec<u8>)]) -> Result<(), NewError> {
+    let failed = |error: DiskError| FilesError::of("make", directory)(error.into_io());
+    let place = std::path::absolute(directory).map_err(FilesError::of("make", directory))?;
+    if let Some(parent) = place.parent() {
+        disk::make_directory(parent)?;
+    }
+    let staging = Staging::begin(&Disk::new(), &place, &Cancel::new(), || ()).map_err(failed)?;
+    let staging = staging.expect("nobody cancels it");
+    write_into(staging.directory(), files)?;
+    match staging.take_free_place().map_err(failed)? {
+        true => Ok(()),
+        // Somebody else made it meanwhile.
+        false => Err(NewError::Exists {
+            path: directory.to_owned(),
+        }),
+    }
 }
 
 /// The build command, and the file that it leaves.

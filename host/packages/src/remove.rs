@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::disk;
 use crate::error::{FilesError, FindError, PackageError};
 use crate::lockfile::{Lock, LockEntry, plugins_directory};
+use crate::manifest::is_name;
 
 /// What was removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,14 +22,15 @@ pub struct RemovedPlugin {
 
 /// Removes every entry of this name; files that were trusted in place stay where they are and no longer run.
 ///
-/// **Errors**: there is no such entry, or a file cannot be removed.
+/// **Errors**: there is no such entry and no file of it, or a file cannot be removed.
 pub fn remove(home: &Path, name: &str) -> Result<RemovedPlugin, PackageError> {
     let is_inside = crate::builtin::builtins().iter().any(|builtin| builtin.name == name);
     let entries = Lock::change::<_, PackageError>(home, |lock| {
         let (gone, kept) = lock.plugins.drain(..).partition(|entry| entry.name == name);
         lock.plugins = kept;
         let gone: Vec<LockEntry> = gone;
-        if gone.is_empty() {
+        // A removal that was killed has left the files of a plugin that is in the lock no more.
+        if gone.is_empty() && !own_directory(home, name).is_some_and(|directory| directory.is_dir()) {
             return Err(FindError::NotInstalled {
                 name: dlm_core::inert::inert_line(name),
                 is_inside,
@@ -37,9 +39,10 @@ pub fn remove(home: &Path, name: &str) -> Result<RemovedPlugin, PackageError> {
         }
         Ok(gone)
     })?;
-    // The name is that of a lock entry, so that it is a plain directory name.
-    let directory = plugins_directory(home).join(name);
-    let directory = disk::remove_tree(&directory)?.then_some(directory);
+    let directory = match own_directory(home, name) {
+        Some(directory) => disk::remove_tree(&directory)?.then_some(directory),
+        None => None,
+    };
     let mut compiled = Vec::new();
     for entry in &entries {
         compiled.extend(remove_compiled(home, &entry.sha256)?);
@@ -49,6 +52,11 @@ pub fn remove(home: &Path, name: &str) -> Result<RemovedPlugin, PackageError> {
         directory,
         compiled,
     })
+}
+
+/// Where an installed plugin of this name lies; none where it cannot be the name of one.
+fn own_directory(home: &Path, name: &str) -> Option<PathBuf> {
+    is_name(name).then(|| plugins_directory(home).join(name))
 }
 
 /// Removes what the code cache holds for these bytes, under every engine.

@@ -86,6 +86,7 @@ fn unmixed(home: &Path, entry: &LockEntry, file: &Path) -> Result<(), PackageErr
     if entry.path.is_some() {
         return Ok(());
     }
+    disk::sweep(file);
     let own = plugins_directory(home).join(&entry.name);
     let version = own.join(&entry.version);
     let signature = signature_path(file);

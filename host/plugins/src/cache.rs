@@ -317,6 +317,10 @@ fn make(
     remove(&input);
     let ended = ran.map_err(|error| match error {
         ProcessError::Cancelled { .. } => PackageError::Cancelled.into(),
+        error @ ProcessError::Start { .. } => {
+            let (what, cause) = (format!("plugin `{}`", plugin.name), format!("compiling it: {error}"));
+            LoadError::Unready { what, cause }.into()
+        }
         error => malformed(plugin.name, &format!("compiling it: {error}")),
     })?;
     if ended.status != 0 {

@@ -117,11 +117,8 @@ impl Pulse {
         let thread = std::thread::Builder::new()
             .name("plugin-pulse".into())
             .spawn(move || tick(&engine, &of_thread));
-        let thread = thread.map_err(|error| {
-            LoadError::engine(format!(
-                "no thread for the clock that stops plugins ({error}); close other programs, or raise the limit: `ulimit -u`, `ulimit -v`"
-            ))
-        })?;
+        let thread = thread
+            .map_err(|error| LoadError::engine(format!("no thread for the clock that stops plugins ({error})")))?;
         Ok(Pulse {
             shared,
             thread: thread.thread().clone(),

@@ -50,6 +50,8 @@ impl Diagnose for FlagError {
 pub enum LoadError {
     #[error("plugin `{plugin}` is not a component that can be loaded: {cause}")]
     Malformed { plugin: String, cause: String },
+    #[error("{what} cannot be made ready: {cause}")]
+    Unready { what: String, cause: String },
     #[error("the manifest of plugin `{plugin}` is wrong: {cause}")]
     Manifest { plugin: String, cause: String },
     #[error("plugin `{plugin}` imports `{import}`, which {} may not", a_kind(kinds))]
@@ -80,8 +82,8 @@ impl LoadError {
 
     /// The engine itself does not start.
     pub(crate) fn engine(cause: String) -> LoadError {
-        LoadError::Malformed {
-            plugin: "the plugin engine".to_owned(),
+        LoadError::Unready {
+            what: "the plugin engine".to_owned(),
             cause,
         }
     }
@@ -91,6 +93,9 @@ impl Diagnose for LoadError {
     fn diagnosis(&self) -> Diagnosis {
         match self {
             LoadError::Malformed { .. } => Diagnosis::runtime("plugin::malformed"),
+            LoadError::Unready { .. } => Diagnosis::runtime("plugin::unavailable").hint(
+                "close other programs, or raise the limits of processes, memory and open files that `ulimit -a` shows",
+            ),
             LoadError::Manifest { .. } => Diagnosis::runtime("plugin::manifest"),
             LoadError::Import { import, .. } => Diagnosis::runtime("plugin::import").hint(format!(
                 "no grant allows it: the plugin must be built without `{import}`"

@@ -175,12 +175,9 @@ fn streams(child: &mut Child, stdin: Vec<u8>, empty: Option<TempDir>) -> io::Res
 
 fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let started = std::thread::Builder::new().name(name.to_owned()).spawn(work);
-    started.map(drop).map_err(|error| {
-        let text = format!(
-            "no thread for its streams ({error}); close other programs, or raise the limit: `ulimit -u`, `ulimit -v`"
-        );
-        io::Error::new(error.kind(), text)
-    })
+    started
+        .map(drop)
+        .map_err(|error| io::Error::new(error.kind(), format!("no thread for its streams ({error})")))
 }
 
 /// The kept end of one stream.

@@ -275,7 +275,7 @@ pub(super) const SCENES: &[Scene] = &[
     Scene::of(
         "plugin-new",
         &[],
-        &["plugin", "new", "own-judge", "--kind", "judge", "--dir", "own"],
+        &["plugin", "new", "judge", "own-judge", "--dir", "own"],
     )
     .done(&[Done { code: 1, says: "own" }]),
 ];

@@ -256,6 +256,10 @@ fn run_remove(args: &RemoveArgs, manager: &Manager, console: &Console) -> Result
             ));
         }
     }
+    if removed.entries.is_empty() {
+        let name = dlm_core::inert::inert_line(&args.name);
+        console.info(&format!("plugin: removed what an interrupted removal left of {name}"));
+    }
     if !removed.compiled.is_empty() {
         console.info(&format!("  compiled code: {} removed", removed.compiled.len()));
     }

@@ -45,6 +45,10 @@ fn the_document_is_migrated_with_a_backup_once() {
         .ok()
         .says(&["migrate: a.dlm already at v15 (no migrations needed)."]);
     assert!(!lab.path("a.dlm.bak.1").exists() && !lab.path("home").exists());
+    // Killed between backup and document: the backup is there, and is enough.
+    lab.write("a.dlm", &text);
+    lab.run(&["migrate", "a.dlm"]).ok().says(&["backup:  a.dlm.bak\n"]);
+    assert!(!lab.path("a.dlm.bak.1").exists());
 }
 
 #[test]

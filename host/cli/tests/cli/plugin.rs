@@ -247,6 +247,33 @@ fn a_stray_file_in_a_plugins_folder_is_told() {
     lab.run(&["plugin", "verify"]).ok();
 }
 
+/// What `cargo xtask kills` found.
+#[test]
+fn what_killed_commands_left_is_cleared_by_the_next() {
+    let lab = Lab::new();
+    let file = pack(&lab, "1.0.0", "");
+    let install = ["plugin", "install", file.to_str().unwrap()];
+    lab.run(&install).ok();
+    let directory = "home/plugins/shelf/1.0.0";
+    // No process has its lock, whatever has that number.
+    let temporary = format!("{directory}/plugin.wasm.tmp.1.0000002a");
+    lab.write(&temporary, "half");
+    lab.run(&["plugin", "verify"]).ok();
+    assert!(!lab.path(&temporary).exists());
+    lab.write("home/plugins/plugins.lock.tmp.1.0000002a", "half");
+    lab.run(&["plugin", "remove", "shelf"]).ok();
+    assert!(!lab.path("home/plugins/plugins.lock.tmp.1.0000002a").exists());
+    // Killed between the lock and the files.
+    std::fs::create_dir_all(lab.path(directory)).unwrap();
+    lab.write(&format!("{directory}/plugin.wasm"), "x");
+    lab.run(&["plugin", "remove", "shelf"])
+        .ok()
+        .says(&["what an interrupted removal left"]);
+    assert!(!lab.path("home/plugins/shelf").exists());
+    lab.run(&["plugin", "remove", "shelf"]).exits(2);
+    lab.run(&["plugin", "remove", "../bases"]).exits(2);
+}
+
 #[test]
 fn a_file_that_came_with_a_directory_needs_trust() {
     let lab = Lab::new();
