@@ -1,6 +1,6 @@
 //! Any bytes are the files of a store or an error: manifest, lock, replay index, staged plans, training state, pointers.
 //!
-//! Files lie one behind the other, a zero byte between them; the first line of each is its name in the store. What is checked:
+//! Files lie one behind the other, a line with a zero byte between them; the first line of each is its name in the store. What is checked:
 //! nothing panics, and what is read is written and read back alike.
 
 use dlm_core::digest::sha256_hex;
@@ -31,11 +31,12 @@ const NAMES: [&str; 15] = [
 ];
 const STATE: &str = "training_state.pt";
 const FILES_MAX: usize = 8;
+const BORDER: &[u8] = b"\n\0\n";
 
 /// Panics when one of the promises is broken.
 pub fn check(bytes: &[u8]) {
     let place = scratch::Scratch::new("store");
-    for file in bytes.split(|byte| *byte == 0).take(FILES_MAX) {
+    for file in files(bytes) {
         let end = file.iter().position(|byte| *byte == b'\n').unwrap_or(file.len());
         let Some(name) = NAMES.iter().find(|name| name.as_bytes() == &file[..end]) else {
             continue;
@@ -76,4 +77,17 @@ pub fn check(bytes: &[u8]) {
     let _ = (store.current_version(&flat), store.versions(&flat));
     let version = place.path().join("adapter/versions/v0001");
     let _ = (read_state(&version), verify_version(&version));
+}
+
+fn files(bytes: &[u8]) -> Vec<&[u8]> {
+    let (mut files, mut rest) = (Vec::new(), bytes);
+    while files.len() < FILES_MAX {
+        let Some(at) = rest.windows(BORDER.len()).position(|part| part == BORDER) else {
+            files.push(rest);
+            break;
+        };
+        files.push(&rest[..at]);
+        rest = &rest[at + BORDER.len()..];
+    }
+    files
 }
