@@ -36,11 +36,14 @@ pub struct ManyOptions<'a> {
     pub watch: Watch<'a>,
 }
 
+/// Gets a job's index and its logits.
+pub type HearLogits<'a> = dyn Fn(usize, &[f32]) + Sync + 'a;
+
 /// Whoever looks on while answers grow.
 #[derive(Clone, Copy)]
 pub struct Watch<'a> {
-    /// Gets a job's index and its logits before each choice of a token, on any thread; those of one job in order.
-    pub logits: Option<&'a (dyn Fn(usize, &[f32]) + Sync)>,
+    /// Called before each choice of a token, on any thread; for one job in order.
+    pub logits: Option<&'a HearLogits<'a>>,
     /// Hears how many tokens a step chose, and says whether there may be another.
     pub goes_on: &'a dyn Fn(usize) -> bool,
 }

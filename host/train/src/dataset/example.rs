@@ -133,7 +133,7 @@ pub enum RowError {
         section_id: String,
         line: usize,
         row: u32,
-        cause: TextError,
+        cause: Box<TextError>,
     },
 }
 
@@ -197,7 +197,7 @@ impl Example {
             section_id: self.origin.to_string(),
             line: self.origin.line(),
             row: self.index + 1,
-            cause,
+            cause: Box::new(cause),
         }
     }
 
