@@ -36,7 +36,7 @@ impl Clock for Still {
 struct NoHub;
 
 impl BaseSource for NoHub {
-    fn inspect(&self, request: &BaseRequest) -> Result<RemoteBase, BaseSourceError> {
+    fn inspect(&self, request: &BaseRequest, _: &Cancel) -> Result<RemoteBase, BaseSourceError> {
         panic!("the hub is asked for {}", request.hf_id)
     }
 
@@ -75,6 +75,7 @@ impl Lab {
     fn around(&self, memory: u64) -> Surroundings {
         Surroundings {
             home: self.home(),
+            disk: dlm_store::Disk::new(),
             hardware: Hardware {
                 backend: Backend::Cpu,
                 device_name: "test".into(),
