@@ -70,3 +70,5 @@ mod surface;
 mod teachers;
 #[path = "cli/terminal.rs"]
 mod terminal;
+#[path = "cli/tokenizers.rs"]
+mod tokenizers;
