@@ -21,7 +21,7 @@ impl Templates for Dir {
         if location.trim().is_empty() {
             return Err(error!(
                 InvalidInput,
-                "template source `dir` needs a folder: set `location` under [template-sources.NAME] in dlm.toml"
+                "template source `dir` needs a folder: set `location` under [template-sources.dir] in config.toml of dlm's home directory"
             ));
         }
         Ok(Dir {

@@ -112,11 +112,24 @@ fn verdict(around: &Surroundings, command: &TrainCommand, document: Document) ->
         ..TrainingVerdict::default()
     };
     match judge(around, command, document, Reach::ThisMachine) {
-        Ok(Judgement::Ready(prepared)) => TrainingVerdict {
-            refusal: rehearse(around, command, &prepared).err(),
-            warnings: prepared.plan.warnings.clone(),
-            is_base_elsewhere: false,
-        },
+        Ok(Judgement::Ready(prepared)) => {
+            // What is worth knowing of a base is no remark on the document.
+            let facts = &prepared.base.facts;
+            let of_base = facts
+                .capability_warning
+                .as_ref()
+                .map(|text| format!("{}: {text}", facts.key));
+            let warnings = prepared
+                .plan
+                .warnings
+                .iter()
+                .filter(|warning| of_base.as_ref() != Some(warning));
+            TrainingVerdict {
+                refusal: rehearse(around, command, &prepared).err(),
+                warnings: warnings.cloned().collect(),
+                is_base_elsewhere: false,
+            }
+        }
         Ok(Judgement::Unfetched { warnings }) => TrainingVerdict {
             warnings,
             is_base_elsewhere: true,

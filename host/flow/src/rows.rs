@@ -48,10 +48,10 @@ pub fn check_trainable(parsed: &Parsed) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Refuses pictures and sound on a base that takes text only; one that takes more is judged by the plan.
+/// Refuses pictures and sound, which a text base cannot learn.
 pub fn check_media(document: &Document, base: &BaseRecord) -> Result<(), Failure> {
     let media = document.parsed.sections().iter().find(|s| s.kind.is_media());
-    let Some(section) = media.filter(|_| base.modality.is_text()) else {
+    let Some(section) = media else {
         return Ok(());
     };
     Err(Failure::new(

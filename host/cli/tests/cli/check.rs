@@ -10,7 +10,7 @@ fn a_good_document_is_described_and_no_home_is_made() {
     insta::assert_snapshot!(ran.out, @r#"
     a.dlm
       id        01HF7YAT0004106R0430MG2000
-      base      smollm2-135m
+      base      smollm2-135m (not on this machine, so its files were not judged)
       version   15 (current)
       sections  2
         line  type         id                adapter  holds

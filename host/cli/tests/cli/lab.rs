@@ -31,12 +31,19 @@ impl Lab {
     /// Another lab with everything that is in this one.
     pub fn copy(&self) -> Self {
         let copy = Self::new();
-        for (name, bytes) in self.files("") {
+        for (name, _) in self.files("") {
             let path = copy.path(&name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, bytes).unwrap();
+            std::fs::copy(self.path(&name), path).unwrap();
         }
         copy
+    }
+
+    /// Writes a program for the shell.
+    pub fn script(&self, name: &str, body: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.write(name, format!("#!/bin/sh\n{body}\n"));
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

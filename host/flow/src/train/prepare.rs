@@ -75,6 +75,7 @@ pub(crate) fn judge(
         license,
         manifest,
     } = usable;
+    room::check_kind(&resolved.record)?;
     rows::check_media(&document, &resolved.record)?;
     let options = options(around, command);
     let facts = rows::least_facts(&document.parsed, manifest.is_some(), command.skips_preferences);

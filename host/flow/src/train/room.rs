@@ -1,9 +1,10 @@
 //! Refusals for want of room: a base that no document could train here, before it is downloaded, and a disk that would be
 //! full before the run ends, before a weight is loaded.
 
+use dlm_core::base::BaseRecord;
 use dlm_plan::base::{BaseFacts, BaseLocation, ResolvedBase};
 use dlm_plan::train::{DocumentFacts, TrainOptions, TrainRequest};
-use dlm_plan::{DiskNeed, check_disk, plan_train};
+use dlm_plan::{DiskNeed, PlanError, check_disk, plan_train};
 
 use super::prepared::PreparedRun;
 use crate::failure::Failure;
@@ -11,6 +12,21 @@ use crate::surroundings::Surroundings;
 
 /// Bytes of a parameter of the base as the preflight counts them.
 const BYTES_PER_PARAMETER: u64 = 2;
+
+/// Refuses a base whose record alone says that it is not trained: one that is never downloaded to find that out.
+pub(super) fn check_kind(record: &BaseRecord) -> Result<(), PlanError> {
+    let base = record.key.clone();
+    if record.trust_remote_code {
+        return Err(PlanError::RemoteCode { base });
+    }
+    match record.modality.is_text() {
+        true => Ok(()),
+        false => Err(PlanError::ModalityNotBuilt {
+            base,
+            modality: record.modality.name(),
+        }),
+    }
+}
 
 /// Refuses a base of the hub that the document could not train on this machine; `least` is the least that it holds.
 ///

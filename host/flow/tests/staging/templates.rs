@@ -189,12 +189,12 @@ fn a_document_starts_from_a_template_with_a_new_id_and_its_files() {
     )
     .unwrap();
     let report = start(&world, directory.join("my.dlm"), &template, Some("qwen2.5-1.5b"), false).unwrap();
-    assert_eq!(report.base, "smollm2-135m");
+    assert_eq!(report.base, "qwen2.5-1.5b");
     assert!(
         report
             .notes
             .iter()
-            .any(|note| note.contains("`--base qwen2.5-1.5b` is left out")),
+            .any(|note| note.contains("was written for the base `smollm2-135m`")),
         "{:?}",
         report.notes
     );
@@ -204,7 +204,10 @@ fn a_document_starts_from_a_template_with_a_new_id_and_its_files() {
         ("t", "The t", 2)
     );
     let text = std::fs::read_to_string(directory.join("my.dlm")).unwrap();
-    assert_eq!(text, template.document.replace(ID, report.dlm_id.as_str()));
+    let based = template
+        .document
+        .replace("base_model: smollm2-135m", "base_model: qwen2.5-1.5b");
+    assert_eq!(text, based.replace(ID, report.dlm_id.as_str()));
     assert_ne!(report.dlm_id.as_str(), ID);
     assert_eq!(std::fs::read_to_string(directory.join("notes/a.md")).unwrap(), "A");
     assert!(report.store.join("manifest.json").is_file());

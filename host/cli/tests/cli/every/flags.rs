@@ -28,16 +28,16 @@ const INIT: Table = (
             "--i-accept-license",
             "n.dlm --base gemma-2-2b-it",
             "--i-accept-license",
-            "license accepted: ",
+            "license accepted: Gemma",
         ),
         shows("--force", "a.dlm --base tiny", "--force", "init: wrote a.dlm"),
         shows("--grant", GALLERY, "--grant bundled=nonsense", "nonsense"),
         shows("--deny", GALLERY, "--deny bundled=nonsense", "nonsense"),
         shows(
             "--sandbox",
-            "n.dlm --base tiny --template dir:x",
+            "n.dlm --base tiny --template https:x",
             "--sandbox",
-            "--sandbox",
+            "not granted",
         ),
         shows("--plugin-opt", GALLERY, "--plugin-opt bundled.x=1", "has no setting"),
     ],
@@ -65,7 +65,7 @@ const TRAIN: Table = (
             "--i-accept-license",
             "gated.dlm",
             "--i-accept-license",
-            "not in the cache",
+            "2600 M parameters",
         ),
         shows(
             "--ignore-lock",
@@ -93,7 +93,7 @@ const RESUMED: Table = (
     "train",
     &[
         shows("--resume", "a.dlm --dry-run", "--resume", "resume: "),
-        shows("--strict-lock", "a.dlm --seed 9 --dry-run", "--strict-lock", "lock: "),
+        shows("--strict-lock", "a.dlm --seed 9 --dry-run", "--strict-lock", "exit 1"),
         hides(
             "--update-lock",
             "a.dlm --seed 9 --dry-run",
@@ -161,8 +161,18 @@ const PROMPT: Table = (
 const SCORE: Table = (
     "score",
     &[
-        shows("--questions", "a.dlm --text a.dlm", "--questions q.json", "pairs"),
-        shows("--text", "a.dlm --questions q.json", "--text a.dlm", "text"),
+        shows(
+            "--questions",
+            "a.dlm --text a.dlm",
+            "--questions q.json",
+            "0 of 1 accepted",
+        ),
+        shows(
+            "--text",
+            "a.dlm --questions q.json",
+            "--text a.dlm",
+            "mean loss on the text",
+        ),
         hides(
             "--base-only",
             "untrained.dlm --text a.dlm",
@@ -222,8 +232,8 @@ const EXPORT: Table = (
         shows(
             "--adapter",
             "several.dlm --target llama-server",
-            "--adapter t",
-            "not built yet",
+            "--adapter x",
+            "adapter `x` is not declared",
         ),
         shows("--json", SERVED, "--json", "\"quant\": \"F16\""),
         shows("--grant", SERVED, "--grant llama-server=nonsense", "nonsense"),
@@ -232,7 +242,7 @@ const EXPORT: Table = (
             "--sandbox",
             "a.dlm --target llama-server --quant F16",
             "--sandbox",
-            "--sandbox",
+            "not granted",
         ),
         shows(
             "--plugin-opt",
@@ -285,7 +295,7 @@ const TEMPLATES: Table = (
         shows("--accept-unsigned", "--refresh", "--accept-unsigned", "signed or not"),
         shows("--grant", "", "--grant bundled=nonsense", "nonsense"),
         shows("--deny", "", "--deny bundled=nonsense", "nonsense"),
-        shows("--sandbox", "--source dir", "--sandbox", "--sandbox"),
+        shows("--sandbox", "--source https", "--sandbox", "not granted"),
         shows("--plugin-opt", "", "--plugin-opt bundled.x=1", "has no setting"),
     ],
 );
@@ -306,8 +316,37 @@ fn written() -> Lab {
     );
     lab.write("old.dlm", other('4').replace("dlm_version: 15", "dlm_version: 1"));
     lab.write("untrained.dlm", other('5'));
+    std::fs::create_dir(lab.path("bin")).unwrap();
+    lab.script("bin/llama-server", "exit 1");
+    unlabeled(&lab);
+    lab.write("odd.dlm", other('6').replace("tiny", "odd"));
     lab.write("q.json", r#"{"pairs": [{"question": "What?", "accept": ["That"]}]}"#);
     lab
+}
+
+/// Adds the base `odd`, which is like the tiny one and has a tokenizer that no GGUF file can say.
+fn unlabeled(lab: &Lab) {
+    std::fs::create_dir(lab.path("odd")).unwrap();
+    for name in ["config.json", "model.safetensors", "tokenizer_config.json"] {
+        std::fs::copy(lab.path("model").join(name), lab.path("odd").join(name)).unwrap();
+    }
+    let text = lab.read("model/tokenizer.json");
+    let mut tokenizer: serde_json::Value = serde_json::from_str(&text).unwrap();
+    tokenizer["pre_tokenizer"] = serde_json::json!({"type": "Sequence", "pretokenizers": [
+        {"type": "Split", "pattern": {"Regex": "[0-9]+|[^0-9]"}, "behavior": "Isolated", "invert": false},
+        {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}
+    ]});
+    lab.write("odd/tokenizer.json", tokenizer.to_string());
+    lab.run(&["base", "add", "odd", "--from", "odd"]).ok();
+}
+
+/// A gallery at an address where nobody answers.
+fn galleries(lab: &Lab) {
+    std::fs::create_dir_all(lab.path("home")).unwrap();
+    lab.write(
+        "home/config.toml",
+        "[template-sources.https]\nlocation = \"https://127.0.0.1:1/gallery/index.json\"\n",
+    );
 }
 
 /// The same after two runs.
@@ -321,7 +360,9 @@ fn trained() -> Lab {
 
 #[test]
 fn init() {
-    check(&written(), &INIT);
+    let lab = written();
+    galleries(&lab);
+    check(&lab, &INIT);
 }
 
 #[test]
@@ -363,5 +404,7 @@ fn the_rest() {
 
 #[test]
 fn templates() {
-    check(&Lab::new(), &TEMPLATES);
+    let lab = Lab::new();
+    galleries(&lab);
+    check(&lab, &TEMPLATES);
 }

@@ -366,9 +366,9 @@ const KEYS: &[Key] = &[
     ),
     key(
         "export.default_quant",
-        "export: {default_quant: F16}",
+        "export: {default_quant: Q8_0}",
         EXPORT,
-        "base.F16.gguf",
+        "base.Q8_0.gguf",
     ),
     key(
         "export.default_temperature",

@@ -49,14 +49,14 @@ const INSTALL: Table = (
         shows("--json", "src/shelf.wasm --dry-run", "--json", "\"offer\""),
     ],
 );
-/// Where a signature is asked for.
+/// Of a plugin whose power asks for a signature.
 const SIGNED: Table = (
     "plugin install",
     &[hides(
         "--allow-unsigned",
         "src/shelf.wasm --grant-requested",
         "--allow-unsigned",
-        "not signed",
+        "install it all the same",
     )],
 );
 const REMOVE: Table = (
@@ -93,7 +93,7 @@ const TRUST: Table = (
             "--grant clock",
             "does not request `clock`",
         ),
-        shows("--revoke", "shelf", "--revoke model:current", "model:current"),
+        hides("--revoke", "shelf", "--revoke model:current", "in all: model:current"),
     ],
 );
 const SIGNER: &str = "RWSGqw7ftyWdoBJlGgx5mZ6klOXfHwukLdrYwA56SDFtpTin6ais8uxK";
@@ -106,7 +106,7 @@ const KEY: Table = (
         "it may sign: acme-*",
     )],
 );
-const VERIFY: Table = ("plugin verify", &[shows("--json", "", "--json", "\"shelf\"")]);
+const VERIFY: Table = ("plugin verify", &[shows("--json", "", "--json", "\"name\": \"shelf\"")]);
 const NEW: Table = (
     "plugin new",
     &[
@@ -148,9 +148,10 @@ fn install() {
     let lab = packed();
     check(&lab, &INSTALL);
     check(&lab, &PACK);
-    std::fs::create_dir_all(lab.path("home")).unwrap();
-    lab.write("home/config.toml", "[plugins]\nrequire-signature = \"network\"\n");
-    check(&lab, &SIGNED);
+    let powerful = Lab::new();
+    let request = "[[request]]\ncapability = \"exec:ollama\"\nreason = \"runs it\"\n";
+    pack(&powerful, "1.0.0", request);
+    check(&powerful, &SIGNED);
 }
 
 #[test]

@@ -56,7 +56,7 @@ pub const MINE: Table = (
         shows("--json", MINED, "--json", "\"judge\": \"cli:"),
         shows("--grant", MINED, "--grant cli=nonsense", "nonsense"),
         shows("--deny", MINED, "--deny cli=nonsense", "nonsense"),
-        shows("--sandbox", MINED, "--sandbox", "--sandbox"),
+        shows("--sandbox", MINED, "--sandbox", "nothing is granted"),
         shows("--plugin-opt", MINED, "--plugin-opt cli.x=1", "has no setting"),
     ],
 );
@@ -104,7 +104,7 @@ const INSTRUCTIONS: Table = (
             "--threshold 1000",
             "threshold 1000",
         ),
-        shows("--max-pairs", ASKED, "--max-pairs 1", "synth plan: 1 add"),
+        shows("--max-pairs", ASKED, "--max-pairs 1", "over_max_pairs"),
         shows("--max-new-tokens", ASKED, "--max-new-tokens 99", "\"max_tokens\":99"),
         shows("--temp", ASKED, "--temp 0.5", "\"temperature\":0.5"),
         shows("--top-p", ASKED, "--top-p 0.5", "\"top_p\":0.5"),
@@ -114,13 +114,13 @@ const INSTRUCTIONS: Table = (
             "--inline",
             "a.dlm --teacher vllm-server:SERVER --filter none --apply",
             "--inline",
-            "Some prose.\n\n::instruction::\n<!-- dlm-auto-synth",
+            "Some prose.\n\n::instruction::\n### Q\nWho rings the bell?",
         ),
         shows("--dry-run", ASKED, "--dry-run", "synth: dry run: 2 pair(s)"),
         shows("--json", ASKED, "--json", "\"teacher\": \"vllm-server"),
         shows("--grant", ASKED, "--grant vllm-server=nonsense", "nonsense"),
         shows("--deny", ASKED, "--deny vllm-server=nonsense", "nonsense"),
-        shows("--sandbox", ASKED, "--sandbox", "--sandbox"),
+        shows("--sandbox", ASKED, "--sandbox", "nothing is granted"),
         shows("--plugin-opt", ASKED, "--plugin-opt vllm-server.x=1", "has no setting"),
     ],
 );
@@ -163,19 +163,12 @@ fn mine() {
         ("judge.sh", "read -r asked\necho \"{\\\"score\\\": ${#asked}}\""),
         ("broken.sh", "exit 3"),
     ] {
-        let path = lab.write(name, format!("#!/bin/sh\n{body}\n"));
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        lab.script(name, body);
     }
     // Compiled once, for all copies.
     lab.run(&["preference", "mine", "a.dlm", "--judge", "cli:./broken.sh"]);
     check_by(&MINE, &|line| {
-        let copy = lab.copy();
-        for name in ["judge.sh", "broken.sh"] {
-            use std::os::unix::fs::PermissionsExt;
-            std::fs::set_permissions(copy.path(name), std::fs::Permissions::from_mode(0o755)).unwrap();
-        }
-        let text = seen(&copy, line);
+        let text = seen(&lab.copy(), line);
         // When a section was mined, and how long a plugin took, differs from run to run.
         let is_timed = |line: &&str| line.starts_with("FILE ") || line.contains("mined_at");
         text.lines()
