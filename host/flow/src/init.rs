@@ -140,15 +140,7 @@ pub fn init(
     let mut random = [0; ID_RANDOM_BYTES];
     (around.random)(&mut random);
     let dlm_id = Ulid::mint(around.clock.unix_ms(), random);
-    let text = match template {
-        Some(template) => dlm_doc::replace_id(&template.document, &dlm_id)
-            .and_then(|text| match word == template.base {
-                true => Ok(text),
-                false => dlm_doc::replace_base(&text, word),
-            })
-            .map_err(|e| Failure::from(e).under(Subject::Init))?,
-        None => dlm_doc::starter_document(&dlm_id, word).map_err(|e| Failure::new(Subject::Init, e))?,
-    };
+    let text = text(template, &dlm_id, word)?;
     let now = around.now();
     let store = around.store(&dlm_id);
     let manifest = Manifest {
@@ -186,6 +178,19 @@ pub fn init(
         better_base: misfit.and_then(|misfit| misfit.largest),
         notes: notes(&resolved, template, word),
     })
+}
+
+/// The document's text: the template's, or the starter's.
+fn text(template: Option<&CheckedTemplate>, dlm_id: &Ulid, word: &str) -> Result<String, Failure> {
+    match template {
+        Some(template) => dlm_doc::replace_id(&template.document, dlm_id)
+            .and_then(|text| match word == template.base {
+                true => Ok(text),
+                false => dlm_doc::replace_base(&text, word),
+            })
+            .map_err(|e| Failure::from(e).under(Subject::Init)),
+        None => dlm_doc::starter_document(dlm_id, word).map_err(|e| Failure::new(Subject::Init, e)),
+    }
 }
 
 impl UsedTemplate {

@@ -243,6 +243,20 @@ mod tests {
     }
 
     #[test]
+    fn the_variable_to_set_is_one_that_is_read() {
+        let mapped = "[secrets]\nMY_TOKEN = \"env\"\n";
+        let case = Case::new(&[]).file("config.toml", mapped, 0o600);
+        let store = case.store();
+        for (name, variable) in [
+            ("OPENAI_API_KEY", "OPENAI_API_KEY"),
+            ("MY_TOKEN", "MY_TOKEN"),
+            ("OTHER", "DLM_SECRET_OTHER"),
+        ] {
+            assert_eq!(store.variable(name), variable);
+        }
+    }
+
+    #[test]
     fn a_variable_is_taken_by_documented_names_and_mapped_ones_alone() {
         let environment = [("MY_TOKEN", "mine"), ("VLLM_API_KEY", "v"), ("ANTHROPIC_API_KEY", "a")];
         assert_eq!(Case::new(&environment).find("MY_TOKEN"), Ok(None));

@@ -75,6 +75,54 @@ fn a_forced_machine_gets_a_plan_and_threads_are_in_it() {
 }
 
 #[test]
+fn the_plan_is_for_the_base_that_is_named() {
+    let lab = Lab::new();
+    lab.trainable();
+    for (name, base) in [("tiny", "local:tiny"), ("smollm2-135m", "smollm2-135m")] {
+        let report = lab.json(&["doctor", "--base", name, "--json"]);
+        assert_eq!(report["plan"]["base"], base, "{report}");
+    }
+    lab.run(&["doctor", "--base", "tyny"])
+        .exits(1)
+        .says(&["base_model: unknown base `tyny`", "did you mean `tiny`?"]);
+    lab.run(&["doctor", "--base", "hf:org/name"])
+        .exits(1)
+        .says(&["known to the hub only"]);
+}
+
+#[test]
+fn one_word_for_one_thing() {
+    let lab = Lab::new();
+    lab.trainable();
+    let doctor = lab.json(&["doctor", "--json"]);
+    let class = doctor["capabilities"]["determinism_class"].as_str().unwrap().to_owned();
+    assert!(
+        lab.run(&["doctor"])
+            .ok()
+            .out
+            .contains(&format!("determinism   {class}\n"))
+    );
+    let train = ["train", "a.dlm", "--max-steps", "2", "--threads", "1"];
+    lab.run(&train)
+        .ok()
+        .says(&[&format!("sft: v0001 (2 steps, seed=42, determinism={class})")]);
+    let report = lab.json(&[&train[..], &["--json"]].concat());
+    assert_eq!(report["determinism"], class);
+    assert_eq!(report["plan"]["determinism"], class);
+    let shown = lab.json(&["show", "a.dlm", "--json"]);
+    let metrics = lab.json(&["metrics", "show", "a.dlm", "--json"]);
+    for run in 0..2 {
+        assert_eq!(shown["runs"][run]["status"], "completed");
+        assert_eq!(metrics["runs"][run]["status"], "completed");
+        assert_eq!(metrics["runs"][run]["phase"], report["phase"]);
+    }
+    // The contract's keys in `_gb` hold GiB; the bytes say so.
+    let machine = &doctor["capabilities"];
+    let gib = machine["ram_bytes"].as_f64().unwrap() / f64::from(1 << 30);
+    assert!((machine["ram_gb"].as_f64().unwrap() - gib).abs() < 0.01, "{machine}");
+}
+
+#[test]
 fn damaged_local_bases_are_part_of_the_report() {
     let lab = Lab::new();
     std::fs::create_dir_all(lab.path("home/bases/broken")).unwrap();

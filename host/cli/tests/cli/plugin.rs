@@ -497,7 +497,7 @@ fn the_settings_of_the_user_are_held() {
 }
 
 /// A case for the judge `sway`, whose model gives the trained answer `gain` more.
-fn sway_case(gain: f64, expect: &str) -> String {
+pub fn sway_case(gain: f64, expect: &str) -> String {
     let answer = |weights: &str, completion: &str, logprob: f64| {
         format!(
             r#"{{ "score": {{ "weights": "{weights}", "completion": "{completion}" }}, "logprob": {logprob}, "token-count": 2 }}"#

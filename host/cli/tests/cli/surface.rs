@@ -53,6 +53,150 @@ fn what_is_not_built_says_so_with_any_arguments() {
 }
 
 #[test]
+fn help_of_what_is_not_built_is_help() {
+    let lab = Lab::new();
+    for line in [
+        &["cache", "-h"][..],
+        &["cache", "show", "-h"],
+        &["pack", "a.dlm", "--help"],
+    ] {
+        let ran = lab.run(line).ok();
+        assert!(
+            ran.out.contains("(not built yet)") && ran.err.is_empty(),
+            "{line:?}: {ran:?}"
+        );
+    }
+    // Behind `--` it is a word like another.
+    lab.run(&["cache", "show", "--", "-h"]).exits(2);
+}
+
+#[test]
+fn what_is_not_built_is_exit_2_wherever_it_is_asked_for() {
+    let lab = Lab::new();
+    lab.trainable();
+    let text = lab.read("a.dlm");
+    let with = |name: &str, training: &str| {
+        lab.write(
+            name,
+            text.replace("\n---\n\n", &format!("\ntraining: {{{training}}}\n---\n\n")),
+        );
+    };
+    with("optimizer.dlm", "optimizer: galore_adamw");
+    with("adapters.dlm", "adapters: {a: {}, b: {}}");
+    with("sources.dlm", "sources: [{path: x}]");
+    let head = text.split("Some prose.").next().unwrap();
+    let preference = "::preference::\n### Prompt\nWhat?\n### Chosen\nThat.\n### Rejected\nThis.\n";
+    lab.write("preferences.dlm", format!("{head}{preference}"));
+    for document in ["optimizer.dlm", "adapters.dlm", "sources.dlm", "preferences.dlm"] {
+        let ran = lab.run(&["train", document]).exits(2).says(&["not built yet"]);
+        let checked = lab.run(&["check", document]).ok();
+        assert!(!checked.out.contains("no problems"), "{document}: {}", checked.out);
+        let refusal = ran.err.lines().next().unwrap();
+        assert!(
+            checked.err.contains(refusal),
+            "{document}: {refusal} in {}",
+            checked.err
+        );
+        let json = lab.json(&["check", document, "--json"]);
+        assert_eq!(json["training"]["refusal"]["exit_code"], 2, "{document}: {json}");
+    }
+    std::fs::create_dir(lab.path("notes")).unwrap();
+    lab.run(&["train", "notes"])
+        .exits(2)
+        .says(&["is a directory", "not built yet"]);
+    lab.run(&["train", "preferences.dlm", "--phase", "preference"])
+        .exits(2)
+        .says(&["not built yet"]);
+    // Nothing is asked of the preferences: there is nothing to do.
+    lab.run(&["train", "preferences.dlm", "--phase", "sft"])
+        .ok()
+        .says(&["no-op: "]);
+    for line in [
+        &["prompt", "adapters.dlm", "What?"][..],
+        &["export", "adapters.dlm", "--adapter", "a"],
+    ] {
+        lab.run(line)
+            .exits(2)
+            .says(&["has named adapters (`a`, `b`)", "not built yet"]);
+    }
+}
+
+#[test]
+fn advice_helps_with_what_was_wrong() {
+    let lab = Lab::new();
+    lab.trainable();
+    let text = lab.read("a.dlm");
+    let (head, _) = text.split_once("::instruction::").unwrap();
+    lab.write("prose.dlm", head);
+    let pairs = text.replace("Some prose.\n\n", "");
+    lab.write("pairs.dlm", pairs.replace(crate::lab::ID, "01HF7YAT0004106R0430MG2001"));
+    lab.run(&["train", "prose.dlm", "--max-steps", "2", "--threads", "1"])
+        .ok();
+    let mined = lab.run(&["preference", "mine", "prose.dlm"]).exits(2);
+    assert!(
+        mined.err.contains("has no question to ask") && !mined.err.contains("--samples"),
+        "{}",
+        mined.err
+    );
+    let asked = lab
+        .run(&["synth", "instructions", "pairs.dlm", "--teacher", "self:base"])
+        .exits(2);
+    assert!(
+        asked.err.contains("write prose") && !asked.err.contains("--threshold"),
+        "{}",
+        asked.err
+    );
+    let unfinished = "::preference::\n### Prompt\nWhat?\n### Chosen\nThat.\n";
+    lab.write("cut.dlm", format!("{text}\n{unfinished}"));
+    let chosen = lab
+        .read("cut.dlm")
+        .lines()
+        .position(|line| line == "### Chosen")
+        .unwrap()
+        + 1;
+    lab.run(&["check", "cut.dlm"])
+        .exits(1)
+        .says(&[&format!("belongs to the `### Chosen` on line {chosen}")]);
+}
+
+#[test]
+fn a_negative_number_is_a_value() {
+    let lab = Lab::new();
+    for (line, part) in [
+        (&["show", "a.dlm", "--threads", "-1"][..], "from 1 to 1024"),
+        (&["prompt", "a.dlm", "q", "--top-p", "-0.5"], "'-0.5' for '--top-p"),
+        (
+            &["prompt", "a.dlm", "q", "--max-tokens", "-1"],
+            "'-1' for '--max-tokens",
+        ),
+        (
+            &["preference", "mine", "a.dlm", "--samples", "-1"],
+            "'-1' for '--samples",
+        ),
+        (
+            &["preference", "mine", "a.dlm", "--threshold", "-1"],
+            "`--threshold` is -1",
+        ),
+        (
+            &["synth", "instructions", "a.dlm", "--per-section", "-2"],
+            "'-2' for '--per-section",
+        ),
+        (&["metrics", "show", "a.dlm", "--limit", "-3"], "'-3' for '--limit"),
+        (
+            &["metrics", "watch", "a.dlm", "--poll-seconds", "-1"],
+            "from 0.05 to 3600",
+        ),
+    ] {
+        let ran = lab.run(line).exits(2).says(&[part]);
+        assert!(!ran.err.contains("unexpected argument"), "{line:?}: {}", ran.err);
+    }
+    // A question may begin with one.
+    lab.run(&["prompt", "none.dlm", "-5"])
+        .exits(1)
+        .says(&["none.dlm does not exist"]);
+}
+
+#[test]
 fn unknown_words_suggest_the_nearest() {
     let lab = Lab::new();
     lab.run(&["shwo", "a.dlm"]).exits(2).says(&["'show'"]);

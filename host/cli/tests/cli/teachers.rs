@@ -99,6 +99,12 @@ fn each_service_is_asked_in_its_own_protocol_and_its_pairs_are_staged() {
     for protocol in [Protocol::OpenAi, Protocol::Anthropic, Protocol::Vllm] {
         let lesson = Lesson::scripted(protocol, vec![Answer::Parts(vec![PAIRS.to_owned()])]);
         let ran = lesson.synth(&["--seed", "7"]).ok().says(&["synth: staged 2 pair(s)"]);
+        // To the server that is set and nowhere else, whatever the plugin's manifest asks for.
+        let sent: Vec<&str> = ran.err.lines().filter(|line| line.contains("is sent to")).collect();
+        assert!(
+            matches!(sent.as_slice(), [line] if line.contains("127.0.0.1") && !line.contains("api.")),
+            "{sent:?}"
+        );
         assert!(ran.out.starts_with("synth plan: 2 add, 0 skip\n"), "{}", ran.out);
         let asked = &lesson.server.questions()[0];
         assert!(asked.prompt().contains("Some prose."), "{asked:?}");
@@ -163,7 +169,10 @@ fn a_wrong_key_and_a_missing_one_name_what_to_set_but_never_the_key() {
         lesson.synth(&[]).exits(1).says(&["status 401"]);
         assert_eq!(lesson.server.questions().len(), 1);
         let ran = lesson.lab.finish(lesson.command(&[]).env_remove(name));
-        ran.exits(1).says(&["synth: ", name]);
+        let ran = ran
+            .exits(1)
+            .says(&["synth: ", &format!("set the environment variable {name},")]);
+        assert!(!ran.err.contains("DLM_SECRET_"), "the plain name is read: {}", ran.err);
         assert_eq!(lesson.server.questions().len(), 1, "without a key nothing is sent");
     }
 }

@@ -121,6 +121,9 @@ fn once(args: &TestArgs, manager: &Manager, console: &Console) -> Result<ExitCod
 }
 
 fn update(trial: &Trial, files: &[(PathBuf, CaseFile)], console: &Console) -> Result<(), PackageError> {
+    if files.is_empty() {
+        console.warning("no case was found, so none was written: name one with --case");
+    }
     for (path, file) in files {
         let text = trial.updated(file).map_err(|cause| PackError {
             path: path.clone(),
@@ -128,6 +131,7 @@ fn update(trial: &Trial, files: &[(PathBuf, CaseFile)], console: &Console) -> Re
             hint: None,
         })?;
         if text == file.text {
+            console.info(&format!("plugin: {} says it already", path.display()));
             continue;
         }
         Disk::new().write(path, text.as_bytes()).map_err(|error| FilesError {

@@ -2,7 +2,7 @@
 
 use super::{Table, check, hides, shows};
 use crate::lab::Lab;
-use crate::plugin::pack;
+use crate::plugin::{pack, sway_case};
 
 pub const TABLES: &[&Table] = &[
     &LIST, &INSTALL, &SIGNED, &REMOVE, &INSPECT, &PACK, &TRUST, &KEY, &VERIFY, &NEW, &TEST,
@@ -117,10 +117,15 @@ const NEW: Table = (
 const TEST: Table = (
     "plugin test",
     &[
-        shows("--case", "shelf", "--case nothing.toml", "nothing.toml"),
-        shows("--update", "shelf", "--update", "--update"),
-        shows("--bench", "sway", "--bench", "median"),
-        shows("--json", "shelf", "--json", "{\n"),
+        shows("--case", "sway", "--case case.json", "ok     case ("),
+        hides(
+            "--update",
+            "sway --case empty.json",
+            "--update",
+            "the case expects nothing",
+        ),
+        shows("--bench", "sway --case case.json --json", "--bench", "\"call_us\""),
+        shows("--json", "sway --case case.json", "--json", "\"cases\""),
     ],
 );
 
@@ -157,6 +162,8 @@ fn install() {
 #[test]
 fn manage() {
     let lab = installed();
+    lab.write("case.json", sway_case(2.0, "\"verdicts\": [{}]"));
+    lab.write("empty.json", sway_case(2.0, ""));
     for table in [&LIST, &REMOVE, &INSPECT, &TRUST, &KEY, &VERIFY, &NEW, &TEST] {
         check(&lab, table);
     }
