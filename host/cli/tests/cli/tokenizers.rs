@@ -39,10 +39,12 @@ fn every_kind_is_trained_exported_and_read_again() {
             assert!(file.is_file(), "{family:?}: {}", file.display());
         }
         // The base's own file is a base that learns the same document.
-        lab.run(&["base", "add", "again", "--from", base.to_str().unwrap()]).ok();
+        lab.run(&["base", "add", "again", "--from", base.to_str().unwrap()])
+            .ok();
         let text = lab.read("a.dlm").replace("base_model: tiny", "base_model: again");
         lab.write("a.dlm", text);
-        lab.run(&["train", "a.dlm", "--fresh", "--max-steps", "2", "--threads", "1"]).ok();
+        lab.run(&["train", "a.dlm", "--fresh", "--max-steps", "2", "--threads", "1"])
+            .ok();
         lab.run(&ask).ok();
     }
 }

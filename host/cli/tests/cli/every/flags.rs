@@ -254,7 +254,18 @@ const EXPORT: Table = (
 );
 
 const CHECK: Table = ("check", &[shows("--json", "a.dlm", "--json", "\"dlm_id\"")]);
-const SHOW: Table = ("show", &[shows("--json", "a.dlm", "--json", "\"dlm_id\"")]);
+const SHOW: Table = (
+    "show",
+    &[
+        shows("--json", "a.dlm", "--json", "\"dlm_id\""),
+        shows(
+            "--verify",
+            "a.dlm",
+            "--verify",
+            "every file that has a digest is what was written",
+        ),
+    ],
+);
 const MIGRATE: Table = (
     "migrate",
     &[
