@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The record beside the files of an export.
 const MANIFEST: &str = "export_manifest.json";
 /// Locks by their file: without a holder they are none, and the next writer takes them.
-const LOCKS: [&str; 1] = ["home/store/*/.lock"];
+const LOCKS: [&str; 2] = ["home/store/*/.lock", "home/cache/plugins/*/*.lock"];
 /// Words of a crash.
 const CRASHES: [&str; 3] = ["panicked at", "SIGSEGV", "stack overflow"];
 
