@@ -52,6 +52,8 @@ mod metrics;
 mod migrate;
 #[path = "cli/plugin.rs"]
 mod plugin;
+#[path = "cli/plugin_folder.rs"]
+mod plugin_folder;
 #[path = "cli/plugin_watch.rs"]
 mod plugin_watch;
 #[path = "cli/room.rs"]

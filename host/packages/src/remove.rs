@@ -39,14 +39,17 @@ pub fn remove(home: &Path, name: &str) -> Result<RemovedPlugin, PackageError> {
         }
         Ok(gone)
     })?;
-    let directory = match own_directory(home, name) {
+    // The directory goes last: as long as it is there, whoever removes the plugin again knows what else belongs to it.
+    let directory = own_directory(home, name);
+    let left = directory.as_deref().map(hashes).unwrap_or_default();
+    let mut compiled = Vec::new();
+    for sha256 in entries.iter().map(|entry| entry.sha256.clone()).chain(left) {
+        compiled.extend(remove_compiled(home, &sha256)?);
+    }
+    let directory = match directory {
         Some(directory) => disk::remove_tree(&directory)?.then_some(directory),
         None => None,
     };
-    let mut compiled = Vec::new();
-    for entry in &entries {
-        compiled.extend(remove_compiled(home, &entry.sha256)?);
-    }
     Ok(RemovedPlugin {
         entries,
         directory,
@@ -57,6 +60,13 @@ pub fn remove(home: &Path, name: &str) -> Result<RemovedPlugin, PackageError> {
 /// Where an installed plugin of this name lies; none where it cannot be the name of one.
 fn own_directory(home: &Path, name: &str) -> Option<PathBuf> {
     is_name(name).then(|| plugins_directory(home).join(name))
+}
+
+/// The hashes of the plugin files of every version in a directory.
+fn hashes(directory: &Path) -> Vec<String> {
+    let versions = fs::read_dir(directory).into_iter().flatten().flatten();
+    let files = versions.map(|version| version.path().join("plugin.wasm"));
+    files.filter_map(|file| dlm_files::sha256_file(&file).ok()).collect()
 }
 
 /// Removes what the code cache holds for these bytes, under every engine.

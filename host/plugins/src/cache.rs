@@ -90,6 +90,8 @@ pub(crate) fn component(
         }
     };
     let code = directory.join(format!("{}.{CODE}", plugin.sha256));
+    // A process that was killed while it renewed a record has left it half.
+    let _left = Disk::new().sweep_beside(&record_path(&code));
     if let Some(component) = load(engine, &code) {
         return Ok((component, None));
     }

@@ -112,6 +112,8 @@ impl Seen {
         let written = disk
             .create_directories(directory)
             .and_then(|()| disk.write(&self.place, &bytes));
+        // What killed writers left half is in nobody's way, and nobody else removes it.
+        let _left = disk.sweep_beside(&self.place);
         if written.is_ok() {
             forget_the_gone(&disk, directory);
         }

@@ -60,6 +60,9 @@ pub(super) struct Expectation {
     /// Directories that the script takes for granted.
     #[serde(default)]
     pub directories: Vec<String>,
+    /// What stands in the script, and what is run instead: a pause, for example, that is too short on a busy machine.
+    #[serde(default)]
+    pub replace: BTreeMap<String, String>,
     /// Files of the case that lie elsewhere in `tests/cases`, by the name that they get.
     #[serde(default)]
     pub copies: BTreeMap<String, String>,

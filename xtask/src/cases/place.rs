@@ -74,7 +74,14 @@ impl Place {
             copy(&from, &prepared.directory.join(to))?;
         }
         let cmd = prepared.directory.join("cmd");
-        let text = std::fs::read_to_string(&cmd).with_context(|| format!("reading {}", cmd.display()))?;
+        let mut text = std::fs::read_to_string(&cmd).with_context(|| format!("reading {}", cmd.display()))?;
+        for (from, to) in &case.expectation.replace {
+            ensure!(text.contains(from.as_str()), "the script does not hold `{from}`");
+            text = text.replace(from.as_str(), to);
+        }
+        if !case.expectation.replace.is_empty() {
+            std::fs::write(&cmd, &text).with_context(|| format!("writing {}", cmd.display()))?;
+        }
         if text.contains("./dlm") {
             let link = prepared.directory.join("dlm");
             std::os::unix::fs::symlink(self.programs.join("dlm"), &link)

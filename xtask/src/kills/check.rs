@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The record beside the files of an export.
 const MANIFEST: &str = "export_manifest.json";
 /// Locks by their file: without a holder they are none, and the next writer takes them.
-const LOCKS: [&str; 1] = ["home/store/*/.lock"];
+const LOCKS: [&str; 2] = ["home/store/*/.lock", "home/cache/plugins/*/*.lock"];
 /// Words of a crash.
 const CRASHES: [&str; 3] = ["panicked at", "SIGSEGV", "stack overflow"];
 
@@ -57,6 +57,16 @@ impl Golden {
                 next.code,
                 next.said
             );
+            for then in scene.then {
+                let ran = stage.run(then)?;
+                ensure!(
+                    ran.code == 0,
+                    "{} ended with {}: {}",
+                    then.join(" "),
+                    ran.code,
+                    ran.said
+                );
+            }
             // The checks open databases, which leaves files beside them.
             let mut flaws = Vec::new();
             opens(scene, &stage, "after whole runs", &mut flaws)?;
@@ -82,6 +92,17 @@ impl Golden {
         let next = stage.run(scene.command)?;
         if !is_expected(scene, &next) {
             flaws.push(format!("the next run ended with {}: {}", next.code, short(&next)));
+        }
+        for then in scene.then {
+            let ran = stage.run(then)?;
+            if ran.code != 0 {
+                flaws.push(format!(
+                    "then `dlm {}` ended with {}: {}",
+                    then.join(" "),
+                    ran.code,
+                    short(&ran)
+                ));
+            }
         }
         flaws.extend(left_running(stage));
         self.document(stage, "after the next run", true, &mut flaws);
@@ -143,7 +164,13 @@ fn exports(stage: &Stage) -> Result<Vec<String>> {
     if !exports.is_dir() {
         return Ok(Vec::new());
     }
-    let files = repository::files_below(&exports)?;
+    let mut files = repository::files_below(&exports)?;
+    // What is written aside takes its place whole.
+    let is_aside = |file: &Path| {
+        file.strip_prefix(&exports)
+            .is_ok_and(|name| name.to_string_lossy().starts_with('.'))
+    };
+    files.retain(|file| !is_aside(file));
     let directories: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
     let is_whole = |directory: &&Path| directory.join(MANIFEST).is_file();
     let roots: Vec<&Path> = directories.iter().copied().filter(is_whole).collect();

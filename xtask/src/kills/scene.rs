@@ -78,6 +78,8 @@ pub(super) struct Scene {
     pub command: &'static [&'static str],
     /// Endings of the next run that tell that the killed one had done it.
     pub done: &'static [Done],
+    /// Commands that must succeed after the next run: what a user does then.
+    pub then: &'static [&'static [&'static str]],
     /// Whether there is an adapter that must answer after the kill.
     pub has_adapter: bool,
 }
@@ -89,6 +91,7 @@ impl Scene {
             before,
             command,
             done: &[],
+            then: &[],
             has_adapter: false,
         }
     }
@@ -98,6 +101,10 @@ impl Scene {
             has_adapter: true,
             ..self
         }
+    }
+
+    const fn then(self, then: &'static [&'static [&'static str]]) -> Scene {
+        Scene { then, ..self }
     }
 
     const fn done(self, done: &'static [Done]) -> Scene {
@@ -153,10 +160,12 @@ const INSTALL: &[&str] = &[
 ];
 
 pub(super) const SCENES: &[Scene] = &[
-    Scene::of("init", &[ADD], &["init", "new.dlm", "--base", "tiny"]).done(&[Done {
-        code: 1,
-        says: "exists already",
-    }]),
+    Scene::of("init", &[ADD], &["init", "new.dlm", "--base", "tiny"])
+        .done(&[Done {
+            code: 1,
+            says: "exists already",
+        }])
+        .then(&[&["train", "new.dlm", "--max-steps", "1", "--threads", "1"]]),
     Scene::of(
         "init-template",
         &[],
@@ -173,7 +182,9 @@ pub(super) const SCENES: &[Scene] = &[
         code: 1,
         says: "exists already",
     }]),
-    Scene::of("base-remove", &[ADD], &["base", "remove", "tiny", "--force"]).done(&[Done { code: 1, says: "no " }]),
+    Scene::of("base-remove", &[ADD], &["base", "remove", "tiny", "--force"])
+        .done(&[Done { code: 1, says: "no " }])
+        .then(&[&["base", "add", "other", "--from", "model"]]),
     Scene::of("train", &[ADD], TRAIN),
     Scene::of(
         "train-again",

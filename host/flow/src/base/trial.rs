@@ -76,6 +76,8 @@ fn tried(around: &Surroundings, path: &Path, kept: &Path) -> Result<Option<Strin
     let disk = around.private_disk();
     let parent = kept.parent().expect("the record has a directory");
     let written = disk.create_directories(parent).and_then(|()| disk.write(kept, &bytes));
+    // What killed writers left half is in nobody's way, and nobody else removes it.
+    let _left = disk.sweep_beside(kept);
     if let Err(error) = written {
         around.note(format!(
             "the trial of the base is not kept and will be run again: {error}"

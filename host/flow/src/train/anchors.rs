@@ -67,6 +67,7 @@ pub(super) fn anchors(
     let disk = &around.disk;
     disk.create_directories(path.parent().expect("the path has a directory"))?;
     disk.write(&path, &set.to_bytes())?;
+    disk.sweep_beside(&path)?;
     Ok(Some(set))
 }
 
