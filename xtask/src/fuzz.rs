@@ -69,7 +69,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let request = request(arguments)?;
     let root = repository::root();
     let targets = targets(&root, request.only.as_deref())?;
-    let host = host()?;
+    let host = repository::host()?;
     build(&root, &host, request.only.as_deref())?;
     let rounds = targets.len().div_ceil(request.jobs);
     let share = request.time / u32::try_from(rounds).context("counting the targets")?;
@@ -163,18 +163,12 @@ fn targets(root: &Path, only: Option<&str>) -> Result<Vec<String>> {
     Ok(targets)
 }
 
-/// The triple of this machine: with a target named, the flags are not for build scripts.
-fn host() -> Result<String> {
-    let told = Command::new("rustc").arg("-vV").output().context("starting rustc")?;
-    let told = String::from_utf8_lossy(&told.stdout).into_owned();
-    let host = told.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.context("rustc does not name its host")?.to_owned())
-}
-
 fn build(root: &Path, host: &str, only: Option<&str>) -> Result<()> {
     let mut command = Command::new("cargo");
     command
-        .args(["build", "--release", "--locked", "--target", host])
+        .args(["build", "--release", "--locked"])
+        // With a target named, the flags are not for build scripts.
+        .args(["--target", host])
         .current_dir(root.join("fuzz"))
         // The flags of the sanitizer are not stable; the pinned compiler has them all the same.
         .env("RUSTC_BOOTSTRAP", "1")
