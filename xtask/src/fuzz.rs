@@ -181,7 +181,8 @@ fn build(root: &Path, host: &str, only: Option<&str>) -> Result<()> {
     let status = command.status().context("starting cargo")?;
     ensure!(
         status.success(),
-        "the targets cannot be built ({status}); libFuzzer needs a C++ compiler: Debian's `g++`"
+        "the targets cannot be built ({status}): where a C++ compiler is missing, install Debian's `g++`; where the lock file is not \
+         up to date, `cargo xtask edges` says what to type"
     );
     Ok(())
 }
