@@ -4,12 +4,19 @@
 //! program ends with a message: the process ends with [`EXCESS`], and whoever runs it begins it again.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dlm_core::foreign::is_caught;
 use dlm_model::foreign;
 
 /// The exit code of a process that passed an allowance.
 pub const EXCESS: i32 = 88;
+
+/// Most bytes that the process holds while foreign work runs: less than the program allows, so that several targets fit a machine.
+const FOREIGN_BYTES_MAX: usize = 1 << 30;
+
+/// Bytes that are held.
+static HELD: AtomicUsize = AtomicUsize::new(0);
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -33,20 +40,26 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn realloc(&self, old: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(size);
-        foreign::give(layout.size());
+        give(layout.size());
         // SAFETY: the caller's promise is passed on.
         unsafe { System.realloc(old, layout, size) }
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        foreign::give(layout.size());
+        give(layout.size());
         // SAFETY: the caller's promise is passed on.
         unsafe { System.dealloc(place, layout) }
     }
 }
 
+fn give(bytes: usize) {
+    HELD.fetch_sub(bytes, Ordering::Relaxed);
+    foreign::give(bytes);
+}
+
 fn count(bytes: usize) {
-    if foreign::take(bytes).is_err() {
+    let held = HELD.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+    if foreign::take(bytes).is_err() || (held > FOREIGN_BYTES_MAX && is_caught()) {
         // SAFETY: ends the process; nothing of it is used afterwards.
         unsafe { libc::_exit(EXCESS) }
     }

@@ -15,6 +15,7 @@ mod guests;
 mod kills;
 mod pin;
 mod program;
+mod races;
 mod repository;
 mod teach;
 mod test;
@@ -104,6 +105,11 @@ const CHORES: &[Chore] = &[
         name: "fuzz",
         about: "build the fuzz targets with the address sanitizer and run them: --minutes N [--only TARGET] [--jobs J]",
         run: fuzz::run,
+    },
+    Chore {
+        name: "races",
+        about: "run the tests of the kernels under the thread sanitizer",
+        run: races::run,
     },
     Chore {
         name: "vocabulary",

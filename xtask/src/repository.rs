@@ -13,6 +13,15 @@ pub fn root() -> PathBuf {
         .to_owned()
 }
 
+/// The triple of this machine.
+pub fn host() -> anyhow::Result<String> {
+    let told = std::process::Command::new("rustc").arg("-vV").output();
+    let told = told.context("starting rustc")?.stdout;
+    let told = String::from_utf8_lossy(&told).into_owned();
+    let host = told.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc does not name its host")?.to_owned())
+}
+
 /// Lower-case hex of the SHA-256 of some bytes.
 pub fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))

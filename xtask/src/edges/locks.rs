@@ -1,33 +1,63 @@
-//! The fuzzers' lock file beside the product's: what is fuzzed is what ships.
+//! The fuzzers' lock file beside the product's: what is fuzzed is what ships, and what ships now.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
+/// What makes the two equal.
+const REMEDY: &str = "`cp Cargo.lock fuzz/ && cargo metadata --manifest-path fuzz/Cargo.toml` makes them equal";
 /// Packages of the fuzzers alone.
 const OWN: [&str; 2] = ["dlm-fuzz", "libfuzzer-sys"];
 
-/// Says which packages of `fuzz/Cargo.lock` have another version than in the product's, or are not part of it.
+/// Says which packages of `fuzz/Cargo.lock` have another version than in the product's or are not part of it, and which of ours
+/// have dependencies that it does not know.
 pub fn problems(root: &Path) -> Result<Vec<String>> {
     let read = |name: &str| {
         let path = root.join(name);
         let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        versions(&text).with_context(|| format!("parsing {}", path.display()))
+        text.parse::<toml::Table>()
+            .with_context(|| format!("parsing {}", path.display()))
     };
-    Ok(compare(&read("Cargo.lock")?, &read("fuzz/Cargo.lock")?))
+    let (product, fuzzers) = (read("Cargo.lock")?, read("fuzz/Cargo.lock")?);
+    let mut problems = compare(&versions(&product)?, &versions(&fuzzers)?);
+    for package in packages(&fuzzers)? {
+        let name = package.get("name").and_then(toml::Value::as_str).unwrap_or_default();
+        let Some(ours) = name.strip_prefix("dlm-").filter(|_| !OWN.contains(&name)) else {
+            continue;
+        };
+        let wanted = super::dependencies(root, ours)?;
+        problems.extend(
+            unknown(package, &wanted).map(|dependency| {
+                format!("fuzz/Cargo.lock does not know that {name} depends on {dependency}; {REMEDY}")
+            }),
+        );
+    }
+    Ok(problems)
+}
+
+fn packages(lock: &toml::Table) -> Result<&Vec<toml::Value>> {
+    lock.get("package")
+        .and_then(toml::Value::as_array)
+        .context("no packages")
+}
+
+/// The wanted dependencies that a package of a lock file does not have; where a name stands for two versions, one follows it.
+fn unknown<'w>(package: &toml::Value, wanted: &'w BTreeSet<String>) -> impl Iterator<Item = &'w String> {
+    let known = package.get("dependencies").and_then(toml::Value::as_array);
+    let known = known.into_iter().flatten().filter_map(toml::Value::as_str);
+    let known: BTreeSet<String> = known
+        .filter_map(|text| text.split(' ').next())
+        .map(str::to_owned)
+        .collect();
+    wanted.iter().filter(move |name| !known.contains(*name))
 }
 
 type Versions = BTreeMap<String, BTreeSet<String>>;
 
-fn versions(lock: &str) -> Result<Versions> {
-    let lock: toml::Table = lock.parse()?;
-    let packages = lock
-        .get("package")
-        .and_then(toml::Value::as_array)
-        .context("no packages")?;
+fn versions(lock: &toml::Table) -> Result<Versions> {
     let mut found = Versions::new();
-    for package in packages {
+    for package in packages(lock)? {
         let text = |key| package.get(key).and_then(toml::Value::as_str).map(str::to_owned);
         let name = text("name").context("a package has no name")?;
         found.entry(name).or_default().extend(text("version"));
@@ -43,8 +73,7 @@ fn compare(product: &Versions, fuzzers: &Versions) -> Vec<String> {
         let shipped: Vec<&str> = shipped.iter().map(String::as_str).collect();
         (!strange.is_empty()).then(|| {
             format!(
-                "fuzz/Cargo.lock has {name} {}, Cargo.lock has {}; `cp Cargo.lock fuzz/ && cargo metadata --manifest-path \
-                 fuzz/Cargo.toml` makes them equal",
+                "fuzz/Cargo.lock has {name} {}, Cargo.lock has {}; {REMEDY}",
                 strange.join(" and "),
                 match shipped.is_empty() {
                     true => "none".to_owned(),
@@ -66,7 +95,7 @@ mod tests {
             let text = packages
                 .iter()
                 .map(|(name, version)| format!("[[package]]\nname = \"{name}\"\nversion = \"{version}\"\n"));
-            versions(&text.collect::<String>()).unwrap()
+            versions(&text.collect::<String>().parse().unwrap()).unwrap()
         };
         let product = lock(&[
             ("serde", "1.0.1"),
@@ -88,5 +117,13 @@ mod tests {
         assert_eq!(other.len(), 2);
         assert!(other[0].contains("has rand 0.9.0, Cargo.lock has none"), "{other:?}");
         assert!(other[1].contains("has serde 1.0.2, Cargo.lock has 1.0.1"), "{other:?}");
+    }
+
+    #[test]
+    fn a_new_dependency_of_ours_is_missed() {
+        let package: toml::Table = "dependencies = [\"serde\", \"half 2.0.0\"]".parse().unwrap();
+        let wanted = ["half", "serde", "zstd"].map(str::to_owned).into();
+        let missed: Vec<_> = unknown(&toml::Value::Table(package), &wanted).collect();
+        assert_eq!(missed, ["zstd"]);
     }
 }

@@ -6,6 +6,8 @@ pub struct Told {
     pub executions: u64,
     /// Inputs that reached something new.
     pub new_inputs: u64,
+    /// Whether it has got through the seeds.
+    pub is_ready: bool,
     /// Whether an input was written down as a finding.
     pub is_finding: bool,
 }
@@ -18,7 +20,9 @@ impl Told {
             let mut words = rest.split_whitespace();
             let executions = words.next().and_then(|word| word.parse().ok());
             self.executions = self.executions.max(executions.unwrap_or(0));
-            self.new_inputs += u64::from(words.next() == Some("NEW"));
+            let what = words.next();
+            self.new_inputs += u64::from(what == Some("NEW"));
+            self.is_ready |= what == Some("INITED");
         }
         if let Some(count) = line.strip_prefix("stat::number_of_executed_units:") {
             self.executions = count.trim().parse().unwrap_or(self.executions);
@@ -31,6 +35,7 @@ impl Told {
     pub fn add(&mut self, other: &Told) {
         self.executions += other.executions;
         self.new_inputs += other.new_inputs;
+        self.is_ready |= other.is_ready;
         self.is_finding |= other.is_finding;
     }
 }
@@ -54,6 +59,7 @@ mod tests {
         let died = Told {
             executions: 128,
             new_inputs: 1,
+            is_ready: true,
             is_finding: false,
         };
         assert_eq!(told, died);

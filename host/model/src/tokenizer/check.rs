@@ -1,10 +1,10 @@
 //! What the tokenizer library trusts blindly in a `tokenizer.json`: ids that it makes tables of, prefixes that it cuts off,
 //! tokens that its post-processor writes.
 //!
-//! Invariants: linear in the file; what passes has ids below [`ID_MAX`] alone, and its merges and its post-processor name tokens
-//! of the vocabulary.
+//! Invariants: linear in the file; what passes has ids below [`ID_MAX`] alone, each for one token of the vocabulary (of two, the
+//! library keeps one at random when it writes the file), and its merges and its post-processor name tokens of the vocabulary.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -16,10 +16,13 @@ pub(crate) const ID_MAX: u64 = 1 << 24;
 /// **Errors**: what is wrong, in words.
 pub(super) fn check(file: &Value) -> Result<(), String> {
     let model = file.get("model").ok_or("it has no `model`")?;
-    let mut ids = HashSet::new();
+    let (mut ids, mut tokens) = (HashSet::new(), HashMap::new());
     for (token, id) in vocabulary(model)? {
         let id = id.ok_or_else(|| format!("the id of token `{token}` is no number from 0"))?;
         take_id(&mut ids, id, &token)?;
+        if let Some(other) = tokens.insert(id, token.clone()) {
+            return Err(format!("tokens `{other}` and `{token}` both have the id {id}"));
+        }
     }
     for added in list(file, "added_tokens") {
         let text = added.get("content").and_then(Value::as_str).unwrap_or_default();
@@ -181,6 +184,8 @@ mod tests {
                 .contains("does not begin with the model's prefix")
         );
         assert!(check(&json!({})).unwrap_err().contains("no `model`"));
+        let shared = json!({"model": {"vocab": {"a": 0, "b": 1, "c": 1}}});
+        assert_eq!(check(&shared).unwrap_err(), "tokens `b` and `c` both have the id 1");
         let unknown = json!({"model": {"vocab": [["a", -1.0]], "unk_id": 1}});
         assert!(check(&unknown).unwrap_err().contains("unknown token 1"));
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use dlm_files::DiskError;
 use serde_json::{Map, Value};
+use tokenizers::ModelWrapper;
 
 use super::check::check;
 use super::{Specials, Tokenizer, TokenizerError};
@@ -96,6 +97,14 @@ fn read_pipeline(dir: &Path) -> Result<tokenizers::Tokenizer, TokenizerError> {
     // Rows and prompts have limits of their own; a file may not cut or pad them.
     inner.with_truncation(None).map_err(|cause| invalid(&path, cause))?;
     inner.with_padding(None);
+    // One text has one encoding: merges left out at random belong to the training of the vocabulary.
+    if let ModelWrapper::BPE(model) = inner.get_model()
+        && model.dropout.is_some()
+    {
+        let mut exact = model.clone();
+        exact.dropout = None;
+        inner.with_model(exact);
+    }
     Ok(inner)
 }
 
