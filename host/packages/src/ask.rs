@@ -83,7 +83,8 @@ pub fn most(requests: &[Request]) -> Result<Power, CapabilityError> {
 fn needs(capability: &str) -> &'static [&'static str] {
     match capability.split(':').next().unwrap_or_default() {
         "model" => &["model"],
-        "http" => &["http", "upload"],
+        // Programs reach where their plugin may.
+        "http" => &["http", "upload", "process"],
         "secret" | "reveal" => &["secrets"],
         "exec" => &["process"],
         _ => &[],

@@ -14,7 +14,7 @@ use crate::error::StoreError;
 use crate::layout::AdapterSlot;
 use crate::metrics::Strictness;
 use crate::record;
-use crate::state::{STATE_DIGEST_FILE, STATE_FILE, STATE_RNG_FILE, read_state};
+use crate::state::{STATE_DIGEST_FILE, STATE_FILE, STATE_RNG_FILE, read_state, state_file};
 use crate::store::{Store, StoreGuard, StoreNotice};
 use crate::version::{self, ADAPTER_CONFIG_FILE, ADAPTER_MODEL_FILE, CommittedVersion, CurrentVersion, version_name};
 
@@ -49,12 +49,12 @@ pub fn verify_version(directory: &Path) -> Result<(), Damage> {
 
 /// A version without a state can be prompted and exported, only not resumed, so a missing one is no damage.
 fn verify_state(directory: &Path) -> Result<(), Damage> {
-    let state = directory.join(STATE_FILE);
+    let state = state_file(directory, STATE_FILE);
     if !state.exists() {
         return Ok(());
     }
     let file = STATE_DIGEST_FILE;
-    let bytes = dlm_files::read(&directory.join(file), CONFIG_BYTES_MAX)?.ok_or(Damage::Missing { file })?;
+    let bytes = dlm_files::read(&state_file(directory, file), CONFIG_BYTES_MAX)?.ok_or(Damage::Missing { file })?;
     let expected = String::from_utf8_lossy(&bytes).trim().to_owned();
     let found = sha256_file(&state)?;
     if found != expected {
@@ -64,7 +64,7 @@ fn verify_state(directory: &Path) -> Result<(), Damage> {
             reason,
         });
     }
-    if !directory.join(STATE_RNG_FILE).exists() {
+    if !state_file(directory, STATE_RNG_FILE).exists() {
         return Err(Damage::Missing { file: STATE_RNG_FILE });
     }
     Ok(())

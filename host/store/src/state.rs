@@ -1,7 +1,8 @@
 //! The training state beside an adapter: named tensors and JSON in one file, with its digest, and the random streams.
 //!
 //! Invariants: the file is safetensors bytes with a format tag and never a pickle, whatever its name says; nothing is
-//! taken from a file whose digest does not match; equal states give equal bytes.
+//! taken from a file whose digest does not match; equal states give equal bytes; a kill at any moment leaves the state before
+//! or the one after whole, although three files hold it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -173,9 +174,28 @@ impl PendingVersion<'_> {
     /// **Errors** name the tensor or the path.
     pub fn write_state(&self, state: &TrainingState) -> Result<(), StateWriteError> {
         let bytes = encode(state)?;
-        self.write(STATE_FILE, &bytes)?;
-        self.write(STATE_DIGEST_FILE, format!("{}\n", sha256_hex(&bytes)).as_bytes())?;
-        self.write_json(STATE_RNG_FILE, &Value::Object(state.rng.clone()))?;
+        let digest = format!("{}\n", sha256_hex(&bytes));
+        let streams = json::pretty(&Value::Object(state.rng.clone()));
+        // An earlier writing that failed between two names.
+        self.settle_state()?;
+        self.write(&next(STATE_FILE), &bytes)?;
+        self.write(&next(STATE_RNG_FILE), streams.as_bytes())?;
+        // From here on it is the new state.
+        self.write(&next(STATE_DIGEST_FILE), digest.as_bytes())?;
+        self.settle_state()?;
+        Ok(())
+    }
+
+    /// Gives the files of a new state their names, the digest's last: it says that the others are to be had.
+    fn settle_state(&self) -> Result<(), VersionError> {
+        if !self.directory().join(next(STATE_DIGEST_FILE)).is_file() {
+            return Ok(());
+        }
+        for name in [STATE_FILE, STATE_RNG_FILE, STATE_DIGEST_FILE] {
+            if self.directory().join(next(name)).is_file() {
+                self.rename(&next(name), name)?;
+            }
+        }
         Ok(())
     }
 
@@ -191,21 +211,35 @@ impl PendingVersion<'_> {
 ///
 /// **Errors** when a file is missing, its digest differs or it cannot be decoded.
 pub fn read_state(directory: &Path) -> Result<TrainingState, ResumeIntegrityError> {
-    let path = directory.join(STATE_FILE);
+    let path = state_file(directory, STATE_FILE);
     let bytes = required(&path, STATE_BYTES_MAX)?;
-    verify_digest(&path, &bytes, &directory.join(STATE_DIGEST_FILE))?;
+    verify_digest(&path, &bytes, &state_file(directory, STATE_DIGEST_FILE))?;
     let mut state = decode(&path, &bytes)?;
-    let path = directory.join(STATE_RNG_FILE);
+    let path = state_file(directory, STATE_RNG_FILE);
     let bytes = required(&path, JSON_BYTES_MAX)?;
     state.rng = record::object(&bytes).map_err(|flaw| ResumeIntegrityError::Json { path, flaw })?;
     Ok(state)
 }
 
+/// What a file of the state is called until it has its name.
+fn next(name: &str) -> String {
+    format!("next.{name}")
+}
+
+/// Where a file of the state lies: under its own name, or under the other one where a writer was killed on the way.
+pub(crate) fn state_file(directory: &Path, name: &str) -> PathBuf {
+    let aside = directory.join(next(name));
+    match directory.join(next(STATE_DIGEST_FILE)).is_file() && aside.is_file() {
+        true => aside,
+        false => directory.join(name),
+    }
+}
+
 /// The step after which the state of a version directory was kept; none without a state. Reads no tensor.
 pub(crate) fn kept_step(directory: &Path) -> Option<u64> {
-    let bytes = dlm_files::read(&directory.join(STATE_RNG_FILE), JSON_BYTES_MAX).ok()??;
+    let bytes = dlm_files::read(&state_file(directory, STATE_RNG_FILE), JSON_BYTES_MAX).ok()??;
     let step = record::object(&bytes).ok()?.get("step")?.as_u64()?;
-    directory.join(STATE_FILE).is_file().then_some(step)
+    state_file(directory, STATE_FILE).is_file().then_some(step)
 }
 
 fn required(path: &Path, limit: u64) -> Result<Vec<u8>, ResumeIntegrityError> {

@@ -42,6 +42,36 @@ fn reads_back_bit_for_bit() {
     assert_eq!((digest.len(), digest.ends_with('\n')), (65, true));
 }
 
+/// The moments between the three files of a state, as a kill leaves them.
+#[test]
+fn the_old_state_or_the_new_is_whole_at_every_moment() {
+    const NAMES: [&str; 3] = [
+        "training_state.pt",
+        "training_state.rng.json",
+        "training_state.pt.sha256",
+    ];
+    let (_old, old) = written(&state(7));
+    let (_new, new) = written(&state(8));
+    assert_eq!(
+        fs::read_dir(&new)
+            .unwrap()
+            .flatten()
+            .filter(|f| f.file_name().to_string_lossy().starts_with("next."))
+            .count(),
+        0
+    );
+    for (count, name) in NAMES.iter().enumerate() {
+        fs::copy(new.join(name), old.join(format!("next.{name}"))).unwrap();
+        // The digest comes last and makes it the new one.
+        let expected = state(if count == 2 { 8 } else { 7 });
+        assert_eq!(read_state(&old).unwrap(), expected, "{name} was written");
+    }
+    for name in NAMES {
+        fs::rename(old.join(format!("next.{name}")), old.join(name)).unwrap();
+        assert_eq!(read_state(&old).unwrap(), state(8), "{name} has its name");
+    }
+}
+
 #[test]
 fn equal_states_give_equal_bytes() {
     let (_first, first) = written(&state(7));
