@@ -177,6 +177,9 @@ fn parse_exec(rest: &str) -> Result<Capability, &'static str> {
     Ok(Capability::Exec { program, patterns })
 }
 
+/// What stands for the place that the plugin's argument names.
+const ARGUMENT: &str = "arg";
+
 fn parse_secret(rest: &str) -> Result<Capability, String> {
     let expected = "is not `secret:<NAME>@<host>` or `secret:<NAME>@exec:<program>`";
     let (name, place) = rest.split_once('@').ok_or(expected)?;
@@ -184,12 +187,21 @@ fn parse_secret(rest: &str) -> Result<Capability, String> {
         return Err("names no secret: upper-case letters, digits and `_` were expected".to_owned());
     }
     let place = match place.strip_prefix("exec:") {
-        _ if place == "arg" => SecretPlace::Argument,
+        _ if place == ARGUMENT => SecretPlace::Argument,
         Some(program) => match parse_exec(program)? {
             Capability::Exec { program, patterns } if patterns.is_empty() => SecretPlace::Program(program),
             _ => return Err(expected.to_owned()),
         },
-        None => SecretPlace::Host(HostPattern::parse(place).map_err(|error| format!("{expected}: {}", error.reason))?),
+        None => {
+            let host = HostPattern::parse(place).map_err(|error| format!("{expected}: {}", error.reason))?;
+            // Hosts are written in lower case, and then it would be the word.
+            if host.to_string() == ARGUMENT {
+                return Err(format!(
+                    "names the host `{ARGUMENT}`, which is the word for the plugin's argument"
+                ));
+            }
+            SecretPlace::Host(host)
+        }
     };
     Ok(Capability::Secret {
         name: name.to_owned(),
@@ -323,6 +335,9 @@ mod tests {
             ("http:https://user@example.com", "user name"),
             ("secret:key@example.com", "names no secret"),
             ("secret:KEY", "secret:<NAME>"),
+            // Found by the fuzzer: shown and stored as `secret:KEY@arg`, which is another place.
+            ("secret:KEY@arG", "the word for the plugin's argument"),
+            ("secret:KEY@ａｒｇ", "the word for the plugin's argument"),
             ("secret:KEY@exec:curl x", "secret:<NAME>"),
             ("clock:now", "no known kind"),
             ("limit:memory=9TiB", "ceiling"),
