@@ -3,8 +3,14 @@
 //! A finding of the fuzzer becomes a file below `fuzz/corpus/<target>/`, and with that a case here.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
-#![expect(clippy::duplicate_mod, reason = "to the fuzzer each check is a file that stands alone")]
-#![expect(clippy::print_stderr, reason = "a seed that aborts the process is named by the last line")]
+#![expect(
+    clippy::duplicate_mod,
+    reason = "to the fuzzer each check is a file that stands alone"
+)]
+#![expect(
+    clippy::print_stderr,
+    reason = "a seed that aborts the process is named by the last line"
+)]
 
 use std::path::{Path, PathBuf};
 

@@ -103,7 +103,7 @@ pub fn answer(
     let failed = |error: EngineError| Failure::new(Subject::Inference, error);
     let reading = ReaderOptions {
         precision_paths: match plan.temperature.value == 0.0 {
-            true => PrecisionPaths::exact(loaded.engine.facts()),
+            true => loaded.engine.facts().exact_paths(),
             false => PrecisionPaths::default(),
         },
         cancel: around.cancel.clone(),

@@ -9,6 +9,7 @@ pub mod cpu;
 use std::path::Path;
 
 use dlm_core::Cancel;
+use dlm_kernels::PrecisionPath;
 
 use crate::adapter::{Adapter, AdapterError, AdapterSpec};
 use crate::batch::{Batch, BatchError, Target};
@@ -63,6 +64,20 @@ pub struct EngineFacts {
     /// Tokens from which a sequence is read with other rotary frequencies (LongRope), so that it shares no keys with a
     /// shorter one.
     pub long_from: Option<usize>,
+}
+
+impl EngineFacts {
+    /// Products in `f32` whatever the engine's precision, for greedy answers: what is said does not depend on how a base was
+    /// loaded, nor on what is said beside it.
+    pub fn exact_paths(&self) -> PrecisionPaths {
+        PrecisionPaths {
+            read: PrecisionPath::PackedF32,
+            step: match self.streams_integers {
+                true => PrecisionPath::PackedF32,
+                false => PrecisionPath::Streamed,
+            },
+        }
+    }
 }
 
 /// A computation that an engine refuses.

@@ -16,7 +16,6 @@ use dlm_kernels::{
 
 use crate::adapter::{Adapter, FewRows, Gains};
 use crate::arena::Buffer;
-use crate::engine::EngineFacts;
 use crate::model::Model;
 use crate::pass::Pass;
 use crate::pass::block::{self, AttentionOut, Qkv, Rows};
@@ -50,18 +49,6 @@ impl PrecisionPaths {
         read: PrecisionPath::Packed,
         step: PrecisionPath::Packed,
     };
-
-    /// Products in `f32` whatever the engine's precision, for greedy answers: what is said does not depend on how a base was
-    /// loaded, nor on what is said beside it.
-    pub fn exact(facts: &EngineFacts) -> PrecisionPaths {
-        PrecisionPaths {
-            read: PrecisionPath::PackedF32,
-            step: match facts.streams_integers {
-                true => PrecisionPath::PackedF32,
-                false => PrecisionPath::Streamed,
-            },
-        }
-    }
 }
 
 /// A sequence on a model, with or without an adapter.

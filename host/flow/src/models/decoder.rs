@@ -193,7 +193,7 @@ impl DecoderModel {
             let chosen: Vec<usize> = places.iter().copied().filter(|at| is_greedy(at) == greedy).collect();
             let batch: Vec<GenerateJob> = chosen.iter().map(|at| jobs[*at].clone()).collect();
             let paths = match greedy {
-                true => PrecisionPaths::exact(ready.engine.facts()),
+                true => ready.engine.facts().exact_paths(),
                 false => PrecisionPaths::STREAMED,
             };
             let mut reader = ready.reader(paths, cancel)?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use dlm_core::{Event, Subject};
 use dlm_doc::{PROBES_MIN, Probe, probes};
-use dlm_model::{Adapter, Engine, PrecisionPaths, Reader, ReaderOptions};
+use dlm_model::{Adapter, Engine, Reader, ReaderOptions};
 use dlm_train::{EvalLoss, Example, PairRecall, mean_losses, recall_pairs, row_losses};
 use serde::Serialize;
 
@@ -76,7 +76,7 @@ impl Examination<'_> {
 
     fn reader<'a>(&'a self, adapter: Option<&'a Adapter>) -> Result<Box<dyn Reader + 'a>, Failure> {
         // As `dlm prompt --temp 0` reads, so that what is recalled here is what it says.
-        let precision_paths = PrecisionPaths::exact(self.engine.facts());
+        let precision_paths = self.engine.facts().exact_paths();
         let reader = self.engine.reader(
             adapter,
             ReaderOptions {
