@@ -121,6 +121,12 @@ pub fn sweep_aside(disk: &Disk, directory: &Path) -> Result<Vec<PathBuf>, DiskEr
     let mut removed = Vec::new();
     for entry in list(directory)? {
         let inner = entry.name.strip_prefix('.');
+        let lock = format!("{ASIDE}{LOCK}");
+        if let Some(of) = inner.and_then(|name| name.strip_suffix(&*lock)) {
+            // Giving the lock back removes it.
+            drop(LockFile::try_take(disk, &lock_of(&directory.join(of)))?);
+            continue;
+        }
         let of = inner.and_then(|name| name.strip_suffix(ASIDE).or_else(|| name.strip_suffix(OLD)));
         let Some(of) = of.filter(|_| entry.is_directory) else {
             continue;
@@ -205,6 +211,14 @@ mod tests {
             }
         }
         assert!(was_new, "no stop came after the exchange");
+    }
+
+    #[test]
+    fn a_lock_that_was_left_alone_goes_too() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(".it.new.lock"), "").unwrap();
+        sweep_aside(&Disk::new(), directory.path()).unwrap();
+        assert_eq!(names(directory.path()), Vec::<String>::new());
     }
 
     #[test]

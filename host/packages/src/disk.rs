@@ -4,7 +4,9 @@
 
 use std::path::Path;
 
-use dlm_files::{Disk, DiskError};
+#[cfg(not(test))]
+use dlm_files::Disk;
+use dlm_files::DiskError;
 
 use crate::error::FilesError;
 
@@ -19,20 +21,50 @@ pub(crate) fn read(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, Files
     })
 }
 
-/// Replaces a file as a whole; the directory is made where it is missing.
+/// Access to files.
+#[cfg(not(test))]
+fn disk() -> Disk {
+    Disk::new()
+}
+
+#[cfg(test)]
+pub(crate) use ported::{dies, disk};
+
+/// Access to files that a test can end.
+#[cfg(test)]
+mod ported {
+    use std::cell::RefCell;
+
+    use dlm_files::Disk;
+
+    thread_local! {
+        static DISK: RefCell<Disk> = RefCell::new(Disk::new());
+    }
+
+    pub(crate) fn disk() -> Disk {
+        DISK.with_borrow(Disk::clone)
+    }
+
+    /// From now on this thread reaches files through `disk`.
+    pub(crate) fn dies(disk: Disk) {
+        DISK.set(disk);
+    }
+}
+
+/// Replaces a file as a whole; the directory is made where it is missing, and what a writer that died left beside it is removed.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), FilesError> {
     if let Some(directory) = path.parent() {
         make_directory(directory)?;
     }
     sweep(path);
-    Disk::new()
+    disk()
         .write(path, bytes)
         .map_err(|error| FilesError::of("write", path)(error.into_io()))
 }
 
 /// Removes what killed writers of a file left beside it. What cannot be removed is in nobody's way.
 pub(crate) fn sweep(path: &Path) {
-    let _left = Disk::new().sweep_beside(path);
+    let _left = disk().sweep_beside(path);
 }
 
 /// Makes a directory and those above it.
@@ -40,7 +72,7 @@ pub(crate) fn make_directory(directory: &Path) -> Result<(), FilesError> {
     if directory.as_os_str().is_empty() {
         return Ok(());
     }
-    Disk::new()
+    disk()
         .create_directories(directory)
         .map_err(|error| FilesError::of("make", directory)(error.into_io()))
 }
@@ -48,7 +80,7 @@ pub(crate) fn make_directory(directory: &Path) -> Result<(), FilesError> {
 /// Removes a directory with all that is in it; says whether there was one.
 pub(crate) fn remove_tree(directory: &Path) -> Result<bool, FilesError> {
     let was_there = directory.exists();
-    Disk::new()
+    disk()
         .remove_tree(directory)
         .map_err(|error| FilesError::of("remove", directory)(error.into_io()))?;
     Ok(was_there)
@@ -56,7 +88,7 @@ pub(crate) fn remove_tree(directory: &Path) -> Result<bool, FilesError> {
 
 /// Removes a file that need not be there.
 pub(crate) fn remove(path: &Path) -> Result<(), FilesError> {
-    Disk::new()
+    disk()
         .remove_file(path)
         .map(drop)
         .map_err(|error| FilesError::of("remove", path)(error.into_io()))

@@ -18,7 +18,7 @@ pub struct ShowArgs {
     /// Document to show
     #[arg(value_hint = ValueHint::FilePath)]
     pub path: PathBuf,
-    /// Read every file that has a digest (versions, states, replay, exports, base) and exit with 1 where one is damaged
+    /// Read every file that has a digest, and exit with 1 where one is damaged
     #[arg(long)]
     pub verify: bool,
     /// Print as JSON

@@ -15,6 +15,7 @@ use crate::testing::{Signer, component, judge};
 use crate::trust::{trust_file, trust_name};
 use crate::verify::verify;
 
+mod crash;
 mod described;
 mod hostile;
 mod packed;
