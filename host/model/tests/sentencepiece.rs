@@ -86,6 +86,23 @@ fn streaming_equals_decoding_at_once() {
         ],
         vec![tokenizer.id("▁a").unwrap(), 2, tokenizer.id("▁a").unwrap(), byte(0xE6)],
         vec![1, 2, 0],
+        // A token that is left out, or that does not exist, does not end a run of bytes.
+        vec![
+            byte(0x41),
+            byte(0xE6),
+            1,
+            byte(0x97),
+            byte(0xA5),
+            tokenizer.id("a").unwrap(),
+        ],
+        vec![
+            tokenizer.id("a").unwrap(),
+            byte(0xC6),
+            99_999,
+            byte(0xA2),
+            2,
+            tokenizer.id("▁a").unwrap(),
+        ],
         (0..tokenizer.vocab() as u32).collect(),
     ];
     sequences.push((0..tokenizer.vocab() as u32).rev().collect());

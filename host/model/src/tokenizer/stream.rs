@@ -119,9 +119,13 @@ impl<'t> StreamDecoder<'t> {
     }
 
     fn push_window(&mut self, id: u32) -> Result<String, TokenizerError> {
+        // What decoding leaves out ends nothing: a run of bytes goes on behind it.
+        let Some(token) = self.tokenizer.token(id).filter(|_| !self.tokenizer.is_special(id)) else {
+            return Ok(String::new());
+        };
         self.ids.push(id);
         // A run of byte tokens is decoded as a whole: one bad byte spoils all of it, so none is certain before its end.
-        if self.tokenizer.token(id).is_some_and(|token| is_byte_token(&token)) {
+        if is_byte_token(&token) {
             return Ok(String::new());
         }
         let text = self.tokenizer.decode(&self.ids)?;
