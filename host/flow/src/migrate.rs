@@ -145,8 +145,9 @@ mod tests {
     #[test]
     fn backups_are_numbered_and_never_overwritten() {
         let (directory, path) = old();
-        for expected in ["a.dlm.bak", "a.dlm.bak.1"] {
-            fs::write(&path, OLD).unwrap();
+        for (expected, body) in [("a.dlm.bak", ""), ("a.dlm.bak.1", "more\n"), ("a.dlm.bak.1", "more\n")] {
+            let old = format!("{OLD}{body}");
+            fs::write(&path, &old).unwrap();
             let report = migrate(&options(&path)).unwrap();
             let backup = directory.path().join(expected);
             assert_eq!(
@@ -155,7 +156,7 @@ mod tests {
                     backup: Some(backup.clone())
                 }
             );
-            assert_eq!(fs::read_to_string(backup).unwrap(), OLD);
+            assert_eq!(fs::read_to_string(backup).unwrap(), old);
             assert!(fs::read_to_string(&path).unwrap().contains("# mine\n"));
             assert_eq!((report.from, report.to), (1, SCHEMA_VERSION));
         }

@@ -216,7 +216,7 @@ const PLANNED: [(&str, Case); 11] = [
 ];
 
 #[test]
-fn every_refusal_of_the_plan_is_told_by_check_in_the_same_words() {
+fn every_refusal_of_the_plan_is_told_by_check_word_for_word() {
     let mut met = BTreeSet::new();
     for (expected, case) in &PLANNED {
         let lab = Lab::new();

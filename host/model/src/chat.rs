@@ -171,6 +171,10 @@ impl Hints for ChatError {
     fn hints(&self) -> Vec<String> {
         match self {
             ChatError::NoAnswer => Vec::new(),
+            ChatError::Foreign {
+                cause: ForeignError::Thread(_),
+                ..
+            } => vec!["free memory, or raise the limits of this shell (`ulimit -v`, `ulimit -u`)".to_owned()],
             ChatError::TurnChanged { role: Role::System, .. } => {
                 vec![
                     "take `system_prompt` out of the document, or choose a base whose template has a system turn"

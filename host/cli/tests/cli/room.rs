@@ -26,7 +26,7 @@ fn a_base_that_does_not_fit_in_memory_is_refused_with_the_numbers_before_it_is_l
     let lab = Lab::new();
     lab.trainable();
     // Kibibytes of address space: enough to start and to read headers.
-    let ran = limited(&lab, "-v 130000", "train a.dlm").exits(1);
+    let ran = limited(&lab, "-v 145000", "train a.dlm").exits(1);
     assert!(
         ran.err
             .starts_with("doctor: `local:tiny` does not fit: training needs "),

@@ -191,7 +191,13 @@ impl StoreGuard {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             path.with_file_name(format!("{name}{ending}"))
         };
-        let aside = format!(".damaged-{}", now.compact());
+        let aside = |count: u32| match count {
+            0 => format!(".damaged-{}", now.compact()),
+            // Another one was set aside in the same second.
+            count => format!(".damaged-{}-{count}", now.compact()),
+        };
+        let is_free = |count: &u32| beside(&aside(*count)).symlink_metadata().is_err();
+        let aside = aside((0..).find(is_free).unwrap_or_default());
         // Its companions first: beside a new database they would be taken for its own.
         for companion in COMPANIONS {
             let from = beside(companion);

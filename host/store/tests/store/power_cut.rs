@@ -78,6 +78,13 @@ impl Platter {
                     self.flushed.insert(path.to_owned(), bytes);
                 }
             }
+            // A file that had its content under another name.
+            Operation::Rename if !path.exists() => {
+                let name = path.file_name().unwrap().to_string_lossy();
+                if let (Some(target), Some(bytes)) = (name.strip_prefix("next."), self.flushed.remove(path)) {
+                    self.flushed.insert(path.with_file_name(target), bytes);
+                }
+            }
             Operation::SyncDirectory => self.flush_names(path),
             _ => {}
         }
