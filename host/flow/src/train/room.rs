@@ -2,7 +2,7 @@
 //! full before the run ends, before a weight is loaded.
 
 use dlm_core::base::BaseRecord;
-use dlm_plan::base::{BaseFacts, BaseLocation, ResolvedBase};
+use dlm_plan::base::{BaseFacts, ResolvedBase};
 use dlm_plan::train::{DocumentFacts, TrainOptions, TrainRequest};
 use dlm_plan::{DiskNeed, PlanError, check_disk, plan_train};
 
@@ -28,7 +28,8 @@ pub(super) fn check_kind(record: &BaseRecord) -> Result<(), PlanError> {
     }
 }
 
-/// Refuses a base of the hub that the document could not train on this machine; `least` is the least that it holds.
+/// Refuses a base that the document could not train on this machine, before its files are fetched or its tokenizer has work;
+/// `least` is the least that the document holds.
 ///
 /// **Errors** with the plan's refusal and its figures; what only the base's files can tell is left for later.
 pub(super) fn check_base(
@@ -37,9 +38,6 @@ pub(super) fn check_base(
     least: &DocumentFacts,
     options: &TrainOptions,
 ) -> Result<(), Failure> {
-    if !matches!(resolved.location, BaseLocation::Hub { .. }) {
-        return Ok(());
-    }
     // A base whose sizes are not known before its files are here is planned when they are.
     let Ok(base) = BaseFacts::new(resolved) else {
         return Ok(());
