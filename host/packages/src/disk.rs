@@ -30,27 +30,6 @@ fn disk() -> Disk {
 #[cfg(test)]
 pub(crate) use ported::{dies, disk};
 
-/// Access to files that a test can end.
-#[cfg(test)]
-mod ported {
-    use std::cell::RefCell;
-
-    use dlm_files::Disk;
-
-    thread_local! {
-        static DISK: RefCell<Disk> = RefCell::new(Disk::new());
-    }
-
-    pub(crate) fn disk() -> Disk {
-        DISK.with_borrow(Disk::clone)
-    }
-
-    /// From now on this thread reaches files through `disk`.
-    pub(crate) fn dies(disk: Disk) {
-        DISK.set(disk);
-    }
-}
-
 /// Replaces a file as a whole; the directory is made where it is missing, and what a writer that died left beside it is removed.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), FilesError> {
     if let Some(directory) = path.parent() {
@@ -92,4 +71,25 @@ pub(crate) fn remove(path: &Path) -> Result<(), FilesError> {
         .remove_file(path)
         .map(drop)
         .map_err(|error| FilesError::of("remove", path)(error.into_io()))
+}
+
+/// Access to files that a test can end.
+#[cfg(test)]
+mod ported {
+    use std::cell::RefCell;
+
+    use dlm_files::Disk;
+
+    thread_local! {
+        static DISK: RefCell<Disk> = RefCell::new(Disk::new());
+    }
+
+    pub(crate) fn disk() -> Disk {
+        DISK.with_borrow(Disk::clone)
+    }
+
+    /// From now on this thread reaches files through `disk`.
+    pub(crate) fn dies(disk: Disk) {
+        DISK.set(disk);
+    }
 }
