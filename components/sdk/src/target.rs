@@ -30,7 +30,9 @@ pub trait Target: Sized {
 /// The flags of servers that take sampling defaults as `--temp` and `--top-p`, for requests that name none.
 pub fn sampling_words(plan: &Plan) -> Vec<String> {
     let given = [("--temp", plan.temperature), ("--top-p", plan.top_p)];
-    let words = given.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value?.to_string()]));
+    let words = given
+        .into_iter()
+        .filter_map(|(flag, value)| Some([flag.to_owned(), value?.to_string()]));
     words.flatten().collect()
 }
 

@@ -83,7 +83,10 @@ impl Settings {
         let mut words = self.words(HOST, &PORT.to_string(), modules);
         if !self.sampling.is_empty() {
             let value = Value::Object(self.sampling.clone()).to_string();
-            let before = words.iter().position(|word| word == "--enable-lora").unwrap_or(words.len());
+            let before = words
+                .iter()
+                .position(|word| word == "--enable-lora")
+                .unwrap_or(words.len());
             words.splice(before..before, ["--override-generation-config".to_owned(), value]);
         }
         words.extend(

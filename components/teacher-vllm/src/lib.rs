@@ -117,10 +117,9 @@ impl Server {
     fn refusal(&self, answer: &Answer) -> Error {
         match answer.refusal(&self.name()) {
             Error::Rejected(mut refused) if answer.status == 401 && self.key.is_none() => {
-                refused.message.push_str(&format!(
-                    "; if {} wants a key, set {KEY}",
-                    address::host(&self.base)
-                ));
+                refused
+                    .message
+                    .push_str(&format!("; if {} wants a key, set {KEY}", address::host(&self.base)));
                 Error::Rejected(refused)
             }
             other => other,
