@@ -6,6 +6,7 @@
 mod files;
 mod rows;
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use dlm_core::base::TemplateDialect;
@@ -37,6 +38,9 @@ pub struct TextModel {
     pub end_of_turn: Option<u32>,
     /// Where it was read from; errors say so.
     pub name: String,
+    /// Recognizes special tokens in turns and prose, as the reference does, which golden files are compared in; otherwise what
+    /// an author wrote is text.
+    pub reads_markup: bool,
 }
 
 /// A textual part of a base that cannot be had or used.
@@ -116,6 +120,7 @@ impl TextModel {
             tokenizer,
             template,
             name,
+            reads_markup: false,
         })
     }
 
@@ -201,14 +206,22 @@ impl TextModel {
     ///
     /// **Errors:** text that cannot be encoded.
     pub fn text_ids(&self, text: &str) -> Result<Vec<u32>, TextError> {
-        Ok(self.tokenizer.encode_literal(&self.tokenizer.literal(text)?)?)
+        Ok(self.tokenizer.encode_literal(&self.literal(text)?)?)
+    }
+
+    /// What an author wrote, with the texts of special tokens marked as text.
+    pub(crate) fn literal<'t>(&self, text: &'t str) -> Result<Cow<'t, str>, TextError> {
+        match self.reads_markup {
+            true => Ok(Cow::Borrowed(text)),
+            false => Ok(self.tokenizer.literal(text)?),
+        }
     }
 
     /// The turns with the texts of special tokens marked as text.
     fn marked(&self, messages: &[Message]) -> Result<Vec<Message>, TextError> {
         let marked = |message: &Message| {
             Ok(Message {
-                content: self.tokenizer.literal(&message.content)?.into_owned(),
+                content: self.literal(&message.content)?.into_owned(),
                 ..message.clone()
             })
         };

@@ -45,9 +45,7 @@ impl TextModel {
         if context == 0 {
             return Ok(row);
         }
-        let (_, spans) = self
-            .tokenizer
-            .encode_literal_with_spans(&self.tokenizer.literal(text)?)?;
+        let (_, spans) = self.tokenizer.encode_literal_with_spans(&self.literal(text)?)?;
         let skipped = first_token_beyond(&spans, context).unwrap_or(spans.len());
         let start = (self.leading_bos().len() + skipped).max(row.loss.start);
         Ok(LossRow {

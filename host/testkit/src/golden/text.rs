@@ -15,7 +15,9 @@ use super::{CaseResult, GoldenError, malformed, model_failed, read_json};
 /// **Errors:** files that are missing or malformed, a base whose tokenizer cannot be rebuilt.
 pub fn run_text_cases(dir: &Path, base: &Path) -> Result<Vec<CaseResult>, GoldenError> {
     let file = GgufFile::open(base).map_err(|error| model_failed(base, error))?;
-    let text = TextModel::from_gguf(&file, None).map_err(|error| model_failed(base, error))?;
+    let mut text = TextModel::from_gguf(&file, None).map_err(|error| model_failed(base, error))?;
+    // The reference takes special tokens in turns for tokens.
+    text.reads_markup = true;
     let mut results = Vec::new();
     type Run = fn(&Path, &TextModel) -> Result<Vec<CaseResult>, GoldenError>;
     let runs: [(&str, Run); 3] = [
@@ -36,7 +38,8 @@ pub fn run_text_cases(dir: &Path, base: &Path) -> Result<Vec<CaseResult>, Golden
 ///
 /// **Errors:** files that are missing or malformed.
 pub fn run_tokenizer_dir(dir: &Path) -> Result<Vec<CaseResult>, GoldenError> {
-    let text = TextModel::from_dir(dir, None).map_err(|error| model_failed(dir, error))?;
+    let mut text = TextModel::from_dir(dir, None).map_err(|error| model_failed(dir, error))?;
+    text.reads_markup = true;
     let path = dir.join("golden.json");
     let golden = read_json(&path)?;
     let mut encode = Tally::new("tokenizer ids and text");
