@@ -6,7 +6,7 @@ use dlm_core::Subject;
 use dlm_model::chat::Thinking;
 use dlm_model::generate::{GenerateOptions, Sequence, Step, StopReason, generate};
 use dlm_model::sampling::Sampling;
-use dlm_model::{EngineError, PrecisionPaths, ReaderOptions};
+use dlm_model::{EngineError, ReaderOptions};
 use dlm_plan::prompt::PromptOptions;
 use dlm_plan::{BaseFacts, PromptPlan, plan_prompt};
 use dlm_train::rows::question_messages;
@@ -101,12 +101,12 @@ pub fn answer(
     )?;
     warn_if_idle(around, &loaded);
     let failed = |error: EngineError| Failure::new(Subject::Inference, error);
-    let reading = ReaderOptions {
-        precision_paths: match plan.temperature.value == 0.0 {
-            true => loaded.engine.facts().exact_paths(),
-            false => PrecisionPaths::default(),
+    let reading = match plan.temperature.value == 0.0 {
+        true => loaded.engine.facts().exact_reading(&around.cancel),
+        false => ReaderOptions {
+            cancel: around.cancel.clone(),
+            ..ReaderOptions::default()
         },
-        cancel: around.cancel.clone(),
     };
     let reader = loaded.engine.reader(loaded.adapter.as_ref(), reading);
     let mut reader = reader.map_err(failed)?;

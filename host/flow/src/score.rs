@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use dlm_core::Subject;
 use dlm_core::training::Precision;
 use dlm_files::DiskError;
-use dlm_model::{Reader, ReaderOptions};
+use dlm_model::Reader;
 use dlm_train::probe::{answer_all, normalize};
 use dlm_train::{Row, row_losses};
 use serde::{Deserialize, Serialize};
@@ -163,10 +163,7 @@ fn contains_phrase(answer: &str, phrase: &str) -> bool {
 }
 
 fn reader<'l>(around: &Surroundings, loaded: &'l LoadedModel) -> Result<Box<dyn Reader + 'l>, Failure> {
-    let reading = ReaderOptions {
-        precision_paths: loaded.engine.facts().exact_paths(),
-        cancel: around.cancel.clone(),
-    };
+    let reading = loaded.engine.facts().exact_reading(&around.cancel);
     let reader = loaded.engine.reader(loaded.adapter.as_ref(), reading);
     reader.map_err(|e| Failure::new(Subject::Score, e))
 }

@@ -78,6 +78,14 @@ impl EngineFacts {
             },
         }
     }
+
+    /// How greedy answers are read, until `cancel` is raised.
+    pub fn exact_reading(&self, cancel: &Cancel) -> ReaderOptions {
+        ReaderOptions {
+            precision_paths: self.exact_paths(),
+            cancel: cancel.clone(),
+        }
+    }
 }
 
 /// A computation that an engine refuses.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use dlm_core::{Event, Subject};
 use dlm_doc::{PROBES_MIN, Probe, probes};
-use dlm_model::{Adapter, Engine, Reader, ReaderOptions};
+use dlm_model::{Adapter, Engine, Reader};
 use dlm_train::{EvalLoss, Example, PairRecall, mean_losses, recall_pairs, row_losses};
 use serde::Serialize;
 
@@ -76,14 +76,8 @@ impl Examination<'_> {
 
     fn reader<'a>(&'a self, adapter: Option<&'a Adapter>) -> Result<Box<dyn Reader + 'a>, Failure> {
         // As `dlm prompt --temp 0` reads, so that what is recalled here is what it says.
-        let precision_paths = self.engine.facts().exact_paths();
-        let reader = self.engine.reader(
-            adapter,
-            ReaderOptions {
-                precision_paths,
-                cancel: self.around.cancel.clone(),
-            },
-        );
+        let reading = self.engine.facts().exact_reading(&self.around.cancel);
+        let reader = self.engine.reader(adapter, reading);
         reader.map_err(|e| Failure::new(Subject::Training, e))
     }
 
