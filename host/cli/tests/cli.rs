@@ -56,6 +56,8 @@ mod plugin;
 mod plugin_folder;
 #[path = "cli/plugin_watch.rs"]
 mod plugin_watch;
+#[path = "cli/provenance.rs"]
+mod provenance;
 #[path = "cli/room.rs"]
 mod room;
 #[path = "cli/shared.rs"]

@@ -142,6 +142,7 @@ pub fn init(
     let dlm_id = Ulid::mint(around.clock.unix_ms(), random);
     let text = text(template, &dlm_id, word)?;
     let now = around.now();
+    Store::sweep_unborn(&around.home, &around.disk)?;
     let store = around.store(&dlm_id);
     let manifest = Manifest {
         base_model_revision: Some(resolved.record.revision.clone()),

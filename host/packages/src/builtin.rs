@@ -80,7 +80,9 @@ impl Builtin {
 }
 
 /// Names that only the plugins inside dlm may have, beside those that are there.
-const RESERVED: [&str; 6] = ["dlm", "local", "http", "peer", "file", "git"];
+const RESERVED: [&str; 10] = [
+    "dlm", "local", "http", "https", "peer", "file", "git", "oci", "base", "bundled",
+];
 
 /// Says whether only a plugin inside dlm may have this name.
 pub fn is_reserved(name: &str) -> bool {

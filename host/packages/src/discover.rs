@@ -1,10 +1,13 @@
 //! Finds the plugin that a selector names, and checks that it is the file which was trusted.
 //!
-//! Invariants: the first place that has the name decides, and a file there that was not trusted is an error, never a
-//! reason to look further; nothing is read from the environment, the caller passes every place in; finding runs nothing.
+//! Invariants: a file that is not pinned by its name, its place and its bytes neither runs by a name nor hides one that may; a
+//! pinned file that changed is an error, never a reason to look further; nothing is read from the environment, the caller
+//! passes every place in; finding runs nothing.
+
+mod folder;
+mod passed;
 
 use std::borrow::Cow;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use dlm_core::digest::sha256_hex;
@@ -12,6 +15,8 @@ use dlm_core::nearest::nearest;
 use dlm_core::shell::quoted_path;
 use semver::{Version, VersionReq};
 
+use self::folder::{forms, look};
+use self::passed::{PassedOver, untrusted};
 use crate::builtin::{Builtin, builtins, outside};
 use crate::disk;
 use crate::error::{ComponentError, FilesError, FindError, LockFileError, PackageError, SelectorError};
@@ -22,10 +27,10 @@ use crate::seen::SeenIndex;
 use crate::selector::{Choice, Selector};
 use dlm_core::inert::inert_line;
 
+pub(crate) use self::folder::{files_of, place_of};
+
 /// Directories of the system, after those of `DLM_PLUGIN_PATH`.
 pub const SYSTEM_DIRECTORIES: [&str; 2] = ["/usr/local/share/dlm/plugins", "/usr/share/dlm/plugins"];
-/// Most entries of one directory that are looked at.
-const ENTRIES_MAX: usize = 1000;
 /// Most plugins that are named although nobody trusted them yet.
 const UNTRUSTED_SHOWN: usize = 20;
 
@@ -87,6 +92,8 @@ pub struct FoundPlugin {
     pub argument: String,
     /// False where the file has no manifest: its kinds are then not known before it is read.
     pub has_manifest: bool,
+    /// What the user should know about the choice, such as a file of that name that was passed over.
+    pub remarks: Vec<String>,
     code: Code,
 }
 
@@ -111,7 +118,13 @@ impl FoundPlugin {
             (Code::OnDisk, path) => {
                 let path = path.clone().unwrap_or_default();
                 let bytes = read_file(&path)?;
-                same(&self.manifest.name, &path, &self.sha256, &sha256_hex(&bytes))?;
+                same(
+                    &self.manifest.name,
+                    self.origin,
+                    &path,
+                    &self.sha256,
+                    &sha256_hex(&bytes),
+                )?;
                 Ok(Cow::Owned(bytes))
             }
         }
@@ -157,13 +170,7 @@ impl Finder {
     pub fn find(&self, selector: &Selector, wanted: Option<Kind>) -> Result<FoundPlugin, PackageError> {
         let mut found = match &selector.choice {
             Choice::Path(path) => self.by_path(path)?,
-            Choice::Name { name, version } => {
-                let found = self.by_name(name, wanted)?;
-                if let Some(asked) = version {
-                    check_version(&found.manifest, asked)?;
-                }
-                found
-            }
+            Choice::Name { name, version } => self.by_name(name, version.as_ref(), wanted)?,
         };
         found.argument.clone_from(&selector.argument);
         if let Some(wanted) = wanted
@@ -199,36 +206,113 @@ impl Finder {
             }
             Err(bad) => return Err(ComponentError::of_manifest(&path, bad).into()),
         };
+        let sha256 = sha256_hex(&bytes);
+        let pin = self.lock()?.at(&place_of(&path));
+        let is_pinned = pin.is_some_and(|entry| entry.name == manifest.name && entry.sha256 == sha256);
+        let changed = || {
+            format!(
+                "`{}` is not the file that was trusted there; it runs without the grants: dlm plugin trust {}",
+                inert_line(typed),
+                quoted_path(&path)
+            )
+        };
+        let remarks = if pin.is_some() && !is_pinned {
+            vec![changed()]
+        } else {
+            Vec::new()
+        };
         Ok(FoundPlugin {
+            granted: pin
+                .filter(|_| is_pinned)
+                .map(|entry| requested(&manifest, entry))
+                .unwrap_or_default(),
             manifest,
-            sha256: sha256_hex(&bytes),
+            sha256,
             origin: Origin::Path,
             path: Some(path),
-            granted: Vec::new(),
             argument: String::new(),
             has_manifest,
+            remarks,
             code: Code::Held(bytes),
         })
     }
 
-    fn by_name(&self, name: &str, wanted: Option<Kind>) -> Result<FoundPlugin, PackageError> {
+    /// The first trusted plugin of this name whose version fits.
+    fn by_name(
+        &self,
+        name: &str,
+        asked: Option<&VersionReq>,
+        wanted: Option<Kind>,
+    ) -> Result<FoundPlugin, PackageError> {
+        let mut passed = PassedOver::default();
         if let Some(builtin) = builtins().iter().find(|builtin| builtin.name == name) {
-            return inside(builtin);
-        }
-        if let Some(directory) = self.project_directory()
-            && let Some(path) = file_in(&directory, name)
-        {
-            return self.in_place(name, &path, Origin::Project);
-        }
-        if let Some(entry) = self.lock()?.installed(name) {
-            return self.installed(entry);
-        }
-        for directory in &self.places.system {
-            if let Some(path) = file_in(directory, name) {
-                return self.in_place(name, &path, Origin::System);
+            let found = inside(builtin)?;
+            if fits(&found.manifest, asked) {
+                return Ok(found);
             }
+            passed.versions.push(found.manifest.version);
+            return Err(passed.error(name, asked).into());
         }
-        Err(self.unknown(name, wanted)?.into())
+        for (origin, path) in self.files_called(name)? {
+            if !self.is_pinned(name, origin, &path)? {
+                passed.untrusted.push(path);
+                continue;
+            }
+            let mut found = self.at_place(name, origin, &path)?;
+            if fits(&found.manifest, asked) {
+                found.remarks.extend(passed.remarks(&found));
+                return Ok(found);
+            }
+            passed.versions.push(found.manifest.version);
+        }
+        match (passed.versions.is_empty(), passed.untrusted.first()) {
+            (false, _) => Err(passed.error(name, asked).into()),
+            (true, Some(path)) => Err(untrusted(path)?.into()),
+            (true, None) => Err(self.unknown(name, wanted)?.into()),
+        }
+    }
+
+    /// The files that `name` could mean, in the order in which they count: the project's, the installed one, the system's.
+    fn files_called(&self, name: &str) -> Result<Vec<(Origin, PathBuf)>, LockFileError> {
+        let in_directory = |directory: &PathBuf, origin: Origin| {
+            let there = forms(directory, name).into_iter().filter(|path| path.is_file());
+            there.map(move |path| (origin, path)).collect::<Vec<_>>()
+        };
+        let mut files = Vec::new();
+        files.extend(
+            self.project_directory()
+                .iter()
+                .flat_map(|place| in_directory(place, Origin::Project)),
+        );
+        let installed = self.lock()?.installed(name);
+        files.extend(installed.map(|entry| (Origin::User, installed_path(&self.places.home, entry))));
+        files.extend(
+            self.places
+                .system
+                .iter()
+                .flat_map(|place| in_directory(place, Origin::System)),
+        );
+        Ok(files)
+    }
+
+    /// Says whether the lock pins what lies at a place under this name; its bytes are compared when it is read.
+    fn is_pinned(&self, name: &str, origin: Origin, path: &Path) -> Result<bool, LockFileError> {
+        let pin = self.lock()?.at(&place_of(path));
+        Ok(origin == Origin::User || pin.is_some_and(|entry| entry.name == name))
+    }
+
+    /// The plugin `name` at one place, whatever else has that name.
+    ///
+    /// **Errors**: as [`Finder::find`].
+    pub(crate) fn at_place(&self, name: &str, origin: Origin, path: &Path) -> Result<FoundPlugin, PackageError> {
+        match (origin, builtins().iter().find(|builtin| builtin.name == name)) {
+            (Origin::Builtin, Some(builtin)) => inside(builtin),
+            (Origin::User, _) => match self.lock()?.installed(name) {
+                Some(entry) => self.installed(entry),
+                None => Err(self.unknown(name, None)?.into()),
+            },
+            _ => self.in_place(name, path, origin),
+        }
     }
 
     /// A plugin of the user's own directory. Its hash is taken from an earlier look where the file is untouched since.
@@ -247,7 +331,7 @@ impl Finder {
             }
             .into());
         };
-        same(&entry.name, &path, &entry.sha256, &sha256_hex(&bytes))?;
+        same(&entry.name, Origin::User, &path, &entry.sha256, &sha256_hex(&bytes))?;
         // The name in the lock is the one it was installed under, which the user may have chosen.
         let mut manifest = Manifest::of_component(&bytes).map_err(|bad| ComponentError::of_manifest(&path, bad))?;
         manifest.name.clone_from(&entry.name);
@@ -258,21 +342,14 @@ impl Finder {
         Ok(pinned(manifest, entry, Origin::User, path, Code::Held(bytes)))
     }
 
-    /// A plugin of a directory that is not the user's own: it runs if the lock holds its hash.
+    /// A plugin of a directory that is not the user's own: it runs if the lock pins its name, its place and its bytes.
     fn in_place(&self, name: &str, path: &Path, origin: Origin) -> Result<FoundPlugin, PackageError> {
-        let bytes = read_file(path)?;
-        let found = sha256_hex(&bytes);
         let lock = self.lock()?;
-        let entry = match lock.at(&real(path)) {
-            Some(entry) => {
-                same(&entry.name, path, &entry.sha256, &found)?;
-                entry
-            }
-            None => lock.of_hash(&found).ok_or_else(|| FindError::Untrusted {
-                path: path.to_owned(),
-                found: found.clone(),
-            })?,
+        let Some(entry) = lock.at(&place_of(path)).filter(|entry| entry.name == name) else {
+            return Err(untrusted(path)?.into());
         };
+        let bytes = read_file(path)?;
+        same(&entry.name, origin, path, &entry.sha256, &sha256_hex(&bytes))?;
         let manifest = named(name, path, &bytes)?;
         Ok(pinned(manifest, entry, origin, path.to_owned(), Code::Held(bytes)))
     }
@@ -334,7 +411,10 @@ impl Finder {
         );
         for directory in self.project_directory().iter().chain(&self.places.system) {
             let files = files_of(directory).unwrap_or_default().into_iter();
-            let is_of_kind = |path: &Path| lock.at(&real(path)).is_some_and(|entry| entry.kinds.contains(&kind));
+            let is_of_kind = |path: &Path| {
+                lock.at(&place_of(path))
+                    .is_some_and(|entry| entry.kinds.contains(&kind))
+            };
             let fitting = files.filter(|(_, path)| is_of_kind(path));
             names.extend(fitting.map(|(name, _)| inert_line(&name)));
         }
@@ -352,7 +432,7 @@ impl Finder {
             .chain(&self.places.system)
             .filter_map(|place| files_of(place))
             .flatten();
-        let unknown = files.filter(|(_, path)| lock.at(&real(path)).is_none());
+        let unknown = files.filter(|(_, path)| lock.at(&place_of(path)).is_none());
         Ok(unknown
             .map(|(name, _)| inert_line(&name))
             .take(UNTRUSTED_SHOWN)
@@ -407,45 +487,6 @@ pub fn installed_path(home: &Path, entry: &LockEntry) -> PathBuf {
         .join("plugin.wasm")
 }
 
-/// The plugin files of a directory, as name and path, sorted by name.
-pub(crate) fn files_of(directory: &Path) -> Option<Vec<(String, PathBuf)>> {
-    let entries = fs::read_dir(directory).ok()?;
-    let mut files: Vec<(String, PathBuf)> = entries
-        .take(ENTRIES_MAX)
-        .filter_map(|entry| {
-            let path = entry.ok()?.path();
-            let stem = path.file_stem()?.to_str()?.to_owned();
-            let file = file_in(directory, &stem)?;
-            (path == file || path.is_dir()).then_some((stem, file))
-        })
-        .collect();
-    files.sort();
-    Some(files)
-}
-
-/// `<name>.wasm` or `<name>/plugin.wasm`.
-fn file_in(directory: &Path, name: &str) -> Option<PathBuf> {
-    let forms = [
-        directory.join(format!("{name}.wasm")),
-        directory.join(name).join("plugin.wasm"),
-    ];
-    forms.into_iter().find(|path| path.is_file())
-}
-
-fn look(directory: &Path, names: &mut Vec<String>) -> String {
-    let place = directory.display();
-    match files_of(directory) {
-        None => format!("{place}: no such directory"),
-        Some(files) if files.is_empty() => format!("{place}: no plugin"),
-        Some(files) => {
-            let own: Vec<String> = files.into_iter().map(|(name, _)| inert_line(&name)).collect();
-            let line = format!("{place}: {}", own.join(", "));
-            names.extend(own);
-            line
-        }
-    }
-}
-
 fn inside(builtin: &Builtin) -> Result<FoundPlugin, PackageError> {
     let path = Path::new(builtin.name);
     let found = builtin.checked_sha256().map_err(|_| FindError::Damaged {
@@ -468,36 +509,39 @@ fn inside(builtin: &Builtin) -> Result<FoundPlugin, PackageError> {
         granted,
         argument: String::new(),
         has_manifest: true,
+        remarks: Vec::new(),
         code: Code::Embedded(builtin.wasm),
     })
 }
 
 fn pinned(manifest: Manifest, entry: &LockEntry, origin: Origin, path: PathBuf, code: Code) -> FoundPlugin {
-    // A grant that the manifest does not ask for is one that somebody wrote into the lock for another version.
-    let granted = entry
-        .granted()
-        .into_iter()
-        .filter(|text| manifest.requests_text(text))
-        .collect();
     FoundPlugin {
-        granted,
+        granted: requested(&manifest, entry),
         manifest,
         sha256: entry.sha256.clone(),
         origin,
         path: Some(path),
         argument: String::new(),
         has_manifest: true,
+        remarks: Vec::new(),
         code,
     }
 }
 
-fn same(plugin: &str, path: &Path, expected: &str, found: &str) -> Result<(), FindError> {
+/// The grants of an entry that the manifest asks for: any other is one that somebody wrote into the lock for another version.
+fn requested(manifest: &Manifest, entry: &LockEntry) -> Vec<String> {
+    let granted = entry.granted().into_iter();
+    granted.filter(|text| manifest.requests_text(text)).collect()
+}
+
+fn same(plugin: &str, origin: Origin, path: &Path, expected: &str, found: &str) -> Result<(), FindError> {
     if expected == found {
         return Ok(());
     }
     Err(FindError::Tampered {
         plugin: plugin.to_owned(),
         path: path.to_owned(),
+        is_installed: origin == Origin::User,
         expected: expected.to_owned(),
         found: found.to_owned(),
     })
@@ -515,27 +559,15 @@ fn named(name: &str, path: &Path, bytes: &[u8]) -> Result<Manifest, ComponentErr
     outside(path, manifest)
 }
 
-fn check_version(manifest: &Manifest, asked: &VersionReq) -> Result<(), FindError> {
-    let is_fit = Version::parse(&manifest.version).is_ok_and(|version| asked.matches(&version));
-    if is_fit {
-        return Ok(());
-    }
-    Err(FindError::Version {
-        name: manifest.name.clone(),
-        found: manifest.version.clone(),
-        asked: asked.to_string(),
-    })
+fn fits(manifest: &Manifest, asked: Option<&VersionReq>) -> bool {
+    let is_fit = |asked: &VersionReq| Version::parse(&manifest.version).is_ok_and(|version| asked.matches(&version));
+    asked.is_none_or(is_fit)
 }
 
 /// Reads a file that must be there.
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, FilesError> {
     let missing = || std::io::Error::new(std::io::ErrorKind::NotFound, "there is no such file");
     disk::read(path, COMPONENT_BYTES_MAX)?.ok_or_else(|| FilesError::of("read", path)(missing()))
-}
-
-/// The path that the lock holds for a file.
-pub(crate) fn real(path: &Path) -> PathBuf {
-    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
 #[cfg(test)]

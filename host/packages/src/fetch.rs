@@ -106,7 +106,7 @@ pub fn from_file(path: &Path) -> Result<FetchedPlugin, FilesError> {
     Ok(FetchedPlugin {
         bytes: crate::discover::read_file(path)?,
         signature: disk::read(&signature_path(path), TEXT_BYTES_MAX)?,
-        source: crate::discover::real(path).to_string_lossy().into_owned(),
+        source: crate::discover::place_of(path).to_string_lossy().into_owned(),
         is_from_network: false,
     })
 }

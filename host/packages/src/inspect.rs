@@ -10,10 +10,11 @@ use serde::Serialize;
 use crate::ask::{self, Power};
 use crate::check;
 use crate::component::{Item, Part, Shape};
-use crate::discover::{Finder, FoundPlugin, Origin, read_file, real};
+use crate::discover::{Finder, FoundPlugin, Origin, place_of, read_file};
 use crate::disk;
 use crate::error::{ComponentError, Diagnose, PackageError, SignatureError};
 use crate::imports::Wasi;
+use crate::keys;
 use crate::kind::Kind;
 use crate::lockfile::LockEntry;
 use crate::manifest::COMPONENT_BYTES_MAX;
@@ -83,14 +84,14 @@ fn of_file(finder: &Finder, typed: &str) -> Result<(Inspection, Vec<u8>), Packag
     let bytes = read_file(&path)?;
     let lock = finder.lock()?;
     let hash = sha256_hex(&bytes);
-    let entry = lock.at(&real(&path)).or_else(|| lock.of_hash(&hash)).cloned();
+    let entry = lock.at(&place_of(&path)).filter(|entry| entry.sha256 == hash).cloned();
     let manifest = Manifest::of_component(&bytes);
     let problem = check::check(&path, &bytes).err();
     let seen = PluginPlace {
         origin: Origin::Path,
         path: Some(path.as_path()),
+        granted: entry.as_ref().map(LockEntry::granted).unwrap_or_default(),
         entry,
-        granted: Vec::new(),
     };
     let flaw = match &manifest {
         Err(ManifestError::Wrong(cause)) => Some(inert_line(cause)),
@@ -103,10 +104,6 @@ fn of_file(finder: &Finder, typed: &str) -> Result<(Inspection, Vec<u8>), Packag
         inspection.risks.insert(0, format!("broken manifest: {flaw}"));
         inspection.manifest_flaw = Some(flaw);
     }
-    let is_pinned = inspection.lock.as_ref().is_some_and(|entry| entry.sha256 == hash);
-    if !is_pinned {
-        inspection.lock = None;
-    }
     inspection.problem = problem.map(|error| (error.code().to_owned(), dlm_core::inert::inert(&error.to_string())));
     Ok((inspection, bytes))
 }
@@ -117,8 +114,12 @@ fn of_found(finder: &Finder, found: &FoundPlugin, bytes: &[u8]) -> Result<Inspec
         Origin::User => finder.lock()?.installed(&found.manifest.name).cloned(),
         Origin::Project | Origin::System => {
             let lock = finder.lock()?;
-            let at = found.path.as_deref().map(real).and_then(|path| lock.at(&path));
-            at.or_else(|| lock.of_hash(&found.sha256)).cloned()
+            found
+                .path
+                .as_deref()
+                .map(place_of)
+                .and_then(|path| lock.at(&path))
+                .cloned()
         }
     };
     let place = found.path.clone().unwrap_or_else(|| found.manifest.name.clone().into());
@@ -156,7 +157,7 @@ fn describe(
         Some(path) => disk::read(&signature_path(path), TEXT_BYTES_MAX)?,
         None => None,
     };
-    let keys = signature::trusted_keys(&finder.places().home)?;
+    let keys = keys::trusted_keys(&finder.places().home)?;
     let signed = signature::check(&keys, beside.as_deref(), bytes, &known.name, &known.version);
     let wasi = Wasi::of(&shape.imports);
     Ok(Inspection {

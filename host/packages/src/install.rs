@@ -14,6 +14,7 @@ use crate::disk;
 use crate::error::{ComponentError, FilesError, InstallError, PackageError, SelectorError, SignatureError};
 use crate::fetch::FetchedPlugin;
 use crate::imports::Wasi;
+use crate::keys;
 use crate::lockfile::{GrantedBy, Lock, LockEntry, LockGrant, plugins_directory};
 use crate::manifest::{Request, is_name};
 use crate::settings::Policy;
@@ -29,6 +30,8 @@ pub struct InstallFlags {
     pub grants: Vec<String>,
     pub is_granting_requested: bool,
     pub is_allowing_unsigned: bool,
+    /// An older version than the installed one may take its place.
+    pub is_allowing_downgrade: bool,
     /// The name to install it under, instead of its own.
     pub name: Option<String>,
 }
@@ -61,6 +64,14 @@ impl Offer {
     /// The key that signed the entry that it replaces.
     fn pinned_signer(&self) -> Option<&str> {
         self.previous.as_ref()?.signer.as_deref()
+    }
+
+    /// The installed version, where this one is older.
+    pub fn newer(&self) -> Option<&LockEntry> {
+        let previous = self.previous.as_ref()?;
+        previous
+            .is_newer_than(&self.name, &self.checked.manifest.version)
+            .then_some(previous)
     }
 
     /// True where another key signed than the one that is pinned, or none any more.
@@ -104,7 +115,7 @@ pub fn offer(home: &Path, fetched: FetchedPlugin, policy: Policy, flags: &Instal
     for grant in &flags.grants {
         ask::requested(&name, manifest, grant)?;
     }
-    let keys = signature::trusted_keys(home)?;
+    let keys = keys::trusted_keys(home)?;
     let signature = fetched.signature.as_deref();
     let signed = signature::check(&keys, signature, &fetched.bytes, &manifest.name, &manifest.version)?;
     let unsigned = match signed {
@@ -158,28 +169,8 @@ fn install_name(typed: Option<&str>, own: &str) -> Result<String, SelectorError>
 /// **Errors**: a signature that is missing, a signer that changed, or a required capability that was not granted.
 pub fn decide(offer: &Offer, flags: &InstallFlags, mut asker: Option<&mut Asker<'_>>) -> Result<Consent, PackageError> {
     unsigned(offer, flags, &mut asker)?;
-    if offer.is_other_signer() {
-        let question = format!(
-            "Version {} was signed by {}, this file is {}. Install it?",
-            offer.previous.as_ref().map_or("", |entry| &entry.version),
-            offer
-                .previous
-                .as_ref()
-                .and_then(|entry| entry.signer.as_deref())
-                .unwrap_or_default(),
-            offer
-                .signed
-                .signer()
-                .map_or("not signed by a trusted key".to_owned(), |key| format!(
-                    "signed by {key}"
-                )),
-        );
-        let is_agreed = asker.as_mut().map(|ask| ask(&question)).transpose()?;
-        if is_agreed != Some(true) {
-            let subject = format!("`{}` {}", offer.name, offer.checked.manifest.version);
-            return Err(SignatureError::other_signer(subject, &offer.name, "install").into());
-        }
-    }
+    other_signer(offer, &mut asker)?;
+    downgrade(offer, flags, &mut asker)?;
     let mut grants = Vec::new();
     let mut missing = Vec::new();
     for request in offer.open_requests() {
@@ -218,6 +209,43 @@ pub fn decide(offer: &Offer, flags: &InstallFlags, mut asker: Option<&mut Asker<
         is_answered: asker.is_some(),
     }
     .into())
+}
+
+/// A file by another signer than the installed one needs a yes.
+fn other_signer(offer: &Offer, asker: &mut Option<&mut Asker<'_>>) -> Result<(), PackageError> {
+    if !offer.is_other_signer() {
+        return Ok(());
+    }
+    let by = offer.signed.signer().map(|key| format!("signed by {key}"));
+    let question = format!(
+        "Version {} was signed by {}, this file is {}. Install it?",
+        offer.previous.as_ref().map_or("", |entry| &entry.version),
+        offer.pinned_signer().unwrap_or_default(),
+        by.unwrap_or_else(|| "not signed by a trusted key".to_owned()),
+    );
+    match asker.as_mut().map(|ask| ask(&question)).transpose()? {
+        Some(true) => Ok(()),
+        _ => {
+            let subject = format!("`{}` {}", offer.name, offer.checked.manifest.version);
+            Err(SignatureError::other_signer(subject, &offer.name, "install").into())
+        }
+    }
+}
+
+/// An older version than the installed one needs a yes, whoever signed it.
+fn downgrade(offer: &Offer, flags: &InstallFlags, asker: &mut Option<&mut Asker<'_>>) -> Result<(), PackageError> {
+    let Some(newer) = offer.newer().filter(|_| !flags.is_allowing_downgrade) else {
+        return Ok(());
+    };
+    let offered = &offer.checked.manifest.version;
+    let question = format!(
+        "Version {} is installed, {offered} is older. Install it?",
+        newer.version
+    );
+    match asker.as_mut().map(|ask| ask(&question)).transpose()? {
+        Some(true) => Ok(()),
+        _ => Err(InstallError::older(newer, offered).into()),
+    }
 }
 
 fn unsigned(offer: &Offer, flags: &InstallFlags, asker: &mut Option<&mut Asker<'_>>) -> Result<(), PackageError> {

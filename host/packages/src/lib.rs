@@ -27,6 +27,7 @@ pub mod imports;
 pub mod inspect;
 pub mod install;
 pub mod instances;
+pub mod keys;
 mod kind;
 pub mod limits;
 pub mod list;

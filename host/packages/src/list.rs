@@ -75,13 +75,16 @@ fn row(
         },
         argument: String::new(),
     };
-    let found = match finder.find(&selector, None) {
-        Ok(found) if found.origin == origin && found.path == path => Ok(found),
+    let here = finder.at_place(name, origin, path.as_deref().unwrap_or(std::path::Path::new("")));
+    let found = match here {
         // Another place has the name first.
-        Ok(found) => Err((
-            "plugin::hidden".to_owned(),
-            format!("the {} one of this name is used", found.origin.name()),
-        )),
+        Ok(found) => match finder.find(&selector, None) {
+            Ok(used) if used.path != found.path => Err((
+                "plugin::hidden".to_owned(),
+                format!("the {} one of this name is used", used.origin.name()),
+            )),
+            _ => Ok(found),
+        },
         Err(PackageError::LockFile(error @ LockFileError::Damaged { .. })) => return Err(error),
         Err(error) => Err((error.code().to_owned(), dlm_core::inert::inert(&error.to_string()))),
     };

@@ -94,6 +94,12 @@ impl LockEntry {
         self.sha256 == sha256 || (signer.is_some() && self.signer.as_deref() == signer)
     }
 
+    /// Says whether this is the same plugin in a newer version: going back brings back what was mended since.
+    pub(crate) fn is_newer_than(&self, name: &str, version: &str) -> bool {
+        let read = |text: &str| semver::Version::parse(text).ok();
+        self.name == name && read(&self.version) > read(version)
+    }
+
     fn check(&self) -> Result<(), String> {
         let name = inert(&self.name);
         if !is_name(&self.name) {
@@ -180,11 +186,6 @@ impl Lock {
     /// The entry that pins a file at `path`: the one trusted there.
     pub fn at(&self, path: &Path) -> Option<&LockEntry> {
         self.plugins.iter().find(|entry| entry.path.as_deref() == Some(path))
-    }
-
-    /// Any entry with these contents.
-    pub fn of_hash(&self, sha256: &str) -> Option<&LockEntry> {
-        self.plugins.iter().find(|entry| entry.sha256 == sha256)
     }
 
     /// Puts an entry in the place of the one with the same name and path.

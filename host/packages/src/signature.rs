@@ -4,37 +4,18 @@
 //! comment names this very plugin and version; everything else is `no signature` with a reason, or an error where the
 //! signature claims a trusted key and is wrong.
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use minisign_verify::{PublicKey, Signature};
-use serde::{Deserialize, Serialize};
+use minisign_verify::Signature;
+use serde::Deserialize;
 
 use crate::ask::Power;
-use crate::disk;
-use crate::error::{LockFileError, PackageError, SignatureError};
+use crate::error::SignatureError;
+use crate::keys::TrustedKey;
 use dlm_core::inert::inert_line;
 
 /// Largest key or signature file.
 pub(crate) const TEXT_BYTES_MAX: u64 = 64 * 1024;
-/// Most keys that are tried.
-const KEYS_MAX: usize = 1000;
-/// Which names a key may sign, beside the keys.
-const SIGNERS: &str = "plugin-signers.toml";
-
-/// A key of the trusted directory.
-#[derive(Clone, Debug)]
-pub struct TrustedKey {
-    pub path: PathBuf,
-    /// The base64 line.
-    pub text: String,
-    /// Globs of plugin names; empty allows every name.
-    pub names: Vec<String>,
-    /// UTC time at which `dlm plugin trust` added it.
-    pub added: Option<String>,
-    key: PublicKey,
-}
 
 /// What a signature file says about a plugin file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,138 +90,11 @@ impl RequireSignature {
     }
 }
 
-/// The record beside the keys.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Signers {
-    /// By key text.
-    #[serde(default)]
-    key: BTreeMap<String, SignerRecord>,
-}
-
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SignerRecord {
-    #[serde(default)]
-    names: Vec<String>,
-    added: Option<String>,
-}
-
-/// The directory of trusted keys, shared with packs.
-pub fn keys_directory(home: &Path) -> PathBuf {
-    home.join("trusted-keys")
-}
-
 /// The signature file of a plugin file.
 pub fn signature_path(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".minisig");
     PathBuf::from(name)
-}
-
-/// Reads the trusted keys, in name order; files that are no keys are skipped.
-///
-/// **Errors**: the record of names is damaged.
-pub fn trusted_keys(home: &Path) -> Result<Vec<TrustedKey>, LockFileError> {
-    let directory = keys_directory(home);
-    let signers = read_signers(&directory)?;
-    let entries = fs::read_dir(&directory).into_iter().flatten().take(KEYS_MAX);
-    let mut paths: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "pub"))
-        .collect();
-    paths.sort();
-    let mut keys = Vec::new();
-    for path in paths {
-        let Ok(Some(bytes)) = disk::read(&path, TEXT_BYTES_MAX) else {
-            continue;
-        };
-        let Some((text, key)) = parse_key(&String::from_utf8_lossy(&bytes)) else {
-            continue;
-        };
-        let record = signers.key.get(&text).cloned().unwrap_or_default();
-        keys.push(TrustedKey {
-            path,
-            text,
-            names: record.names,
-            added: record.added,
-            key,
-        });
-    }
-    Ok(keys)
-}
-
-/// The base64 line of a public key file, or of the line alone.
-pub(crate) fn parse_key(text: &str) -> Option<(String, PublicKey)> {
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let line = lines.find(|line| !line.starts_with("untrusted comment:"))?;
-    let key = PublicKey::from_base64(line).ok()?;
-    Some((line.to_owned(), key))
-}
-
-fn read_signers(directory: &Path) -> Result<Signers, LockFileError> {
-    let path = directory.join(SIGNERS);
-    let Some(bytes) = disk::read(&path, TEXT_BYTES_MAX)? else {
-        return Ok(Signers::default());
-    };
-    let text = String::from_utf8_lossy(&bytes);
-    toml::from_str(&text).map_err(|error| LockFileError::Damaged {
-        path,
-        cause: inert_line(&error.to_string()),
-    })
-}
-
-/// Adds a key to the trusted directory, or changes the names that it may sign; returns the key's text.
-///
-/// **Errors**: no key, a wrong glob, or a file that cannot be written.
-pub fn trust_key(home: &Path, text: &str, names: &[String], now: &str) -> Result<String, PackageError> {
-    let wrong = |cause: String| SignatureError {
-        subject: "the key".to_owned(),
-        cause,
-        hint: None,
-    };
-    let (key, _) = parse_key(text).ok_or_else(|| wrong("is no minisign public key".to_owned()))?;
-    for glob in names {
-        let is_glob = !glob.is_empty()
-            && glob
-                .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-*".contains(&byte));
-        if !is_glob {
-            return Err(wrong(format!(
-                "cannot be limited to `{}`: a plugin name with `*` was expected",
-                inert_line(glob)
-            ))
-            .into());
-        }
-    }
-    let directory = keys_directory(home);
-    let mut signers = read_signers(&directory)?;
-    let is_known = trusted_keys(home)?.iter().any(|trusted| trusted.text == key);
-    if !is_known {
-        let whole = text.trim();
-        let whole = if whole.lines().count() > 1 {
-            whole.to_owned()
-        } else {
-            format!("untrusted comment: minisign public key\n{key}")
-        };
-        let fingerprint: String = dlm_core::digest::sha256_hex(whole.as_bytes())
-            .chars()
-            .take(12)
-            .collect();
-        disk::write(
-            &directory.join(format!("{fingerprint}.pub")),
-            format!("{whole}\n").as_bytes(),
-        )?;
-    }
-    let record = signers.key.entry(key.clone()).or_insert_with(|| SignerRecord {
-        names: Vec::new(),
-        added: (!is_known).then(|| now.to_owned()),
-    });
-    record.names = names.to_vec();
-    let body = toml::to_string(&signers).expect("a record is plain data with text keys");
-    let head = "# Written by `dlm plugin trust`: which plugins each key may sign.\n";
-    disk::write(&directory.join(SIGNERS), format!("{head}{body}").as_bytes())?;
-    Ok(key)
 }
 
 /// Checks a signature of `file` as the plugin `name` in `version`.
@@ -292,8 +146,7 @@ pub fn check(
             );
             return Err(wrong(cause, None));
         }
-        let may_sign = trusted.names.is_empty() || trusted.names.iter().any(|glob| matches(glob, name));
-        if !may_sign {
+        if !trusted.may_sign(name) {
             let cause = format!("is by a key that may sign {} only", trusted.names.join(", "));
             let hint = format!(
                 "let it sign this too: dlm plugin trust {} --for-names {}",
@@ -317,22 +170,11 @@ pub fn check(
     }
 }
 
-/// Compares a name with a glob in which `*` stands for any text.
-fn matches(glob: &str, name: &str) -> bool {
-    let Some((start, rest)) = glob.split_once('*') else {
-        return glob == name;
-    };
-    let Some(after) = name.strip_prefix(start) else {
-        return false;
-    };
-    let mut ends = (0..=after.len()).filter(|at| after.is_char_boundary(*at));
-    ends.any(|at| matches(rest, after.get(at..).unwrap_or_default()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::Diagnose;
+    use crate::keys::{trust_key, trusted_keys};
     use crate::testing::Signer;
 
     const NOW: &str = "2026-11-21T19:00:00Z";
@@ -348,7 +190,7 @@ mod tests {
     fn a_signature_covers_the_file_the_name_and_the_version() {
         let home = tempfile::tempdir().unwrap();
         let signer = Signer::new(7);
-        let key = trust_key(home.path(), &signer.public(), &[], NOW).unwrap();
+        let key = trust_key(home.path(), &signer.public(), &[], NOW).unwrap().key;
         let keys = trusted_keys(home.path()).unwrap();
         let good = signer.sign(b"file", "dlm-plugin rubric 1.2.0");
         let by = check(&keys, Some(&good), b"file", "rubric", "1.2.0").unwrap();
@@ -406,12 +248,6 @@ mod tests {
             check(&keys, Some(&signed("rubric")), b"f", "rubric", "1.0.0"),
             "may sign acme-* only",
         );
-        trust_key(home.path(), &signer.public(), &[], NOW).unwrap();
-        let keys = trusted_keys(home.path()).unwrap();
-        assert_eq!(keys.len(), 1);
-        assert!(check(&keys, Some(&signed("rubric")), b"f", "rubric", "1.0.0").is_ok());
-        assert!(trust_key(home.path(), "nonsense", &[], NOW).is_err());
-        assert!(trust_key(home.path(), &signer.public(), &["../x".to_owned()], NOW).is_err());
     }
 
     /// Made by the `minisign` crate 0.10, which hashes before it signs, as the tool does.
@@ -431,21 +267,6 @@ mod tests {
             check(&keys, Some(signature.as_bytes()), b"file!", "rubric", "1.2.0"),
             "does not fit",
         );
-    }
-
-    #[test]
-    fn globs() {
-        for (glob, name, fits) in [
-            ("acme-*", "acme-x", true),
-            ("acme-*", "acme", false),
-            ("*", "x", true),
-            ("a*b*c", "aXbYc", true),
-            ("a*b*c", "aXc", false),
-            ("abc", "abc", true),
-            ("abc", "abcd", false),
-        ] {
-            assert_eq!(matches(glob, name), fits, "{glob} {name}");
-        }
     }
 
     #[test]

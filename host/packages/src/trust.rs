@@ -6,8 +6,9 @@
 use std::path::Path;
 
 use crate::check;
-use crate::discover::{Finder, Origin, read_file, real};
-use crate::error::{FindError, GrantError, PackageError, SignatureError};
+use crate::discover::{Finder, Origin, place_of, read_file};
+use crate::error::{FindError, GrantError, InstallError, PackageError, SignatureError};
+use crate::keys;
 use crate::lockfile::{GrantedBy, Lock, LockEntry, LockGrant};
 use crate::manifest::Manifest;
 use crate::selector::{Choice, Selector};
@@ -25,9 +26,9 @@ pub struct TrustChange {
     pub is_new: bool,
 }
 
-/// Changes the grants of the installed plugin `name`.
+/// Changes the grants of the plugin that `name` means here: an installed one, or a file that was trusted where it lies.
 ///
-/// **Errors**: it is not installed, a grant that its manifest does not request, or a revoked one that it has not.
+/// **Errors**: there is none, a grant that its manifest does not request, or a revoked one that it has not.
 pub fn trust_name(
     finder: &Finder,
     name: &str,
@@ -52,11 +53,11 @@ pub fn trust_name(
     }
     let path = match found.origin {
         Origin::User => None,
-        _ => found.path.as_deref().map(real),
+        _ => found.path.as_deref().map(place_of),
     };
     Lock::change(&finder.places().home, |lock| {
-        let place = |entry: &&LockEntry| entry.name == name && (entry.path == path || entry.sha256 == found.sha256);
-        let entry = lock.plugins.iter().find(place).cloned();
+        let is_it = |entry: &&LockEntry| entry.name == name && entry.path == path;
+        let entry = lock.plugins.iter().find(is_it).cloned();
         let entry = entry.ok_or_else(|| FindError::NotInstalled {
             name: name.to_owned(),
             is_inside: false,
@@ -67,6 +68,16 @@ pub fn trust_name(
     })
 }
 
+/// What was typed beside the file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrustFlags<'a> {
+    /// Capabilities to grant and to take back, in grant syntax.
+    pub grants: &'a [String],
+    pub revoked: &'a [String],
+    /// An older version than the one that is pinned there may take its place.
+    pub is_allowing_downgrade: bool,
+}
+
 /// Pins a file where it lies, with the grants that were typed. Typing them is the yes that an unsigned file of this machine
 /// needs.
 ///
@@ -75,14 +86,13 @@ pub fn trust_file(
     home: &Path,
     policy: Policy,
     path: &Path,
-    grants: &[String],
-    revoked: &[String],
+    flags: TrustFlags<'_>,
     now: &str,
 ) -> Result<TrustChange, PackageError> {
     let bytes = read_file(path)?;
     let checked = check::check(path, &bytes)?;
     let beside = crate::disk::read(&signature_path(path), TEXT_BYTES_MAX)?;
-    let keys = signature::trusted_keys(home)?;
+    let keys = keys::trusted_keys(home)?;
     let manifest = &checked.manifest;
     let signed = signature::check(&keys, beside.as_deref(), &bytes, &manifest.name, &manifest.version)?;
     let subject = || format!("`{}` {}", manifest.name, manifest.version);
@@ -90,11 +100,19 @@ pub fn trust_file(
     if signed.signer().is_none() && policy.require_signature.unsigned(power, false) == UnsignedRule::Refused {
         return Err(SignatureError::unsigned(subject(), signed.lack()).into());
     }
-    let place = real(path);
+    let place = place_of(path);
     Lock::change(home, |lock| {
         let old = lock.at(&place).cloned();
         if signature::is_other_signer(old.as_ref().and_then(|entry| entry.signer.as_deref()), &signed) {
-            return Err(SignatureError::other_signer(subject(), &manifest.name, "trust").into());
+            let removed = dlm_core::shell::quoted_path(&place);
+            return Err(SignatureError::other_signer(subject(), &removed, "trust").into());
+        }
+        if let Some(old) = old
+            .as_ref()
+            .filter(|old| old.is_newer_than(&manifest.name, &manifest.version))
+            && !flags.is_allowing_downgrade
+        {
+            return Err(InstallError::older(old, &manifest.version).into());
         }
         let is_of_author = |entry: &&LockEntry| entry.is_of_author(&checked.sha256, signed.signer());
         let entry = LockEntry {
@@ -122,7 +140,7 @@ pub fn trust_file(
         if let Some(old) = old {
             lock.plugins.retain(|entry| *entry != old);
         }
-        let mut changed = regrant(entry, manifest, grants, revoked, now)?;
+        let mut changed = regrant(entry, manifest, flags.grants, flags.revoked, now)?;
         changed.is_new = is_new;
         lock.put(changed.entry.clone());
         Ok(changed)

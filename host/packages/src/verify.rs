@@ -11,6 +11,7 @@ use crate::check;
 use crate::discover::installed_path;
 use crate::disk;
 use crate::error::{Diagnose, FilesError, FindError, LockFileError, PackageError, SignatureError};
+use crate::keys;
 use crate::lockfile::{Lock, LockEntry, plugins_directory};
 use crate::manifest::COMPONENT_BYTES_MAX;
 use crate::signature::{self, TEXT_BYTES_MAX, signature_path};
@@ -29,7 +30,7 @@ pub struct Verification {
 ///
 /// **Errors**: the lock or the trusted keys cannot be read; what is wrong with a plugin is part of the answer.
 pub fn verify(home: &Path) -> Result<Vec<Verification>, LockFileError> {
-    let keys = signature::trusted_keys(home)?;
+    let keys = keys::trusted_keys(home)?;
     let lock = Lock::read(home)?;
     let verified = lock.plugins.iter().map(|entry| {
         let path = entry.path.clone().unwrap_or_else(|| installed_path(home, entry));
@@ -46,7 +47,7 @@ pub fn verify(home: &Path) -> Result<Vec<Verification>, LockFileError> {
     Ok(verified.collect())
 }
 
-fn one(keys: &[signature::TrustedKey], entry: &LockEntry, path: &Path) -> Result<(), PackageError> {
+fn one(keys: &[keys::TrustedKey], entry: &LockEntry, path: &Path) -> Result<(), PackageError> {
     let Some(bytes) = disk::read(path, COMPONENT_BYTES_MAX)? else {
         return Err(FindError::Gone {
             plugin: entry.name.clone(),
@@ -60,6 +61,7 @@ fn one(keys: &[signature::TrustedKey], entry: &LockEntry, path: &Path) -> Result
         return Err(FindError::Tampered {
             plugin: entry.name.clone(),
             path: path.to_owned(),
+            is_installed: entry.path.is_none(),
             expected: entry.sha256.clone(),
             found,
         }

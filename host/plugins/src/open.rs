@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use dlm_core::ports::plugin::PluginIdentity;
+use dlm_packages::discover::Origin;
 use wasmtime::Store;
 use wasmtime::component::Instance;
 
@@ -20,6 +21,7 @@ pub(crate) struct OpenPlugin<'a> {
     pub pulse: &'a Arc<Pulse>,
     pub new: NewState,
     pub sha256: String,
+    pub origin: Origin,
     /// As its manifest says; for export targets.
     pub needs_registration: bool,
 }
@@ -30,6 +32,8 @@ pub(crate) struct PluginOrigin {
     pub version: String,
     pub sha256: String,
     pub granted: Vec<String>,
+    /// The name that results carry, where it is not for the plugin to choose.
+    traced: Option<String>,
 }
 
 impl OpenPlugin<'_> {
@@ -43,7 +47,18 @@ impl OpenPlugin<'_> {
             version: self.new.version.clone(),
             sha256: self.sha256.clone(),
             granted: self.new.grants.texts(),
+            traced: self.traced(),
         }
+    }
+
+    /// What marks the work of a plugin that is not inside dlm. The name that such a plugin gives itself proves nothing: its
+    /// name and version, what the user typed after them, where it was found, and its hash do.
+    fn traced(&self) -> Option<String> {
+        let (name, version, argument) = (&self.new.plugin, &self.new.version, self.argument());
+        let colon = if argument.is_empty() { "" } else { ":" };
+        let (origin, sha256) = (self.origin.name(), &self.sha256);
+        (self.origin != Origin::Builtin)
+            .then(|| format!("{name}@{version}{colon}{argument} ({origin}, sha256 {sha256})"))
     }
 
     pub fn start<W>(
@@ -55,10 +70,10 @@ impl OpenPlugin<'_> {
 }
 
 impl PluginOrigin {
-    /// Takes the name that the plugin gave itself.
+    /// Takes the name that a plugin inside dlm gave itself.
     pub fn named(self, identity: Identity) -> PluginIdentity {
         PluginIdentity {
-            name: short(&identity.name),
+            name: self.traced.unwrap_or_else(|| short(&identity.name)),
             plugin: self.plugin,
             version: self.version,
             sha256: self.sha256,

@@ -1,10 +1,11 @@
 //! Finds, checks and opens plugins of every kind; holds what all plugins of a run share.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use dlm_core::Event;
 use dlm_core::digest::{Sha256, first_eight};
 use dlm_core::ports::destination::{Destination, DestinationSource};
 use dlm_core::ports::judge::{Judge, JudgeSource};
@@ -57,6 +58,8 @@ pub struct Plugins {
     /// `wasi = "none"`: a plugin that imports any of it is refused.
     is_wasi_refused: bool,
     ledger: Arc<Ledger>,
+    /// Remarks about the choice of a plugin that were made in this run.
+    remarked: Mutex<BTreeSet<String>>,
 }
 
 struct Machine {
@@ -69,6 +72,7 @@ pub(crate) struct Candidate<'a> {
     pub name: String,
     pub version: String,
     pub sha256: String,
+    pub origin: Origin,
     /// Reads the bytes, where compiled code is not at hand.
     pub read: cache::Bytes<'a>,
     /// What the lock or dlm itself grants.
@@ -101,6 +105,7 @@ impl Plugins {
             metering: Metering::default(),
             is_wasi_refused: false,
             ledger: Arc::default(),
+            remarked: Mutex::default(),
         })
     }
 
@@ -231,6 +236,7 @@ impl Plugins {
             pulse: &self.machine()?.pulse,
             needs_registration: candidate.needs_registration,
             sha256: candidate.sha256.clone(),
+            origin: candidate.origin,
             new: NewState {
                 kind,
                 plugin: candidate.name.clone(),
@@ -252,6 +258,14 @@ impl Plugins {
         })
     }
 
+    /// Tells the user what there is to say about the choice of a plugin, once a run.
+    fn remark(&self, remarks: &[String]) {
+        let mut known = self.remarked.lock().unwrap_or_else(PoisonError::into_inner);
+        for remark in remarks.iter().filter(|remark| known.insert((*remark).clone())) {
+            self.ports.progress.event(Event::Note(format!("plugin: {remark}")));
+        }
+    }
+
     /// Finds what `selector` names and prepares it.
     fn find<T>(
         &self,
@@ -260,6 +274,7 @@ impl Plugins {
         open: impl FnOnce(OpenPlugin<'_>) -> Result<T, PluginError>,
     ) -> Result<T, PluginError> {
         let found = self.finder.find(selector, Some(kind))?;
+        self.remark(&found.remarks);
         let settings = found
             .manifest
             .resolve_config(&self.given(&found.manifest.name, found.origin));
@@ -269,6 +284,7 @@ impl Plugins {
             name: found.manifest.name.clone(),
             version: found.manifest.version.to_string(),
             sha256: found.sha256.clone(),
+            origin: found.origin,
             read: &read,
             granted: parse_capabilities(found.granted.iter().map(String::as_str))?,
             requested: requested(&found.manifest),
@@ -288,6 +304,7 @@ impl Plugins {
             name: manifest.name.clone(),
             version: manifest.version.to_string(),
             sha256: dlm_core::digest::sha256_hex(component),
+            origin: Origin::Path,
             read: &read,
             granted: Vec::new(),
             requested: requested(&manifest),

@@ -11,6 +11,7 @@ use dlm_core::{Cancel, FailureKind, Hints, Subject};
 use dlm_files::{Disk, DiskError, Staging, sweep_aside};
 
 use crate::layout::{Home, NameError, base_directory, file_name};
+use crate::seen::Seen;
 
 /// Ends the name of what an earlier version was adding, before the number of its process.
 const ADDING: &str = ".adding.";
@@ -174,6 +175,7 @@ impl BaseStore {
         let directory = self.directory(name)?;
         self.sweep()?;
         let doomed = directory.with_file_name(format!(".{name}{REMOVING}"));
+        Seen::forget(&self.home, &self.disk, &directory);
         self.disk.rename(&directory, &doomed)?;
         Ok(self.disk.remove_tree(&doomed)?)
     }

@@ -14,7 +14,7 @@ use crate::error::StoreError;
 use crate::layout::AdapterSlot;
 use crate::metrics::Strictness;
 use crate::record;
-use crate::state::{STATE_DIGEST_FILE, STATE_FILE, STATE_RNG_FILE, read_state, state_file};
+use crate::state::{self, STATE_DIGEST_FILE, STATE_FILE, STATE_RNG_FILE, read_state, state_file};
 use crate::store::{Store, StoreGuard, StoreNotice};
 use crate::version::{self, ADAPTER_CONFIG_FILE, ADAPTER_MODEL_FILE, CommittedVersion, CurrentVersion, version_name};
 
@@ -254,6 +254,7 @@ impl Store {
         directories.extend(["preference", "synth"].map(|command| self.paths().staging(command)));
         let mut slots = vec![AdapterSlot::Flat];
         slots.extend(self.adapter_slots()?);
+        let mut removed = 0;
         for slot in &slots {
             directories.push(self.paths().slot(slot));
             let versions = self.paths().versions(slot);
@@ -261,10 +262,11 @@ impl Store {
                 .ok()
                 .and_then(|next| next.checked_sub(1))
             {
-                directories.push(versions.join(version::version_name(last)));
+                let last = versions.join(version::version_name(last));
+                removed += state::settle(self.disk(), &last)?;
+                directories.push(last);
             }
         }
-        let mut removed = 0;
         for directory in directories {
             removed += self.disk().sweep(&directory)?.len();
         }

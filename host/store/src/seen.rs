@@ -66,6 +66,13 @@ impl Seen {
         seen
     }
 
+    /// Forgets `subject`, which is about to go. What cannot be removed only takes room.
+    pub fn forget(home: &Home, disk: &Disk, subject: &Path) {
+        let place = Seen::nothing_of(home, subject).place;
+        let _ = disk.remove_file(&place);
+        let _left = disk.sweep_beside(&place);
+    }
+
     /// Whether a file's digest is known without reading it.
     pub fn knows(&self, file: &Path) -> bool {
         let known = self.record.files.get(&*file.to_string_lossy());

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use dlm_core::digest::sha256_hex;
 use dlm_core::{Hints, Subject};
-use dlm_files::DiskError;
+use dlm_files::{Disk, DiskError};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value};
 
@@ -186,16 +186,8 @@ impl PendingVersion<'_> {
         Ok(())
     }
 
-    /// Gives the files of a new state their names, the digest's last: it says that the others are to be had.
     fn settle_state(&self) -> Result<(), VersionError> {
-        if !self.directory().join(next(STATE_DIGEST_FILE)).is_file() {
-            return Ok(());
-        }
-        for name in [STATE_FILE, STATE_RNG_FILE, STATE_DIGEST_FILE] {
-            if self.directory().join(next(name)).is_file() {
-                self.rename(&next(name), name)?;
-            }
-        }
+        settle(self.disk(), self.directory())?;
         Ok(())
     }
 
@@ -219,6 +211,22 @@ pub fn read_state(directory: &Path) -> Result<TrainingState, ResumeIntegrityErro
     let bytes = required(&path, JSON_BYTES_MAX)?;
     state.rng = record::object(&bytes).map_err(|flaw| ResumeIntegrityError::Json { path, flaw })?;
     Ok(state)
+}
+
+/// Gives the files of a whole new state their names, the digest's last: it says that the others are to be had. Removes those of
+/// a state whose writer was killed before it was whole; returns how many.
+pub(crate) fn settle(disk: &Disk, directory: &Path) -> Result<usize, DiskError> {
+    let is_whole = directory.join(next(STATE_DIGEST_FILE)).is_file();
+    let mut removed = 0;
+    for name in [STATE_FILE, STATE_RNG_FILE, STATE_DIGEST_FILE] {
+        let aside = directory.join(next(name));
+        match is_whole {
+            true if aside.is_file() => disk.rename(&aside, &directory.join(name))?,
+            true => {}
+            false => removed += usize::from(disk.remove_file(&aside)?),
+        }
+    }
+    Ok(removed)
 }
 
 /// What a file of the state is called until it has its name.

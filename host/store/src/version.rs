@@ -285,12 +285,8 @@ impl<'guard> PendingVersion<'guard> {
         Ok(self.guard.disk().write(&path, bytes)?)
     }
 
-    /// Gives a file in it another name, in place of what has that one.
-    ///
-    /// **Errors** name the path.
-    pub(crate) fn rename(&self, from: &str, to: &str) -> Result<(), VersionError> {
-        let at = |name| Ok::<_, VersionError>(self.directory.join(file_name(name)?));
-        Ok(self.guard.disk().rename(&at(from)?, &at(to)?)?)
+    pub(crate) fn disk(&self) -> &Disk {
+        self.guard.disk()
     }
 
     /// Writes one file into it from what `fill` writes; `size_bytes` is the expected size, told when the disk is full.

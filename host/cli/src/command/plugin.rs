@@ -1,7 +1,9 @@
 //! `dlm plugin …`: plugins as files. Only `test` runs one.
 
 mod install;
+mod keys;
 mod pack;
+mod remove;
 mod rounds;
 mod test;
 mod trust;
@@ -20,8 +22,7 @@ use dlm_packages::discover::{Finder, Places};
 use dlm_packages::error::{Diagnose, PackageError};
 use dlm_packages::inspect::{inspect, wit};
 use dlm_packages::list::list;
-use dlm_packages::remove::remove;
-use dlm_packages::settings::{Settings as PluginSettings, forget};
+use dlm_packages::settings::Settings as PluginSettings;
 use dlm_packages::verify::verify;
 use serde_json::json;
 
@@ -37,14 +38,16 @@ pub enum PluginCommand {
     List(ListArgs),
     /// Check a plugin, ask for its grants, pin its hash and install it
     Install(install::InstallArgs),
-    /// Remove an installed plugin with its grants and compiled code
-    Remove(RemoveArgs),
+    /// Remove an installed plugin with its grants and compiled code, or the trust in a file where it lies
+    Remove(remove::RemoveArgs),
     /// Show everything about a plugin without running it
     Inspect(InspectArgs),
     /// Embed plugin.toml into a module or component
     Pack(pack::PackArgs),
     /// Change grants, trust a file where it lies, or trust a signer's key
     Trust(trust::TrustArgs),
+    /// List the trusted keys of signers, or revoke one
+    Keys(keys::KeysArgs),
     /// Compare every file of the lock with its pinned hash and signature
     Verify(VerifyArgs),
     /// Start the project of a plugin
@@ -62,6 +65,7 @@ impl PluginCommand {
             PluginCommand::Inspect(args) => args.json,
             PluginCommand::Verify(args) => args.json,
             PluginCommand::Test(args) => args.json,
+            PluginCommand::Keys(args) => args.json,
             PluginCommand::Remove(_) | PluginCommand::Pack(_) | PluginCommand::Trust(_) | PluginCommand::New(_) => {
                 false
             }
@@ -81,16 +85,6 @@ pub struct ListArgs {
     /// Print as JSON
     #[arg(long)]
     pub json: bool,
-}
-
-/// `dlm plugin remove`.
-#[derive(Debug, Args)]
-pub struct RemoveArgs {
-    /// Name of an installed plugin
-    pub name: String,
-    /// Leave its settings in config.toml
-    #[arg(long)]
-    pub keep_config: bool,
 }
 
 /// `dlm plugin inspect`.
@@ -165,10 +159,11 @@ pub fn run(command: &PluginCommand, settings: &Settings, console: &Console) -> R
     let done = match command {
         PluginCommand::List(args) => run_list(args, &manager, console),
         PluginCommand::Install(args) => install::run(args, &manager, console),
-        PluginCommand::Remove(args) => run_remove(args, &manager, console),
+        PluginCommand::Remove(args) => remove::run(args, &manager, console),
         PluginCommand::Inspect(args) => run_inspect(args, &manager, console),
         PluginCommand::Pack(args) => pack::run(args, &manager, console),
         PluginCommand::Trust(args) => trust::run(args, &manager, console),
+        PluginCommand::Keys(args) => keys::run(args, &manager, console),
         PluginCommand::Verify(args) => run_verify(args, &manager, console),
         PluginCommand::New(args) => pack::run_new(args, console),
         PluginCommand::Test(args) => test::run(args, &manager, console),
@@ -233,38 +228,6 @@ fn run_inspect(args: &InspectArgs, manager: &Manager, console: &Console) -> Resu
         (false, true, _) => console.result(&render::plugin::imports(&seen)),
         (false, _, true) => console.result(&render::plugin::audit(&seen)),
         (false, ..) => console.result(&render::plugin::inspection(&seen)),
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn run_remove(args: &RemoveArgs, manager: &Manager, console: &Console) -> Result<ExitCode, PackageError> {
-    // The settings first: a file that cannot be edited is told before anything is gone.
-    let has_forgotten = !args.keep_config && forget(manager.home(), &args.name)?;
-    let removed = remove(manager.home(), &args.name)?;
-    for entry in &removed.entries {
-        console.info(&format!("plugin: removed {} {}", entry.name, entry.version));
-        if let Some(path) = &entry.path {
-            console.info(&format!(
-                "  {} is no longer trusted; the file stays",
-                dlm_core::inert::inert(&path.display().to_string())
-            ));
-        }
-        for grant in &entry.grants {
-            console.info(&format!(
-                "  no longer granted: {}",
-                dlm_core::inert::inert(&grant.capability)
-            ));
-        }
-    }
-    if removed.entries.is_empty() {
-        let name = dlm_core::inert::inert_line(&args.name);
-        console.info(&format!("plugin: removed what an interrupted removal left of {name}"));
-    }
-    if !removed.compiled.is_empty() {
-        console.info(&format!("  compiled code: {} removed", removed.compiled.len()));
-    }
-    if has_forgotten {
-        console.info("  its settings in config.toml are gone");
     }
     Ok(ExitCode::SUCCESS)
 }

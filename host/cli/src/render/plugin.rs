@@ -5,6 +5,7 @@ use dlm_core::units::size;
 use dlm_packages::ask;
 use dlm_packages::inspect::Inspection;
 use dlm_packages::install::Offer;
+use dlm_packages::keys::TrustedKey;
 use dlm_packages::list::ListedPlugin;
 use dlm_packages::pack::PackedPlugin;
 use dlm_packages::signature::SignatureStatus;
@@ -426,6 +427,32 @@ fn grouped(number: u64) -> String {
             out.push(' ');
         }
         out.push(digit);
+    }
+    out
+}
+
+/// What a key may sign, as a line below it.
+pub fn may_sign(names: &[String]) -> String {
+    match names {
+        [] => "  it may sign every plugin".to_owned(),
+        names => format!("  it may sign: {}", names.join(", ")),
+    }
+}
+
+/// Trusted keys, each with what is here and was signed by it.
+pub fn keys(rows: &[(&TrustedKey, Vec<String>)]) -> String {
+    if rows.is_empty() {
+        return "no key is trusted; to trust one: dlm plugin trust KEY\n".to_owned();
+    }
+    let mut out = String::new();
+    for (key, signed) in rows {
+        out.push_str(&format!("{}\n{}\n", key.text, may_sign(&key.names)));
+        if let Some(added) = &key.added {
+            out.push_str(&format!("  added {added}\n"));
+        }
+        if !signed.is_empty() {
+            out.push_str(&format!("  signed {}\n", inert(&signed.join(", "))));
+        }
     }
     out
 }

@@ -92,7 +92,10 @@ fn the_teacher_in_c_makes_pairs_of_a_passage() {
         applied.contains("### Q\nWhat is the hull?\n### A\nThe hull is painted yellow."),
         "{applied}"
     );
-    assert!(applied.contains("synth_teacher=\"cloze\""), "{applied}");
+    assert!(
+        applied.contains("synth_teacher=\"cloze@1.0.0 (path, sha256 "),
+        "{applied}"
+    );
 }
 
 /// It is not in the repository: 18 MB. Where its `build.sh` ran, it is tested like the others.
@@ -119,7 +122,7 @@ fn the_judge_in_python_mines_preferences() {
         "1",
     ];
     let ran = lab.run(&[mine.as_slice(), &["--threshold", "0"]].concat()).ok();
-    assert!(ran.out.contains("judge=rubric"), "{}", ran.out);
+    assert!(ran.out.contains("judge=rubric@"), "{}", ran.out);
 }
 
 /// The cases of the Python judge without a WebAssembly tool: its plain Python, with stand-ins for the contract's modules.

@@ -299,12 +299,36 @@ fn a_key_is_trusted_with_names() {
     let ran = lab.run(&["plugin", "trust", key, "--for-names", "acme-*"]).ok();
     assert!(ran.err.contains("it may sign: acme-*"), "{}", ran.err);
     lab.write("mine.pub", format!("untrusted comment: x\n{key}\n"));
+    lab.run(&["plugin", "trust", "mine.pub"])
+        .ok()
+        .says(&["was trusted before", "it may sign: acme-*\n"]);
+    lab.run(&["plugin", "trust", "mine.pub", "--for-names", "rubric"])
+        .ok()
+        .says(&["it may sign: acme-*, rubric\n"]);
+    let listed = lab.json(&["plugin", "keys", "--json"]);
+    assert_eq!(listed["keys"][0]["names"], serde_json::json!(["acme-*", "rubric"]));
     assert!(
-        lab.run(&["plugin", "trust", "mine.pub"])
+        lab.run(&["plugin", "keys"])
             .ok()
-            .err
-            .contains("every plugin")
+            .out
+            .starts_with(&format!("{key}\n  it may sign: acme-*, rubric\n"))
     );
+    lab.run(&["plugin", "trust", key, "--for-names", "*"])
+        .ok()
+        .says(&["every plugin"]);
+    // Its text may hold a slash, as those of most keys do.
+    let slashed = "RWR6CtMbOq5AgfQftHFlPj1XeoxBA/nMGYp/idga8qUAHEAXPxkj9xAs";
+    lab.run(&["plugin", "trust", slashed])
+        .ok()
+        .says(&[&format!("the key {slashed} is trusted")]);
+    lab.run(&["plugin", "keys", "--revoke", slashed])
+        .ok()
+        .says(&["is no longer trusted"]);
+    lab.run(&["plugin", "keys", "--revoke", slashed])
+        .exits(1)
+        .says(&["is not trusted", "dlm plugin keys"]);
+    lab.run(&["plugin", "keys", "--revoke", "mine.pub"]).ok();
+    assert!(lab.run(&["plugin", "keys"]).ok().out.contains("no key is trusted"));
     lab.write("mine.pub", "nonsense");
     assert!(
         lab.run(&["plugin", "trust", "mine.pub"])

@@ -71,7 +71,8 @@ impl Hints for PluginFailure {
 /// Which plugin answers, for reports and provenance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PluginIdentity {
-    /// What provenance shows, such as `sway:preference_judge` or `rubric:terse`.
+    /// What provenance shows: what a plugin inside dlm calls itself, such as `sway:preference_judge`, and of any other its name,
+    /// version, argument, origin and hash, such as `rubric@1.2.0:terse (installed, sha256 6f1c…)`.
     pub name: String,
     /// The plugin's own name and version, from its manifest.
     pub plugin: String,

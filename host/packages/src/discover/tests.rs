@@ -1,3 +1,5 @@
+use std::fs;
+
 use dlm_core::Hints;
 
 use super::*;
@@ -62,7 +64,7 @@ impl Scene {
                 sha256: sha256_hex(bytes),
                 size: bytes.len() as u64,
                 source: "file".to_owned(),
-                path: path.map(real),
+                path: path.map(place_of),
                 signer: None,
                 installed: "2026-11-21T19:00:00Z".to_owned(),
                 grants: vec![grant("model:current"), grant("exec:sh **")],
@@ -131,7 +133,7 @@ fn a_second_look_does_not_read_an_untouched_file_and_a_touched_one_is_read() {
     assert_eq!(second.read().unwrap_err().code(), "plugin::tampered");
     let error = scene.find("rubric").unwrap_err();
     assert_eq!(error.code(), "plugin::tampered");
-    assert!(error.hints()[1].contains("dlm plugin trust"), "{error}");
+    assert!(error.hints()[1].contains("dlm plugin remove rubric"), "{error}");
 }
 
 #[cfg(unix)]
@@ -149,7 +151,6 @@ fn an_index_that_others_may_write_is_not_believed() {
 #[test]
 fn a_project_file_runs_only_once_trusted_and_only_unchanged() {
     let scene = Scene::new();
-    scene.install("rubric", "1.2.0");
     let bytes = wasm("rubric", "2.0.0");
     let path = scene.write("project/.dlm/plugins/rubric.wasm", &bytes);
     let error = scene.find("rubric").unwrap_err();
@@ -255,7 +256,7 @@ fn a_file_that_lies_about_its_name_or_is_gone_is_refused() {
     let bytes = wasm("other", "1.0.0");
     let path = scene.write("project/.dlm/plugins/rubric.wasm", &bytes);
     scene.lock(&bytes, Some(&path));
-    assert_eq!(scene.find("rubric").unwrap_err().code(), "plugin::manifest");
+    assert_eq!(scene.find("rubric").unwrap_err().code(), "plugin::tampered");
     let path = scene.install("grader", "1.0.0");
     fs::remove_file(path).unwrap();
     let error = scene.find("grader").unwrap_err();

@@ -21,7 +21,13 @@ pub enum FindError {
         looked: Vec<String>,
     },
     #[error("plugin `{name}` is here in version {found}, `@{asked}` was asked for")]
-    Version { name: String, found: String, asked: String },
+    Version {
+        name: String,
+        found: String,
+        asked: String,
+        /// Files of that name which were not looked into.
+        untrusted: Vec<PathBuf>,
+    },
     #[error("plugin `{plugin}` is no {wanted}; it is {}", kinds_text(kinds))]
     WrongKind {
         plugin: String,
@@ -32,6 +38,8 @@ pub enum FindError {
     Tampered {
         plugin: String,
         path: PathBuf,
+        /// It lies among the installed ones.
+        is_installed: bool,
         expected: String,
         found: String,
     },
@@ -48,6 +56,10 @@ pub enum FindError {
     Stray { plugin: String, path: PathBuf },
     #[error("plugin `{plugin}` inside this dlm is not the one it was built with")]
     Damaged { plugin: String },
+    #[error("{} files called `{name}` are trusted where they lie, and none is installed", paths.len())]
+    Several { name: String, paths: Vec<PathBuf> },
+    #[error("`{}` is not trusted where it lies", path.display())]
+    NotTrusted { path: PathBuf },
     #[error("no plugin called `{name}` is installed{}", if *is_inside { "; that one is inside dlm" } else { "" })]
     NotInstalled { name: String, is_inside: bool },
 }
@@ -68,19 +80,36 @@ impl Diagnose for FindError {
                 .subject(asking(*kind))
                 .hints(looked.iter().cloned())
                 .hint(format!("see what each is: dlm plugin list --kind {kind}")),
-            FindError::Version { name, asked, .. } => Diagnosis::misuse("plugin::unknown").hint(format!(
-                "install one that fits: dlm plugin install SRC, or drop the `@{asked}` from `{name}@{asked}`"
-            )),
+            FindError::Version {
+                name, asked, untrusted, ..
+            } => Diagnosis::misuse("plugin::unknown")
+                .hint(format!(
+                    "install one that fits: dlm plugin install SRC, or drop the `@{asked}` from `{name}@{asked}`"
+                ))
+                .hints(untrusted.iter().map(|path| {
+                    format!(
+                        "there is one that was never trusted; see what it is: dlm plugin inspect {}",
+                        quoted(path)
+                    )
+                })),
             FindError::WrongKind { wanted, .. } => Diagnosis::misuse("plugin::wrong-kind")
                 .subject(asking(*wanted))
                 .hint(format!("see the others: dlm plugin list --kind {wanted}")),
-            FindError::Tampered { plugin, path, .. } => Diagnosis::runtime("plugin::tampered")
+            FindError::Tampered {
+                plugin,
+                path,
+                is_installed: true,
+                ..
+            } => Diagnosis::runtime("plugin::tampered")
+                .hint(format!("see what it is now: dlm plugin inspect {}", quoted(path)))
+                .hint(format!("install it again; or remove it: dlm plugin remove {plugin}")),
+            FindError::Tampered { path, .. } => Diagnosis::runtime("plugin::tampered")
                 .hint(format!("see what it is now: dlm plugin inspect {}", quoted(path)))
                 .hint(format!(
                     "if you changed it, pin it anew, without its grants: dlm plugin trust {}",
                     quoted(path)
                 ))
-                .hint(format!("else remove it: dlm plugin remove {plugin}")),
+                .hint(format!("else trust it no more: dlm plugin remove {}", quoted(path))),
             FindError::Untrusted { path, .. } => Diagnosis::runtime("plugin::tampered")
                 .hint(format!("see what it is: dlm plugin inspect {}", quoted(path)))
                 .hint(format!("let it run: dlm plugin trust {}", quoted(path))),
@@ -94,6 +123,14 @@ impl Diagnose for FindError {
             )),
             FindError::Damaged { .. } => {
                 Diagnosis::runtime("plugin::tampered").hint("install dlm again from a source you trust")
+            }
+            FindError::Several { paths, .. } => Diagnosis::misuse("plugin::unknown").hints(
+                paths
+                    .iter()
+                    .map(|path| format!("name the one: dlm plugin remove {}", quoted(path))),
+            ),
+            FindError::NotTrusted { .. } => {
+                Diagnosis::misuse("plugin::unknown").hint("see what is trusted: dlm plugin list, dlm plugin verify")
             }
             FindError::NotInstalled { is_inside: true, .. } => Diagnosis::misuse("plugin::unknown")
                 .hint("what is inside dlm can be denied for a run: --deny NAME=CAPABILITY, or --sandbox"),

@@ -6,6 +6,7 @@ use dlm_core::ports::plugin::PluginFailure;
 use dlm_core::shell_quoted;
 
 use super::{Diagnose, Diagnosis};
+use crate::lockfile::LockEntry;
 use dlm_core::inert::inert_line;
 
 /// Why nothing was installed.
@@ -27,9 +28,26 @@ pub enum InstallError {
         /// Somebody was asked and said no.
         is_answered: bool,
     },
+    #[error("plugin `{plugin}` is here in version {found}, and {offered} is older")]
+    Older {
+        plugin: String,
+        found: String,
+        offered: String,
+    },
     /// Compiling it before it is pinned.
     #[error("{}", .0.message)]
     Compile(Box<PluginFailure>),
+}
+
+impl InstallError {
+    /// An older version than the pinned one, which nobody asked for.
+    pub(crate) fn older(pinned: &LockEntry, offered: &str) -> InstallError {
+        InstallError::Older {
+            plugin: pinned.name.clone(),
+            found: pinned.version.clone(),
+            offered: offered.to_owned(),
+        }
+    }
 }
 
 impl Diagnose for InstallError {
@@ -61,6 +79,9 @@ impl Diagnose for InstallError {
                     None => "nothing was installed".to_owned(),
                 })
             }
+            InstallError::Older { found, .. } => Diagnosis::runtime("plugin::older")
+                .hint("a signature does not say which version is the right one; if you want the older one: --allow-downgrade")
+                .hint(format!("version {found} stays as it was")),
             InstallError::Compile(failure) => Diagnosis {
                 kind: failure.kind,
                 hints: failure.hints.clone(),

@@ -25,13 +25,13 @@ impl SignatureError {
         }
     }
 
-    /// `action` is what the user does once the entry of `name` is gone.
-    pub(crate) fn other_signer(subject: String, name: &str, action: &str) -> SignatureError {
+    /// `removed` is what `dlm plugin remove` takes to drop the pin, `action` what the user does then.
+    pub(crate) fn other_signer(subject: String, removed: &str, action: &str) -> SignatureError {
         SignatureError {
             subject,
             cause: "is signed by another key than the file that is pinned".to_owned(),
             hint: Some(format!(
-                "if that is right: dlm plugin remove {name}, then {action} it again"
+                "if that is right: dlm plugin remove {removed}, then {action} it again"
             )),
         }
     }

@@ -8,17 +8,18 @@ use crate::error::Diagnose;
 use crate::fetch::from_file;
 use crate::inspect::{inspect, wit};
 use crate::list::list;
-use crate::remove::remove;
+use crate::remove::{remove, untrust};
 use crate::selector::Selector;
 use crate::signature::RequireSignature;
 use crate::testing::{Signer, component, judge};
-use crate::trust::{trust_file, trust_name};
+use crate::trust::{TrustFlags, trust_file, trust_name};
 use crate::verify::verify;
 
 mod crash;
 mod described;
 mod hostile;
 mod packed;
+mod placed;
 mod trusted;
 
 const NOW: &str = "2026-11-21T19:00:00Z";
@@ -83,7 +84,7 @@ fn what_is_installed_is_found_with_its_grants_and_can_be_removed() {
     assert!(verify(home.path()).unwrap()[0].problem.is_none());
 
     let removed = remove(home.path(), "rubric").unwrap();
-    assert_eq!(removed.entries, [entry]);
+    assert_eq!(removed.entry, Some(entry));
     assert!(!home.path().join("plugins/rubric").exists());
     refused(remove(home.path(), "rubric"), "plugin::unknown", "installed");
     refused(remove(home.path(), "ollama"), "plugin::unknown", "inside dlm");
@@ -147,7 +148,7 @@ fn answers_on_a_terminal_are_recorded_as_such() {
 fn an_upgrade_keeps_unchanged_grants_drops_the_rest_and_asks_for_the_new() {
     let home = tempfile::tempdir().unwrap();
     let signer = Signer::new(1);
-    signature::trust_key(home.path(), &signer.public(), &[], NOW).unwrap();
+    keys::trust_key(home.path(), &signer.public(), &[], NOW).unwrap();
     let signed = |bytes: &[u8], version: &str| FetchedPlugin {
         signature: Some(signer.sign(bytes, &format!("dlm-plugin rubric {version}"))),
         ..fetched(bytes.to_vec(), false)
@@ -361,7 +362,7 @@ fn power_decides_what_an_unsigned_file_needs() {
 fn another_signer_needs_a_yes() {
     let home = tempfile::tempdir().unwrap();
     let signer = Signer::new(1);
-    signature::trust_key(home.path(), &signer.public(), &[], NOW).unwrap();
+    keys::trust_key(home.path(), &signer.public(), &[], NOW).unwrap();
     let signed = |version: &str| {
         let bytes = judge("rubric", version, &[]);
         FetchedPlugin {
@@ -390,7 +391,7 @@ fn another_signer_needs_a_yes() {
         Ok(true)
     };
     assert!(decide(&unsigned, &none, Some(&mut yes)).is_ok());
-    fs::remove_dir_all(signature::keys_directory(home.path())).unwrap();
+    fs::remove_dir_all(keys::keys_directory(home.path())).unwrap();
     assert_eq!(
         verify(home.path()).unwrap()[0].problem.as_ref().unwrap().0,
         "plugin::signature"

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 
 use dlm_core::{Cancel, Hints};
-use dlm_store::{BaseStore, BaseStoreError, Disk, Home, PendingBase};
+use dlm_store::{BaseStore, BaseStoreError, Disk, Home, PendingBase, Seen};
 
 use super::fast_directory;
 
@@ -42,7 +42,17 @@ fn a_base_appears_when_it_is_complete() {
     let left: Vec<_> = fs::read_dir(home.bases()).unwrap().collect();
     assert_eq!(left.len(), 1, "what was given up is removed");
 
+    let mut seen = Seen::of(&home, &path);
+    let file = path.join("base.json");
+    seen.digest(&file, &mut |_| Ok("digest".to_owned())).unwrap();
+    seen.keep();
+    assert_eq!(fs::read_dir(home.seen()).unwrap().count(), 1);
     bases.remove("mine").unwrap();
+    assert_eq!(
+        fs::read_dir(home.seen()).unwrap().count(),
+        0,
+        "what is remembered of it goes with it"
+    );
     let error = bases.directory("mine").unwrap_err();
     assert_eq!(error.to_string(), "there is no local base `mine` (local bases: none)");
     assert!(bases.remove("mine").is_err());

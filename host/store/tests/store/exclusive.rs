@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use dlm_core::{Cancel, FailureKind, Hints};
-use dlm_store::{ExclusiveError, LockWait, StoreError, StoreNotice};
+use dlm_store::{AdapterSlot, Disk, ExclusiveError, Home, LockWait, Store, StoreError, StoreNotice};
 
 use super::scenario::{stamp, wait};
 use super::{NOW_MS, lock, new_store};
@@ -191,4 +191,48 @@ fn leftovers_of_the_dead_are_swept_and_of_the_living_kept() {
     let mut guard = lock(&store);
     assert_eq!(guard.take_notices(), [StoreNotice::LeftoversRemoved { files: 1 }]);
     assert!(!dead.exists() && alive.exists() && foreign.exists());
+}
+
+#[test]
+fn what_killed_writers_left_of_a_training_state_is_swept_unless_it_is_whole() {
+    let (_directory, store) = new_store();
+    let version = store.paths().versions(&AdapterSlot::Flat).join("v0001");
+    fs::create_dir_all(&version).unwrap();
+    let next = |name: &str| version.join(format!("next.{name}"));
+    fs::write(next("training_state.pt"), "half").unwrap();
+    let mut guard = lock(&store);
+    assert_eq!(guard.take_notices(), [StoreNotice::LeftoversRemoved { files: 1 }]);
+    assert!(!next("training_state.pt").exists());
+    drop(guard);
+    for name in [
+        "training_state.pt",
+        "training_state.rng.json",
+        "training_state.pt.sha256",
+    ] {
+        fs::write(next(name), "new").unwrap();
+    }
+    let mut guard = lock(&store);
+    assert_eq!(guard.take_notices(), []);
+    assert_eq!(fs::read_to_string(version.join("training_state.pt")).unwrap(), "new");
+}
+
+#[test]
+fn a_store_that_was_never_made_is_removed_and_one_that_is_being_made_stays() {
+    let directory = super::fast_directory();
+    let home = Home::new(directory.path());
+    let at = |name: &str| home.stores().join(name);
+    for name in ["DEAD", "ALIVE", "EMPTY", "LOST"] {
+        fs::create_dir_all(at(name)).unwrap();
+    }
+    fs::write(at("DEAD").join(".lock.tmp.1.0000002a"), "half").unwrap();
+    let alive = at("ALIVE").join(format!(".lock.tmp.{}.0000002a", std::process::id()));
+    fs::write(&alive, "half").unwrap();
+    let writing = fs::File::open(&alive).unwrap();
+    writing.lock().unwrap();
+    // Its manifest is lost, its work is not.
+    fs::write(at("LOST").join("manifest.json.tmp.1.0000002a"), "half").unwrap();
+    fs::write(at("LOST").join("metrics.sqlite"), "work").unwrap();
+    Store::sweep_unborn(&home, &Disk::new()).unwrap();
+    assert!(!at("DEAD").exists());
+    assert!(alive.exists() && at("EMPTY").exists() && at("LOST/metrics.sqlite").exists());
 }

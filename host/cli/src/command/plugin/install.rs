@@ -36,6 +36,9 @@ pub struct InstallArgs {
     /// Install without a signature where one is needed
     #[arg(long)]
     pub allow_unsigned: bool,
+    /// Install it although a newer version is installed
+    #[arg(long)]
+    pub allow_downgrade: bool,
     /// Install it under this name instead of its own
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
@@ -65,6 +68,7 @@ pub(super) fn run(args: &InstallArgs, manager: &Manager, console: &Console) -> R
         grants: args.grants.clone(),
         is_granting_requested: args.grant_requested,
         is_allowing_unsigned: args.allow_unsigned,
+        is_allowing_downgrade: args.allow_downgrade,
         name: args.name.clone(),
     };
     let offer = offer(manager.home(), fetched, manager.settings.policy, &flags)?;

@@ -5,7 +5,7 @@ use crate::lab::Lab;
 use crate::plugin::{pack, sway_case};
 
 pub const TABLES: &[&Table] = &[
-    &LIST, &INSTALL, &SIGNED, &REMOVE, &INSPECT, &PACK, &TRUST, &KEY, &VERIFY, &NEW, &TEST,
+    &LIST, &INSTALL, &SIGNED, &OLDER, &REMOVE, &INSPECT, &PACK, &TRUST, &KEY, &KEYS, &VERIFY, &NEW, &TEST,
 ];
 
 const LIST: Table = (
@@ -59,6 +59,11 @@ const SIGNED: Table = (
         "install it all the same",
     )],
 );
+/// Where a newer version is installed.
+const OLDER: Table = (
+    "plugin install",
+    &[hides("--allow-downgrade", FILE, "--allow-downgrade", "0.9.0 is older")],
+);
 const REMOVE: Table = (
     "plugin remove",
     &[shows(
@@ -105,6 +110,18 @@ const KEY: Table = (
         "--for-names acme-*",
         "it may sign: acme-*",
     )],
+);
+const KEYS: Table = (
+    "plugin keys",
+    &[
+        shows(
+            "--revoke",
+            "",
+            "--revoke RWSGqw7ftyWdoBJlGgx5mZ6klOXfHwukLdrYwA56SDFtpTin6ais8uxK",
+            "is no longer trusted",
+        ),
+        shows("--json", "", "--json", "\"keys\""),
+    ],
 );
 const VERIFY: Table = ("plugin verify", &[shows("--json", "", "--json", "\"name\": \"shelf\"")]);
 const NEW: Table = (
@@ -157,6 +174,11 @@ fn install() {
     let request = "[[request]]\ncapability = \"exec:ollama\"\nreason = \"runs it\"\n";
     pack(&powerful, "1.0.0", request);
     check(&powerful, &SIGNED);
+    let newer = Lab::new();
+    pack(&newer, "1.0.0", "");
+    newer.run(&["plugin", "install", FILE]).ok();
+    pack(&newer, "0.9.0", "");
+    check(&newer, &OLDER);
 }
 
 #[test]
@@ -167,4 +189,6 @@ fn manage() {
     for table in [&LIST, &REMOVE, &INSPECT, &TRUST, &KEY, &VERIFY, &NEW, &TEST] {
         check(&lab, table);
     }
+    lab.run(&["plugin", "trust", SIGNER]).ok();
+    check(&lab, &KEYS);
 }

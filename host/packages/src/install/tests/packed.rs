@@ -34,7 +34,7 @@ fn packing_embeds_the_manifest_and_signs() {
     )
     .unwrap();
     let home = tempfile::tempdir().unwrap();
-    signature::trust_key(home.path(), &signer.public(), &[], NOW).unwrap();
+    keys::trust_key(home.path(), &signer.public(), &[], NOW).unwrap();
     let fetched = from_file(&packed.path).unwrap();
     let offered = offer(home.path(), fetched, Policy::default(), &flags(&[])).unwrap();
     assert!(offered.signed.signer().is_some());

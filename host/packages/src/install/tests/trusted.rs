@@ -2,6 +2,13 @@
 
 use super::*;
 
+fn granting(grants: &[String]) -> TrustFlags<'_> {
+    TrustFlags {
+        grants,
+        ..TrustFlags::default()
+    }
+}
+
 #[test]
 fn trust_changes_grants_and_pins_files_in_place() {
     let home = tempfile::tempdir().unwrap();
@@ -51,14 +58,14 @@ fn trust_changes_grants_and_pins_files_in_place() {
         "never trusted",
     );
     assert!(
-        trust_file(home.path(), Policy::default(), &file, &gone, &[], NOW)
+        trust_file(home.path(), Policy::default(), &file, granting(&gone), NOW)
             .unwrap()
             .is_new
     );
     let there = Finder::new(there.places().clone());
     assert_eq!(there.find(&grader, None).unwrap().granted, ["model:current"]);
     assert!(
-        !trust_file(home.path(), Policy::default(), &file, &[], &[], NOW)
+        !trust_file(home.path(), Policy::default(), &file, granting(&[]), NOW)
             .unwrap()
             .is_new
     );
@@ -70,7 +77,7 @@ fn trust_changes_grants_and_pins_files_in_place() {
         "plugin::tampered",
         "not the file that was trusted",
     );
-    let changed = trust_file(home.path(), Policy::default(), &file, &[], &[], LATER).unwrap();
+    let changed = trust_file(home.path(), Policy::default(), &file, granting(&[]), LATER).unwrap();
     assert!(changed.is_new);
     assert!(changed.entry.granted().is_empty());
     let always = Policy {
@@ -78,7 +85,7 @@ fn trust_changes_grants_and_pins_files_in_place() {
         ..Policy::default()
     };
     refused(
-        trust_file(home.path(), always, &file, &[], &[], LATER),
+        trust_file(home.path(), always, &file, granting(&[]), LATER),
         "plugin::signature",
         "your settings require a signature",
     );
@@ -88,7 +95,7 @@ fn trust_changes_grants_and_pins_files_in_place() {
 fn a_trusted_file_keeps_its_grants_under_its_signer_alone() {
     let home = tempfile::tempdir().unwrap();
     let signer = Signer::new(1);
-    signature::trust_key(home.path(), &signer.public(), &[], NOW).unwrap();
+    keys::trust_key(home.path(), &signer.public(), &[], NOW).unwrap();
     let file = home.path().join("grader.wasm");
     let write = |version: &str, signer: Option<&Signer>| {
         let bytes = judge("grader", version, &[MODEL]);
@@ -102,17 +109,30 @@ fn a_trusted_file_keeps_its_grants_under_its_signer_alone() {
         }
     };
     let model = ["model:current".to_owned()];
-    let trust = |grants: &[String]| trust_file(home.path(), Policy::default(), &file, grants, &[], NOW);
+    let trust = |grants: &[String]| trust_file(home.path(), Policy::default(), &file, granting(grants), NOW);
     write("1.0.0", Some(&signer));
     trust(&model).unwrap();
     write("1.1.0", Some(&signer));
     assert_eq!(trust(&[]).unwrap().entry.granted(), model);
     write("1.2.0", None);
     let error = refused(trust(&[]), "plugin::signature", "by another key");
-    assert!(error.hints()[0].contains("dlm plugin remove grader, then trust it again"));
+    let hint = format!("dlm plugin remove {}, then trust it again", file.display());
+    assert!(error.hints()[0].contains(&hint), "{:?}", error.hints());
     write("1.2.0", Some(&Signer::new(2)));
     refused(trust(&model), "plugin::signature", "by another key");
     assert_eq!(Lock::read(home.path()).unwrap().plugins[0].version, "1.1.0");
+    // An older version is well signed, too.
+    write("1.0.0", Some(&signer));
+    refused(trust(&[]), "plugin::older", "1.0.0 is older");
+    let going_back = TrustFlags {
+        is_allowing_downgrade: true,
+        ..TrustFlags::default()
+    };
+    let changed = trust_file(home.path(), Policy::default(), &file, going_back, NOW).unwrap();
+    assert_eq!(
+        (changed.entry.version.as_str(), changed.entry.granted()),
+        ("1.0.0", model.to_vec())
+    );
 }
 
 #[test]
