@@ -12,8 +12,9 @@ use dlm_core::ports::guest_http::{GuestBody, GuestHttp, GuestHttpError, GuestMet
 
 use crate::disk;
 use crate::error::{FetchError, FilesError, PackageError, SourceError};
+use crate::keys::TEXT_BYTES_MAX;
 use crate::manifest::COMPONENT_BYTES_MAX;
-use crate::signature::{TEXT_BYTES_MAX, signature_path};
+use crate::signature::signature_path;
 use dlm_core::inert::{cut, inert_line};
 
 /// Most redirects.

@@ -14,13 +14,13 @@ use crate::discover::{Finder, FoundPlugin, Origin, place_of, read_file};
 use crate::disk;
 use crate::error::{ComponentError, Diagnose, PackageError, SignatureError};
 use crate::imports::Wasi;
-use crate::keys;
+use crate::keys::{self, TEXT_BYTES_MAX};
 use crate::kind::Kind;
 use crate::lockfile::LockEntry;
 use crate::manifest::COMPONENT_BYTES_MAX;
 use crate::manifest::{Manifest, ManifestError};
 use crate::selector::Selector;
-use crate::signature::{self, SignatureStatus, TEXT_BYTES_MAX, signature_path};
+use crate::signature::{self, SignatureStatus, signature_path};
 use dlm_core::foreign::caught;
 use dlm_core::inert::inert_line;
 

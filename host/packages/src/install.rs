@@ -244,7 +244,7 @@ fn downgrade(offer: &Offer, flags: &InstallFlags, asker: &mut Option<&mut Asker<
     );
     match asker.as_mut().map(|ask| ask(&question)).transpose()? {
         Some(true) => Ok(()),
-        _ => Err(InstallError::older(newer, offered).into()),
+        _ => Err(newer.refuses_older(offered).into()),
     }
 }
 

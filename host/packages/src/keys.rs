@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::disk;
 use crate::error::{LockFileError, PackageError, SignatureError};
 use crate::lockfile::{Lock, LockEntry};
-use crate::signature::TEXT_BYTES_MAX;
 
+/// Largest key or signature file.
+pub(crate) const TEXT_BYTES_MAX: u64 = 64 * 1024;
 /// Most keys that are tried.
 const KEYS_MAX: usize = 1000;
 /// Which names a key may sign, beside the keys.

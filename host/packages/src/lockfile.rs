@@ -11,7 +11,7 @@ use dlm_files::Disk;
 use serde::{Deserialize, Serialize};
 
 use crate::disk;
-use crate::error::{FilesError, LockFileError};
+use crate::error::{FilesError, InstallError, LockFileError};
 use crate::kind::Kind;
 use crate::manifest::is_name;
 use dlm_core::inert::inert;
@@ -98,6 +98,15 @@ impl LockEntry {
     pub(crate) fn is_newer_than(&self, name: &str, version: &str) -> bool {
         let read = |text: &str| semver::Version::parse(text).ok();
         self.name == name && read(&self.version) > read(version)
+    }
+
+    /// The refusal of an older version in its place.
+    pub(crate) fn refuses_older(&self, offered: &str) -> InstallError {
+        InstallError::Older {
+            plugin: self.name.clone(),
+            found: self.version.clone(),
+            offered: offered.to_owned(),
+        }
     }
 
     fn check(&self) -> Result<(), String> {

@@ -12,9 +12,10 @@ use crate::check::{self, CheckedPlugin};
 use crate::contract;
 use crate::disk;
 use crate::error::{ComponentError, FilesError, PackError, PackageError};
+use crate::keys::TEXT_BYTES_MAX;
 use crate::kind::Kind;
 use crate::manifest::{COMPONENT_BYTES_MAX, MODULE_HEAD, ManifestError, append, without};
-use crate::signature::{TEXT_BYTES_MAX, signature_path};
+use crate::signature::signature_path;
 use dlm_core::inert::inert_line;
 
 /// The author's file.

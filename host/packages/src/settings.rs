@@ -9,8 +9,9 @@ use serde::Deserialize;
 
 use crate::disk;
 use crate::error::{SelectorError, SettingsError};
+use crate::keys::TEXT_BYTES_MAX;
 use crate::manifest::GivenValue;
-use crate::signature::{RequireSignature, TEXT_BYTES_MAX};
+use crate::signature::RequireSignature;
 use dlm_core::inert::{inert, inert_line};
 
 /// What the user wants of plugins that are installed or trusted.

@@ -14,9 +14,6 @@ use crate::error::SignatureError;
 use crate::keys::TrustedKey;
 use dlm_core::inert::inert_line;
 
-/// Largest key or signature file.
-pub(crate) const TEXT_BYTES_MAX: u64 = 64 * 1024;
-
 /// What a signature file says about a plugin file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SignatureStatus {

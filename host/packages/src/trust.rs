@@ -7,13 +7,13 @@ use std::path::Path;
 
 use crate::check;
 use crate::discover::{Finder, Origin, place_of, read_file};
-use crate::error::{FindError, GrantError, InstallError, PackageError, SignatureError};
-use crate::keys;
+use crate::error::{FindError, GrantError, PackageError, SignatureError};
+use crate::keys::{self, TEXT_BYTES_MAX};
 use crate::lockfile::{GrantedBy, Lock, LockEntry, LockGrant};
 use crate::manifest::Manifest;
 use crate::selector::{Choice, Selector};
 use crate::settings::Policy;
-use crate::signature::{self, SignatureStatus, TEXT_BYTES_MAX, UnsignedRule, signature_path};
+use crate::signature::{self, SignatureStatus, UnsignedRule, signature_path};
 use dlm_core::inert::inert_line;
 
 /// What changed.
@@ -112,7 +112,7 @@ pub fn trust_file(
             .filter(|old| old.is_newer_than(&manifest.name, &manifest.version))
             && !flags.is_allowing_downgrade
         {
-            return Err(InstallError::older(old, &manifest.version).into());
+            return Err(old.refuses_older(&manifest.version).into());
         }
         let is_of_author = |entry: &&LockEntry| entry.is_of_author(&checked.sha256, signed.signer());
         let entry = LockEntry {

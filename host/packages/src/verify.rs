@@ -11,10 +11,10 @@ use crate::check;
 use crate::discover::installed_path;
 use crate::disk;
 use crate::error::{Diagnose, FilesError, FindError, LockFileError, PackageError, SignatureError};
-use crate::keys;
+use crate::keys::{self, TEXT_BYTES_MAX};
 use crate::lockfile::{Lock, LockEntry, plugins_directory};
 use crate::manifest::COMPONENT_BYTES_MAX;
-use crate::signature::{self, TEXT_BYTES_MAX, signature_path};
+use crate::signature::{self, signature_path};
 
 /// One entry with what was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -95,24 +95,7 @@ impl Diagnose for FindError {
             FindError::WrongKind { wanted, .. } => Diagnosis::misuse("plugin::wrong-kind")
                 .subject(asking(*wanted))
                 .hint(format!("see the others: dlm plugin list --kind {wanted}")),
-            FindError::Tampered {
-                plugin,
-                path,
-                is_installed: true,
-                ..
-            } => Diagnosis::runtime("plugin::tampered")
-                .hint(format!("see what it is now: dlm plugin inspect {}", quoted(path)))
-                .hint(format!("install it again; or remove it: dlm plugin remove {plugin}")),
-            FindError::Tampered { path, .. } => Diagnosis::runtime("plugin::tampered")
-                .hint(format!("see what it is now: dlm plugin inspect {}", quoted(path)))
-                .hint(format!(
-                    "if you changed it, pin it anew, without its grants: dlm plugin trust {}",
-                    quoted(path)
-                ))
-                .hint(format!("else trust it no more: dlm plugin remove {}", quoted(path))),
-            FindError::Untrusted { path, .. } => Diagnosis::runtime("plugin::tampered")
-                .hint(format!("see what it is: dlm plugin inspect {}", quoted(path)))
-                .hint(format!("let it run: dlm plugin trust {}", quoted(path))),
+            FindError::Tampered { .. } | FindError::Untrusted { .. } => self.other_bytes(),
             FindError::Gone { source_text, .. } => Diagnosis::runtime("plugin::not-found").hint(format!(
                 "install it again: dlm plugin install {}",
                 shell_quoted(source_text)
@@ -137,6 +120,35 @@ impl Diagnose for FindError {
             FindError::NotInstalled { .. } => {
                 Diagnosis::misuse("plugin::unknown").hint("see what is here: dlm plugin list")
             }
+        }
+    }
+}
+
+impl FindError {
+    /// The file that is there is not the one that was trusted.
+    fn other_bytes(&self) -> Diagnosis {
+        let told = Diagnosis::runtime("plugin::tampered");
+        let inspect = |path: &PathBuf| format!("see what it is: dlm plugin inspect {}", quoted(path));
+        match self {
+            FindError::Tampered {
+                plugin,
+                path,
+                is_installed: true,
+                ..
+            } => told
+                .hint(inspect(path))
+                .hint(format!("install it again; or remove it: dlm plugin remove {plugin}")),
+            FindError::Tampered { path, .. } => told
+                .hint(inspect(path))
+                .hint(format!(
+                    "if you changed it, pin it anew, without its grants: dlm plugin trust {}",
+                    quoted(path)
+                ))
+                .hint(format!("else trust it no more: dlm plugin remove {}", quoted(path))),
+            FindError::Untrusted { path, .. } => told
+                .hint(inspect(path))
+                .hint(format!("let it run: dlm plugin trust {}", quoted(path))),
+            _ => told,
         }
     }
 }

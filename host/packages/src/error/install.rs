@@ -6,7 +6,6 @@ use dlm_core::ports::plugin::PluginFailure;
 use dlm_core::shell_quoted;
 
 use super::{Diagnose, Diagnosis};
-use crate::lockfile::LockEntry;
 use dlm_core::inert::inert_line;
 
 /// Why nothing was installed.
@@ -28,6 +27,7 @@ pub enum InstallError {
         /// Somebody was asked and said no.
         is_answered: bool,
     },
+    /// An older version than the pinned one, which nobody asked for.
     #[error("plugin `{plugin}` is here in version {found}, and {offered} is older")]
     Older {
         plugin: String,
@@ -37,17 +37,6 @@ pub enum InstallError {
     /// Compiling it before it is pinned.
     #[error("{}", .0.message)]
     Compile(Box<PluginFailure>),
-}
-
-impl InstallError {
-    /// An older version than the pinned one, which nobody asked for.
-    pub(crate) fn older(pinned: &LockEntry, offered: &str) -> InstallError {
-        InstallError::Older {
-            plugin: pinned.name.clone(),
-            found: pinned.version.clone(),
-            offered: offered.to_owned(),
-        }
-    }
 }
 
 impl Diagnose for InstallError {
