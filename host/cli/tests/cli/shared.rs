@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use crate::lab::{Guarded, Lab, interrupt, tiny_base};
+use crate::lab::{Guarded, ID, Lab, interrupt, tiny_base};
 
 fn names(lab: &Lab, directory: &str) -> Vec<String> {
     let entries = std::fs::read_dir(lab.path(directory)).unwrap();
@@ -40,6 +40,36 @@ fn of_many_that_add_one_base_one_does() {
         let detail = lab.json(&["base", "show", "tiny", "--json"]);
         assert_eq!(detail["is_here"], true);
     }
+}
+
+#[test]
+fn of_many_that_train_on_one_base_one_asks_it_what_to_hold_on_to() {
+    let lab = Lab::new();
+    lab.trainable();
+    let text = lab.read("a.dlm");
+    let children: Vec<_> = (0..4)
+        .map(|number| {
+            let name = format!("{number}.dlm");
+            // The last digit of the document's id.
+            lab.write(&name, text.replace(ID, &format!("{}{number}", &ID[..ID.len() - 1])));
+            let mut command = lab.command();
+            command.args(["train", &name, "--max-steps", "1"]);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    let mut asked = 0;
+    for child in children {
+        let ended = child.wait_with_output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert!(ended.status.success(), "{said}");
+        asked += said.matches("the base is asked what to hold on to").count();
+    }
+    assert_eq!(asked, 1);
+    assert!(
+        names(&lab, "home/bases/.hold")
+            .iter()
+            .all(|name| name.ends_with(".anchors"))
+    );
 }
 
 #[test]

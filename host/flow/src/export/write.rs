@@ -144,7 +144,7 @@ pub(super) fn judge(
     let quant = plan.quant.value;
     // A merged model has the tensors of its base.
     let model = plan_file(located, located.base.opened.weights(), &vocabulary(located)?, quant)?;
-    check_space(place.directory(), model.bytes)?;
+    check_space(place.directory(), model.bytes, quant)?;
     let drafted = |name: String, kind, size| Artifact {
         path: directory.join(&name),
         staged_path: Some(name.clone()),
@@ -247,7 +247,7 @@ fn check_file(
 }
 
 /// Refuses a file that its disk has no room for; an earlier export stays until the new one is whole.
-fn check_space(path: &Path, bytes: u64) -> Result<(), Failure> {
+fn check_space(path: &Path, bytes: u64, quant: Quant) -> Result<(), Failure> {
     let Some(free) = path.parent().and_then(dlm_files::free_bytes) else {
         return Ok(());
     };
@@ -263,7 +263,12 @@ fn check_space(path: &Path, bytes: u64) -> Result<(), Failure> {
             size(free)
         ),
     )
-    .hint("free some space, export a smaller type (`--quant Q4_K_M`), or keep the stores elsewhere: `DLM_HOME=<dir>`"))
+    .hint(match quant {
+        Quant::Q4_K_M => "free some space, or keep the stores elsewhere: `DLM_HOME=<dir>`",
+        _ => {
+            "free some space, export a smaller type (`--quant Q4_K_M`), or keep the stores elsewhere: `DLM_HOME=<dir>`"
+        }
+    }))
 }
 
 /// Logits at every position of the check text.

@@ -1,9 +1,10 @@
 //! The anchors of a base: read from its cache, or prepared once and kept there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dlm_core::digest::sha256_hex;
 use dlm_core::{Event, Subject};
+use dlm_files::LockFile;
 use dlm_model::{Engine, PrecisionPaths, ReaderOptions};
 use dlm_plan::train::PhasePlan;
 use dlm_train::anchors::{AnchorError, AnchorOptions, AnchorSet};
@@ -32,13 +33,18 @@ pub(super) fn anchors(
         top: anchors.top_k as usize,
     };
     let path = cache(around, prepared, &options);
-    if let Ok(bytes) = std::fs::read(&path) {
-        match AnchorSet::from_bytes(&bytes) {
-            Ok(set) => return Ok(Some(set)),
-            Err(error) => around
-                .progress
-                .event(Event::Warning(format!("{}: {error}; it is made again", path.display()))),
-        }
+    if let Some(set) = kept(around, &path) {
+        return Ok(Some(set));
+    }
+    let disk = &around.disk;
+    disk.create_directories(path.parent().expect("the path has a directory"))?;
+    // Of several runs that begin at once one asks the base, and the others take what it kept.
+    let waits = || around.note("another run asks this base what to hold on to; waiting for it");
+    let Some(_lock) = LockFile::take(disk, &path.with_extension("lock"), &around.cancel, waits)? else {
+        return Err(Failure::interrupted(""));
+    };
+    if let Some(set) = kept(around, &path) {
+        return Ok(Some(set));
     }
     around.note("the base is asked what to hold on to: once for this base, precision and system prompt, kept for every later run");
     let failed = |error: AnchorError| match error {
@@ -64,11 +70,22 @@ pub(super) fn anchors(
         &around.cancel,
     );
     let set = set.map_err(failed)?;
-    let disk = &around.disk;
-    disk.create_directories(path.parent().expect("the path has a directory"))?;
     disk.write(&path, &set.to_bytes())?;
     disk.sweep_beside(&path)?;
     Ok(Some(set))
+}
+
+/// The set that an earlier run kept; none where there is none, or a damaged one.
+fn kept(around: &Surroundings, path: &Path) -> Option<AnchorSet> {
+    let bytes = std::fs::read(path).ok()?;
+    match AnchorSet::from_bytes(&bytes) {
+        Ok(set) => Some(set),
+        Err(error) => {
+            let warning = format!("{}: {error}; it is made again", path.display());
+            around.progress.event(Event::Warning(warning));
+            None
+        }
+    }
 }
 
 /// Where the set of a base, a precision and a system prompt is kept.

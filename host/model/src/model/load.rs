@@ -83,7 +83,9 @@ impl Hints for LoadError {
 
     fn hints(&self) -> Vec<String> {
         match self {
-            LoadError::Compute { .. } => vec!["choose f32 products".to_owned()],
+            LoadError::Compute { .. } => {
+                vec!["set `training.precision: fp32` in the document, or leave out `--simd`".to_owned()]
+            }
             _ => vec!["download or add the base model again: `dlm base add <name> --from <path>`".to_owned()],
         }
     }
