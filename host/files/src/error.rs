@@ -73,10 +73,21 @@ impl Hints for DiskError {
                 "free some space on the disk of `{}`, or keep the stores elsewhere with `--home <directory>`",
                 path.display()
             )],
+            DiskError::Io { source, .. } if is_out_of_handles(source) => {
+                vec!["let programs of this shell open more files: `ulimit -n 1024`".to_owned()]
+            }
             _ => Vec::new(),
         }
     }
 }
+
+/// The limit of open files of this process is reached.
+fn is_out_of_handles(error: &io::Error) -> bool {
+    cfg!(unix) && error.raw_os_error() == Some(TOO_MANY_OPEN_FILES)
+}
+
+/// `EMFILE`, which is 24 on Linux, macOS and the BSDs.
+const TOO_MANY_OPEN_FILES: i32 = 24;
 
 /// Wraps a system error with its path; a full disk becomes its own kind.
 pub fn failed(path: &Path, action: &'static str, needed_bytes: u64, source: io::Error) -> DiskError {

@@ -42,6 +42,19 @@ fn a_base_that_does_not_fit_in_memory_is_refused_with_the_numbers_before_it_is_l
     lab.run(&["train", "a.dlm", "--max-steps", "2"]).ok();
 }
 
+/// The program opens few files at a time, and says what to do where even those are too many.
+#[test]
+fn few_file_handles_are_enough_and_fewer_are_told() {
+    let lab = Lab::new();
+    lab.trainable();
+    limited(&lab, "-n 6", "train a.dlm --max-steps 1")
+        .exits(1)
+        .says(&["Too many open files", "ulimit -n 1024"]);
+    limited(&lab, "-n 24", "train a.dlm --max-steps 1").ok();
+    limited(&lab, "-n 24", "prompt a.dlm hi --max-tokens 2").ok();
+    limited(&lab, "-n 24", "templates list").ok();
+}
+
 #[test]
 fn a_hub_base_that_cannot_be_trained_here_is_refused_before_it_is_downloaded() {
     let lab = Lab::new();
