@@ -154,10 +154,10 @@ pub fn init(
     let done = provision(around, options, &store, &manifest, now)
         .and_then(|()| made.write_files(&files))
         .and_then(|()| {
-            around
-                .disk
-                .write(&path, text.as_bytes())
-                .map_err(|e| Failure::from(e).under(Subject::Init))
+            let written = around.disk.write(&path, text.as_bytes());
+            // What an `init` that was killed here left half.
+            let _left = around.disk.sweep_beside(&path);
+            written.map_err(|e| Failure::from(e).under(Subject::Init))
         });
     if let Err(failure) = done {
         // The id is a moment old, so nobody else's work can be in there.

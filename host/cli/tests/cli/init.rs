@@ -54,9 +54,11 @@ fn an_existing_document_is_only_replaced_by_force_and_keeps_its_store() {
         .says(&["init: a.dlm exists already", "--force"]);
     assert_eq!(lab.read("a.dlm"), text);
     let kept = format!("its store is kept: [DIR]/home/store/{first}");
+    lab.write("a.dlm.tmp.1.0000002a", "half of a killed one");
     lab.run(&["init", "a.dlm", "--base", "smollm2-135m", "--force"])
         .ok()
         .says(&[&format!("id {first}"), &kept]);
+    assert!(!lab.path("a.dlm.tmp.1.0000002a").exists());
     assert_ne!(id_of(&lab, "a.dlm"), first);
     assert!(lab.path(&format!("home/store/{first}/manifest.json")).exists());
 }
