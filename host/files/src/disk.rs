@@ -353,6 +353,19 @@ impl Disk {
         Ok(true)
     }
 
+    /// As [`Disk::create`] with the usual access, and whole or not there at all, whatever ends the process meanwhile.
+    ///
+    /// **Errors** name the path, or the temporary that was to take it.
+    pub fn create_whole(&self, path: &Path, bytes: &[u8]) -> Result<bool, DiskError> {
+        let (temporary, _held) = self.temporary(path, bytes)?;
+        let is_placed = self.rename_new(&temporary, path);
+        if !matches!(is_placed, Ok(true)) {
+            // One that stays is swept by the next writer.
+            let _ = fs::remove_file(&temporary);
+        }
+        is_placed
+    }
+
     /// Gives a file a second name, or makes a copy where the file system has no second names; `name` must be free.
     ///
     /// **Errors** name the path `name`.

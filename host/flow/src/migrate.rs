@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use dlm_core::Subject;
 use dlm_doc::{EditError, SCHEMA_VERSION, chain, migrate_text};
-use dlm_files::{Access, Disk};
+use dlm_files::Disk;
 use serde::Serialize;
 
 use crate::document::{read_bytes, replace, unparsable};
@@ -103,8 +103,10 @@ fn back_up(path: &Path, bytes: &[u8]) -> Result<PathBuf, Failure> {
         if dlm_files::read(&candidate, bytes.len() as u64).is_ok_and(|found| found.as_deref() == Some(bytes)) {
             return Ok(candidate);
         }
-        // Half a backup would look like a whole one, so it is not left behind.
-        let is_made = Disk::new().create(&candidate, bytes, Access::Usual);
+        // Half a backup would look like a whole one.
+        let disk = Disk::new();
+        let is_made = disk.create_whole(&candidate, bytes);
+        let _left = disk.sweep_beside(&candidate);
         if is_made.map_err(|error| unwritable(&candidate, &error.into_io()))? {
             return Ok(candidate);
         }
