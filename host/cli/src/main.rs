@@ -40,6 +40,7 @@ static ALLOCATOR: memory::Allocator = memory::Allocator;
 
 fn main() -> ExitCode {
     console::take_over_panics();
+    wiring::outlive_large_files();
     let arguments: Vec<std::ffi::OsString> = std::env::args_os().collect();
     if let Some(code) = before_parsing(&arguments) {
         return code;

@@ -170,6 +170,18 @@ fn is_hangup_ignored() -> bool {
     }
 }
 
+/// Makes a file that grows beyond the limit of this process an error like that of a full disk, not the program's end.
+#[cfg(unix)]
+pub fn outlive_large_files() {
+    // SAFETY: sets a disposition that runs no code.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
+
+#[cfg(not(unix))]
+pub fn outlive_large_files() {}
+
 #[cfg(unix)]
 fn ignore_hangup() {
     // SAFETY: sets a disposition that runs no code.

@@ -60,6 +60,8 @@ mod plugin_watch;
 mod provenance;
 #[path = "cli/room.rs"]
 mod room;
+#[path = "cli/score.rs"]
+mod score;
 #[path = "cli/shared.rs"]
 mod shared;
 #[path = "cli/show.rs"]

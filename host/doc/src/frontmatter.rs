@@ -186,6 +186,13 @@ impl Frontmatter {
         }
     }
 
+    /// The system prompt as every reader uses it: without blanks around it, and none where nothing else is in it. Block scalars
+    /// of YAML end with a line feed that nobody means.
+    pub fn system(&self) -> Option<&str> {
+        let text = self.system_prompt.as_deref().map(str::trim);
+        text.filter(|text| !text.is_empty())
+    }
+
     /// Says whether the key at this dotted path is in the file, for instance `training.learning_rate`.
     pub fn wrote(&self, path: &str) -> bool {
         self.written.contains(path)

@@ -5,7 +5,7 @@
 
 use dlm_core::{Architecture, Quant};
 use dlm_model::arch::rules;
-use dlm_model::config::{DecoderConfig, LayerKind, RopeScaling};
+use dlm_model::config::{DecoderConfig, LayerKind, LayerRope, RopeScaling};
 use dlm_model::gguf::Value;
 
 use crate::error::ExportError;
@@ -159,6 +159,19 @@ fn scale(config: &DecoderConfig, keys: &mut Keys, notes: &mut Vec<String>) {
     }
 }
 
+/// What a layer does, as the end of a sentence about it.
+fn described(kind: LayerKind) -> String {
+    let sees = match kind.window {
+        Some(window) => format!("sees {window} tokens back"),
+        None => "sees all tokens".to_owned(),
+    };
+    match kind.rope {
+        LayerRope::None => format!("{sees} and rotates nothing"),
+        LayerRope::Main => sees,
+        LayerRope::Local => format!("{sees} and has rotary frequencies of its own"),
+    }
+}
+
 /// Checks the pattern that readers take for granted, and writes the sliding window.
 fn layers(config: &DecoderConfig, keys: &mut Keys, notes: &mut Vec<String>) -> Result<(), ExportError> {
     let window = config.layers.iter().find_map(|layer| layer.window);
@@ -170,10 +183,10 @@ fn layers(config: &DecoderConfig, keys: &mut Keys, notes: &mut Vec<String>) -> R
     if let Some(layer) = (0..config.n_layers).find(|layer| config.layers[*layer] != expected(*layer)) {
         return Err(ExportError::Inexpressible {
             what: format!(
-                "layer {layer} is {:?}, but a GGUF file of architecture `{}` means {:?}",
-                config.layers[layer],
+                "layer {layer} {}, but in a GGUF file of architecture `{}` it {}",
+                described(config.layers[layer]),
                 config.arch.facts().gguf,
-                expected(layer)
+                described(expected(layer))
             ),
         });
     }

@@ -285,6 +285,16 @@ impl Vocabulary {
                 .get("id")
                 .and_then(Json::as_u64)
                 .ok_or_else(|| fail("an added token has no id"))?;
+            let condition = ["single_word", "lstrip", "rstrip"]
+                .into_iter()
+                .find(|key| flag(added, key));
+            if let Some(condition) = condition.filter(|_| !flag(added, "special") && !pieces::strips_as_phi3(pipeline))
+            {
+                // Runtimes find the user's own tokens anywhere in the text, and take nothing around them.
+                return Err(fail(format!(
+                    "its added token `{token}` has `{condition}`, for which there is no GGUF key"
+                )));
+            }
             match (unknown, flag(added, "special")) {
                 (Some(unknown), _) if token == unknown => self.set(id, token, TokenType::Unknown)?,
                 // Runtimes look for the user's own tokens in the text as it stands.

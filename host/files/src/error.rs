@@ -73,6 +73,9 @@ impl Hints for DiskError {
                 "free some space on the disk of `{}`, or keep the stores elsewhere with `--home <directory>`",
                 path.display()
             )],
+            DiskError::Io { source, .. } if source.kind() == io::ErrorKind::FileTooLarge => {
+                vec!["let programs of this shell write larger files: `ulimit -f unlimited`".to_owned()]
+            }
             DiskError::Io { source, .. } if is_out_of_handles(source) => {
                 vec!["let programs of this shell open more files: `ulimit -n 1024`".to_owned()]
             }

@@ -129,6 +129,7 @@ pub fn export(
     let directory = staging.directory();
     let mut checked = ollama::CheckedTarget::new(target.as_mut(), &plan.target.value, &located.text, directory);
     if form == Form::Gguf {
+        write::warn_of_markup(around, &located);
         write::judge(around, &located, &plan, &mut checked, &place, directory)?;
         staging.clear()?;
     }

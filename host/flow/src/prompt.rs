@@ -55,7 +55,7 @@ pub fn ask(around: &Surroundings, command: &PromptCommand) -> Result<PlannedProm
             .hint("give it as an argument, or on standard input: echo \"a question\" | dlm prompt <path>"));
     }
     let located = inference::locate(around, &command.path, command.is_base_only, Subject::Prompt)?;
-    let system = located.document.parsed.frontmatter().system_prompt.as_deref();
+    let system = located.document.parsed.frontmatter().system();
     let ids = located
         .text
         .prompt_ids(&question_messages(system, command.query.trim()), Thinking::default())?;

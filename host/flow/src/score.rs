@@ -9,6 +9,7 @@ use dlm_core::Subject;
 use dlm_core::training::Precision;
 use dlm_files::DiskError;
 use dlm_model::Reader;
+use dlm_model::text::LossRow;
 use dlm_train::probe::{answer_all, normalize};
 use dlm_train::{Row, row_losses};
 use serde::{Deserialize, Serialize};
@@ -138,7 +139,7 @@ fn ask(
             .map(|q| ("general", q.question.as_str(), q.accept.as_slice())),
     );
     let prompts: Vec<(&str, usize)> = asked.iter().map(|(_, q, _)| (*q, ANSWER_TOKENS)).collect();
-    let system = located.document.parsed.frontmatter().system_prompt.as_deref();
+    let system = located.document.parsed.frontmatter().system();
     let mut reader = reader(around, loaded)?;
     let answers = answer_all(&mut *reader, &located.text, system, &prompts, &around.cancel);
     if around.cancel.is_cancelled() {
@@ -173,19 +174,41 @@ fn text_loss(around: &Surroundings, located: &LocatedModel, loaded: &LoadedModel
     let (mut sum, mut count) = (0.0, 0);
     for paragraph in text.split("\n\n").filter(|p| !p.trim().is_empty()) {
         let words = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
-        let row = Row::new(&located.text.prose_row(&words)?, 1.0);
-        let losses = row_losses(&mut *reader, &row);
-        if around.cancel.is_cancelled() {
-            return Err(Failure::interrupted(""));
+        for part in within(
+            located.text.prose_row(&words)?,
+            located.base.opened.config().context_max,
+        ) {
+            let losses = row_losses(&mut *reader, &Row::new(&part, 1.0));
+            if around.cancel.is_cancelled() {
+                return Err(Failure::interrupted(""));
+            }
+            let losses = losses.map_err(|e| Failure::new(Subject::Score, e))?;
+            sum += losses.iter().map(|l| f64::from(*l)).sum::<f64>();
+            count += losses.len();
         }
-        let losses = losses.map_err(|e| Failure::new(Subject::Score, e))?;
-        sum += losses.iter().map(|l| f64::from(*l)).sum::<f64>();
-        count += losses.len();
     }
     if count == 0 {
         return Err(Failure::new(Subject::Score, "the text has no words to score"));
     }
     Ok(sum / count as f64)
+}
+
+/// Cuts a row where the model's context ends; each part begins with the last token of the one before, so that every target
+/// is read once.
+fn within(row: LossRow, context: usize) -> Vec<LossRow> {
+    let step = context.saturating_sub(1).max(1);
+    let mut parts = Vec::new();
+    let mut from = 0;
+    while from + 1 < row.ids.len() || parts.is_empty() {
+        let end = (from + step + 1).min(row.ids.len());
+        let loss = row.loss.start.max(from + 1).min(end)..row.loss.end.min(end);
+        parts.push(LossRow {
+            ids: row.ids[from..end].to_vec(),
+            loss: loss.start - from..loss.end.max(loss.start) - from,
+        });
+        from += step;
+    }
+    parts
 }
 
 fn read_questions(path: &Path) -> Result<Questions, Failure> {
@@ -198,6 +221,21 @@ fn read_questions(path: &Path) -> Result<Questions, Failure> {
         serde_json::from_str(&text).map_err(|e| refuse(format!(":{}:{}", e.line(), e.column()), e.to_string()))?;
     if questions.pairs.is_empty() && questions.general.is_empty() {
         return Err(refuse(String::new(), "holds no question".to_owned()));
+    }
+    let groups = [("pairs", &questions.pairs), ("general", &questions.general)];
+    for (group, number, question) in groups
+        .iter()
+        .flat_map(|(group, list)| list.iter().enumerate().map(move |(number, one)| (group, number, one)))
+    {
+        let place = |key: &str| format!(": `{group}[{number}].{key}`");
+        if question.question.trim().is_empty() || question.paraphrases.iter().any(|one| one.trim().is_empty()) {
+            return Err(refuse(place("question"), "a question is empty".to_owned()));
+        }
+        // An empty phrase is in every answer, and of no phrase none is.
+        if question.accept.is_empty() || question.accept.iter().any(|phrase| normalize(phrase).trim().is_empty()) {
+            let what = "holds no phrase, or one without a letter or a digit, which every answer has".to_owned();
+            return Err(refuse(place("accept"), what));
+        }
     }
     Ok(questions)
 }
@@ -214,7 +252,24 @@ fn read(path: &Path) -> Result<String, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::contains_phrase;
+    use super::{LossRow, contains_phrase, within};
+
+    #[test]
+    fn every_target_is_read_once_within_the_context() {
+        for (length, context) in [(1, 4), (2, 4), (4, 4), (5, 4), (11, 4), (12, 2), (9, 100)] {
+            let ids: Vec<u32> = (0..length).collect();
+            let row = LossRow {
+                loss: 1.min(ids.len())..ids.len(),
+                ids,
+            };
+            let parts = within(row, context);
+            assert!(parts.iter().all(|part| part.ids.len() <= context));
+            let targets = parts.iter().flat_map(|part| part.ids[part.loss.clone()].to_vec());
+            let targets: Vec<u32> = targets.collect();
+            assert_eq!(targets, (1..length).collect::<Vec<_>>(), "{length} in {context}");
+            assert!(parts.iter().all(|part| part.loss.is_empty() || part.loss.start > 0));
+        }
+    }
 
     #[test]
     fn phrases_begin_at_a_word() {

@@ -52,6 +52,26 @@ pub struct Rope {
 
 impl Rope {
     fn check(&self) -> Result<(), ConfigMisfit> {
+        let scalars: [f32; 3] = match &self.scaling {
+            RopeScaling::Linear { factor } => [*factor, 1.0, 1.0],
+            RopeScaling::Llama3 {
+                factor,
+                low_freq_factor,
+                high_freq_factor,
+                ..
+            } => [*factor, *low_freq_factor, *high_freq_factor],
+            RopeScaling::LongRope { attention_factor, .. } => [*attention_factor, 1.0, 1.0],
+            RopeScaling::None | RopeScaling::Divisors(_) => [1.0; 3],
+        };
+        if let Some(value) = scalars
+            .into_iter()
+            .find(|factor| !(factor.is_finite() && *factor > 0.0))
+        {
+            return Err(ConfigMisfit::NotPositive {
+                name: "rope_scaling factor",
+                value: f64::from(value),
+            });
+        }
         let divisors: [&[f32]; 2] = match &self.scaling {
             RopeScaling::LongRope { short, long, .. } => [short, long],
             RopeScaling::Divisors(factors) => [factors, factors],

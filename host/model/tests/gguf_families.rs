@@ -169,6 +169,37 @@ fn rotary_divisors_come_from_their_tensor() {
     );
 }
 
+#[test]
+fn what_is_no_decoder_or_would_change_the_numbers_is_refused() {
+    let config = expected("llama3-rope");
+    let plain = || common("llama", &config);
+    for (gguf, said) in [
+        (plain().string("general.type", "mmproj"), "`general.type` is mmproj"),
+        (plain().string("general.type", "adapter"), "`general.type` is adapter"),
+        (
+            plain().bool("llama.attention.causal", false),
+            "`llama.attention.causal` is false",
+        ),
+        (plain().f32("llama.rope.scaling.factor", -2.0), "rope_scaling factor"),
+        (
+            plain().f32("llama.rope.scaling.factor", f32::NAN),
+            "rope_scaling factor",
+        ),
+    ] {
+        let refusal = config_from_gguf(&opened(&gguf)).unwrap_err().to_string();
+        assert!(refusal.contains(said), "{refusal}");
+    }
+    let usual = plain()
+        .string("general.type", "model")
+        .bool("llama.attention.causal", true)
+        .f32("llama.attn_logit_softcapping", 50.0);
+    let found = config_from_gguf(&opened(&usual)).unwrap();
+    assert_eq!(
+        found.attention_softcap, None,
+        "runtimes do not read it of this architecture"
+    );
+}
+
 fn values(weights: &GgufWeights, name: &str) -> (Vec<usize>, Vec<f32>) {
     let tensor = weights.tensor(name).unwrap();
     let mut values = vec![0.0; tensor.shape.iter().product()];

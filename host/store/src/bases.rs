@@ -66,6 +66,7 @@ impl Hints for BaseStoreError {
     fn kind(&self) -> FailureKind {
         match self {
             BaseStoreError::Cancelled { .. } => FailureKind::Interrupted,
+            BaseStoreError::Name(_) => FailureKind::Misuse,
             _ => FailureKind::Runtime,
         }
     }

@@ -322,8 +322,10 @@ fn encode(state: &TrainingState) -> Result<Vec<u8>, StateWriteError> {
 
 fn decode(path: &Path, bytes: &[u8]) -> Result<TrainingState, ResumeIntegrityError> {
     let owned = || path.to_owned();
-    // A zip archive or a bare pickle is what the reference implementation writes under this name.
-    if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\x80\x02") {
+    // A zip archive or a bare pickle is what the reference implementation writes under this name. A header's length may begin
+    // like one; then the header's brace is behind it.
+    let has_header = bytes.get(size_of::<u64>()) == Some(&b'{');
+    if !has_header && (bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\x80\x02")) {
         return Err(ResumeIntegrityError::Pickle { path: owned() });
     }
     let container = |source| ResumeIntegrityError::Container { path: owned(), source };

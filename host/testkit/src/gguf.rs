@@ -41,6 +41,11 @@ impl GgufBytes {
         self.value(key, 6, &value.to_le_bytes())
     }
 
+    /// A truth value.
+    pub fn bool(self, key: &str, value: bool) -> Self {
+        self.value(key, 7, &[u8::from(value)])
+    }
+
     /// Adds a list of texts.
     pub fn strings(self, key: &str, values: &[&str]) -> Self {
         let mut bytes = 8u32.to_le_bytes().to_vec();

@@ -88,7 +88,7 @@ fn a_taken_or_unfit_name_is_refused() {
         .exits(1)
         .says(&["base: base `tiny` exists already", "dlm base remove tiny"]);
     lab.run(&["base", "add", "../out", "--from", "model"])
-        .exits(1)
+        .exits(2)
         .says(&["`../out` is not a base name"]);
     assert_eq!(bases(&lab), ["tiny"]);
 }

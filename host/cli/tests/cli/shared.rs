@@ -88,7 +88,20 @@ fn a_model_that_cannot_be_used_is_refused_before_it_is_copied() {
     let lab = Lab::new();
     lab.tiny_model();
     let config = lab.read("model/config.json");
-    let changes: [(&str, String, &str); 2] = [
+    let template = |content: &str| {
+        format!(
+            "{{% for m in messages %}}<|im_start|>{{{{ m.role }}}}\n{content}<|im_end|>\n{{% endfor %}}\
+             {{% if add_generation_prompt %}}<|im_start|>assistant\n{{% endif %}}"
+        )
+    };
+    lab.write("model/chat_template.jinja", template("{{ m.content }}"));
+    let drops = template("{% for part in m.content %}{{ part.text }}{% endfor %}");
+    let changes: [(&str, String, &str); 3] = [
+        (
+            "model/chat_template.jinja",
+            drops,
+            "drops or changes the text of a plain question",
+        ),
         (
             "model/config.json",
             config.replace("LlamaForCausalLM", "MambaForCausalLM"),

@@ -18,11 +18,17 @@ const CASED_START: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\
 
 /// Names the pre-tokenizer of a byte-level BPE pipeline.
 pub(super) fn label(pipeline: &Json, add_bos: bool) -> Result<&'static str, ExportError> {
+    check_normalizer(pipeline.get("normalizer").unwrap_or(&Json::Null))?;
     let pre = pipeline.get("pre_tokenizer").unwrap_or(&Json::Null);
     let steps = steps(pre, "pretokenizers");
     let kinds: Vec<&str> = steps.iter().map(|step| text(step, "type")).collect();
     let ignore_merges = flag(&pipeline["model"], "ignore_merges");
     let unknown = || fail(format!("its pre-tokenizer ({}) has no GGUF label", kinds.join(", ")));
+    if steps.iter().any(|step| flag(step, "add_prefix_space")) {
+        return Err(fail(
+            "its pre-tokenizer puts a space before every text (`add_prefix_space`), for which there is no GGUF key",
+        ));
+    }
     match kinds.as_slice() {
         ["ByteLevel"] if flag(steps[0], "use_regex") => Ok("gpt-2"),
         ["Digits", "ByteLevel"] if flag(steps[0], "individual_digits") && flag(steps[1], "use_regex") => Ok("smollm"),
@@ -39,6 +45,17 @@ pub(super) fn label(pipeline: &Json, add_bos: bool) -> Result<&'static str, Expo
             }
         }
         _ => Err(unknown()),
+    }
+}
+
+/// Refuses a step that changes the text: files with byte-level tokens have no key for one. Composed characters (NFC) are what
+/// nearly every text has anyway.
+fn check_normalizer(normalizer: &Json) -> Result<(), ExportError> {
+    let steps = steps(normalizer, "normalizers");
+    let kinds = steps.iter().map(|step| text(step, "type"));
+    match kinds.clone().find(|kind| !matches!(*kind, "NFC" | "")) {
+        None => Ok(()),
+        Some(kind) => Err(fail(format!("its normalizer `{kind}` has no GGUF key"))),
     }
 }
 
@@ -84,5 +101,23 @@ mod tests {
         check(split(r"\w+"), false, false, None);
         check(json!({"type": "Whitespace"}), false, false, None);
         check(Json::Null, false, false, None);
+        check(
+            json!({"type": "ByteLevel", "use_regex": true, "add_prefix_space": true}),
+            false,
+            false,
+            None,
+        );
+        for (normalizer, fits) in [
+            (Json::Null, true),
+            (json!({"type": "NFC"}), true),
+            (json!({"type": "Sequence", "normalizers": []}), true),
+            (json!({"type": "Lowercase"}), false),
+            (
+                json!({"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Strip"}]}),
+                false,
+            ),
+        ] {
+            assert_eq!(check_normalizer(&normalizer).is_ok(), fits, "{normalizer}");
+        }
     }
 }

@@ -9,9 +9,10 @@ use dlm_core::units::size;
 use dlm_core::{Cancel, Event, Progress, Subject};
 use dlm_files::sha256_file_until;
 use dlm_model::base::{BaseForm, OpenedFacts, fingerprint, form_of, is_classifier, open_base, refuse_pointers};
-use dlm_model::chat::{Ending, Message, Thinking};
+use dlm_model::chat::{ChatError, Ending, Message, Thinking};
 use dlm_model::open_ranker;
 use dlm_model::safetensors_dir::{INDEX_FILE, SINGLE_FILE, weight_files};
+use dlm_model::text::TextError;
 use dlm_model::tokenizer::TEMPLATE_FILE;
 use dlm_store::sums::{self, SUMS_FILE};
 use dlm_store::{BaseStore, PendingBase};
@@ -110,10 +111,20 @@ fn judge(around: &Surroundings, path: &Path) -> Result<OpenedFacts, Failure> {
     opened.check()?;
     // A template that cannot render one question would fail at the first use.
     let question = [Message::user("Who keeps the lamp?")];
-    opened
+    let rendered = opened
         .text()
-        .render(&question, Ending::GenerationPrompt, Thinking::default())?;
-    Ok(opened.facts())
+        .conversation_ids(&question, Ending::GenerationPrompt, Thinking::default());
+    match rendered {
+        Err(TextError::Chat(ChatError::TurnChanged { .. })) => Err(Failure::new(
+            Subject::BaseModel,
+            "the chat template of this base drops or changes the text of a plain question",
+        )
+        .hint("put a template that takes text into the model's directory as `chat_template.jinja`, or choose another base")),
+        rendered => {
+            rendered?;
+            Ok(opened.facts())
+        }
+    }
 }
 
 /// Refuses a model that the disk has no room for.

@@ -35,7 +35,7 @@ pub(crate) fn check_probes(resolved: &ResolvedBase, opened: &OpenedBase, export:
         has_chat_template: opened.text().template.is_some(),
         media_token_ids: None,
         is_gguf_writable: facts.gguf_arch.is_some(),
-        pre_tokenizer: labels.ok().map(|vocabulary| vocabulary.pre.to_owned()),
+        vocabulary_fault: labels.err().map(|error| error.to_string()),
     };
     Ok(probe(&resolved.record, &probed, export == ExportProbes::Run)?)
 }

@@ -13,7 +13,7 @@ use dlm_export::{
     WriteOptions, compare_logits, plan_adapter, plan_model, verify_model, write_adapter, write_model,
 };
 use dlm_model::base::open_base;
-use dlm_model::chat::Thinking;
+use dlm_model::chat::{Ending, Message, Thinking};
 use dlm_model::generate::{GenerateOptions, Sequence, generate};
 use dlm_model::sampling::Sampling;
 use dlm_model::weights::WeightSource;
@@ -107,7 +107,36 @@ fn plan_file<'a>(
 fn vocabulary(located: &LocatedModel) -> Result<Vocabulary, Failure> {
     let mut vocabulary = Vocabulary::new(&located.text.tokenizer, located.base.opened.config().vocab)?;
     vocabulary.eot = located.text.end_of_turn.filter(|id| Some(*id) != vocabulary.eos);
+    if vocabulary.add_bos && begins_without_bos(located) {
+        // A runtime would put it before what the template renders; in training nothing stood there.
+        vocabulary.add_bos = false;
+        let note = "conversations of this base begin without its BOS token, so the file asks for none; plain text without the template has none either";
+        vocabulary.notes.push(note.to_owned());
+    }
     Ok(vocabulary)
+}
+
+/// Says so where a server would read a special token in the system prompt, which is text here.
+pub(super) fn warn_of_markup(around: &Surroundings, located: &LocatedModel) {
+    let Some(system) = located.document.parsed.frontmatter().system() else {
+        return;
+    };
+    // What has no special token comes back as it is.
+    let is_marked = located.text.tokenizer.literal(system).is_ok_and(|text| text != system);
+    if is_marked {
+        around.warn(
+            "the system prompt holds the text of a special token; dlm reads it as text, and a server reads the token: write it differently",
+        );
+    }
+}
+
+/// Says whether what the chat template renders has no BOS token in front.
+fn begins_without_bos(located: &LocatedModel) -> bool {
+    let question = [Message::user("Who?")];
+    let ids = located
+        .text
+        .conversation_ids(&question, Ending::GenerationPrompt, Thinking::default());
+    ids.is_ok_and(|ids| ids.first().copied() != located.text.tokenizer.specials.bos)
 }
 
 /// Writes one model file and checks it.
@@ -433,7 +462,7 @@ pub(super) fn unquantized_plan(
         is_merged: false,
         context_length: front.training.sequence_len.min(record.context_usable()),
         chat: chat(located, plan),
-        system_prompt: front.system_prompt.clone(),
+        system_prompt: front.system().map(str::to_owned),
         temperature: Some(temperature),
         top_p: Some(top_p),
         draft: None,
@@ -532,7 +561,7 @@ fn probe(
             _ => None,
         });
     let user = first.unwrap_or_else(|| PROBE_QUESTION.to_owned());
-    let messages = question_messages(front.system_prompt.as_deref(), &user);
+    let messages = question_messages(front.system(), &user);
     let ids = located.text.prompt_ids(&messages, Thinking::default())?;
     let reader = loaded.engine.reader(loaded.adapter.as_ref(), ReaderOptions::default());
     let mut reader = reader.map_err(failed)?;
@@ -546,7 +575,7 @@ fn probe(
     let answer = generate(&mut sequence, &located.text.tokenizer, &ids, &options, |_| {})
         .map_err(|e| Failure::new(Subject::Export, e))?;
     Ok(TargetProbe {
-        system: front.system_prompt.clone(),
+        system: front.system().map(str::to_owned),
         user,
         answer: answer.text,
         prompt_tokens: ids,

@@ -141,7 +141,7 @@ impl Run<'_> {
         let front = self.document.parsed.frontmatter();
         let sampler = Sampler {
             model,
-            system: front.system_prompt.as_deref(),
+            system: front.system(),
             seed: self.options.seed.unwrap_or(front.training.seed),
             samples: self.options.samples,
             temperature: self.options.temperature,
@@ -191,7 +191,7 @@ impl Run<'_> {
     /// Judges the drawn answers of some prompts and takes what is to be taken, in order.
     fn judge(&mut self, prompts: &[Prompt], drawn: &[Vec<Sample>]) -> Result<(), Failure> {
         let document = self.document;
-        let system = document.parsed.frontmatter().system_prompt.as_deref();
+        let system = document.parsed.frontmatter().system();
         let laid_out: Vec<Result<Comparison, Skip>> = prompts
             .iter()
             .zip(drawn)

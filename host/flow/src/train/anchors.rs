@@ -64,7 +64,7 @@ pub(super) fn anchors(
     let set = AnchorSet::prepare(
         &mut *base,
         &prepared.text,
-        prepared.document.parsed.frontmatter().system_prompt.as_deref(),
+        prepared.document.parsed.frontmatter().system(),
         &options,
         &*around.progress,
         &around.cancel,
@@ -90,7 +90,7 @@ fn kept(around: &Surroundings, path: &Path) -> Option<AnchorSet> {
 
 /// Where the set of a base, a precision and a system prompt is kept.
 fn cache(around: &Surroundings, prepared: &PreparedRun, options: &AnchorOptions) -> PathBuf {
-    let system = prepared.document.parsed.frontmatter().system_prompt.as_deref();
+    let system = prepared.document.parsed.frontmatter().system();
     let system = system.map_or(String::new(), |text| format!("-{}", &sha256_hex(text)[..16]));
     let name = format!(
         "{}-{}{system}.anchors",

@@ -82,7 +82,7 @@ impl Examination<'_> {
     }
 
     fn recall(&self) -> Result<Vec<PairRecall>, Failure> {
-        let system = self.prepared.document.parsed.frontmatter().system_prompt.as_deref();
+        let system = self.prepared.document.parsed.frontmatter().system();
         let (text, cancel) = (&self.prepared.text, &self.around.cancel);
         let document = self.prepared.dataset.examples().filter(|e| !e.origin.is_replay());
         let mut reader = self.reader(Some(self.adapter))?;

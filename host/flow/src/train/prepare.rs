@@ -173,7 +173,7 @@ impl Planner<'_> {
         let front = self.document.parsed.frontmatter();
         let sources = rows::sources(&self.document.parsed)?;
         let options = DatasetOptions {
-            system_prompt: front.system_prompt.clone(),
+            system_prompt: front.system().map(str::to_owned),
             window: recipe::PROSE_WINDOW as usize,
             split: SplitRule::new(seed, front.training.holdout, &sources),
         };

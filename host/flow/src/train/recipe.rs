@@ -45,7 +45,7 @@ pub(super) fn recipe(prepared: &PreparedRun, phase: &PhasePlan) -> Recipe {
         eval_patience: phase.steps.eval_patience,
         obeys_eval: obeys_eval(prepared),
         checkpoint: phase.checkpointing.value,
-        system_prompt: prepared.document.parsed.frontmatter().system_prompt.clone(),
+        system_prompt: prepared.document.parsed.frontmatter().system().map(str::to_owned),
         sequence_len_max: plan.sequence_len.value as usize,
         prose_weight: plan.prose.weight.value as f32,
     }

@@ -225,6 +225,21 @@ fn vocab(meta: &Metadata<'_>, d_model: usize) -> Result<usize, GgufConfigFault> 
     }
 }
 
+/// Refuses files of other things than a decoder, and settings that change the numbers in ways this program does not compute.
+fn refuse_unknown(meta: &Metadata<'_>) -> Result<(), GgufConfigFault> {
+    let wrong = |key: String, found: String, expected| Err(GgufConfigFault::Value { key, found, expected });
+    let kind = meta.file.value("general.type").and_then(Value::as_str);
+    if let Some(kind) = kind.filter(|kind| *kind != "model") {
+        return wrong("general.type".to_owned(), kind.to_owned(), "model");
+    }
+    let key = "attention.causal";
+    if meta.typed(key, "true or false", Value::as_bool)? == Some(false) {
+        let key = format!("{}.{key}", meta.architecture);
+        return wrong(key, "false".to_owned(), "true: every token sees those before it");
+    }
+    Ok(())
+}
+
 fn read(file: &GgufFile) -> Result<DecoderConfig, GgufConfigFault> {
     let architecture = file.architecture().ok_or(GgufConfigFault::NoArchitecture)?;
     let arch = file.decoder().ok_or_else(|| GgufConfigFault::Architecture {
@@ -232,6 +247,7 @@ fn read(file: &GgufFile) -> Result<DecoderConfig, GgufConfigFault> {
     })?;
     let meta = Metadata { file, architecture };
     let rules = rules(arch);
+    refuse_unknown(&meta)?;
     let d_model = meta.size_needed("embedding_length")?;
     let n_layers = meta.size_needed("block_count")?;
     let n_heads = meta.size_needed("attention.head_count")?;
@@ -247,6 +263,11 @@ fn read(file: &GgufFile) -> Result<DecoderConfig, GgufConfigFault> {
         None => (1.0 / (scale_width as f64).sqrt()) as f32,
     };
     let eps = "attention.layer_norm_rms_epsilon";
+    // Of other architectures runtimes do not read them.
+    let cap = |key: &str| -> Result<Option<f32>, GgufConfigFault> {
+        let stated = meta.number(key)?.map(|cap| cap as f32);
+        Ok(stated.filter(|_| rules.has_softcaps))
+    };
     let config = DecoderConfig {
         arch,
         vocab: vocab(&meta, d_model)?,
@@ -269,8 +290,8 @@ fn read(file: &GgufFile) -> Result<DecoderConfig, GgufConfigFault> {
         fused_projections: arch.facts().is_fused,
         activation: rules.activation,
         attention_scale,
-        attention_softcap: meta.number("attn_logit_softcapping")?.map(|cap| cap as f32),
-        final_softcap: meta.number("final_logit_softcapping")?.map(|cap| cap as f32),
+        attention_softcap: cap("attn_logit_softcapping")?,
+        final_softcap: cap("final_logit_softcapping")?,
         embed_scale: rules.embed_scale(d_model),
         tied: !meta.has("output.weight"),
         experts: experts(&meta, rules)?,

@@ -82,7 +82,7 @@ impl<'a> Settings<'a> {
             Some(value) => Ok(Some(value)),
             None => Err(ConfigError::Value {
                 key: key.to_owned(),
-                found: value.to_string().chars().take(80).collect(),
+                found: shown(value),
                 expected,
             }),
         }
@@ -128,10 +128,15 @@ impl<'a> Settings<'a> {
     fn refuse(&self, key: &str, expected: &'static str) -> ConfigError {
         ConfigError::Value {
             key: key.to_owned(),
-            found: self.0.get(key).map_or_else(|| "absent".to_owned(), Value::to_string),
+            found: self.0.get(key).map_or_else(|| "absent".to_owned(), shown),
             expected,
         }
     }
+}
+
+/// A value in a message, not more of it than a line holds.
+fn shown(value: &Value) -> String {
+    value.to_string().chars().take(80).collect()
 }
 
 /// What a model's class computes from the hidden states.
@@ -179,12 +184,24 @@ fn rope(
 ) -> Result<(Rope, Option<Rope>), ConfigError> {
     let new = settings.object("rope_parameters")?;
     let old = settings.object("rope_scaling")?;
+    const BY_LAYER: [&str; 2] = ["full_attention", "sliding_attention"];
+    let is_by_layer = |new: &Settings<'_>| BY_LAYER.iter().any(|kind| new.get(kind).is_some());
     let Some(local_theta) = rules.rotary.local_theta else {
+        if new.as_ref().is_some_and(is_by_layer) {
+            let expected = "the settings of one rotary embedding, which all layers of this architecture share";
+            return Err(settings.refuse("rope_parameters", expected));
+        }
         let theta = settings.number("rope_theta")?.unwrap_or(rules.absent.theta);
         let main = one_rope(settings, new.or(old).as_ref(), theta, head_dim, context_max)?;
         return Ok((main, None));
     };
     let (full, sliding) = match &new {
+        Some(new) if !is_by_layer(new) && !new.0.is_empty() => {
+            return Err(settings.refuse(
+                "rope_parameters",
+                "an object with `full_attention` and `sliding_attention`",
+            ));
+        }
         Some(new) => (new.object("full_attention")?, new.object("sliding_attention")?),
         None => (old, None),
     };
@@ -228,10 +245,26 @@ fn one_rope(
 }
 
 fn rope_scaling(settings: &Settings<'_>, inner: &Settings<'_>, context_max: usize) -> Result<RopeScaling, ConfigError> {
-    let kind = match inner.text("rope_type")? {
-        Some(kind) => Some(kind),
-        None => inner.text("type")?,
+    /// Keys that only a scaling has.
+    const OF_A_SCALING: [&str; 6] = [
+        "name",
+        "factor",
+        "short_factor",
+        "long_factor",
+        "low_freq_factor",
+        "high_freq_factor",
+    ];
+    const EXPECTED: &str = "default, linear, llama3 or longrope";
+    let key = if inner.get("rope_type").is_some() {
+        "rope_type"
+    } else {
+        "type"
     };
+    let kind = inner.text(key)?;
+    if kind.is_none() && OF_A_SCALING.iter().any(|key| inner.get(key).is_some()) {
+        // Some readers take that for linear, some for no scaling at all.
+        return Err(inner.refuse("rope_type", EXPECTED));
+    }
     let factor = |key: &str| -> Result<f32, ConfigError> {
         let value = inner.number(key)?.ok_or_else(|| ConfigError::Missing {
             key: format!("rope_scaling.{key}"),
@@ -250,7 +283,7 @@ fn rope_scaling(settings: &Settings<'_>, inner: &Settings<'_>, context_max: usiz
             original_max: inner.size_needed("original_max_position_embeddings")?,
         }),
         Some("longrope" | "su") => long_rope(settings, inner, context_max),
-        Some(_) => Err(inner.refuse("rope_type", "default, linear, llama3 or longrope")),
+        Some(_) => Err(inner.refuse(key, EXPECTED)),
     }
 }
 
@@ -595,5 +628,57 @@ mod tests {
         };
         assert_eq!(windows(""), [None, None], "28 layers see everything");
         assert_eq!(windows(r#","max_window_layers":1"#), [None, Some(4096)]);
+    }
+
+    #[test]
+    fn rotary_settings_that_readers_take_in_several_ways_are_refused() {
+        for (class, more, said) in [
+            (
+                "Llama",
+                r#""rope_scaling":{"factor":4}"#,
+                "`rope_type` is absent, expected default",
+            ),
+            (
+                "Llama",
+                r#""rope_scaling":{"name":"linear","factor":4}"#,
+                "`rope_type` is absent",
+            ),
+            (
+                "Llama",
+                r#""rope_scaling":{"type":"yarn","factor":4}"#,
+                "`type` is \"yarn\", expected default",
+            ),
+            (
+                "Llama",
+                r#""rope_scaling":{"type":"linear","factor":0}"#,
+                "rope_scaling factor",
+            ),
+            (
+                "Llama",
+                r#""rope_scaling":{"type":"linear","factor":-2}"#,
+                "rope_scaling factor",
+            ),
+            (
+                "Llama",
+                r#""rope_parameters":{"full_attention":{"rope_theta":500}}"#,
+                "which all layers",
+            ),
+            (
+                "Gemma3",
+                r#""rope_parameters":{"rope_theta":500}"#,
+                "`full_attention` and",
+            ),
+        ] {
+            let text = format!(
+                r#"{{"architectures":["{class}ForCausalLM"],"hidden_size":256,"num_hidden_layers":2,"num_attention_heads":4,
+                "intermediate_size":64,"vocab_size":100,"max_position_embeddings":8192,{more}}}"#
+            );
+            let error = parse_config(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(said), "{more}: {error}");
+        }
+        let theta = config("LlamaForCausalLM", r#","rope_parameters":{"rope_theta":500}"#)
+            .rope
+            .theta;
+        assert_eq!(theta, 500.0);
     }
 }

@@ -86,6 +86,12 @@ impl Hints for LoadError {
             LoadError::Compute { .. } => {
                 vec!["set `training.precision: fp32` in the document, or leave out `--simd`".to_owned()]
             }
+            LoadError::NoHead => vec![
+                "where the head is the embedding, say so in `config.json`: `\"tie_word_embeddings\": true`; else the weights are not whole".to_owned(),
+            ],
+            LoadError::Shape { .. } => vec![
+                "`config.json` and the weights are not of one model: compare the sizes in both, or get both again".to_owned(),
+            ],
             _ => vec!["download or add the base model again: `dlm base add <name> --from <path>`".to_owned()],
         }
     }

@@ -15,8 +15,8 @@ pub struct ProbeFacts {
     pub media_token_ids: Option<usize>,
     /// Whether the GGUF writer has a tensor map for the architecture.
     pub is_gguf_writable: bool,
-    /// The pre-tokenizer label that the tokenizer's content was recognized as.
-    pub pre_tokenizer: Option<String>,
+    /// Why the tokenizer cannot be written into a file that runtimes read as dlm does; none where it can.
+    pub vocabulary_fault: Option<String>,
 }
 
 /// One failed check.
@@ -93,11 +93,10 @@ pub fn probe(record: &BaseRecord, facts: &ProbeFacts, with_export: bool) -> Resu
                 facts.is_gguf_writable,
                 format!("no GGUF tensor map for `{arch}`"),
             );
-            let known = facts.pre_tokenizer.is_some();
             check(
                 "pretokenizer_label",
-                known,
-                "no runtime knows this tokenizer's splitting rules".into(),
+                facts.vocabulary_fault.is_none(),
+                facts.vocabulary_fault.clone().unwrap_or_default(),
             );
         }
     } else {
@@ -135,7 +134,7 @@ mod tests {
             has_chat_template: true,
             media_token_ids: Some(1),
             is_gguf_writable: true,
-            pre_tokenizer: Some("smollm".into()),
+            vocabulary_fault: None,
         }
     }
 

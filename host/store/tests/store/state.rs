@@ -72,6 +72,26 @@ fn the_old_state_or_the_new_is_whole_at_every_moment() {
     }
 }
 
+/// A header of 640 bytes begins with the first two bytes of a pickle.
+#[test]
+fn a_header_of_any_length_is_a_header() {
+    let mut lengths = Vec::new();
+    for letters in 1..64 {
+        let mut state = state(7);
+        state.rng.insert("note".to_owned(), serde_json::Value::from("x"));
+        let values = StateTensor {
+            shape: vec![1],
+            data: StateData::F32(vec![1.0]),
+        };
+        state.tensors.insert("n".repeat(letters * 8), values);
+        let (_directory, path) = written(&state);
+        assert_eq!(read_state(&path).unwrap(), state);
+        let bytes = fs::read(path.join("training_state.pt")).unwrap();
+        lengths.push(u16::from_le_bytes([bytes[0], bytes[1]]));
+    }
+    assert!(lengths.contains(&0x0280), "{lengths:?}");
+}
+
 #[test]
 fn equal_states_give_equal_bytes() {
     let (_first, first) = written(&state(7));
