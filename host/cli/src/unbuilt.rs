@@ -32,8 +32,6 @@ pub enum NotBuiltCommand {
     Repl(Rest),
     /// Turn failed probes into training pairs (not built yet)
     Harvest(Rest),
-    /// Inspect the cache of tokenized sections (not built yet)
-    Cache(Rest),
     /// Bundle a document and its model into a pack (not built yet)
     Pack(Rest),
     /// Install a pack (not built yet)

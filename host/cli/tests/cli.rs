@@ -15,6 +15,8 @@ mod check;
 mod children;
 #[path = "cli/code_cache.rs"]
 mod code_cache;
+#[path = "cli/consent.rs"]
+mod consent;
 #[path = "cli/doctor.rs"]
 mod doctor;
 #[path = "cli/every.rs"]

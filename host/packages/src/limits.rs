@@ -97,6 +97,13 @@ pub const fn limits(kind: Kind) -> Limits {
     }
 }
 
+impl LimitValue {
+    /// Says whether it is at least another value of the same limit.
+    pub(crate) fn reaches(self, other: LimitValue) -> bool {
+        self.unit == other.unit && self.amount >= other.amount
+    }
+}
+
 /// The limits that a `limit:` grant can raise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitName {

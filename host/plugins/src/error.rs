@@ -6,8 +6,8 @@ mod call;
 
 use std::path::{Path, PathBuf};
 
-use dlm_core::Subject;
-use dlm_core::ports::plugin::PluginFailure;
+use dlm_core::ports::plugin::{PluginFailure, PluginFailureDetail};
+use dlm_core::{Subject, shell_quoted};
 use dlm_packages::error::{Diagnose, Diagnosis, PackageError};
 use dlm_packages::manifest::ManifestError;
 use dlm_packages::{API_SUPPORTED, Kind};
@@ -37,11 +37,26 @@ pub enum FlagError {
     Option { selector: String, cause: String },
     #[error("the grant `{text}` is wrong: {cause}")]
     Grant { text: String, cause: String },
+    #[error("`{flag} {text}` is for `{plugin}`, which this command does not use")]
+    Unused {
+        flag: &'static str,
+        text: String,
+        plugin: String,
+        kind: Kind,
+        /// The plugin that it uses.
+        used: String,
+    },
 }
 
 impl Diagnose for FlagError {
     fn diagnosis(&self) -> Diagnosis {
-        Diagnosis::misuse("plugin::invalid-input")
+        let wrong = Diagnosis::misuse("plugin::invalid-input");
+        match self {
+            FlagError::Option { .. } | FlagError::Grant { .. } => wrong,
+            FlagError::Unused { flag, kind, used, .. } => wrong.hint(format!(
+                "it uses the {kind} `{used}`; leave `{flag}` out, or name that one"
+            )),
+        }
     }
 }
 
@@ -52,6 +67,8 @@ pub enum LoadError {
     Malformed { plugin: String, cause: String },
     #[error("{what} cannot be made ready: {cause}")]
     Unready { what: String, cause: String },
+    #[error("compiling plugin `{plugin}` took more than {allowed}")]
+    CompileLimit { plugin: String, allowed: String },
     #[error("the manifest of plugin `{plugin}` is wrong: {cause}")]
     Manifest { plugin: String, cause: String },
     #[error("plugin `{plugin}` imports `{import}`, which {} may not", a_kind(kinds))]
@@ -68,6 +85,23 @@ pub enum LoadError {
         wanted: Kind,
         found: Vec<Kind>,
     },
+    #[error(
+        "{kind} `{plugin}` {version} needs {}, which {} granted",
+        capabilities(missing),
+        was_or_were(missing)
+    )]
+    NotGranted {
+        kind: Kind,
+        plugin: String,
+        version: String,
+        /// In grant syntax.
+        missing: Vec<String>,
+        granted: Vec<String>,
+        /// The command that grants for good, without its flags.
+        always: String,
+        /// Somebody was asked and said no.
+        is_answered: bool,
+    },
 }
 
 impl LoadError {
@@ -78,6 +112,65 @@ impl LoadError {
             ManifestError::Malformed(_) | ManifestError::NotAComponent => LoadError::Malformed { plugin, cause },
             ManifestError::Missing | ManifestError::Wrong(_) => LoadError::Manifest { plugin, cause },
         }
+    }
+
+    /// What is granted, and what would grant the rest.
+    fn ways_to_grant(&self) -> Vec<String> {
+        let LoadError::NotGranted {
+            plugin,
+            missing,
+            granted,
+            always,
+            is_answered,
+            ..
+        } = self
+        else {
+            return Vec::new();
+        };
+        let held = match granted.as_slice() {
+            [] => "nothing is granted".to_owned(),
+            granted => format!("granted: {}", granted.join("; ")),
+        };
+        if *is_answered {
+            return vec![held];
+        }
+        let flags = |flag: &str, prefix: &str| {
+            let each = missing
+                .iter()
+                .map(|capability| format!("{flag} {}", shell_quoted(&format!("{prefix}{capability}"))));
+            each.collect::<Vec<_>>().join(" ")
+        };
+        let here = format!("{plugin}=");
+        vec![
+            held,
+            format!("allow it once: {}", flags("--grant", &here)),
+            format!("allow it always: {always} {}", flags("--grant", "")),
+            format!("run it without: {}", flags("--deny", &here)),
+        ]
+    }
+
+    /// What `--json` says beside the message.
+    fn detail(&self) -> Option<Box<PluginFailureDetail>> {
+        let LoadError::NotGranted {
+            kind,
+            plugin,
+            version,
+            missing,
+            ..
+        } = self
+        else {
+            return None;
+        };
+        Some(Box::new(PluginFailureDetail {
+            plugin: plugin.clone(),
+            version: version.clone(),
+            world: kind.world(),
+            function: None,
+            capability: missing.first().cloned(),
+            limit: None,
+            after_ms: None,
+            status: None,
+        }))
     }
 
     /// The engine itself does not start.
@@ -93,6 +186,9 @@ impl Diagnose for LoadError {
     fn diagnosis(&self) -> Diagnosis {
         match self {
             LoadError::Malformed { .. } => Diagnosis::runtime("plugin::malformed"),
+            LoadError::CompileLimit { .. } => {
+                Diagnosis::runtime("plugin::limit").hint("no grant raises this limit: the plugin must be made smaller")
+            }
             LoadError::Unready { .. } => Diagnosis::runtime("plugin::unavailable").hint(
                 "close other programs, or raise the limits of processes, memory and open files that `ulimit -a` shows",
             ),
@@ -106,6 +202,9 @@ impl Diagnose for LoadError {
             LoadError::WrongKind { wanted, .. } => Diagnosis::misuse("plugin::wrong-kind")
                 .subject(word(*wanted))
                 .hint(format!("see the others: dlm plugin list --kind {wanted}")),
+            LoadError::NotGranted { kind, .. } => Diagnosis::runtime("plugin::denied")
+                .subject(word(*kind))
+                .hints(self.ways_to_grant()),
         }
     }
 }
@@ -162,6 +261,15 @@ fn kinds_text(kinds: &[Kind]) -> String {
     }
 }
 
+fn capabilities(missing: &[String]) -> String {
+    let each: Vec<String> = missing.iter().map(|text| format!("`{text}`")).collect();
+    each.join(", ")
+}
+
+fn was_or_were(missing: &[String]) -> &'static str {
+    if missing.len() == 1 { "was not" } else { "were not" }
+}
+
 fn a_kind(kinds: &[Kind]) -> String {
     match kinds {
         [] => "a plugin".to_owned(),
@@ -198,6 +306,7 @@ impl From<PluginError> for PluginFailure {
     fn from(error: PluginError) -> PluginFailure {
         let detail = match &error {
             PluginError::Call(call) => Some(Box::new(call.detail())),
+            PluginError::Load(load) => load.detail(),
             _ => None,
         };
         error.diagnosis().failure(&error.to_string(), detail)
