@@ -8,6 +8,8 @@ mod authors;
 mod base;
 #[path = "cli/book.rs"]
 mod book;
+#[path = "cli/cache.rs"]
+mod cache;
 #[path = "cli/check.rs"]
 mod check;
 #[cfg(unix)]
@@ -36,6 +38,8 @@ mod hostile;
 mod hostile_plugins;
 #[path = "cli/hostile_text.rs"]
 mod hostile_text;
+#[path = "cli/index.rs"]
+mod index;
 #[path = "cli/inert.rs"]
 mod inert;
 #[path = "cli/init.rs"]

@@ -7,6 +7,7 @@
 mod case;
 mod case_plugin;
 mod compare;
+pub mod keys;
 mod script;
 mod standing;
 
