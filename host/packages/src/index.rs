@@ -216,6 +216,16 @@ impl Release {
     }
 }
 
+/// What was typed after `NAME@`: a whole version is that one alone (`1.2.0`), anything else is a range (`^1.2`, `<2`, `1.2`).
+///
+/// **Errors**: what cannot be a version.
+pub fn wanted(typed: &str) -> Result<VersionReq, semver::Error> {
+    match Version::parse(typed) {
+        Ok(_) => VersionReq::parse(&format!("={typed}")),
+        Err(_) => VersionReq::parse(typed),
+    }
+}
+
 /// Refuses a name that could mean a file elsewhere, in a directory or in an address.
 fn check_file(file: &str) -> Result<(), String> {
     let parts: Vec<&str> = file.split('/').collect();

@@ -216,6 +216,7 @@ fn elsewhere() -> Vec<(String, String)> {
         ("plugin pack", "--sign"),
         // `index.rs`
         ("plugin index", "--sign"),
+        ("plugin add", "--allow-downgrade"),
         // `flow/tests/staging/synth.rs`: it is how many teachers are opened, and a kept answer is not asked for again.
         ("synth instructions", "--concurrency"),
         ("synth instructions", "--no-kept-answers"),

@@ -81,7 +81,8 @@ fn subscribed() -> Lab {
         "home/trusted-keys/acme.pub",
         format!("untrusted comment: x\n{}\n", Signer::new().key()),
     );
-    lab.write("home/config.toml", "[plugins]\nindex = \"dist\"\n");
+    // Relative to the settings, not to where one stands.
+    lab.write("home/config.toml", "[plugins]\nindex = \"../dist\"\n");
     lab
 }
 
@@ -137,6 +138,13 @@ fn a_plugin_is_found_added_and_kept_current_by_name() {
     assert_eq!(installed(&lab), "1.0.0");
     lab.run(&["plugin", "update", "shelf", "--grant", "clock"]).ok();
     assert_eq!(installed(&lab), "1.1.0");
+    lab.run(&["plugin", "add", "shelf@1.0.0"])
+        .exits(1)
+        .says(&["1.1.0", "--allow-downgrade"]);
+    assert_eq!(installed(&lab), "1.1.0");
+    lab.copy()
+        .run(&["plugin", "add", "shelf@1.0.0", "--allow-downgrade"])
+        .ok();
     lab.run(&["plugin", "update", "shelf"])
         .exits(2)
         .says(&["`shelf` 1.1.0 is not older"]);
@@ -237,6 +245,7 @@ fn a_publisher_signs_with_their_own_key() {
         .exits(1)
         .says(&["there is no key", "minisign -G"]);
     assert!(!lab.path("dist/index.json").exists(), "it was written all the same");
+    std::fs::create_dir(lab.path("home")).unwrap();
     lab.write("home/minisign.key", "a key");
     std::fs::create_dir(lab.path("bin")).unwrap();
     lab.script("bin/minisign", "echo \"$@\" > signed-with");

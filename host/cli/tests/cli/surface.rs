@@ -66,7 +66,7 @@ fn help_of_what_is_not_built_is_help() {
         );
     }
     // Behind `--` it is a word like another.
-    lab.run(&["cache", "show", "--", "-h"]).exits(2);
+    lab.run(&["cache", "show", "a.dlm", "--", "-h"]).exits(2);
 }
 
 #[test]

@@ -15,8 +15,8 @@ use crate::check::CheckedPlugin;
 use crate::disk;
 use crate::error::{IndexError, PackageError};
 use crate::fetch::{FetchedPlugin, Get, Source};
-use crate::manifest::COMPONENT_BYTES_MAX;
 use crate::keys::{TEXT_BYTES_MAX, trusted_keys};
+use crate::manifest::COMPONENT_BYTES_MAX;
 use crate::signature::signature_path;
 
 /// Where an index lies.
@@ -63,7 +63,7 @@ impl IndexSource {
         match self {
             IndexSource::Web(url) => url.clone(),
             IndexSource::Directory(path) => {
-                let mut text = crate::discover::real(path).to_string_lossy().into_owned();
+                let mut text = crate::discover::place_of(path).to_string_lossy().into_owned();
                 if !text.ends_with('/') {
                     text.push('/');
                 }

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::Index;
 use crate::disk;
 use crate::error::{FilesError, IndexError, PackageError};
-use crate::lockfile::plugins_directory;
 use crate::keys::TEXT_BYTES_MAX;
+use crate::lockfile::plugins_directory;
 
 /// Most places that are remembered: far more than anybody uses.
 const PLACES_MAX: usize = 200;

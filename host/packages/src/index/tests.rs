@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::error::{Diagnose, PackageError};
-use crate::lockfile::Lock;
 use crate::keys::trust_key;
+use crate::lockfile::Lock;
 use crate::testing::{Signer, judge};
 
 const NOW: &str = "2026-11-30T12:00:00Z";

@@ -45,7 +45,7 @@ pub const MANIFEST: [Key; 12] = [
     key("description", "a text", "one line, shown wherever the plugin is"),
     key("authors", "a list of texts", "who wrote it"),
     key("license", "a text", "an SPDX identifier"),
-    key("homepage", "a text", "an address"),
+    key("homepage", "a text", "an `https:` or `http:` address"),
     key(
         "deterministic",
         "true or false",
@@ -122,7 +122,7 @@ mod tests {
     fn full() -> Value {
         json!({
             "schema": 1, "name": "rubric", "version": "1.0.0", "kinds": ["target"], "description": "d", "authors": ["a"],
-            "license": "MIT", "homepage": "h", "deterministic": true, "needs_registration": true,
+            "license": "MIT", "homepage": "https://a.example", "deterministic": true, "needs_registration": true,
             "request": [{ "capability": "clock", "reason": "r", "optional": true }],
             "config": { "size": { "type": "integer", "required": true, "minimum": 1.0, "maximum": 2.0, "description": "d" },
                         "pace": { "type": "integer", "default": 1 } },

@@ -8,11 +8,11 @@ use dlm_core::nearest::nearest;
 use dlm_packages::Kind;
 use dlm_packages::error::{IndexError, PackageError};
 use dlm_packages::index::{
-    IndexPlugin, IndexSource, OutdatedPlugin, ReadIndex, Release, fetch_release, outdated, read_index, search,
+    IndexPlugin, IndexSource, OutdatedPlugin, ReadIndex, Release, fetch_release, outdated, read_index, search, wanted,
 };
 use dlm_packages::install::{InstallFlags, offer};
 use dlm_packages::lockfile::Lock;
-use dlm_packages::selector::{Choice, Selector};
+use dlm_packages::manifest::is_name;
 use serde_json::json;
 
 use super::install::{How, complete, unwatched};
@@ -61,7 +61,7 @@ pub struct ConsentFlags {
 /// `dlm plugin add`.
 #[derive(Debug, Args)]
 pub struct AddArgs {
-    /// Name in the index, with or without a version: rubric, rubric@^1.2
+    /// Name in the index, with or without a version: rubric, rubric@1.2.0, rubric@^1.2
     #[arg(value_name = "NAME[@VERSION]")]
     pub plugin: String,
     #[command(flatten)]
@@ -69,6 +69,9 @@ pub struct AddArgs {
     /// Grant a capability that the plugin requests, such as model:current (repeatable)
     #[arg(long = "grant", value_name = "CAP")]
     pub grants: Vec<String>,
+    /// Install it although a newer version is installed
+    #[arg(long)]
+    pub allow_downgrade: bool,
     #[command(flatten)]
     pub consent: ConsentFlags,
     /// Print as JSON; nothing is asked
@@ -110,8 +113,13 @@ struct Opened {
 
 impl Opened {
     fn new(from: &IndexFlag, manager: &Manager, console: &Console) -> Result<Opened, PackageError> {
-        let typed = from.index.as_deref().or(manager.settings.index.as_deref());
-        let source = IndexSource::parse(typed.ok_or(IndexError::NotGiven)?, |text| manager.finder.resolve(text))?;
+        let resolve = |text: &str| manager.finder.resolve(text);
+        let source = match (&from.index, &manager.settings.index) {
+            (Some(typed), _) => IndexSource::parse(typed, resolve)?,
+            // A directory in the settings is beside them, wherever the user stands.
+            (None, Some(set)) => IndexSource::parse(set, |text| manager.home().join(resolve(text)))?,
+            (None, None) => return Err(IndexError::NotGiven.into()),
+        };
         let interrupt = Interrupt::install().map_err(unwatched)?;
         let (http, agent) = (LazyHttp::default(), format!("dlm/{}", env!("CARGO_PKG_VERSION")));
         let read = read_index(manager.home(), &source, &http, &agent, &interrupt.cancel)?;
@@ -166,14 +174,20 @@ pub(super) fn run_search(args: &SearchArgs, manager: &Manager, console: &Console
 
 /// Installs a plugin of an index.
 pub(super) fn run_add(args: &AddArgs, manager: &Manager, console: &Console) -> Result<ExitCode, PackageError> {
-    let selector = Selector::parse(&args.plugin)?;
-    let (name, version) = match &selector.choice {
-        Choice::Name { name, version } if selector.argument.is_empty() => (name, version),
-        _ => return Err(super::wrong_name(&args.plugin)),
+    let refused = || super::wrong_name(&args.plugin);
+    let (name, version) = match args.plugin.split_once('@') {
+        Some((name, version)) => (name, Some(wanted(version).map_err(|_| refused())?)),
+        None => (args.plugin.as_str(), None),
     };
+    if !is_name(name) {
+        return Err(refused());
+    }
     let opened = Opened::new(&args.from, manager, console)?;
     let release = opened.plugin(name)?.choose(version.as_ref())?;
-    let flags = flags(&args.consent, &args.grants);
+    let flags = InstallFlags {
+        is_allowing_downgrade: args.allow_downgrade,
+        ..flags(&args.consent, &args.grants)
+    };
     let how = How {
         is_dry_run: args.consent.dry_run,
         is_json: args.json,
