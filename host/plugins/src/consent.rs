@@ -13,7 +13,7 @@ use dlm_packages::capability::Capability;
 use dlm_packages::discover::{FoundPlugin, Origin};
 use dlm_packages::{Grants, Kind};
 
-use crate::error::{FlagError, LoadError, OutputError, PluginError};
+use crate::error::{FlagError, LoadError, MissingGrants, OutputError, PluginError};
 
 /// A capability that a plugin needs and was not granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,7 +135,7 @@ fn refused(
     }
     let (name, path) = (&found.manifest.name, found.path.as_deref());
     let path = path.map(dlm_core::shell::quoted_path).unwrap_or_default();
-    Err(LoadError::NotGranted {
+    Err(LoadError::NotGranted(Box::new(MissingGrants {
         kind,
         plugin: name.clone(),
         version: found.manifest.version.clone(),
@@ -147,6 +147,6 @@ fn refused(
             Origin::User | Origin::Builtin => format!("dlm plugin trust {name}"),
         },
         is_answered,
-    }
+    }))
     .into())
 }

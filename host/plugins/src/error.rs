@@ -3,16 +3,18 @@
 //! Invariant: a variant is described in one place, its arm of `diagnosis`.
 
 mod call;
+mod missing;
 
 use std::path::{Path, PathBuf};
 
-use dlm_core::ports::plugin::{PluginFailure, PluginFailureDetail};
-use dlm_core::{Subject, shell_quoted};
+use dlm_core::Subject;
+use dlm_core::ports::plugin::PluginFailure;
 use dlm_packages::error::{Diagnose, Diagnosis, PackageError};
 use dlm_packages::manifest::ManifestError;
 use dlm_packages::{API_SUPPORTED, Kind};
 
 pub use call::{CallError, CallFailure, GuestFailure, Who};
+pub use missing::MissingGrants;
 
 /// A failure of a plugin or of the host on its behalf.
 #[derive(Debug, thiserror::Error)]
@@ -85,23 +87,8 @@ pub enum LoadError {
         wanted: Kind,
         found: Vec<Kind>,
     },
-    #[error(
-        "{kind} `{plugin}` {version} needs {}, which {} granted",
-        capabilities(missing),
-        was_or_were(missing)
-    )]
-    NotGranted {
-        kind: Kind,
-        plugin: String,
-        version: String,
-        /// In grant syntax.
-        missing: Vec<String>,
-        granted: Vec<String>,
-        /// The command that grants for good, without its flags.
-        always: String,
-        /// Somebody was asked and said no.
-        is_answered: bool,
-    },
+    #[error("{0}")]
+    NotGranted(Box<MissingGrants>),
 }
 
 impl LoadError {
@@ -112,65 +99,6 @@ impl LoadError {
             ManifestError::Malformed(_) | ManifestError::NotAComponent => LoadError::Malformed { plugin, cause },
             ManifestError::Missing | ManifestError::Wrong(_) => LoadError::Manifest { plugin, cause },
         }
-    }
-
-    /// What is granted, and what would grant the rest.
-    fn ways_to_grant(&self) -> Vec<String> {
-        let LoadError::NotGranted {
-            plugin,
-            missing,
-            granted,
-            always,
-            is_answered,
-            ..
-        } = self
-        else {
-            return Vec::new();
-        };
-        let held = match granted.as_slice() {
-            [] => "nothing is granted".to_owned(),
-            granted => format!("granted: {}", granted.join("; ")),
-        };
-        if *is_answered {
-            return vec![held];
-        }
-        let flags = |flag: &str, prefix: &str| {
-            let each = missing
-                .iter()
-                .map(|capability| format!("{flag} {}", shell_quoted(&format!("{prefix}{capability}"))));
-            each.collect::<Vec<_>>().join(" ")
-        };
-        let here = format!("{plugin}=");
-        vec![
-            held,
-            format!("allow it once: {}", flags("--grant", &here)),
-            format!("allow it always: {always} {}", flags("--grant", "")),
-            format!("run it without: {}", flags("--deny", &here)),
-        ]
-    }
-
-    /// What `--json` says beside the message.
-    fn detail(&self) -> Option<Box<PluginFailureDetail>> {
-        let LoadError::NotGranted {
-            kind,
-            plugin,
-            version,
-            missing,
-            ..
-        } = self
-        else {
-            return None;
-        };
-        Some(Box::new(PluginFailureDetail {
-            plugin: plugin.clone(),
-            version: version.clone(),
-            world: kind.world(),
-            function: None,
-            capability: missing.first().cloned(),
-            limit: None,
-            after_ms: None,
-            status: None,
-        }))
     }
 
     /// The engine itself does not start.
@@ -202,9 +130,9 @@ impl Diagnose for LoadError {
             LoadError::WrongKind { wanted, .. } => Diagnosis::misuse("plugin::wrong-kind")
                 .subject(word(*wanted))
                 .hint(format!("see the others: dlm plugin list --kind {wanted}")),
-            LoadError::NotGranted { kind, .. } => Diagnosis::runtime("plugin::denied")
-                .subject(word(*kind))
-                .hints(self.ways_to_grant()),
+            LoadError::NotGranted(missing) => Diagnosis::runtime("plugin::denied")
+                .subject(word(missing.kind))
+                .hints(missing.ways_to_grant()),
         }
     }
 }
@@ -261,15 +189,6 @@ fn kinds_text(kinds: &[Kind]) -> String {
     }
 }
 
-fn capabilities(missing: &[String]) -> String {
-    let each: Vec<String> = missing.iter().map(|text| format!("`{text}`")).collect();
-    each.join(", ")
-}
-
-fn was_or_were(missing: &[String]) -> &'static str {
-    if missing.len() == 1 { "was not" } else { "were not" }
-}
-
 fn a_kind(kinds: &[Kind]) -> String {
     match kinds {
         [] => "a plugin".to_owned(),
@@ -306,7 +225,7 @@ impl From<PluginError> for PluginFailure {
     fn from(error: PluginError) -> PluginFailure {
         let detail = match &error {
             PluginError::Call(call) => Some(Box::new(call.detail())),
-            PluginError::Load(load) => load.detail(),
+            PluginError::Load(LoadError::NotGranted(missing)) => Some(Box::new(missing.detail())),
             _ => None,
         };
         error.diagnosis().failure(&error.to_string(), detail)

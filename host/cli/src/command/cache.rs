@@ -49,7 +49,7 @@ pub fn run(command: &CacheCommand, settings: &Settings, console: &Console) -> Re
         unreachable!("it was refused before")
     };
     let home = settings.home()?;
-    let cache = wiring::plugins::code_cache(&home);
+    let cache = wiring::plugins::code_cache(home);
     let now = SystemTime::now();
     if args.prune || args.clear {
         let removed = if args.clear { cache.clear() } else { cache.prune(now) };
@@ -58,7 +58,7 @@ pub fn run(command: &CacheCommand, settings: &Settings, console: &Console) -> Re
     }
     let shown = render::cache::Shown {
         kept: cache.kept(),
-        owners: owners(&home)?,
+        owners: owners(home)?,
         keys: dlm_plugins::current_keys().map_err(|error| Failure::from(error).under(Subject::Plugin))?,
         now,
     };
