@@ -1,6 +1,7 @@
 //! `case-files.md`: the keys of a case, as its reader says that it expects them.
 
-use dlm_plugins::trial::keys::{ANSWERS, CaseKeys, places};
+use dlm_plugins::trial::answers::ANSWERS;
+use dlm_plugins::trial::keys::{CaseKeys, places};
 
 const HEAD: &str = "# Case files\n\nWritten by `cargo xtask docs` out of their reader. A case is a JSON file in `cases/` beside a plugin: what the \
 plugin is asked, what the host answers it meanwhile, and what it must say. `dlm plugin test` runs them. A key that is not listed here is an \
