@@ -124,7 +124,7 @@ fn lock_path(code: &Path) -> PathBuf {
 /// A directory of this user alone; the code that was mapped from it outlives it.
 fn passing_directory(plugin: &str) -> Result<TempDir, PluginError> {
     let made = tempfile::Builder::new().prefix("dlm-code-").tempdir();
-    made.map_err(|error| malformed(plugin, &format!("no private directory to compile it in: {error}")))
+    made.map_err(|error| unready(plugin, &format!("no private directory: {error}")))
 }
 
 /// A component that is compiled before its first use.
@@ -182,6 +182,15 @@ fn malformed(name: &str, cause: &str) -> PluginError {
         cause: inert(&cut(cause.trim(), MESSAGE_BYTES_MAX)),
     };
     malformed.into()
+}
+
+/// What around a plugin keeps it from being compiled; it says nothing about the plugin.
+fn unready(name: &str, cause: &str) -> PluginError {
+    let unready = LoadError::Unready {
+        what: format!("plugin `{name}`"),
+        cause: format!("compiling it: {}", inert(&cut(cause.trim(), MESSAGE_BYTES_MAX))),
+    };
+    unready.into()
 }
 
 fn in_memory(engine: &Engine, plugin: &Plugin<'_>) -> Result<Component, PluginError> {
@@ -331,14 +340,14 @@ fn make(
         return Err(error);
     }
     let opened = || open_own(&made).and_then(|file| Some((hash_of(&file)?, file)));
-    let (sha256, file) = opened().ok_or_else(|| malformed(plugin.name, "the compiler left no code behind"))?;
+    let (sha256, file) = opened().ok_or_else(|| unready(plugin.name, "the compiler left no code behind"))?;
     let component = mapped(engine, &made, &file);
-    let component = component.ok_or_else(|| malformed(plugin.name, "its compiled code cannot be loaded"))?;
+    let component = component.ok_or_else(|| unready(plugin.name, "its code cannot be loaded"))?;
     let placed = Disk::new().rename(&made, code);
     placed.map_err(|error| files(error.into_io()))?;
     // A rename changes the time that the system keeps, so that the stamp is taken after it. Code without a record is
     // compiled again.
-    let stamp = stamp(&file).ok_or_else(|| malformed(plugin.name, "the compiled code cannot be looked at"))?;
+    let stamp = stamp(&file).ok_or_else(|| unready(plugin.name, "its code cannot be looked at"))?;
     let record = Record {
         sha256,
         stamp,

@@ -72,5 +72,5 @@ fn limits(out: &mut String) {
             name.ceiling()
         ));
     }
-    out.push_str("\n`–`: plugins of this kind cannot do it at all, unless a grant gives them some.\n");
+    out.push_str("\n`–`: nothing by default; where the kind cannot have the capability that it is for, a grant changes nothing.\n");
 }

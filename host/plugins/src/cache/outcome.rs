@@ -8,7 +8,7 @@ use dlm_core::ports::process::{FinishedProcess, ProcessError};
 use dlm_core::units::size;
 use dlm_packages::error::PackageError;
 
-use super::{COMPILE_MEMORY_MAX, COMPILE_TIME_MAX, malformed};
+use super::{COMPILE_MEMORY_MAX, COMPILE_TIME_MAX, malformed, unready};
 use crate::error::{LoadError, PluginError};
 
 /// Why a compiler process made nothing.
@@ -43,12 +43,7 @@ impl CompilerFailure {
 
 /// Reads the end of a compiler process; nothing where it made its code.
 pub(super) fn judge(plugin: &str, ran: Result<FinishedProcess, ProcessError>) -> Result<(), PluginError> {
-    let unready = |cause: String| {
-        PluginError::from(LoadError::Unready {
-            what: format!("plugin `{plugin}`"),
-            cause: format!("compiling it: {}", dlm_core::inert::inert(cause.trim())),
-        })
-    };
+    let unready = |cause: String| unready(plugin, &cause);
     let limit = |allowed: String| {
         PluginError::from(LoadError::CompileLimit {
             plugin: plugin.to_owned(),
