@@ -236,6 +236,44 @@ fn an_index_that_is_unsigned_old_or_wrong_gives_nothing() {
 }
 
 #[test]
+fn a_signed_index_with_hostile_strings_is_shown_or_refused_as_text() {
+    let lab = subscribed();
+    publish(&lab, "1.0.0", CLOCK);
+    let good: serde_json::Value = serde_json::from_str(&lab.read("dist/index.json")).unwrap();
+    let hostile = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{202e}\u{9b}31m\rgood";
+    for place in [
+        "/date",
+        "/plugins/0/name",
+        "/plugins/0/releases/0/version",
+        "/plugins/0/releases/0/api",
+        "/plugins/0/releases/0/description",
+        "/plugins/0/releases/0/file",
+        "/plugins/0/releases/0/sha256",
+        "/plugins/0/releases/0/kinds/0",
+        "/plugins/0/releases/0/request/0/capability",
+        "/plugins/0/releases/0/request/0/reason",
+    ] {
+        let mut index = good.clone();
+        *index.pointer_mut(place).unwrap() = hostile.into();
+        // Otherwise the second of them would be refused for its number alone.
+        let _forgotten = std::fs::remove_file(lab.path("home/plugins/indexes.toml"));
+        lab.write("dist/index.json", index.to_string());
+        sign(&lab);
+        for line in [
+            &["plugin", "search", "-v"][..],
+            &["plugin", "add", "shelf", "--dry-run"],
+            &["plugin", "outdated"],
+        ] {
+            let ran = lab.run(line);
+            let text = format!("{}{}", ran.out, ran.err);
+            let harmful = text.chars().find(|c| dlm_core::inert::is_harmful(*c));
+            assert_eq!(harmful, None, "{place} in {line:?}: {text:?}");
+            assert!(!ran.err.contains("panicked"), "{place}: {}", ran.err);
+        }
+    }
+}
+
+#[test]
 fn a_publisher_signs_with_their_own_key() {
     let lab = Lab::new();
     let file = pack(&lab, "1.0.0", "");

@@ -52,7 +52,7 @@ pub enum IndexError {
         found: String,
     },
     #[error(
-        "the index says of `{plugin}` {version} another {what} than the file itself: `{listed}`, and the file `{own}`"
+        "the index says of `{plugin}` {version} something else than the file itself about its {what}: `{listed}`, and the file `{own}`"
     )]
     OtherManifest {
         plugin: String,

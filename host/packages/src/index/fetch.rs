@@ -16,7 +16,8 @@ use crate::disk;
 use crate::error::{IndexError, PackageError};
 use crate::fetch::{FetchedPlugin, Get, Source};
 use crate::keys::{TEXT_BYTES_MAX, trusted_keys};
-use crate::manifest::COMPONENT_BYTES_MAX;
+use crate::kind::Kind;
+use crate::manifest::{COMPONENT_BYTES_MAX, Request};
 use crate::signature::signature_path;
 
 /// Where an index lies.
@@ -164,14 +165,23 @@ impl Release {
     /// **Errors** name the first difference.
     pub fn compare(&self, plugin: &str, checked: &CheckedPlugin) -> Result<(), IndexError> {
         let manifest = &checked.manifest;
-        let asks = |requests: &[crate::manifest::Request]| {
-            let texts: Vec<&str> = requests.iter().map(|request| request.capability.as_str()).collect();
-            texts.join("; ")
+        let asks = |requests: &[Request]| {
+            let text = |request: &Request| match request.optional {
+                true => format!("{} (optional)", request.capability),
+                false => request.capability.clone(),
+            };
+            requests.iter().map(text).collect::<Vec<_>>().join("; ")
+        };
+        let kinds = |kinds: &[Kind]| {
+            let mut names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();
+            names.sort_unstable();
+            names.join(", ")
         };
         let pairs = [
             ("name", plugin.to_owned(), manifest.name.clone()),
             ("version", self.version.clone(), manifest.version.clone()),
             ("requests", asks(&self.requests), asks(&manifest.requests)),
+            ("kinds", kinds(&self.kinds), kinds(&manifest.kinds)),
         ];
         match pairs.into_iter().find(|(_, listed, own)| listed != own) {
             None => Ok(()),

@@ -315,7 +315,14 @@ fn a_file_that_is_not_the_listed_one_is_refused() {
     let checked = crate::check::check(Path::new("r.wasm"), &hidden).unwrap();
     let release: Release = serde_json::from_value(entry(&hidden, "1.0.0")).unwrap();
     let error = release.compare("rubric", &checked).unwrap_err();
-    assert!(error.to_string().contains("another requests than"), "{error}");
+    assert!(error.to_string().contains("about its requests"), "{error}");
+    let mut lies = entry(&file, "1.0.0");
+    lies["request"][0]["optional"] = json!(true);
+    let checked_file = crate::check::check(Path::new("r.wasm"), &file).unwrap();
+    let lying: Release = serde_json::from_value(lies).unwrap();
+    assert!(lying.compare("rubric", &checked_file).is_err(), "it is not optional");
+    let honest: Release = serde_json::from_value(entry(&file, "1.0.0")).unwrap();
+    assert_eq!(honest.compare("rubric", &checked_file), Ok(()));
     assert_eq!(
         release.compare("grader", &checked).unwrap_err().code(),
         "plugin::tampered"
