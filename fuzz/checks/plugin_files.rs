@@ -1,9 +1,10 @@
-//! Any bytes are a selector, lock, manifest, case or component, or an error; what is accepted is written and read back alike.
+//! Any bytes are a selector, lock, index, manifest, case or component, or an error; what is accepted is written and read back alike.
 
 use std::path::Path;
 
 use dlm_packages::author::AuthorManifest;
 use dlm_packages::check::check as check_file;
+use dlm_packages::index::Index;
 use dlm_packages::inspect::wit;
 use dlm_packages::lockfile::Lock;
 use dlm_packages::manifest::Manifest;
@@ -27,6 +28,9 @@ pub fn check(bytes: &[u8]) {
     }
     if let Ok(lock) = Lock::parse(bytes) {
         assert_eq!(Lock::parse(lock.to_text().as_bytes()).expect("written by us"), lock);
+    }
+    if let Ok(index) = Index::parse(bytes) {
+        assert_eq!(Index::parse(index.to_text().as_bytes()).expect("written by us"), index);
     }
     let _ = Manifest::from_json(bytes);
     let path = Path::new("fuzzed.wasm");

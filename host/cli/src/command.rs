@@ -3,6 +3,7 @@
 //! Invariant: nothing is set up that a command does not use, so that `dlm show` starts in milliseconds.
 
 pub mod base;
+pub mod cache;
 pub mod check;
 mod choice;
 pub mod doctor;
@@ -87,6 +88,12 @@ pub enum Command {
         #[command(subcommand)]
         command: plugin::PluginCommand,
     },
+    /// Inspect caches: compiled code of plugins (that of tokenized sections is not built yet)
+    #[command(arg_required_else_help = true, subcommand_required = true)]
+    Cache {
+        #[command(subcommand)]
+        command: cache::CacheCommand,
+    },
     #[command(flatten)]
     NotBuilt(NotBuiltCommand),
 }
@@ -109,6 +116,7 @@ pub fn run(command: &Command, settings: &Settings, console: &Console) -> Result<
         Command::Preference { command } => preference::run(command, settings, console),
         Command::Synth { command } => synth::run(command, settings, console),
         Command::Templates { command } => templates::run(command, settings, console),
+        Command::Cache { command } => cache::run(command, settings, console),
         Command::NotBuilt(_) => unreachable!("it was refused before"),
     }
 }

@@ -104,9 +104,9 @@ fn compile(component: &std::ffi::OsString, code: &std::ffi::OsString, is_countin
     let metering = if is_counting { Metering::Counted } else { Metering::Time };
     match dlm_plugins::compile_file(component.as_ref(), code.as_ref(), metering) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(cause) => {
-            console::say(&cause.to_string());
-            ExitCode::FAILURE
+        Err(failure) => {
+            console::say(&failure.to_string());
+            ExitCode::from(failure.status())
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Invariants: the texts are handed on as typed; `dlm-plugins` reads and checks them before any component is loaded.
 
 use clap::Args;
+use dlm_core::Subject;
+use dlm_flow::Failure;
 use dlm_plugins::GrantFlags;
 
 /// Heading of these flags in help texts.
@@ -33,6 +35,25 @@ impl PluginFlags {
             denied: self.deny.clone(),
             is_sandboxed: self.sandbox,
             options: self.plugin_opt.clone(),
+        }
+    }
+
+    /// Refuses these flags where the command uses no plugin; `why` says what makes it so.
+    ///
+    /// **Errors** name the first flag.
+    pub fn refuse_all(&self, why: &str) -> Result<(), Failure> {
+        let given = [
+            ("--grant", !self.grant.is_empty()),
+            ("--deny", !self.deny.is_empty()),
+            ("--sandbox", self.sandbox),
+            ("--plugin-opt", !self.plugin_opt.is_empty()),
+        ];
+        match given.into_iter().find(|(_, is_given)| *is_given) {
+            None => Ok(()),
+            Some((flag, _)) => Err(Failure::misuse(
+                Subject::Plugin,
+                format!("`{flag}` changes nothing here: {why}"),
+            )),
         }
     }
 }

@@ -4,8 +4,11 @@
 //! Invariants: a page is a function of the program alone, never of the machine. Accepted values are not listed here: the
 //! reader is given a wrong value and says what it expected.
 
+mod capabilities;
+mod cases;
 mod frontmatter;
 mod grammar;
+mod plugin_toml;
 mod store;
 
 use std::process::ExitCode;
@@ -34,10 +37,13 @@ pub fn print() -> ExitCode {
 
 fn pages() -> Vec<(&'static str, String)> {
     vec![
+        ("capabilities.md", capabilities::page()),
+        ("case-files.md", cases::page()),
         ("commands.md", commands()),
         ("exit-codes.md", exit_codes()),
         ("frontmatter.md", frontmatter::page()),
         ("grammar.md", grammar::page()),
+        ("plugin-toml.md", plugin_toml::page()),
         ("store.md", store::page()),
     ]
 }

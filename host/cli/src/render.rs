@@ -4,9 +4,12 @@
 //! shown without control characters, and in listings cut to one line.
 
 pub mod base;
+pub mod cache;
 pub mod check;
 pub mod doctor;
 pub mod export;
+pub mod grant;
+pub mod index;
 pub mod init;
 pub mod metrics;
 pub mod migrate;

@@ -32,8 +32,6 @@ pub enum NotBuiltCommand {
     Repl(Rest),
     /// Turn failed probes into training pairs (not built yet)
     Harvest(Rest),
-    /// Inspect the cache of tokenized sections (not built yet)
-    Cache(Rest),
     /// Bundle a document and its model into a pack (not built yet)
     Pack(Rest),
     /// Install a pack (not built yet)
@@ -80,8 +78,11 @@ pub fn refuse(definition: &Command, matches: &ArgMatches) -> Result<(), Failure>
 
 /// The help of a command that is not built, where its words ask for it.
 pub fn help(definition: &mut Command, matches: &ArgMatches) -> Option<clap::Error> {
-    let (name, inner) = matches.subcommand()?;
-    let command = definition.find_subcommand_mut(name)?;
+    let (mut command, mut inner) = (definition, matches);
+    while let Some((name, next)) = inner.subcommand() {
+        command = command.find_subcommand_mut(name)?;
+        inner = next;
+    }
     if !is_command_marked(command) {
         return None;
     }

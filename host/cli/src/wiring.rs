@@ -85,10 +85,19 @@ impl World {
             .ask(question)
             .map_err(|e| Failure::new(Subject::Error, e))
     }
+
+    /// Puts questions as [`World::ask`] does, for parts that hold no world; nothing where nobody is at a terminal.
+    pub fn asker(&self) -> Option<impl Fn(&str) -> std::io::Result<bool> + Send + Sync + 'static> {
+        let interrupt = self.interrupt.clone();
+        self.around
+            .has_terminal
+            .then_some(move |question: &str| interrupt.ask(question))
+    }
 }
 
 /// Ctrl-C, and what ends programs otherwise (SIGTERM, a closed terminal): raises a flag that long work looks at; a second one, or
 /// one during a question, ends the program at once. What it started ends with it, by the guards and by itself.
+#[derive(Clone)]
 pub struct Interrupt {
     pub cancel: Cancel,
     is_asking: Arc<AtomicBool>,

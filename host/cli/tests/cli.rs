@@ -8,6 +8,8 @@ mod authors;
 mod base;
 #[path = "cli/book.rs"]
 mod book;
+#[path = "cli/cache.rs"]
+mod cache;
 #[path = "cli/check.rs"]
 mod check;
 #[cfg(unix)]
@@ -15,6 +17,8 @@ mod check;
 mod children;
 #[path = "cli/code_cache.rs"]
 mod code_cache;
+#[path = "cli/consent.rs"]
+mod consent;
 #[path = "cli/doctor.rs"]
 mod doctor;
 #[path = "cli/every.rs"]
@@ -34,6 +38,8 @@ mod hostile;
 mod hostile_plugins;
 #[path = "cli/hostile_text.rs"]
 mod hostile_text;
+#[path = "cli/index.rs"]
+mod index;
 #[path = "cli/inert.rs"]
 mod inert;
 #[path = "cli/init.rs"]

@@ -17,12 +17,25 @@ pub fn memory_limit() -> Option<u64> {
     current(Resource::Memory)
 }
 
-/// Lowers the processor time of this process; the process ends when it is used up.
+/// Lowers the processor time of this process, all its threads together; the signal [`OUT_OF_TIME`] ends it when that is used
+/// up, however long that takes by the clock.
 ///
 /// **Errors** as [`limit_memory`].
 pub fn limit_time(time: Duration) -> io::Result<()> {
-    lower(Resource::Time, time.as_secs().max(1))
+    let seconds = time.as_secs().max(1);
+    // At the upper of the two the system kills without saying why.
+    lower_to(Resource::Time, seconds, seconds.saturating_add(TIME_GRACE_SECONDS))
 }
+
+/// Ends a process that used up its processor time.
+#[cfg(unix)]
+pub const OUT_OF_TIME: i32 = rustix::process::Signal::XCPU.as_raw();
+/// Systems without such ceilings end nothing so.
+#[cfg(not(unix))]
+pub const OUT_OF_TIME: i32 = i32::MAX;
+
+/// Between the signal that can be told apart and the one that cannot be held.
+const TIME_GRACE_SECONDS: u64 = 5;
 
 /// Keeps this process from leaving a picture of its memory when it crashes.
 ///
@@ -59,21 +72,25 @@ fn current(_resource: Resource) -> Option<u64> {
     None
 }
 
-#[cfg(unix)]
 fn lower(resource: Resource, wanted: u64) -> io::Result<()> {
+    lower_to(resource, wanted, wanted)
+}
+
+#[cfg(unix)]
+fn lower_to(resource: Resource, wanted: u64, most: u64) -> io::Result<()> {
     use rustix::process::{Rlimit, getrlimit, setrlimit};
     let kind = resource.kind();
     let now = getrlimit(kind);
-    let lower = |limit: Option<u64>| limit.map_or(wanted, |limit| limit.min(wanted));
+    let lower = |limit: Option<u64>, wanted: u64| limit.map_or(wanted, |limit| limit.min(wanted));
     let limit = Rlimit {
-        current: Some(lower(now.current)),
-        maximum: Some(lower(now.maximum)),
+        current: Some(lower(now.current, wanted)),
+        maximum: Some(lower(now.maximum, most)),
     };
     Ok(setrlimit(kind, limit)?)
 }
 
 /// Systems without such ceilings end a process when they have no more memory; its parent still has a clock.
 #[cfg(not(unix))]
-fn lower(_resource: Resource, _wanted: u64) -> io::Result<()> {
+fn lower_to(_resource: Resource, _wanted: u64, _most: u64) -> io::Result<()> {
     Ok(())
 }

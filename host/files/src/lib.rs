@@ -22,13 +22,13 @@ pub mod stamp;
 mod temporary;
 pub mod wall;
 
-pub use ceiling::{limit_core, limit_memory, limit_time, memory_limit};
+pub use ceiling::{OUT_OF_TIME, limit_core, limit_memory, limit_time, memory_limit};
 pub use digest::{sha256_file, sha256_file_until};
 pub use disk::{Disk, Operation};
 pub use error::DiskError;
 pub use exclusive::{ExclusiveError, ExclusiveLock, Holder, LockWait};
 pub use lock_file::LockFile;
-pub use own::{open_own, own_directory};
+pub use own::{mark_used, open_own, own_directory};
 pub use parent::end_with_parent;
 pub use partial::Partial;
 pub use platform::{Access, free_bytes, open_ordinary};

@@ -35,6 +35,24 @@ pub fn open_own(path: &Path) -> Option<File> {
     (found.is_file() && is_own(&found)).then_some(file)
 }
 
+/// Notes in the time of modification that a file was used now. Where that cannot be noted it only looks older than it is.
+#[cfg(unix)]
+pub fn mark_used(file: &File) {
+    use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+    let at = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
+    let _marked = rustix::fs::futimens(
+        file,
+        &Timestamps {
+            last_access: at(UTIME_OMIT),
+            last_modification: at(UTIME_NOW),
+        },
+    );
+}
+
+/// Times of use are kept on Unix alone.
+#[cfg(not(unix))]
+pub fn mark_used(_file: &File) {}
+
 #[cfg(unix)]
 fn is_own(found: &std::fs::Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;

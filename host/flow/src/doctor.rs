@@ -47,6 +47,15 @@ impl SecondWall {
     }
 }
 
+/// What runs plugins. Which of its faults are known only its makers say: this program holds no list of them, and asks nobody.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PluginRuntime {
+    pub name: &'static str,
+    pub version: &'static str,
+    /// Where its makers publish its security advisories.
+    pub advisories: &'static str,
+}
+
 /// The whole report; the keys of the plan's report stand at the top.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Doctor {
@@ -54,6 +63,7 @@ pub struct Doctor {
     pub report: DoctorReport,
     pub home: PathBuf,
     pub plugins: Vec<PluginState>,
+    pub plugin_runtime: PluginRuntime,
     /// Names of the local bases.
     pub local_bases: Vec<String>,
     /// What is wrong with the directory of local bases, if anything.
@@ -71,7 +81,7 @@ pub fn doctor(
     around: &Surroundings,
     threads: Option<u32>,
     base: Option<&str>,
-    plugins: Vec<PluginState>,
+    (plugins, plugin_runtime): (Vec<PluginState>, PluginRuntime),
 ) -> Result<Doctor, Failure> {
     let base = base.map_or(Ok(default_base()), |name| facts(around, name))?;
     let engine = EngineFacts {
@@ -94,6 +104,7 @@ pub fn doctor(
         report: examine(&around.hardware, engine, &base, &options),
         home: root.to_path_buf(),
         plugins,
+        plugin_runtime,
         local_bases,
         local_bases_problem,
         second_wall: SecondWall::here(),

@@ -40,7 +40,7 @@ pub fn power(capability: &str) -> Result<Power, CapabilityError> {
         ("exec" | "reveal", rest) if !rest.is_empty() => Ok(Power::Act),
         _ => Err(wrong(
             capability,
-            "is of no known kind: model, http, secret, reveal, exec, clock, random, limit",
+            &format!("is of no known kind: {}", crate::capability::forms::words()),
         )),
     }
 }

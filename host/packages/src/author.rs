@@ -3,7 +3,8 @@
 //! Invariant: unlike in a component, an unknown key is a mistake here.
 
 use crate::builtin::reserved;
-use crate::manifest::{KEYS, MANIFEST_BYTES_MAX, Manifest, ManifestError};
+use crate::manifest::keys::{BUILD, MANIFEST, names};
+use crate::manifest::{MANIFEST_BYTES_MAX, Manifest, ManifestError};
 
 /// The author's file: the manifest, and how the plugin is built.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +34,7 @@ impl AuthorManifest {
         if let Some(key) = manifest.unknown_keys.first() {
             return Err(wrong(format!(
                 "the key `{key}` is not known; the keys are {}",
-                KEYS.join(", ")
+                names(&MANIFEST).join(", ")
             )));
         }
         if let Some(reserved) = reserved(&manifest.name) {
@@ -64,9 +65,8 @@ impl AuthorManifest {
                 "command" => &mut self.build_command,
                 "wasm" => &mut self.build_wasm,
                 _ => {
-                    return Err(format!(
-                        "the key `build.{key}` is not known; the keys are command, wasm"
-                    ));
+                    let known = names(&BUILD).join(", ");
+                    return Err(format!("the key `build.{key}` is not known; the keys are {known}"));
                 }
             };
             let toml::Value::String(text) = value else {

@@ -2,6 +2,7 @@
 //!
 //! Invariants: matching is on parsed values; what is written back reads the same.
 
+pub mod forms;
 mod shell;
 
 use std::fmt;
@@ -120,9 +121,7 @@ impl Capability {
                 let value = name.parse_value(value).map_err(|cause| bad(&cause))?;
                 Ok(Capability::Limit { name, value })
             }
-            _ => Err(bad(
-                "is of no known kind: model, http, secret, reveal, exec, clock, random, limit",
-            )),
+            _ => Err(bad(&format!("is of no known kind: {}", forms::words()))),
         }
     }
 

@@ -67,7 +67,7 @@ pub fn check(path: &Path, bytes: &[u8]) -> Result<CheckedPlugin, PackageError> {
 
 /// Refuses a request that is not written as the runtime reads it, so that what is shown is what is granted: a host name in
 /// letters that look like others would be shown as it stands.
-fn canonical(capability: &str) -> Result<(), CapabilityError> {
+pub(crate) fn canonical(capability: &str) -> Result<(), CapabilityError> {
     let wrong = |cause: String| CapabilityError {
         text: inert_line(&cut(capability, CAPABILITY_BYTES_SHOWN)),
         cause,

@@ -6,6 +6,7 @@
 mod component;
 mod files;
 mod find;
+mod index;
 mod install;
 mod lockfile;
 mod pack;
@@ -25,6 +26,7 @@ use dlm_core::inert::{framed, inert_line};
 pub use component::ComponentError;
 pub use files::{FetchError, FilesError};
 pub use find::FindError;
+pub use index::IndexError;
 pub use install::{GrantError, InstallError};
 pub use lockfile::LockFileError;
 pub use pack::{NewError, PackError};
@@ -140,6 +142,8 @@ pub enum PackageError {
     #[error(transparent)]
     Install(#[from] InstallError),
     #[error(transparent)]
+    Index(#[from] IndexError),
+    #[error(transparent)]
     Fetch(#[from] FetchError),
     #[error(transparent)]
     Pack(#[from] PackError),
@@ -166,6 +170,7 @@ impl Diagnose for PackageError {
             PackageError::Find(error) => error.diagnosis(),
             PackageError::Grant(error) => error.diagnosis(),
             PackageError::Install(error) => error.diagnosis(),
+            PackageError::Index(error) => error.diagnosis(),
             PackageError::Fetch(error) => error.diagnosis(),
             PackageError::Pack(error) => error.diagnosis(),
             PackageError::New(error) => error.diagnosis(),

@@ -112,15 +112,16 @@ pub fn from_file(path: &Path) -> Result<FetchedPlugin, FilesError> {
     })
 }
 
-struct Get<'a> {
-    http: &'a dyn GuestHttp,
-    user_agent: &'a str,
-    cancel: &'a Cancel,
+/// What a body is fetched with.
+pub(crate) struct Get<'a> {
+    pub http: &'a dyn GuestHttp,
+    pub user_agent: &'a str,
+    pub cancel: &'a Cancel,
 }
 
 impl Get<'_> {
     /// The body at an address, or nothing where the server has none.
-    fn body(&self, url: &str, bytes_max: u64) -> Result<Option<Vec<u8>>, PackageError> {
+    pub fn body(&self, url: &str, bytes_max: u64) -> Result<Option<Vec<u8>>, PackageError> {
         let parse = |text: &str| ParsedUrl::parse(text).map_err(|bad| unreachable(&bad.url, &bad.reason));
         let typed = parse(url)?;
         let mut at = url.to_owned();

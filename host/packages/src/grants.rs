@@ -2,6 +2,8 @@
 //!
 //! Invariants: a denial wins over every grant; taking a grant away never allows more.
 
+mod satisfied;
+
 use dlm_core::http_rule::{HostPattern, HttpRule};
 use dlm_core::shell_quoted;
 

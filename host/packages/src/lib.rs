@@ -24,6 +24,7 @@ pub mod error;
 pub mod fetch;
 mod grants;
 pub mod imports;
+pub mod index;
 pub mod inspect;
 pub mod install;
 pub mod instances;

@@ -97,6 +97,13 @@ pub const fn limits(kind: Kind) -> Limits {
     }
 }
 
+impl LimitValue {
+    /// Says whether it is at least another value of the same limit.
+    pub(crate) fn reaches(self, other: LimitValue) -> bool {
+        self.unit == other.unit && self.amount >= other.amount
+    }
+}
+
 /// The limits that a `limit:` grant can raise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitName {
@@ -127,28 +134,29 @@ pub struct LimitValue {
     unit: Unit,
 }
 
-const NAMES: [LimitName; 10] = [
-    LimitName::Memory,
-    LimitName::Deadline,
-    LimitName::WallTime,
-    LimitName::Transfer,
-    LimitName::Log,
-    LimitName::Output,
-    LimitName::Requests,
-    LimitName::Response,
-    LimitName::Process,
-    LimitName::Tokens,
-];
-
 impl LimitName {
+    /// Every limit, in the order of the book.
+    pub const ALL: [LimitName; 10] = [
+        LimitName::Memory,
+        LimitName::Deadline,
+        LimitName::WallTime,
+        LimitName::Transfer,
+        LimitName::Log,
+        LimitName::Output,
+        LimitName::Requests,
+        LimitName::Response,
+        LimitName::Process,
+        LimitName::Tokens,
+    ];
+
     /// The limit that a word names.
     pub fn parse(text: &str) -> Option<LimitName> {
-        NAMES.into_iter().find(|name| name.as_str() == text)
+        LimitName::ALL.into_iter().find(|name| name.as_str() == text)
     }
 
     /// The end of a message about an unknown name.
     pub fn expected() -> String {
-        let names: Vec<&str> = NAMES.iter().map(|name| name.as_str()).collect();
+        let names: Vec<&str> = LimitName::ALL.iter().map(|name| name.as_str()).collect();
         format!("names no limit; the limits are {}", names.join(", "))
     }
 
@@ -168,7 +176,8 @@ impl LimitName {
         }
     }
 
-    fn ceiling(self) -> LimitValue {
+    /// The most that a grant can raise it to.
+    pub fn ceiling(self) -> LimitValue {
         let (amount, unit) = match self {
             LimitName::Memory => (4 * GIB, Unit::Bytes),
             LimitName::Deadline => (600, Unit::Seconds),
@@ -181,6 +190,41 @@ impl LimitName {
             LimitName::Tokens => (10_000_000_000, Unit::Count),
         };
         LimitValue { amount, unit }
+    }
+
+    /// What it counts, in words.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            LimitName::Memory => "all linear memories together",
+            LimitName::Deadline => "the guest's own time in a call; in `open` 5 s",
+            LimitName::WallTime => "a call, with what the host does in it",
+            LimitName::Transfer => "data from the guest to the host in one call",
+            LimitName::Log => "log lines in a run",
+            LimitName::Output => "files that it writes, together",
+            LimitName::Requests => "HTTP requests in a run",
+            LimitName::Response => "the body of one HTTP response",
+            LimitName::Process => "programs that it runs in a run",
+            LimitName::Tokens => "tokens of models in a run, read and written",
+        }
+    }
+
+    /// What a plugin of this kind has without a grant; none where that is nothing.
+    pub fn default_of(self, kind: Kind) -> Option<LimitValue> {
+        let limits = limits(kind);
+        let amount = match self {
+            LimitName::Memory => limits.memory_bytes,
+            LimitName::Deadline => limits.call_time.as_secs(),
+            LimitName::WallTime => limits.wall_time.as_secs(),
+            LimitName::Transfer => limits.transfer_bytes,
+            LimitName::Log => limits.log_bytes,
+            LimitName::Output => limits.output_bytes,
+            LimitName::Requests => limits.requests,
+            LimitName::Response => limits.response_bytes,
+            LimitName::Process => limits.process_runs,
+            LimitName::Tokens => limits.tokens,
+        };
+        let unit = self.ceiling().unit;
+        (amount > 0).then_some(LimitValue { amount, unit })
     }
 
     /// What a grant could raise a limit of `value` to: twice that, and the ceiling; nothing where it is there already.

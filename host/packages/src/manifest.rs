@@ -4,6 +4,7 @@
 //! every value has passed [`Manifest::check`] before anybody else sees it. Nothing in it grants anything.
 
 mod config;
+pub mod keys;
 mod section;
 
 use std::collections::BTreeMap;
@@ -29,21 +30,6 @@ const LIST_MAX: usize = 100;
 const LINE_BYTES_MAX: usize = 1024;
 /// The one schema so far.
 const SCHEMA: u32 = 1;
-/// Keys of the top level; `build` is the author's own and never travels.
-pub(crate) const KEYS: [&str; 12] = [
-    "schema",
-    "name",
-    "version",
-    "kinds",
-    "description",
-    "authors",
-    "license",
-    "homepage",
-    "deterministic",
-    "needs_registration",
-    "request",
-    "config",
-];
 /// What a plugin says about itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -260,21 +246,21 @@ pub fn is_name(name: &str) -> bool {
 /// Keys that no version so far knows, with the place of those inside a request or a setting.
 fn unknown_keys(whole: &serde_json::Value) -> Vec<String> {
     let mut unknown = Vec::new();
-    let mut look = |place: &str, value: &serde_json::Value, known: &[&str]| {
+    let mut look = |place: &str, value: &serde_json::Value, known: &[keys::Key]| {
         for key in value.as_object().into_iter().flat_map(serde_json::Map::keys) {
-            if !known.contains(&key.as_str()) {
+            if !known.iter().any(|known| known.name == key) {
                 unknown.push(short(&format!("{place}{key}")));
             }
         }
     };
-    look("", whole, &KEYS);
+    look("", whole, &keys::MANIFEST);
     for request in whole
         .get("request")
         .and_then(serde_json::Value::as_array)
         .into_iter()
         .flatten()
     {
-        look("request.", request, &["capability", "reason", "optional"]);
+        look("request.", request, &keys::REQUEST);
     }
     for (name, key) in whole
         .get("config")
@@ -282,7 +268,7 @@ fn unknown_keys(whole: &serde_json::Value) -> Vec<String> {
         .into_iter()
         .flatten()
     {
-        look(&format!("config.{name}."), key, &config::KEYS);
+        look(&format!("config.{name}."), key, &keys::CONFIG);
     }
     unknown
 }

@@ -30,6 +30,8 @@ pub struct Settings {
     pub is_always_hashed: bool,
     /// `deterministic-limits = true`: limits count instructions instead of time.
     pub has_deterministic_limits: bool,
+    /// `index = "https://…"`: where plugins are looked for by name.
+    pub index: Option<String>,
     /// Values by plugin, least important first.
     pub values: BTreeMap<String, Vec<(String, GivenValue)>>,
 }
@@ -42,6 +44,7 @@ struct Global {
     wasi: Option<WasiRule>,
     verify: Option<VerifyRule>,
     deterministic_limits: Option<bool>,
+    index: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Eq, Deserialize)]
@@ -118,6 +121,7 @@ impl Settings {
         };
         self.is_always_hashed |= global.verify == Some(VerifyRule::Always);
         self.has_deterministic_limits |= global.deterministic_limits == Some(true);
+        self.index = global.index.or(self.index.take());
         for (name, own) in plugins {
             let shown = inert_line(&name);
             for (key, value) in own.as_table().into_iter().flatten() {
@@ -216,12 +220,13 @@ mod tests {
     fn the_users_file_rules_and_a_project_only_sets_values() {
         let settings = read(
             "[secrets]\nA = \"env\"\n[plugins]\nrequire-signature = \"always\"\nwasi = \"none\"\nverify = \"always\"\n\
-             deterministic-limits = true\n[plugins.rubric.config]\nstrictness = 0.7\nrubric = \"a\"\n",
+             deterministic-limits = true\nindex = \"https://p.example/\"\n[plugins.rubric.config]\nstrictness = 0.7\nrubric = \"a\"\n",
             "[plugins.rubric.config]\nstrictness = 1\n",
         )
         .unwrap();
         assert_eq!(settings.policy.require_signature, RequireSignature::Always);
         assert!(settings.policy.is_wasi_refused && settings.is_always_hashed && settings.has_deterministic_limits);
+        assert_eq!(settings.index.as_deref(), Some("https://p.example/"));
         let values = settings
             .values("rubric", &["rubric.rubric=b".to_owned(), "other.x=1".to_owned()])
             .unwrap();
@@ -247,6 +252,11 @@ mod tests {
             (
                 "",
                 "[plugins]\nrequire-signature = \"never\"\n",
+                "only be set in your own config.toml",
+            ),
+            (
+                "",
+                "[plugins]\nindex = \"https://evil.example/\"\n",
                 "only be set in your own config.toml",
             ),
         ] {

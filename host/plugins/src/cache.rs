@@ -6,7 +6,8 @@
 //! component at a time; the others wait and load what it made. The directory's name covers everything that the code depends
 //! on: wasmtime, its settings, the processor.
 
-mod prune;
+mod kept;
+mod outcome;
 
 use std::borrow::Cow;
 use std::fs;
@@ -18,10 +19,10 @@ use std::time::{Duration, Instant};
 use dlm_core::digest::Sha256;
 use dlm_core::inert::{cut, inert};
 use dlm_core::ports::plugin::PluginFailure;
-use dlm_core::ports::process::{Command, Process, ProcessError};
+use dlm_core::ports::process::{Command, Process};
 use dlm_core::{Cancel, Network, Wall};
 use dlm_files::digest::sha256_of;
-use dlm_files::{Access, Disk, DiskError, FileStamp, LockFile, open_own, own_directory};
+use dlm_files::{Access, Disk, DiskError, FileStamp, LockFile, mark_used, open_own, own_directory};
 use dlm_packages::error::PackageError;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
@@ -31,8 +32,14 @@ use wasmtime::component::Component;
 use crate::error::{LoadError, OutputError, PluginError};
 use crate::ports::Metering;
 
-/// Longest compile.
+pub use kept::{CodeCache, KeptCode, RemovedCode};
+pub use outcome::CompilerFailure;
+
+/// Most processor time of the compiler, all its threads together. Its clock is no measure: a busy or slow machine compiles the
+/// same file in any time.
 const COMPILE_TIME_MAX: Duration = Duration::from_secs(120);
+/// How long a compiler may take by the clock before it is taken for stuck, such as on a disk that does not answer.
+const COMPILE_CLOCK_MAX: Duration = Duration::from_secs(60 * 60);
 /// Most memory of the compiler, in bytes.
 pub(crate) const COMPILE_MEMORY_MAX: u64 = 4 << 30;
 /// The compiler's message, cut to this.
@@ -61,6 +68,9 @@ struct Record {
     sha256: String,
     /// Which file it was when its hash was last checked.
     stamp: FileStamp,
+    /// What the plugin called itself when it was compiled; for people.
+    #[serde(default)]
+    plugin: String,
 }
 
 /// Gives the compiled component, from the cache where it is there and sound, and else the time to compile it.
@@ -103,11 +113,7 @@ pub(crate) fn component(
         return Ok((component, None));
     }
     // What lies there is replaced in one step and never removed: other processes may be loading it.
-    let made = make(engine, program, process, cancel, plugin, &code)?;
-    if matches!(compile, Compile::Cached { .. }) {
-        prune::prune(&directory, &code);
-    }
-    timed(made)
+    timed(make(engine, program, process, cancel, plugin, &code)?)
 }
 
 /// The lock of a piece of code, by any of its files.
@@ -118,7 +124,7 @@ fn lock_path(code: &Path) -> PathBuf {
 /// A directory of this user alone; the code that was mapped from it outlives it.
 fn passing_directory(plugin: &str) -> Result<TempDir, PluginError> {
     let made = tempfile::Builder::new().prefix("dlm-code-").tempdir();
-    made.map_err(|error| malformed(plugin, &format!("no private directory to compile it in: {error}")))
+    made.map_err(|error| unready(plugin, &format!("no private directory: {error}")))
 }
 
 /// A component that is compiled before its first use.
@@ -178,6 +184,15 @@ fn malformed(name: &str, cause: &str) -> PluginError {
     malformed.into()
 }
 
+/// What around a plugin keeps it from being compiled; it says nothing about the plugin.
+fn unready(name: &str, cause: &str) -> PluginError {
+    let unready = LoadError::Unready {
+        what: format!("plugin `{name}`"),
+        cause: format!("compiling it: {}", inert(&cut(cause.trim(), MESSAGE_BYTES_MAX))),
+    };
+    unready.into()
+}
+
 fn in_memory(engine: &Engine, plugin: &Plugin<'_>) -> Result<Component, PluginError> {
     let bytes = readable(plugin)?;
     Component::from_binary(engine, &bytes).map_err(|error| malformed(plugin.name, &format!("{error:#}")))
@@ -225,7 +240,7 @@ fn load(engine: &Engine, code: &Path) -> Option<Component> {
     let record_file = open_own(&record_path)?;
     let written = stamp(&record_file)?;
     let mut text = String::new();
-    record_file.take(4096).read_to_string(&mut text).ok()?;
+    (&record_file).take(4096).read_to_string(&mut text).ok()?;
     let record: Record = serde_json::from_str(&text).ok()?;
     let now = stamp(&file)?;
     if record.stamp != now || !now.is_settled(written) {
@@ -235,6 +250,9 @@ fn load(engine: &Engine, code: &Path) -> Option<Component> {
         }
         let record = Record { stamp: now, ..record };
         write_record(&record_path, &record).ok()?;
+    } else {
+        // Only a record that already vouches for its file may look younger than it is.
+        mark_used(&record_file);
     }
     mapped(engine, code, &file)
 }
@@ -315,53 +333,62 @@ fn make(
         // It raises its own.
         wall: None,
     };
-    let ran = process.run(&command, COMPILE_TIME_MAX, cancel);
+    let ran = process.run(&command, COMPILE_CLOCK_MAX, cancel);
     remove(&input);
-    let ended = ran.map_err(|error| match error {
-        ProcessError::Cancelled { .. } => PackageError::Cancelled.into(),
-        error @ ProcessError::Start { .. } => {
-            let (what, cause) = (format!("plugin `{}`", plugin.name), format!("compiling it: {error}"));
-            LoadError::Unready { what, cause }.into()
-        }
-        error => malformed(plugin.name, &format!("compiling it: {error}")),
-    })?;
-    if ended.status != 0 {
+    if let Err(error) = outcome::judge(plugin.name, ran) {
         remove(&made);
-        let message = String::from_utf8_lossy(&ended.stderr).into_owned();
-        return Err(malformed(plugin.name, &message));
+        return Err(error);
     }
     let opened = || open_own(&made).and_then(|file| Some((hash_of(&file)?, file)));
-    let (sha256, file) = opened().ok_or_else(|| malformed(plugin.name, "the compiler left no code behind"))?;
+    let (sha256, file) = opened().ok_or_else(|| unready(plugin.name, "the compiler left no code behind"))?;
     let component = mapped(engine, &made, &file);
-    let component = component.ok_or_else(|| malformed(plugin.name, "its compiled code cannot be loaded"))?;
+    let component = component.ok_or_else(|| unready(plugin.name, "its code cannot be loaded"))?;
     let placed = Disk::new().rename(&made, code);
     placed.map_err(|error| files(error.into_io()))?;
     // A rename changes the time that the system keeps, so that the stamp is taken after it. Code without a record is
     // compiled again.
-    let stamp = stamp(&file).ok_or_else(|| malformed(plugin.name, "the compiled code cannot be looked at"))?;
-    write_record(&record_path(code), &Record { sha256, stamp }).map_err(&files)?;
+    let stamp = stamp(&file).ok_or_else(|| unready(plugin.name, "its code cannot be looked at"))?;
+    let record = Record {
+        sha256,
+        stamp,
+        plugin: plugin.name.to_owned(),
+    };
+    write_record(&record_path(code), &record).map_err(&files)?;
     Ok(component)
 }
 
 /// The word that asks the compiler process for code that counts its instructions.
 pub const COUNTING: &str = "counting";
 
-/// The compiler process: reads a component, writes its code. Limits its own memory first.
+/// The compiler process: reads a component, writes its code. Limits its own memory and processor time first.
 ///
-/// **Errors**: in words, for the parent to pass on.
-pub fn compile_file(component: &Path, code: &Path, metering: Metering) -> Result<(), String> {
+/// **Errors**: in words, for the parent to pass on with [`CompilerFailure::status`].
+pub fn compile_file(component: &Path, code: &Path, metering: Metering) -> Result<(), CompilerFailure> {
+    let unable = |what: &str, error: &dyn std::fmt::Display| CompilerFailure::Unable(format!("{what}: {error}"));
     // Made under the limits of the user, as that of the process which will run the code.
-    let engine = crate::engine::compiling_engine(metering).map_err(|error| error.to_string())?;
+    let engine = crate::engine::compiling_engine(metering).map_err(|error| unable("the compiler", &error))?;
     dlm_files::limit_memory(COMPILE_MEMORY_MAX)
+        .and_then(|()| dlm_files::limit_time(COMPILE_TIME_MAX))
         .and_then(|()| dlm_files::limit_core())
-        .map_err(|error| format!("limiting the compiler's memory: {error}"))?;
+        .map_err(|error| unable("limiting the compiler", &error))?;
     let folders = code.parent().map(Path::to_owned).into_iter().collect();
     let network = Network::None;
     dlm_files::wall::raise(&Wall { folders, network })
-        .map_err(|error| format!("keeping the compiler from files and sockets: {error}"))?;
-    let bytes = fs::read(component).map_err(|error| format!("{}: {error}", component.display()))?;
+        .map_err(|error| unable("keeping the compiler from files and sockets", &error))?;
+    let bytes = fs::read(component).map_err(|error| unable(&component.display().to_string(), &error))?;
     let compiled = engine
         .precompile_component(&bytes)
-        .map_err(|error| format!("{error:#}"))?;
-    write_new(code, &compiled).map_err(|error| format!("{}: {error}", code.display()))
+        .map_err(|error| CompilerFailure::Refused(format!("{error:#}")))?;
+    write_new(code, &compiled).map_err(|error| unable(&code.display().to_string(), &error))
+}
+
+/// The keys of the code that this dlm makes on this machine: the names of its directories in the cache.
+///
+/// **Errors**: the engine does not start.
+pub fn current_keys() -> Result<Vec<String>, PluginFailure> {
+    let key = |metering| {
+        let engine = crate::engine::engine(metering).map_err(PluginError::from)?;
+        Ok(engine_key(&engine))
+    };
+    [Metering::Time, Metering::Counted].into_iter().map(key).collect()
 }

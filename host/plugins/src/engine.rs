@@ -13,6 +13,8 @@ use crate::error::LoadError;
 use crate::limits::STACK_BYTES_MAX;
 use crate::ports::Metering;
 
+/// The version of wasmtime that this program holds; a test holds it against the lock file of the build.
+pub const RUNTIME_VERSION: &str = "48.0.8";
 /// Time between two looks at a running guest. A guest is stopped within two ticks of its limit.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 /// Ticks without any guest after which the pulse sleeps. Waking it costs more than a short call, so it stays awake between
@@ -174,5 +176,20 @@ impl Drop for Pulse {
     fn drop(&mut self) {
         self.shared.is_done.store(true, Ordering::SeqCst);
         self.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RUNTIME_VERSION;
+
+    #[test]
+    fn the_version_that_is_shown_is_the_one_that_is_built_in() {
+        let lock: toml::Table = include_str!("../../../Cargo.lock").parse().unwrap();
+        let packages = lock["package"].as_array().unwrap();
+        let runtime = packages
+            .iter()
+            .find(|package| package["name"].as_str() == Some("wasmtime"));
+        assert_eq!(runtime.unwrap()["version"].as_str(), Some(RUNTIME_VERSION));
     }
 }

@@ -3,6 +3,7 @@
 //! Invariant: a variant is described in one place, its arm of `diagnosis`.
 
 mod call;
+mod missing;
 
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,7 @@ use dlm_packages::manifest::ManifestError;
 use dlm_packages::{API_SUPPORTED, Kind};
 
 pub use call::{CallError, CallFailure, GuestFailure, Who};
+pub use missing::MissingGrants;
 
 /// A failure of a plugin or of the host on its behalf.
 #[derive(Debug, thiserror::Error)]
@@ -37,11 +39,26 @@ pub enum FlagError {
     Option { selector: String, cause: String },
     #[error("the grant `{text}` is wrong: {cause}")]
     Grant { text: String, cause: String },
+    #[error("`{flag} {text}` is for `{plugin}`, which this command does not use")]
+    Unused {
+        flag: &'static str,
+        text: String,
+        plugin: String,
+        kind: Kind,
+        /// The plugin that it uses.
+        used: String,
+    },
 }
 
 impl Diagnose for FlagError {
     fn diagnosis(&self) -> Diagnosis {
-        Diagnosis::misuse("plugin::invalid-input")
+        let wrong = Diagnosis::misuse("plugin::invalid-input");
+        match self {
+            FlagError::Option { .. } | FlagError::Grant { .. } => wrong,
+            FlagError::Unused { flag, kind, used, .. } => wrong.hint(format!(
+                "it uses the {kind} `{used}`; leave `{flag}` out, or name that one"
+            )),
+        }
     }
 }
 
@@ -52,6 +69,8 @@ pub enum LoadError {
     Malformed { plugin: String, cause: String },
     #[error("{what} cannot be made ready: {cause}")]
     Unready { what: String, cause: String },
+    #[error("compiling plugin `{plugin}` took more than {allowed}")]
+    CompileLimit { plugin: String, allowed: String },
     #[error("the manifest of plugin `{plugin}` is wrong: {cause}")]
     Manifest { plugin: String, cause: String },
     #[error("plugin `{plugin}` imports `{import}`, which {} may not", a_kind(kinds))]
@@ -68,6 +87,8 @@ pub enum LoadError {
         wanted: Kind,
         found: Vec<Kind>,
     },
+    #[error("{0}")]
+    NotGranted(Box<MissingGrants>),
 }
 
 impl LoadError {
@@ -93,6 +114,9 @@ impl Diagnose for LoadError {
     fn diagnosis(&self) -> Diagnosis {
         match self {
             LoadError::Malformed { .. } => Diagnosis::runtime("plugin::malformed"),
+            LoadError::CompileLimit { .. } => {
+                Diagnosis::runtime("plugin::limit").hint("no grant raises this limit: the plugin must be made smaller")
+            }
             LoadError::Unready { .. } => Diagnosis::runtime("plugin::unavailable").hint(
                 "close other programs, or raise the limits of processes, memory and open files that `ulimit -a` shows",
             ),
@@ -106,6 +130,9 @@ impl Diagnose for LoadError {
             LoadError::WrongKind { wanted, .. } => Diagnosis::misuse("plugin::wrong-kind")
                 .subject(word(*wanted))
                 .hint(format!("see the others: dlm plugin list --kind {wanted}")),
+            LoadError::NotGranted(missing) => Diagnosis::runtime("plugin::denied")
+                .subject(word(missing.kind))
+                .hints(missing.ways_to_grant()),
         }
     }
 }
@@ -198,6 +225,7 @@ impl From<PluginError> for PluginFailure {
     fn from(error: PluginError) -> PluginFailure {
         let detail = match &error {
             PluginError::Call(call) => Some(Box::new(call.detail())),
+            PluginError::Load(LoadError::NotGranted(missing)) => Some(Box::new(missing.detail())),
             _ => None,
         };
         error.diagnosis().failure(&error.to_string(), detail)

@@ -13,6 +13,7 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 mod cache;
+mod consent;
 mod destination;
 mod engine;
 mod error;
@@ -36,7 +37,12 @@ mod templates;
 pub mod trial;
 mod watched;
 
-pub use cache::{Ahead, COUNTING, Compile, compile_ahead, compile_file};
+pub use cache::{
+    Ahead, COUNTING, CodeCache, Compile, CompilerFailure, KeptCode, RemovedCode, compile_ahead, compile_file,
+    current_keys,
+};
+pub use consent::{AskGrant, GrantQuestion};
+pub use engine::RUNTIME_VERSION;
 pub use error::{PluginError, Who};
 pub use native::NativeProcess;
 pub use ports::{GrantFlags, INSTRUCTIONS_PER_SECOND, LogLevel, Metering, Ports, RunFacts};

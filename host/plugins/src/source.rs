@@ -17,7 +17,7 @@ use dlm_packages::Grants;
 use dlm_packages::Kind;
 use dlm_packages::builtin::builtins;
 use dlm_packages::capability::{Capability, CapabilityError};
-use dlm_packages::discover::{Finder, Origin, Places};
+use dlm_packages::discover::{Finder, FoundPlugin, Origin, Places};
 use dlm_packages::error::ComponentError;
 use dlm_packages::limits::{Limits, limits};
 use dlm_packages::manifest::{ConfigValue, GivenValue, Manifest};
@@ -25,6 +25,7 @@ use dlm_packages::selector::Selector;
 use wasmtime::Engine;
 
 use crate::cache::{self, Compile};
+use crate::consent::{AskGrant, Consent, NamingFlag};
 use crate::destination::PluginDestination;
 use crate::engine::{Pulse, engine};
 use crate::error::{FlagError, LoadError, PluginError};
@@ -60,6 +61,7 @@ pub struct Plugins {
     ledger: Arc<Ledger>,
     /// Remarks about the choice of a plugin that were made in this run.
     remarked: Mutex<BTreeSet<String>>,
+    consent: Consent,
 }
 
 struct Machine {
@@ -106,7 +108,24 @@ impl Plugins {
             is_wasi_refused: false,
             ledger: Arc::default(),
             remarked: Mutex::default(),
+            consent: Consent::of(naming_flags(flags)),
         })
+    }
+
+    /// Says who is asked for what a plugin needs and was not granted; without it the plugin is refused.
+    pub fn with_asker(mut self, ask: Arc<AskGrant>) -> Plugins {
+        self.consent.with_asker(ask);
+        self
+    }
+
+    /// Adds grants and denials, as `name=capability`, that the user gave elsewhere than by flags of this command. They may
+    /// be about plugins that it does not use.
+    ///
+    /// **Errors**: a text that is no capability.
+    pub fn with_standing(mut self, granted: &[String], denied: &[String]) -> Result<Plugins, PluginFailure> {
+        self.granted.extend(parse_all(granted)?);
+        self.denied.extend(parse_all(denied)?);
+        Ok(self)
     }
 
     /// Replaces the default limits, which grants raise.
@@ -273,7 +292,7 @@ impl Plugins {
         selector: &Selector,
         open: impl FnOnce(OpenPlugin<'_>) -> Result<T, PluginError>,
     ) -> Result<T, PluginError> {
-        let found = self.finder.find(selector, Some(kind))?;
+        let found = self.settled(kind, selector)?;
         self.remark(&found.remarks);
         let settings = found
             .manifest
@@ -286,12 +305,30 @@ impl Plugins {
             sha256: found.sha256.clone(),
             origin: found.origin,
             read: &read,
-            granted: parse_capabilities(found.granted.iter().map(String::as_str))?,
+            granted: self.held(&found)?,
             requested: requested(&found.manifest),
             needs_registration: found.manifest.needs_registration,
             settings,
         };
         open(self.opened(kind, &candidate, &found.argument)?)
+    }
+
+    /// Finds what `selector` names and settles what it may do; nothing of it was compiled yet.
+    fn settled(&self, kind: Kind, selector: &Selector) -> Result<FoundPlugin, PluginError> {
+        let found = self.finder.find(selector, Some(kind))?;
+        let name = &found.manifest.name;
+        self.consent.check_flags(kind, name)?;
+        let held = self.held(&found)?;
+        self.consent
+            .settle(kind, &found, &self.grants(kind, name, &held, &found.argument))?;
+        Ok(found)
+    }
+
+    /// What a plugin was granted for good, and what was agreed to in this run.
+    fn held(&self, found: &FoundPlugin) -> Result<Vec<Capability>, PluginError> {
+        let mut held = parse_capabilities(found.granted.iter().map(String::as_str))?;
+        held.extend(self.consent.agreed(&found.sha256));
+        Ok(held)
     }
 
     /// Opens a component that is not built in as a target, with the grants that the flags give it by its name.
@@ -376,8 +413,7 @@ impl TargetSource for Plugins {
     }
 
     fn check(&self, text: &str) -> Result<(), PluginFailure> {
-        let found = self.finder.find(&selector(text)?, Some(Kind::Target));
-        found.map_err(PluginError::from)?;
+        self.settled(Kind::Target, &selector(text)?)?;
         Ok(())
     }
 
@@ -388,6 +424,24 @@ impl TargetSource for Plugins {
             PluginTarget::open,
         )?))
     }
+}
+
+/// The flags of the command line that name a plugin.
+fn naming_flags(flags: &GrantFlags) -> Vec<NamingFlag> {
+    let named = |flag: &'static str, texts: &[String], end: char| {
+        let of_text = |text: &String| NamingFlag {
+            flag,
+            plugin: text.split(end).next().unwrap_or_default().to_owned(),
+            text: text.clone(),
+        };
+        texts.iter().map(of_text).collect::<Vec<_>>()
+    };
+    [
+        named("--grant", &flags.granted, '='),
+        named("--deny", &flags.denied, '='),
+        named("--plugin-opt", &flags.options, '.'),
+    ]
+    .concat()
 }
 
 /// Reads `name.key=value`.

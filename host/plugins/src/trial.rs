@@ -4,9 +4,11 @@
 //! Invariants: the plugin runs under the limits and grants of every run; nothing but the scratch directory is written; a host
 //! request that is not scripted fails its case.
 
+pub mod answers;
 mod case;
 mod case_plugin;
 mod compare;
+pub mod keys;
 mod script;
 mod standing;
 

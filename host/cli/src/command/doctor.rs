@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use dlm_flow::Failure;
-use dlm_flow::doctor::PluginState;
+use dlm_flow::doctor::{PluginRuntime, PluginState};
 
 use crate::console::Console;
 use crate::render;
@@ -25,9 +25,19 @@ pub struct DoctorArgs {
 /// Prints the report; a plan that is refused is part of it.
 pub fn run(args: &DoctorArgs, settings: &Settings, console: &Console) -> Result<ExitCode, Failure> {
     let world = World::new(settings, console)?;
-    let report = dlm_flow::doctor::doctor(&world.around, settings.threads.value, args.base.as_deref(), plugins())?;
+    let plugins = (plugins(), runtime());
+    let report = dlm_flow::doctor::doctor(&world.around, settings.threads.value, args.base.as_deref(), plugins)?;
     render::doctor::report(&report, args.json, console);
     Ok(ExitCode::SUCCESS)
+}
+
+/// What runs plugins in this program.
+fn runtime() -> PluginRuntime {
+    PluginRuntime {
+        name: "wasmtime",
+        version: dlm_plugins::RUNTIME_VERSION,
+        advisories: "https://github.com/bytecodealliance/wasmtime/security/advisories",
+    }
 }
 
 /// The plugins that come with the program, their bytes checked against the recorded hash; none is loaded.

@@ -50,6 +50,10 @@ pub struct InitArgs {
 
 /// Makes a document and its store.
 pub fn run(args: &InitArgs, settings: &Settings, console: &Console) -> Result<ExitCode, Failure> {
+    if args.template.is_none() {
+        args.plugins
+            .refuse_all("without `--template`, `dlm init` uses no plugin")?;
+    }
     let world = World::new(settings, console)?;
     let options = InitOptions {
         path: args.path.clone(),

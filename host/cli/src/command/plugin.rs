@@ -1,8 +1,10 @@
 //! `dlm plugin …`: plugins as files. Only `test` runs one.
 
+mod add;
 mod install;
 mod keys;
 mod pack;
+mod publish;
 mod remove;
 mod rounds;
 mod test;
@@ -19,7 +21,7 @@ use dlm_flow::{Clock, Failure};
 use dlm_packages::API;
 use dlm_packages::Kind;
 use dlm_packages::discover::{Finder, Places};
-use dlm_packages::error::{Diagnose, PackageError};
+use dlm_packages::error::{Diagnose, PackageError, SelectorError};
 use dlm_packages::inspect::{inspect, wit};
 use dlm_packages::list::list;
 use dlm_packages::settings::Settings as PluginSettings;
@@ -38,12 +40,22 @@ pub enum PluginCommand {
     List(ListArgs),
     /// Check a plugin, ask for its grants, pin its hash and install it
     Install(install::InstallArgs),
+    /// Search an index of plugins
+    Search(add::SearchArgs),
+    /// Install a plugin of an index by its name
+    Add(add::AddArgs),
+    /// List installed plugins of which an index has a newer version
+    Outdated(add::OutdatedArgs),
+    /// Install newer versions from an index
+    Update(add::UpdateArgs),
     /// Remove an installed plugin with its grants and compiled code, or the trust in a file where it lies
     Remove(remove::RemoveArgs),
     /// Show everything about a plugin without running it
     Inspect(InspectArgs),
     /// Embed plugin.toml into a module or component
     Pack(pack::PackArgs),
+    /// Write the index of a directory of packed plugins
+    Index(publish::PublishArgs),
     /// Change grants, trust a file where it lies, or trust a signer's key
     Trust(trust::TrustArgs),
     /// List the trusted keys of signers, or revoke one
@@ -66,9 +78,15 @@ impl PluginCommand {
             PluginCommand::Verify(args) => args.json,
             PluginCommand::Test(args) => args.json,
             PluginCommand::Keys(args) => args.json,
-            PluginCommand::Remove(_) | PluginCommand::Pack(_) | PluginCommand::Trust(_) | PluginCommand::New(_) => {
-                false
-            }
+            PluginCommand::Search(args) => args.json,
+            PluginCommand::Add(args) => args.json,
+            PluginCommand::Outdated(args) => args.json,
+            PluginCommand::Remove(_)
+            | PluginCommand::Pack(_)
+            | PluginCommand::Index(_)
+            | PluginCommand::Update(_)
+            | PluginCommand::Trust(_)
+            | PluginCommand::New(_) => false,
         }
     }
 }
@@ -121,6 +139,16 @@ fn kind() -> impl TypedValueParser<Value = Kind> {
         .map(|word| Kind::parse(&word).expect("clap lets only known words through"))
 }
 
+/// A selector where a name of an index is wanted.
+fn wrong_name(typed: &str) -> PackageError {
+    SelectorError {
+        text: dlm_core::inert::inert_line(&dlm_core::inert::cut(typed, 120)),
+        cause: "is not `NAME` or `NAME@VERSION`".to_owned(),
+        hint: Some("a file is installed by: dlm plugin install ./FILE.wasm".to_owned()),
+    }
+    .into()
+}
+
 /// What every command here needs.
 pub(crate) struct Manager {
     pub finder: Finder,
@@ -159,6 +187,11 @@ pub fn run(command: &PluginCommand, settings: &Settings, console: &Console) -> R
     let done = match command {
         PluginCommand::List(args) => run_list(args, &manager, console),
         PluginCommand::Install(args) => install::run(args, &manager, console),
+        PluginCommand::Search(args) => add::run_search(args, &manager, console),
+        PluginCommand::Add(args) => add::run_add(args, &manager, console),
+        PluginCommand::Outdated(args) => add::run_outdated(args, &manager, console),
+        PluginCommand::Update(args) => add::run_update(args, &manager, console),
+        PluginCommand::Index(args) => publish::run(args, &manager, console),
         PluginCommand::Remove(args) => remove::run(args, &manager, console),
         PluginCommand::Inspect(args) => run_inspect(args, &manager, console),
         PluginCommand::Pack(args) => pack::run(args, &manager, console),

@@ -55,6 +55,14 @@ fn text(doctor: &Doctor) -> String {
     for plugin in broken {
         lines.push(("plugin", format!("{}: {}", plugin.name, plugin.state)));
     }
+    let runtime = &doctor.plugin_runtime;
+    lines.push((
+        "runtime",
+        format!(
+            "{} {}; its advisories: {}",
+            runtime.name, runtime.version, runtime.advisories
+        ),
+    ));
     plan(doctor, &mut lines);
     let mut out = String::new();
     for (name, value) in lines {

@@ -17,7 +17,7 @@ use dlm_net::{GuestClient, GuestSettings, free_loopback_port};
 use dlm_packages::PackageError;
 use dlm_packages::discover::{Places, SYSTEM_DIRECTORIES};
 use dlm_packages::settings::Settings as PluginSettings;
-use dlm_plugins::{Compile, GrantFlags, LogLevel, Metering, NativeProcess, Plugins, Ports, RunFacts};
+use dlm_plugins::{CodeCache, Compile, GrantFlags, LogLevel, Metering, NativeProcess, Plugins, Ports, RunFacts};
 use dlm_store::secrets::KeyStore;
 
 use super::World;
@@ -79,16 +79,17 @@ pub fn plugins(world: &World, console: &Console, setup: Setup<'_>) -> Result<Plu
         progress: world.around.progress.clone(),
         cancel: world.around.cancel.clone(),
     };
-    let mut flags = setup.flags;
+    let flags = setup.flags;
     let urls = base_urls();
+    let (mut granted, mut denied) = (Vec::new(), Vec::new());
     for (teacher, url, secret) in &urls {
-        flags.granted.extend(base_url_grants(teacher, url, secret)?);
+        granted.extend(base_url_grants(teacher, url, secret)?);
         let is_typed = flags
             .options
             .iter()
             .any(|option| option.starts_with(&format!("{teacher}.base-url=")));
         if !is_typed {
-            flags.denied.extend(usual_address(teacher, url));
+            denied.extend(usual_address(teacher, url));
         }
     }
     let mut places = places(world.around.home.root(), setup.document);
@@ -96,7 +97,11 @@ pub fn plugins(world: &World, console: &Console, setup: Setup<'_>) -> Result<Plu
     let settings = settings.map_err(PackageError::from)?;
     places.is_always_hashed = settings.is_always_hashed;
     let plugins = Plugins::new(facts, ports, compile(world.around.home.root()), &flags)?;
+    let plugins = plugins.with_standing(&granted, &denied)?;
     let mut plugins = plugins.with_places(places).with_metering(Metering::of(&settings));
+    if let Some(ask) = world.asker() {
+        plugins = plugins.with_asker(Arc::new(move |question| ask(&render::grant::question(question))));
+    }
     if settings.policy.is_wasi_refused {
         plugins = plugins.without_wasi();
     }
@@ -113,6 +118,7 @@ pub fn close(world: &World, console: &Console, plugins: &Plugins, document: Opti
     if let Some((path, command)) = document {
         dlm_flow::used::record(&world.around, path, command, &used);
     }
+    prune_code(world.around.home.root());
 }
 
 /// The plugin host of a command that has a document's model, and that model for the command itself.
@@ -178,11 +184,21 @@ pub fn compile(home: &Path) -> Compile {
     match std::env::current_exe() {
         Ok(program) if is_off => Compile::Apart { program },
         Ok(program) => Compile::Cached {
-            directory: home.join("cache").join("plugins"),
+            directory: code_cache(home).directory().to_owned(),
             program,
         },
         Err(_) => Compile::InMemory,
     }
+}
+
+/// The compiled code of plugins that is kept under the home.
+pub fn code_cache(home: &Path) -> CodeCache {
+    CodeCache::new(&home.join("cache").join("plugins"))
+}
+
+/// Takes out of the code cache what nobody used for long; after the work, which is not kept waiting for it.
+pub fn prune_code(home: &Path) {
+    code_cache(home).prune(SystemTime::now());
 }
 
 /// Addresses of teachers that the user changed in the environment.

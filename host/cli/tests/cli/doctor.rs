@@ -20,6 +20,9 @@ fn the_report_is_complete_and_makes_nothing() {
         "no_new_privileges": facts.has_no_new_privileges,
     });
     assert_eq!(report["second_wall"], wall);
+    let runtime = &report["plugin_runtime"];
+    assert_eq!(runtime["name"], "wasmtime");
+    assert_eq!(runtime["version"], dlm_plugins::RUNTIME_VERSION);
     let states: Vec<&str> = report["plugins"]
         .as_array()
         .unwrap()
@@ -43,6 +46,7 @@ fn text_names_backend_plan_and_what_trains_here() {
         "trains here",
         "plugins       15 ready: sway, cli,",
         "second wall",
+        "runtime       wasmtime 48.",
     ] {
         assert!(
             text.lines().any(|found| found.starts_with(line)),

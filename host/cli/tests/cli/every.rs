@@ -5,6 +5,8 @@
 
 #[path = "every/flags.rs"]
 mod flags;
+#[path = "every/index.rs"]
+mod index;
 #[path = "every/keys.rs"]
 mod keys;
 #[path = "every/plugin.rs"]
@@ -163,7 +165,7 @@ fn listed(page: &str) -> BTreeMap<String, Vec<Listed>> {
 }
 
 fn tables() -> Vec<&'static Table> {
-    [flags::TABLES, plugin::TABLES, staged::TABLES].concat()
+    [flags::TABLES, index::TABLES, plugin::TABLES, staged::TABLES].concat()
 }
 
 #[test]
@@ -212,6 +214,9 @@ fn elsewhere() -> Vec<(String, String)> {
         ("plugin trust", "--allow-downgrade"),
         // `plugin.rs`, on a terminal too.
         ("plugin pack", "--sign"),
+        // `index.rs`
+        ("plugin index", "--sign"),
+        ("plugin add", "--allow-downgrade"),
         // `flow/tests/staging/synth.rs`: it is how many teachers are opened, and a kept answer is not asked for again.
         ("synth instructions", "--concurrency"),
         ("synth instructions", "--no-kept-answers"),

@@ -10,14 +10,14 @@ use crate::lab::Lab;
 use crate::plugin::{EXEC, HTTP, asking};
 
 /// A program on a terminal of its own.
-struct Terminal {
+pub struct Terminal {
     screen: File,
     child: Child,
     seen: String,
 }
 
 impl Terminal {
-    fn start(lab: &Lab, arguments: &[&str]) -> Terminal {
+    pub fn start(lab: &Lab, arguments: &[&str]) -> Terminal {
         let (mut ours, mut theirs) = (0, 0);
         // SAFETY: both places are valid for writing, and no name, settings or size are asked for or given.
         let opened = unsafe {
@@ -56,7 +56,7 @@ impl Terminal {
     }
 
     /// Reads until the screen shows `text`.
-    fn until(&mut self, text: &str) -> &mut Terminal {
+    pub fn until(&mut self, text: &str) -> &mut Terminal {
         while !self.seen.contains(text) {
             assert!(self.read(), "the screen ended before {text:?}:\n{}", self.seen);
         }
@@ -71,13 +71,13 @@ impl Terminal {
         count > 0
     }
 
-    fn types(&mut self, keys: &str) -> &mut Terminal {
+    pub fn types(&mut self, keys: &str) -> &mut Terminal {
         self.screen.write_all(keys.as_bytes()).unwrap();
         self
     }
 
     /// The exit code and the whole screen.
-    fn end(mut self) -> (Option<i32>, String) {
+    pub fn end(mut self) -> (Option<i32>, String) {
         while self.read() {}
         (self.child.wait().unwrap().code(), self.seen.replace("\r\n", "\n"))
     }

@@ -133,7 +133,7 @@ pub struct TargetPlan {
     pub draft: Option<String>,
     /// `os/arch` of this machine, such as `linux/x86_64`.
     pub platform: String,
-    /// From `--target-opt key=value`.
+    /// What was derived for this target, by name. Settings of the user do not go this way.
     pub options: Vec<(String, String)>,
     pub probe: Option<TargetProbe>,
 }

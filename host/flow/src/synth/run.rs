@@ -129,14 +129,16 @@ fn check_flags(options: &SynthOptions) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Opens the first teacher. A wrong selector ends the command at once; a teacher that is not available is told after the
-/// judge was looked for.
+/// Opens the first teacher. A wrong selector and a missing grant end the command at once; a teacher that is not available is
+/// told after the judge was looked for.
 fn open_teacher(
     ports: &SynthPorts<'_>,
     options: &SynthOptions,
 ) -> Result<Result<Box<dyn Teacher>, PluginFailure>, Failure> {
     match ports.teachers.open_teacher(options.teacher.trim()) {
-        Err(failure) if failure.kind == FailureKind::Misuse => Err(plugin_failure(SUBJECT, failure)),
+        Err(failure) if failure.kind == FailureKind::Misuse || failure.code == "plugin::denied" => {
+            Err(plugin_failure(SUBJECT, failure))
+        }
         opened => Ok(opened),
     }
 }

@@ -9,8 +9,6 @@ use serde_json::Value;
 
 use super::{Manifest, one_line, short};
 
-/// Keys of one setting's schema.
-pub(super) const KEYS: [&str; 6] = ["type", "default", "required", "minimum", "maximum", "description"];
 /// Largest text or JSON value.
 const VALUE_BYTES_MAX: usize = 64 * 1024;
 

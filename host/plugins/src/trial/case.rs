@@ -65,6 +65,8 @@ impl Case {
     /// **Errors**: what is wrong, in words.
     pub fn parse(text: &str) -> Result<Case, String> {
         let case: Case = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let host = &case.host;
+        super::answers::check(&[("model", &host.model), ("http", &host.http), ("process", &host.process)])?;
         if case.call.len() != 1 {
             return Err(format!("`call` names {} functions, one was expected", case.call.len()));
         }

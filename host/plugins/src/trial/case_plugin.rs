@@ -104,7 +104,7 @@ fn read<T: for<'a> Deserialize<'a>>(function: &str, argument: &Value) -> Result<
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ItemJson {
+pub(super) struct ItemJson {
     system: Option<String>,
     prompt: String,
     candidates: Vec<String>,
@@ -132,7 +132,7 @@ fn score(judge: &mut dyn Judge, argument: &Value) -> Result<Value, CaseError> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct RequestJson {
+pub(super) struct RequestJson {
     #[serde(default)]
     system: String,
     user: String,
@@ -172,7 +172,7 @@ fn complete(teacher: &mut dyn Teacher, argument: &Value) -> Result<Value, CaseEr
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct PlanJson {
+pub(super) struct PlanJson {
     #[serde(default = "usual_name")]
     name: String,
     #[serde(default = "usual_quant")]
@@ -331,7 +331,7 @@ fn write(directory: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, CaseErro
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct PackJson {
+pub(super) struct PackJson {
     #[serde(default = "usual_pack")]
     file_name: String,
     #[serde(default)]

@@ -16,6 +16,7 @@ use serde_json::json;
 use super::Manager;
 use crate::console::Console;
 use crate::progress::Screen;
+use crate::wiring::Interrupt;
 use crate::{render, wiring};
 
 /// `dlm plugin install`.
@@ -72,24 +73,50 @@ pub(super) fn run(args: &InstallArgs, manager: &Manager, console: &Console) -> R
         name: args.name.clone(),
     };
     let offer = offer(manager.home(), fetched, manager.settings.policy, &flags)?;
-    if args.dry_run {
-        match args.json {
-            true => console.json(&render::plugin::offer_json(&offer)),
-            false => console.result(&render::plugin::consent(&offer)),
+    let how = How {
+        is_dry_run: args.dry_run,
+        is_json: args.json,
+    };
+    complete(&offer, &flags, how, manager, console, &interrupt)
+}
+
+/// How far an installation goes, and how it is told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct How {
+    /// Shows the offer and changes nothing.
+    pub is_dry_run: bool,
+    /// Answers in JSON and asks nothing.
+    pub is_json: bool,
+}
+
+/// Shows what is offered, asks, compiles and installs.
+pub(super) fn complete(
+    offer: &Offer,
+    flags: &InstallFlags,
+    how: How,
+    manager: &Manager,
+    console: &Console,
+    interrupt: &Interrupt,
+) -> Result<ExitCode, PackageError> {
+    if how.is_dry_run {
+        match how.is_json {
+            true => console.json(&render::plugin::offer_json(offer)),
+            false => console.result(&render::plugin::consent(offer)),
         }
         return Ok(ExitCode::SUCCESS);
     }
-    if !args.json {
-        console.info(&render::plugin::consent(&offer));
+    if !how.is_json {
+        console.info(&render::plugin::consent(offer));
     }
-    let has_terminal = !args.json && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    let has_terminal = !how.is_json && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
     let mut ask = |question: &str| interrupt.ask(&format!("{question} [y/N] ")).map_err(asking_failed);
     let asker: Option<&mut Asker<'_>> = if has_terminal { Some(&mut ask) } else { None };
-    let consent = decide(&offer, &flags, asker)?;
+    let consent = decide(offer, flags, asker)?;
     // Before anything is pinned: what cannot be compiled is not installed, and Ctrl-C here leaves all as it was.
-    let compiled = compile(&offer, manager, console, &interrupt.cancel)?;
-    let entry = install(manager.home(), &offer, &consent, &manager.now)?;
-    if args.json {
+    let compiled = compile(offer, manager, console, &interrupt.cancel)?;
+    let entry = install(manager.home(), offer, &consent, &manager.now)?;
+    wiring::plugins::prune_code(manager.home());
+    if how.is_json {
         console.json(&json!({ "installed": entry }));
         return Ok(ExitCode::SUCCESS);
     }
@@ -135,7 +162,7 @@ fn compile(
     Ok(compiled.map_err(|failure| InstallError::Compile(Box::new(failure)))?)
 }
 
-fn unwatched(failure: dlm_flow::Failure) -> FilesError {
+pub(super) fn unwatched(failure: dlm_flow::Failure) -> FilesError {
     FilesError {
         action: "watch for Ctrl-C on",
         path: "the terminal".into(),

@@ -1,5 +1,6 @@
 //! `dlm plugin pack` and `dlm plugin new`: what an author types.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,7 +10,7 @@ use dlm_core::shell::quoted;
 use dlm_packages::Kind;
 use dlm_packages::error::{PackageError, SignatureError};
 use dlm_packages::new::{self, Language, NewOptions, Rust, a_kind};
-use dlm_packages::pack::{PackOptions, PackedPlugin, pack, sign_command, write};
+use dlm_packages::pack::{PackOptions, pack, sign_command, write};
 use dlm_packages::settings::signing_key;
 use dlm_packages::signature::signature_path;
 
@@ -76,42 +77,64 @@ pub(super) fn run(args: &PackArgs, manager: &Manager, console: &Console) -> Resu
     }
     console.info(&render::plugin::packed(&packed));
     if args.sign {
-        let path = sign(&packed, signing_key(manager.home()))?;
-        console.info(&format!("plugin: signed {}", path.display()));
+        let key = signing_key(manager.home());
+        check_signing(&packed.path, &key)?;
+        sign(&packed.path, &sign_command(&packed, &key))?;
+        console.info(&format!("plugin: signed {}", signature_path(&packed.path).display()));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Lets minisign sign: it asks for the passphrase itself, on the terminal.
-fn sign(packed: &PackedPlugin, key: PathBuf) -> Result<PathBuf, SignatureError> {
-    let failed = |cause: String, hint: String| SignatureError {
-        subject: format!("`{}`", packed.path.display()),
+fn unsigned(file: &Path, cause: String, hint: String) -> SignatureError {
+    SignatureError {
+        subject: format!("`{}`", file.display()),
         cause,
         hint: Some(hint),
-    };
-    if !key.is_file() {
-        return Err(failed(
-            format!("cannot be signed: there is no key `{}`", key.display()),
-            format!(
-                "make one: minisign -G -s {} -p {}",
-                dlm_core::shell_quoted(&key.to_string_lossy()),
-                dlm_core::shell_quoted(&format!("{}.pub", key.display()))
-            ),
-        ));
     }
-    let words = sign_command(packed, &key);
+}
+
+/// Refuses to sign where there is no key.
+///
+/// **Errors** say how one is made.
+pub(super) fn check_signing(file: &Path, key: &Path) -> Result<(), SignatureError> {
+    if key.is_file() {
+        return Ok(());
+    }
+    Err(unsigned(
+        file,
+        format!("cannot be signed: there is no key `{}`", key.display()),
+        format!(
+            "make one: minisign -G -s {} -p {}",
+            dlm_core::shell_quoted(&key.to_string_lossy()),
+            dlm_core::shell_quoted(&format!("{}.pub", key.display()))
+        ),
+    ))
+}
+
+/// A command as it is typed.
+pub(super) fn by_hand(words: &[OsString]) -> String {
     let line: Vec<String> = words.iter().map(|word| quoted(&word.to_string_lossy())).collect();
-    let by_hand = format!("sign it by hand: {}", line.join(" "));
+    line.join(" ")
+}
+
+/// Lets minisign sign `file` by the command `words`: it asks for the passphrase itself, on the terminal.
+pub(super) fn sign(file: &Path, words: &[OsString]) -> Result<(), SignatureError> {
+    let by_hand = format!("sign it by hand: {}", by_hand(words));
     let (program, arguments) = words.split_first().expect("a command begins with its program");
     let status = program::run(program, arguments, None, &Cancel::new()).map_err(|error| {
-        failed(
+        unsigned(
+            file,
             format!("cannot be signed: minisign does not start: {error}"),
             format!("install minisign, then {by_hand}"),
         )
     })?;
     match status.success() {
-        true => Ok(signature_path(&packed.path)),
-        false => Err(failed(format!("was not signed: minisign ended with {status}"), by_hand)),
+        true => Ok(()),
+        false => Err(unsigned(
+            file,
+            format!("was not signed: minisign ended with {status}"),
+            by_hand,
+        )),
     }
 }
 
