@@ -59,7 +59,7 @@ pub(super) fn check(
                     other.name,
                     trusted.names.join(", ")
                 ),
-                "see what each key may sign: plugin-signers.toml beside the trusted keys",
+                "see what each key may sign: dlm plugin keys",
             ));
         }
         return Ok(trusted.text.clone());

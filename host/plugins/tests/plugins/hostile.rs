@@ -164,7 +164,9 @@ fn escapes_are_inert_wherever_they_come_from() {
         .open_judge(JUDGE)
         .unwrap();
     let identity = &judge.info().identity;
-    assert_eq!(identity.name, "test\\u{1b}[31m-judge");
+    // What it calls itself, escapes and all, is in no name.
+    let name = format!("test-judge@0.1.0 (path, sha256 {})", identity.sha256);
+    assert_eq!(identity.name, name);
     assert_eq!(identity.detail.as_deref(), Some("\\u{202e}reversed"));
     let error = tell("score fail x").unwrap_err();
     assert_eq!(error.code, "plugin::failed");
