@@ -1,13 +1,18 @@
 //! `cargo xtask authors [LANGUAGE…|KIND…|examples]`: does what an author does, for every language and kind of plugin.
 //!
 //! Each project is written by `dlm plugin new`, and every command of its README is typed as it stands there: build, pack, test,
-//! inspect, install. Then one judge per language is broken on purpose, and what `dlm plugin test` says of it is held against what an
-//! author must be able to read there. Last, the build scripts of `examples/plugins` run from clean.
+//! inspect, install. Then it is used for real, by the command that its kind is for. One judge per language is broken on purpose, and
+//! what `dlm plugin test` says of it is held against what an author must be able to read there. Last, the build scripts of
+//! `examples/plugins` run from clean. A table says what each project took: commands, and processor time of all that they started.
+//!
+//! With `--keep` the components of the languages in [`KEPT`] go to `tests/scaffolds`, where a test of every run uses them.
 //!
 //! Everything lies below `target/authors`, the packages of Python and Node too; nothing is installed on the machine. A tool that is
 //! missing is named with the command that brings it, and what needs it counts as failed.
 
+mod table;
 mod tools;
+mod uses;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,11 +21,17 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::program::{Program, target_directory};
 use crate::repository;
+use table::{Row, Table};
 use tools::Tools;
+use uses::Uses;
 
 const LANGUAGES: [&str; 4] = ["rust", "python", "js", "c"];
 const KINDS: [&str; 5] = ["judge", "teacher", "target", "destination", "templates"];
 const EXAMPLES: &str = "examples";
+/// Keeps the components for the tests of every run.
+const KEEP: &str = "--keep";
+/// Languages whose components are small enough for that.
+const KEPT: [&str; 2] = ["rust", "c"];
 
 /// A mistake in a project's source, and what the author must then be told.
 struct Mistake {
@@ -32,7 +43,7 @@ struct Mistake {
     told: &'static [&'static str],
 }
 
-const MISTAKES: [Mistake; 8] = [
+const MISTAKES: [Mistake; 12] = [
     Mistake {
         language: "rust",
         name: "wrong score",
@@ -56,8 +67,9 @@ const MISTAKES: [Mistake; 8] = [
         from: "        return [",
         to: "        None.split()\n        return [",
         told: &[
+            "fewer-words-win.json: `score` broke down",
             "AttributeError: 'NoneType' object has no attribute 'split'",
-            "in Judge.score (/0/app.py:",
+            "app.py\", line ",
         ],
     },
     Mistake {
@@ -66,7 +78,15 @@ const MISTAKES: [Mistake; 8] = [
         file: "app.py",
         from: "-float(len(text.split()))",
         to: "\"many\"",
-        told: &["crashed in `score`", "build without `--stub-wasi`"],
+        told: &["what `score` returned[0].scores[0] is 'many', a number was expected"],
+    },
+    Mistake {
+        language: "python",
+        name: "wrong score",
+        file: "app.py",
+        from: "-float(len(text.split()))",
+        to: "float(len(text.split()))",
+        told: &["verdicts[0].scores[0] is 3.0, -3.0 was expected"],
     },
     Mistake {
         language: "js",
@@ -82,7 +102,34 @@ const MISTAKES: [Mistake; 8] = [
         file: "app.js",
         from: "  score(items)",
         to: "  mark(items)",
-        told: &["crashed in `score`", "at `dlm:plugin/judge@1.0.0#score`"],
+        told: &["the function `score` is missing"],
+    },
+    Mistake {
+        language: "js",
+        name: "missing field",
+        file: "app.js",
+        from: "      scores: item.candidates",
+        to: "      score: item.candidates",
+        told: &["what `score` returned[0] has the field `score`, the contract knows scores, reasoning"],
+    },
+    Mistake {
+        language: "js",
+        name: "wrong variant",
+        file: "app.js",
+        from: "mode: \"pointwise\"",
+        to: "mode: \"single\"",
+        told: &["what `open` returned.mode is \"single\", \"pointwise\" or \"pairwise\" was expected"],
+    },
+    Mistake {
+        language: "js",
+        name: "denied by the host",
+        file: "app.js",
+        from: "  score(items) {",
+        to: "  score(items) {\n    current();",
+        told: &[
+            "wanted `model:current` in `score`",
+            "--grant 'my-mistake=model:current'",
+        ],
     },
     Mistake {
         language: "c",
@@ -107,6 +154,8 @@ const MISTAKES: [Mistake; 8] = [
 
 /// Runs the command.
 pub fn run(arguments: &[String]) -> Result<()> {
+    let is_keeping = arguments.iter().any(|word| word == KEEP);
+    let arguments: Vec<String> = arguments.iter().filter(|word| *word != KEEP).cloned().collect();
     let known = || LANGUAGES.into_iter().chain(KINDS).chain([EXAMPLES]);
     if let Some(unknown) = arguments.iter().find(|word| !known().any(|known| known == *word)) {
         bail!("`{unknown}` is none of {}", known().collect::<Vec<_>>().join(", "));
@@ -118,7 +167,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     };
     let is_all = arguments.is_empty();
     let has_projects = is_all || arguments.iter().any(|word| word != EXAMPLES);
-    let mut workshop = Workshop::open()?;
+    let mut workshop = Workshop::open(is_keeping)?;
     if has_projects {
         for language in of(&LANGUAGES) {
             for kind in of(&KINDS) {
@@ -138,8 +187,30 @@ pub fn run(arguments: &[String]) -> Result<()> {
             workshop.count(&format!("example {example}"), |it| it.example(&example));
         }
     }
+    print!("{}", workshop.table);
+    if is_keeping && workshop.failed.is_empty() {
+        workshop.count("tests/scaffolds", |_| note_sources());
+    }
     println!("{} passed, {} failed", workshop.passed, workshop.failed.len());
     ensure!(workshop.failed.is_empty(), "failed: {}", workshop.failed.join(", "));
+    Ok(())
+}
+
+/// Lets the test that watches over the kept components write down what they were built from.
+fn note_sources() -> Result<()> {
+    let status = Command::new("cargo")
+        .args([
+            "test",
+            "--workspace",
+            "--test",
+            "cli",
+            "the_components_are_built_from_what_is_written_today",
+        ])
+        .env("DLM_UPDATE_SCAFFOLDS", "1")
+        .current_dir(repository::root())
+        .status()
+        .context("starting cargo")?;
+    ensure!(status.success(), "cargo test ended with {status}");
     Ok(())
 }
 
@@ -163,12 +234,17 @@ struct Workshop {
     tools: Tools,
     passed: usize,
     failed: Vec<String>,
+    /// Made when the first project is used.
+    uses: Option<Uses>,
+    table: Table,
+    is_keeping: bool,
 }
 
 impl Workshop {
-    fn open() -> Result<Workshop> {
+    fn open(is_keeping: bool) -> Result<Workshop> {
         let status = Command::new("cargo")
-            .args(["build", "--package", "dlm-cli"])
+            // The whole workspace: its other members decide which features the dependencies are built with.
+            .args(["build", "--workspace"])
             .current_dir(repository::root())
             .status()
             .context("starting cargo")?;
@@ -180,6 +256,9 @@ impl Workshop {
             directory,
             passed: 0,
             failed: Vec::new(),
+            uses: None,
+            table: Table::default(),
+            is_keeping,
         })
     }
 
@@ -197,19 +276,49 @@ impl Workshop {
         }
     }
 
-    /// Writes a project and types what its README says.
-    fn project(&mut self, language: &str, kind: &str) -> Result<()> {
+    /// Writes a project, types what its README says, and uses what was installed.
+    fn project(&mut self, language: &'static str, kind: &'static str) -> Result<()> {
         let name = format!("my-{kind}");
         let directory = self.new_project(language, kind, &name)?;
-        for line in commands(&directory)? {
-            self.shell(language, &directory, &line)?;
+        let begun = table::processor_s()?;
+        let lines = commands(&directory)?;
+        for line in &lines {
+            self.shell(language, &directory, line)?;
         }
+        let built = table::processor_s()?;
         let file = directory.join(format!("{name}.wasm"));
-        let arguments = [Path::new("plugin"), Path::new("inspect"), Path::new("--json"), &file];
+        self.inspect(kind, &name, &file)?;
+        if self.uses.is_none() {
+            self.uses = Some(Uses::open(&self.program, &self.directory.join("uses"))?);
+        }
+        let uses = self.uses.as_ref().context("it was made above")?;
+        let before = table::processor_s()?;
+        let told = uses.project(&self.program, kind, &name)?;
+        self.table.add(Row {
+            kind,
+            language,
+            // `dlm plugin new` is the first, the command that the plugin is for the last.
+            commands: lines.len() + 2,
+            build_s: built - begun,
+            use_s: table::processor_s()? - before,
+            bytes: file.metadata().context("its file")?.len(),
+            told,
+        });
+        if self.is_keeping && KEPT.contains(&language) {
+            let kept = repository::root().join("tests/scaffolds").join(language);
+            std::fs::create_dir_all(&kept).context("making tests/scaffolds")?;
+            std::fs::copy(&file, kept.join(format!("{name}.wasm"))).context("keeping its file")?;
+        }
+        Ok(())
+    }
+
+    /// Reads what is known of a file without running it.
+    fn inspect(&self, kind: &str, name: &str, file: &Path) -> Result<()> {
+        let arguments = [Path::new("plugin"), Path::new("inspect"), Path::new("--json"), file];
         let seen = self.program.json(&arguments, false)?;
         for (pointer, expected) in [
             ("/kinds/0", kind),
-            ("/name", &name),
+            ("/name", name),
             ("/api", "1.0.0"),
             ("/wasi", "none"),
             ("/exports/0/name", &format!("dlm:plugin/{kind}@1.0.0")),
@@ -247,17 +356,18 @@ impl Workshop {
             path.display(),
             mistake.from
         );
-        std::fs::write(&path, text.replacen(mistake.from, mistake.to, 1))
-            .with_context(|| format!("writing {}", path.display()))?;
+        let mut text = text.replacen(mistake.from, mistake.to, 1);
+        if mistake.to.contains("current()") {
+            text.insert_str(0, "import { current } from \"dlm:plugin/model@1.0.0\";\n");
+        }
+        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
         for line in commands(&directory)? {
-            if !line.starts_with("dlm plugin test") {
-                self.shell(language, &directory, &line)?;
+            // The build tells of what shows before anything is built.
+            let Err(error) = self.shell(language, &directory, &line) else {
+                ensure!(!line.starts_with("dlm plugin test"), "it passed its tests");
                 continue;
-            }
-            let said = match self.shell(language, &directory, &line) {
-                Ok(_) => bail!("it passed its tests"),
-                Err(error) => format!("{error:#}"),
             };
+            let said = format!("{error:#}");
             for part in mistake.told {
                 ensure!(said.contains(part), "`{part}` is not in what was said:\n{said}");
             }
@@ -284,10 +394,11 @@ impl Workshop {
             _ => bail!("say in xtask/src/authors.rs which language it is written in"),
         };
         self.tools.prepare(language, &directory)?;
-        self.shell(language, &directory, "./build.sh")?;
-        self.shell(language, &directory, &format!("dlm plugin test ./{name}.wasm"))?;
+        self.shell(language, &directory, "PATH=\"$PWD/.venv/bin:$PATH\" ./build.sh")?;
+        let test = format!("dlm plugin test ./{name}.wasm --no-build");
+        self.shell(language, &directory, &test)?;
         if from.join(format!("{name}.wasm")).is_file() {
-            self.shell(language, &from, &format!("dlm plugin test ./{name}.wasm"))?;
+            self.shell(language, &from, &test)?;
         }
         Ok(())
     }
@@ -320,13 +431,14 @@ impl Workshop {
     }
 }
 
-/// The commands of a project's README, as they are typed.
+/// The commands of a project's README, as they are typed; what brings the tools was done once for all.
 fn commands(directory: &Path) -> Result<Vec<String>> {
     let path = directory.join("README.md");
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     let typed = text.lines().filter_map(|line| line.strip_prefix("    "));
     Ok(typed
         .map(|line| line.split("  #").next().unwrap_or(line).trim().to_owned())
+        .filter(|line| line.starts_with("dlm "))
         .collect())
 }
 

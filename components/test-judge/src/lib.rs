@@ -55,6 +55,10 @@ impl Judge for TestJudge {
                 verdict.reasoning = Some(format!("\u{1b}]0;{text}\u{7}\u{202e}"));
                 return Ok(verdict);
             }
+            ("wild", _) if item.prompt.contains("crash") => panic!("told to: {}", item.prompt),
+            ("wild", _) if item.prompt.contains("loop") => loop {
+                black_box(0);
+            },
             ("huge", _) => {
                 let mut verdict = Verdict::new(scores);
                 verdict.reasoning = Some("x".repeat(64 << 20));

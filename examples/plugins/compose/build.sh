@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")"
 TARGET="${CARGO_TARGET_DIR:-target}"
-if [ -d /usr/lib/rustlib/src/rust/library ] && [ -x /usr/bin/wasm-ld-19 ]; then
+if [ -x /usr/bin/cargo ] && [ -d /usr/lib/rustlib/src/rust/library ] && [ -x /usr/bin/wasm-ld-19 ]; then
     RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=wasm-ld-19 \
         /usr/bin/cargo build --quiet --release --target wasm32-unknown-unknown -Z build-std=std,panic_abort
 else

@@ -2,7 +2,9 @@
 //!
 //! Invariants: the texts are handed on as typed; `dlm-plugins` reads and checks them before any component is loaded.
 
-use clap::Args;
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
 use dlm_core::Subject;
 use dlm_flow::Failure;
 use dlm_plugins::GrantFlags;
@@ -25,6 +27,9 @@ pub struct PluginFlags {
     /// Set a plugin's option for this run (repeatable)
     #[arg(long, value_name = "NAME.KEY=VALUE", help_heading = HEADING)]
     pub plugin_opt: Vec<String>,
+    /// Write every call of a plugin and what it was answered into this directory, as cases of `dlm plugin test`
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = HEADING)]
+    pub record: Option<PathBuf>,
 }
 
 impl PluginFlags {

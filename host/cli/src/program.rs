@@ -27,17 +27,21 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     Command::new(program)
 }
 
-/// Runs a program on the user's terminal until it ends; one that does not end after an interrupt is killed with all it started.
+/// Runs a program on the user's terminal until it ends, with some variables besides the user's own; one that does not end after
+/// an interrupt is killed with all it started.
 ///
 /// **Errors**: there is no such program, or it cannot be started.
 pub fn run<A: AsRef<OsStr>>(
     program: &OsStr,
     arguments: &[A],
     directory: Option<&Path>,
+    environment: &[(OsString, OsString)],
     cancel: &Cancel,
 ) -> io::Result<ExitStatus> {
     let mut command = guarded(program)?;
-    command.args(arguments);
+    command
+        .args(arguments)
+        .envs(environment.iter().map(|(name, value)| (name, value)));
     if let Some(directory) = directory {
         command.current_dir(directory);
     }

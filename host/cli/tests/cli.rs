@@ -58,6 +58,8 @@ mod metrics;
 mod migrate;
 #[path = "cli/plugin.rs"]
 mod plugin;
+#[path = "cli/plugin_cases.rs"]
+mod plugin_cases;
 #[path = "cli/plugin_folder.rs"]
 mod plugin_folder;
 #[path = "cli/plugin_watch.rs"]
@@ -66,6 +68,8 @@ mod plugin_watch;
 mod provenance;
 #[path = "cli/room.rs"]
 mod room;
+#[path = "cli/scaffolds.rs"]
+mod scaffolds;
 #[path = "cli/score.rs"]
 mod score;
 #[path = "cli/shared.rs"]
@@ -76,6 +80,8 @@ mod show;
 mod spine;
 #[path = "cli/staging.rs"]
 mod staging;
+#[path = "cli/stopped_judges.rs"]
+mod stopped_judges;
 #[path = "cli/surface.rs"]
 mod surface;
 #[path = "cli/teachers.rs"]

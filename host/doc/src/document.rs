@@ -85,6 +85,28 @@ pub fn parse_bytes(bytes: &[u8], limits: &Limits) -> Result<Parsed, ParseErrors>
 ///
 /// **Errors**: as [`parse`].
 pub fn parse_with(source: &str, limits: &Limits) -> Result<Parsed, ParseErrors> {
+    parse_as(source, limits, IdRule::Required)
+}
+
+/// Parses a template: a document that may come without `dlm_id`, because whoever starts one from it gives it an id of its own.
+/// One without gets [`NO_ID`].
+///
+/// **Errors**: as [`parse`].
+pub fn parse_template(source: &str, limits: &Limits) -> Result<Parsed, ParseErrors> {
+    parse_as(source, limits, IdRule::Optional)
+}
+
+/// The id of a template that has none.
+pub const NO_ID: &str = "00000000000000000000000000";
+
+/// Whether a document must have an id.
+#[derive(Clone, Copy, PartialEq)]
+enum IdRule {
+    Required,
+    Optional,
+}
+
+fn parse_as(source: &str, limits: &Limits, id: IdRule) -> Result<Parsed, ParseErrors> {
     check_document_size(source.len(), limits)?;
     let mut warnings = Findings::default();
     let text = text::normalize(source, &mut warnings);
@@ -92,7 +114,7 @@ pub fn parse_with(source: &str, limits: &Limits) -> Result<Parsed, ParseErrors> 
         errors: error.into(),
         warnings: warnings.clone(),
     })?;
-    let frontmatter = read_frontmatter(layout.yaml, limits, &mut warnings);
+    let frontmatter = read_frontmatter(layout.yaml, limits, id, &mut warnings);
     let scan = body::scan(layout.body, layout.body_line, limits);
     warnings.append(scan.warnings);
     warnings.sort_by_key(|warning| warning.line);
@@ -129,9 +151,13 @@ fn check_document_size(bytes: usize, limits: &Limits) -> Result<(), ParseError> 
 fn read_frontmatter(
     yaml: &str,
     limits: &Limits,
+    id: IdRule,
     warnings: &mut Findings<Warning>,
 ) -> Result<(Frontmatter, u32), Findings<ParseError>> {
     let mut root = read_tree(yaml, limits)?;
+    if id == IdRule::Optional {
+        root.add_missing("dlm_id", NO_ID);
+    }
     let version = migrate::declared_version(&root);
     if let Err(error) = &version
         && error.class == ErrorClass::Version

@@ -8,8 +8,9 @@ mod migrate;
 
 use dlm_core::{Hints, Section, Subject};
 
-use crate::document::{Parsed, parse};
+use crate::document::{NO_ID, Parsed, parse, parse_template};
 use crate::error::ParseErrors;
+use crate::limits::Limits;
 use crate::write::{WriteError, is_same, scalar, write_section};
 
 pub use migrate::{MigratedText, migrate_text};
@@ -115,28 +116,41 @@ pub fn insert_sections(source: &str, sections: &[(usize, Section)]) -> Result<St
     Ok(text)
 }
 
-/// Gives a document another id: only the value of `dlm_id` changes, comments and order stay.
+/// Gives a document another id, and a template that has none its first: only the value of `dlm_id` changes, comments and order
+/// stay.
 ///
 /// **Errors**: the text does not parse; its `dlm_id` does not stand on one line of its own.
 pub fn replace_id(source: &str, dlm_id: &dlm_core::Ulid) -> Result<String, EditError> {
-    let before = parse(source).map_err(EditError::Source)?;
+    let before = parse_template(source, &Limits::default()).map_err(EditError::Source)?;
     let old = before.frontmatter().dlm_id.as_str();
-    let body = lines::ranges(source)
-        .get(before.body_line - 1)
-        .map_or(source.len(), |range| range.start);
+    let ranges = lines::ranges(source);
+    let head = &ranges[..before.body_line.saturating_sub(1).min(ranges.len())];
     let is_key = |range: &&std::ops::Range<usize>| source[(*range).clone()].starts_with("dlm_id");
-    let line = lines::ranges(source)
-        .into_iter()
-        .take_while(|range| range.start < body)
-        .find(|range| is_key(&range) && source[range.clone()].contains(old))
-        .ok_or(EditError::FrontmatterChanges)?;
-    let mut text = source[..line.start].to_owned();
-    text.push_str(&source[line.clone()].replacen(old, dlm_id.as_str(), 1));
-    text.push_str(&source[line.end..]);
+    let line = head
+        .iter()
+        .find(|range| is_key(range) && source[(*range).clone()].contains(old));
+    let text = match (line, head.first()) {
+        (Some(line), _) => {
+            let changed = source[line.clone()].replacen(old, dlm_id.as_str(), 1);
+            [&source[..line.start], &changed, &source[line.end..]].concat()
+        }
+        (None, Some(first)) if old == NO_ID => {
+            let newline = if source[first.clone()].ends_with("\r\n") {
+                "\r\n"
+            } else {
+                "\n"
+            };
+            let added = format!("dlm_id: {dlm_id}{newline}");
+            [&source[..first.end], &added, &source[first.end..]].concat()
+        }
+        _ => return Err(EditError::FrontmatterChanges),
+    };
     let after = parse(&text).map_err(EditError::Result)?;
     let mut expected = before.frontmatter().clone();
     expected.dlm_id = dlm_id.clone();
-    if *after.frontmatter() != expected || after.sections() != before.sections() {
+    let pairs = || before.sections().iter().zip(after.sections());
+    let has_same = before.sections().len() == after.sections().len() && pairs().all(|(old, new)| is_same(old, new));
+    if *after.frontmatter() != expected || !has_same {
         return Err(EditError::FrontmatterChanges);
     }
     Ok(text)

@@ -31,7 +31,7 @@ mod yaml;
 
 pub use check::{CheckReport, TrainingProblem, check, training_problems};
 pub use dlm_core::{AutoMined, AutoSynth, Media, Section, SectionId, SectionKind, Ulid};
-pub use document::{Document, Parsed, parse, parse_bytes, parse_with};
+pub use document::{Document, NO_ID, Parsed, parse, parse_bytes, parse_template, parse_with};
 pub use edit::{
     EditError, MigratedText, append_sections, insert_sections, migrate_text, remove_sections, replace_base, replace_id,
 };

@@ -58,6 +58,26 @@ pub(crate) enum Kind {
 }
 
 impl Node {
+    /// Adds a text under a key that a mapping lacks.
+    pub fn add_missing(&mut self, key: &str, text: &str) {
+        let pos = self.pos;
+        let Kind::Map(entries) = &mut self.kind else { return };
+        if entries.iter().any(|(known, _)| known.as_key() == Some(key)) {
+            return;
+        }
+        let scalar = |text: &str| Node {
+            pos,
+            chars: 0..0,
+            kind: Kind::Scalar {
+                text: text.to_owned(),
+                is_plain: false,
+                tag: None,
+            },
+            is_shared: false,
+        };
+        entries.insert(0, (scalar(key), scalar(text)));
+    }
+
     /// The key text of a scalar that stands as a mapping's key and is a string.
     pub fn as_key(&self) -> Option<&str> {
         match (&self.kind, resolve(self)) {

@@ -17,8 +17,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dlm_core::ports::model::Models;
-use dlm_core::ports::teacher::TeacherSource;
-use dlm_core::{Cancel, Section, SectionId, Subject};
+use dlm_core::ports::teacher::{TeacherRequest, TeacherSource};
+use dlm_core::{Cancel, Section, SectionId, SectionKind, Subject};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -44,6 +44,48 @@ pub fn sections_of(answer: &str, passage: &str) -> Vec<Section> {
         .iter()
         .filter_map(|(question, answer)| clean::clean(question, answer, passage).ok());
     kept.map(|pair| pair.section).collect()
+}
+
+/// The passage of [`sample_request`].
+const SAMPLE: &str = "The Halden Lighthouse stands on a cliff above the village of Mirrow. Greta Osk, a glass maker, built it in 1904. \
+                      The lamp of the lighthouse is lit at dusk and burns until six in the morning.";
+/// Pairs that it asks for.
+const SAMPLE_PAIRS: usize = 2;
+
+/// What a teacher is asked about a short passage, word for word as `dlm synth instructions` asks.
+pub fn sample_request() -> TeacherRequest {
+    let passage = passage::Passage {
+        source: Section::text(SectionKind::Prose, SAMPLE).id(),
+        headings: vec!["Halden".to_owned()],
+        text: SAMPLE.to_owned(),
+    };
+    TeacherRequest {
+        system: passage::system(Strategy::Extraction),
+        user: passage::user(Strategy::Extraction, &passage, SAMPLE_PAIRS),
+        new_tokens_max: 512,
+        temperature: 0.0,
+        top_p: None,
+        seed: Some(0),
+    }
+}
+
+/// Why nothing of a teacher's answer to [`sample_request`] would reach a document; nothing where a pair would.
+pub fn sample_problem(answer: &str) -> Option<String> {
+    let found = match parse::parse(answer) {
+        Ok(found) => found,
+        Err(complaint) => return Some(format!("no pair can be read in its answer: {complaint}")),
+    };
+    let refusals: Vec<clean::Refusal> = found
+        .pairs
+        .iter()
+        .filter_map(|(question, answer)| clean::clean(question, answer, SAMPLE).err())
+        .collect();
+    let (reason, detail) = refusals.first().filter(|_| refusals.len() == found.pairs.len())?;
+    let detail = detail
+        .as_deref()
+        .map(|detail| format!(": {detail}"))
+        .unwrap_or_default();
+    Some(format!("none of its pairs would be taken, `{reason}`{detail}"))
 }
 
 /// What is asked of the teacher.
@@ -207,4 +249,33 @@ pub struct SynthReport {
 pub struct SynthesisResult {
     pub report: SynthReport,
     pub stopped: Option<Failure>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_judged_as_a_run_would() {
+        let asked = sample_request();
+        assert!(asked.user.contains(SAMPLE) && asked.user.starts_with("Write exactly 2 "));
+        assert_eq!(
+            sample_problem(r#"[{"question": "Who built it?", "answer": "Greta Osk."}]"#),
+            None
+        );
+        for (answer, part) in [
+            (
+                "You asked: nothing",
+                "no pair can be read in its answer: it is not JSON",
+            ),
+            (
+                r#"[{"question": "What does the passage say?", "answer": "a"}]"#,
+                "`refers_to_passage`: it says \"the passage\"",
+            ),
+            (r#"[{"question": "same", "answer": "Same"}]"#, "`repeats_question`"),
+        ] {
+            let problem = sample_problem(answer).unwrap();
+            assert!(problem.contains(part), "{problem}");
+        }
+    }
 }

@@ -6,11 +6,13 @@
 use std::collections::BTreeSet;
 
 use dlm_core::Subject;
+use dlm_core::Ulid;
 use dlm_core::inert::is_harmful;
 use dlm_core::nearest::{did_you_mean, nearest};
-use dlm_core::ports::templates::{TemplateMeta, TemplateSource, Templates};
+use dlm_core::ports::templates::{TemplateBundle, TemplateMeta, TemplateSource, Templates};
 use dlm_doc::template::{leaves_directory, template_problems};
-use dlm_doc::{Limits, parse_with};
+use dlm_doc::{Limits, parse_template};
+use dlm_plan::base::registry::Registry;
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -132,23 +134,31 @@ pub fn fetch(
         );
     }
     let bundle = opened.fetch(name)?;
-    let refuse = |what: String| {
+    check(source, name, bundle).map_err(|what| {
         Failure::new(SUBJECT, format!("template `{name}` of `{source}` is refused: {what}"))
             .hint("tell its author; nothing was written")
-    };
+    })
+}
+
+/// Holds a fetched template against everything that a document started from it must be, but for what this machine has.
+///
+/// **Errors**: what is wrong, in words.
+fn check(source: &str, name: &str, bundle: TemplateBundle) -> Result<CheckedTemplate, String> {
     if bundle.meta.name != name {
-        return Err(refuse(format!("it calls itself `{}`", bundle.meta.name)));
+        return Err(format!("it calls itself `{}`", bundle.meta.name));
     }
     let limits = Limits {
         document_bytes_max: DOCUMENT_BYTES_MAX,
         ..Limits::default()
     };
-    let parsed = parse_with(&bundle.document, &limits).map_err(|errors| refuse(errors.to_string()))?;
+    let parsed = parse_template(&bundle.document, &limits).map_err(|errors| errors.to_string())?;
     let problems = template_problems(&parsed);
     if !problems.is_empty() {
-        return Err(refuse(problems.join("; ")));
+        return Err(problems.join("; "));
     }
-    check_files(&bundle.files).map_err(refuse)?;
+    let id = Ulid::mint(1, [1; 10]);
+    dlm_doc::replace_id(&bundle.document, &id).map_err(|error| error.to_string())?;
+    check_files(&bundle.files)?;
     Ok(CheckedTemplate {
         source: source.to_owned(),
         base: parsed.frontmatter().base_model.clone(),
@@ -156,6 +166,34 @@ pub fn fetch(
         document: bundle.document,
         files: bundle.files,
     })
+}
+
+/// What an author must mend in a template before anybody can start a document from it; nothing where all is well.
+pub fn problem(source: &str, name: &str, bundle: &TemplateBundle) -> Option<String> {
+    if let Err(failure) = check_names(source, std::slice::from_ref(&bundle.meta)) {
+        return Some(failure.error.to_string());
+    }
+    let checked = match check(source, name, bundle.clone()) {
+        Ok(checked) => checked,
+        Err(what) => return Some(format!("`dlm init` would refuse it: {what}")),
+    };
+    if checked.meta.recommended_base != checked.base {
+        return Some(format!(
+            "its listing recommends the base `{}`, its document names `{}`",
+            checked.meta.recommended_base, checked.base
+        ));
+    }
+    // A base that somebody added under a name of their own is right; one that nearly has the name of a known one is a slip.
+    let registry = Registry::builtin();
+    let near = match registry.get(&checked.base) {
+        Some(_) => Vec::new(),
+        None => registry
+            .nearest(&checked.base, &[])
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
+    };
+    (!near.is_empty()).then(|| format!("there is no base `{}`{}", checked.base, did_you_mean(&near)))
 }
 
 fn open(templates: &dyn TemplateSource, source: &str, location: &str) -> Result<Box<dyn Templates>, Failure> {

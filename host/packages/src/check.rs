@@ -112,6 +112,21 @@ pub(crate) fn check_shape(path: &Path, name: &str, version: &str, shape: &Shape)
     Ok(highest.map(|version| version.to_string()).unwrap_or_default())
 }
 
+/// True for a guest that imports every function with authority of its world, as an interpreter does for the code that it runs.
+fn imports_everything(checked: &CheckedPlugin) -> bool {
+    let has = |power: &str| {
+        checked.shape.imports.iter().any(|import| {
+            let is_it = import.ours().is_some_and(|(interface, _)| interface == power);
+            is_it && !import.functions.is_empty()
+        })
+    };
+    checked
+        .manifest
+        .kinds
+        .iter()
+        .any(|kind| kind.powers().iter().all(|power| has(power)))
+}
+
 /// What is worth knowing beside what is refused: unknown keys, imports that no request covers, requests that nothing uses.
 pub fn remarks(checked: &CheckedPlugin) -> Vec<String> {
     let manifest = &checked.manifest;
@@ -120,11 +135,14 @@ pub fn remarks(checked: &CheckedPlugin) -> Vec<String> {
         .iter()
         .map(|key| format!("its manifest has the key `{key}`, which this dlm does not know"))
         .collect();
-    // Guests of interpreters import all that their kind may, so that several are one remark.
-    let unasked: Vec<(String, _)> = crate::ask::imports_unasked(&checked.shape.imports, &manifest.requests)
-        .into_iter()
-        .map(|(import, start)| (inert_line(&import), start))
-        .collect();
+    // The interpreter in a guest imports all that its kind may, whatever the author's code uses: that says nothing.
+    let unasked: Vec<(String, _)> = match imports_everything(checked) {
+        true => Vec::new(),
+        false => crate::ask::imports_unasked(&checked.shape.imports, &manifest.requests)
+            .into_iter()
+            .map(|(import, start)| (inert_line(&import), start))
+            .collect(),
+    };
     match unasked.as_slice() {
         [] => {}
         [(import, start)] => remarks.push(format!(

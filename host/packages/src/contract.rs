@@ -28,7 +28,7 @@ pub(crate) const TEXTS: [(&str, &str); 7] = [
 pub(crate) const WORLD_SECTION: &str = "component-type";
 
 /// The contract read, and the world of a kind in it.
-fn world(kind: Kind) -> (Resolve, WorldId) {
+pub(crate) fn world(kind: Kind) -> (Resolve, WorldId) {
     let mut texts = SourceMap::default();
     for (path, text) in TEXTS {
         texts.push_str(path, text);

@@ -3,6 +3,8 @@
 //! Invariants: nothing that is there is overwritten; every language's project of a kind does the same, so that its cases
 //! are the same files; a project holds its own copy of the contract and depends on nothing else of ours.
 
+mod results;
+
 use std::path::{Path, PathBuf};
 
 use crate::builtin::is_reserved;
@@ -31,16 +33,6 @@ pub struct NewOptions {
     pub name: String,
     pub language: Language,
     pub directory: PathBuf,
-    pub rust: Rust,
-}
-
-/// How the author's Rust comes to the standard library of `wasm32-unknown-unknown`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rust {
-    /// `rustup target add` has it, or will have.
-    Target,
-    /// Debian's compiler in `/usr/bin` builds it from its sources and links with this linker.
-    Sources { linker: String },
 }
 
 /// The files of a project, as path and contents.
@@ -71,6 +63,12 @@ pub fn files(options: &NewOptions) -> Result<Vec<(String, Vec<u8>)>, SelectorErr
         .map(|(path, text)| (path.to_owned(), fill(text, options).into_bytes()));
     let mut files: Vec<(String, Vec<u8>)> = filled.collect();
     files.extend(contract::TEXTS.map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec())));
+    if options.language == Language::Js {
+        files.push((
+            "types/dlm.d.ts".to_owned(),
+            results::typescript(options.kind).into_bytes(),
+        ));
+    }
     if options.language == Language::C {
         let bindings = contract::c_bindings(options.kind).into_iter();
         files.extend(bindings.map(|(name, bytes)| (format!("bindings/{name}"), bytes)));
@@ -82,17 +80,16 @@ pub fn files(options: &NewOptions) -> Result<Vec<(String, Vec<u8>)>, SelectorErr
 fn fill(text: &str, options: &NewOptions) -> String {
     let (build, wasm) = build(options);
     let kind = options.kind;
-    let linker = match &options.rust {
-        Rust::Sources { linker } => linker,
-        Rust::Target => "",
-    };
+    let shapes = results::shapes(kind).to_string();
     let words = [
         // Texts that hold place holders themselves come first.
         ("{{needs}}", needs(options)),
         ("{{build}}", build.as_str()),
         ("{{wasm}}", wasm),
-        ("{{linker}}", linker),
+        ("{{componentize-py}}", COMPONENTIZE_PY),
+        ("{{shapes}}", shapes.as_str()),
         ("{{kind}}", kind.name()),
+        ("{{Kind}}", &results::pascal(kind.name())),
         ("{{a kind}}", a_kind(kind)),
         ("{{world}}", kind.world()),
         ("{{bindings}}", &kind.world().replace('-', "_")),
@@ -152,29 +149,43 @@ fn write_whole(directory: &Path, files: &[(String, Vec<u8>)]) -> Result<(), NewE
     }
 }
 
-/// The build command, and the file that it leaves.
+/// The build command, and the file that it leaves. It names tools, never where they lie: `dlm plugin build` finds them.
 fn build(options: &NewOptions) -> (String, &'static str) {
-    let cargo = "build --release --target wasm32-unknown-unknown";
-    let module = "target/wasm32-unknown-unknown/release/{{NAME}}.wasm";
-    match (options.language, &options.rust) {
-        (Language::Rust, Rust::Target) => (format!("cargo {cargo}"), module),
-        (Language::Rust, Rust::Sources { .. }) => {
-            let debian = "RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc /usr/bin/cargo";
-            (format!("{debian} {cargo} -Z build-std=std,panic_abort"), module)
-        }
-        (Language::Python, _) => (
-            "componentize-py -d wit -w {{world}} componentize --stub-wasi app -o build/app.wasm".to_owned(),
+    match options.language {
+        Language::Rust => (
+            "cargo build --release --target wasm32-unknown-unknown".to_owned(),
+            "target/wasm32-unknown-unknown/release/{{NAME}}.wasm",
+        ),
+        Language::Python => (
+            "python3 plain.py && componentize-py -d wit -w {{world}} componentize --stub-wasi app -o build/app.wasm"
+                .to_owned(),
             "build/app.wasm",
         ),
-        (Language::Js, _) => ("npm run --silent build".to_owned(), "build/app.wasm"),
-        (Language::C, _) => ("make".to_owned(), "build/plugin.wasm"),
+        Language::Js => ("npm run --silent build".to_owned(), "build/app.wasm"),
+        Language::C => ("make".to_owned(), "build/plugin.wasm"),
     }
+}
+
+/// The release of componentize-py that projects are built with.
+const COMPONENTIZE_PY: &str = "componentize-py==0.25.1";
+
+/// The command that brings a tool which projects are built with; nothing for other programs.
+pub fn bringing(program: &str) -> Option<&'static str> {
+    Some(match program {
+        "cargo" => "install Rust from rustup.rs, then: rustup target add wasm32-unknown-unknown",
+        "componentize-py" => "python3 -m venv .venv && .venv/bin/pip install componentize-py==0.25.1",
+        "npm" => "install Node 20 or newer, on Debian: apt-get install nodejs npm",
+        "make" | "clang" => {
+            "install clang 16 or newer, wasm-ld and make, on Debian: apt-get install clang-19 lld-19 make"
+        }
+        _ => return None,
+    })
 }
 
 fn ignored(language: Language) -> &'static str {
     match language {
         Language::Rust => "/target\n*.wasm\n*.minisig\n",
-        Language::Python => "/build\n__pycache__\n*.wasm\n*.minisig\n",
+        Language::Python => "/build\n/.venv\n__pycache__\n*.wasm\n*.minisig\n",
         Language::Js => "/build\nnode_modules\n*.wasm\n*.minisig\n",
         Language::C => "/build\n*.wasm\n*.minisig\n",
     }
@@ -183,7 +194,7 @@ fn ignored(language: Language) -> &'static str {
 fn does(kind: Kind) -> &'static str {
     match kind {
         Kind::Judge => "Prefers answers with fewer words",
-        Kind::Teacher => "Answers with the question",
+        Kind::Teacher => "Asks to complete the sentences of a passage",
         Kind::Target => "Writes a note about the exported model",
         Kind::Destination => "Says what it would upload",
         Kind::Templates => "Offers one template",
@@ -203,8 +214,7 @@ pub fn a_kind(kind: Kind) -> &'static str {
 
 fn needs(options: &NewOptions) -> &'static str {
     match options.language {
-        Language::Rust if options.rust == Rust::Target => include_str!("new/rust/needs.md"),
-        Language::Rust => include_str!("new/rust/needs-sources.md"),
+        Language::Rust => include_str!("new/rust/needs.md"),
         Language::Python => include_str!("new/python/needs.md"),
         Language::Js => include_str!("new/js/needs.md"),
         Language::C => include_str!("new/c/needs.md"),
@@ -217,19 +227,19 @@ const README: &str = include_str!("new/README.md");
 fn sources(options: &NewOptions) -> Vec<(&'static str, &'static str)> {
     let kind = options.kind;
     match options.language {
-        Language::Rust => {
-            let mut files = vec![
-                ("Cargo.toml", include_str!("new/rust/Cargo.toml.txt")),
-                ("src/lib.rs", rust(kind)),
-            ];
-            if options.rust != Rust::Target {
-                files.push((".cargo/config.toml", include_str!("new/rust/cargo-config.toml")));
-            }
-            files
-        }
-        Language::Python => vec![("app.py", python(kind))],
+        Language::Rust => vec![
+            ("Cargo.toml", include_str!("new/rust/Cargo.toml.txt")),
+            ("src/lib.rs", rust(kind)),
+        ],
+        Language::Python => vec![
+            ("app.py", python(kind)),
+            ("checked.py", include_str!("new/python/checked.py")),
+            ("plain.py", include_str!("new/python/plain.py")),
+        ],
         Language::Js => vec![
             ("app.js", js(kind)),
+            ("checked.js", include_str!("new/js/checked.js")),
+            ("jsconfig.json", include_str!("new/js/jsconfig.json")),
             ("package.json", include_str!("new/js/package.json")),
         ],
         Language::C => vec![
@@ -289,7 +299,7 @@ fn cases(kind: Kind) -> [(&'static str, &'static str); 2] {
             ("cases/refuses-an-argument.json", include_str!("new/cases/judge-2.json")),
         ],
         Kind::Teacher => [
-            ("cases/answers.json", include_str!("new/cases/teacher-1.json")),
+            ("cases/writes-pairs.json", include_str!("new/cases/teacher-1.json")),
             (
                 "cases/refuses-an-argument.json",
                 include_str!("new/cases/teacher-2.json"),
@@ -331,9 +341,6 @@ mod tests {
             name: "my-plugin".to_owned(),
             language,
             directory,
-            rust: Rust::Sources {
-                linker: "wasm-ld-19".to_owned(),
-            },
         }
     }
 
@@ -348,14 +355,17 @@ mod tests {
                     if path.ends_with(".json") {
                         serde_json::from_str::<serde_json::Value>(text).unwrap();
                     }
-                    if path.ends_with("Cargo.toml") || path.ends_with("config.toml") {
+                    if path.ends_with("Cargo.toml") {
                         toml::from_str::<toml::Table>(text).unwrap();
                     }
                 }
                 let toml = &all.iter().find(|(path, _)| path == "plugin.toml").unwrap().1;
                 let author = AuthorManifest::parse(std::str::from_utf8(toml).unwrap()).unwrap();
                 assert_eq!(author.manifest.kinds, [kind]);
-                assert!(author.build_command.is_some() && author.build_wasm.is_some());
+                assert!(author.build_wasm.is_some());
+                // A project is the same on every machine.
+                let command = author.build_command.unwrap();
+                assert!(!command.contains("/usr") && !command.contains("RUSTC"), "{command}");
             }
         }
     }

@@ -48,13 +48,15 @@ pub enum FlagError {
         /// The plugin that it uses.
         used: String,
     },
+    #[error("nothing can be recorded: {cause}")]
+    Record { cause: String },
 }
 
 impl Diagnose for FlagError {
     fn diagnosis(&self) -> Diagnosis {
         let wrong = Diagnosis::misuse("plugin::invalid-input");
         match self {
-            FlagError::Option { .. } | FlagError::Grant { .. } => wrong,
+            FlagError::Option { .. } | FlagError::Grant { .. } | FlagError::Record { .. } => wrong,
             FlagError::Unused { flag, kind, used, .. } => wrong.hint(format!(
                 "it uses the {kind} `{used}`; leave `{flag}` out, or name that one"
             )),

@@ -16,7 +16,7 @@ mod wasi;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dlm_core::Cancel;
@@ -170,6 +170,8 @@ pub(crate) struct NewState {
     pub metering: Metering,
     /// Where the instance's uses are added up when it ends.
     pub ledger: Arc<Ledger>,
+    /// Fresh instances of this plugin in this run, after calls that were stopped.
+    pub restarts: Arc<AtomicU32>,
 }
 
 /// The state of one plugin instance.
@@ -192,6 +194,8 @@ pub(crate) struct State {
     /// Port of the server that the host started for the smoke test.
     pub server_port: Option<u16>,
     pub used: PluginUse,
+    /// Requests and tokens of the instances before this one, which count towards the limits of the run.
+    pub earlier: (u64, u64),
     /// Progress bars alive, and all that were made.
     pub bars: usize,
     pub bars_made: u64,
@@ -238,6 +242,7 @@ impl State {
                     .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
                 ..PluginUse::default()
             },
+            earlier: (0, 0),
             bars: 0,
             bars_made: 0,
             answer_bytes: 0,
@@ -258,6 +263,16 @@ impl State {
             version: self.new.version.clone(),
             function: Some(self.phase.function()),
         })
+    }
+
+    /// Takes over what counts for a whole run from the instance before this one.
+    pub fn go_on_from(&mut self, mut old: State) {
+        let (requests, tokens) = old.earlier;
+        self.earlier = (requests + old.used.requests(), tokens + old.used.model_tokens);
+        self.model_text_bytes = old.model_text_bytes;
+        self.bars_made = old.bars_made;
+        std::mem::swap(&mut self.log, &mut old.log);
+        self.log.last = None;
     }
 
     /// Hands files over, as they are now.
@@ -551,6 +566,7 @@ pub(crate) mod testing {
             compiled: None,
             metering: Metering::Time,
             ledger: Arc::default(),
+            restarts: Arc::default(),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! One plugin instance: how it starts, how a call is bounded, and what the end of a call means.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
 use dlm_core::inert::{cut, inert, inert_line};
@@ -13,8 +14,8 @@ use crate::engine::{Pulse, TICK};
 use crate::error::{CallFailure, GuestFailure, LoadError, PluginError, Who};
 use crate::host::{NewState, Phase, State, Stop, WitError, deadline_passed};
 use crate::limits::{
-    HANDLES_MAX, INSTANCES_MAX, MEMORIES_MAX, PassedLimit, STACK_BYTES_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX,
-    TEXT_BYTES_MAX, short,
+    HANDLES_MAX, INSTANCES_MAX, MEMORIES_MAX, PassedLimit, RESTARTS_MAX, STACK_BYTES_MAX, TABLE_ELEMENTS_MAX,
+    TABLES_MAX, TEXT_BYTES_MAX, short,
 };
 use crate::load::{NEWER, Ready};
 use crate::ports::{INSTRUCTIONS_PER_SECOND, Metering};
@@ -22,6 +23,9 @@ use crate::ports::{INSTRUCTIONS_PER_SECOND, Metering};
 /// Times that a frame must repeat in a backtrace before a memory fault counts as an exhausted stack: a Rust guest runs
 /// out of its own stack first, which wasm reports as an access out of bounds.
 const REPEATED_FRAMES: usize = 16;
+
+/// What keeps the random streams of fresh instances apart from those of the others.
+const RESTARTED: u64 = 1 << 32;
 
 /// How a Rust guest's panic begins.
 const PANIC: &str = "panicked at ";
@@ -42,20 +46,26 @@ pub(crate) struct Running<W> {
     pulse: Arc<Pulse>,
     /// Only guests with WASI can wait for something outside their own calls.
     runtime: Option<tokio::runtime::Runtime>,
-    /// True once a call was stopped from outside; the instance is then in no known state.
-    is_spent: bool,
+    /// Why a call was stopped from outside; the instance is then in no known state.
+    spent: Option<String>,
+    start: Start<W>,
+}
+
+/// Finds the exports of an instance.
+type Bind<W> = fn(&mut Store<State>, &Instance) -> wasmtime::Result<W>;
+
+/// What an instance is made of, kept for a fresh one.
+struct Start<W> {
+    ready: Ready,
+    new: NewState,
+    bind: Bind<W>,
 }
 
 impl<W> Running<W> {
     /// Instantiates a component, running its start functions under the limits of `open`. `bind` finds the exports.
-    pub fn start(
-        ready: &Ready,
-        pulse: &Arc<Pulse>,
-        new: NewState,
-        bind: impl FnOnce(&mut Store<State>, &Instance) -> wasmtime::Result<W>,
-    ) -> Result<Running<W>, PluginError> {
+    pub fn start(ready: Ready, pulse: &Arc<Pulse>, new: NewState, bind: Bind<W>) -> Result<Running<W>, PluginError> {
         let runtime = ready.has_wasi.then(runtime).transpose()?;
-        let mut store = store(ready, new);
+        let mut store = store(&ready, new.clone());
         if let Some(version) = &ready.newer_api {
             let text = format!("was built for plugin API {version}; it runs until it needs something newer");
             store.data_mut().remark(&text);
@@ -78,8 +88,37 @@ impl<W> Running<W> {
             world: Arc::new(world),
             pulse: Arc::clone(pulse),
             runtime,
-            is_spent: false,
+            spent: None,
+            start: Start { ready, new, bind },
         })
+    }
+
+    /// Takes the place of an instance that was stopped by a fresh one, which is not opened yet; says whether it had to.
+    ///
+    /// What a whole run may use counts on: requests, tokens, lines of the log.
+    ///
+    /// **Errors**: there were [`RESTARTS_MAX`] of them in this run already, or the user cancelled.
+    pub fn revive(&mut self) -> Result<bool, PluginError> {
+        let Some(cause) = self.spent.clone() else {
+            return Ok(false);
+        };
+        let new = self.start.new.clone();
+        if new.ports.cancel.is_cancelled() {
+            return Err(CallFailure::Cancelled.of(self.store.data().who()));
+        }
+        let taken = new.restarts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |made| {
+            (made < RESTARTS_MAX).then_some(made + 1)
+        });
+        let Ok(made) = taken else {
+            return Err(CallFailure::Exhausted { cause }.of(self.store.data().who()));
+        };
+        let instance = new.instance + (u64::from(made) + 1) * RESTARTED;
+        let (ready, pulse) = (self.start.ready.clone(), Arc::clone(&self.pulse));
+        let fresh = Running::start(ready, &pulse, NewState { instance, ..new }, self.start.bind)?;
+        let old = std::mem::replace(self, fresh);
+        self.store.data_mut().go_on_from(old.store.into_data());
+        self.start.new.instance = old.start.new.instance;
+        Ok(true)
     }
 
     /// Calls one function of the guest.
@@ -91,9 +130,9 @@ impl<W> Running<W> {
         function: impl AsyncFnOnce(&W, &mut Store<State>) -> wasmtime::Result<Result<T, WitError>>,
     ) -> Result<T, PluginError> {
         begin(&mut self.store, phase)?;
-        if self.is_spent {
+        if let Some(first) = &self.spent {
             let crashed = CallFailure::Crashed {
-                cause: "it was stopped in an earlier call".to_owned(),
+                cause: format!("it was stopped in an earlier call: {first}"),
                 said: None,
                 frames: Vec::new(),
             };
@@ -113,8 +152,9 @@ impl<W> Running<W> {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(returned_error(self.store.data(), error)),
             Err(error) => {
-                self.is_spent = true;
-                Err(ended(&mut self.store, &error))
+                let ended = ended(&mut self.store, &error);
+                self.spent = Some(ended.to_string());
+                Err(ended)
             }
         }
     }

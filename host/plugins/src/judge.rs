@@ -28,16 +28,21 @@ const BATCH_MAX: u32 = 1024;
 /// An opened judge.
 pub(crate) struct PluginJudge {
     running: Running<JudgeExport>,
+    argument: String,
     info: JudgeInfo,
+}
+
+fn call_open(running: &mut Running<JudgeExport>, argument: &str) -> Result<wire::Info, PluginError> {
+    running.call(Phase::Open, async |world, store| {
+        world.dlm_plugin_judge().call_open(store, argument).await
+    })
 }
 
 impl PluginJudge {
     pub fn open(opened: OpenPlugin<'_>) -> Result<PluginJudge, PluginError> {
         let (identity, argument) = (opened.identity(), opened.argument().to_owned());
         let mut running = opened.start(|store, instance| JudgeExport::new(store, instance))?;
-        let info = running.call(Phase::Open, async |world, store| {
-            world.dlm_plugin_judge().call_open(store, &argument).await
-        })?;
+        let info = call_open(&mut running, &argument)?;
         let threshold = info.suggested_threshold;
         if !(threshold.is_finite() && threshold >= 0.0) {
             let rule = format!("its suggested threshold is {threshold}, a finite number of 0 or more was expected");
@@ -58,11 +63,15 @@ impl PluginJudge {
                 is_deterministic: info.deterministic,
                 batch_max: usize::try_from(info.max_batch).unwrap_or(1),
             },
+            argument,
             running,
         })
     }
 
     fn score_items(&mut self, items: &[JudgeItem]) -> Result<Vec<JudgeVerdict>, PluginError> {
+        if self.running.revive()? {
+            call_open(&mut self.running, &self.argument)?;
+        }
         let pairs_only = self.info.mode == JudgeMode::Pairwise;
         if let Some(item) = items.iter().find(|item| pairs_only && item.candidates.len() != 2) {
             let rule = format!("it compares pairs and was given {} candidates", item.candidates.len());

@@ -29,6 +29,7 @@ mod native;
 mod open;
 mod output;
 mod ports;
+mod record;
 mod smoke;
 mod source;
 mod target;
@@ -36,6 +37,7 @@ mod teacher;
 mod templates;
 pub mod trial;
 mod watched;
+mod wire;
 
 pub use cache::{
     Ahead, COUNTING, CodeCache, Compile, CompilerFailure, KeptCode, RemovedCode, compile_ahead, compile_file,
@@ -46,5 +48,6 @@ pub use engine::RUNTIME_VERSION;
 pub use error::{PluginError, Who};
 pub use native::NativeProcess;
 pub use ports::{GrantFlags, INSTRUCTIONS_PER_SECOND, LogLevel, Metering, Ports, RunFacts};
+pub use record::Recorded;
 pub use source::Plugins;
 pub use target::PluginTarget;

@@ -17,6 +17,8 @@ pub(crate) const BARS_MAX: usize = 16;
 pub(crate) const BARS_MADE_MAX: u64 = 1_000;
 /// Artefacts open at once: each is a file descriptor of the host.
 pub(crate) const INPUTS_MAX: usize = 64;
+/// Fresh instances of one plugin in a run, after calls that were stopped.
+pub(crate) const RESTARTS_MAX: u32 = 3;
 /// Live handles of all kinds.
 pub(crate) const HANDLES_MAX: usize = 1_000;
 /// Table elements of all tables together.

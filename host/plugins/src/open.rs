@@ -63,9 +63,9 @@ impl OpenPlugin<'_> {
 
     pub fn start<W>(
         self,
-        bind: impl FnOnce(&mut Store<State>, &Instance) -> wasmtime::Result<W>,
+        bind: fn(&mut Store<State>, &Instance) -> wasmtime::Result<W>,
     ) -> Result<Running<W>, PluginError> {
-        Running::start(&self.ready, self.pulse, self.new, bind)
+        Running::start(self.ready, self.pulse, self.new, bind)
     }
 }
 

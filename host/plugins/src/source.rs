@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use dlm_core::Event;
@@ -35,6 +36,7 @@ use crate::ledger::Ledger;
 use crate::load::{Ready, ready};
 use crate::open::OpenPlugin;
 use crate::ports::{GrantFlags, Metering, Ports, RunFacts};
+use crate::record::{Book, Recorded, RecordedJudge, RecordedTarget, RecordedTeacher, RecordedTemplates, Recorder};
 use crate::target::PluginTarget;
 use crate::teacher::PluginTeacher;
 use crate::templates::PluginTemplates;
@@ -55,6 +57,8 @@ pub struct Plugins {
     /// Components that were loaded in this run, by hash and kind.
     ready: Mutex<HashMap<(String, Kind), Ready>>,
     instances: AtomicU64,
+    /// Fresh instances after calls that were stopped, by hash and kind.
+    restarts: Mutex<HashMap<(String, Kind), Arc<AtomicU32>>>,
     metering: Metering,
     /// `wasi = "none"`: a plugin that imports any of it is refused.
     is_wasi_refused: bool,
@@ -62,6 +66,7 @@ pub struct Plugins {
     /// Remarks about the choice of a plugin that were made in this run.
     remarked: Mutex<BTreeSet<String>>,
     consent: Consent,
+    recorder: Option<Arc<Recorder>>,
 }
 
 struct Machine {
@@ -104,11 +109,13 @@ impl Plugins {
             machine: OnceLock::new(),
             ready: Mutex::default(),
             instances: AtomicU64::new(0),
+            restarts: Mutex::default(),
             metering: Metering::default(),
             is_wasi_refused: false,
             ledger: Arc::default(),
             remarked: Mutex::default(),
             consent: Consent::of(naming_flags(flags)),
+            recorder: None,
         })
     }
 
@@ -126,6 +133,27 @@ impl Plugins {
         self.granted.extend(parse_all(granted)?);
         self.denied.extend(parse_all(denied)?);
         Ok(self)
+    }
+
+    /// Writes every call of a plugin into a directory, as a case.
+    ///
+    /// **Errors**: a directory that cannot be made.
+    pub fn with_record(mut self, directory: &Path) -> Result<Plugins, PluginFailure> {
+        let made = Recorder::new(directory).map_err(|cause| PluginError::from(FlagError::Record { cause }))?;
+        self.recorder = Some(Arc::new(made));
+        Ok(self)
+    }
+
+    /// What became of the recording, where there is one.
+    pub fn recorded(&self) -> Option<Recorded> {
+        self.recorder.as_ref().map(|recorder| recorder.recorded())
+    }
+
+    /// Puts a tape behind an instance, where calls are recorded.
+    fn book(&self, opened: &mut OpenPlugin<'_>) -> Option<Book> {
+        self.recorder
+            .as_ref()
+            .map(|recorder| Book::open(recorder, &mut opened.new))
     }
 
     /// Replaces the default limits, which grants raise.
@@ -237,6 +265,12 @@ impl Plugins {
         Ok(Ready { compiled, ..made })
     }
 
+    /// The counter that every instance of a plugin shares.
+    fn restarts(&self, sha256: &str, kind: Kind) -> Arc<AtomicU32> {
+        let mut known = self.restarts.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(known.entry((sha256.to_owned(), kind)).or_default())
+    }
+
     /// Prepares a candidate for its first call.
     pub(crate) fn opened<'a>(
         &self,
@@ -272,6 +306,7 @@ impl Plugins {
                 compiled: ready.compiled,
                 metering: self.metering,
                 ledger: Arc::clone(&self.ledger),
+                restarts: self.restarts(&candidate.sha256, kind),
             },
             ready,
         })
@@ -370,28 +405,41 @@ fn named(name: &str, argument: &str) -> Result<Selector, PluginError> {
 
 impl JudgeSource for Plugins {
     fn open_judge(&self, text: &str) -> Result<Box<dyn Judge>, PluginFailure> {
-        Ok(Box::new(self.find(Kind::Judge, &selector(text)?, PluginJudge::open)?))
+        Ok(self.find(Kind::Judge, &selector(text)?, |mut opened| {
+            let book = self.book(&mut opened);
+            let judge = PluginJudge::open(opened)?;
+            Ok(match book {
+                Some(book) => Box::new(RecordedJudge(judge, book)) as Box<dyn Judge>,
+                None => Box::new(judge),
+            })
+        })?)
     }
 }
 
 impl TeacherSource for Plugins {
     fn open_teacher(&self, text: &str) -> Result<Box<dyn Teacher>, PluginFailure> {
-        Ok(Box::new(self.find(
-            Kind::Teacher,
-            &selector(text)?,
-            PluginTeacher::open,
-        )?))
+        Ok(self.find(Kind::Teacher, &selector(text)?, |mut opened| {
+            let book = self.book(&mut opened);
+            let teacher = PluginTeacher::open(opened)?;
+            Ok(match book {
+                Some(book) => Box::new(RecordedTeacher(teacher, book)) as Box<dyn Teacher>,
+                None => Box::new(teacher),
+            })
+        })?)
     }
 }
 
 impl TemplateSource for Plugins {
     fn open_templates(&self, name: &str, location: &str) -> Result<Box<dyn Templates>, PluginFailure> {
         let selector = named(name, location)?;
-        Ok(Box::new(self.find(
-            Kind::Templates,
-            &selector,
-            PluginTemplates::open,
-        )?))
+        Ok(self.find(Kind::Templates, &selector, |mut opened| {
+            let book = self.book(&mut opened);
+            let templates = PluginTemplates::open(opened)?;
+            Ok(match book {
+                Some(book) => Box::new(RecordedTemplates(templates, book)) as Box<dyn Templates>,
+                None => Box::new(templates),
+            })
+        })?)
     }
 }
 
@@ -418,11 +466,14 @@ impl TargetSource for Plugins {
     }
 
     fn open(&self, text: &str) -> Result<Box<dyn ExportTarget>, PluginFailure> {
-        Ok(Box::new(self.find(
-            Kind::Target,
-            &selector(text)?,
-            PluginTarget::open,
-        )?))
+        Ok(self.find(Kind::Target, &selector(text)?, |mut opened| {
+            let book = self.book(&mut opened);
+            let target = PluginTarget::open(opened)?;
+            Ok(match book {
+                Some(book) => Box::new(RecordedTarget(target, book)) as Box<dyn ExportTarget>,
+                None => Box::new(target),
+            })
+        })?)
     }
 }
 

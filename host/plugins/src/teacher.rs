@@ -26,16 +26,21 @@ const CONCURRENCY_MAX: u32 = 16;
 /// An opened teacher.
 pub(crate) struct PluginTeacher {
     running: Running<TeacherExport>,
+    argument: String,
     info: TeacherInfo,
+}
+
+fn call_open(running: &mut Running<TeacherExport>, argument: &str) -> Result<wire::Info, PluginError> {
+    running.call(Phase::Open, async |world, store| {
+        world.dlm_plugin_teacher().call_open(store, argument).await
+    })
 }
 
 impl PluginTeacher {
     pub fn open(opened: OpenPlugin<'_>) -> Result<PluginTeacher, PluginError> {
         let (identity, argument) = (opened.identity(), opened.argument().to_owned());
         let mut running = opened.start(|store, instance| TeacherExport::new(store, instance))?;
-        let info = running.call(Phase::Open, async |world, store| {
-            world.dlm_plugin_teacher().call_open(store, &argument).await
-        })?;
+        let info = call_open(&mut running, &argument)?;
         if !(1..=CONCURRENCY_MAX).contains(&info.max_concurrency) {
             let rule = format!(
                 "its concurrency is {}, 1 to {CONCURRENCY_MAX} was expected",
@@ -45,6 +50,7 @@ impl PluginTeacher {
         }
         Ok(PluginTeacher {
             running,
+            argument,
             info: TeacherInfo {
                 identity: identity.named(info.identity),
                 supports_seed: info.supports_seed,
@@ -54,6 +60,9 @@ impl PluginTeacher {
     }
 
     fn ask(&mut self, request: &TeacherRequest) -> Result<TeacherCompletion, PluginError> {
+        if self.running.revive()? {
+            call_open(&mut self.running, &self.argument)?;
+        }
         let wire = wire::Request {
             system: request.system.clone(),
             user: request.user.clone(),

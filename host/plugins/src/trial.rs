@@ -8,6 +8,7 @@ pub mod answers;
 mod case;
 mod case_plugin;
 mod compare;
+mod heard;
 pub mod keys;
 mod script;
 mod standing;
@@ -17,9 +18,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use dlm_core::Cancel;
-use dlm_core::event::Quiet;
 use dlm_core::ports::plugin::PluginFailure;
 use dlm_core::ports::process::Process;
+use dlm_core::ports::teacher::TeacherRequest;
+use dlm_core::ports::templates::TemplateBundle;
 use dlm_files::Disk;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -28,9 +30,11 @@ use crate::cache::Compile;
 use crate::ports::{GrantFlags, LogLevel, Metering, Ports, RunFacts};
 use crate::source::Plugins;
 use case::Case;
-use case_plugin::{CaseError, CasePlugin};
-use compare::differs;
+use case_plugin::{Answer, CaseError, CasePlugin};
+use compare::{differs, merged};
 use dlm_packages::discover::{FoundPlugin, Origin, Places};
+use dlm_packages::limits::LimitName;
+use heard::Heard;
 use script::{Failing, Script, ScriptedHttp, ScriptedModels, ScriptedProcess, ScriptedSecrets};
 
 pub use standing::Standing;
@@ -49,6 +53,18 @@ pub struct Trial {
     pub compile: Compile,
     /// Runs the compiler of `compile`, and nothing else.
     pub compiler: Arc<dyn Process>,
+    pub uses: Uses,
+}
+
+/// How commands ask plugins and what they make of the answers, which is not known here.
+#[derive(Clone, Copy)]
+pub struct Uses {
+    /// What a teacher is asked about a short passage.
+    pub teacher_request: fn() -> TeacherRequest,
+    /// Why nothing of its answer would reach a document.
+    pub teacher_problem: fn(&str) -> Option<String>,
+    /// Why no document can be started from a template: the source's name, the template's, and what was fetched.
+    pub template_problem: fn(&str, &str, &TemplateBundle) -> Option<String>,
 }
 
 /// A case file.
@@ -67,12 +83,18 @@ pub struct CaseReport {
     /// What was found, in the shape of `expect`.
     pub found: Value,
     pub ms: f64,
+    /// What the plugin logged and printed, a line each.
+    pub said: Vec<String>,
 }
 
 impl CaseReport {
     /// True where nothing is wrong.
     pub fn is_passed(&self) -> bool {
         self.problems.is_empty()
+    }
+
+    fn is_too_slow(&self) -> bool {
+        is_too_slow(&self.found)
     }
 }
 
@@ -105,6 +127,10 @@ struct Ran {
     missing: Vec<String>,
     ms: f64,
     case_error: Option<String>,
+    bundle: Option<TemplateBundle>,
+    said: Vec<String>,
+    /// The host was asked for something.
+    has_asked: bool,
 }
 
 /// What is around the plugin in one run.
@@ -118,19 +144,30 @@ struct Around {
 impl Trial {
     /// Runs one case.
     pub fn run(&self, file: &CaseFile) -> CaseReport {
-        let report = |problems: Vec<String>, found: Value, ms: f64| CaseReport {
-            name: file.name.clone(),
-            problems,
-            found,
-            ms,
-        };
         let case = match Case::parse(&file.text) {
             Ok(case) => case,
-            Err(error) => return report(vec![format!("the case cannot be read: {error}")], Value::Null, 0.0),
+            Err(error) => {
+                return CaseReport {
+                    name: file.name.clone(),
+                    problems: vec![format!("the case cannot be read: {error}")],
+                    found: Value::Null,
+                    ms: 0.0,
+                    said: Vec::new(),
+                };
+            }
         };
         let ran = self.once(&case, Around::default());
-        let mut problems: Vec<String> = ran.case_error.into_iter().collect();
-        problems.extend(ran.missing);
+        CaseReport {
+            name: file.name.clone(),
+            problems: self.problems(&case, &ran),
+            found: ran.found,
+            ms: ran.ms,
+            said: ran.said,
+        }
+    }
+
+    fn problems(&self, case: &Case, ran: &Ran) -> Vec<String> {
+        let mut problems: Vec<String> = ran.case_error.iter().chain(&ran.missing).cloned().collect();
         let expected = case.expected();
         let failed = ran.found.get("error").filter(|_| !expected.contains_key("error"));
         if let Some(error) = failed {
@@ -153,10 +190,15 @@ impl Trial {
                 ran.ms
             ));
         }
-        report(problems, ran.found, ran.ms)
+        problems.extend(ran.bundle.as_ref().and_then(|bundle| {
+            let name = case.call().1.as_str().unwrap_or_default();
+            (self.uses.template_problem)(&self.plugin.manifest.name, name, bundle)
+        }));
+        problems
     }
 
-    /// The text of a case with what was found in the place of `expect`.
+    /// The text of a case with what was found in the place of `expect`. What the author wrote stays where it still holds: the
+    /// choice of keys, and every `matches`.
     ///
     /// **Errors**: the case cannot be read, or a host request is not scripted.
     pub fn updated(&self, file: &CaseFile) -> Result<String, String> {
@@ -166,11 +208,16 @@ impl Trial {
             return Err(problem);
         }
         let mut whole: Map<String, Value> = serde_json::from_str(&file.text).map_err(|error| error.to_string())?;
-        let mut expect = ran.found.as_object().cloned().unwrap_or_default();
+        let mut found = ran.found.as_object().cloned().unwrap_or_default();
         // What to do about a failure is for the author, and no part of what the plugin answers.
-        if let Some(error) = expect.get_mut("error").and_then(Value::as_object_mut) {
+        if let Some(error) = found.get_mut("error").and_then(Value::as_object_mut) {
             error.remove("hints");
         }
+        let expected = Value::Object(case.expected());
+        let mut expect = match merged(&expected, &Value::Object(found), case.tolerance()) {
+            Value::Object(expect) => expect,
+            _ => Map::new(),
+        };
         for key in ["margin-tolerance", "max-guest-ms"] {
             if let Some(value) = case.expect.get(key) {
                 expect.insert(key.to_owned(), value.clone());
@@ -187,7 +234,7 @@ impl Trial {
     pub fn bench(&self, file: &CaseFile, rounds: usize) -> Result<Bench, String> {
         let case = Case::parse(&file.text)?;
         let script = Script::new(case.host.clone(), None, Cancel::new());
-        let plugins = self.plugins(&case, &script, Around::default(), &Cancel::new());
+        let plugins = self.plugins(&case, &script, Around::default(), &Cancel::new(), Arc::default());
         let plugins = plugins.map_err(|failure| failure.message)?;
         let open = || CasePlugin::open(&plugins, case.kind, &self.selector(), &self.argument(&case));
         // Compiling is not part of a start.
@@ -225,7 +272,7 @@ impl Trial {
     /// Memory and instructions of a case. The code that counts is another one than the code that is timed.
     fn counted(&self, case: &Case) -> Result<Consumption, String> {
         let script = Script::new(case.host.clone(), None, Cancel::new());
-        let plugins = self.plugins(case, &script, Around::default(), &Cancel::new());
+        let plugins = self.plugins(case, &script, Around::default(), &Cancel::new(), Arc::default());
         let plugins = plugins
             .map_err(|failure| failure.message)?
             .with_metering(Metering::Counted);
@@ -281,6 +328,7 @@ impl Trial {
         script: &Arc<Script>,
         around: Around,
         cancel: &Cancel,
+        heard: Arc<Heard>,
     ) -> Result<Plugins, PluginFailure> {
         let name = &self.plugin.manifest.name;
         let option = |(key, value): (&String, &Value)| {
@@ -302,7 +350,7 @@ impl Trial {
             seed: 0,
             unix_ms: UNIX_MS,
             is_dry_run: false,
-            log_level: LogLevel::Error,
+            log_level: LogLevel::Info,
             directory: self.scratch.clone(),
         };
         let ports = Ports {
@@ -316,7 +364,7 @@ impl Trial {
             secrets: Arc::new(ScriptedSecrets(Arc::clone(script))),
             free_port: || Err(std::io::Error::other("a case opens no port")),
             clock: None,
-            progress: Arc::new(Quiet),
+            progress: heard,
             cancel: cancel.clone(),
         };
         Ok(Plugins::new(facts, ports, self.compile.clone(), &flags)?.with_places(self.places.clone()))
@@ -325,15 +373,22 @@ impl Trial {
     fn once(&self, case: &Case, around: Around) -> Ran {
         let cancel = Cancel::new();
         let script = Script::new(case.host.clone(), around.failing, cancel.clone());
+        let heard = Arc::<Heard>::default();
         let mut ran = Ran {
             found: Value::Null,
             again: None,
             missing: Vec::new(),
             ms: 0.0,
             case_error: None,
+            bundle: None,
+            said: Vec::new(),
+            has_asked: false,
         };
         let mut call = |opened: &mut CasePlugin, scratch: &Path| match opened.call(case, scratch) {
-            Ok(value) => value,
+            Ok(Answer { value, bundle }) => {
+                ran.bundle = bundle;
+                value
+            }
             Err(CaseError::Failure(failure)) => failure_json(&failure),
             Err(CaseError::Case(error)) => {
                 ran.case_error = Some(error);
@@ -347,7 +402,8 @@ impl Trial {
                 return ran;
             }
         };
-        let opened = self.plugins(case, &script, around, &cancel).and_then(|plugins| {
+        let plugins = self.plugins(case, &script, around, &cancel, Arc::clone(&heard));
+        let opened = plugins.and_then(|plugins| {
             Ok((
                 CasePlugin::open(&plugins, case.kind, &self.selector(), &self.argument(case))?,
                 plugins,
@@ -367,8 +423,20 @@ impl Trial {
             }
         }
         ran.missing = script.missing();
+        ran.has_asked = script.is_asked();
+        ran.said = heard.lines();
         ran
     }
+}
+
+/// True where a call ran into a limit of time, so that asking again would only take as long again.
+fn is_too_slow(found: &Value) -> bool {
+    let limit = found.pointer("/error/limit").and_then(Value::as_str);
+    limit.is_some_and(|limit| {
+        [LimitName::Deadline, LimitName::WallTime]
+            .iter()
+            .any(|it| it.as_str() == limit)
+    })
 }
 
 fn failure_json(failure: &PluginFailure) -> Value {

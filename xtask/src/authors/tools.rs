@@ -35,12 +35,9 @@ impl Tools {
         }
     }
 
-    /// The PATH of a language: `dlm` first, then what was fetched.
+    /// The PATH of a language: `dlm` first. Python's tools are found in the project's own environment.
     pub fn path(&self, language: &str, dlm: &Path) -> Result<OsString> {
         let mut directories = vec![dlm.to_owned()];
-        if language == "python" {
-            directories.push(self.venv().join("bin"));
-        }
         if language == "js" {
             directories.push(self.directory.join("js/node_modules/.bin"));
         }
@@ -72,7 +69,7 @@ impl Tools {
     /// The version that the project's README names.
     fn python(&mut self, project: &Path) -> Result<()> {
         if self.is_python_ready {
-            return Ok(());
+            return link(&self.venv(), &project.join(".venv"));
         }
         let requirement = match std::fs::read_to_string(project.join("README.md")) {
             Ok(text) => text
@@ -97,7 +94,7 @@ impl Tools {
                 .with_context(|| format!("`pip install {requirement}` failed"))?;
         }
         self.is_python_ready = true;
-        Ok(())
+        link(&self.venv(), &project.join(".venv"))
     }
 
     /// Node looks for packages in the directories above a project too, so one `npm install` serves all.

@@ -102,6 +102,7 @@ pub fn run(args: &ExportArgs, settings: &Settings, console: &Console) -> Result<
         console,
         Setup {
             flags: args.plugins.grants(),
+            record: args.plugins.record.as_deref(),
             models: Arc::new(NoModels),
             document: Some(&args.path),
             seed: 0,

@@ -1,12 +1,14 @@
 //! `dlm plugin …`: plugins as files. Only `test` runs one.
 
 mod add;
+mod build;
 mod install;
 mod keys;
 mod pack;
 mod publish;
 mod remove;
 mod rounds;
+mod sources;
 mod test;
 mod trust;
 
@@ -52,6 +54,8 @@ pub enum PluginCommand {
     Remove(remove::RemoveArgs),
     /// Show everything about a plugin without running it
     Inspect(InspectArgs),
+    /// Build a plugin's project with the tools that are here, and pack it
+    Build(build::BuildArgs),
     /// Embed plugin.toml into a module or component
     Pack(pack::PackArgs),
     /// Write the index of a directory of packed plugins
@@ -82,6 +86,7 @@ impl PluginCommand {
             PluginCommand::Add(args) => args.json,
             PluginCommand::Outdated(args) => args.json,
             PluginCommand::Remove(_)
+            | PluginCommand::Build(_)
             | PluginCommand::Pack(_)
             | PluginCommand::Index(_)
             | PluginCommand::Update(_)
@@ -194,6 +199,7 @@ pub fn run(command: &PluginCommand, settings: &Settings, console: &Console) -> R
         PluginCommand::Index(args) => publish::run(args, &manager, console),
         PluginCommand::Remove(args) => remove::run(args, &manager, console),
         PluginCommand::Inspect(args) => run_inspect(args, &manager, console),
+        PluginCommand::Build(args) => build::run(args, console),
         PluginCommand::Pack(args) => pack::run(args, &manager, console),
         PluginCommand::Trust(args) => trust::run(args, &manager, console),
         PluginCommand::Keys(args) => keys::run(args, &manager, console),

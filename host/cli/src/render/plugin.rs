@@ -364,7 +364,7 @@ pub fn trial(
 ) -> String {
     let mut out = String::new();
     let mut told: Vec<(String, String)> = Vec::new();
-    let mut line = |name: &str, problems: &[String], ms: Option<f64>| {
+    let mut line = |name: &str, problems: &[String], said: &[String], ms: Option<f64>| {
         let time = ms.map(|ms| format!(" ({ms:.1} ms)")).unwrap_or_default();
         let word = if problems.is_empty() { "ok    " } else { "FAILED" };
         out.push_str(&format!("{word} {name}{time}\n"));
@@ -382,12 +382,21 @@ pub fn trial(
                 .lines()
                 .for_each(|line| out.push_str(&format!("         {line}\n")));
         }
+        // What a message tells already is not said twice.
+        for said in said
+            .iter()
+            .filter(|said| !problems.iter().any(|problem| problem.contains(*said)))
+        {
+            out.push_str(&format!("       │ {}\n", inert(said)));
+        }
     };
     for report in reports {
-        line(&report.name, &report.problems, Some(report.ms));
+        line(&report.name, &report.problems, &report.said, Some(report.ms));
     }
     for check in standing {
-        line(&check.name, check.problem.as_slice(), None);
+        let shown = check.shown.iter().filter(|_| check.problem.is_some());
+        let problems: Vec<String> = check.problem.iter().chain(shown).cloned().collect();
+        line(&check.name, &problems, &[], None);
     }
     for bench in benches {
         match bench {

@@ -51,6 +51,8 @@ pub struct Setup<'a> {
     pub document: Option<&'a Path>,
     pub seed: u64,
     pub is_dry_run: bool,
+    /// Where the calls of plugins are written to, as cases.
+    pub record: Option<&'a Path>,
 }
 
 /// Makes the host.
@@ -102,6 +104,9 @@ pub fn plugins(world: &World, console: &Console, setup: Setup<'_>) -> Result<Plu
     if let Some(ask) = world.asker() {
         plugins = plugins.with_asker(Arc::new(move |question| ask(&render::grant::question(question))));
     }
+    if let Some(directory) = setup.record {
+        plugins = plugins.with_record(directory)?;
+    }
     if settings.policy.is_wasi_refused {
         plugins = plugins.without_wasi();
     }
@@ -115,10 +120,27 @@ pub fn plugins(world: &World, console: &Console, setup: Setup<'_>) -> Result<Plu
 pub fn close(world: &World, console: &Console, plugins: &Plugins, document: Option<(&Path, &str)>) {
     let used = plugins.used();
     used.iter().for_each(|one| console.detail(&render::used::line(one)));
+    tell_recorded(console, plugins);
     if let Some((path, command)) = document {
         dlm_flow::used::record(&world.around, path, command, &used);
     }
     prune_code(world.around.home.root());
+}
+
+/// Says how many cases `--record` wrote.
+pub fn tell_recorded(console: &Console, plugins: &Plugins) {
+    let Some(recorded) = plugins.recorded() else { return };
+    let directory = recorded.directory.display();
+    if let Some(problem) = &recorded.problem {
+        console.warning(&format!("not every call was recorded: {problem}"));
+    }
+    if recorded.left_out > 0 {
+        console.warning(&format!("{} more calls were not recorded", recorded.left_out));
+    }
+    console.info(&format!(
+        "plugins: recorded {} case(s) in {directory}; next: dlm plugin test NAME --case FILE",
+        recorded.cases
+    ));
 }
 
 /// The plugin host of a command that has a document's model, and that model for the command itself.
@@ -145,6 +167,7 @@ pub fn open(
     }));
     let setup = Setup {
         flags: flags.grants(),
+        record: flags.record.as_deref(),
         models: models.clone(),
         document,
         seed,

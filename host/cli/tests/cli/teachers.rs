@@ -95,6 +95,27 @@ impl Lesson {
 }
 
 #[test]
+fn a_recorded_call_is_a_case_that_passes_and_holds_no_key() {
+    let lesson = Lesson::scripted(Protocol::OpenAi, vec![Answer::Parts(vec![PAIRS.to_owned()])]);
+    let ran = lesson.synth(&["--record", "cases"]).ok();
+    ran.says(&["plugins: recorded 1 case(s) in cases"]);
+    let cases = lesson.lab.files("cases");
+    assert_eq!(cases.len(), 1, "{cases:?}");
+    let text = lesson.lab.read("cases/openai-complete-1.json");
+    assert!(!text.contains(KEY) && text.contains("secret-OPENAI_API_KEY"), "{text}");
+    // The server is not asked again: its answer is in the case.
+    let asked = lesson.server.questions().len();
+    let file = "cases/openai-complete-1.json";
+    let report = lesson.lab.json(&["plugin", "test", "openai", "--case", file, "--json"]);
+    assert_eq!(report["passed"], true, "{report:#}");
+    assert_eq!(lesson.server.questions().len(), asked);
+    // A second run replaces nothing.
+    lesson.synth(&["--record", "cases", "--no-kept-answers"]).ok();
+    assert_eq!(lesson.lab.read(file), text);
+    assert_eq!(lesson.lab.files("cases").len(), 2);
+}
+
+#[test]
 fn each_service_is_asked_in_its_own_protocol_and_its_pairs_are_staged() {
     for protocol in [Protocol::OpenAi, Protocol::Anthropic, Protocol::Vllm] {
         let lesson = Lesson::scripted(protocol, vec![Answer::Parts(vec![PAIRS.to_owned()])]);

@@ -39,7 +39,21 @@ pub struct PluginFailureDetail {
     pub status: Option<i32>,
 }
 
+/// The limit that a plugin has passed which was stopped too often in one run.
+pub const RESTARTS: &str = "restarts";
+
 impl PluginFailure {
+    /// True where the plugin itself broke down or was stopped; its next call gets a fresh instance.
+    pub fn was_stopped(&self) -> bool {
+        matches!(self.code, "plugin::crashed" | "plugin::limit")
+    }
+
+    /// True where every further call in this run would fail in the same way.
+    pub fn ends_the_run(&self) -> bool {
+        let limit = self.detail.as_ref().and_then(|detail| detail.limit.as_deref());
+        limit == Some(RESTARTS)
+    }
+
     /// True where the same call may go well later: the far side was busy, away or slow.
     pub fn is_transient(&self) -> bool {
         matches!(

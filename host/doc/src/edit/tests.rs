@@ -3,7 +3,7 @@
 use dlm_core::{Section, SectionKind};
 
 use super::*;
-use crate::parse;
+use crate::{Limits, parse};
 
 const HEAD: &str = "---\n# a comment\ndlm_id: 01HZ4X7TGZM3J1A2B3C4D5E6F7 # mine\nbase_model: smollm2-135m\ntraining:\n  lora_r: 8   # explicit default\n---\n\n";
 
@@ -228,4 +228,21 @@ fn a_new_id_changes_nothing_else() {
     let text = replace_id(&source, &id).unwrap();
     assert_eq!(text, source.replacen("01HZ4X7TGZM3J1A2B3C4D5E6F7", id.as_str(), 1));
     assert_eq!(parse(&text).unwrap().frontmatter().dlm_id, id);
+}
+
+#[test]
+fn a_template_without_an_id_gets_one() {
+    let id = dlm_core::Ulid::mint(1_700_000_000_000, [9; 10]);
+    for newline in ["\n", "\r\n"] {
+        let source = "---\nbase_model: tiny # kept\n---\n\nProse.\n".replace('\n', newline);
+        assert!(parse(&source).is_err());
+        let text = replace_id(&source, &id).unwrap();
+        assert_eq!(text, source.replacen("---", &format!("---{newline}dlm_id: {id}"), 1));
+        assert_eq!(parse(&text).unwrap().frontmatter().dlm_id, id);
+    }
+    // An id that is there must be one, and the lines of mistakes are those of the text as it is.
+    let template = |source: &str| parse_template(source, &Limits::default());
+    assert!(template("---\ndlm_id: mine\nbase_model: tiny\n---\n").is_err());
+    let wrong = template("---\nbase_model: tiny\njudge: x\n---\n").unwrap_err();
+    assert_eq!(wrong.errors.iter().map(|error| error.line).collect::<Vec<_>>(), [3]);
 }

@@ -12,7 +12,7 @@ use dlm_store::metrics::{MiningMetrics, Strictness};
 use dlm_store::{PlanKind, Store};
 
 use super::check;
-use super::choose::{Candidate, Choice, candidates, choose, pairs};
+use super::choose::{Candidate, Choice, ScoredPair, candidates, choose, pairs};
 use super::judge::{JudgeRequest, Scorer};
 use super::sample::{Sample, Sampler};
 use super::{MineOptions, MinePorts, MineReport, MinedPair, MiningResult, SUBJECT, preference_section};
@@ -54,6 +54,7 @@ pub fn mine(around: &Surroundings, ports: &MinePorts<'_>, options: &MineOptions)
         threshold,
         judge_name: name.clone(),
         scorer: Scorer { judge },
+        asks_alone: false,
         present: staging::ids(&document),
         sections: Vec::new(),
         made_from: Vec::new(),
@@ -84,6 +85,9 @@ struct Run<'a> {
     threshold: f64,
     judge_name: String,
     scorer: Scorer,
+    /// A judge that was stopped over several prompts at once is asked about each alone from then on: a bad prompt costs one call, and
+    /// at most one fresh instance.
+    asks_alone: bool,
     /// Ids of the document and of what was accepted.
     present: BTreeSet<SectionId>,
     sections: Vec<Section>,
@@ -203,9 +207,9 @@ impl Run<'_> {
             .filter_map(|(comparison, prompt)| Some(comparison.as_ref().ok()?.asked(prompt, system)))
             .collect();
         // All at once; where that fails, one by one, so that one bad prompt does not cost the others.
-        let mut together = match asked.len() {
-            0 | 1 => None,
-            _ => self.scorer.score(&asked).ok().map(Vec::into_iter),
+        let mut together = match asked.len() > 1 && !self.asks_alone {
+            true => self.together(&asked)?.map(Vec::into_iter),
+            false => None,
         };
         for (prompt, comparison) in prompts.iter().zip(&laid_out) {
             let comparison = match comparison {
@@ -233,9 +237,25 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Scores several prompts in one go; nothing where the judge failed on one of them, which will be told when it is asked
+    /// about that one alone.
+    fn together(&mut self, asked: &[JudgeRequest<'_>]) -> Result<Option<Vec<Vec<ScoredPair>>>, Failure> {
+        match self.scorer.score(asked) {
+            Ok(scored) => Ok(Some(scored)),
+            Err(failure) if failure.ends_the_run() => Err(plugin_failure(SUBJECT, failure)),
+            Err(failure) => {
+                self.asks_alone |= failure.was_stopped();
+                Ok(None)
+            }
+        }
+    }
+
     fn judge_failed(&mut self, prompt: &Prompt, failure: PluginFailure) -> Result<(), Failure> {
         if self.around.cancel.is_cancelled() {
             return Err(Failure::interrupted(""));
+        }
+        if failure.ends_the_run() {
+            return Err(plugin_failure(SUBJECT, failure));
         }
         if !self.options.keeps_going {
             let failure = plugin_failure(SUBJECT, failure);

@@ -356,6 +356,9 @@ impl Run<'_> {
         self.failed_in_row += 1;
         self.failed += 1;
         self.last_failure = Some(failure.clone());
+        if failure.ends_the_run() {
+            return Err(plugin_failure(SUBJECT, failure));
+        }
         if self.failed_in_row == FAILURES_MAX {
             let failure = plugin_failure(SUBJECT, failure);
             return Err(

@@ -7,7 +7,10 @@ use dlm_core::{Subject, shell_quoted};
 use dlm_packages::Kind;
 use dlm_packages::error::{Diagnose, Diagnosis};
 
+use dlm_core::ports::plugin::RESTARTS;
+
 use super::PluginError;
+use crate::limits::RESTARTS_MAX;
 
 /// The plugin and the function that a failure belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +56,11 @@ pub enum CallFailure {
         said: Option<String>,
         /// The nearest of its own functions, by name, where the component has names.
         frames: Vec<String>,
+    },
+    /// It was stopped again after the most fresh instances that a run makes.
+    Exhausted {
+        /// Why it was stopped last.
+        cause: String,
     },
     /// It called what only a newer dlm has.
     NewerApi { needs: String },
@@ -101,6 +109,11 @@ impl std::fmt::Display for CallError {
             CallFailure::Crashed { cause, said, frames } => {
                 write!(f, "{who} crashed{at}: {cause}{}{}", through(frames), after(said))
             }
+            CallFailure::Exhausted { cause } => write!(
+                f,
+                "{who} was stopped {} times in this run, the last time because of this: {cause}",
+                RESTARTS_MAX + 1
+            ),
             CallFailure::NewerApi { needs } => write!(f, "{who} {needs}"),
             CallFailure::BadResult { rule } => write!(f, "{who} gave a result that is not allowed{at}: {rule}"),
             CallFailure::Denied {
@@ -135,6 +148,8 @@ impl Diagnose for CallError {
                         .to_owned()
                 }))
             }
+            CallFailure::Exhausted { .. } => Diagnosis::runtime("plugin::limit")
+                .hint("tell its author; `dlm plugin test` with a case of what it was asked shows where it stops"),
             CallFailure::NewerApi { .. } => {
                 Diagnosis::misuse("plugin::api").hint("upgrade dlm, or install an older version of the plugin")
             }
@@ -222,6 +237,7 @@ impl CallError {
         match &self.failure {
             CallFailure::Denied { capability, .. } => detail.capability = Some(capability.clone()),
             CallFailure::Limit { limit, .. } => detail.limit = Some((*limit).to_owned()),
+            CallFailure::Exhausted { .. } => detail.limit = Some(RESTARTS.to_owned()),
             CallFailure::Returned { after_ms, status, .. } => (detail.after_ms, detail.status) = (*after_ms, *status),
             _ => {}
         }

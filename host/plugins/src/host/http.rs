@@ -139,7 +139,7 @@ impl State {
             Err(error) => return Ok(Err(error)),
         };
         let allowed = self.new.limits.requests;
-        if self.used.requests() >= allowed {
+        if self.earlier.0 + self.used.requests() >= allowed {
             let text = format!("{allowed} requests");
             return Err(Stop::trap(PassedLimit::raisable(LimitName::Requests, allowed, text)));
         }

@@ -91,7 +91,11 @@ impl State {
         if let Err(refusal) = self.admit(&asked)? {
             return Ok(Err(refusal));
         }
-        let left = self.new.limits.tokens.saturating_sub(self.used.model_tokens);
+        let left = self
+            .new
+            .limits
+            .tokens
+            .saturating_sub(self.earlier.1 + self.used.model_tokens);
         if left == 0 {
             return Err(Stop::trap(self.tokens_passed()));
         }

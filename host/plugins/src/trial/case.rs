@@ -51,11 +51,14 @@ pub(crate) struct Host {
 
 /// A file of the host.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Input {
     pub name: String,
     #[serde(default)]
     pub kind: Option<String>,
+    /// Where a script in the output directory finds it.
+    #[serde(default)]
+    pub staged_path: Option<String>,
     pub contents: String,
 }
 

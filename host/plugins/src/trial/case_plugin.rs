@@ -1,25 +1,24 @@
 //! An opened plugin of any kind, called with the JSON of a case and answering in JSON.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use dlm_core::digest::sha256_hex;
 use dlm_core::ports::destination::{Destination, DestinationSource, PushOptions, PushPack};
 use dlm_core::ports::judge::{Judge, JudgeItem, JudgeSource};
 use dlm_core::ports::plugin::PluginFailure;
-use dlm_core::ports::target::{Artifact, ArtifactKind, ExportTarget, Stage, TargetBase, TargetPlan, TargetSource};
+use dlm_core::ports::target::{Artifact, ArtifactKind, ExportTarget, Stage, TargetSource};
 use dlm_core::ports::teacher::{Teacher, TeacherRequest, TeacherSource};
-use dlm_core::ports::templates::{TemplateMeta, TemplateSource, Templates};
+use dlm_core::ports::templates::{TemplateBundle, TemplateSource, Templates};
 use dlm_files::{Disk, DiskError};
 use dlm_packages::Kind;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::case::{Case, Input};
+use crate::output::check_name;
 use crate::source::Plugins;
-
-/// Longest text of a written file in an answer.
-const FILE_BYTES_MAX: usize = 64 * 1024;
+use crate::wire;
+use crate::wire::plan::{DOCUMENT_ID, FieldJson, PlanJson, fields};
 
 /// A plugin that was opened for a case.
 pub(crate) enum CasePlugin {
@@ -28,6 +27,20 @@ pub(crate) enum CasePlugin {
     Target(Box<dyn ExportTarget>),
     Destination(Box<dyn Destination>),
     Templates(Box<dyn Templates>),
+}
+
+/// What a call gave.
+pub(crate) struct Answer {
+    /// In the shape of `expect`.
+    pub value: Value,
+    /// The template that was fetched.
+    pub bundle: Option<TemplateBundle>,
+}
+
+impl From<Value> for Answer {
+    fn from(value: Value) -> Answer {
+        Answer { value, bundle: None }
+    }
 }
 
 /// Why a call did not answer.
@@ -61,37 +74,39 @@ impl CasePlugin {
     }
 
     /// Makes the call of a case; `scratch` is an empty directory.
-    pub fn call(&mut self, case: &Case, scratch: &Path) -> Result<Value, CaseError> {
+    pub fn call(&mut self, case: &Case, scratch: &Path) -> Result<Answer, CaseError> {
         let (function, argument) = case.call();
-        match (self, function) {
-            (CasePlugin::Judge(judge), "score") => score(&mut **judge, argument),
-            (CasePlugin::Teacher(teacher), "complete") => complete(&mut **teacher, argument),
+        let value = match (self, function) {
+            (CasePlugin::Judge(judge), "score") => score(&mut **judge, argument)?,
+            (CasePlugin::Teacher(teacher), "complete") => complete(&mut **teacher, argument)?,
             (CasePlugin::Target(target), "prepare" | "install") => {
-                export(&mut **target, function, case, argument, scratch)
+                export(&mut **target, function, case, argument, scratch)?
             }
             (CasePlugin::Destination(destination), "preview" | "push") => {
-                send(&mut **destination, function, argument, scratch)
+                send(&mut **destination, function, argument, scratch)?
             }
             (CasePlugin::Templates(templates), "list") => {
-                let query = argument.as_str();
-                let listed = templates.list(query)?;
-                Ok(json!({ "templates": listed.iter().map(meta_json).collect::<Vec<_>>() }))
+                let listed = templates.list(argument.as_str())?;
+                wire::list_json(&listed)
             }
-            (CasePlugin::Templates(templates), "fetch") => {
-                let name = argument.as_str().ok_or_else(|| wrong("fetch", "a template's name"))?;
-                let bundle = templates.fetch(name)?;
-                let files = bundle.files.iter();
-                let files: Map<String, Value> = files.map(|(name, bytes)| (name.clone(), shown(bytes))).collect();
-                Ok(
-                    json!({ "bundle": { "meta": meta_json(&bundle.meta), "document": bundle.document, "files": files } }),
-                )
+            (CasePlugin::Templates(templates), "fetch") => return fetch(&mut **templates, argument),
+            (_, function) => {
+                let cause = format!("a {} has no function `{function}` in cases", case.kind);
+                return Err(CaseError::Case(cause));
             }
-            (_, function) => Err(CaseError::Case(format!(
-                "a {} has no function `{function}` in cases",
-                case.kind
-            ))),
-        }
+        };
+        Ok(value.into())
     }
+}
+
+fn fetch(templates: &mut dyn Templates, argument: &Value) -> Result<Answer, CaseError> {
+    let name = argument.as_str().ok_or_else(|| wrong("fetch", "a template's name"))?;
+    let bundle = templates.fetch(name)?;
+    let value = wire::bundle_json(&bundle);
+    Ok(Answer {
+        value,
+        bundle: Some(bundle),
+    })
 }
 
 fn wrong(function: &str, expected: &str) -> CaseError {
@@ -122,12 +137,7 @@ fn score(judge: &mut dyn Judge, argument: &Value) -> Result<Value, CaseError> {
             reference: item.reference,
         })
         .collect();
-    let verdicts = judge.score(&items)?;
-    let verdicts: Vec<Value> = verdicts
-        .into_iter()
-        .map(|verdict| json!({ "scores": verdict.scores, "reasoning": verdict.reasoning }))
-        .collect();
-    Ok(json!({ "verdicts": verdicts }))
+    Ok(wire::verdicts_json(&judge.score(&items)?))
 }
 
 #[derive(Deserialize)]
@@ -158,53 +168,7 @@ fn complete(teacher: &mut dyn Teacher, argument: &Value) -> Result<Value, CaseEr
         top_p: request.top_p,
         seed: request.seed,
     })?;
-    let usage = completion.usage;
-    Ok(json!({ "completion": {
-        "text": completion.text,
-        "truncated": completion.is_truncated,
-        "usage": {
-            "prompt-tokens": usage.prompt_tokens,
-            "completion-tokens": usage.completion_tokens,
-            "requests": usage.requests,
-        },
-    }}))
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(super) struct PlanJson {
-    #[serde(default = "usual_name")]
-    name: String,
-    #[serde(default = "usual_quant")]
-    quant: String,
-    #[serde(default)]
-    merged: bool,
-    source: Option<String>,
-    #[serde(default = "usual_context")]
-    context_length: u32,
-    system_prompt: Option<String>,
-    temperature: Option<f32>,
-    top_p: Option<f32>,
-    #[serde(default = "usual_platform")]
-    platform: String,
-    #[serde(default)]
-    options: Map<String, Value>,
-}
-
-fn usual_name() -> String {
-    "model".to_owned()
-}
-
-fn usual_quant() -> String {
-    "Q4_K_M".to_owned()
-}
-
-fn usual_context() -> u32 {
-    2048
-}
-
-fn usual_platform() -> String {
-    "linux/x86_64".to_owned()
+    Ok(wire::completion_json(&completion))
 }
 
 fn export(
@@ -214,84 +178,43 @@ fn export(
     argument: &Value,
     scratch: &Path,
 ) -> Result<Value, CaseError> {
-    let plan = plan(read(function, argument)?);
+    let plan = read::<PlanJson>(function, argument)?.plan();
     let stage = stage(&case.host.inputs, scratch)?;
     let prepared = target.prepare(&plan, &stage)?;
     if function == "install" {
         let registration = target.install(&plan, &stage)?;
-        let registration =
-            registration.map(|made| json!({ "name": made.name, "runtime-version": made.runtime_version }));
-        return Ok(json!({ "registration": registration }));
+        return Ok(wire::registration_json(registration.as_ref()));
     }
-    let names: Vec<&str> = prepared.files.iter().map(|file| file.name.as_str()).collect();
-    let mut output = Map::new();
-    for name in &names {
-        let path = stage.directory.join(name);
-        let bytes = fs::read(&path).map_err(|error| CaseError::Case(format!("{}: {error}", path.display())))?;
-        output.insert((*name).to_owned(), shown(&bytes));
-    }
-    Ok(json!({
-        "prepared": {
-            "files": names,
-            "executable": prepared.files.iter().filter(|file| file.is_executable).map(|file| &file.name).collect::<Vec<_>>(),
-            "entry": prepared.entry,
-            "install-preview": prepared.install_preview,
-            "usage": prepared.usage,
-        },
-        "output": output,
-    }))
+    wire::prepared_json(&prepared, &stage.directory).map_err(CaseError::Case)
 }
 
-fn plan(stated: PlanJson) -> TargetPlan {
-    TargetPlan {
-        name: stated.name,
-        document_id: "01HF7YAT0004106R0430MG2000".to_owned(),
-        source: stated.source,
-        base: TargetBase {
-            reference: "smollm2-135m".to_owned(),
-            hub_id: None,
-            revision: None,
-            architecture: "llama".to_owned(),
-            layers: 30,
-            context_length: 8192,
-            license: Some("Apache-2.0".to_owned()),
-        },
-        adapters: Vec::new(),
-        quant: stated.quant,
-        is_merged: stated.merged,
-        context_length: stated.context_length,
-        chat: None,
-        system_prompt: stated.system_prompt,
-        temperature: stated.temperature,
-        top_p: stated.top_p,
-        draft: None,
-        platform: stated.platform,
-        options: stated
-            .options
-            .into_iter()
-            .map(|(name, value)| (name, value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
-            .collect(),
-        probe: None,
-    }
-}
-
-/// Writes the inputs of a case and makes the directory of the export.
+/// Makes the directory of an export and writes the inputs of a case: those that are staged into it, the others beside it.
 fn stage(inputs: &[Input], scratch: &Path) -> Result<Stage, CaseError> {
     let directory = scratch.join("export");
     Disk::new()
         .create_directories(&directory)
         .map_err(|error| failed(&directory, error))?;
-    let directory = scratch.join("inputs");
+    let beside = scratch.join("inputs");
     let mut artifacts = Vec::new();
     for (index, input) in inputs.iter().enumerate() {
-        let path = write(&directory, &index.to_string(), input.contents.as_bytes())?;
+        let bytes = input.contents.as_bytes();
+        let path = match &input.staged_path {
+            None => write(&beside, &index.to_string(), bytes)?,
+            Some(staged) => {
+                if let Err(why) = check_name(staged) {
+                    return Err(CaseError::Case(format!("the staged-path `{staged}` {why}")));
+                }
+                let (parent, name) = staged.rsplit_once('/').unwrap_or(("", staged));
+                write(&directory.join(parent), name, bytes)?
+            }
+        };
         artifacts.push(Artifact {
             name: input.name.clone(),
-            kind: kind(input.kind.as_deref())?,
+            kind: kind(input.kind.as_deref().unwrap_or("other"))?,
             path,
             size: input.contents.len() as u64,
-            sha256: sha256_hex(input.contents.as_bytes()),
-            staged_path: None,
+            sha256: sha256_hex(bytes),
+            staged_path: input.staged_path.clone(),
         });
     }
     Ok(Stage {
@@ -302,18 +225,8 @@ fn stage(inputs: &[Input], scratch: &Path) -> Result<Stage, CaseError> {
     })
 }
 
-fn kind(word: Option<&str>) -> Result<ArtifactKind, CaseError> {
-    Ok(match word {
-        None | Some("other") => ArtifactKind::Other,
-        Some("gguf") => ArtifactKind::Gguf,
-        Some("adapter") => ArtifactKind::Adapter,
-        Some("tokenizer") => ArtifactKind::Tokenizer,
-        Some("chat-template") => ArtifactKind::ChatTemplate,
-        Some("manifest") => ArtifactKind::Manifest,
-        Some("pack") => ArtifactKind::Pack,
-        Some("document") => ArtifactKind::Document,
-        Some(other) => return Err(CaseError::Case(format!("`{other}` is no kind of artefact"))),
-    })
+fn kind(word: &str) -> Result<ArtifactKind, CaseError> {
+    wire::kind_of(word).ok_or_else(|| CaseError::Case(format!("`{word}` is no kind of artefact")))
 }
 
 fn failed(path: &Path, error: DiskError) -> CaseError {
@@ -344,7 +257,7 @@ pub(super) struct PackJson {
     #[serde(default)]
     force: bool,
     #[serde(default)]
-    options: Map<String, Value>,
+    options: Vec<FieldJson>,
 }
 
 fn usual_pack() -> String {
@@ -364,7 +277,7 @@ fn send(
         file_name: stated.file_name,
         size: bytes.len() as u64,
         sha256: sha256_hex(bytes),
-        document_id: "01HF7YAT0004106R0430MG2000".to_owned(),
+        document_id: DOCUMENT_ID.to_owned(),
         document_name: "model".to_owned(),
         base_model: "smollm2-135m".to_owned(),
         adapter_version: Some(1),
@@ -375,11 +288,7 @@ fn send(
     let options = PushOptions {
         is_private: stated.private,
         is_forced: stated.force,
-        extra: stated
-            .options
-            .into_iter()
-            .map(|(name, value)| (name, value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
-            .collect(),
+        extra: fields(stated.options),
     };
     if function == "preview" {
         return Ok(json!({ "steps": destination.preview(&pack, &options)? }));
@@ -390,26 +299,4 @@ fn send(
         "bytes-sent": receipt.bytes_sent,
         "unchanged": receipt.is_unchanged,
     }}))
-}
-
-fn meta_json(meta: &TemplateMeta) -> Value {
-    json!({
-        "name": meta.name,
-        "title": meta.title,
-        "summary": meta.summary,
-        "tags": meta.tags,
-        "recommended-base": meta.recommended_base,
-        "expected-steps": meta.expected_steps,
-        "sample-prompts": meta.sample_prompts,
-        "revision": meta.revision,
-        "license": meta.license,
-    })
-}
-
-/// The text of a file, cut; bytes that are no text are shown as such.
-fn shown(bytes: &[u8]) -> Value {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => json!(dlm_core::inert::cut(text, FILE_BYTES_MAX)),
-        Err(_) => json!({ "bytes": bytes.len(), "sha256": sha256_hex(bytes) }),
-    }
 }

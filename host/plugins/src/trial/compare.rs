@@ -56,6 +56,35 @@ pub(crate) fn differs(place: &str, expected: &Value, found: &Value, tolerance: f
     }
 }
 
+/// What to expect from now on: `found` in the shape of `expected`. The keys that the author chose stay, and so does all that
+/// still fits, such as a `matches`.
+pub(crate) fn merged(expected: &Value, found: &Value, tolerance: f64) -> Value {
+    if is_stated(expected) && differs("", expected, found, tolerance).is_none() {
+        return expected.clone();
+    }
+    match (expected, found) {
+        (Value::Object(expected), Value::Object(found)) => {
+            let kept: serde_json::Map<String, Value> = expected
+                .iter()
+                .filter_map(|(key, value)| Some((key.clone(), merged(value, found.get(key)?, tolerance))))
+                .collect();
+            // Nothing of what was named is there: another kind of answer altogether.
+            Value::Object(if kept.is_empty() { found.clone() } else { kept })
+        }
+        (Value::Array(expected), Value::Array(found)) if expected.len() == found.len() => expected
+            .iter()
+            .zip(found)
+            .map(|(expected, found)| merged(expected, found, tolerance))
+            .collect(),
+        _ => found.clone(),
+    }
+}
+
+/// False for the empty object, which fits every answer and says nothing.
+fn is_stated(expected: &Value) -> bool {
+    expected.as_object().is_none_or(|keys| !keys.is_empty())
+}
+
 /// Says whether `text` holds `part`, in which `*` stands for any text.
 fn fits(part: &str, text: &str) -> bool {
     let mut rest = text;
@@ -73,6 +102,32 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn an_update_keeps_what_the_author_chose_and_still_holds() {
+        let found = json!({ "completion": { "text": "four", "usage": { "requests": 1 } }, "n": 3 });
+        for (expected, after) in [
+            (json!({}), found.clone()),
+            (json!({ "n": 2 }), json!({ "n": 3 })),
+            (
+                json!({ "completion": { "text": { "matches": "f*r" } }, "n": 1 }),
+                json!({ "completion": { "text": { "matches": "f*r" } }, "n": 3 }),
+            ),
+            (
+                json!({ "completion": { "text": { "matches": "five" } } }),
+                json!({ "completion": { "text": "four" } }),
+            ),
+            (json!({ "error": { "code": "plugin::failed" } }), found.clone()),
+        ] {
+            assert_eq!(merged(&expected, &found, 1e-9), after, "{expected}");
+        }
+        let lists = |expected: Value, found: Value| merged(&expected, &found, 1e-9);
+        assert_eq!(
+            lists(json!([1, { "matches": "b" }]), json!([2, "abc"])),
+            json!([2, { "matches": "b" }])
+        );
+        assert_eq!(lists(json!([1]), json!([2, 3])), json!([2, 3]));
+    }
 
     #[test]
     fn what_fits_and_what_does_not() {

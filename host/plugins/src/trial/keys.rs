@@ -7,7 +7,8 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::case::{Case, Host, Input};
-use super::case_plugin::{ItemJson, PackJson, PlanJson, RequestJson};
+use super::case_plugin::{ItemJson, PackJson, RequestJson};
+use crate::wire::plan::PlanJson;
 
 /// One table of keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +54,7 @@ const MEANINGS: [(&str, &[(&str, &str)]); 7] = [
                 "kind",
                 "`gguf`, `adapter`, `tokenizer`, `chat-template`, `manifest`, `pack`, `document` or `other`",
             ),
+            ("staged-path", "where a script in the output directory finds it"),
             ("contents", "a text; required"),
         ],
     ),
@@ -88,7 +90,13 @@ const MEANINGS: [(&str, &[(&str, &str)]); 7] = [
             ("temperature", "of the document"),
             ("top-p", "of the document"),
             ("platform", "`linux/x86_64` where it is not given"),
-            ("options", "what the host derived for the target, by name"),
+            ("document-id", "a usual one where it is not given"),
+            ("base", "the base, as `base-model` in `wit/target.wit`"),
+            ("adapters", "as `adapter` in `wit/target.wit`"),
+            ("chat", "as `chat` in `wit/target.wit`"),
+            ("draft", "model for speculative decoding"),
+            ("probe", "as `probe` in `wit/target.wit`"),
+            ("options", "a list of objects with `name` and `value`"),
         ],
     ),
     (
@@ -100,7 +108,7 @@ const MEANINGS: [(&str, &[(&str, &str)]); 7] = [
             ("license", "of the base"),
             ("private", "as the user asked"),
             ("force", "as the user asked"),
-            ("options", "as the contract has them"),
+            ("options", "a list of objects with `name` and `value`"),
         ],
     ),
 ];

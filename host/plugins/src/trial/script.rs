@@ -4,15 +4,16 @@
 //! is remembered and fails the case, whatever the plugin makes of the error.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dlm_core::Cancel;
 use dlm_core::http_rule::{HttpRule, ParsedUrl};
-use dlm_core::ports::guest_http::{GuestBody, GuestHttp, GuestHttpError, GuestMethod, GuestRequest, GuestResponse};
+use dlm_core::ports::guest_http::{GuestHttp, GuestHttpError, GuestRequest, GuestResponse};
 use dlm_core::ports::model::{
     GenerateRequest, Model, ModelAllowance, ModelError, ModelFinish, ModelGeneration, ModelInfo, ModelMessage,
-    ModelPrompt, ModelRole, ModelScore, ModelToken, ModelWeights, Models, NextRequest, RankRequest, ScoreRequest,
+    ModelScore, ModelToken, Models, NextRequest, RankRequest, ScoreRequest,
 };
 use dlm_core::ports::process::{Command, FinishedProcess, Process, ProcessError, Running};
 use dlm_core::ports::secrets::Secrets;
@@ -21,6 +22,7 @@ use serde_json::{Map, Value, json};
 use super::case::Host;
 use super::compare::differs;
 use crate::cache::Compile;
+use crate::wire;
 
 /// How the host fails, for the checks that need no script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,8 +84,10 @@ impl Failing {
                 message: text,
             },
             Failing::TimedOut => GuestHttpError::TimedOut { url, seconds: 1 },
-            Failing::NotFound => GuestHttpError::TooLarge { url, limit_bytes: 1 },
-            Failing::Unavailable | Failing::Failed => GuestHttpError::Unreachable { url, reason: text },
+            // No exchange ends so: the far side answers 404 instead, see [`ScriptedHttp`].
+            Failing::NotFound | Failing::Unavailable | Failing::Failed => {
+                GuestHttpError::Unreachable { url, reason: text }
+            }
             Failing::Cancelled => GuestHttpError::Cancelled,
         }
     }
@@ -97,6 +101,8 @@ pub(crate) struct Script {
     /// Raised by [`Failing::Cancelled`].
     cancel: Cancel,
     missing: Mutex<Vec<String>>,
+    /// Something was asked of the host.
+    is_asked: AtomicBool,
 }
 
 impl Script {
@@ -106,7 +112,13 @@ impl Script {
             failing,
             cancel,
             missing: Mutex::default(),
+            is_asked: AtomicBool::new(false),
         })
+    }
+
+    /// Says whether the plugin asked the host for anything that a script answers.
+    pub fn is_asked(&self) -> bool {
+        self.is_asked.load(Ordering::Relaxed)
     }
 
     /// What to add to the case, for each request that was not scripted.
@@ -115,6 +127,7 @@ impl Script {
     }
 
     fn failing(&self) -> Option<Failing> {
+        self.is_asked.store(true, Ordering::Relaxed);
         if self.failing == Some(Failing::Cancelled) {
             self.cancel.cancel();
         }
@@ -174,29 +187,6 @@ fn count(answer: &Map<String, Value>, key: &str) -> u32 {
 
 fn text(answer: &Map<String, Value>, key: &str) -> String {
     answer.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
-}
-
-fn prompt_json(prompt: &ModelPrompt) -> Value {
-    match prompt {
-        ModelPrompt::Raw(text) => json!(text),
-        ModelPrompt::Chat(messages) => Value::Array(messages.iter().map(message_json).collect()),
-    }
-}
-
-fn message_json(message: &ModelMessage) -> Value {
-    let role = match message.role {
-        ModelRole::System => "system",
-        ModelRole::User => "user",
-        ModelRole::Assistant => "assistant",
-    };
-    json!({ "role": role, "content": message.content })
-}
-
-fn weights_json(weights: ModelWeights) -> &'static str {
-    match weights {
-        ModelWeights::Base => "base",
-        ModelWeights::Adapter => "adapter",
-    }
 }
 
 fn tokens(answer: &Map<String, Value>) -> Vec<ModelToken> {
@@ -272,14 +262,7 @@ impl Model for ScriptedModel {
         allowance: &ModelAllowance,
     ) -> Result<Vec<ModelGeneration>, ModelError> {
         let one = |request: &GenerateRequest| {
-            let sampling = &request.sampling;
-            let asked = json!({
-                "prompt": prompt_json(&request.prompt),
-                "weights": weights_json(request.weights),
-                "max-new-tokens": sampling.new_tokens_max,
-                "temperature": sampling.temperature,
-            });
-            let answer = self.script.model("generate", &asked)?;
+            let answer = self.script.model("generate", &wire::generate_json(request))?;
             allowance
                 .take(u64::from(count(answer, "prompt-tokens")) + u64::from(count(answer, "completion-tokens")))?;
             Ok(ModelGeneration {
@@ -297,12 +280,7 @@ impl Model for ScriptedModel {
 
     fn score(&self, requests: &[ScoreRequest], allowance: &ModelAllowance) -> Result<Vec<ModelScore>, ModelError> {
         let one = |request: &ScoreRequest| {
-            let asked = json!({
-                "prompt": prompt_json(&request.prompt),
-                "completion": request.completion,
-                "weights": weights_json(request.weights),
-            });
-            let answer = self.script.model("score", &asked)?;
+            let answer = self.script.model("score", &wire::score_json(request))?;
             allowance.take(u64::from(count(answer, "token-count")))?;
             Ok(ModelScore {
                 logprob: number(answer, "logprob")?,
@@ -314,22 +292,12 @@ impl Model for ScriptedModel {
     }
 
     fn rank(&self, requests: &[RankRequest], _: &ModelAllowance) -> Result<Vec<f64>, ModelError> {
-        let one = |request: &RankRequest| {
-            let asked = json!({ "prompt": prompt_json(&request.prompt), "completion": request.completion });
-            number(self.script.model("rank", &asked)?, "value")
-        };
+        let one = |request: &RankRequest| number(self.script.model("rank", &wire::rank_json(request))?, "value");
         requests.iter().map(one).collect()
     }
 
     fn next(&self, requests: &[NextRequest], _: &ModelAllowance) -> Result<Vec<Vec<ModelToken>>, ModelError> {
-        let one = |request: &NextRequest| {
-            let asked = json!({
-                "prompt": prompt_json(&request.prompt),
-                "weights": weights_json(request.weights),
-                "top": request.top,
-            });
-            Ok(tokens(self.script.model("next", &asked)?))
-        };
+        let one = |request: &NextRequest| Ok(tokens(self.script.model("next", &wire::next_json(request))?));
         requests.iter().map(one).collect()
     }
 
@@ -344,8 +312,7 @@ impl Model for ScriptedModel {
     }
 
     fn render(&self, chat: &[ModelMessage], with_generation_prompt: bool) -> Result<String, ModelError> {
-        let messages: Vec<Value> = chat.iter().map(message_json).collect();
-        let asked = json!({ "chat": messages, "add-generation-prompt": with_generation_prompt });
+        let asked = wire::render_json(chat, with_generation_prompt);
         Ok(text(self.script.model("render", &asked)?, "text"))
     }
 }
@@ -367,10 +334,19 @@ impl GuestHttp for ScriptedHttp {
                 message: format!("no grant covers {}", url.as_str()),
             });
         }
-        if let Some(failing) = self.0.failing() {
-            return Err(failing.http(&request.url));
+        match self.0.failing() {
+            None => {}
+            Some(Failing::NotFound) => {
+                return Ok(GuestResponse {
+                    status: 404,
+                    headers: Vec::new(),
+                    url: request.url.clone(),
+                    body: Vec::new(),
+                });
+            }
+            Some(failing) => return Err(failing.http(&request.url)),
         }
-        let asked = request_json(request);
+        let asked = wire::http_json(request);
         let answer = self.0.answer(&self.0.host.http, "http", "request", &asked);
         let Some(answer) = answer else {
             return Err(GuestHttpError::Unreachable {
@@ -407,49 +383,11 @@ impl GuestHttp for ScriptedHttp {
     }
 }
 
-fn request_json(request: &GuestRequest) -> Value {
-    let method = match request.method {
-        GuestMethod::Get => "get",
-        GuestMethod::Head => "head",
-        GuestMethod::Post => "post",
-        GuestMethod::Put => "put",
-        GuestMethod::Patch => "patch",
-        GuestMethod::Delete => "delete",
-    };
-    let headers = request.headers.iter();
-    let headers: Map<String, Value> = headers
-        .map(|(name, value)| (name.to_ascii_lowercase(), json!(value)))
-        .collect();
-    let secrets = request.secret_headers.iter();
-    let secrets: Map<String, Value> = secrets
-        .map(|header| (header.name.to_ascii_lowercase(), json!(header.secret)))
-        .collect();
-    let body = match &request.body {
-        GuestBody::Bytes(bytes) => match serde_json::from_slice::<Value>(bytes) {
-            Ok(value @ (Value::Object(_) | Value::Array(_))) => value,
-            _ => json!(String::from_utf8_lossy(bytes)),
-        },
-        GuestBody::File { offset, length, .. } => json!({ "file": { "offset": offset, "length": length } }),
-    };
-    json!({ "method": method, "url": request.url, "headers": headers, "secret-headers": secrets, "body": body })
-}
-
 /// The script as other programs; dlm's own compiler, which no guest can name, is a real one.
 pub(crate) struct ScriptedProcess {
     pub script: Arc<Script>,
     pub compile: Compile,
     pub compiler: Arc<dyn Process>,
-}
-
-impl ScriptedProcess {
-    fn asked(command: &Command) -> Value {
-        let program = command.program.file_name().unwrap_or_default().to_string_lossy();
-        json!({
-            "program": program,
-            "arguments": command.arguments,
-            "stdin": String::from_utf8_lossy(&command.stdin),
-        })
-    }
 }
 
 impl Process for ScriptedProcess {
@@ -468,7 +406,7 @@ impl Process for ScriptedProcess {
             return self.compiler.run(command, timeout, cancel);
         }
         let program = command.program.clone();
-        let asked = Self::asked(command);
+        let asked = wire::run_json(command);
         let refused = |text: &str| ProcessError::Start {
             program: program.clone(),
             source: std::io::Error::other(text.to_owned()),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dlm_core::FailureKind;
-use dlm_core::ports::judge::{JudgeSource, JudgeVerdict};
+use dlm_core::ports::judge::{JudgeItem, JudgeSource, JudgeVerdict};
 use dlm_core::ports::plugin::PluginFailure;
 use dlm_core::ports::secrets::Secrets;
 use dlm_packages::{Kind, Limits, limits};
@@ -329,14 +329,35 @@ fn a_sandbox_and_a_denial_win_over_grants() {
 }
 
 #[test]
-fn an_instance_that_was_stopped_is_not_called_again() {
+fn a_stopped_instance_gives_way_to_a_fresh_one_three_times_in_a_run() {
     let world = World::new();
     let plugins = plugins(&world, &GrantFlags::default()).with_limits(small());
-    let mut judge = plugins.open_judge(&format!("{JUDGE}:score loop")).unwrap();
-    assert_eq!(judge.score(&[item()]).unwrap_err().code, "plugin::limit");
-    let again = judge.score(&[item()]).unwrap_err();
-    assert_eq!(again.code, "plugin::crashed");
-    assert!(again.to_string().contains("stopped in an earlier call"), "{again}");
+    let mut judge = plugins.open_judge(&format!("{JUDGE}:score wild")).unwrap();
+    let asked = |prompt: &str| JudgeItem {
+        prompt: prompt.to_owned(),
+        ..item()
+    };
+    for round in 0..2 {
+        let crashed = judge.score(&[asked("please crash")]).unwrap_err();
+        assert_eq!(crashed.code, "plugin::crashed", "{round}");
+        assert!(crashed.to_string().contains("told to: please crash"), "{crashed}");
+        assert_eq!(judge.score(&[asked("go on")]).unwrap().len(), 1);
+    }
+    // Judges of one run share what there is, whoever opened them.
+    let mut other = plugins.open_judge(&format!("{JUDGE}:score wild")).unwrap();
+    assert_eq!(other.score(&[asked("a loop")]).unwrap_err().code, "plugin::limit");
+    assert_eq!(other.score(&[asked("go on")]).unwrap().len(), 1);
+    assert_eq!(other.score(&[asked("crash")]).unwrap_err().code, "plugin::crashed");
+    for _ in 0..2 {
+        let over = other.score(&[asked("go on")]).unwrap_err();
+        assert_eq!(over.code, "plugin::limit");
+        assert!(
+            over.ends_the_run() && over.to_string().contains("told to: crash"),
+            "{over}"
+        );
+    }
+    drop((judge, other));
+    assert_eq!(plugins.used()[0].instances, 5);
 }
 
 #[test]

@@ -9,13 +9,13 @@ use dlm_core::Cancel;
 use dlm_core::shell::quoted;
 use dlm_packages::Kind;
 use dlm_packages::error::{PackageError, SignatureError};
-use dlm_packages::new::{self, Language, NewOptions, Rust, a_kind};
+use dlm_packages::new::{self, Language, NewOptions, a_kind};
 use dlm_packages::pack::{PackOptions, pack, sign_command, write};
 use dlm_packages::settings::signing_key;
 use dlm_packages::signature::signature_path;
 
 use super::Manager;
-use super::kind;
+use super::{build, kind};
 use crate::console::Console;
 use crate::{program, render};
 
@@ -61,15 +61,13 @@ pub enum LanguageChoice {
     C,
 }
 
-/// What Debian calls the linker of WebAssembly, newest first.
-const DEBIAN_LINKERS: [&str; 3] = ["wasm-ld-19", "wasm-ld-16", "wasm-ld"];
-
 /// Packs a plugin.
 pub(super) fn run(args: &PackArgs, manager: &Manager, console: &Console) -> Result<ExitCode, PackageError> {
+    let usual = build::options(&args.dir)?;
     let packed = pack(&PackOptions {
-        directory: args.dir.clone(),
-        wasm: args.wasm.clone(),
+        wasm: args.wasm.clone().or(usual.wasm),
         out: args.out.clone(),
+        ..usual
     })?;
     write(&packed)?;
     for remark in &packed.remarks {
@@ -121,7 +119,7 @@ pub(super) fn by_hand(words: &[OsString]) -> String {
 pub(super) fn sign(file: &Path, words: &[OsString]) -> Result<(), SignatureError> {
     let by_hand = format!("sign it by hand: {}", by_hand(words));
     let (program, arguments) = words.split_first().expect("a command begins with its program");
-    let status = program::run(program, arguments, None, &Cancel::new()).map_err(|error| {
+    let status = program::run(program, arguments, None, &[], &Cancel::new()).map_err(|error| {
         unsigned(
             file,
             format!("cannot be signed: minisign does not start: {error}"),
@@ -151,7 +149,6 @@ pub(super) fn run_new(args: &NewArgs, console: &Console) -> Result<ExitCode, Pac
             LanguageChoice::C => Language::C,
         },
         directory: directory.clone(),
-        rust: rust(),
     })?;
     for file in files {
         console.detail(&format!("plugin: wrote {}", file.display()));
@@ -163,29 +160,6 @@ pub(super) fn run_new(args: &NewArgs, console: &Console) -> Result<ExitCode, Pac
         directory.display()
     ));
     console.info(&format!("next: cd {}", quoted(&directory.to_string_lossy())));
-    console.info("      read README.md, build, then: dlm plugin pack");
+    console.info("      read README.md, then: dlm plugin build");
     Ok(ExitCode::SUCCESS)
-}
-
-/// Where the author's Rust finds the standard library of plugins; without any Rust, the usual form is written.
-fn rust() -> Rust {
-    let asked = |rustc: &str, what: &[&str]| {
-        let answer = program::command(rustc).args(["--print"]).args(what).output().ok()?;
-        Some(PathBuf::from(String::from_utf8_lossy(&answer.stdout).trim()))
-    };
-    let target = ["target-libdir", "--target", "wasm32-unknown-unknown"];
-    if asked("rustc", &target).is_some_and(|library| library.is_dir()) {
-        return Rust::Target;
-    }
-    let has_sources = asked("/usr/bin/rustc", &["sysroot"])
-        .is_some_and(|sysroot| sysroot.join("lib/rustlib/src/rust/library").is_dir());
-    let linker = DEBIAN_LINKERS
-        .into_iter()
-        .find(|linker| Path::new("/usr/bin").join(linker).is_file());
-    match linker {
-        Some(linker) if has_sources => Rust::Sources {
-            linker: linker.to_owned(),
-        },
-        _ => Rust::Target,
-    }
 }

@@ -5,17 +5,19 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, ValueHint};
+use dlm_core::Cancel;
 use dlm_core::inert::inert;
 use dlm_files::{Disk, DiskError};
+use dlm_flow::synth::{sample_problem, sample_request};
 use dlm_packages::error::{FilesError, PackError, PackageError};
 use dlm_packages::inspect::is_file_name;
 use dlm_packages::pack::author;
 use dlm_packages::selector::Selector;
 use dlm_plugins::NativeProcess;
-use dlm_plugins::trial::{Bench, CaseFile, CaseReport, Standing, Trial};
+use dlm_plugins::trial::{Bench, CaseFile, CaseReport, Standing, Trial, Uses};
 use serde_json::json;
 
-use super::{Manager, rounds};
+use super::{Manager, build, rounds};
 use crate::console::Console;
 use crate::{render, wiring};
 
@@ -28,9 +30,12 @@ pub struct TestArgs {
     /// Run this case instead of those beside the plugin (repeatable)
     #[arg(long = "case", value_name = "F", value_hint = ValueHint::FilePath)]
     pub cases: Vec<PathBuf>,
-    /// Write what was found into the cases
+    /// Write what was found into the cases that fail
     #[arg(long, conflicts_with = "bench")]
     pub update: bool,
+    /// Test the file as it is, also where its sources are newer
+    #[arg(long, conflicts_with = "watch")]
+    pub no_build: bool,
     /// Build, pack and test again at every change of the project
     #[arg(long, conflicts_with = "json")]
     pub watch: bool,
@@ -49,6 +54,9 @@ const ROUNDS: usize = 101;
 /// Tests a plugin, once or at every change.
 pub(super) fn run(args: &TestArgs, manager: &Manager, console: &Console) -> Result<ExitCode, PackageError> {
     if !args.watch {
+        if is_file_name(&args.plugin) && !args.no_build {
+            build::refresh(&manager.finder.resolve(&args.plugin), console, &Cancel::new())?;
+        }
         return once(args, manager, console);
     }
     let directory = project(args, manager)?;
@@ -71,12 +79,6 @@ fn once(args: &TestArgs, manager: &Manager, console: &Console) -> Result<ExitCod
         .map_err(PackageError::from)
         .and_then(|selector| manager.finder.find(&selector, None))
         .map_err(|error| manager.finder.explain(&args.plugin, error))?;
-    plugin.path.as_deref().and_then(unpacked).inspect(|built| {
-        console.warning(&format!(
-            "{} is newer than what is tested; pack it: dlm plugin pack",
-            built.display()
-        ));
-    });
     let files = cases(args, plugin.path.as_deref())?;
     let trial = Trial {
         plugin,
@@ -85,14 +87,24 @@ fn once(args: &TestArgs, manager: &Manager, console: &Console) -> Result<ExitCod
         host_version: env!("CARGO_PKG_VERSION").to_owned(),
         compile: wiring::plugins::compile(manager.home()),
         compiler: Arc::new(NativeProcess::new(Vec::new(), Vec::new())),
+        uses: Uses {
+            teacher_request: sample_request,
+            teacher_problem: sample_problem,
+            template_problem: dlm_flow::templates::problem,
+        },
     };
-    if args.update {
-        update(&trial, &files, console)?;
-        return Ok(ExitCode::SUCCESS);
-    }
     let read: Vec<CaseFile> = files.iter().map(|(_, file)| file.clone()).collect();
     let reports: Vec<CaseReport> = read.iter().map(|file| trial.run(file)).collect();
-    let standing: Vec<Standing> = trial.standing(&read);
+    if args.update {
+        update(&trial, &files, &reports, console)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let standing: Vec<Standing> = trial.standing(&read, &reports);
+    for (check, shown) in standing.iter().filter_map(|check| Some((check, check.shown.as_ref()?))) {
+        if check.problem.is_none() {
+            console.detail(&format!("{}:\n{}", check.name, inert(shown)));
+        }
+    }
     let mut benches: Vec<Result<Bench, String>> = Vec::new();
     if args.bench {
         benches = read.iter().map(|file| trial.bench(file, ROUNDS)).collect();
@@ -120,11 +132,21 @@ fn once(args: &TestArgs, manager: &Manager, console: &Console) -> Result<ExitCod
     })
 }
 
-fn update(trial: &Trial, files: &[(PathBuf, CaseFile)], console: &Console) -> Result<(), PackageError> {
+/// Writes what was found into the cases that fail; those that pass stay as their author wrote them.
+fn update(
+    trial: &Trial,
+    files: &[(PathBuf, CaseFile)],
+    reports: &[CaseReport],
+    console: &Console,
+) -> Result<(), PackageError> {
     if files.is_empty() {
         console.warning("no case was found, so none was written: name one with --case");
     }
-    for (path, file) in files {
+    for ((path, file), report) in files.iter().zip(reports) {
+        if report.is_passed() {
+            console.info(&format!("plugin: {} passes", path.display()));
+            continue;
+        }
         let text = trial.updated(file).map_err(|cause| PackError {
             path: path.clone(),
             cause: format!("it has no answer yet: {cause}"),
@@ -177,16 +199,6 @@ fn cases(args: &TestArgs, plugin: Option<&Path>) -> Result<Vec<(PathBuf, CaseFil
         ))
     };
     paths.into_iter().map(read).collect()
-}
-
-/// What a build left beside a plugin's file and nobody has packed since.
-fn unpacked(file: &Path) -> Option<PathBuf> {
-    let directory = file.parent()?;
-    let author = author(directory).ok()?;
-    let built = directory.join(author.build_wasm?);
-    let changed = |path: &Path| path.metadata().and_then(|found| found.modified()).ok();
-    let is_own = file.file_stem()?.to_str()? == author.manifest.name;
-    (is_own && changed(&built)? > changed(file)?).then_some(built)
 }
 
 /// The directory of the sources, for `--watch`.

@@ -1,19 +1,8 @@
 // {{does}}.
 
-// An exception becomes `failed` with its stack; an error of the contract, which has a tag, passes as it is.
-function explained(functions) {
-  const told = (call) => (...values) => {
-    try {
-      return call(...values);
-    } catch (error) {
-      if (error && error.tag) throw error;
-      throw { tag: "failed", val: `${error}\n${(error && error.stack) || ""}`.trimEnd() };
-    }
-  };
-  return Object.fromEntries(Object.entries(functions).map(([name, call]) => [name, told(call)]));
-}
+import { plugin } from "./checked.js";
 
-export const destination = explained({
+export const destination = plugin({
   // Called once, before anything else; `rest` is the text after `{{name}}:`.
   open(rest) {
     return {

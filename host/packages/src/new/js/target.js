@@ -1,19 +1,7 @@
-import { write } from "dlm:plugin/output@1.0.0";
-
 // {{does}}.
 
-// An exception becomes `failed` with its stack; an error of the contract, which has a tag, passes as it is.
-function explained(functions) {
-  const told = (call) => (...values) => {
-    try {
-      return call(...values);
-    } catch (error) {
-      if (error && error.tag) throw error;
-      throw { tag: "failed", val: `${error}\n${(error && error.stack) || ""}`.trimEnd() };
-    }
-  };
-  return Object.fromEntries(Object.entries(functions).map(([name, call]) => [name, told(call)]));
-}
+import { plugin } from "./checked.js";
+import { write } from "dlm:plugin/output@1.0.0";
 
 const NOTE = "NOTE.txt";
 
@@ -22,7 +10,7 @@ function bytes(text) {
   return Uint8Array.from(unescape(encodeURIComponent(text)), (unit) => unit.charCodeAt(0));
 }
 
-export const target = explained({
+export const target = plugin({
   // Called once, before anything else.
   open(argument) {
     if (argument !== "") {

@@ -1,17 +1,6 @@
 // {{does}}.
 
-// An exception becomes `failed` with its stack; an error of the contract, which has a tag, passes as it is.
-function explained(functions) {
-  const told = (call) => (...values) => {
-    try {
-      return call(...values);
-    } catch (error) {
-      if (error && error.tag) throw error;
-      throw { tag: "failed", val: `${error}\n${(error && error.stack) || ""}`.trimEnd() };
-    }
-  };
-  return Object.fromEntries(Object.entries(functions).map(([name, call]) => [name, told(call)]));
-}
+import { plugin } from "./checked.js";
 
 const DOCUMENT = `---
 dlm_version: 15
@@ -41,7 +30,7 @@ const FIRST = {
   license: undefined,
 };
 
-export const templates = explained({
+export const templates = plugin({
   // Called once, before anything else; `location` is where the user's settings say that this source lies.
   open(_location) {
     return { identity: { name: "{{name}}", detail: undefined }, cacheSeconds: 0 };

@@ -1,32 +1,13 @@
 """{{does}}."""
 
-import functools
+import json
+import re
 
+from checked import explained
 from componentize_py_types import Err
 from wit_world import exports
 from wit_world.exports import teacher
 from wit_world.imports import types
-
-
-def explained(function):
-    """A Python exception becomes `failed` and says where it was raised; an `Err` passes as it is."""
-
-    @functools.wraps(function)
-    def call(*arguments):
-        try:
-            return function(*arguments)
-        except Err:
-            raise
-        except Exception as error:
-            # `traceback` would read the source files, and a plugin has none.
-            lines, step = [f"{type(error).__name__}: {error}"], error.__traceback__.tb_next
-            while step:
-                code = step.tb_frame.f_code
-                lines.append(f"  in {code.co_qualname} ({code.co_filename}:{step.tb_lineno})")
-                step = step.tb_next
-            raise Err(types.Error_Failed("\n".join(lines)))
-
-    return call
 
 
 class Teacher(exports.Teacher):
@@ -43,9 +24,34 @@ class Teacher(exports.Teacher):
 
     @explained
     def complete(self, request):
-        """One answer to one prompt."""
+        """One answer to one prompt: `wit/teacher.wit` says what is asked and what is expected."""
+        pairs = [pair(words) for words in sentences(passage(request.user))]
         return teacher.Completion(
-            text=f"You asked: {request.user}",
+            text=json.dumps(pairs[: count(request.user)], ensure_ascii=False),
             truncated=False,
             usage=teacher.Usage(prompt_tokens=0, completion_tokens=0, requests=1),
         )
+
+
+def passage(asked):
+    """What stands between the lines `[CODE]` and `[/CODE]`."""
+    found = re.search(r"^\[(.+)\]\n(.*?)\n\[/\1\]", asked, re.DOTALL | re.MULTILINE)
+    return found[2] if found else asked
+
+
+def count(asked):
+    """How many pairs are wanted: the first number of the question."""
+    found = re.search(r"[0-9]{1,9}", asked)
+    return int(found[0]) if found else 1
+
+
+def sentences(text):
+    """The words of each sentence that has a beginning and an end, headings left out."""
+    text = re.sub(r"^#.*$", "", text, flags=re.MULTILINE)
+    found = (sentence.split() for sentence in re.findall(r"[^.!?]+[.!?]?", text))
+    return [words for words in found if len(words) >= 4]
+
+
+def pair(words):
+    start = " ".join(words[: len(words) // 2])
+    return {"question": f"Complete the sentence: {start} …", "answer": " ".join(words)}
