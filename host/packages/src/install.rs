@@ -227,7 +227,7 @@ fn other_signer(offer: &Offer, asker: &mut Option<&mut Asker<'_>>) -> Result<(),
         Some(true) => Ok(()),
         _ => {
             let subject = format!("`{}` {}", offer.name, offer.checked.manifest.version);
-            Err(SignatureError::other_signer(subject, &offer.name, "install").into())
+            Err(SignatureError::other_signer(subject, offer.signed.lack_of_signer(), &offer.name, "install").into())
         }
     }
 }

@@ -50,6 +50,8 @@ pub struct KeyChange {
     /// All the names that it may sign now; empty allows every name.
     pub names: Vec<String>,
     pub is_new: bool,
+    /// When the user had revoked it, where they had.
+    pub revoked: Option<String>,
 }
 
 /// A key that is trusted no more.
@@ -75,6 +77,9 @@ struct SignerRecord {
     #[serde(default)]
     names: Vec<String>,
     added: Option<String>,
+    /// UTC time at which the user revoked it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    revoked: Option<String>,
 }
 
 /// The directory of trusted keys, shared with packs.
@@ -155,7 +160,12 @@ pub fn trust_key(home: &Path, text: &str, names: &[String], now: &str) -> Result
         let record = signers.key.entry(key.clone()).or_insert_with(|| SignerRecord {
             names: Vec::new(),
             added: is_new.then(|| now.to_owned()),
+            revoked: None,
         });
+        let revoked = record.revoked.take();
+        if revoked.is_some() {
+            record.added = Some(now.to_owned());
+        }
         for glob in names
             .iter()
             .filter(|glob| !record.names.contains(glob))
@@ -172,14 +182,19 @@ pub fn trust_key(home: &Path, text: &str, names: &[String], now: &str) -> Result
         if is_new {
             write_key(&directory, text, &key)?;
         }
-        Ok(KeyChange { key, names, is_new })
+        Ok(KeyChange {
+            key,
+            names,
+            is_new,
+            revoked,
+        })
     })
 }
 
 /// Trusts a key no longer. What it signed stays as it is pinned; a newer version signed by it is a stranger's.
 ///
 /// **Errors**: it was not trusted, or a file cannot be removed.
-pub fn revoke_key(home: &Path, text: &str) -> Result<RevokedKey, PackageError> {
+pub fn revoke_key(home: &Path, text: &str, now: &str) -> Result<RevokedKey, PackageError> {
     let (key, _) = parse_key(text).ok_or_else(|| wrong("is no minisign public key", None))?;
     Lock::change(home, |lock| {
         let directory = keys_directory(home);
@@ -196,9 +211,13 @@ pub fn revoke_key(home: &Path, text: &str) -> Result<RevokedKey, PackageError> {
             disk::remove(&file)?;
         }
         let mut signers = read_signers(&directory)?;
-        if signers.key.remove(&key).is_some() {
-            write_signers(&directory, &signers)?;
-        }
+        // Remembered, so that whoever trusts it again is told.
+        let revoked = SignerRecord {
+            revoked: Some(now.to_owned()),
+            ..SignerRecord::default()
+        };
+        signers.key.insert(key.clone(), revoked);
+        write_signers(&directory, &signers)?;
         let signed = lock
             .plugins
             .iter()
@@ -302,12 +321,14 @@ mod tests {
         let public = Signer::new(7).public();
         trust_key(home.path(), &public, &["acme-*".to_owned()], NOW).unwrap();
         let line = public.lines().nth(1).unwrap();
-        assert!(revoke_key(home.path(), line).unwrap().signed.is_empty());
+        assert!(revoke_key(home.path(), line, NOW).unwrap().signed.is_empty());
         assert!(trusted_keys(home.path()).unwrap().is_empty());
-        assert!(read_signers(&keys_directory(home.path())).unwrap().key.is_empty());
-        let again = revoke_key(home.path(), line).unwrap_err();
+        let again = revoke_key(home.path(), line, NOW).unwrap_err();
         assert!(again.to_string().contains("is not trusted"), "{again}");
-        assert!(trust_key(home.path(), line, &[], NOW).unwrap().is_new);
+        let changed = trust_key(home.path(), line, &[], NOW).unwrap();
+        assert!(changed.is_new && changed.names.is_empty());
+        assert_eq!(changed.revoked.as_deref(), Some(NOW), "it is told that it was revoked");
+        assert_eq!(trust_key(home.path(), line, &[], NOW).unwrap().revoked, None);
     }
 
     #[test]

@@ -34,6 +34,11 @@ impl SignatureStatus {
         }
     }
 
+    /// As [`SignatureStatus::lack`]; nothing where a trusted key signed.
+    pub(crate) fn lack_of_signer(&self) -> Option<&'static str> {
+        self.signer().is_none().then(|| self.lack())
+    }
+
     /// What is wrong with a file that no trusted key signed.
     pub(crate) fn lack(&self) -> &'static str {
         match self {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::check;
 use crate::discover::{Finder, Origin, place_of, read_file};
-use crate::error::{FindError, GrantError, PackageError, SignatureError};
+use crate::error::{ComponentError, FindError, GrantError, PackageError, SignatureError};
 use crate::keys::{self, TEXT_BYTES_MAX};
 use crate::lockfile::{GrantedBy, Lock, LockEntry, LockGrant};
 use crate::manifest::Manifest;
@@ -101,11 +101,12 @@ pub fn trust_file(
         return Err(SignatureError::unsigned(subject(), signed.lack()).into());
     }
     let place = place_of(path);
+    check_name(&place, &manifest.name)?;
     Lock::change(home, |lock| {
         let old = lock.at(&place).cloned();
         if signature::is_other_signer(old.as_ref().and_then(|entry| entry.signer.as_deref()), &signed) {
             let removed = dlm_core::shell::quoted_path(&place);
-            return Err(SignatureError::other_signer(subject(), &removed, "trust").into());
+            return Err(SignatureError::other_signer(subject(), signed.lack_of_signer(), &removed, "trust").into());
         }
         if let Some(old) = old
             .as_ref()
@@ -144,6 +145,28 @@ pub fn trust_file(
         changed.is_new = is_new;
         lock.put(changed.entry.clone());
         Ok(changed)
+    })
+}
+
+/// In a directory of plugins a file is found by its own name, so that trust in another one would be worth nothing.
+fn check_name(place: &Path, name: &str) -> Result<(), ComponentError> {
+    let is_folder = |directory: Option<&Path>| directory.is_some_and(|directory| directory.ends_with(".dlm/plugins"));
+    let directory = place.parent();
+    let found = match place.file_name().is_some_and(|file| file == "plugin.wasm") {
+        true if is_folder(directory.and_then(Path::parent)) => directory.and_then(Path::file_name),
+        _ if is_folder(directory) => place.file_stem(),
+        _ => return Ok(()),
+    };
+    let found = found.map(|found| found.to_string_lossy()).unwrap_or_default();
+    if found == name {
+        return Ok(());
+    }
+    Err(ComponentError::Manifest {
+        path: place.to_owned(),
+        cause: format!(
+            "its name is `{name}`, its file is that of `{}`; call it {name}.wasm, or use it from elsewhere by its path",
+            inert_line(&found)
+        ),
     })
 }
 

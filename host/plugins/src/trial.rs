@@ -170,6 +170,7 @@ impl Trial {
         let mut problems: Vec<String> = ran.case_error.iter().chain(&ran.missing).cloned().collect();
         let expected = case.expected();
         let failed = ran.found.get("error").filter(|_| !expected.contains_key("error"));
+        problems.extend(self.lacks_grants(case, &ran.found));
         if let Some(error) = failed {
             // Nothing else of what was expected can be there.
             let message = error.get("message").and_then(Value::as_str).unwrap_or("?");
@@ -197,6 +198,20 @@ impl Trial {
         problems
     }
 
+    /// What a case must grant before its plugin begins at all.
+    fn lacks_grants(&self, case: &Case, found: &Value) -> Option<String> {
+        let code = found.get("error")?.get("code")?.as_str()?;
+        let requests = self.plugin.manifest.requests.iter();
+        let needed = requests.filter(|request| !request.optional && !case.grants.contains(&request.capability));
+        let needed: Vec<&str> = needed.map(|request| request.capability.as_str()).collect();
+        let is_asked_of_it =
+            case.expected().get("error").and_then(|error| error.get("code")) == Some(&Value::from(code));
+        (code == "plugin::denied" && !needed.is_empty() && !is_asked_of_it).then(|| {
+            let list = serde_json::to_string(&needed).expect("texts are plain data");
+            format!("its plugin.toml needs what the case does not grant; add to the case: \"grants\": {list}")
+        })
+    }
+
     /// The text of a case with what was found in the place of `expect`. What the author wrote stays where it still holds: the
     /// choice of keys, and every `matches`.
     ///
@@ -204,7 +219,8 @@ impl Trial {
     pub fn updated(&self, file: &CaseFile) -> Result<String, String> {
         let case = Case::parse(&file.text)?;
         let ran = self.once(&case, Around::default());
-        if let Some(problem) = ran.case_error.into_iter().chain(ran.missing).next() {
+        let lack = self.lacks_grants(&case, &ran.found);
+        if let Some(problem) = ran.case_error.into_iter().chain(ran.missing).chain(lack).next() {
             return Err(problem);
         }
         let mut whole: Map<String, Value> = serde_json::from_str(&file.text).map_err(|error| error.to_string())?;

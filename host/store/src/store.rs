@@ -112,13 +112,13 @@ impl Store {
         }
     }
 
-    /// Removes what an `init` that was killed before it had a lock left: nobody opens such a store again.
+    /// Removes what an `init` that was killed before the store had a manifest left half: nobody opens such a store again.
     ///
     /// **Errors** name the path.
     pub fn sweep_unborn(home: &Home, disk: &Disk) -> Result<(), DiskError> {
         for entry in dlm_files::list(&home.stores())? {
             let paths = StorePaths::new(home.stores().join(&entry.name));
-            if !entry.is_directory || paths.manifest().exists() || paths.exclusive_lock().exists() {
+            if !entry.is_directory || paths.manifest().exists() {
                 continue;
             }
             // Only where a dead writer's file was: who makes a store right now has none such in it.

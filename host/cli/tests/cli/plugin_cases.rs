@@ -67,6 +67,37 @@ fn an_update_leaves_cases_that_pass_and_texts_that_match() {
 }
 
 #[test]
+fn a_case_that_grants_too_little_is_told_what_to_grant() {
+    let lab = Lab::new();
+    test_judge(&lab);
+    lab.write(
+        "plugin.toml",
+        "schema = 1\nname = \"needy\"\nversion = \"1.0.0\"\nkinds = [\"judge\"]\ndescription = \"d\"\n\
+         [[request]]\ncapability = \"model:current\"\nreason = \"asks\"\n[build]\nwasm = \"judge.wasm\"\n",
+    );
+    lab.run(&["plugin", "pack", "."]).ok();
+    let expect = json!({ "verdicts": [{ "scores": [4, 5] }] });
+    let mut case = scored("", &expect);
+    let said = "add to the case: \"grants\": [\"model:current\"]";
+    let report = tested(&lab, "./needy.wasm", &[("case.json", &case)]);
+    assert!(
+        report["cases"][0]["problems"]
+            .to_string()
+            .contains(&said.replace('"', "\\\"")),
+        "{report}"
+    );
+    // `--update` makes no expectation of it.
+    let before = lab.read("case.json");
+    lab.run(&["plugin", "test", "./needy.wasm", "--update", "--case", "case.json"])
+        .exits(1)
+        .says(&[said]);
+    assert_eq!(lab.read("case.json"), before);
+    case["grants"] = json!(["model:current"]);
+    let report = tested(&lab, "./needy.wasm", &[("case.json", &case)]);
+    assert_eq!(report["cases"][0]["problems"], json!([]), "{report}");
+}
+
+#[test]
 fn what_a_plugin_logs_stands_beside_its_case() {
     let lab = Lab::new();
     let judge = test_judge(&lab);

@@ -61,6 +61,10 @@ pub enum IndexError {
         listed: String,
         own: String,
     },
+    #[error(
+        "`{plugin}` {version} was published with other bytes: the index that lies there lists another file of that version"
+    )]
+    Republished { plugin: String, version: String },
     #[error("`{}` has no packed plugin to list", directory.display())]
     NothingToList { directory: PathBuf },
     #[error("`{name}` {installed} is not older than what the index has ({newest})")]
@@ -118,6 +122,8 @@ impl Diagnose for IndexError {
             IndexError::OtherManifest { .. } => {
                 Diagnosis::runtime("plugin::tampered").hint("nothing was installed; tell the index's publisher")
             }
+            IndexError::Republished { .. } => Diagnosis::runtime("plugin::conflict")
+                .hint("who installed it is pinned to the old bytes; give the new ones a new version in plugin.toml"),
             IndexError::NothingToList { directory } => Diagnosis::misuse("plugin::not-found").hint(format!(
                 "pack one into it: dlm plugin pack PLUGIN --out {}",
                 quoted_path(&directory.join("NAME-VERSION.wasm"))

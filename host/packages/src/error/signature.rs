@@ -26,10 +26,13 @@ impl SignatureError {
     }
 
     /// `removed` is what `dlm plugin remove` takes to drop the pin, `action` what the user does then.
-    pub(crate) fn other_signer(subject: String, removed: &str, action: &str) -> SignatureError {
+    pub(crate) fn other_signer(subject: String, lack: Option<&str>, removed: &str, action: &str) -> SignatureError {
         SignatureError {
             subject,
-            cause: "is signed by another key than the file that is pinned".to_owned(),
+            cause: match lack {
+                Some(lack) => format!("{lack}, and the file that is pinned is by one that you trusted"),
+                None => "is signed by another key than the file that is pinned".to_owned(),
+            },
             hint: Some(format!(
                 "if that is right: dlm plugin remove {removed}, then {action} it again"
             )),

@@ -70,6 +70,9 @@ pub fn make(directory: &Path, now: &str) -> Result<MadeIndex, PackageError> {
         }
         .into());
     }
+    if let Some(before) = &before {
+        check_unchanged(before, &plugins)?;
+    }
     let index = Index {
         format: FORMAT,
         serial: before.map_or(1, |index| index.serial.saturating_add(1)),
@@ -82,6 +85,22 @@ pub fn make(directory: &Path, now: &str) -> Result<MadeIndex, PackageError> {
     // What is written is what everybody else will read, by the same rules.
     let index = Index::parse(index.to_text().as_bytes()).map_err(malformed)?;
     Ok(MadeIndex { index, path, unsigned })
+}
+
+/// Refuses other bytes under a version that was published: a version is one file for ever.
+fn check_unchanged(before: &Index, now: &BTreeMap<String, Vec<Release>>) -> Result<(), IndexError> {
+    for plugin in &before.plugins {
+        for release in now.get(&plugin.name).into_iter().flatten() {
+            let published = plugin.releases.iter().find(|old| old.version == release.version);
+            if published.is_some_and(|old| old.sha256 != release.sha256) {
+                return Err(IndexError::Republished {
+                    plugin: plugin.name.clone(),
+                    version: release.version.clone(),
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Writes the index; a signature of an earlier one goes first.

@@ -139,8 +139,16 @@ fn a_directory_of_plugins_becomes_an_index_that_is_searched_and_fetched_from() {
     );
     assert_eq!(read(true).unwrap().index.serial, 2);
     std::fs::write(place.path().join("again.wasm"), judge("rubric", "1.2.0", &[])).unwrap();
+    let republished = make(place.path(), NOW).unwrap_err();
+    assert!(
+        republished.to_string().contains("1.2.0 was published with other bytes"),
+        "{republished}"
+    );
+    for (file, requests) in [("again.wasm", requests()), ("more.wasm", Vec::new())] {
+        std::fs::write(place.path().join(file), judge("rubric", "3.0.0", &requests)).unwrap();
+    }
     let twice = make(place.path(), NOW).unwrap_err();
-    assert!(twice.to_string().contains("1.2.0 is there twice"), "{twice}");
+    assert!(twice.to_string().contains("3.0.0 is there twice"), "{twice}");
 }
 
 #[test]

@@ -385,7 +385,11 @@ fn another_signer_needs_a_yes() {
         &none,
     )
     .unwrap();
-    refused(decide(&unsigned, &none, None), "plugin::signature", "by another key");
+    refused(
+        decide(&unsigned, &none, None),
+        "plugin::signature",
+        "is not signed, and the file that is pinned is",
+    );
     let mut yes = |question: &str| {
         assert!(question.contains("not signed by a trusted key"), "{question}");
         Ok(true)

@@ -221,9 +221,11 @@ fn a_store_that_was_never_made_is_removed_and_one_that_is_being_made_stays() {
     let directory = super::fast_directory();
     let home = Home::new(directory.path());
     let at = |name: &str| home.stores().join(name);
-    for name in ["DEAD", "ALIVE", "EMPTY", "LOST"] {
+    for name in ["DEAD", "ALIVE", "EMPTY", "LOST", "LOCKED"] {
         fs::create_dir_all(at(name)).unwrap();
     }
+    fs::write(at("LOCKED").join(".lock"), "{}").unwrap();
+    fs::write(at("LOCKED").join("manifest.json.tmp.1.0000002a"), "half").unwrap();
     fs::write(at("DEAD").join(".lock.tmp.1.0000002a"), "half").unwrap();
     let alive = at("ALIVE").join(format!(".lock.tmp.{}.0000002a", std::process::id()));
     fs::write(&alive, "half").unwrap();
@@ -234,5 +236,6 @@ fn a_store_that_was_never_made_is_removed_and_one_that_is_being_made_stays() {
     fs::write(at("LOST").join("metrics.sqlite"), "work").unwrap();
     Store::sweep_unborn(&home, &Disk::new()).unwrap();
     assert!(!at("DEAD").exists());
+    assert!(at("LOCKED/.lock").exists() && !at("LOCKED/manifest.json.tmp.1.0000002a").exists());
     assert!(alive.exists() && at("EMPTY").exists() && at("LOST/metrics.sqlite").exists());
 }

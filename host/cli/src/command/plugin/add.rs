@@ -245,6 +245,7 @@ pub(super) fn run_update(args: &UpdateArgs, manager: &Manager, console: &Console
             Err(error) => {
                 console.warning(&format!("{} stays at {}: {error}", row.name, row.installed));
                 error.hints().iter().for_each(|hint| console.info(&format!("  {hint}")));
+                console.info(&format!("  flags for it alone: dlm plugin update {} …", row.name));
                 code = ExitCode::from(1);
             }
         }

@@ -57,7 +57,7 @@ pub(super) fn run(args: &KeysArgs, manager: &Manager, console: &Console) -> Resu
 }
 
 fn revoke(typed: &str, manager: &Manager, console: &Console) -> Result<ExitCode, PackageError> {
-    let revoked = revoke_key(manager.home(), &key_text(typed)?)?;
+    let revoked = revoke_key(manager.home(), &key_text(typed)?, &manager.now)?;
     console.info(&format!("plugin: the key {} is no longer trusted", revoked.key));
     for entry in &revoked.signed {
         console.info(&format!(

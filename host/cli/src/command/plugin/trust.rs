@@ -113,6 +113,12 @@ fn key(args: &TrustArgs, manager: &Manager, console: &Console) -> Result<ExitCod
         true => format!("plugin: the key {} is trusted", changed.key),
         false => format!("plugin: the key {} was trusted before", changed.key),
     });
+    if let Some(revoked) = &changed.revoked {
+        console.warning(&format!(
+            "you revoked this key at {revoked}; it is trusted again. If that was not meant: dlm plugin keys --revoke {}",
+            changed.key
+        ));
+    }
     console.info(&render::plugin::may_sign(&changed.names));
     Ok(ExitCode::SUCCESS)
 }

@@ -183,6 +183,22 @@ fn a_trusted_file_has_its_grants_by_its_path_until_it_changes() {
     );
 }
 
+#[test]
+fn a_file_that_could_not_be_found_by_its_name_is_not_trusted_in_a_directory_of_plugins() {
+    let scene = Scene::new();
+    let bytes = judge("rubric", "1.0.0", &[MODEL]);
+    for file in ["grader.wasm", "grader/plugin.wasm"] {
+        let path = scene.project(file, &bytes);
+        let trusted = trust_file(&scene.home(), Policy::default(), &path, TrustFlags::default(), NOW);
+        refused(
+            trusted,
+            "plugin::manifest",
+            "its file is that of `grader`; call it rubric.wasm",
+        );
+    }
+    scene.trust(&scene.project("rubric/plugin.wasm", &bytes));
+}
+
 #[cfg(unix)]
 #[test]
 fn a_link_is_not_the_trusted_file_that_it_leads_to() {

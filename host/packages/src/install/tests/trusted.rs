@@ -115,11 +115,15 @@ fn a_trusted_file_keeps_its_grants_under_its_signer_alone() {
     write("1.1.0", Some(&signer));
     assert_eq!(trust(&[]).unwrap().entry.granted(), model);
     write("1.2.0", None);
-    let error = refused(trust(&[]), "plugin::signature", "by another key");
+    let error = refused(
+        trust(&[]),
+        "plugin::signature",
+        "is not signed, and the file that is pinned is",
+    );
     let hint = format!("dlm plugin remove {}, then trust it again", file.display());
     assert!(error.hints()[0].contains(&hint), "{:?}", error.hints());
     write("1.2.0", Some(&Signer::new(2)));
-    refused(trust(&model), "plugin::signature", "by another key");
+    refused(trust(&model), "plugin::signature", "by a key that you do not trust");
     assert_eq!(Lock::read(home.path()).unwrap().plugins[0].version, "1.1.0");
     // An older version is well signed, too.
     write("1.0.0", Some(&signer));
