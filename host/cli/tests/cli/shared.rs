@@ -73,6 +73,22 @@ fn of_many_that_train_on_one_base_one_asks_it_what_to_hold_on_to() {
 }
 
 #[test]
+fn a_copy_that_shares_a_store_is_told_and_a_moved_document_is_not() {
+    let lab = Lab::new();
+    lab.trainable();
+    lab.run(&["train", "a.dlm", "--max-steps", "1"]).ok();
+    std::fs::copy(lab.path("a.dlm"), lab.path("b.dlm")).unwrap();
+    let said = "a.dlm` has the same dlm_id";
+    lab.run(&["train", "b.dlm", "--max-steps", "1", "--fresh"])
+        .ok()
+        .says(&[said]);
+    std::fs::remove_file(lab.path("b.dlm")).unwrap();
+    std::fs::rename(lab.path("a.dlm"), lab.path("c.dlm")).unwrap();
+    let ran = lab.run(&["train", "c.dlm", "--max-steps", "1", "--fresh"]).ok();
+    assert!(!ran.err.contains("same dlm_id"), "{}", ran.err);
+}
+
+#[test]
 fn what_a_killed_addition_left_is_gone_after_the_next() {
     let lab = Lab::new();
     lab.tiny_model();

@@ -2,7 +2,10 @@
 //!
 //! Invariant: what `dlm train` refuses and what `dlm check` says that it would refuse come of one function, [`judge`].
 
+use std::path::Path;
+
 use dlm_core::Event;
+use dlm_core::manifest::Manifest;
 use dlm_model::text::TextModel;
 use dlm_plan::base::license::LicenseMoment;
 use dlm_plan::base::{BaseLocation, ResolvedBase};
@@ -38,6 +41,25 @@ pub fn prepare(around: &Surroundings, command: &TrainCommand) -> Result<Prepared
         }
     }
     Ok(*prepared)
+}
+
+/// Says so where the document that was trained last is another file with the same id, a copy most likely: the two would be
+/// trained in one store, one over the other.
+fn twin(manifest: &Manifest, document: &Document) -> Option<String> {
+    let remembered = Path::new(manifest.source_path.as_deref()?);
+    let is_here = match (remembered.canonicalize(), document.path.canonicalize()) {
+        (Ok(remembered), Ok(here)) => remembered == here,
+        _ => return None,
+    };
+    let other = document::load(remembered).ok().filter(|_| !is_here)?;
+    let has_same_id = other.parsed.frontmatter().dlm_id == document.parsed.frontmatter().dlm_id;
+    has_same_id.then(|| {
+        format!(
+            "`{}` has the same dlm_id: both are trained in one store, one over the other; give a copy an id of its own with `dlm init` \
+             and move its sections there",
+            remembered.display()
+        )
+    })
 }
 
 /// What can be said of a run before a weight is read.
@@ -101,6 +123,8 @@ pub(crate) fn judge(
     let (dataset, mut plan, drawn) = planner.plan(seed)?;
     dataset.check_lengths(plan.sequence_len.value as usize, base.facts.context_usable as usize)?;
     plan.warnings.extend(remarks);
+    plan.warnings
+        .extend(manifest.as_ref().and_then(|manifest| twin(manifest, &document)));
     plan.warnings.extend(rows::inexpressible(&document, &text)?);
     Ok(Judgement::Ready(Box::new(PreparedRun {
         replay: memory.settle(drawn),
