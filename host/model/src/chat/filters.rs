@@ -3,7 +3,7 @@
 //! Invariants: behaves as the reference's environment (`transformers`, `utils/chat_template_utils.py`); the clock always
 //! says [`PINNED_DATE`], so that a rendering is the same today and tomorrow.
 
-use minijinja::value::{Value, ValueKind};
+use minijinja::value::{Rest, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, Output, State};
 
 use super::json::tojson;
@@ -34,7 +34,12 @@ const DAY_OF_YEAR: u32 = 208;
 pub(crate) fn install(environment: &mut Environment<'static>) {
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", |format: &str| strftime(format));
+    environment.add_function("cycler", |items: Rest<Value>| {
+        minijinja_contrib::globals::cycler(items.0)
+    });
+    environment.add_function("joiner", minijinja_contrib::globals::joiner);
     environment.add_filter("tojson", tojson);
+    environment.add_filter("wordcount", wordcount);
     environment.set_formatter(print);
 }
 
@@ -52,6 +57,12 @@ fn print(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error
 /// The source as Jinja reads it: line ends of other systems are line feeds.
 pub(crate) fn with_line_feeds(source: &str) -> String {
     source.replace("\r\n", "\n").replace('\r', "\n")
+}
+
+/// Runs of letters, digits and `_`, as Jinja counts them.
+fn wordcount(text: &str) -> usize {
+    let words = text.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+    words.filter(|word| !word.is_empty()).count()
 }
 
 fn raise_exception(message: &str) -> Result<Value, Error> {
@@ -151,6 +162,15 @@ mod tests {
         super::install(&mut environment);
         let source = "{{ none }} {{ true }} {{ 1 == 2 }} {{ 1.0 }} {{ 1 }} {{ absent }} {{ '<' }}";
         assert_eq!(environment.render_str(source, ()).unwrap(), "None True False 1.0 1  <");
+    }
+
+    #[test]
+    fn words_are_counted_and_globals_of_jinja_are_there() {
+        let mut environment = minijinja::Environment::new();
+        super::install(&mut environment);
+        let source = "{% set c = cycler('a', 'b') %}{% set j = joiner('|') %}\
+                      {% for x in [1, 2, 3] %}{{ j() }}{{ c.next() }}{% endfor %} {{ 'one, two-three'|wordcount }}";
+        assert_eq!(environment.render_str(source, ()).unwrap(), "a|b|a 3");
     }
 
     #[test]
