@@ -1,9 +1,9 @@
 //! The rows of what reads an index of plugins, and of the code cache.
 
-use super::{Table, check, hides, shows};
+use super::{Row, Table, check, hides, shows};
 use crate::index::outdated_shelf;
 
-pub const TABLES: &[&Table] = &[&SEARCH, &ADD, &OUTDATED, &UPDATE, &CACHE];
+pub const TABLES: &[&Table] = &[&SEARCH, &ADD, &ADD_SHOWN, &OUTDATED, &UPDATE, &CACHE];
 
 const SEARCH: Table = (
     "plugin search",
@@ -15,41 +15,43 @@ const SEARCH: Table = (
 );
 /// What is there once the newer version is installed.
 const NEWER: &str = "FILE home/plugins/shelf/1.1.0/plugin.wasm";
-const ADD: Table = (
+/// What `add` and `update` ask for alike.
+const CONSENT: &[Row] = &[
+    shows(
+        "--index",
+        "shelf --grant-requested --allow-unsigned",
+        "--index dist",
+        NEWER,
+    ),
+    shows(
+        "--grant",
+        "shelf --index dist --allow-unsigned",
+        "--grant exec:ollama",
+        NEWER,
+    ),
+    shows(
+        "--grant-requested",
+        "shelf --index dist --allow-unsigned",
+        "--grant-requested",
+        NEWER,
+    ),
+    shows(
+        "--allow-unsigned",
+        "shelf --index dist --grant-requested",
+        "--allow-unsigned",
+        NEWER,
+    ),
+    hides(
+        "--dry-run",
+        "shelf --index dist --grant-requested --allow-unsigned",
+        "--dry-run",
+        NEWER,
+    ),
+];
+const ADD: Table = ("plugin add", CONSENT);
+const ADD_SHOWN: Table = (
     "plugin add",
-    &[
-        shows(
-            "--index",
-            "shelf --grant-requested --allow-unsigned",
-            "--index dist",
-            NEWER,
-        ),
-        shows(
-            "--grant",
-            "shelf --index dist --allow-unsigned",
-            "--grant exec:ollama",
-            NEWER,
-        ),
-        shows(
-            "--grant-requested",
-            "shelf --index dist --allow-unsigned",
-            "--grant-requested",
-            NEWER,
-        ),
-        shows(
-            "--allow-unsigned",
-            "shelf --index dist --grant-requested",
-            "--allow-unsigned",
-            NEWER,
-        ),
-        hides(
-            "--dry-run",
-            "shelf --index dist --grant-requested --allow-unsigned",
-            "--dry-run",
-            NEWER,
-        ),
-        shows("--json", "shelf --index dist --dry-run", "--json", "\"offer\""),
-    ],
+    &[shows("--json", "shelf --index dist --dry-run", "--json", "\"offer\"")],
 );
 const OUTDATED: Table = (
     "plugin outdated",
@@ -58,41 +60,7 @@ const OUTDATED: Table = (
         shows("--json", "--index dist", "--json", "\"new_requests\""),
     ],
 );
-const UPDATE: Table = (
-    "plugin update",
-    &[
-        shows(
-            "--index",
-            "shelf --grant-requested --allow-unsigned",
-            "--index dist",
-            NEWER,
-        ),
-        shows(
-            "--grant",
-            "shelf --index dist --allow-unsigned",
-            "--grant exec:ollama",
-            NEWER,
-        ),
-        shows(
-            "--grant-requested",
-            "shelf --index dist --allow-unsigned",
-            "--grant-requested",
-            NEWER,
-        ),
-        shows(
-            "--allow-unsigned",
-            "shelf --index dist --grant-requested",
-            "--allow-unsigned",
-            NEWER,
-        ),
-        hides(
-            "--dry-run",
-            "shelf --index dist --grant-requested --allow-unsigned",
-            "--dry-run",
-            NEWER,
-        ),
-    ],
-);
+const UPDATE: Table = ("plugin update", CONSENT);
 const CACHE: Table = (
     "cache plugins",
     &[
