@@ -40,6 +40,42 @@ pub struct StepEvent {
     pub tokens_per_s: f64,
     /// Estimated seconds left.
     pub seconds_left: f64,
+    /// Of a step over preferences.
+    pub rewards: Option<Rewards>,
+}
+
+/// Implicit rewards of preference pairs, in the mean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Rewards {
+    /// Of the chosen completions.
+    pub chosen: f64,
+    /// Of the rejected ones.
+    pub rejected: f64,
+    /// Share of the pairs whose chosen completion has the higher reward.
+    pub accuracy: f64,
+    /// Mean of the differences.
+    pub margin: f64,
+}
+
+impl Rewards {
+    /// Returns the means over pairs of a chosen and a rejected reward; all 0 without a pair.
+    pub fn mean(pairs: impl IntoIterator<Item = (f64, f64)>) -> Rewards {
+        let mut sum = Rewards::default();
+        let mut count = 0.0;
+        for (chosen, rejected) in pairs {
+            sum.chosen += chosen;
+            sum.rejected += rejected;
+            sum.accuracy += f64::from(u8::from(chosen > rejected));
+            count += 1.0;
+        }
+        let mean = |value: f64| value / f64::max(count, 1.0);
+        Rewards {
+            chosen: mean(sum.chosen),
+            rejected: mean(sum.rejected),
+            accuracy: mean(sum.accuracy),
+            margin: mean(sum.chosen - sum.rejected),
+        }
+    }
 }
 
 /// Receives events; called from the thread that does the work, so it must be quick.

@@ -86,10 +86,55 @@ pub enum TrainPhase {
     Sft,
     /// Continued pretraining: the document is prose enough that it is read as a corpus.
     Cpt,
+    /// Preferences, by how far they are from a reference.
+    Dpo,
+    /// Preferences, by their odds beside the likelihood of what is preferred.
+    Orpo,
 }
 
 impl Choice for TrainPhase {
-    const TABLE: &'static [(&'static str, Self)] = &[("sft", Self::Sft), ("cpt", Self::Cpt)];
+    const TABLE: &'static [(&'static str, Self)] = &[
+        ("sft", Self::Sft),
+        ("cpt", Self::Cpt),
+        ("dpo", Self::Dpo),
+        ("orpo", Self::Orpo),
+    ];
+}
+
+impl TrainPhase {
+    /// Says whether preferences are taught.
+    pub fn is_preference(self) -> bool {
+        matches!(self, TrainPhase::Dpo | TrainPhase::Orpo)
+    }
+}
+
+/// Which phases a run has: `dlm train --phase`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PhaseSelection {
+    /// Questions, answers and prose alone.
+    Sft,
+    /// Preferences alone, on the current adapter.
+    Preference,
+    /// Whatever the document has.
+    #[default]
+    All,
+}
+
+impl Choice for PhaseSelection {
+    const TABLE: &'static [(&'static str, Self)] =
+        &[("sft", Self::Sft), ("preference", Self::Preference), ("all", Self::All)];
+}
+
+impl PhaseSelection {
+    /// Says whether questions, answers and prose are trained.
+    pub fn has_sft(self) -> bool {
+        self != PhaseSelection::Preference
+    }
+
+    /// Says whether preferences are.
+    pub fn has_preference(self) -> bool {
+        self != PhaseSelection::Sft
+    }
 }
 
 /// The precision of the frozen products: `training.precision`. Reductions, softmax, norms, the loss and the adapter stay
@@ -192,6 +237,7 @@ crate::named_choices!(
     LrSchedule,
     CptSchedule,
     TrainPhase,
+    PhaseSelection,
     Precision,
     SourcesPolicy,
     PreferenceMethod,
@@ -274,4 +320,30 @@ pub struct WrittenKnobs {
     pub precision: Option<Precision>,
     pub cpt_schedule: Option<CptSchedule>,
     pub embed_warmup_steps: Option<u32>,
+}
+
+/// The block `training.preference`, as far as a plan reads it; a rate or a number of passes that was not written is left to the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WrittenPreference {
+    pub method: PreferenceMethod,
+    pub loss: PreferenceLoss,
+    pub reference: PreferenceReference,
+    pub beta: f64,
+    pub alpha: f64,
+    pub learning_rate: Option<f64>,
+    pub num_epochs: Option<u32>,
+}
+
+impl Default for WrittenPreference {
+    fn default() -> Self {
+        WrittenPreference {
+            method: PreferenceMethod::Dpo,
+            loss: PreferenceLoss::Sigmoid,
+            reference: PreferenceReference::PreAdapter,
+            beta: 0.1,
+            alpha: 0.1,
+            learning_rate: None,
+            num_epochs: None,
+        }
+    }
 }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dlm_core::Ulid;
 use dlm_core::training::{
-    AdapterKind, Auto, LrSchedule, Optimizer, Precision, SourcesPolicy, TargetModules, WrittenKnobs,
+    AdapterKind, Auto, LrSchedule, Optimizer, Precision, SourcesPolicy, TargetModules, WrittenKnobs, WrittenPreference,
 };
 use serde::{Serialize, Serializer};
 
@@ -198,8 +198,50 @@ impl Frontmatter {
         self.written.contains(path)
     }
 
-    /// The training knobs that the file itself fixes.
-    pub fn written_knobs(&self) -> WrittenKnobs {
+    /// The training knobs that the file itself fixes, those of a named adapter's block over the flat ones.
+    pub fn written_knobs(&self, adapter: Option<&str>) -> WrittenKnobs {
+        let flat = self.flat_knobs();
+        let block = adapter.and_then(|name| Some((name, *self.adapters().get(name)?)));
+        let Some((name, block)) = block else {
+            return flat;
+        };
+        let wrote = |key: &str| self.wrote(&format!("training.adapters.{name}.{key}"));
+        WrittenKnobs {
+            adapter: wrote("adapter").then_some(block.adapter).or(flat.adapter),
+            lora_r: wrote("lora_r").then_some(block.lora_r).or(flat.lora_r),
+            lora_alpha: wrote("lora_alpha").then_some(block.lora_alpha).or(flat.lora_alpha),
+            lora_dropout: wrote("lora_dropout")
+                .then_some(block.lora_dropout)
+                .or(flat.lora_dropout),
+            target_modules: block
+                .target_modules
+                .named()
+                .map(<[String]>::to_vec)
+                .or(flat.target_modules),
+            learning_rate: wrote("learning_rate")
+                .then_some(block.learning_rate)
+                .or(flat.learning_rate),
+            ..flat
+        }
+    }
+
+    /// The block `training.preference`; a rate or a number of passes only where the file fixes it.
+    pub fn written_preference(&self) -> WrittenPreference {
+        let preference = &self.training.preference;
+        let numbers = &preference.hyperparams;
+        let wrote = |key: &str| self.wrote(&format!("training.preference.hyperparams.{key}"));
+        WrittenPreference {
+            method: preference.method,
+            loss: preference.loss_type,
+            reference: preference.reference,
+            beta: numbers.beta,
+            alpha: numbers.alpha,
+            learning_rate: wrote("learning_rate").then_some(numbers.learning_rate),
+            num_epochs: wrote("num_epochs").then_some(numbers.num_epochs),
+        }
+    }
+
+    fn flat_knobs(&self) -> WrittenKnobs {
         let t = &self.training;
         let wrote = |key: &str| self.wrote(&format!("training.{key}"));
         WrittenKnobs {

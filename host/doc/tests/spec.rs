@@ -90,8 +90,8 @@ fn the_example_of_section_4() {
     assert_eq!(id_behind("\n::prose::\nx"), "97f0bc66d05714ca");
     assert!(parsed.preference_enabled());
     assert!(parsed.frontmatter().wrote("training.lora_r") && !parsed.frontmatter().wrote("training.seed"));
-    assert_eq!(parsed.frontmatter().written_knobs().lora_r, Some(8));
-    assert_eq!(parsed.frontmatter().written_knobs().learning_rate, None);
+    assert_eq!(parsed.frontmatter().written_knobs(None).lora_r, Some(8));
+    assert_eq!(parsed.frontmatter().written_knobs(None).learning_rate, None);
 }
 
 #[test]

@@ -114,19 +114,20 @@ fn verdict(around: &Surroundings, command: &TrainCommand, document: Document) ->
     match judge(around, command, document, Reach::ThisMachine) {
         Ok(Judgement::Ready(prepared)) => {
             // What is worth knowing of a base is no remark on the document.
-            let facts = &prepared.base.facts;
-            let of_base = facts
-                .capability_warning
-                .as_ref()
-                .map(|text| format!("{}: {text}", facts.key));
-            let warnings = prepared
-                .plan
-                .warnings
-                .iter()
-                .filter(|warning| of_base.as_ref() != Some(warning));
+            let of_base = prepared.iter().find_map(|run| {
+                let facts = &run.base.facts;
+                let text = facts.capability_warning.as_ref()?;
+                Some(format!("{}: {text}", facts.key))
+            });
+            let mut warnings: Vec<String> = Vec::new();
+            for warning in prepared.iter().flat_map(|run| &run.plan.warnings) {
+                if of_base.as_ref() != Some(warning) && !warnings.contains(warning) {
+                    warnings.push(warning.clone());
+                }
+            }
             TrainingVerdict {
-                refusal: rehearse(around, command, &prepared).err(),
-                warnings: warnings.cloned().collect(),
+                refusal: prepared.iter().find_map(|run| rehearse(around, command, run).err()),
+                warnings,
                 is_base_elsewhere: false,
             }
         }

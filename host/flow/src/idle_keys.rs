@@ -3,7 +3,8 @@
 //! Invariants: a key that asks for what happens anyway (`cache.enabled: false`) is not told of; a key is told of by its whole
 //! path, with the reason.
 
-use dlm_doc::{Frontmatter, Parsed, Rows};
+use dlm_core::training::PreferenceMethod;
+use dlm_doc::{Frontmatter, Parsed, Rows, SectionKind};
 use dlm_train::dataset::SPLIT_PAIRS_MIN;
 
 /// Keys that wait for the same thing.
@@ -11,34 +12,45 @@ struct Idle {
     /// What their paths begin with.
     prefix: &'static str,
     /// Whether the document leaves the whole thing off, which is what happens.
-    is_off: fn(&Frontmatter) -> bool,
+    is_off: fn(&Parsed) -> bool,
     why: &'static str,
 }
 
 const IDLE: [Idle; 5] = [
     Idle {
         prefix: "training.sources_policy",
-        is_off: |front| front.training.sources.is_some(),
+        is_off: |parsed| parsed.frontmatter().training.sources.is_some(),
         why: "the document has no `training.sources`",
     },
     Idle {
         prefix: "training.preference.",
-        is_off: |front| front.wrote("training.preference.enabled") && !front.training.preference.enabled,
-        why: "the preference phase is not built yet in this version",
+        is_off: |parsed| {
+            let is_written_off =
+                parsed.frontmatter().wrote("training.preference.enabled") && !parsed.preference_enabled();
+            is_written_off
+                || parsed
+                    .sections()
+                    .iter()
+                    .any(|section| section.kind == SectionKind::Preference)
+        },
+        why: "the document has no preference section",
     },
     Idle {
         prefix: "training.gate.",
-        is_off: |front| front.wrote("training.gate.enabled") && !front.training.gate.enabled,
+        is_off: |parsed| {
+            let front = parsed.frontmatter();
+            front.wrote("training.gate.enabled") && !front.training.gate.enabled || front.training.adapters.is_some()
+        },
         why: "the document has no `training.adapters` to choose from",
     },
     Idle {
         prefix: "training.cache.",
-        is_off: |front| !front.training.cache.enabled,
+        is_off: |parsed| !parsed.frontmatter().training.cache.enabled,
         why: "the cache of tokenized sections is not built yet in this version",
     },
     Idle {
         prefix: "training.audio.",
-        is_off: |front| !front.training.audio.auto_resample,
+        is_off: |parsed| !parsed.frontmatter().training.audio.auto_resample,
         why: "the document has no sound",
     },
 ];
@@ -47,7 +59,7 @@ const IDLE: [Idle; 5] = [
 pub(crate) fn remarks(parsed: &Parsed) -> Vec<String> {
     let front = parsed.frontmatter();
     let mut remarks = Vec::new();
-    for idle in IDLE.iter().filter(|idle| !(idle.is_off)(front)) {
+    for idle in IDLE.iter().filter(|idle| !(idle.is_off)(parsed)) {
         let keys: Vec<String> = front
             .written
             .iter()
@@ -60,6 +72,7 @@ pub(crate) fn remarks(parsed: &Parsed) -> Vec<String> {
             keys => remarks.push(format!("{} change nothing: {}", keys.join(", "), idle.why)),
         }
     }
+    remarks.extend(unread_preference_keys(front));
     let pairs = pairs(parsed);
     if front.training.holdout && pairs < SPLIT_PAIRS_MIN {
         remarks.push(format!(
@@ -67,6 +80,22 @@ pub(crate) fn remarks(parsed: &Parsed) -> Vec<String> {
         ));
     }
     remarks
+}
+
+/// Says of every written number of the method that is not taken that it changes nothing.
+fn unread_preference_keys(front: &Frontmatter) -> Vec<String> {
+    let (keys, why): (&[&str], &str) = match front.training.preference.method {
+        PreferenceMethod::Orpo => (
+            &["loss_type", "reference", "hyperparams.beta"],
+            "`orpo` has no reference",
+        ),
+        PreferenceMethod::Dpo => (&["hyperparams.alpha"], "it is of `orpo`"),
+    };
+    let paths = keys.iter().map(|key| format!("training.preference.{key}"));
+    paths
+        .filter(|path| front.wrote(path))
+        .map(|path| format!("`{path}` changes nothing: {why}"))
+        .collect()
 }
 
 /// The question-answer pairs of a document.
@@ -102,7 +131,7 @@ mod tests {
         check("preference: {enabled: false}", &[]);
         check(
             "preference: {method: orpo}",
-            &["`training.preference.method` changes nothing: the preference phase is not built yet in this version"],
+            &["`training.preference.method` changes nothing: the document has no preference section"],
         );
         check("gate: {enabled: false}", &[]);
         check(

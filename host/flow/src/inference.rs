@@ -125,7 +125,7 @@ pub fn locate_for(
     };
     let elsewhere = current
         .as_ref()
-        .and_then(|current| trained::elsewhere(manifest.as_ref()?, current, front, &resolved));
+        .and_then(|current| trained::elsewhere(manifest.as_ref()?, slot.name(), current, front, &resolved));
     let current = match (need, current, elsewhere) {
         (AdapterNeed::Trained, None, _) => return Err(untrained(path, subject)),
         (AdapterNeed::Trained, Some(_), Some(elsewhere)) => return Err(elsewhere.failure(path, subject)),

@@ -5,10 +5,10 @@ use std::collections::btree_map::Entry;
 
 use dlm_core::Subject;
 use dlm_core::base::BaseRecord;
-use dlm_doc::{Parsed, Rows, Section, SectionKind};
+use dlm_doc::{Parsed, Rows, Section, SectionKind, Triple};
 use dlm_model::text::{TextError, TextModel};
 use dlm_plan::train::{DocumentFacts, RowFacts};
-use dlm_train::{Dataset, Origin, Source, SourceContent};
+use dlm_train::{Dataset, Origin, Pair, Preference, Source, SourceContent};
 
 use crate::document::Document;
 use crate::failure::Failure;
@@ -34,9 +34,6 @@ pub fn check_trainable(parsed: &Parsed) -> Result<(), Failure> {
         Failure::misuse(Subject::Training, format!("{what} is not built yet in this version"))
             .hint("take it out of the document; the rest is trained")
     };
-    if front.training.adapters.is_some() {
-        return Err(not_built("training named adapters (`training.adapters`)"));
-    }
     if front.training.sources.is_some() {
         return Err(not_built("taking in files through `training.sources`"));
     }
@@ -67,19 +64,75 @@ pub fn check_media(document: &Document, base: &BaseRecord) -> Result<(), Failure
     .hint("remove the section; pictures and sound come in a later version"))
 }
 
-/// Lists what the sections of a document teach.
+/// Lists what those of a document's sections teach that `takes` chooses.
 ///
 /// **Errors:** an instruction section that does not parse.
-pub fn sources(parsed: &Parsed) -> Result<Vec<Source>, Failure> {
+pub fn sources(parsed: &Parsed, takes: impl Fn(&Section) -> bool) -> Result<Vec<Source>, Failure> {
     let mut sources = Vec::new();
-    for section in parsed.sections() {
-        let origin = Origin::Section {
-            id: section.id(),
-            line: section.start_line,
-        };
-        sources.extend(source(section, origin, section.synth.is_some())?);
+    for section in parsed.sections().iter().filter(|section| takes(section)) {
+        sources.extend(source(section, origin(section), section.synth.is_some())?);
     }
     Ok(sources)
+}
+
+fn origin(section: &Section) -> Origin {
+    Origin::Section {
+        id: section.id(),
+        line: section.start_line,
+    }
+}
+
+/// Which preferences of a document a run takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PreferenceFilter {
+    /// Whether the command has a phase for them.
+    pub is_wanted: bool,
+    /// Whether those that a judge mined are left out.
+    pub skips_mined: bool,
+}
+
+impl PreferenceFilter {
+    /// Lists the preference sections that a run of `parsed` takes.
+    pub fn sections(self, parsed: &Parsed) -> impl Iterator<Item = &Section> {
+        let is_on = self.is_wanted && parsed.preference_enabled();
+        let sections = parsed.sections().iter().filter(move |_| is_on);
+        sections.filter(move |s| s.kind == SectionKind::Preference && !(self.skips_mined && s.mined.is_some()))
+    }
+}
+
+/// Makes the pairs of a preference section.
+///
+/// **Errors:** a section that does not parse, a pair that cannot be trained on.
+pub fn pairs(section: &Section, origin: Origin, system: Option<&str>, text: &TextModel) -> Result<Vec<Pair>, Failure> {
+    let Rows::Triples(triples) = dlm_doc::rows(section).map_err(|e| Failure::new(Subject::Parse, e))? else {
+        return Ok(Vec::new());
+    };
+    let pair = |(index, triple): (usize, Triple)| {
+        let preference = Preference {
+            prompt: triple.prompt,
+            chosen: triple.chosen,
+            rejected: triple.rejected,
+        };
+        Ok(Pair::new(origin.clone(), index as u32, preference, system, text)?)
+    };
+    triples.into_iter().enumerate().map(pair).collect()
+}
+
+/// Makes the pairs of those of a document's sections that `filter` and `takes` choose.
+///
+/// **Errors:** as [`pairs`].
+pub fn document_pairs(
+    parsed: &Parsed,
+    filter: PreferenceFilter,
+    takes: impl Fn(&Section) -> bool,
+    text: &TextModel,
+) -> Result<Vec<Pair>, Failure> {
+    let system = parsed.frontmatter().system();
+    let mut all = Vec::new();
+    for section in filter.sections(parsed).filter(|section| takes(section)) {
+        all.extend(pairs(section, origin(section), system, text)?);
+    }
+    Ok(all)
 }
 
 /// Returns what one section teaches; nothing where this version teaches nothing of its kind.
@@ -145,44 +198,44 @@ pub fn inexpressible(document: &Document, text: &TextModel) -> Result<Option<Str
 /// Characters that are shown in a warning.
 const SHOWN: usize = 8;
 
-/// Counts a document for the plan.
-pub fn document_facts(parsed: &Parsed, dataset: &Dataset, skips_preferences: bool) -> DocumentFacts {
+/// Counts what one adapter of a document learns, for the plan.
+pub fn document_facts(parsed: &Parsed, adapter: Option<&str>, dataset: &Dataset, pairs: &[Pair]) -> DocumentFacts {
+    let front = parsed.frontmatter();
     DocumentFacts {
-        knobs: parsed.frontmatter().written_knobs(),
+        knobs: front.written_knobs(adapter),
         rows: RowFacts {
             sections: parsed.sections().len() as u64,
-            preference_rows: preference_rows(parsed, skips_preferences),
+            preference_rows: pairs.len() as u64,
+            preference_tokens: pairs.iter().map(|pair| pair.len() as u64).sum(),
+            preference_tokens_max: pairs.iter().map(|pair| pair.len() as u64).max().unwrap_or(0),
             ..dataset.facts()
         },
-        adapter_name: None,
+        preference: front.written_preference(),
+        adapter_name: adapter.map(str::to_owned),
     }
 }
 
-/// The least that a plan can be made of before the base's tokenizer is here: the document's settings and one short row, if it
-/// has any or an earlier version (`is_known`) may have left some.
-pub fn least_facts(parsed: &Parsed, is_known: bool, skips_preferences: bool) -> DocumentFacts {
+/// The least that a plan can be made of before the base's tokenizer is here: the document's settings and one short row of each kind,
+/// if it has any or an earlier version (`is_known`) may have left some.
+pub fn least_facts(parsed: &Parsed, is_known: bool, filter: PreferenceFilter) -> DocumentFacts {
     let teaches = |s: &Section| matches!(s.kind, SectionKind::Prose | SectionKind::Instruction);
     let rows = u64::from(is_known || parsed.sections().iter().any(teaches));
+    let pairs = u64::from(filter.sections(parsed).next().is_some());
+    let front = parsed.frontmatter();
     DocumentFacts {
-        knobs: parsed.frontmatter().written_knobs(),
+        knobs: front.written_knobs(None),
         rows: RowFacts {
             sections: parsed.sections().len() as u64,
             instruction_rows: rows,
             instruction_tokens: rows * TOKENS_MIN,
             answer_tokens: rows * TOKENS_MIN / 2,
             instruction_tokens_max: rows * TOKENS_MIN,
-            preference_rows: preference_rows(parsed, skips_preferences),
+            preference_rows: pairs,
+            preference_tokens: pairs * TOKENS_MIN,
+            preference_tokens_max: pairs * TOKENS_MIN,
             ..RowFacts::default()
         },
+        preference: front.written_preference(),
         adapter_name: None,
     }
-}
-
-/// Preference sections that a preference phase would take; none where the document or the command leaves it out.
-pub fn preference_rows(parsed: &Parsed, is_skipped: bool) -> u64 {
-    if is_skipped || !parsed.preference_enabled() {
-        return 0;
-    }
-    let sections = parsed.sections().iter();
-    sections.filter(|s| s.kind == SectionKind::Preference).count() as u64
 }

@@ -209,7 +209,7 @@ fn base_changed(
     match current {
         Some(current) => {
             let revision = parts::revision(home, now);
-            let other = trained::compare(manifest, current, now, revision.as_deref())?;
+            let other = trained::compare(manifest, None, current, now, revision.as_deref())?;
             Some(format!("{other}; train again, with --update-lock"))
         }
         None => (now != then).then(|| format!("the document names the base `{now}`, its store was made for `{then}`")),

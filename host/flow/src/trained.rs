@@ -58,10 +58,10 @@ impl std::fmt::Display for OtherBase {
 }
 
 /// The run that made a version; the last one where a number was given twice.
-fn run_of<'m>(manifest: &'m Manifest, version: &CurrentVersion) -> Option<&'m RunRecord> {
+fn run_of<'m>(manifest: &'m Manifest, adapter: Option<&str>, version: &CurrentVersion) -> Option<&'m RunRecord> {
     let number = version.number?;
     let is_it = |run: &&RunRecord| {
-        run.adapter_version == number && run.adapter_name.is_none() && run.status == RunStatus::Completed
+        run.adapter_version == number && run.adapter_name.as_deref() == adapter && run.status == RunStatus::Completed
     };
     manifest.training_runs.iter().rev().find(is_it)
 }
@@ -69,22 +69,30 @@ fn run_of<'m>(manifest: &'m Manifest, version: &CurrentVersion) -> Option<&'m Ru
 /// Says where a version was trained on another base than the document names.
 pub(crate) fn elsewhere(
     manifest: &Manifest,
+    adapter: Option<&str>,
     version: &CurrentVersion,
     front: &Frontmatter,
     base: &ResolvedBase,
 ) -> Option<OtherBase> {
-    compare(manifest, version, &front.base_model, Some(&base.record.revision))
+    compare(
+        manifest,
+        adapter,
+        version,
+        &front.base_model,
+        Some(&base.record.revision),
+    )
 }
 
 /// As [`elsewhere`]; `revision` is none where the base that the document names is not known here.
 pub(crate) fn compare(
     manifest: &Manifest,
+    adapter: Option<&str>,
     version: &CurrentVersion,
     name: &str,
     revision: Option<&str>,
 ) -> Option<OtherBase> {
     // Another program's revision of a base may be another one of ours.
-    let own = run_of(manifest, version).filter(|run| run.pinned_versions.contains_key(ENGINE_PIN));
+    let own = run_of(manifest, adapter, version).filter(|run| run.pinned_versions.contains_key(ENGINE_PIN));
     let then = own.and_then(|run| run.base_model_revision.as_deref());
     let plain = |name: &str| name.strip_prefix("local:").unwrap_or(name).to_owned();
     let is_same = match (then, revision) {
@@ -123,7 +131,7 @@ mod tests {
             relative: "adapter/versions/v0001".into(),
         };
         let told = |manifest: &Manifest, name, revision| {
-            compare(manifest, &version, name, revision).map(|other| other.to_string())
+            compare(manifest, None, &version, name, revision).map(|other| other.to_string())
         };
         assert_eq!(told(&manifest, "local:tiny", Some("b")), None);
         assert_eq!(

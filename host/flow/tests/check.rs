@@ -17,7 +17,6 @@ use dlm_store::{Home, Store};
 
 const ID: &str = "01HF7YAT0004106R0430MG2000";
 const PAIR: &str = "::instruction::\n### Q\nWho is it?\n### A\nIt is Ann.\n";
-const PREFERENCE: &str = "::preference::\n### Prompt\nWho is it?\n### Chosen\nAnn.\n### Rejected\nBob.\n";
 const PLENTY: u64 = 12 << 30;
 
 struct Still;
@@ -117,7 +116,7 @@ impl Lab {
     fn refusal(&self, around: &Surroundings) -> Option<Failure> {
         let command = self.command();
         match prepare(around, &command) {
-            Ok(prepared) => rehearse(around, &command, &prepared).err(),
+            Ok(prepared) => prepared.iter().find_map(|run| rehearse(around, &command, run).err()),
             Err(failure) => Some(failure),
         }
     }
@@ -159,7 +158,8 @@ fn name(error: &PlanError) -> &'static str {
         PlanError::UnknownTarget { .. } => "unknown target",
         PlanError::NoTargets { .. } => "no targets",
         PlanError::NoRows => "no rows",
-        PlanError::PreferencesAlone => "preferences alone",
+        // Only `--phase preference` asks for them.
+        PlanError::NoPreferences => "no preferences",
         PlanError::ModalityNotBuilt { .. } => "modality",
         PlanError::RemoteCode { .. } => "remote code",
         // A section of pictures is refused with its line before a plan is made.
@@ -171,7 +171,7 @@ fn name(error: &PlanError) -> &'static str {
     }
 }
 
-const PLANNED: [(&str, Case); 11] = [
+const PLANNED: [(&str, Case); 10] = [
     (
         "memory",
         Case {
@@ -192,13 +192,6 @@ const PLANNED: [(&str, Case); 11] = [
     ("unknown target", asks("training: {target_modules: [qq_proj]}\n")),
     ("no targets", asks("training: {target_modules: []}\n")),
     ("no rows", Case { body: "", ..FINE }),
-    (
-        "preferences alone",
-        Case {
-            body: PREFERENCE,
-            ..FINE
-        },
-    ),
     (
         "modality",
         Case {
@@ -292,7 +285,7 @@ fn a_lock_that_forbids_the_run_and_files_that_are_gone_are_told() {
     lab.write(&FINE);
     let around = lab.around(PLENTY);
     let prepared = prepare(&around, &lab.command()).unwrap();
-    run(&around, &lab.command(), &prepared).unwrap();
+    run(&around, &lab.command(), &prepared, &mut |_| {}).unwrap();
     assert!(lab.verdict(&around).refusal.is_none());
 
     let store = Store::new(&lab.home(), &ID.parse().unwrap());

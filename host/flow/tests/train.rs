@@ -11,9 +11,10 @@ use std::sync::{Arc, Mutex};
 
 use dlm_core::hardware::{Backend, Hardware, SimdLevel};
 use dlm_core::ports::{BaseRequest, BaseSource, BaseSourceError, RemoteBase, Snapshot};
+use dlm_core::training::PhaseSelection;
 use dlm_core::{Cancel, Event, Progress, SectionId, SectionKind};
 use dlm_flow::base::ExportProbes;
-use dlm_flow::train::{Job, PreparedRun, TrainCommand, TrainReport, load, prepare, run};
+use dlm_flow::train::{Job, PreparedRun, TrainCommand, TrainReport, Turn, load, prepare, run};
 use dlm_flow::{Clock, Failure, Surroundings};
 use dlm_plan::lock::LockFlags;
 use dlm_store::{Disk, Home, Store};
@@ -147,7 +148,8 @@ impl Lab {
             max_steps: Some(2),
             threads: Some(1),
             switches: Default::default(),
-            skips_preferences: false,
+            phases: PhaseSelection::All,
+            skips_mined: false,
             cache_off: None,
             lock: LockFlags::default(),
             is_strict_about_metrics: true,
@@ -156,8 +158,11 @@ impl Lab {
         }
     }
 
+    /// Prepares the only adapter.
     fn prepare(&self, command: &TrainCommand) -> Result<PreparedRun, Failure> {
-        self.within(|around| prepare(around, command))
+        let mut runs = self.within(|around| prepare(around, command))?;
+        assert_eq!(runs.len(), 1);
+        Ok(runs.remove(0))
     }
 
     /// From now on files are reached through this.
@@ -166,18 +171,17 @@ impl Lab {
     }
 
     fn try_train(&self, command: &TrainCommand) -> Result<Vec<TrainReport>, Failure> {
+        let mut reports = Vec::new();
         self.within(|around| {
             let prepared = prepare(around, command)?;
-            run(around, command, &prepared)
-        })
+            run(around, command, &prepared, &mut |report| reports.push(report.clone()))
+        })?;
+        Ok(reports)
     }
 
     /// Trains and lets a day pass.
     fn train_as(&self, command: &TrainCommand) -> TrainReport {
-        let report = self.within(|around| {
-            let prepared = prepare(around, command)?;
-            run(around, command, &prepared)
-        });
+        let report = self.try_train(command);
         self.time.pass(DAY_MS);
         match report.unwrap_or_else(|failure| panic!("{failure:?}")).as_slice() {
             [report] => report.clone(),
@@ -536,9 +540,12 @@ fn one_loaded_base_trains_run_after_run() {
         let command = lab.command();
         let prepared = prepare(around, &command)?;
         let engine = load(around, &prepared)?;
-        Job::begin(around, &command, &prepared, prepared.plan.first())?.train(&*engine)?;
-        let prepared = prepare(around, &command)?;
-        Job::begin(around, &command, &prepared, prepared.plan.first())?.train(&*engine)
+        let train = |run: &PreparedRun| {
+            let turn = Turn::first(&command, run);
+            Job::begin(around, &command, run, run.plan.first(), turn)?.train(&*engine)
+        };
+        train(&prepared[0])?;
+        train(&prepare(around, &command)?[0])
     });
     let second = second.unwrap_or_else(|failure| panic!("{failure:?}"));
     assert_eq!(second.version, 2);
@@ -552,7 +559,10 @@ fn a_plan_that_another_run_overtook_is_refused() {
     let command = lab.command();
     let early = lab.prepare(&command).unwrap();
     lab.train_as(&command);
-    let failure = lab.within(|around| run(around, &command, &early)).err().unwrap();
+    let failure = lab
+        .within(|around| run(around, &command, &[early], &mut |_| {}))
+        .err()
+        .unwrap();
     assert!(
         failure.message().contains("another run of this document"),
         "{failure:?}"

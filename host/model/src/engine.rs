@@ -178,6 +178,20 @@ pub trait Trainer: Logprobs {
     /// **Errors:** a batch that describes no sequences of this vocabulary.
     fn pass(&mut self, batch: &Batch, targets: &[Target], dropout_seed: u64) -> Result<Vec<f32>, EngineError>;
 
+    /// [`Trainer::pass`] where the targets' weights depend on their losses: `weigh` is handed the loss of every target, in nats,
+    /// and returns the weight of each; those of the targets are ignored.
+    ///
+    /// **Cost:** the head's product of the target rows once more than a pass of fixed weights.
+    /// **Errors:** as [`Trainer::pass`].
+    /// **Panics:** when a target is no token, or `weigh` returns another number of weights.
+    fn pass_weighed(
+        &mut self,
+        batch: &Batch,
+        targets: &[Target],
+        dropout_seed: u64,
+        weigh: &mut dyn FnMut(&[f32]) -> Vec<f32>,
+    ) -> Result<Vec<f32>, EngineError>;
+
     /// Looks at the gradient that the passes since the last update have summed, tensor by tensor, in the order of
     /// [`Adapter::tensors`].
     fn gradients(&mut self) -> Result<Vec<TensorGradient>, EngineError>;

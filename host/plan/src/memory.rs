@@ -21,7 +21,9 @@ const ADAPTER_COPIES: u64 = 5;
 const FIXED_BYTES: u64 = 96 << 20;
 
 /// Which copies of the frozen weights are laid out for the product kernels beside the stored ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// The order is that of the memory they take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WeightPacking {
     /// None: every product unpacks tiles as it goes; least memory, slowest.
     None,

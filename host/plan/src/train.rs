@@ -7,6 +7,7 @@ mod ladder;
 mod machine;
 pub mod phase;
 pub mod plan;
+mod preference;
 pub mod recipe;
 pub mod refuse;
 mod resolve;
@@ -18,7 +19,9 @@ pub use describe::PlanLine;
 pub use facts::{DocumentFacts, RowFacts, Switches, TrainOptions, TrainRequest};
 pub use fit::{BaseFit, fit_bases};
 pub use machine::Budget;
-pub use phase::{AnchorPlan, AugmentPlan, BatchPlan, NoisePlan, PhasePlan, SchedulePlan, StepsPlan, StopPlan};
+pub use phase::{
+    AnchorPlan, AugmentPlan, BatchPlan, NoisePlan, PhasePlan, PreferencePlan, SchedulePlan, StepsPlan, StopPlan,
+};
 pub use plan::{ProsePlan, TrainPlan};
 pub use refuse::PlanError;
 pub use resolve::plan_train;

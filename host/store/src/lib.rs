@@ -37,7 +37,7 @@ pub use determinism::DeterminismLockError;
 pub use dlm_files::{Disk, DiskError, ExclusiveError, LockWait, Operation};
 pub use error::StoreError;
 pub use inspect::{Inspection, LockStatus, NamedAdapter, ResumableVersion};
-pub use layout::{AdapterSlot, Home, StorePaths};
+pub use layout::{AdapterSlot, Home, NameError, StorePaths};
 pub use manifest::ManifestError;
 pub use pending::{PendingError, PendingPlan, PlanKind};
 pub use recover::{Damage, verify_version};

@@ -56,24 +56,29 @@ pub fn pack(rows: &[Row], scale: f32) -> PackedBatch {
     PackedBatch { batch, targets, owners }
 }
 
-/// Splits rows into groups of at most `limit` tokens each (a longer row stands alone), keeping their order.
-pub fn split_by_tokens(rows: Vec<Row>, limit: usize) -> Vec<Vec<Row>> {
+/// Splits rows into groups of at most `limit` tokens each, keeping their order; `bond` consecutive rows stay together, and
+/// those that are longer than the limit stand alone.
+pub fn split_by_tokens(rows: Vec<Row>, limit: usize, bond: usize) -> Vec<Vec<Row>> {
     let mut groups: Vec<Vec<Row>> = Vec::new();
     let mut used = 0;
-    for row in rows {
-        let len = row.ids.len();
+    let mut rows = rows.into_iter();
+    loop {
+        let mut bonded: Vec<Row> = rows.by_ref().take(bond).collect();
+        if bonded.is_empty() {
+            return groups;
+        }
+        let len: usize = bonded.iter().map(|row| row.ids.len()).sum();
         match groups.last_mut() {
             Some(group) if used + len <= limit => {
                 used += len;
-                group.push(row);
+                group.append(&mut bonded);
             }
             _ => {
                 used = len;
-                groups.push(vec![row]);
+                groups.push(bonded);
             }
         }
     }
-    groups
 }
 
 /// Sums the weights of all targets.
@@ -158,8 +163,11 @@ mod tests {
     #[test]
     fn groups_keep_order_and_limit() {
         let rows: Vec<Row> = (1..6).map(|n| row(&vec![n; n as usize])).collect();
-        let groups = split_by_tokens(rows, 6);
+        let groups = split_by_tokens(rows.clone(), 6, 1);
         let lens: Vec<Vec<usize>> = groups.iter().map(|g| g.iter().map(|r| r.ids.len()).collect()).collect();
         assert_eq!(lens, vec![vec![1, 2, 3], vec![4], vec![5]]);
+        let pairs = split_by_tokens(rows, 11, 2);
+        let lens: Vec<usize> = pairs.iter().map(Vec::len).collect();
+        assert_eq!(lens, vec![4, 1]);
     }
 }

@@ -1,148 +1,75 @@
 //! What a step learns: from its index to its rows and the weights of their targets.
 //!
-//! Invariants: a step's rows, rewordings and noise are functions of the seed and the step; the weights make the loss of a
-//! step one sum, so that accumulation over several batches changes nothing but rounding.
-//!
-//! Supervised learning knows its weights beforehand. An objective whose weights depend on losses (preferences) joins here,
-//! beside [`Supervised`], and asks the trainer for those losses first.
+//! Invariants: a step's rows are functions of the seed and the step; the loss of a step is one sum, so that accumulation over
+//! several batches changes nothing but rounding.
 
 use dlm_core::random::Rng;
-use dlm_model::text::TextModel;
 
-use crate::anchors::AnchorSet;
-use crate::batch::weight_sum;
-use crate::dataset::{Dataset, RowError, Split};
-use crate::recipe::Recipe;
-use crate::rows::{Row, RowKind, add_noise};
+use crate::dataset::RowError;
+use crate::pairs::PairTerm;
+use crate::rows::{Row, RowKind};
 
-/// Keeps a division by the weights of no target finite.
-const WEIGHT_SUM_MIN: f64 = 1e-12;
+/// What a run teaches, step by step: documents ([`crate::supervised`]), preferences ([`crate::pairs`]).
+pub trait Objective {
+    /// Number of examples, whose last losses a state keeps.
+    fn examples(&self) -> usize;
 
-/// The document's examples beside anchors: the mean loss of the former, plus the mean divergence on the latter.
-pub struct Supervised<'a> {
-    pub dataset: &'a Dataset,
-    pub text: &'a TextModel,
-    pub anchors: Option<&'a AnchorSet>,
-    pub recipe: &'a Recipe,
-    /// Indices of the examples that are trained on.
-    trained: Vec<usize>,
-}
+    /// Says whether there is nothing to learn.
+    fn is_empty(&self) -> bool;
 
-/// The rows of one step, their targets weighted.
-pub struct StepRows {
-    /// Those of the document first, one for each visit, then the anchors.
-    pub rows: Vec<Row>,
-    /// The example of each of the document's rows.
-    pub visited: Vec<usize>,
-}
-
-/// One example in one step.
-struct Visit {
-    epoch: u64,
-    example: usize,
-}
-
-impl<'a> Supervised<'a> {
-    /// Trains on the training side of a dataset.
-    pub fn new(
-        dataset: &'a Dataset,
-        text: &'a TextModel,
-        anchors: Option<&'a AnchorSet>,
-        recipe: &'a Recipe,
-    ) -> Supervised<'a> {
-        Supervised {
-            trained: dataset.indices(Split::Train),
-            dataset,
-            text,
-            anchors,
-            recipe,
-        }
-    }
-
-    /// Returns the indices of the examples that are trained on.
-    pub fn trained(&self) -> &[usize] {
-        &self.trained
-    }
+    /// Refuses what no step could take.
+    ///
+    /// **Errors** name the first example.
+    fn check(&self) -> Result<(), RowError>;
 
     /// Makes the rows of step `index`.
     ///
-    /// **Errors:** a reworded question that cannot be encoded.
-    pub fn rows(&self, index: u64) -> Result<StepRows, RowError> {
-        let visits = self.visits(index);
-        let mut rows: Vec<Row> = visits
-            .iter()
-            .map(|visit| self.row(index, visit))
-            .collect::<Result<_, _>>()?;
-        let sum = weight_sum(&rows).max(WEIGHT_SUM_MIN);
-        rows.iter_mut().for_each(|row| scale_targets(row, 1.0 / sum));
-        // Rows of both kinds share a pass, and their targets carry the weights that make the step's loss one sum.
-        let mut anchors = self.anchors_of_step(index);
-        let scale = self.recipe.anchor_weight / weight_sum(&anchors).max(WEIGHT_SUM_MIN);
-        anchors.iter_mut().for_each(|row| scale_targets(row, scale));
-        rows.append(&mut anchors);
-        Ok(StepRows {
-            rows,
-            visited: visits.iter().map(|visit| visit.example).collect(),
-        })
+    /// **Errors:** a row that cannot be encoded.
+    fn rows(&self, index: u64) -> Result<StepRows, RowError>;
+
+    /// Rows that are judged and never trained on.
+    fn validation(&self) -> Vec<(RowKind, Row)> {
+        Vec::new()
     }
 
-    /// Consecutive places in an endless series of shuffled epochs.
-    fn visits(&self, index: u64) -> Vec<Visit> {
-        let (n, per_step) = (self.trained.len() as u64, self.recipe.rows_per_step as u64);
-        let mut order = (u64::MAX, Vec::new());
-        (index * per_step..(index + 1) * per_step)
-            .map(|place| {
-                let epoch = place / n;
-                if order.0 != epoch {
-                    order = (epoch, self.trained.clone());
-                    Rng::stream(self.recipe.seed, "epoch", &[epoch]).shuffle(&mut order.1);
-                }
-                Visit {
-                    epoch,
-                    example: order.1[(place % n) as usize],
-                }
-            })
-            .collect()
-    }
-
-    /// The row of one visit: reworded and with noise, unless the step is a clean one.
-    fn row(&self, index: u64, visit: &Visit) -> Result<Row, RowError> {
-        let recipe = self.recipe;
-        let is_clean = recipe.is_clean(index);
-        let position = [visit.epoch, visit.example as u64];
-        let reworded = match &recipe.augment {
-            Some(augment) if !is_clean => {
-                let mut rng = Rng::stream(recipe.seed, "augment", &position);
-                let longest = recipe.sequence_len_max;
-                self.dataset
-                    .reworded(visit.example, self.text, augment, longest, &mut rng)?
-            }
-            _ => None,
-        };
-        let mut row = match reworded {
-            Some(row) => row,
-            None => self.dataset.row(visit.example, recipe.prose_weight),
-        };
-        let is_answer = self.dataset.example(visit.example).kind() == RowKind::Sft;
-        if !is_clean && recipe.noise_share > 0.0 && is_answer {
-            let mut rng = Rng::stream(recipe.seed, "noise", &position);
-            add_noise(&mut row, recipe.noise_share, self.text, &mut rng);
-        }
-        Ok(row)
-    }
-
-    fn anchors_of_step(&self, index: u64) -> Vec<Row> {
-        match self.anchors {
-            Some(anchors) if self.recipe.anchors_per_step > 0 => {
-                anchors.rows_of_step(self.recipe.seed, index, self.recipe.anchors_per_step)
-            }
-            _ => Vec::new(),
-        }
+    /// Says whether the last losses of the examples, under the threshold, show that all is learned.
+    fn has_learned(&self, _losses: &[Option<f32>], _threshold: f64) -> bool {
+        false
     }
 }
 
-fn scale_targets(row: &mut Row, scale: f64) {
-    for target in &mut row.targets {
-        target.weight = (f64::from(target.weight) * scale) as f32;
-    }
+/// The rows of one step.
+#[derive(Default)]
+pub struct StepRows {
+    /// Those of the examples first, then others; the weights of their targets make the step's loss one sum.
+    pub rows: Vec<Row>,
+    /// The example of each of the first rows, or of each pair of them.
+    pub visited: Vec<usize>,
+    /// Rows `2 i` and `2 i + 1` are a pair whose loss is added; all rows are, or none.
+    pub pairs: Vec<PairTerm>,
+}
+
+/// One example in one step.
+pub(crate) struct Visit {
+    pub epoch: u64,
+    pub example: usize,
+}
+
+/// Consecutive places of step `index` in an endless series of shuffled epochs of `examples`.
+pub(crate) fn visits(examples: &[usize], per_step: usize, seed: u64, index: u64) -> Vec<Visit> {
+    let (n, per_step) = (examples.len() as u64, per_step as u64);
+    let mut order = (u64::MAX, Vec::new());
+    (index * per_step..(index + 1) * per_step)
+        .map(|place| {
+            let epoch = place / n;
+            if order.0 != epoch {
+                order = (epoch, examples.to_vec());
+                Rng::stream(seed, "epoch", &[epoch]).shuffle(&mut order.1);
+            }
+            Visit {
+                epoch,
+                example: order.1[(place % n) as usize],
+            }
+        })
+        .collect()
 }

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::augment::Augment;
 use crate::dataset::Dataset;
+use crate::pairs::Pair;
+use crate::preference::{Both, PreferenceRule};
 use crate::schedule::Schedule;
 
 /// Every number that a run depends on, besides its rows.
@@ -51,6 +53,9 @@ pub struct Recipe {
     pub sequence_len_max: usize,
     /// Weight of a token of running text beside a token of an answer.
     pub prose_weight: f32,
+    /// How preferences are taught, in a run that teaches some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preference: Option<PreferenceRule>,
 }
 
 impl Recipe {
@@ -77,5 +82,25 @@ pub fn run_digest(recipe: &Recipe, dataset: &Dataset, adapter: &AdapterSpec, bas
     for example in dataset.examples() {
         hash.update(example.digest_text());
     }
+    hash.finish_hex()
+}
+
+/// Returns the digest that ties a kept state to its run over preferences. What the pairs' log-probabilities were at the start, and
+/// are under the reference, belongs to it, and with it the adapter that the run began with.
+pub fn preference_digest(
+    recipe: &Recipe,
+    pairs: &[Pair],
+    logprobs: [&[Both<f64>]; 2],
+    adapter: &AdapterSpec,
+    base: &str,
+) -> String {
+    let mut hash = Sha256::new();
+    hash.update(serde_json::to_vec(recipe).expect("a recipe is plain data"));
+    hash.update(format!("{adapter:?}"));
+    hash.update(base);
+    for pair in pairs {
+        hash.update(format!("{} {} {:?}", pair.origin, pair.index, pair.preference));
+    }
+    hash.update(format!("{logprobs:?}"));
     hash.finish_hex()
 }

@@ -3,19 +3,16 @@
 //! Invariants: a run restored from a state and the same inputs repeats the uninterrupted one bit for bit.
 
 use dlm_core::event::StepEvent;
-use dlm_core::training::Ending;
+use dlm_core::training::{Ending, TrainPhase};
 use dlm_core::{Cancel, Event, Progress};
-use dlm_model::text::TextModel;
 use dlm_model::{Adapter, Engine};
 
-use crate::anchors::AnchorSet;
-use crate::dataset::{Dataset, Split};
 use crate::error::RunError;
-use crate::learner::Learner;
+use crate::learner::{Learner, StepLoss};
 use crate::losses::EvalLoss;
-use crate::objective::Supervised;
+use crate::objective::Objective;
 use crate::recipe::Recipe;
-use crate::rows::RowKind;
+use crate::rows::{Row, RowKind};
 use crate::state::{StateHeader, TrainState};
 
 /// Largest share of a run's time that keeping its states may take.
@@ -24,9 +21,8 @@ const SNAPSHOT_SHARE: f64 = 0.02;
 /// What a run works on and reports to.
 pub struct TrainInput<'a> {
     pub engine: &'a dyn Engine,
-    pub text: &'a TextModel,
-    pub dataset: &'a Dataset,
-    pub anchors: Option<&'a AnchorSet>,
+    pub objective: &'a dyn Objective,
+    pub phase: TrainPhase,
     pub recipe: &'a Recipe,
     pub progress: &'a dyn Progress,
     pub cancel: &'a Cancel,
@@ -90,11 +86,10 @@ pub fn train(
 /// The loop's variables.
 struct Run<'a> {
     input: &'a TrainInput<'a>,
-    objective: Supervised<'a>,
     learner: Learner<'a>,
     adapter: Adapter,
-    /// Indices of the validation examples.
-    validation: Vec<usize>,
+    /// Rows that are judged and never trained on.
+    validation: Vec<(RowKind, Row)>,
     header: StateHeader,
     best: Option<Vec<f32>>,
     grad_norm_max: f64,
@@ -114,11 +109,10 @@ impl<'a> Run<'a> {
         digest: &str,
         resume: Option<TrainState>,
     ) -> Result<Self, RunError> {
-        let objective = Supervised::new(input.dataset, input.text, input.anchors, input.recipe);
-        if objective.trained().is_empty() {
+        if input.objective.is_empty() {
             return Err(RunError::NoRows);
         }
-        input.dataset.check_lengths(input.recipe.sequence_len_max, usize::MAX)?;
+        input.objective.check()?;
         let is_foreign = |state: &TrainState| {
             state.header.run_digest != digest || state.tensors.params.len() != adapter.params.len()
         };
@@ -131,14 +125,14 @@ impl<'a> Run<'a> {
             None => (StateHeader::new(digest, input.base), None),
             Some(state) => (state.header, state.best),
         };
-        header.row_losses.resize(input.dataset.len(), None);
+        header.phase = Some(input.phase);
+        header.row_losses.resize(input.objective.examples(), None);
         let start = (input.clock)();
         Ok(Self {
             input,
-            objective,
             learner,
             adapter,
-            validation: input.dataset.indices(Split::Validation),
+            validation: input.objective.validation(),
             first_step: header.step,
             first_tokens: header.tokens,
             header,
@@ -154,24 +148,26 @@ impl<'a> Run<'a> {
         let recipe = self.input.recipe;
         let index = self.header.step;
         let began = (self.input.clock)();
-        let rows = self.objective.rows(index)?;
+        let rows = self.input.objective.rows(index)?;
         let visited = rows.visited.clone();
+        // Preferences that are far enough apart give no gradient, and rightly.
+        let must_reach_all = index - self.first_step == 1 && rows.pairs.is_empty();
         let losses = self.learner.learn(index, rows)?;
-        self.learner.check_gradients(index, index - self.first_step == 1)?;
+        self.learner.check_gradients(index, must_reach_all)?;
         let lr = recipe.lr * recipe.schedule.multiplier(index);
         let norm = self.learner.update(lr)?;
         self.grad_norm_max = self.grad_norm_max.max(norm);
         self.header.step += 1;
         self.header.tokens += losses.tokens as u64;
         self.header.last_loss = losses.mean;
-        for (example, loss) in visited.into_iter().zip(losses.rows) {
-            self.header.row_losses[example] = Some(loss);
+        for (example, loss) in visited.into_iter().zip(&losses.rows) {
+            self.header.row_losses[example] = Some(*loss);
         }
-        self.report(began, losses.tokens, lr, norm);
+        self.report(began, &losses, lr, norm);
         Ok(())
     }
 
-    fn report(&self, began: f64, tokens: usize, lr: f64, grad_norm: f64) {
+    fn report(&self, began: f64, losses: &StepLoss, lr: f64, grad_norm: f64) {
         let now = (self.input.clock)();
         let steps = self.input.recipe.schedule.steps;
         let done = (self.header.step - self.first_step) as f64;
@@ -181,8 +177,9 @@ impl<'a> Run<'a> {
             loss: self.header.last_loss,
             lr,
             grad_norm,
-            tokens_per_s: tokens as f64 / (now - began).max(1e-9),
+            tokens_per_s: losses.tokens as f64 / (now - began).max(1e-9),
             seconds_left: (now - self.start) / done * (steps - self.header.step) as f64,
+            rewards: losses.rewards,
         }));
     }
 
@@ -224,24 +221,12 @@ impl<'a> Run<'a> {
     ///
     /// Only clean visits say what the model answers; reworded and noisy ones are harder than the real question.
     fn has_learned(&self) -> bool {
-        let Some(threshold) = self.input.recipe.loss_stop else {
-            return false;
-        };
-        let losses: Option<Vec<f32>> = self
-            .objective
-            .trained()
-            .iter()
-            .filter(|&&i| self.input.dataset.example(i).kind() == RowKind::Sft)
-            .map(|&i| self.header.row_losses[i])
-            .collect();
-        losses.is_some_and(|l| !l.is_empty() && l.iter().all(|l| f64::from(*l) <= threshold))
+        let threshold = self.input.recipe.loss_stop;
+        threshold.is_some_and(|threshold| self.input.objective.has_learned(&self.header.row_losses, threshold))
     }
 
     fn evaluate(&mut self) -> Result<EvalLoss, RunError> {
-        let (dataset, weight) = (self.input.dataset, self.input.recipe.prose_weight);
-        let rows = self.validation.iter();
-        self.learner
-            .evaluate(rows.map(|&index| (dataset.example(index).kind(), dataset.row(index, weight))))
+        self.learner.evaluate(self.validation.iter().cloned())
     }
 
     fn state(&mut self) -> Result<TrainState, RunError> {

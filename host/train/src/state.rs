@@ -3,6 +3,7 @@
 //! Invariants: a run restored from these and the same inputs takes the same steps bit for bit. Random numbers are not
 //! here, because they are functions of seed and position.
 
+use dlm_core::training::TrainPhase;
 use dlm_model::TrainTensors;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,9 @@ pub struct StateHeader {
     /// Revision of the base; states of earlier versions of dlm do not say it.
     #[serde(default)]
     pub base: Option<String>,
+    /// What the run teaches; states of earlier versions of dlm do not say it, and are of questions, answers and prose.
+    #[serde(default)]
+    pub phase: Option<TrainPhase>,
     pub best_loss: Option<f64>,
     pub best_step: Option<u64>,
     /// Evaluations since the best one.
@@ -44,6 +48,7 @@ impl StateHeader {
             step: 0,
             run_digest: run_digest.into(),
             base: Some(base.into()),
+            phase: None,
             best_loss: None,
             best_step: None,
             evals_since_best: 0,

@@ -295,6 +295,7 @@ fn the_digest_of_a_run_is_that_of_earlier_builds_with_the_same_steps() {
         system_prompt: Some("Be brief.".to_owned()),
         sequence_len_max: 512,
         prose_weight: 0.5,
+        preference: None,
     };
     let spec = AdapterSpec {
         kind: AdapterKind::Lora,

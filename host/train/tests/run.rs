@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::path::Path;
 
 use dlm_core::hardware::SimdLevel;
-use dlm_core::training::Ending;
+use dlm_core::training::{Ending, TrainPhase};
 use dlm_core::{Cancel, Event, Hints, Progress, Quiet};
 use dlm_model::base::{OpenedBase, open_base};
 use dlm_model::engine::{AdamWOptions, TrainerOptions};
@@ -15,7 +15,7 @@ use dlm_train::augment::Augment;
 use dlm_train::schedule::ScheduleKind;
 use dlm_train::{
     AnchorOptions, AnchorSet, Dataset, DatasetOptions, Origin, Outcome, Recipe, Row, RunError, Schedule, Source,
-    SourceContent, Split, SplitRule, TrainInput, TrainState, WarmupStart, recall_pairs, run_digest, train,
+    SourceContent, Split, SplitRule, Supervised, TrainInput, TrainState, WarmupStart, recall_pairs, run_digest, train,
 };
 
 #[path = "run/counts.rs"]
@@ -113,6 +113,7 @@ fn recipe(steps: u64) -> Recipe {
         system_prompt: None,
         sequence_len_max: 512,
         prose_weight: 0.5,
+        preference: None,
     }
 }
 
@@ -173,11 +174,11 @@ fn run_adapter(
         setup.kept.borrow_mut().push(state.clone());
         Ok(())
     };
+    let objective = Supervised::new(setup.dataset, base.text(), setup.anchors, setup.recipe);
     let input = TrainInput {
         engine,
-        text: base.text(),
-        dataset: setup.dataset,
-        anchors: setup.anchors,
+        objective: &objective,
+        phase: TrainPhase::Sft,
         recipe: setup.recipe,
         progress: setup.progress,
         cancel: &setup.cancel,

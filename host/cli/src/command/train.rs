@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::builder::{BoolValueParser, StringValueParser};
-use clap::{ArgAction, Args, ValueEnum, ValueHint};
+use clap::{ArgAction, Args, ValueHint};
 use dlm_core::hardware::SimdLevel;
-use dlm_core::training::SourcesPolicy;
+use dlm_core::training::{PhaseSelection, SourcesPolicy};
 use dlm_core::{FailureKind, Subject};
 use dlm_flow::Failure;
 use dlm_flow::train::{self, TrainCommand};
@@ -38,8 +38,11 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", value_parser = parse_count)]
     pub max_steps: Option<u64>,
     /// Which phases run
-    #[arg(long, value_enum, default_value_t = Phase::All)]
-    pub phase: Phase,
+    #[arg(long, value_parser = choice::<PhaseSelection>(), default_value = "all")]
+    pub phase: PhaseSelection,
+    /// Leave preferences out that a judge mined
+    #[arg(long)]
+    pub no_mined: bool,
     /// Print the plan and stop before any weight is loaded
     #[arg(long)]
     pub dry_run: bool,
@@ -134,9 +137,6 @@ pub struct TrainUnbuilt {
     /// Write a scaffolded document again
     #[arg(long, action = ArgAction::SetTrue, value_parser = not_built(BoolValueParser::new()))]
     pub rescaffold: NotBuilt,
-    /// Leave mined preferences out
-    #[arg(long, action = ArgAction::SetTrue, value_parser = not_built(BoolValueParser::new()))]
-    pub no_mined: NotBuilt,
     /// Accept probes over a socket during --watch
     #[arg(long, value_name = "HOST:PORT", value_parser = not_built(StringValueParser::new()))]
     pub listen_rpc: Option<NotBuilt>,
@@ -145,22 +145,8 @@ pub struct TrainUnbuilt {
     pub max_cycles: Option<NotBuilt>,
 }
 
-/// Which training phases run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Phase {
-    Sft,
-    Preference,
-    All,
-}
-
 /// Trains, or with `--dry-run` shows what would be done.
 pub fn run(args: &TrainArgs, settings: &Settings, console: &Console) -> Result<ExitCode, Failure> {
-    if args.phase == Phase::Preference {
-        return Err(
-            Failure::misuse(Subject::Error, "`--phase preference` is not built yet in this version")
-                .hint("leave it out: the instruction and prose sections are trained"),
-        );
-    }
     if args.path.is_dir() {
         let what = format!(
             "{} is a directory, and making a document of a directory's files is not built yet in this version",
@@ -182,7 +168,8 @@ pub fn run(args: &TrainArgs, settings: &Settings, console: &Console) -> Result<E
             noise: args.recipe.noise,
             simd_max: args.recipe.simd,
         },
-        skips_preferences: args.phase == Phase::Sft,
+        phases: args.phase,
+        skips_mined: args.no_mined,
         cache_off: cache_off(args.no_cache),
         lock: LockFlags {
             strict: args.strict_lock,
@@ -206,14 +193,21 @@ pub fn run(args: &TrainArgs, settings: &Settings, console: &Console) -> Result<E
         other => other?,
     };
     if args.dry_run {
-        let resumed = train::rehearse(around, &command, &prepared)?;
-        render::train::plan(&prepared, resumed, args.json, console);
+        let resumed: Vec<_> = prepared
+            .iter()
+            .map(|run| train::rehearse(around, &command, run))
+            .collect::<Result<_, _>>()?;
+        render::train::plans(&prepared, resumed, args.json, console);
         return Ok(ExitCode::SUCCESS);
     }
     render::train::details(&prepared, console);
-    for report in train::run(around, &command, &prepared)? {
-        render::train::report(&report, &args.path, args.json, console);
-    }
+    let mut reports = Vec::new();
+    let outcome = train::run(around, &command, &prepared, &mut |report| {
+        render::train::report(report, console);
+        reports.push(report.clone());
+    });
+    render::train::results(&reports, outcome.is_ok(), &args.path, args.json, console);
+    outcome?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -9,7 +9,7 @@ use dlm_core::shell::{quoted, quoted_path};
 use dlm_core::training::Ending;
 use dlm_core::units::{duration, size};
 use dlm_flow::Failure;
-use dlm_flow::train::{PreparedRun, ProbeScore, TrainReport};
+use dlm_flow::train::{PreferenceReport, PreparedRun, ProbeScore, TrainReport};
 use serde_json::json;
 
 use crate::console::Console;
@@ -20,32 +20,44 @@ pub fn nothing_to_do(failure: &Failure, console: &Console) {
     console.info(&format!("no-op: {}", failure.error));
 }
 
-/// What a run would do, for `--dry-run`; `resumed` is what it would go on from.
-pub fn plan(prepared: &PreparedRun, resumed: Option<String>, is_json: bool, console: &Console) {
+/// What a run would do, for `--dry-run`; `resumed` is what each adapter would go on from.
+pub fn plans(prepared: &[PreparedRun], resumed: Vec<Option<String>>, is_json: bool, console: &Console) {
     if is_json {
-        return console.json(&prepared.plan);
+        return match prepared {
+            [run] => console.json(&run.plan),
+            runs => console.json(&runs.iter().map(|run| &run.plan).collect::<Vec<_>>()),
+        };
     }
-    let resumed = resumed.map(|from| format!("resume: {from}\n")).unwrap_or_default();
-    console.result(&(plan_text(prepared) + &resumed));
+    let text = |(run, resumed): (&PreparedRun, Option<String>)| {
+        let resumed = resumed.map(|from| format!("resume: {from}\n")).unwrap_or_default();
+        plan_text(run) + &resumed
+    };
+    console.result(&prepared.iter().zip(resumed).map(text).collect::<String>());
 }
 
 /// The plan with `--verbose`.
-pub fn details(prepared: &PreparedRun, console: &Console) {
+pub fn details(prepared: &[PreparedRun], console: &Console) {
     if console.is_verbose {
-        plan_text(prepared).lines().for_each(|line| console.detail(line));
+        let texts = prepared.iter().map(plan_text);
+        texts.for_each(|text| text.lines().for_each(|line| console.detail(line)));
     }
 }
 
-/// What a run did; the loss alone is the result.
-pub fn report(report: &TrainReport, path: &Path, is_json: bool, console: &Console) {
+/// What a phase did.
+pub fn report(report: &TrainReport, console: &Console) {
     for line in recall_lines(report) {
         console.info(&line);
     }
     for line in memory_lines(report) {
         console.info(&line);
     }
+    for line in report.preference.iter().flat_map(preference_lines) {
+        console.info(&line);
+    }
+    let adapter = report.adapter_name.as_ref();
     console.info(&format!(
-        "{}: v{:04} ({} steps, seed={}, determinism={})",
+        "{}{}: v{:04} ({} steps, seed={}, determinism={})",
+        adapter.map(|name| format!("{name}: ")).unwrap_or_default(),
         report.phase.word(),
         report.version,
         report.steps,
@@ -69,24 +81,76 @@ pub fn report(report: &TrainReport, path: &Path, is_json: bool, console: &Consol
         );
         console.info(&why);
     }
+}
+
+/// The result of all phases, for scripts: the last one's loss, or its report with those before it; then what to type next, where
+/// all went well. Nothing where no phase ended.
+pub fn results(reports: &[TrainReport], is_whole: bool, path: &Path, is_json: bool, console: &Console) {
+    let Some((last, earlier)) = reports.split_last().filter(|_| is_whole) else {
+        return;
+    };
     // The bare number is for scripts; a person who reads both streams at once gets it with its name.
     let is_read_by_a_person = std::io::stdout().is_terminal() && !console.is_quiet;
     if is_json {
-        let mut value = json!(report);
-        value["peak_memory_bytes"] = json!(peak);
+        let mut value = json!(last);
+        value["peak_memory_bytes"] = json!(memory::peak_bytes());
+        if !earlier.is_empty() {
+            value["earlier"] = json!(earlier);
+        }
         console.json(&value);
     } else if is_read_by_a_person {
-        console.info(&format!("loss:    {:.4}", report.loss));
+        console.info(&format!("loss:    {:.4}", last.loss));
     } else {
-        console.result(&format!("{}", report.loss));
+        console.result(&format!("{}", last.loss));
     }
-    console.info(&next(report, path));
+    console.info(&next(reports, path));
+}
+
+/// What is preferred now, and what it cost.
+fn preference_lines(preference: &PreferenceReport) -> Vec<String> {
+    let PreferenceReport {
+        pairs,
+        before,
+        after,
+        scale,
+        tried,
+    } = preference;
+    let mut lines = vec![
+        format!(
+            "preferences: the chosen answer is the likelier one in {} of {pairs} pairs ({} before), by {:.2} nats in the mean ({:.2} before)",
+            after.preferred, before.preferred, after.logprob_margin, before.logprob_margin
+        ),
+        format!(
+            "rewards: chosen {:+.3}, rejected {:+.3}, margin {:.3}, accuracy {:.2}",
+            after.rewards.chosen, after.rewards.rejected, after.rewards.margin, after.rewards.accuracy
+        ),
+    ];
+    if let Some(full) = tried.first().filter(|full| full.broken > 0) {
+        let broken = |count: usize| match count {
+            0 => "no answer".to_owned(),
+            1 => "1 answer".to_owned(),
+            count => format!("{count} answers"),
+        };
+        let kept = tried
+            .iter()
+            .find(|trial| trial.scale == *scale)
+            .map_or(0, |trial| trial.broken);
+        lines.push(format!(
+            "preferences: the whole change broke {} that was given before; {scale} of it is kept and breaks {}",
+            broken(full.broken),
+            broken(kept)
+        ));
+    }
+    lines
 }
 
 fn plan_text(prepared: &PreparedRun) -> String {
     let lines = prepared.plan.lines();
     let width = lines.iter().map(|line| line.name.chars().count()).max().unwrap_or(0);
     let mut out = String::new();
+    if let Some(name) = prepared.lane.name() {
+        out.push_str(&format!("adapter `{name}`:\n"));
+    }
     for line in lines {
         out.push_str(&format!("{:<width$}  {}  ({})\n", line.name, line.value, line.why));
     }
@@ -105,6 +169,9 @@ fn plan_text(prepared: &PreparedRun) -> String {
             section.row_id, section.rows, section.tokens
         ));
     }
+    for id in &replay.preferences {
+        out.push_str(&format!("replayed: {id} (a preference)\n"));
+    }
     for id in &replay.retained {
         out.push_str(&format!(
             "kept aside: section {id}, never rehearsed, to measure what is retained\n"
@@ -117,15 +184,20 @@ fn plan_text(prepared: &PreparedRun) -> String {
 }
 
 /// The command that shows what was learned: with the document's first question where it has a short one.
-fn next(report: &TrainReport, path: &Path) -> String {
+fn next(reports: &[TrainReport], path: &Path) -> String {
     /// Longest question that is offered to be typed.
     const QUESTION_CHARS_MAX: usize = 80;
-    let mut asked = report.recall.iter().map(|pair| pair.question.trim());
-    let short = asked.find(|text| {
+    let mut asked = reports
+        .iter()
+        .flat_map(|report| report.recall.iter().map(move |pair| (report, pair.question.trim())));
+    let short = asked.find(|(_, text)| {
         !text.contains(char::is_control) && !text.starts_with('-') && text.chars().count() <= QUESTION_CHARS_MAX
     });
-    let question = short.map_or("\"a question\"".to_owned(), quoted);
-    format!("next: dlm prompt {} {question}", quoted_path(path))
+    let adapter = short.map_or(reports.last(), |(report, _)| Some(report));
+    let adapter = adapter.and_then(|report| report.adapter_name.as_ref());
+    let adapter = adapter.map(|name| format!(" --adapter {name}")).unwrap_or_default();
+    let question = short.map_or("\"a question\"".to_owned(), |(_, text)| quoted(text));
+    format!("next: dlm prompt {}{adapter} {question}", quoted_path(path))
 }
 
 /// What was rehearsed, what is retained without, and how the probes did.

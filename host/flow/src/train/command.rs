@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use dlm_core::shell::quoted_path;
+use dlm_core::training::PhaseSelection;
 use dlm_plan::lock::LockFlags;
 use dlm_plan::train::Switches;
 
 use crate::base::ExportProbes;
+use crate::rows::PreferenceFilter;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -19,8 +21,9 @@ pub struct TrainCommand {
     pub threads: Option<u32>,
     /// Departures from the recipe.
     pub switches: Switches,
-    /// `--phase sft`: preferences are left out, and nothing is said of them.
-    pub skips_preferences: bool,
+    pub phases: PhaseSelection,
+    /// `--no-mined`: preferences that a judge mined are left out.
+    pub skips_mined: bool,
     /// The flag or variable that turns the cache of tokenized sections off, where one was given.
     pub cache_off: Option<String>,
     pub lock: LockFlags,
@@ -40,12 +43,21 @@ impl TrainCommand {
             max_steps: None,
             threads: None,
             switches: Switches::default(),
-            skips_preferences: false,
+            phases: PhaseSelection::All,
+            skips_mined: false,
             cache_off: None,
             lock: LockFlags::default(),
             is_strict_about_metrics: false,
             accepts_license: false,
             export_probes: ExportProbes::Run,
+        }
+    }
+
+    /// Which preferences the command takes.
+    pub(super) fn preferences(&self) -> PreferenceFilter {
+        PreferenceFilter {
+            is_wanted: self.phases.has_preference(),
+            skips_mined: self.skips_mined,
         }
     }
 
@@ -57,6 +69,12 @@ impl TrainCommand {
         }
         if let Some(seed) = self.seed {
             line += &format!(" --seed {seed}");
+        }
+        if self.phases != PhaseSelection::All {
+            line += &format!(" --phase {}", self.phases.name());
+        }
+        if self.skips_mined {
+            line += " --no-mined";
         }
         line += &self.switches.flags();
         line
@@ -73,6 +91,8 @@ mod tests {
             seed: Some(7),
             max_steps: Some(40),
             threads: Some(2),
+            phases: PhaseSelection::Preference,
+            skips_mined: true,
             switches: Switches {
                 anchors: Some(false),
                 noise: Some(true),
@@ -82,7 +102,7 @@ mod tests {
         };
         assert_eq!(
             command.again("--resume"),
-            "dlm train notes.dlm --resume --max-steps 40 --seed 7 --anchors off --noise on"
+            "dlm train notes.dlm --resume --max-steps 40 --seed 7 --phase preference --no-mined --anchors off --noise on"
         );
     }
 }

@@ -28,13 +28,15 @@ const DETAILS: &str = "details";
 /// The summary of a finished run; run and version numbers are filled in by the commit.
 fn summary(job: &Job<'_>, run_id: u64, outcome: &Outcome, learned: &Findings) -> RunSummary {
     let is_prose_only = job.prepared.plan.rows.instruction_rows == 0;
+    // The loss of a pair is none of a token.
+    let token_loss = job.phase.preference.is_none().then_some(outcome.loss);
     RunSummary {
         steps: outcome.state.header.step,
         final_train_loss: Some(outcome.loss),
         final_val_loss: outcome.eval.map(|e| e.loss),
         final_val_perplexity: outcome.eval.map(|e| e.loss.exp()),
-        train_loss_cpt: is_prose_only.then_some(outcome.loss),
-        train_loss_sft: (!is_prose_only).then_some(outcome.loss),
+        train_loss_cpt: token_loss.filter(|_| is_prose_only),
+        train_loss_sft: token_loss.filter(|_| !is_prose_only),
         val_loss_cpt: outcome.eval.and_then(|e| e.cpt),
         val_loss_sft: outcome.eval.and_then(|e| e.sft),
         retention_loss: learned.retention.map(|r| r.loss),
@@ -102,7 +104,7 @@ pub(crate) fn commit(
             superseded: job.prepared.replay.superseded.clone(),
             current_sections: sections.iter().map(|s| s.id().clone()).collect::<BTreeSet<SectionId>>(),
             replay_budget_bytes: BUDGET_BYTES_DEFAULT,
-            content_hashes: Some(content_hashes),
+            content_hashes: job.prepared.is_last.then_some(content_hashes),
             base_model: front.base_model.clone(),
             base_model_revision: Some(job.lock.base_model_revision.clone()),
             base_model_sha256: job.lock.base_model_sha256.clone(),
@@ -116,6 +118,7 @@ pub(crate) fn commit(
         "replay": job.prepared.replay.report,
         "retention": learned.retention,
         "probes": learned.probes,
+        "preference": learned.preference,
     });
     job.guard
         .write_run_sidecar(run_id, observer.started_at(), DETAILS, &details)?;
@@ -131,7 +134,9 @@ fn remember(job: &Job<'_>, run_id: u64) -> Result<Vec<Remember>, Failure> {
         let id = section.id();
         !section.kind.is_media()
             && !section.content.trim().is_empty()
-            && (job.prepared.replay.new.contains(&id) || !is_known(&id))
+            && job.lane.takes_section(section)
+            // What the first phase took up is not seen again by the second.
+            && (job.turn.is_first && job.prepared.replay.new.contains(&id) || !is_known(&id))
     };
     let sections = job.prepared.document.parsed.sections();
     Ok(sections

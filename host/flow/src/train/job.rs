@@ -13,6 +13,7 @@ use dlm_plan::train::PhasePlan;
 use dlm_store::{ExclusiveError, LockWait, Store, StoreError, StoreGuard};
 
 use super::command::TrainCommand;
+use super::lane::Lane;
 use super::prepared::PreparedRun;
 use super::{pins, resume, room};
 use crate::document;
@@ -25,12 +26,37 @@ pub struct Job<'a> {
     pub(super) command: &'a TrainCommand,
     pub(super) prepared: &'a PreparedRun,
     pub(super) phase: &'a PhasePlan,
+    pub(super) turn: Turn,
+    /// As the prepared one, with the version that is current now.
+    pub(super) lane: Lane,
     pub(super) store: Store,
     pub(super) guard: StoreGuard,
     pub(super) manifest: Manifest,
     pub(super) lock: DlmLock,
     pub(super) mode: LockMode,
     pub(super) started: f64,
+}
+
+/// Where a job stands among those of its command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// The version that is current before it.
+    pub version: u32,
+    /// Whether it goes on from a state that is kept.
+    pub is_resume: bool,
+    /// Whether it is the first of its adapter.
+    pub is_first: bool,
+}
+
+impl Turn {
+    /// The first turn of an adapter.
+    pub fn first(command: &TrainCommand, prepared: &PreparedRun) -> Turn {
+        Turn {
+            version: prepared.lane.version,
+            is_resume: command.is_resume,
+            is_first: true,
+        }
+    }
 }
 
 /// Completes what a run of the document that died left behind, so that the next one is planned on what is there. A store that
@@ -76,6 +102,7 @@ impl<'a> Job<'a> {
         command: &'a TrainCommand,
         prepared: &'a PreparedRun,
         phase: &'a PhasePlan,
+        turn: Turn,
     ) -> Result<Job<'a>, Failure> {
         let started = around.clock.seconds();
         let mode = command.lock.mode()?;
@@ -87,18 +114,27 @@ impl<'a> Job<'a> {
         })?;
         tell(around, &mut guard);
         let manifest = ensure_manifest(around, &store, &guard, prepared)?;
-        prepared.replay.admit(around, &guard, &prepared.lane, &manifest)?;
+        let lane = Lane {
+            version: turn.version,
+            ..prepared.lane.clone()
+        };
+        lane.check_unchanged(&manifest)?;
+        if turn.is_first {
+            prepared.replay.admit(around, &guard)?;
+        }
         let lock = pins::current_lock(around, prepared, &manifest);
         pins::check_lock(around, &store, &lock, mode)?;
         room::check_space(around, prepared)?;
-        if command.is_resume {
-            resume::check_any(&store, &prepared.lane)?;
+        if turn.is_resume {
+            resume::check_any(&store, &lane)?;
         }
         Ok(Job {
             around,
             command,
             prepared,
             phase,
+            turn,
+            lane,
             store,
             guard,
             manifest,
@@ -123,7 +159,7 @@ impl<'a> Job<'a> {
             status: RunStatus::Running,
             pinned_versions: pins::pinned_versions(),
             summary_path: None,
-            adapter_name: None,
+            adapter_name: self.lane.name().map(str::to_owned),
             weight_distribution: None,
         }
     }

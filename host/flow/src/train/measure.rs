@@ -10,6 +10,7 @@ use dlm_model::{Adapter, Engine, Reader};
 use dlm_train::{EvalLoss, Example, PairRecall, mean_losses, recall_pairs, row_losses};
 use serde::Serialize;
 
+use super::preferences::PreferenceReport;
 use super::prepared::PreparedRun;
 use crate::failure::Failure;
 use crate::surroundings::Surroundings;
@@ -48,6 +49,8 @@ pub(super) struct Findings {
     pub recall: Vec<PairRecall>,
     pub probes: Vec<ProbeScore>,
     pub retention: Option<Retention>,
+    /// Of a phase that teaches preferences.
+    pub preference: Option<PreferenceReport>,
 }
 
 /// A finished run that is asked.
@@ -71,6 +74,7 @@ impl Examination<'_> {
             probes: self.probes(&recall)?,
             retention: self.retention()?,
             recall,
+            preference: None,
         })
     }
 
@@ -81,7 +85,8 @@ impl Examination<'_> {
         reader.map_err(|e| Failure::new(Subject::Training, e))
     }
 
-    fn recall(&self) -> Result<Vec<PairRecall>, Failure> {
+    /// Asks every question of the document that the adapter learns.
+    pub(super) fn recall(&self) -> Result<Vec<PairRecall>, Failure> {
         let system = self.prepared.document.parsed.frontmatter().system();
         let (text, cancel) = (&self.prepared.text, &self.around.cancel);
         let document = self.prepared.dataset.examples().filter(|e| !e.origin.is_replay());
@@ -90,7 +95,7 @@ impl Examination<'_> {
     }
 
     /// Scores the document's probes; their greedy answers are those of the recall.
-    fn probes(&self, recall: &[PairRecall]) -> Result<Vec<ProbeScore>, Failure> {
+    pub(super) fn probes(&self, recall: &[PairRecall]) -> Result<Vec<ProbeScore>, Failure> {
         let sections = self.prepared.document.parsed.sections();
         let chosen = probes(sections, PROBES_MIN, self.prepared.plan.seed.value);
         chosen

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use dlm_core::Choice;
 use dlm_core::manifest::RunStatus;
 use dlm_core::stamp::Stamp;
-use dlm_core::training::Ending;
+use dlm_core::training::{Ending, PreferenceMethod};
 use dlm_core::{Event, Progress};
 use dlm_store::CommitReport;
 use dlm_store::log::{Banner, CompleteLine, RunLog, StepLine};
 use dlm_store::metrics::{EvalMetrics, MetricsError, MetricsRecorder, RunStart, StepMetrics, Strictness};
 use dlm_train::run::Outcome;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::job::Job;
 use super::measure::Retention;
@@ -103,6 +103,14 @@ impl<'a> Observer<'a> {
         let replay = serde_json::to_value(&job.prepared.replay.report).expect("a report is plain data");
         if let Value::Object(fields) = replay {
             log.event("replay", started_at, fields)?;
+        }
+        if let Some(preference) = &job.phase.preference {
+            let mut fields = Map::new();
+            fields.insert("reference_adapter_version".to_owned(), job.turn.version.into());
+            if preference.method == PreferenceMethod::Dpo {
+                fields.insert("dpo_reference_mode".to_owned(), preference.reference.name().into());
+            }
+            log.event(&format!("{}_phase_start", job.phase.phase.word()), started_at, fields)?;
         }
         Ok(Self {
             around,
@@ -222,9 +230,25 @@ impl<'a> Observer<'a> {
             val_loss: None,
             timestamp: at,
         };
-        if let Err(error) = self.log.borrow_mut().step(&line) {
+        let mut log = self.log.borrow_mut();
+        let mut written = log.step(&line);
+        if let (Ok(()), Some(rewards)) = (&written, step.rewards) {
+            let fields = json!({
+                "step": step.step,
+                "chosen": rewards.chosen,
+                "rejected": rewards.rejected,
+                "accuracy": rewards.accuracy,
+                "margin": rewards.margin,
+            });
+            let Value::Object(fields) = fields else {
+                unreachable!("it was written as one");
+            };
+            written = log.event("rewards", at, fields);
+        }
+        if let Err(error) = written {
             self.around.progress.event(Event::Warning(format!("log: {error}")));
         }
+        drop(log);
         let step = StepMetrics {
             run_id: self.run_id,
             step: step.step,

@@ -3,16 +3,21 @@
 //! Invariant: what `dlm train` refuses and what `dlm check` says that it would refuse come of one function, [`judge`].
 
 use std::path::Path;
+use std::rc::Rc;
 
-use dlm_core::Event;
 use dlm_core::manifest::Manifest;
+use dlm_core::shell::quoted_path;
+use dlm_core::training::PhaseSelection;
+use dlm_core::{Event, FailureKind, Subject};
+use dlm_doc::{Section, SectionKind};
 use dlm_model::text::TextModel;
-use dlm_plan::base::license::LicenseMoment;
+use dlm_plan::base::license::{LicenseDecision, LicenseMoment};
 use dlm_plan::base::{BaseLocation, ResolvedBase};
-use dlm_plan::plan_train;
 use dlm_plan::train::{TrainOptions, TrainPlan, TrainRequest, recipe};
+use dlm_plan::{PlanError, plan_train};
 use dlm_store::Store;
-use dlm_train::{Dataset, DatasetOptions, SplitRule};
+use dlm_store::replay::MinedPreferences;
+use dlm_train::{Dataset, DatasetOptions, Pair, SplitRule};
 
 use super::command::TrainCommand;
 use super::lane::Lane;
@@ -22,25 +27,35 @@ use super::{pins, resume, room};
 use crate::base::{self, ExportProbes, Reach, ReadyBase, UsableBase};
 use crate::document::{self, Document};
 use crate::failure::Failure;
+use crate::rows::PreferenceFilter;
 use crate::surroundings::Surroundings;
-use crate::{idle_keys, rows};
+use crate::{idle_keys, rows, trained};
 
-/// Does everything that needs no weight: parse, resolve the base, make rows, plan, refuse.
-pub fn prepare(around: &Surroundings, command: &TrainCommand) -> Result<PreparedRun, Failure> {
+/// Does everything that needs no weight: parse, resolve the base, make rows, plan, refuse. Returns the adapters of the document
+/// that have something to learn, in their order.
+pub fn prepare(around: &Surroundings, command: &TrainCommand) -> Result<Vec<PreparedRun>, Failure> {
     let document = document::load(&command.path)?;
     let Judgement::Ready(prepared) = judge(around, command, document, Reach::Hub)? else {
         unreachable!("whoever may fetch a base has it, or is told why not");
     };
-    for warning in &prepared.plan.warnings {
-        around.progress.event(Event::Warning(warning.clone()));
+    for (index, run) in prepared.iter().enumerate() {
+        // What is told of the document or its base is told once.
+        let is_new = |warning: &&String| {
+            !prepared[..index]
+                .iter()
+                .any(|before| before.plan.warnings.contains(warning))
+        };
+        for warning in run.plan.warnings.iter().filter(is_new) {
+            around.progress.event(Event::Warning(warning.clone()));
+        }
     }
-    if prepared.lane.version == 0 {
+    if prepared.iter().all(|run| run.lane.version == 0) {
         // What is worth knowing of a base is told before its first training, not at each.
-        for note in &prepared.base.resolved.notes {
+        for note in prepared.iter().take(1).flat_map(|run| &run.base.resolved.notes) {
             around.note(note.clone());
         }
     }
-    Ok(*prepared)
+    Ok(prepared)
 }
 
 /// Says so where the document that was trained last is another file with the same id, a copy most likely: the two would be
@@ -64,8 +79,8 @@ fn twin(manifest: &Manifest, document: &Document) -> Option<String> {
 
 /// What can be said of a run before a weight is read.
 pub(crate) enum Judgement {
-    /// Nothing is against it.
-    Ready(Box<PreparedRun>),
+    /// Nothing is against it; one entry for each adapter that has something to learn, at least one.
+    Ready(Vec<PreparedRun>),
     /// Nothing is against it as far as can be told: the base's files are not on this machine.
     Unfetched {
         /// What a person should read before the run.
@@ -84,11 +99,15 @@ pub(crate) fn judge(
 ) -> Result<Judgement, Failure> {
     rows::check_rows(&document)?;
     rows::check_trainable(&document.parsed)?;
+    if command.phases == PhaseSelection::Preference {
+        check_preferences(&document, command.preferences())?;
+    }
     let store = around.store(&document.parsed.frontmatter().dlm_id);
     let moment = LicenseMoment::Train {
         accepts_license: command.accepts_license,
     };
     let remarks = remarks(&document, command);
+    let filter = command.preferences();
     let Some(usable) = base::usable_within(around, &document, moment, reach)? else {
         return Ok(Judgement::Unfetched { warnings: remarks });
     };
@@ -100,42 +119,29 @@ pub(crate) fn judge(
     room::check_kind(&resolved.record)?;
     rows::check_media(&document, &resolved.record)?;
     let options = options(around, command);
-    let facts = rows::least_facts(&document.parsed, manifest.is_some(), command.skips_preferences);
+    let facts = rows::least_facts(&document.parsed, manifest.is_some(), filter);
     room::check_base(around, &resolved, &facts, &options)?;
     let is_elsewhere = matches!(resolved.location, BaseLocation::Hub { .. }) && !base::is_here(around, &resolved)?;
     if reach == Reach::ThisMachine && is_elsewhere {
         return Ok(Judgement::Unfetched { warnings: remarks });
     }
     let base = open_base(around, command, &store, resolved)?;
+    let mut notices = remarks;
+    notices.extend(manifest.as_ref().and_then(|manifest| twin(manifest, &document)));
     let text = base.opened.text_as(base.resolved.record.template)?;
-    let lane = Lane::of(manifest.as_ref());
-    let seed = command.seed.unwrap_or(document.parsed.frontmatter().training.seed);
-    let memory = Memory::load(&store, manifest.as_ref(), &document.parsed, seed, lane.version)?;
+    notices.extend(rows::inexpressible(&document, &text)?);
     let planner = Planner {
         around,
-        document: &document,
-        base: &base,
-        text: &text,
+        command,
+        document: Rc::new(document),
+        base: Rc::new(base),
+        text: Rc::new(text),
         options: &options,
-        memory: &memory,
-        skips_preferences: command.skips_preferences,
+        store: &store,
+        manifest: manifest.as_ref(),
+        license: &license,
     };
-    let (dataset, mut plan, drawn) = planner.plan(seed)?;
-    dataset.check_lengths(plan.sequence_len.value as usize, base.facts.context_usable as usize)?;
-    plan.warnings.extend(remarks);
-    plan.warnings
-        .extend(manifest.as_ref().and_then(|manifest| twin(manifest, &document)));
-    plan.warnings.extend(rows::inexpressible(&document, &text)?);
-    Ok(Judgement::Ready(Box::new(PreparedRun {
-        replay: memory.settle(drawn),
-        document,
-        base,
-        text,
-        dataset,
-        plan,
-        lane,
-        license,
-    })))
+    Ok(Judgement::Ready(planner.runs(&notices)?))
 }
 
 fn options(around: &Surroundings, command: &TrainCommand) -> TrainOptions {
@@ -147,19 +153,41 @@ fn options(around: &Surroundings, command: &TrainCommand) -> TrainOptions {
         cache_off: command.cache_off.clone(),
         is_forced: around.is_forced,
         is_resume: command.is_resume,
+        phases: command.phases,
         ..TrainOptions::default()
     }
 }
 
-/// What the document holds that no run of this version teaches, and what it says that changes nothing.
+/// What the document says that changes nothing.
 fn remarks(document: &Document, command: &TrainCommand) -> Vec<String> {
     let mut remarks = idle_keys::remarks(&document.parsed);
-    if rows::preference_rows(&document.parsed, command.skips_preferences) > 0 {
+    let front = document.parsed.frontmatter();
+    let is_asked_for = front.wrote("training.preference.enabled") && front.training.preference.enabled;
+    let filter = command.preferences();
+    if is_asked_for && filter.is_wanted && filter.sections(&document.parsed).next().is_none() {
         remarks.push(
-            "the preference sections are not trained: the preference phase is not built yet in this version".into(),
+            "`training.preference.enabled` is true, and no preference section is there to train: write one, or mine some with \
+             `dlm preference mine`"
+                .to_owned(),
         );
     }
     remarks
+}
+
+/// Refuses a preference phase by itself that has nothing to teach, or nothing to begin with.
+///
+/// **Errors** say which.
+fn check_preferences(document: &Document, filter: PreferenceFilter) -> Result<(), Failure> {
+    let parsed = &document.parsed;
+    if filter.sections(parsed).next().is_some() {
+        return Ok(());
+    }
+    if !parsed.preference_enabled() && parsed.sections().iter().any(|s| s.kind == SectionKind::Preference) {
+        let what =
+            "`training.preference.enabled` is false in the document, and `--phase preference` trains nothing else";
+        return Err(Failure::new(Subject::Training, what).hint("take the line out"));
+    }
+    Err(PlanError::NoPreferences.into())
 }
 
 /// Opens the document's base; refuses one that could not be exported.
@@ -178,57 +206,141 @@ fn open_base(
     Ok(base)
 }
 
-/// Makes rows and plan, which depend on each other.
+/// Makes rows and plan, which depend on each other, adapter by adapter.
 struct Planner<'a> {
     around: &'a Surroundings,
-    document: &'a Document,
-    base: &'a ReadyBase,
-    text: &'a TextModel,
+    command: &'a TrainCommand,
+    document: Rc<Document>,
+    base: Rc<ReadyBase>,
+    text: Rc<TextModel>,
     options: &'a TrainOptions,
-    memory: &'a Memory,
-    skips_preferences: bool,
+    store: &'a Store,
+    manifest: Option<&'a Manifest>,
+    license: &'a LicenseDecision,
 }
 
 impl Planner<'_> {
+    /// Plans every adapter of the document that has something to learn; `notices` are told with the first.
+    ///
+    /// **Errors:** none has.
+    fn runs(&self, notices: &[String]) -> Result<Vec<PreparedRun>, Failure> {
+        let front = self.document.parsed.frontmatter();
+        let lanes = Lane::all(front, self.manifest).map_err(|e| Failure::new(Subject::Store, e))?;
+        let (mut runs, mut idle) = (Vec::new(), Vec::new());
+        for lane in lanes {
+            let name = lane.name().map(str::to_owned);
+            match (self.run(lane), name) {
+                (Ok(run), _) => runs.push(run),
+                // An adapter of several may wait for its first section.
+                (Err(failure), Some(name)) if failure.kind == FailureKind::NothingToDo => idle.push((name, failure)),
+                (Err(failure), _) => return Err(failure),
+            }
+        }
+        let Some(last) = runs.last_mut() else {
+            let (_, failure) = idle.swap_remove(0);
+            return Err(failure);
+        };
+        last.is_last = true;
+        let idle = idle.iter().map(|(name, _)| {
+            format!("adapter `{name}` has nothing to learn and is not trained: no section names it with `#{name}`, and there is no prose")
+        });
+        let told = notices.iter().cloned().chain(idle);
+        runs[0].plan.warnings.extend(told);
+        Ok(runs)
+    }
+
+    fn run(&self, lane: Lane) -> Result<PreparedRun, Failure> {
+        let parsed = &self.document.parsed;
+        if self.command.phases == PhaseSelection::Preference {
+            self.check_start(&lane)?;
+        }
+        let seed = self.command.seed.unwrap_or(parsed.frontmatter().training.seed);
+        let mined = match self.command.skips_mined {
+            true => MinedPreferences::Exclude,
+            false => MinedPreferences::Include,
+        };
+        let memory = Memory::load(self.store, self.manifest, parsed, seed, &lane, mined)?;
+        let (dataset, pairs, plan, drawn) = self.plan(seed, &lane, &memory)?;
+        let readable = self.base.facts.context_usable as usize;
+        dataset.check_lengths(plan.sequence_len.value as usize, readable)?;
+        for pair in &pairs {
+            pair.check_length(plan.sequence_len.value as usize, readable)?;
+        }
+        Ok(PreparedRun {
+            replay: memory.settle(drawn, &pairs),
+            document: self.document.clone(),
+            base: self.base.clone(),
+            text: self.text.clone(),
+            dataset,
+            pairs,
+            plan,
+            lane,
+            license: self.license.clone(),
+            is_last: false,
+        })
+    }
+
+    /// Refuses a preference phase by itself without an adapter of this base to begin with.
+    fn check_start(&self, lane: &Lane) -> Result<(), Failure> {
+        let front = self.document.parsed.frontmatter();
+        let path = &self.command.path;
+        let Some(current) = lane.current(self.store)? else {
+            let which = lane.name().map_or(String::new(), |name| format!(" `{name}`"));
+            let what = format!("`--phase preference` begins with an adapter, and{which} none was trained yet");
+            return Err(Failure::new(Subject::Training, what).hint(format!("dlm train {}", quoted_path(path))));
+        };
+        let elsewhere = self
+            .manifest
+            .and_then(|manifest| trained::elsewhere(manifest, lane.name(), &current, front, &self.base.resolved));
+        match elsewhere {
+            Some(elsewhere) => Err(elsewhere.failure(path, Subject::Training)),
+            None => Ok(()),
+        }
+    }
+
     /// Makes the rows, draws what is rehearsed beside them, and plans.
     ///
     /// The plan decides how long a window of prose is, so prose is cut for a first count and cut again if it differs.
-    fn plan(&self, seed: i64) -> Result<(Dataset, TrainPlan, Draw), Failure> {
-        let front = self.document.parsed.frontmatter();
-        let sources = rows::sources(&self.document.parsed)?;
+    fn plan(&self, seed: i64, lane: &Lane, memory: &Memory) -> Result<(Dataset, Vec<Pair>, TrainPlan, Draw), Failure> {
+        let parsed = &self.document.parsed;
+        let front = parsed.frontmatter();
+        let takes = |section: &Section| lane.takes_section(section);
+        let sources = rows::sources(parsed, takes)?;
+        let mut pairs = rows::document_pairs(parsed, self.command.preferences(), takes, &self.text)?;
+        pairs.extend(memory.draw_pairs(pairs.len(), front.system(), &self.text, self.sequence_len_max()));
         let options = DatasetOptions {
             system_prompt: front.system().map(str::to_owned),
             window: recipe::PROSE_WINDOW as usize,
             split: SplitRule::new(seed, front.training.holdout, &sources),
         };
-        let mut dataset = Dataset::new(sources, options, self.text)?;
-        let mut drawn = self.draw(&mut dataset);
-        let mut plan = self.plan_for(&dataset)?;
+        let mut dataset = Dataset::new(sources, options, &self.text)?;
+        let mut drawn = self.draw(memory, &mut dataset);
+        let mut plan = self.plan_for(lane, &dataset, &pairs)?;
         let window = plan.prose.window_tokens.value as usize;
         if window != dataset.window() {
-            dataset.rewindow(window, self.text)?;
-            drawn = self.draw(&mut dataset);
-            plan = self.plan_for(&dataset)?;
+            dataset.rewindow(window, &self.text)?;
+            drawn = self.draw(memory, &mut dataset);
+            plan = self.plan_for(lane, &dataset, &pairs)?;
         }
-        Ok((dataset, plan, drawn))
+        Ok((dataset, pairs, plan, drawn))
     }
 
-    fn draw(&self, dataset: &mut Dataset) -> Draw {
-        let drawn = self.memory.draw(dataset, self.text, self.sequence_len_max());
+    fn draw(&self, memory: &Memory, dataset: &mut Dataset) -> Draw {
+        let drawn = memory.draw(dataset, &self.text, self.sequence_len_max());
         dataset.rehearse(drawn.entries.clone());
         drawn
     }
 
     /// The longest row that the document may have on this base.
     fn sequence_len_max(&self) -> usize {
-        let written = self.document.parsed.frontmatter().written_knobs().sequence_len;
+        let written = self.document.parsed.frontmatter().written_knobs(None).sequence_len;
         let wanted = written.unwrap_or(recipe::SEQUENCE_LEN);
         wanted.min(self.base.facts.context_usable) as usize
     }
 
-    fn plan_for(&self, dataset: &Dataset) -> Result<TrainPlan, Failure> {
+    fn plan_for(&self, lane: &Lane, dataset: &Dataset, pairs: &[Pair]) -> Result<TrainPlan, Failure> {
         Ok(plan_train(&TrainRequest {
-            document: &rows::document_facts(&self.document.parsed, dataset, self.skips_preferences),
+            document: &rows::document_facts(&self.document.parsed, lane.name(), dataset, pairs),
             base: &self.base.facts,
             hardware: &self.around.hardware,
             options: self.options,

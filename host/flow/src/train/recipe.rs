@@ -5,7 +5,7 @@ use dlm_model::{AdapterKind, AdapterSpec};
 use dlm_plan::train::{PhasePlan, SchedulePlan, TrainPlan};
 use dlm_train::augment::Augment;
 use dlm_train::schedule::{Schedule, ScheduleKind, WarmupStart};
-use dlm_train::{Example, Recipe, RowKind};
+use dlm_train::{Example, PreferenceRule, Recipe, RowKind};
 
 use super::prepared::PreparedRun;
 
@@ -48,6 +48,12 @@ pub(super) fn recipe(prepared: &PreparedRun, phase: &PhasePlan) -> Recipe {
         system_prompt: prepared.document.parsed.frontmatter().system().map(str::to_owned),
         sequence_len_max: plan.sequence_len.value as usize,
         prose_weight: plan.prose.weight.value as f32,
+        preference: phase.preference.map(|preference| PreferenceRule {
+            method: preference.method,
+            loss: preference.loss,
+            beta: preference.beta,
+            alpha: preference.alpha,
+        }),
     }
 }
 

@@ -14,12 +14,12 @@ use dlm_core::{Event, SectionId};
 use dlm_doc::{Parsed, Rows, Section, SectionKind};
 use dlm_model::text::TextModel;
 use dlm_store::replay::{
-    Candidates, MinedPreferences, ReplayError, SampleRequest, SampleScheme, SectionText, Snapshot, section_count,
-    superseded,
+    Candidates, MinedPreferences, ReplayError, SampleRequest, SampleScheme, SectionText, Snapshot, preference_count,
+    section_count, superseded,
 };
 use dlm_store::{Delta, Store, StoreGuard};
 use dlm_train::dataset::Entry;
-use dlm_train::{Dataset, Origin, Source};
+use dlm_train::{Dataset, Origin, Pair, Source};
 use serde::Serialize;
 
 use super::lane::Lane;
@@ -37,6 +37,7 @@ const RETENTION_MAX: usize = 64;
 /// What was remembered of earlier versions, sorted out against the current document.
 pub(crate) struct Memory {
     candidates: Candidates,
+    preferences: Candidates,
     retained: Vec<Snapshot>,
     synthesized: BTreeSet<SectionId>,
     superseded: Vec<(SectionId, SectionId)>,
@@ -70,6 +71,8 @@ pub struct ReplayReport {
     pub retained: Vec<String>,
     /// Ids of edited sections, each with the section that took its place.
     pub superseded: BTreeMap<String, String>,
+    /// Preference pairs drawn, by the id of their section.
+    pub preferences: Vec<String>,
 }
 
 /// One section that is rehearsed.
@@ -91,7 +94,8 @@ impl ReplayReport {
 }
 
 impl Memory {
-    /// Reads the corpus of a store and sorts it out against the document.
+    /// Reads the corpus of a store and sorts out what is one adapter's against the document; pairs that a judge mined take part
+    /// where `mined` says so.
     ///
     /// **Errors** when the disk fails; damage is kept and told when the run begins.
     pub(crate) fn load(
@@ -99,7 +103,8 @@ impl Memory {
         manifest: Option<&Manifest>,
         parsed: &Parsed,
         seed: i64,
-        adapter_version: u32,
+        lane: &Lane,
+        mined: MinedPreferences,
     ) -> Result<Self, Failure> {
         let ids: Vec<SectionId> = parsed.sections().iter().map(Section::id).collect();
         let recorded = manifest.map(|m| m.content_hashes.clone()).unwrap_or_default();
@@ -114,6 +119,7 @@ impl Memory {
         let now = corpus.as_ref().and_then(newest).unwrap_or(Stamp::from_unix_ms(0));
         let mut memory = Memory {
             candidates: Candidates::default(),
+            preferences: Candidates::default(),
             retained: Vec::new(),
             synthesized: BTreeSet::new(),
             superseded: Vec::new(),
@@ -121,7 +127,7 @@ impl Memory {
                 count: section_count(delta.new.len()),
                 // Ages count from the newest section, not from the clock: the same corpus gives the same draw tomorrow.
                 now,
-                seed: seed.wrapping_add(i64::from(adapter_version)),
+                seed: seed.wrapping_add(i64::from(lane.version)),
                 scheme: SampleScheme::Recency,
             },
             damaged: Vec::new(),
@@ -134,7 +140,7 @@ impl Memory {
         };
         memory.warnings.extend(corpus.extra_flaw.clone());
         let mut candidates = corpus.section_candidates(&current);
-        let preferences = corpus.preference_candidates(&current, MinedPreferences::Include);
+        let mut preferences = corpus.preference_candidates(&current, MinedPreferences::Include);
         memory.damaged.append(&mut candidates.damaged);
         let removed: Vec<SectionText> = candidates
             .readable
@@ -144,9 +150,16 @@ impl Memory {
             .collect();
         memory.superseded = find_superseded(&removed, parsed, &delta);
         let edited: BTreeSet<&SectionId> = memory.superseded.iter().map(|(old, _)| old).collect();
-        candidates
-            .readable
-            .retain(|(entry, _)| !edited.contains(&entry.section_id));
+        for candidates in [&mut candidates, &mut preferences] {
+            candidates.readable.retain(|(entry, snapshot)| {
+                let routed = corpus.extra(&entry.section_id).adapter;
+                !edited.contains(&entry.section_id) && lane.takes(snapshot.section_type, routed.as_deref())
+            });
+        }
+        if mined == MinedPreferences::Exclude {
+            preferences.readable.retain(|(_, snapshot)| !snapshot.auto_mined);
+        }
+        memory.preferences = preferences;
         memory.retained = take_retained(&mut candidates, seed);
         let is_synthesized = |id: &&SectionId| corpus.extra(id).is_synthesized;
         let known = candidates.readable.iter().map(|(entry, _)| &entry.section_id);
@@ -194,6 +207,38 @@ impl Memory {
         drawn
     }
 
+    /// Draws preferences for a phase over `own` pairs of the document; none where the document has none of its own to rehearse
+    /// them beside.
+    pub(crate) fn draw_pairs(
+        &self,
+        own: usize,
+        system: Option<&str>,
+        text: &TextModel,
+        sequence_len_max: usize,
+    ) -> Vec<Pair> {
+        let request = SampleRequest {
+            count: preference_count(own),
+            ..self.request
+        };
+        let drawn = if own > 0 {
+            self.preferences.draw(&request)
+        } else {
+            Vec::new()
+        };
+        let pairs = drawn.iter().flat_map(|snapshot| {
+            let section = Section::text(snapshot.section_type, snapshot.content.clone());
+            let origin = Origin::Replay {
+                id: snapshot.section_id.clone(),
+                last_seen: snapshot.last_seen_at,
+            };
+            // What was a pair once need not be one for this base; it is not worth refusing the run.
+            rows::pairs(&section, origin, system, text).unwrap_or_default()
+        });
+        pairs
+            .filter(|pair| pair.check_length(sequence_len_max, usize::MAX).is_ok())
+            .collect()
+    }
+
     /// What a remembered section teaches; or why it teaches nothing.
     fn source(&self, snapshot: &Snapshot) -> Result<Option<Source>, String> {
         debug_assert_ne!(snapshot.section_type, SectionKind::Preference);
@@ -208,13 +253,18 @@ impl Memory {
     }
 
     /// Closes the books: what the run will rehearse, measure and mark.
-    pub(crate) fn settle(self, drawn: Draw) -> Replay {
+    pub(crate) fn settle(self, drawn: Draw, pairs: &[Pair]) -> Replay {
         let mut report = ReplayReport {
             retained: self.retained.iter().map(|s| s.section_id.to_string()).collect(),
             superseded: self
                 .superseded
                 .iter()
                 .map(|(old, new)| (old.to_string(), new.to_string()))
+                .collect(),
+            preferences: pairs
+                .iter()
+                .filter(|pair| pair.origin.is_replay())
+                .map(|pair| pair.origin.to_string())
                 .collect(),
             ..ReplayReport::default()
         };
@@ -257,17 +307,10 @@ pub(crate) struct Draw {
 }
 
 impl Replay {
-    /// Sets aside what was found damaged and says so; refuses when another run was committed since the draw.
+    /// Sets aside what was found damaged and says so.
     ///
     /// **Errors** name the path.
-    pub(crate) fn admit(
-        &self,
-        around: &Surroundings,
-        guard: &StoreGuard,
-        lane: &Lane,
-        manifest: &Manifest,
-    ) -> Result<(), Failure> {
-        lane.check_unchanged(manifest)?;
+    pub(crate) fn admit(&self, around: &Surroundings, guard: &StoreGuard) -> Result<(), Failure> {
         let warn = |text: String| around.progress.event(Event::Warning(text));
         self.warnings.iter().for_each(|text| warn(format!("replay: {text}")));
         if let Some(error) = &self.index_error {

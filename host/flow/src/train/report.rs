@@ -9,12 +9,15 @@ use dlm_train::PairRecall;
 use serde::Serialize;
 
 use super::measure::{ProbeScore, Retention};
+use super::preferences::PreferenceReport;
 use super::replay::ReplayReport;
 
 /// What a run did.
 #[derive(Clone, Debug, Serialize)]
 pub struct TrainReport {
     pub phase: TrainPhase,
+    /// On a document with several adapters.
+    pub adapter_name: Option<String>,
     pub version: u32,
     pub adapter: PathBuf,
     pub log: PathBuf,
@@ -27,7 +30,7 @@ pub struct TrainReport {
     /// Updates of the plan without `--max-steps`.
     pub steps_planned: u64,
     pub ending: Ending,
-    /// Nats per token, over the last step.
+    /// Over the last step: nats per token, or the loss of a pair.
     pub loss: f64,
     pub eval_loss: Option<f64>,
     pub tokens: u64,
@@ -41,6 +44,8 @@ pub struct TrainReport {
     /// Sections of earlier versions that were rehearsed, kept aside or replaced.
     pub replay: ReplayReport,
     pub retention: Option<Retention>,
+    /// Of a phase that teaches preferences.
+    pub preference: Option<PreferenceReport>,
     pub plan: TrainPlan,
 }
 

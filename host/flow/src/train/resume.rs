@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use dlm_core::Subject;
+use dlm_core::training::TrainPhase;
 use dlm_model::{Adapter, Engine, TrainTensors};
 use dlm_store::state::STATE_FILE;
-use dlm_store::{ResumeIntegrityError, StateData, StateTensor, Store, TrainingState, read_state};
+use dlm_store::{ResumeIntegrityError, StateData, StateTensor, Store, TrainingState, VersionEntry, read_state};
 use dlm_train::TrainState;
 use dlm_train::state::StateHeader;
 use serde_json::{Map, Value};
 
 use super::command::TrainCommand;
 use super::lane::Lane;
+use super::prepared::PreparedRun;
 use crate::failure::Failure;
 use crate::integrity::check_adapter;
 use crate::surroundings::Surroundings;
@@ -60,11 +62,7 @@ pub(super) fn find(
         command, digest, fresh, ..
     } = run;
     let current = lane.current(store)?;
-    let done = current.as_ref().map_or(0, |current| current.number.unwrap_or(0));
-    let mut interrupted = lane.kept(store)?;
-    interrupted.retain(|version| !version.is_current && version.number > done);
-    interrupted.sort_by_key(|version| std::cmp::Reverse(version.number));
-    for version in interrupted {
+    for version in unfinished(store, lane)? {
         let directory = store.paths().versions(&lane.slot).join(&version.name);
         match read_state(&directory) {
             Ok(stored) => {
@@ -104,6 +102,40 @@ fn nothing() -> Failure {
         "there is nothing to resume: the document was never trained",
     )
     .hint("run `dlm train` without `--resume`")
+}
+
+/// A phase of an adapter, both by their index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub adapter: usize,
+    pub phase: usize,
+}
+
+/// Finds the phase of the first adapter that was interrupted; none where no planned one was.
+pub(super) fn interrupted(store: &Store, runs: &[PreparedRun]) -> Result<Option<Place>, Failure> {
+    for (adapter, run) in runs.iter().enumerate() {
+        for version in unfinished(store, &run.lane)? {
+            let directory = store.paths().versions(&run.lane.slot).join(&version.name);
+            // A state that cannot be read is told by the run that wants it.
+            let Some(state) = read_state(&directory).ok().as_ref().and_then(from_stored) else {
+                continue;
+            };
+            let was_preference = state.header.phase.is_some_and(TrainPhase::is_preference);
+            let mut phases = run.plan.phases.iter();
+            let found = phases.position(|phase| phase.phase.is_preference() == was_preference);
+            return Ok(found.map(|phase| Place { adapter, phase }));
+        }
+    }
+    Ok(None)
+}
+
+/// Lists the versions after the current one, the newest first.
+fn unfinished(store: &Store, lane: &Lane) -> Result<Vec<VersionEntry>, Failure> {
+    let done = lane.current(store)?.and_then(|current| current.number).unwrap_or(0);
+    let mut versions = lane.kept(store)?;
+    versions.retain(|version| !version.is_current && version.number > done);
+    versions.sort_by_key(|version| std::cmp::Reverse(version.number));
+    Ok(versions)
 }
 
 /// Refuses to resume where nothing was ever kept, before anything heavy is loaded; [`find`] looks closer.
@@ -254,6 +286,7 @@ mod tests {
                 step: 7,
                 run_digest: "d".into(),
                 base: Some("b".into()),
+                phase: Some(TrainPhase::Dpo),
                 best_loss: Some(0.1 + 0.2),
                 best_step: Some(3),
                 evals_since_best: 1,

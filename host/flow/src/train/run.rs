@@ -5,20 +5,20 @@ use std::path::PathBuf;
 use dlm_core::manifest::RunStatus;
 use dlm_core::training::Ending;
 use dlm_core::{Event, FailureKind, Subject};
-use dlm_model::{Cpu, CpuEngine, CpuOptions, Engine, Prepare};
+use dlm_model::{Adapter, Cpu, CpuEngine, CpuOptions, Engine, Prepare};
 use dlm_plan::train::WeightPacking;
 use dlm_store::{CurrentVersion, PendingVersion};
 use dlm_train::run::Outcome;
-use dlm_train::{TrainInput, TrainState, run_digest};
+use dlm_train::{Objective, Recipe, Supervised, TrainInput, TrainState, run_digest};
 
 use super::command::TrainCommand;
-use super::job::Job;
+use super::job::{Job, Turn};
 use super::measure::{Examination, Findings};
 use super::observe::Observer;
 use super::prepared::PreparedRun;
 use super::recipe::{adapter_spec, recipe};
 use super::report::{TrainReport, ending};
-use super::resume::PlannedRun;
+use super::resume::{Place, PlannedRun};
 use super::{anchors, commit, resume};
 use crate::failure::Failure;
 use crate::integrity::check_adapter;
@@ -27,26 +27,63 @@ use crate::surroundings::Surroundings;
 /// Least seconds of work between two states kept on disk; where keeping one takes long, the run lets more go by.
 const SNAPSHOT_SECONDS: f64 = 1.0;
 
-/// Trains a prepared document, phase by phase, and commits what each learned.
-pub fn run(around: &Surroundings, command: &TrainCommand, prepared: &PreparedRun) -> Result<Vec<TrainReport>, Failure> {
+/// Trains the adapters of a document one after the other, phase by phase, on one loaded base; commits what each phase learned and
+/// hands its report to `told`.
+///
+/// With `--resume` an interrupted run goes on where it stood, and what comes after it is trained anew; where none was interrupted
+/// every adapter is trained further.
+///
+/// **Errors:** of the first phase that has one; what was committed before stays.
+pub fn run(
+    around: &Surroundings,
+    command: &TrainCommand,
+    prepared: &[PreparedRun],
+    told: &mut dyn FnMut(&TrainReport),
+) -> Result<(), Failure> {
+    let start = match (command.is_resume, prepared.first()) {
+        (true, Some(first)) => {
+            let store = around.store(&first.document.parsed.frontmatter().dlm_id);
+            resume::interrupted(&store, prepared)?
+        }
+        _ => None,
+    };
     let mut engine = None;
-    let mut reports = Vec::new();
-    for phase in &prepared.plan.phases {
-        // Whatever refuses the phase does so before a weight is read.
-        let job = Job::begin(around, command, prepared, phase)?;
-        let engine = match &engine {
-            Some(engine) => engine,
-            None => engine.insert(load(around, prepared)?),
-        };
-        reports.push(job.train(&**engine)?);
+    for (adapter, run) in prepared.iter().enumerate() {
+        let mut version = run.lane.version;
+        for (index, phase) in run.plan.phases.iter().enumerate() {
+            let place = Place { adapter, phase: index };
+            if start.is_some_and(|start| place < start) {
+                continue;
+            }
+            let turn = Turn {
+                version,
+                is_resume: command.is_resume && start.map_or(index == 0, |start| place == start),
+                is_first: index == 0,
+            };
+            // Whatever refuses the phase does so before a weight is read.
+            let job = Job::begin(around, command, run, phase, turn)?;
+            let engine = match &engine {
+                Some(engine) => engine,
+                None => engine.insert(load(around, prepared)?),
+            };
+            let report = job.train(&**engine)?;
+            version = report.version;
+            told(&report);
+        }
     }
-    Ok(reports)
+    Ok(())
 }
 
-/// Loads the weights of a prepared document's base as its plan wants them.
+/// Loads the weights of a prepared document's base as the plan wants them of the adapter that leaves them the least room.
 ///
 /// **Errors:** weights that cannot be read.
-pub fn load(around: &Surroundings, prepared: &PreparedRun) -> Result<Box<dyn Engine>, Failure> {
+/// **Panics:** without a prepared adapter.
+pub fn load(around: &Surroundings, prepared: &[PreparedRun]) -> Result<Box<dyn Engine>, Failure> {
+    let by_room = |run: &&PreparedRun| run.plan.packing.value;
+    let prepared = prepared
+        .iter()
+        .min_by_key(by_room)
+        .expect("there is an adapter to train");
     let plan = &prepared.plan;
     let cpu = Cpu::new(plan.threads.value as usize, plan.simd.value);
     let options = CpuOptions {
@@ -66,36 +103,68 @@ pub fn load(around: &Surroundings, prepared: &PreparedRun) -> Result<Box<dyn Eng
     ))
 }
 
+/// What one phase teaches.
+pub(super) struct Lesson<'a> {
+    pub objective: &'a dyn Objective,
+    pub recipe: &'a Recipe,
+    /// What training begins with where there is no state.
+    pub start: &'a Adapter,
+    /// Ties a kept state to the lesson.
+    pub digest: String,
+    /// The rate of dropout, whatever the adapter says.
+    pub dropout: f32,
+}
+
 impl Job<'_> {
     /// Trains on a loaded base, from the start or from where `--resume` goes on, and commits.
     ///
     /// **Errors:** as the parts; a run that was interrupted keeps its state.
     pub fn train(self, engine: &dyn Engine) -> Result<TrainReport, Failure> {
+        match &self.phase.preference {
+            Some(preference) => self.train_preferences(engine, preference),
+            None => self.train_document(engine),
+        }
+    }
+
+    /// Teaches questions, answers and prose.
+    fn train_document(&self, engine: &dyn Engine) -> Result<TrainReport, Failure> {
         let (around, prepared) = (self.around, self.prepared);
         let anchors = anchors::anchors(around, prepared, self.phase, engine)?;
         let recipe = recipe(prepared, self.phase);
-        let adapter = engine
-            .fresh_adapter(&adapter_spec(&prepared.plan), recipe.seed)
-            .map_err(|e| Failure::new(Subject::Training, e))?;
+        let start = self.fresh(engine)?;
+        let objective = Supervised::new(&prepared.dataset, &prepared.text, anchors.as_ref(), &recipe);
         let revision = &prepared.base.resolved.record.revision;
-        let digest = run_digest(&recipe, &prepared.dataset, &adapter.spec, revision);
-        let (adapter, state) = match self.command.is_resume {
-            true => {
-                let planned = PlannedRun {
-                    command: self.command,
-                    digest: &digest,
-                    base: revision,
-                    fresh: &adapter,
-                };
-                let point = resume::find(around, &self.store, &prepared.lane, engine, &planned)?;
-                around.note(point.note);
-                (point.adapter, Some(point.state))
-            }
-            false => (adapter, None),
+        let lesson = Lesson {
+            objective: &objective,
+            recipe: &recipe,
+            digest: run_digest(&recipe, &prepared.dataset, &start.spec, revision),
+            dropout: start.spec.dropout,
+            start: &start,
         };
-        let pending = self.guard.begin_version(prepared.lane.slot.clone())?;
+        self.teach(engine, &lesson, &|outcome| self.examine(engine, outcome))
+    }
+
+    /// Makes the adapter that the plan asks for, untrained.
+    pub(super) fn fresh(&self, engine: &dyn Engine) -> Result<Adapter, Failure> {
+        let plan = &self.prepared.plan;
+        let fresh = engine.fresh_adapter(&adapter_spec(plan), plan.seed.value as u64);
+        fresh.map_err(|e| Failure::new(Subject::Training, e))
+    }
+
+    /// Takes the steps of a lesson, lets `examine` look at what was learned (and better it), and commits.
+    pub(super) fn teach(
+        &self,
+        engine: &dyn Engine,
+        lesson: &Lesson<'_>,
+        examine: &dyn Fn(&mut Outcome) -> Result<Findings, Failure>,
+    ) -> Result<TrainReport, Failure> {
+        let (around, prepared) = (self.around, self.prepared);
+        let (mut adapter, state) = self.start(engine, lesson)?;
+        let spec = adapter.spec.clone();
+        adapter.spec.dropout = lesson.dropout;
+        let pending = self.guard.begin_version(self.lane.slot.clone())?;
         let number = pending.number();
-        let observer = Observer::start(&self, number)?;
+        let observer = Observer::start(self, number)?;
         let clock = || around.clock.seconds();
         let snapshot = |state: &TrainState| {
             pending
@@ -104,46 +173,72 @@ impl Job<'_> {
         };
         let input = TrainInput {
             engine,
-            text: &prepared.text,
-            dataset: &prepared.dataset,
-            anchors: anchors.as_ref(),
-            recipe: &recipe,
+            objective: lesson.objective,
+            phase: self.phase.phase,
+            recipe: lesson.recipe,
             progress: &observer,
             cancel: &around.cancel,
-            base: revision,
+            base: &prepared.base.resolved.record.revision,
             clock: &clock,
             snapshot_seconds: SNAPSHOT_SECONDS,
             snapshot: &snapshot,
         };
-        let outcome = dlm_train::train(&input, adapter, &digest, state).map_err(Failure::from);
-        let report = outcome.and_then(|outcome| self.conclude(engine, pending, &observer, outcome));
+        let outcome = dlm_train::train(&input, adapter, &lesson.digest, state).map_err(Failure::from);
+        let report = outcome.and_then(|mut outcome| {
+            outcome.adapter.spec = spec;
+            self.conclude(pending, &observer, outcome, examine)
+        });
         report.map_err(|failure| self.settled(&observer, number, failure))
+    }
+
+    /// What the lesson begins with: its start, or a state that was kept.
+    fn start(&self, engine: &dyn Engine, lesson: &Lesson<'_>) -> Result<(Adapter, Option<TrainState>), Failure> {
+        if !self.turn.is_resume {
+            return Ok((lesson.start.clone(), None));
+        }
+        let planned = PlannedRun {
+            command: self.command,
+            digest: &lesson.digest,
+            base: &self.prepared.base.resolved.record.revision,
+            fresh: lesson.start,
+        };
+        let point = resume::find(self.around, &self.store, &self.lane, engine, &planned)?;
+        self.around.note(point.note);
+        Ok((point.adapter, Some(point.state)))
     }
 
     /// Keeps the state, asks every question, commits, and reports.
     fn conclude(
         &self,
-        engine: &dyn Engine,
         pending: PendingVersion<'_>,
         observer: &Observer<'_>,
-        outcome: Outcome,
+        mut outcome: Outcome,
+        examine: &dyn Fn(&mut Outcome) -> Result<Findings, Failure>,
     ) -> Result<TrainReport, Failure> {
         let plan = &self.prepared.plan;
-        let header = &outcome.state.header;
         let steps_max = self.phase.steps.total.value;
         pending.write_state(&resume::to_stored(&outcome.state))?;
         // A metrics row that was lost under `--strict-metrics` stops the run the way Ctrl-C does, and is what to tell.
         observer.check()?;
         if outcome.ending == Ending::Cancelled {
-            return Err(self.interrupted(format!("stopped after step {} of {steps_max}", header.step)));
+            let step = outcome.state.header.step;
+            return Err(self.interrupted(format!("stopped after step {step} of {steps_max}")));
         }
-        let learned = self.examine(engine, &outcome)?;
+        let learned = match examine(&mut outcome) {
+            Err(_) if self.around.cancel.is_cancelled() => {
+                let step = outcome.state.header.step;
+                return Err(self.interrupted(format!("stopped after the last of {step} steps")));
+            }
+            other => other?,
+        };
         observer.retained(&outcome, learned.retention.as_ref());
         let seconds_total = self.around.clock.seconds() - self.started;
         let committed = commit::commit(self, pending, &outcome, &learned, observer)?;
         let log = observer.finished(&committed, &outcome)?;
+        let header = &outcome.state.header;
         Ok(TrainReport {
             phase: self.phase.phase,
+            adapter_name: self.lane.name().map(str::to_owned),
             version: committed.version.number,
             adapter: committed.version.directory.clone(),
             log,
@@ -165,12 +260,13 @@ impl Job<'_> {
             probes: learned.probes,
             replay: self.prepared.replay.report.clone(),
             retention: learned.retention,
+            preference: learned.preference,
             plan: plan.clone(),
         })
     }
 
     fn examine(&self, engine: &dyn Engine, outcome: &Outcome) -> Result<Findings, Failure> {
-        let current = self.prepared.lane.current(&self.store)?;
+        let current = self.lane.current(&self.store)?;
         let examination = Examination {
             around: self.around,
             prepared: self.prepared,
@@ -178,18 +274,12 @@ impl Job<'_> {
             adapter: &outcome.adapter,
             before: current.and_then(|version| self.whole(version)),
         };
-        match examination.examine() {
-            Err(_) if self.around.cancel.is_cancelled() => {
-                let step = outcome.state.header.step;
-                Err(self.interrupted(format!("stopped after the last of {step} steps")))
-            }
-            other => other,
-        }
+        examination.examine()
     }
 
     /// A version to compare with, where its files are what was written; what is damaged is told, for it stops nothing here.
     fn whole(&self, version: CurrentVersion) -> Option<PathBuf> {
-        let slot = &self.prepared.lane.slot;
+        let slot = &self.lane.slot;
         match check_adapter(self.around, &self.store, slot, &version, &self.command.path) {
             Ok(()) => Some(version.directory),
             Err(failure) => {
@@ -208,7 +298,7 @@ impl Job<'_> {
     /// Records how a run without a report ended. The failure that ended it is the one to tell: what cannot be recorded
     /// on top of it is settled by the next command that writes, and is only warned of.
     fn settled(&self, observer: &Observer<'_>, number: u32, failure: Failure) -> Failure {
-        let current = self.prepared.lane.current(&self.store);
+        let current = self.lane.current(&self.store);
         if current.is_ok_and(|current| current.is_some_and(|current| current.number == Some(number))) {
             // The pointer was flipped, so the run did succeed, and the next writer completes its records.
             return failure.hint(format!(

@@ -1,9 +1,10 @@
 //! A plan as lines for people: every knob with its value and the reason for it.
 
+use dlm_core::training::{PreferenceMethod, PreferenceReference};
 use dlm_core::units::size;
 use serde::Serialize;
 
-use super::phase::PhasePlan;
+use super::phase::{PhasePlan, PreferencePlan};
 use super::plan::TrainPlan;
 use crate::knob::Knob;
 
@@ -98,7 +99,7 @@ impl TrainPlan {
             line("weight layout", &self.packing, self.packing.value.name()),
             line("cache", &self.cache, if self.cache.value { "on" } else { "off" }),
         ];
-        lines.extend(self.phases.iter().map(PhasePlan::checkpointing));
+        lines.push(self.first().checkpointing());
         lines.push(memory);
         lines
     }
@@ -107,6 +108,9 @@ impl TrainPlan {
 impl PhasePlan {
     /// How the rows are shown.
     fn lesson(&self) -> Vec<PlanLine> {
+        if let Some(preference) = &self.preference {
+            return vec![preference.line()];
+        }
         let on = |is_on: bool, text: String| if is_on { text } else { "off".into() };
         let (anchors, noise) = (&self.anchors.value, &self.noise.value);
         let anchor_text = format!(
@@ -127,6 +131,14 @@ impl PhasePlan {
 
     /// How long, how fast, how much at a time.
     fn course(&self) -> Vec<PlanLine> {
+        if self.preference.is_some() {
+            return vec![
+                show("preference rate", &self.learning_rate),
+                show("preference epochs", &self.steps.epochs),
+                show("preference updates", &self.steps.total),
+                show("pairs an update", &self.batch.micro_rows),
+            ];
+        }
         let schedule = &self.schedule;
         let stop = &self.stop.answer_loss;
         let stop_at = stop.value.map_or("at the last update".into(), |loss| {
@@ -148,5 +160,27 @@ impl PhasePlan {
     fn checkpointing(&self) -> PlanLine {
         let word = if self.checkpointing.value { "on" } else { "off" };
         line("checkpointing", &self.checkpointing, word)
+    }
+}
+
+impl PreferencePlan {
+    fn line(&self) -> PlanLine {
+        let value = match self.method {
+            PreferenceMethod::Dpo => format!(
+                "dpo, {} loss, beta {}, against the {}",
+                self.loss.name(),
+                self.beta,
+                match self.reference {
+                    PreferenceReference::PreAdapter => "adapter before",
+                    PreferenceReference::Base => "base",
+                }
+            ),
+            PreferenceMethod::Orpo => format!("orpo, alpha {}", self.alpha),
+        };
+        PlanLine {
+            name: "preferences",
+            value,
+            why: "`training.preference` of the document, or its defaults".to_owned(),
+        }
     }
 }

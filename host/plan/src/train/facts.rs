@@ -3,7 +3,7 @@
 //! These records are filled by `dlm-flow`, so that a plan can be made from any document model and tested from literals.
 
 use dlm_core::hardware::{Hardware, SimdLevel};
-use dlm_core::training::WrittenKnobs;
+use dlm_core::training::{PhaseSelection, WrittenKnobs, WrittenPreference};
 use serde::{Deserialize, Serialize};
 
 use crate::base::BaseFacts;
@@ -30,7 +30,12 @@ pub struct RowFacts {
     /// Rows mixed in from earlier versions.
     pub replay_rows: u64,
     pub replay_tokens: u64,
+    /// Preference pairs, those of earlier versions among them.
     pub preference_rows: u64,
+    /// Tokens of all pairs, the prompt of each counted once.
+    pub preference_tokens: u64,
+    /// The longest pair.
+    pub preference_tokens_max: u64,
     pub image_rows: u64,
     pub audio_rows: u64,
     pub shared_prefix_tokens: u64,
@@ -42,6 +47,7 @@ pub struct DocumentFacts {
     /// On a document with named adapters: the block of one adapter over the flat block.
     pub knobs: WrittenKnobs,
     pub rows: RowFacts,
+    pub preference: WrittenPreference,
     /// The named adapter that this plan trains, on a document that has some.
     pub adapter_name: Option<String>,
 }
@@ -63,6 +69,8 @@ pub struct TrainOptions {
     /// Processes that train together.
     pub world_size: Option<u32>,
     pub switches: Switches,
+    /// `--phase`.
+    pub phases: PhaseSelection,
 }
 
 /// Parts of the recipe that a person may switch as a whole; `None` leaves one to the recipe.

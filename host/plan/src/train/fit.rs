@@ -21,6 +21,8 @@ pub const TYPICAL_ROWS: RowFacts = RowFacts {
     replay_rows: 0,
     replay_tokens: 0,
     preference_rows: 0,
+    preference_tokens: 0,
+    preference_tokens_max: 0,
     image_rows: 0,
     audio_rows: 0,
     shared_prefix_tokens: 24,

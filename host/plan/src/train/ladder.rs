@@ -193,10 +193,13 @@ impl Ladder<'_> {
         // An anchor is a short question and an answer of at most so many tokens.
         let anchors = u64::from(anchor_rows) * u64::from(self.anchors.row_tokens_max) * 2;
         let shared = rows.shared_prefix_tokens;
-        (
-            shared + anchors + u64::from(micro_rows) * longest,
-            shared + anchors + u64::from(micro_rows) * mean,
-        )
+        let most = shared + anchors + u64::from(micro_rows) * longest;
+        // Both answers of a pair share a pass, whatever the rows of the other phase take.
+        let pair = match self.request.options.phases.has_preference() {
+            true => rows.preference_tokens_max,
+            false => 0,
+        };
+        (most.max(pair), shared + anchors + u64::from(micro_rows) * mean)
     }
 
     fn estimate(&self, rung: &Rung, batch: &BatchPlan) -> MemoryEstimate {

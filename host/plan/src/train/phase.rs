@@ -3,7 +3,9 @@
 //! Invariants: the phases of a plan share the base, the adapter's shape, the machine and the memory budget; what differs
 //! between them stands here.
 
-use dlm_core::training::{CptSchedule, LrSchedule, Optimizer, TrainPhase};
+use dlm_core::training::{
+    CptSchedule, LrSchedule, Optimizer, PreferenceLoss, PreferenceMethod, PreferenceReference, TrainPhase,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::knob::Knob;
@@ -12,6 +14,8 @@ use crate::knob::Knob;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PhasePlan {
     pub phase: TrainPhase,
+    /// Of a phase that teaches preferences.
+    pub preference: Option<PreferencePlan>,
     pub learning_rate: Knob<f64>,
     pub optimizer: Knob<Optimizer>,
     /// Global L2 norm that gradients are cut to.
@@ -27,6 +31,20 @@ pub struct PhasePlan {
     pub checkpointing: Knob<bool>,
     /// A rough guess from the arithmetic and the instruction set; the run measures.
     pub seconds_per_step: f64,
+}
+
+/// How preferences are taught.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PreferencePlan {
+    pub method: PreferenceMethod,
+    /// Of DPO.
+    pub loss: PreferenceLoss,
+    /// Of DPO.
+    pub reference: PreferenceReference,
+    /// Of DPO.
+    pub beta: f64,
+    /// Of ORPO.
+    pub alpha: f64,
 }
 
 /// The learning rate's course.
@@ -67,11 +85,11 @@ impl StepsPlan {
 /// The rows of one update.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BatchPlan {
-    /// Document rows in one forward pass.
+    /// Document rows, or pairs, in one forward pass.
     pub micro_rows: Knob<u32>,
     /// Forward passes in one update.
     pub grad_accum: Knob<u32>,
-    /// `micro_rows * grad_accum * world_size`: document rows in one update.
+    /// `micro_rows * grad_accum * world_size`: document rows, or pairs, in one update.
     pub effective_rows: u32,
     /// Tokens of one forward pass at most, the anchors included; what the memory estimate counts.
     pub tokens_max: u64,

@@ -52,7 +52,7 @@ pub struct TrainPlan {
 }
 
 impl TrainPlan {
-    /// The phase that every run has; what is told of a base in general is told of this one.
+    /// The first phase; what is told of a base in general is told of this one.
     pub fn first(&self) -> &PhasePlan {
         &self.phases[0]
     }

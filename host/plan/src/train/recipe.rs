@@ -43,6 +43,15 @@ pub const EPOCHS_MAX: u64 = 60;
 /// Passes over documents that are mostly prose.
 pub const PROSE_EPOCHS: u64 = 6;
 
+/// Peak rate of preferences.
+pub const PREFERENCE_RATE: f64 = 5e-5;
+/// Pairs in one update: as many rows as an update of questions has.
+pub const PAIRS_PER_STEP: u32 = 4;
+/// Updates over preferences aimed at.
+pub const PREFERENCE_STEPS_TARGET: u64 = 40;
+/// Passes over preferences at most.
+pub const PREFERENCE_EPOCHS_MAX: u64 = 10;
+
 /// Share of the updates in which the rate rises (the schema's default).
 pub const WARMUP_SHARE: f64 = 0.1;
 /// The same for continued pretraining (`training.md` section 4).

@@ -44,8 +44,8 @@ pub enum PlanError {
     NoTargets { modules: Vec<String> },
     #[error("no trainable rows: the document has no prose and no question-answer pair")]
     NoRows,
-    #[error("the document has preferences alone, and the preference phase is not built yet in this version")]
-    PreferencesAlone,
+    #[error("no preference to train: the document has no preference section that this run takes")]
+    NoPreferences,
     #[error("`{base}` takes text only, and the document has {images} image and {audio} audio sections")]
     MediaOnTextBase { base: String, images: u64, audio: u64 },
     #[error("`{base}` is a {modality} base, which cannot be trained yet")]
@@ -78,7 +78,7 @@ impl PlanError {
             | PlanError::UnknownTarget { .. }
             | PlanError::NoTargets { .. }
             | PlanError::NoRows
-            | PlanError::PreferencesAlone
+            | PlanError::NoPreferences
             | PlanError::MediaOnTextBase { .. }
             | PlanError::OutOfRange { .. }
             | PlanError::WorldSize { .. } => "not as the document asks",
@@ -89,7 +89,7 @@ impl PlanError {
 impl Hints for PlanError {
     fn subject(&self) -> Subject {
         match self {
-            PlanError::NoRows | PlanError::PreferencesAlone | PlanError::MediaOnTextBase { .. } => Subject::Training,
+            PlanError::NoRows | PlanError::NoPreferences | PlanError::MediaOnTextBase { .. } => Subject::Training,
             _ => Subject::Doctor,
         }
     }
@@ -98,9 +98,7 @@ impl Hints for PlanError {
         match self {
             PlanError::NoRows => FailureKind::NothingToDo,
             // What is not built is asked for wrongly, wherever it is asked for.
-            PlanError::PreferencesAlone | PlanError::OptimizerNotBuilt { .. } | PlanError::ModalityNotBuilt { .. } => {
-                FailureKind::Misuse
-            }
+            PlanError::OptimizerNotBuilt { .. } | PlanError::ModalityNotBuilt { .. } => FailureKind::Misuse,
             _ => FailureKind::Runtime,
         }
     }
@@ -138,7 +136,12 @@ impl Hints for PlanError {
             PlanError::UnknownTarget { .. } | PlanError::NoTargets { .. } => {
                 vec!["set `target_modules: auto`, or a preset: attention, mlp, all-linear".into()]
             }
-            PlanError::NoRows | PlanError::PreferencesAlone => {
+            PlanError::NoPreferences => vec![
+                "write a `::preference::` section with `### Prompt`, `### Chosen` and `### Rejected`, or mine some: \
+                 `dlm preference mine`"
+                    .into(),
+            ],
+            PlanError::NoRows => {
                 vec!["write prose, or an `::instruction::` section with `### Q` and `### A`".into()]
             }
             PlanError::MediaOnTextBase { .. } => {

@@ -3,13 +3,14 @@
 
 use dlm_core::Determinism;
 use dlm_core::hardware::Backend;
-use dlm_core::training::{AdapterKind, CptSchedule, LrSchedule, Optimizer, TrainPhase, WrittenKnobs};
+use dlm_core::training::{AdapterKind, CptSchedule, LrSchedule, Optimizer, PhaseSelection, TrainPhase, WrittenKnobs};
 
 use super::facts::{RowFacts, TrainOptions, TrainRequest};
 use super::ladder::{Ladder, Variant};
 use super::machine::Machine;
 use super::phase::{AnchorPlan, AugmentPlan, BatchPlan, NoisePlan, PhasePlan, SchedulePlan, StepsPlan, StopPlan};
 use super::plan::{ProsePlan, TrainPlan};
+use super::preference::preference_phase;
 use super::recipe;
 use super::refuse::PlanError;
 use super::targets::{last_components, resolve_targets};
@@ -92,25 +93,42 @@ impl Frame {
         check_speed(request, seconds_per_step)?;
         let steps = steps_plan(request, &self.prose, &variant.batch, &self.regime);
         let learning_rate = self.regime.learning_rate(knobs, request.base);
-        let warnings = warnings(request, &self.prose, &self.regime, &learning_rate, &steps);
-        let (augment, noise) = variations(options);
-        let phase = PhasePlan {
-            phase: self.regime.phase(),
-            learning_rate,
-            optimizer: Knob::or_chosen(knobs.optimizer, || {
-                (Optimizer::AdamW, "the adapter is small enough for full moments".into())
-            }),
-            clip_norm: Knob::chosen(recipe::CLIP_NORM, "one odd row must not throw the adapter off"),
-            schedule: self.regime.schedule(knobs, steps.total.value),
-            stop: stop_plan(&steps, &self.regime),
-            steps,
-            batch: variant.batch,
-            anchors: self.anchors,
-            augment,
-            noise,
-            checkpointing: variant.checkpointing,
-            seconds_per_step,
+        let has_supervised = has_supervised(request);
+        let warnings = match has_supervised {
+            true => warnings(request, &self.prose, &self.regime, &learning_rate, &steps),
+            false => Vec::new(),
         };
+        let mut phases = Vec::new();
+        if has_preferences(request) {
+            phases.push(preference_phase(
+                request,
+                &self.machine,
+                self.adapter_parameters,
+                &variant,
+            ));
+        }
+        if has_supervised {
+            let (augment, noise) = variations(options);
+            let phase = PhasePlan {
+                phase: self.regime.phase(),
+                preference: None,
+                learning_rate,
+                optimizer: Knob::or_chosen(knobs.optimizer, || {
+                    (Optimizer::AdamW, "the adapter is small enough for full moments".into())
+                }),
+                clip_norm: Knob::chosen(recipe::CLIP_NORM, "one odd row must not throw the adapter off"),
+                schedule: self.regime.schedule(knobs, steps.total.value),
+                stop: stop_plan(&steps, &self.regime),
+                steps,
+                batch: variant.batch,
+                anchors: self.anchors,
+                augment,
+                noise,
+                checkpointing: variant.checkpointing,
+                seconds_per_step,
+            };
+            phases.insert(0, phase);
+        }
         Ok(TrainPlan {
             base: request.base.key.clone(),
             adapter_name: request.document.adapter_name.clone(),
@@ -123,7 +141,7 @@ impl Frame {
             target_modules: self.targets,
             sequence_len: self.sequence_len,
             prose: self.prose,
-            phases: vec![phase],
+            phases,
             determinism: Determinism::of_run(self.machine.backend.value),
             backend: self.machine.backend,
             simd: self.machine.simd,
@@ -247,12 +265,7 @@ fn check_request(request: &TrainRequest) -> Result<(), PlanError> {
             modality: base.modality.name(),
         });
     }
-    if rows.instruction_rows + rows.prose_sections + rows.replay_rows == 0 {
-        return Err(match rows.preference_rows {
-            0 => PlanError::NoRows,
-            _ => PlanError::PreferencesAlone,
-        });
-    }
+    check_phases(request)?;
     let backend = request.hardware.backend;
     if knobs.adapter == Some(AdapterKind::Qlora) && backend != Backend::Cuda {
         return Err(PlanError::QloraUnsupported {
@@ -270,6 +283,25 @@ fn check_request(request: &TrainRequest) -> Result<(), PlanError> {
         });
     }
     Ok(())
+}
+
+/// Says whether there is something for questions, answers and prose to train.
+fn has_supervised(request: &TrainRequest) -> bool {
+    let rows = &request.document.rows;
+    request.options.phases.has_sft() && rows.instruction_rows + rows.prose_sections + rows.replay_rows > 0
+}
+
+fn has_preferences(request: &TrainRequest) -> bool {
+    request.options.phases.has_preference() && request.document.rows.preference_rows > 0
+}
+
+/// Refuses a run without a phase.
+fn check_phases(request: &TrainRequest) -> Result<(), PlanError> {
+    match request.options.phases {
+        PhaseSelection::Preference if !has_preferences(request) => Err(PlanError::NoPreferences),
+        _ if !has_supervised(request) && !has_preferences(request) => Err(PlanError::NoRows),
+        _ => Ok(()),
+    }
 }
 
 /// Rank, scale and dropout.
@@ -502,7 +534,7 @@ fn steps_plan(request: &TrainRequest, prose: &ProsePlan, batch: &BatchPlan, regi
     }
 }
 
-fn counted(count: u64, noun: &str) -> String {
+pub(super) fn counted(count: u64, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 

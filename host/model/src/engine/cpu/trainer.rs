@@ -8,8 +8,8 @@ use crate::adapter::Adapter;
 use crate::batch::{Batch, Target, TargetKind};
 use crate::engine::{EngineError, Logprobs, TensorGradient, TrainTensors, Trainer, TrainerOptions};
 use crate::model::Model;
-use crate::pass::HeadLoss;
 use crate::pass::StepOptions;
+use crate::pass::{Forward, HeadLoss};
 
 /// Added to the norm before dividing, as PyTorch's `clip_grad_norm_` does.
 const CLIP_EPS: f64 = 1e-6;
@@ -40,6 +40,35 @@ impl<'m> CpuTrainer<'m> {
     }
 }
 
+impl CpuTrainer<'_> {
+    fn forward(&self, batch: &Batch, dropout_seed: u64) -> Result<Forward, EngineError> {
+        let options = StepOptions {
+            dropout_seed: Some(dropout_seed),
+            checkpoint: self.options.checkpoint,
+        };
+        Ok(self.model.forward_train(Some(&self.adapter), batch, &options)?)
+    }
+
+    /// Adds to the gradient, where every loss is finite; returns the losses in the order of the targets.
+    fn backward(&mut self, forward: Forward, targets: &[Target]) -> Vec<f32> {
+        let mut d_hidden = vec![0.0; forward.hidden().len()];
+        let loss = self.model.head_loss(forward.hidden(), targets, &mut d_hidden);
+        let losses = in_target_order(targets, &loss);
+        let weights = targets.iter().map(|target| &target.weight);
+        if losses.iter().chain(weights).all(|value| value.is_finite()) {
+            self.model.backward(forward, &self.adapter, &d_hidden, &mut self.grads);
+        }
+        losses
+    }
+}
+
+fn token_of(target: &Target) -> (usize, u32) {
+    match target.kind {
+        TargetKind::Token(token) => (target.row, token),
+        TargetKind::TopK { .. } => panic!("a target whose weight depends on its loss is a token"),
+    }
+}
+
 impl Logprobs for CpuTrainer<'_> {
     fn logprobs(&mut self, batch: &Batch, pairs: &[(usize, u32)]) -> Result<Vec<f32>, EngineError> {
         let forward = self.model.forward_eval(Some(&self.adapter), batch)?;
@@ -49,18 +78,32 @@ impl Logprobs for CpuTrainer<'_> {
 
 impl Trainer for CpuTrainer<'_> {
     fn pass(&mut self, batch: &Batch, targets: &[Target], dropout_seed: u64) -> Result<Vec<f32>, EngineError> {
-        let options = StepOptions {
-            dropout_seed: Some(dropout_seed),
-            checkpoint: self.options.checkpoint,
-        };
-        let forward = self.model.forward_train(Some(&self.adapter), batch, &options)?;
-        let mut d_hidden = vec![0.0; forward.hidden().len()];
-        let loss = self.model.head_loss(forward.hidden(), targets, &mut d_hidden);
-        let losses = in_target_order(targets, &loss);
-        if losses.iter().all(|loss| loss.is_finite()) {
-            self.model.backward(forward, &self.adapter, &d_hidden, &mut self.grads);
+        let forward = self.forward(batch, dropout_seed)?;
+        Ok(self.backward(forward, targets))
+    }
+
+    fn pass_weighed(
+        &mut self,
+        batch: &Batch,
+        targets: &[Target],
+        dropout_seed: u64,
+        weigh: &mut dyn FnMut(&[f32]) -> Vec<f32>,
+    ) -> Result<Vec<f32>, EngineError> {
+        let forward = self.forward(batch, dropout_seed)?;
+        let tokens: Vec<(usize, u32)> = targets.iter().map(token_of).collect();
+        let losses: Vec<f32> = self
+            .model
+            .logprobs(forward.hidden(), &tokens)
+            .iter()
+            .map(|p| -p)
+            .collect();
+        let weights = weigh(&losses);
+        assert_eq!(weights.len(), targets.len(), "one weight per target");
+        let mut targets = targets.to_vec();
+        for (target, weight) in targets.iter_mut().zip(weights) {
+            target.weight = weight;
         }
-        Ok(losses)
+        Ok(self.backward(forward, &targets))
     }
 
     fn gradients(&mut self) -> Result<Vec<TensorGradient>, EngineError> {

@@ -1,5 +1,7 @@
 //! What is refused before any arithmetic, with the edit to make.
 
+use dlm_core::training::{PhaseSelection, TrainPhase};
+
 use super::*;
 
 #[test]
@@ -155,17 +157,27 @@ fn a_document_without_rows_or_with_media_is_refused() {
 }
 
 #[test]
-fn preferences_alone_are_not_nothing() {
-    let alone = DocumentFacts {
+fn preferences_alone_are_a_phase_and_their_absence_is_no_failure_unless_asked_for() {
+    let facts = |preference_rows| DocumentFacts {
         rows: RowFacts {
-            preference_rows: 2,
+            preference_rows,
             ..RowFacts::default()
         },
         ..DocumentFacts::default()
     };
-    let error = plan(&alone, &TrainOptions::default()).unwrap_err();
-    assert_eq!(error, PlanError::PreferencesAlone);
-    assert_eq!(error.kind().exit_code(), 2);
+    let asked = |phases| TrainOptions {
+        phases,
+        ..TrainOptions::default()
+    };
+    let alone = plan(&facts(2), &TrainOptions::default()).unwrap();
+    assert_eq!(alone.phases.len(), 1);
+    assert_eq!(alone.first().phase, TrainPhase::Dpo);
+    assert_eq!(
+        plan(&facts(2), &asked(PhaseSelection::Sft)).unwrap_err(),
+        PlanError::NoRows
+    );
+    let error = plan(&facts(0), &asked(PhaseSelection::Preference)).unwrap_err();
+    assert_eq!((error.clone(), error.kind().exit_code()), (PlanError::NoPreferences, 1));
 }
 
 #[test]
