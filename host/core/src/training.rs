@@ -209,6 +209,38 @@ impl Choice for PreferenceReference {
     const TABLE: &'static [(&'static str, Self)] = &[("base", Self::Base), ("pre_adapter", Self::PreAdapter)];
 }
 
+/// How a gate between the adapters of a document came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GateMode {
+    /// It was learned.
+    Trained,
+    /// Every adapter has the same weight.
+    Uniform,
+    /// Its training left the finite numbers.
+    Diverged,
+}
+
+impl Choice for GateMode {
+    const TABLE: &'static [(&'static str, Self)] = &[
+        ("trained", Self::Trained),
+        ("uniform", Self::Uniform),
+        ("diverged", Self::Diverged),
+    ];
+}
+
+/// Whether the learned gate decides between adapters: `--gate`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GateChoice {
+    /// Where there is one.
+    Auto,
+    /// Every adapter has the same weight.
+    Off,
+}
+
+impl Choice for GateChoice {
+    const TABLE: &'static [(&'static str, Self)] = &[("auto", Self::Auto), ("off", Self::Off)];
+}
+
 /// Why a run took no further step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -243,6 +275,8 @@ crate::named_choices!(
     PreferenceMethod,
     PreferenceLoss,
     PreferenceReference,
+    GateMode,
+    GateChoice,
     Ending,
 );
 

@@ -51,6 +51,8 @@ impl Form {
 pub struct ExportCommand {
     pub path: PathBuf,
     pub options: ExportOptions,
+    /// Named adapter of a document with several.
+    pub adapter: Option<String>,
     pub is_smoked: bool,
     pub is_registered: bool,
     pub threads: Option<u32>,
@@ -115,7 +117,13 @@ pub fn export(
     if let Some(selector) = &command.options.target {
         targets.check(selector)?;
     }
-    let located = inference::locate(around, &command.path, false, Subject::Export)?;
+    let located = inference::locate(
+        around,
+        &command.path,
+        false,
+        command.adapter.as_deref(),
+        Subject::Export,
+    )?;
     let plan = planned(&located, &command.options)?;
     let mut target = targets.open(&plan.target.value)?;
     let is_installed = command.is_registered || !target.info().needs_registration;

@@ -70,6 +70,8 @@ pub struct LocatedModel {
     pub text: TextModel,
     /// Directory and number of the current adapter version; `None` when the base alone is asked for.
     pub adapter: Option<(PathBuf, u32)>,
+    /// Its name, on a document with several.
+    pub adapter_name: Option<String>,
 }
 
 /// A model ready to answer.
@@ -96,6 +98,7 @@ pub fn locate(
     around: &Surroundings,
     path: &std::path::Path,
     is_base_only: bool,
+    adapter: Option<&str>,
     subject: Subject,
 ) -> Result<LocatedModel, Failure> {
     let need = if is_base_only {
@@ -103,7 +106,7 @@ pub fn locate(
     } else {
         AdapterNeed::Trained
     };
-    locate_for(around, path, need, subject)
+    locate_for(around, path, need, adapter, subject)
 }
 
 /// [`locate`] with a say in whether the adapter must be there.
@@ -111,14 +114,18 @@ pub fn locate_for(
     around: &Surroundings,
     path: &std::path::Path,
     need: AdapterNeed,
+    adapter: Option<&str>,
     subject: Subject,
 ) -> Result<LocatedModel, Failure> {
     let document = document::load(path)?;
     let front = document.parsed.frontmatter();
     let store = around.store(&front.dlm_id);
-    named_adapters::check_document(&document, None, subject.clone())?;
+    let slot = match (need, adapter) {
+        // The base of a document with several adapters needs none of them.
+        (AdapterNeed::BaseOnly, None) => AdapterSlot::Flat,
+        _ => named_adapters::slot(&document, adapter, subject.clone())?,
+    };
     let UsableBase { resolved, manifest, .. } = base::usable(around, &document, LicenseMoment::Use)?;
-    let slot = AdapterSlot::Flat;
     let current = match need {
         AdapterNeed::BaseOnly => None,
         AdapterNeed::Trained | AdapterNeed::IfTrained => store.current_version(&slot)?,
@@ -127,7 +134,7 @@ pub fn locate_for(
         .as_ref()
         .and_then(|current| trained::elsewhere(manifest.as_ref()?, slot.name(), current, front, &resolved));
     let current = match (need, current, elsewhere) {
-        (AdapterNeed::Trained, None, _) => return Err(untrained(path, subject)),
+        (AdapterNeed::Trained, None, _) => return Err(untrained(path, slot.name(), subject)),
         (AdapterNeed::Trained, Some(_), Some(elsewhere)) => return Err(elsewhere.failure(path, subject)),
         // An adapter of another base is none of this one.
         (AdapterNeed::IfTrained, Some(_), Some(_)) => None,
@@ -146,13 +153,49 @@ pub fn locate_for(
         document,
         base,
         text,
+        adapter_name: slot.name().filter(|_| adapter.is_some()).map(str::to_owned),
         adapter,
     })
 }
 
-fn untrained(path: &std::path::Path, subject: Subject) -> Failure {
-    Failure::new(subject, format!("no adapter was trained yet for {}", path.display()))
-        .hint(format!("dlm train {}", quoted_path(path)))
+/// One of a document's adapters, found and whole.
+#[derive(Clone, Debug)]
+pub struct LocatedAdapter {
+    pub name: String,
+    pub directory: PathBuf,
+}
+
+/// [`locate`] for all adapters of a document with several; the model is located with the first.
+///
+/// **Errors:** as [`locate`], of the first adapter that has one.
+pub fn locate_all(
+    around: &Surroundings,
+    path: &std::path::Path,
+    names: &[String],
+    subject: Subject,
+) -> Result<(LocatedModel, Vec<LocatedAdapter>), Failure> {
+    let mut model = None;
+    let mut adapters = Vec::new();
+    for name in names {
+        let located = locate_for(around, path, AdapterNeed::Trained, Some(name), subject.clone())?;
+        let (directory, _) = located.adapter.clone().expect("it was asked for a trained adapter");
+        adapters.push(LocatedAdapter {
+            name: name.clone(),
+            directory,
+        });
+        model.get_or_insert(located);
+    }
+    let mut model = model.expect("a document with several adapters has some");
+    (model.adapter, model.adapter_name) = (None, None);
+    Ok((model, adapters))
+}
+
+fn untrained(path: &std::path::Path, name: Option<&str>, subject: Subject) -> Failure {
+    let what = match name {
+        Some(name) => format!("adapter `{name}` of {} was not trained yet", path.display()),
+        None => format!("no adapter was trained yet for {}", path.display()),
+    };
+    Failure::new(subject, what).hint(format!("dlm train {}", quoted_path(path)))
 }
 
 /// Bytes of the weights in memory, as [`load`] keeps them for answers.

@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod document;
 pub mod export;
 mod failure;
+pub mod gate;
 mod idle_keys;
 pub mod inference;
 pub mod init;

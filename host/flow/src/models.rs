@@ -33,6 +33,8 @@ pub struct EngineSetup {
     pub threads: Option<u32>,
     /// The document whose base and current adapter are [`Models::current`]; without, there is no current model.
     pub document: Option<PathBuf>,
+    /// Which of its adapters, on a document with several.
+    pub adapter: Option<String>,
 }
 
 /// The models of one run.
@@ -43,6 +45,7 @@ pub struct EngineSetup {
 pub struct EngineModels {
     run: Arc<Run>,
     document: Option<PathBuf>,
+    adapter: Option<String>,
     current: Mutex<Option<Arc<dyn Model>>>,
     named: Mutex<HashMap<String, Arc<dyn Model>>>,
     /// By the place of the files, so that two names of one base share them.
@@ -89,6 +92,7 @@ impl EngineModels {
         EngineModels {
             run: Arc::new(run),
             document: setup.document,
+            adapter: setup.adapter,
             current: Mutex::new(None),
             named: Mutex::new(HashMap::new()),
             bases: Mutex::new(HashMap::new()),
@@ -113,7 +117,7 @@ impl Models for EngineModels {
         let document = self.document.as_deref().ok_or_else(|| {
             ModelError::Unavailable("this command works on no document, so there is no current model".to_owned())
         })?;
-        let located = open::document(&self.run, document)?;
+        let located = open::document(&self.run, document, self.adapter.as_deref())?;
         let key = located.base.resolved.record.key.clone();
         let record = located.base.resolved.record;
         let weights = self.share(located.base.opened, &key);

@@ -1,58 +1,52 @@
-//! The flags that choose among the named adapters of a document, against what the document has.
+//! Which of a document's adapters a command works with.
 //!
-//! Invariant: a refusal says what is so: a document without named adapters has nothing to choose from, and one that has some is
-//! neither trained nor asked in this version.
-
-use std::path::Path;
+//! Invariant: a document with several adapters is asked with one that was named, and one without has nothing to choose from; a
+//! refusal says which is so, with the names.
 
 use dlm_core::Subject;
+use dlm_core::shell::quoted_path;
+use dlm_store::AdapterSlot;
 
-use crate::document::{self, Document};
+use crate::document::Document;
 use crate::failure::Failure;
 
-/// What was typed.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct AdapterFlags<'a> {
-    /// `--adapter NAME`.
-    pub adapter: Option<&'a str>,
-    /// `--gate`, its value.
-    pub gate: Option<&'a str>,
-}
-
-/// Refuses flags that do not fit the document; reads it only where one was typed.
+/// Returns where the adapter lies that `--adapter` names, or that a document has which names none.
 ///
-/// **Errors** are misuse.
-pub fn check_flags(path: &Path, flags: &AdapterFlags<'_>, subject: Subject) -> Result<(), Failure> {
-    let gate = flags.gate.map(|value| format!("--gate {value}"));
-    let Some(flag) = flags.adapter.map(|_| "--adapter".to_owned()).or(gate) else {
-        return Ok(());
-    };
-    let document = document::load(path)?;
-    check_document(&document, flags.adapter, subject.clone())?;
-    Err(none(&document, &flag, subject))
-}
-
-/// Refuses a document with named adapters, after an adapter that it does not name.
-///
-/// **Errors** are misuse.
-pub(crate) fn check_document(document: &Document, adapter: Option<&str>, subject: Subject) -> Result<(), Failure> {
-    let Some(declared) = &document.parsed.frontmatter().training.adapters else {
-        return Ok(());
-    };
-    let names: Vec<String> = declared.iter().map(|(name, _)| format!("`{name}`")).collect();
-    let names = names.join(", ");
-    if let Some(unknown) = adapter.filter(|wanted| !declared.iter().any(|(name, _)| name == wanted)) {
-        let what = format!("adapter `{unknown}` is not declared; `training.adapters` has {names}");
-        return Err(Failure::misuse(subject, what));
+/// **Errors** are misuse: a name on a document with one adapter, one that is not declared, none where it is needed.
+pub fn slot(document: &Document, adapter: Option<&str>, subject: Subject) -> Result<AdapterSlot, Failure> {
+    match (declared(document), adapter) {
+        (None, None) => Ok(AdapterSlot::Flat),
+        (None, Some(_)) => Err(none(document, "--adapter", subject)),
+        (Some(names), Some(name)) if names.contains(&name) => {
+            AdapterSlot::named(name).map_err(|error| Failure::new(subject, error))
+        }
+        (Some(names), Some(name)) => {
+            let what = format!(
+                "adapter `{name}` is not declared; `training.adapters` has {}",
+                quoted(&names)
+            );
+            Err(Failure::misuse(subject, what).hint(format!("give `--adapter {}`", names[0])))
+        }
+        (Some(names), None) => {
+            let what = format!(
+                "{} has several adapters ({}), and this works with one of them",
+                document.path.display(),
+                quoted(&names)
+            );
+            Err(Failure::misuse(subject, what).hint(format!("give `--adapter {}`", names[0])))
+        }
     }
-    Err(Failure::misuse(
-        subject,
-        format!(
-            "{} has named adapters ({names}), and training or asking them is not built yet in this version",
-            document.path.display()
-        ),
-    )
-    .hint("take `training.adapters` out of the document, with the `#name` of its fences"))
+}
+
+/// The names of a document's adapters, in their order; none where it declares none.
+pub fn declared(document: &Document) -> Option<Vec<&str>> {
+    let declared = document.parsed.frontmatter().training.adapters.as_ref()?;
+    Some(declared.iter().map(|(name, _)| name.as_str()).collect())
+}
+
+fn quoted(names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    names.join(", ")
 }
 
 /// That a document has nothing to choose from.
@@ -64,5 +58,5 @@ pub(crate) fn none(document: &Document, flag: &str, subject: Subject) -> Failure
             document.path.display()
         ),
     )
-    .hint("leave it out")
+    .hint(format!("leave it out: `dlm prompt {}`", quoted_path(&document.path)))
 }

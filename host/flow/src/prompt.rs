@@ -3,18 +3,22 @@
 use std::path::PathBuf;
 
 use dlm_core::Subject;
+use dlm_core::training::GateChoice;
 use dlm_model::chat::Thinking;
 use dlm_model::generate::{GenerateOptions, Sequence, Step, StopReason, generate};
 use dlm_model::sampling::Sampling;
-use dlm_model::{EngineError, ReaderOptions};
+use dlm_model::{Adapter, AdapterError, Engine, EngineError, ReaderOptions};
+use dlm_plan::base::license::LicenseMoment;
 use dlm_plan::prompt::PromptOptions;
 use dlm_plan::{BaseFacts, PromptPlan, plan_prompt};
 use dlm_train::rows::question_messages;
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::inference::{self, LoadedModel, LocatedModel, Weights};
+use crate::gate::{self, AdapterWeight, Decision};
+use crate::inference::{self, LoadedModel, LocatedAdapter, LocatedModel, Weights};
 use crate::surroundings::Surroundings;
+use crate::{base, document, named_adapters};
 
 /// Said when an adapter cannot change an answer.
 const NO_EFFECT_WARNING: &str = "the adapter has no effect: every lora_B of it is zero";
@@ -25,6 +29,10 @@ pub struct PromptCommand {
     pub query: String,
     pub options: PromptOptions,
     pub is_base_only: bool,
+    /// Named adapter of a document with several.
+    pub adapter: Option<String>,
+    /// Who decides between the adapters of a document with several where none is named; the learned gate where this is none.
+    pub gate: Option<GateChoice>,
 }
 
 /// A question whose plan is made; nothing heavy is loaded yet.
@@ -34,6 +42,9 @@ pub struct PlannedPrompt {
     pub plan: PromptPlan,
     /// The adapter's directory.
     pub adapter: Option<PathBuf>,
+    /// The adapters that are mixed, and who weighs them, where none was named of several.
+    mix: Option<Mix>,
+    query: String,
 }
 
 /// How an answer came about.
@@ -46,6 +57,8 @@ pub struct PromptReport {
     /// Seconds until the prompt was read, and from then to the last token.
     pub seconds_prompt: f64,
     pub seconds_answer: f64,
+    /// Weights of the adapters that were mixed, where some were.
+    pub adapters: Vec<AdapterWeight>,
 }
 
 /// Does everything that needs no weight: parse, resolve, render the question, plan, refuse.
@@ -54,7 +67,7 @@ pub fn ask(around: &Surroundings, command: &PromptCommand) -> Result<PlannedProm
         return Err(Failure::misuse(Subject::Prompt, "the query is empty")
             .hint("give it as an argument, or on standard input: echo \"a question\" | dlm prompt <path>"));
     }
-    let located = inference::locate(around, &command.path, command.is_base_only, Subject::Prompt)?;
+    let (located, mix) = locate(around, command)?;
     let system = located.document.parsed.frontmatter().system();
     let ids = located
         .text
@@ -71,7 +84,62 @@ pub fn ask(around: &Surroundings, command: &PromptCommand) -> Result<PlannedProm
         ids,
         plan,
         adapter,
+        mix,
+        query: command.query.trim().to_owned(),
     })
+}
+
+type Mix = (Vec<LocatedAdapter>, Decision);
+
+/// Finds the base and the adapter, or all adapters of a document with several where none is named.
+fn locate(around: &Surroundings, command: &PromptCommand) -> Result<(LocatedModel, Option<Mix>), Failure> {
+    let document = document::load(&command.path)?;
+    let names = named_adapters::declared(&document);
+    if let (None, Some(gate)) = (&names, command.gate) {
+        let flag = format!("--gate {}", gate.name());
+        return Err(named_adapters::none(&document, &flag, Subject::Prompt));
+    }
+    let names = match (names, &command.adapter) {
+        (Some(names), None) if !command.is_base_only => names.into_iter().map(str::to_owned).collect::<Vec<_>>(),
+        _ => {
+            let adapter = command.adapter.as_deref();
+            let located = inference::locate(around, &command.path, command.is_base_only, adapter, Subject::Prompt)?;
+            return Ok((located, None));
+        }
+    };
+    let decision = match command.gate {
+        Some(GateChoice::Off) => Decision::Uniform,
+        Some(GateChoice::Auto) | None => {
+            let resolved = base::usable(around, &document, LicenseMoment::Use)?.resolved;
+            let store = around.store(&document.parsed.frontmatter().dlm_id);
+            gate::decide(around, &document, &store, &resolved.record.revision, Subject::Prompt)?
+        }
+    };
+    let (located, adapters) = inference::locate_all(around, &command.path, &names, Subject::Prompt)?;
+    Ok((located, Some((adapters, decision))))
+}
+
+/// Mixes the adapters by the weights that they have for the question.
+fn mix(
+    around: &Surroundings,
+    asked: &PlannedPrompt,
+    (adapters, decision): &Mix,
+    engine: &dyn Engine,
+) -> Result<(Adapter, Vec<AdapterWeight>), Failure> {
+    let failed = |error: AdapterError| Failure::new(Subject::Inference, error);
+    let read: Vec<Adapter> = adapters
+        .iter()
+        .map(|adapter| engine.read_adapter(&adapter.directory))
+        .collect::<Result<_, _>>()
+        .map_err(failed)?;
+    let names: Vec<String> = adapters.iter().map(|adapter| adapter.name.clone()).collect();
+    let weights = decision.weights(around, engine, &asked.located.text, &asked.query, &names)?;
+    let parts: Vec<(&Adapter, f32)> = read
+        .iter()
+        .zip(&weights)
+        .map(|(part, share)| (part, share.weight))
+        .collect();
+    Ok((engine.mix(&parts).map_err(failed)?, weights))
 }
 
 /// A greedy answer is a promise of exactness, so its weights are decoded; a sampled one takes the faster products.
@@ -92,13 +160,18 @@ pub fn answer(
     let plan = &asked.plan;
     let temperature = plan.temperature.value as f32;
     let weights = weights(plan.temperature.value);
-    let loaded = inference::load(
+    let mut loaded = inference::load(
         around,
         &asked.located,
         weights,
         plan.precision.value,
         Some(plan.threads.value),
     )?;
+    let mut adapters = Vec::new();
+    if let Some(parts) = &asked.mix {
+        let (mixed, weights) = mix(around, asked, parts, &*loaded.engine)?;
+        (loaded.adapter, adapters) = (Some(mixed), weights);
+    }
     warn_if_idle(around, &loaded);
     let failed = |error: EngineError| Failure::new(Subject::Inference, error);
     let reading = match plan.temperature.value == 0.0 {
@@ -147,6 +220,7 @@ pub fn answer(
         text: result.text,
         seconds_prompt: read - started,
         seconds_answer: ended - read,
+        adapters,
     })
 }
 

@@ -29,6 +29,8 @@ pub struct ScoreCommand {
     pub questions: Option<PathBuf>,
     pub text: Option<PathBuf>,
     pub is_base_only: bool,
+    /// Named adapter of a document with several.
+    pub adapter: Option<String>,
     pub threads: Option<u32>,
 }
 
@@ -92,7 +94,13 @@ pub fn score(around: &Surroundings, command: &ScoreCommand) -> Result<ScoreRepor
     }
     let questions = command.questions.as_deref().map(read_questions).transpose()?;
     let text = command.text.as_deref().map(read).transpose()?;
-    let located = inference::locate(around, &command.path, command.is_base_only, Subject::Score)?;
+    let located = inference::locate(
+        around,
+        &command.path,
+        command.is_base_only,
+        command.adapter.as_deref(),
+        Subject::Score,
+    )?;
     let memory_bytes = inference::memory_bytes(around, &located, Weights::Exact);
     inference::check_memory(around, &located, memory_bytes)?;
     let loaded = inference::load(around, &located, Weights::Exact, Precision::Fp32, command.threads)?;

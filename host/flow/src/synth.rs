@@ -161,6 +161,9 @@ pub struct SynthOptions {
     pub temperature: f64,
     pub top_p: Option<f64>,
     pub seed: Option<u64>,
+    /// Named adapter of a document with several: it teaches and filters, and the pairs are its own. Without, pairs are those of the
+    /// adapter that has the section they were made from.
+    pub adapter: Option<String>,
     /// Teachers side by side.
     pub concurrency: usize,
     /// Use and keep answers of remote teachers.

@@ -4,6 +4,8 @@
 
 #[path = "train/crash.rs"]
 mod crash;
+#[path = "train/phases.rs"]
+mod phases;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -6,6 +6,7 @@
 
 mod few_rows;
 mod merge;
+mod mix;
 mod peft;
 mod targets;
 
@@ -216,6 +217,11 @@ impl Adapter {
     /// Lays out an adapter with every tensor zero.
     pub(crate) fn zeroed(model: &Model, spec: &AdapterSpec) -> Result<Adapter, AdapterError> {
         spec.check()?;
+        Adapter::laid_out(model, spec)
+    }
+
+    /// [`Adapter::zeroed`] of any rank: that of a mix is the sum of its parts'.
+    fn laid_out(model: &Model, spec: &AdapterSpec) -> Result<Adapter, AdapterError> {
         let chosen = targets::choose(model, &spec.targets)?;
         let mut adapter = Adapter {
             spec: spec.clone(),

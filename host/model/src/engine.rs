@@ -33,6 +33,11 @@ pub trait Engine: Send + Sync {
     /// **Errors:** files that are missing or damaged, or that belong to another base.
     fn read_adapter(&self, directory: &Path) -> Result<Adapter, AdapterError>;
 
+    /// Makes the adapter that changes the base by the weighted sum of what each part changes; see [`Adapter::mix`].
+    ///
+    /// **Errors:** no part.
+    fn mix(&self, parts: &[(&Adapter, f32)]) -> Result<Adapter, AdapterError>;
+
     /// Starts to train a copy of `adapter`, with moments of zero.
     ///
     /// **Errors:** no room on the device.

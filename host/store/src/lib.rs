@@ -11,6 +11,7 @@ pub mod commit;
 pub mod delta;
 pub mod determinism;
 mod error;
+pub mod gate;
 pub mod inspect;
 pub mod integrity;
 mod journal;

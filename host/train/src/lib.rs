@@ -12,6 +12,7 @@ pub mod batch;
 pub mod dataset;
 pub mod decode;
 pub mod error;
+pub mod gate;
 pub mod learner;
 pub mod losses;
 pub mod objective;

@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use clap::builder::{BoolValueParser, PossibleValuesParser, StringValueParser};
 use clap::{ArgAction, Args, ValueHint};
+use dlm_core::Quant;
 use dlm_core::ports::model::NoModels;
-use dlm_core::{Quant, Subject};
 use dlm_flow::Failure;
 use dlm_flow::export::{ExportCommand, export};
-use dlm_flow::named_adapters::{AdapterFlags, check_flags};
 use dlm_plan::export::ExportOptions;
 
 use super::choice::choice;
@@ -90,11 +89,6 @@ pub struct ExportUnbuilt {
 
 /// Exports, checks, hands over to the target, and prints what was made.
 pub fn run(args: &ExportArgs, settings: &Settings, console: &Console) -> Result<ExitCode, Failure> {
-    let chosen = AdapterFlags {
-        adapter: args.adapter.as_deref(),
-        ..AdapterFlags::default()
-    };
-    check_flags(&args.path, &chosen, Subject::Export)?;
     let world = wiring::World::new(settings, console)?;
     let around = &world.around;
     let targets = plugins(
@@ -121,6 +115,7 @@ pub fn run(args: &ExportArgs, settings: &Settings, console: &Console) -> Result<
             name: args.name.clone(),
             ..ExportOptions::default()
         },
+        adapter: args.adapter.clone(),
         is_smoked: !args.no_smoke,
         is_registered: !args.skip_ollama,
         threads: settings.threads.value,

@@ -15,6 +15,7 @@ use crate::console::Console;
 use crate::plugin_flags::PluginFlags;
 use crate::render;
 use crate::settings::Settings;
+use crate::wiring::plugins::DocumentModel;
 use crate::wiring::{self, World};
 
 /// `dlm preference`.
@@ -114,7 +115,11 @@ pub fn mine_command(args: &MineArgs, settings: &Settings, console: &Console) -> 
     };
     backend_detail(args.backend, console);
     let seed = args.seed.map(i64::cast_unsigned).unwrap_or_default();
-    let plugins = wiring::plugins::open(&world, settings, console, &args.plugins, Some(&args.path), seed)?;
+    let document = DocumentModel {
+        path: &args.path,
+        adapter: args.adapter.as_deref(),
+    };
+    let plugins = wiring::plugins::open(&world, settings, console, &args.plugins, Some(document), seed)?;
     let ports = MinePorts {
         judges: &plugins.plugins,
         models: plugins.models.as_ref(),

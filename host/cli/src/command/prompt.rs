@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::builder::PathBufValueParser;
-use clap::{Args, ValueEnum, ValueHint};
+use clap::{Args, ValueHint};
 use dlm_core::Subject;
+use dlm_core::training::GateChoice;
 use dlm_flow::Failure;
-use dlm_flow::named_adapters::{AdapterFlags, check_flags};
 use dlm_flow::prompt::{PromptCommand, answer, ask};
 use dlm_plan::prompt::PromptOptions;
 
+use super::choice::choice;
 use super::sampling::{Backend, backend_detail, parse_share, parse_temperature};
 use crate::console::{Console, say};
 use crate::settings::Settings;
@@ -45,8 +46,8 @@ pub struct PromptArgs {
     #[arg(long, value_name = "NAME")]
     pub adapter: Option<String>,
     /// Learned gate between the adapters of a multi-adapter document [default: auto]
-    #[arg(long, value_enum)]
-    pub gate: Option<Gate>,
+    #[arg(long, value_name = "auto|off", value_parser = choice::<GateChoice>(), hide_possible_values = true)]
+    pub gate: Option<GateChoice>,
     /// Attach a picture (not built yet)
     #[arg(long, value_name = "PATH", value_parser = not_built(PathBufValueParser::new()))]
     pub image: Vec<NotBuilt>,
@@ -56,22 +57,6 @@ pub struct PromptArgs {
     /// Back end; `pytorch` names the native one
     #[arg(long, value_enum, default_value_t = Backend::Auto)]
     pub backend: Backend,
-}
-
-/// `--gate`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Gate {
-    Auto,
-    Off,
-}
-
-impl Gate {
-    fn name(self) -> &'static str {
-        match self {
-            Gate::Auto => "auto",
-            Gate::Off => "off",
-        }
-    }
 }
 
 /// Largest query that is read from standard input.
@@ -98,6 +83,8 @@ pub fn run(args: &PromptArgs, settings: &Settings, console: &Console) -> Result<
             ..PromptOptions::default()
         },
         is_base_only: args.base_only,
+        adapter: args.adapter.clone(),
+        gate: args.gate,
     };
     backend_detail(args.backend, console);
     let asked = ask(around, &command)?;
@@ -127,11 +114,7 @@ fn check_choices(args: &PromptArgs) -> Result<(), Failure> {
         )
         .hint("leave out `--backend`, or give `auto` or `pytorch` (the native back end)"));
     }
-    let chosen = AdapterFlags {
-        adapter: args.adapter.as_deref(),
-        gate: args.gate.map(Gate::name),
-    };
-    check_flags(&args.path, &chosen, Subject::Prompt)
+    Ok(())
 }
 
 fn read_query() -> Result<String, Failure> {

@@ -29,6 +29,9 @@ pub struct ScoreArgs {
     /// Ask the base alone, without the trained adapter
     #[arg(long)]
     pub base_only: bool,
+    /// Named adapter of a multi-adapter document
+    #[arg(long, value_name = "NAME")]
+    pub adapter: Option<String>,
     /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
@@ -42,6 +45,7 @@ pub fn run(args: &ScoreArgs, settings: &Settings, console: &Console) -> Result<E
         questions: args.questions.clone(),
         text: args.text.clone(),
         is_base_only: args.base_only,
+        adapter: args.adapter.clone(),
         threads: settings.threads.value,
     };
     let report = score(&world.around, &command)?;

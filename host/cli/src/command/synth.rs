@@ -18,6 +18,7 @@ use crate::console::Console;
 use crate::plugin_flags::PluginFlags;
 use crate::render;
 use crate::settings::Settings;
+use crate::wiring::plugins::DocumentModel;
 use crate::wiring::{self, World};
 
 /// `dlm synth`.
@@ -89,6 +90,9 @@ pub struct InstructionsArgs {
     /// Ask a remote teacher again for what it answered before
     #[arg(long)]
     pub no_kept_answers: bool,
+    /// Named adapter of a multi-adapter document: it teaches and filters, and is given the pairs
+    #[arg(long, value_name = "NAME")]
+    pub adapter: Option<String>,
     /// Write accepted pairs into the document at once
     #[arg(long)]
     pub apply: bool,
@@ -155,7 +159,11 @@ fn instructions_command(args: &InstructionsArgs, settings: &Settings, console: &
     let world = World::new(settings, console)?;
     let options = options(args);
     let seed = args.seed.unwrap_or_default();
-    let plugins = wiring::plugins::open(&world, settings, console, &args.plugins, Some(&args.path), seed)?;
+    let document = DocumentModel {
+        path: &args.path,
+        adapter: args.adapter.as_deref(),
+    };
+    let plugins = wiring::plugins::open(&world, settings, console, &args.plugins, Some(document), seed)?;
     let ports = SynthPorts {
         teachers: &plugins.plugins,
         models: plugins.models.as_ref(),
@@ -194,6 +202,7 @@ fn options(args: &InstructionsArgs) -> SynthOptions {
         temperature: widen(args.temp),
         top_p: args.top_p.map(widen),
         seed: args.seed,
+        adapter: args.adapter.clone(),
         concurrency: args.concurrency as usize,
         uses_kept_answers: !args.no_kept_answers,
         applies: args.apply,

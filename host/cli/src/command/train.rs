@@ -206,7 +206,10 @@ pub fn run(args: &TrainArgs, settings: &Settings, console: &Console) -> Result<E
         render::train::report(report, console);
         reports.push(report.clone());
     });
-    render::train::results(&reports, outcome.is_ok(), &args.path, args.json, console);
+    if let Ok(Some(gate)) = &outcome {
+        render::train::gate(gate, console);
+    }
+    render::train::results(&reports, outcome.as_ref().ok(), &args.path, args.json, console);
     outcome?;
     Ok(ExitCode::SUCCESS)
 }

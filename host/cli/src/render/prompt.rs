@@ -20,6 +20,13 @@ pub fn plan(asked: &PlannedPrompt, console: &Console) {
 
 /// How long it took and how much memory.
 pub fn figures(report: &PromptReport, plan: &PromptPlan, console: &Console) {
+    if !report.adapters.is_empty() {
+        let shares = report
+            .adapters
+            .iter()
+            .map(|share| format!("{} {:.2}", share.name, share.weight));
+        console.detail(&format!("adapters: {}", shares.collect::<Vec<_>>().join(", ")));
+    }
     console.detail(&format!(
         "read {} tokens in {}, wrote {} in {} ({})",
         report.prompt_tokens,

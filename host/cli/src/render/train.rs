@@ -9,6 +9,7 @@ use dlm_core::shell::{quoted, quoted_path};
 use dlm_core::training::Ending;
 use dlm_core::units::{duration, size};
 use dlm_flow::Failure;
+use dlm_flow::gate::GateReport;
 use dlm_flow::train::{PreferenceReport, PreparedRun, ProbeScore, TrainReport};
 use serde_json::json;
 
@@ -83,10 +84,43 @@ pub fn report(report: &TrainReport, console: &Console) {
     }
 }
 
-/// The result of all phases, for scripts: the last one's loss, or its report with those before it; then what to type next, where
-/// all went well. Nothing where no phase ended.
-pub fn results(reports: &[TrainReport], is_whole: bool, path: &Path, is_json: bool, console: &Console) {
-    let Some((last, earlier)) = reports.split_last().filter(|_| is_whole) else {
+/// What became of the gate.
+pub fn gate(gate: &GateReport, console: &Console) {
+    let shares = gate.adapters.iter().map(|share| {
+        format!(
+            "{} {:.2} ({} samples)",
+            inert_line(&share.name),
+            share.mean_weight,
+            share.samples
+        )
+    });
+    console.info(&format!(
+        "gate: {}: {}",
+        gate.mode.name(),
+        shares.collect::<Vec<_>>().join(", ")
+    ));
+    if let (Some(accuracy), Some(majority)) = (gate.accuracy, gate.majority) {
+        console.info(&format!(
+            "gate: {:.0} % of unseen questions go to their adapter (leave-one-out); always guessing one reaches {:.0} %",
+            accuracy * 100.0,
+            majority * 100.0
+        ));
+    }
+    if let Some(why) = &gate.why_uniform {
+        console.info(&format!("gate: every adapter has the same weight: {why}"));
+    }
+}
+
+/// The result of all phases, for scripts: the last one's loss, or its report with those before it; then what to type next.
+/// Nothing where a phase failed (`gate` is none) or there was none.
+pub fn results(
+    reports: &[TrainReport],
+    gate: Option<&Option<GateReport>>,
+    path: &Path,
+    is_json: bool,
+    console: &Console,
+) {
+    let (Some((last, earlier)), Some(gate)) = (reports.split_last(), gate) else {
         return;
     };
     // The bare number is for scripts; a person who reads both streams at once gets it with its name.
@@ -96,6 +130,9 @@ pub fn results(reports: &[TrainReport], is_whole: bool, path: &Path, is_json: bo
         value["peak_memory_bytes"] = json!(memory::peak_bytes());
         if !earlier.is_empty() {
             value["earlier"] = json!(earlier);
+        }
+        if let Some(gate) = gate {
+            value["gate"] = json!(gate);
         }
         console.json(&value);
     } else if is_read_by_a_person {

@@ -149,6 +149,14 @@ pub struct WithModels {
     pub models: Arc<EngineModels>,
 }
 
+/// A document whose model a command works with.
+#[derive(Clone, Copy)]
+pub struct DocumentModel<'a> {
+    pub path: &'a Path,
+    /// Which of its adapters, on a document with several.
+    pub adapter: Option<&'a str>,
+}
+
 /// Makes the host of a command whose plugins may ask models.
 ///
 /// **Errors**: as [`plugins`].
@@ -157,19 +165,20 @@ pub fn open(
     settings: &Settings,
     console: &Console,
     flags: &PluginFlags,
-    document: Option<&Path>,
+    document: Option<DocumentModel<'_>>,
     seed: u64,
 ) -> Result<WithModels, Failure> {
     let models = Arc::new(EngineModels::new(EngineSetup {
         around: world.around.clone(),
         threads: settings.threads.value,
-        document: document.map(Path::to_owned),
+        document: document.map(|document| document.path.to_owned()),
+        adapter: document.and_then(|document| document.adapter).map(str::to_owned),
     }));
     let setup = Setup {
         flags: flags.grants(),
         record: flags.record.as_deref(),
         models: models.clone(),
-        document,
+        document: document.map(|document| document.path),
         seed,
         is_dry_run: false,
     };

@@ -31,8 +31,8 @@ pub(super) enum OpenedModel {
 }
 
 /// Opens a document's base and finds its adapter, where it was trained.
-pub(super) fn document(run: &Run, path: &Path) -> Result<LocatedModel, ModelError> {
-    locate_for(&run.around, path, AdapterNeed::IfTrained, Subject::Model).map_err(unavailable)
+pub(super) fn document(run: &Run, path: &Path, adapter: Option<&str>) -> Result<LocatedModel, ModelError> {
+    locate_for(&run.around, path, AdapterNeed::IfTrained, adapter, Subject::Model).map_err(unavailable)
 }
 
 /// Opens a model by registry key, local base or `hf:org/name`; a license that was accepted for the document counts.

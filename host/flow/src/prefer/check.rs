@@ -49,12 +49,20 @@ pub(super) fn numbers(options: &MineOptions) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Refuses an adapter that does not fit the document, and a document with named ones.
+/// Refuses an adapter that does not fit the document, and `sway` with a named one (`spec/judges-and-teachers.md` section 3): its
+/// scores are those of the adapter that is judged.
 pub(super) fn adapter(document: &Document, options: &MineOptions) -> Result<(), Failure> {
-    named_adapters::check_document(document, options.adapter.as_deref(), SUBJECT)?;
-    match &options.adapter {
-        Some(_) => Err(named_adapters::none(document, "--adapter", SUBJECT)),
-        None => Ok(()),
+    let slot = named_adapters::slot(document, options.adapter.as_deref(), SUBJECT)?;
+    match slot.name() {
+        Some(name) if options.judge == "sway" || options.judge.starts_with("sway:") => Err(Failure::misuse(
+            SUBJECT,
+            format!(
+                "judge `{}` scores with the document's only adapter, and `{name}` is one of several",
+                options.judge
+            ),
+        )
+        .hint("give `--judge hf:<model>` or `--judge cli:<command>`")),
+        _ => Ok(()),
     }
 }
 

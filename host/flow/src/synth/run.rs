@@ -1,6 +1,6 @@
 //! The synthesis loop: checks, the crew of teachers, filters in the order of the document, and what becomes of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dlm_core::ports::model::Model;
@@ -23,6 +23,7 @@ use super::{
 };
 use crate::document::{self, Document};
 use crate::failure::Failure;
+use crate::named_adapters;
 use crate::prefer::check;
 use crate::staging::{self, Outcome, Place, Placement, model_failure, plugin_failure};
 use crate::surroundings::Surroundings;
@@ -48,6 +49,9 @@ pub fn instructions(
     check_flags(options)?;
     let filter = options.filter.unwrap_or(Filter::Sway);
     let document = document::load(&options.path)?;
+    if let Some(adapter) = &options.adapter {
+        named_adapters::slot(&document, Some(adapter), SUBJECT)?;
+    }
     let front = document.parsed.frontmatter();
     let store = around.store(&front.dlm_id);
     let teacher = open_teacher(ports, options)?;
@@ -73,6 +77,12 @@ pub fn instructions(
         teacher: info.identity.name.clone(),
         known: PairIndex::new(document.parsed.sections()),
         present: staging::ids(&document),
+        routes: document
+            .parsed
+            .sections()
+            .iter()
+            .filter_map(|section| Some((section.id(), section.adapter.clone()?)))
+            .collect(),
         accepted: Vec::new(),
         made_from: Vec::new(),
         report: empty_report(options, &info, filter),
@@ -244,6 +254,8 @@ struct Run<'a> {
     known: PairIndex,
     /// Ids of the document and of what was accepted.
     present: BTreeSet<SectionId>,
+    /// The adapter of each section that names one.
+    routes: BTreeMap<SectionId, String>,
     accepted: Vec<Section>,
     made_from: Vec<SectionId>,
     report: SynthReport,
@@ -477,6 +489,10 @@ impl Run<'_> {
         pair.is_accepted = true;
         let content = format!("### Q\n{}\n### A\n{}", pair.question, pair.answer);
         let mut section = Section::text(dlm_core::SectionKind::Instruction, content);
+        section.adapter = match &self.options.adapter {
+            Some(adapter) => Some(adapter.clone()),
+            None => self.routes.get(&pair.source).cloned(),
+        };
         section.synth = Some(AutoSynth {
             synth_teacher: encode_name(&self.teacher),
             synth_strategy: pair.strategy.name().to_owned(),

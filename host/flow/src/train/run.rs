@@ -1,13 +1,14 @@
 //! From a prepared document to a committed adapter: load, train, examine, commit, report.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use dlm_core::manifest::RunStatus;
 use dlm_core::training::Ending;
 use dlm_core::{Event, FailureKind, Subject};
 use dlm_model::{Adapter, Cpu, CpuEngine, CpuOptions, Engine, Prepare};
 use dlm_plan::train::WeightPacking;
-use dlm_store::{CurrentVersion, PendingVersion};
+use dlm_store::{CurrentVersion, LockWait, PendingVersion};
 use dlm_train::run::Outcome;
 use dlm_train::{Objective, Recipe, Supervised, TrainInput, TrainState, run_digest};
 
@@ -21,6 +22,7 @@ use super::report::{TrainReport, ending};
 use super::resume::{Place, PlannedRun};
 use super::{anchors, commit, resume};
 use crate::failure::Failure;
+use crate::gate::{GateReport, GateWork};
 use crate::integrity::check_adapter;
 use crate::surroundings::Surroundings;
 
@@ -28,7 +30,7 @@ use crate::surroundings::Surroundings;
 const SNAPSHOT_SECONDS: f64 = 1.0;
 
 /// Trains the adapters of a document one after the other, phase by phase, on one loaded base; commits what each phase learned and
-/// hands its report to `told`.
+/// hands its report to `told`. Then the gate between the adapters is made, where the document asks for one.
 ///
 /// With `--resume` an interrupted run goes on where it stood, and what comes after it is trained anew; where none was interrupted
 /// every adapter is trained further.
@@ -39,7 +41,7 @@ pub fn run(
     command: &TrainCommand,
     prepared: &[PreparedRun],
     told: &mut dyn FnMut(&TrainReport),
-) -> Result<(), Failure> {
+) -> Result<Option<GateReport>, Failure> {
     let start = match (command.is_resume, prepared.first()) {
         (true, Some(first)) => {
             let store = around.store(&first.document.parsed.frontmatter().dlm_id);
@@ -48,6 +50,7 @@ pub fn run(
         _ => None,
     };
     let mut engine = None;
+    let mut last_run = None;
     for (adapter, run) in prepared.iter().enumerate() {
         let mut version = run.lane.version;
         for (index, phase) in run.plan.phases.iter().enumerate() {
@@ -68,10 +71,53 @@ pub fn run(
             };
             let report = job.train(&**engine)?;
             version = report.version;
+            last_run = Some(report.run_id).filter(|_| phase.preference.is_none()).or(last_run);
             told(&report);
         }
     }
-    Ok(())
+    let made = match (prepared.first(), &engine, last_run) {
+        (Some(run), Some(engine), Some(run_id)) => make_gate(around, run, &**engine, run_id),
+        _ => Ok(None),
+    };
+    made.or_else(|failure| match around.cancel.is_cancelled() {
+        true => Err(failure),
+        // The adapters are trained and current whatever becomes of the gate.
+        false => {
+            around.warn(format!("the gate is not made: {}", failure.in_a_line()));
+            Ok(None)
+        }
+    })
+}
+
+/// Makes the gate after an adapter was trained; none where the document asks for none.
+fn make_gate(
+    around: &Surroundings,
+    prepared: &PreparedRun,
+    engine: &dyn Engine,
+    run_id: u64,
+) -> Result<Option<GateReport>, Failure> {
+    let front = prepared.document.parsed.frontmatter();
+    if !front.training.gate.enabled || front.training.adapters.is_none() {
+        return Ok(None);
+    }
+    let store = around.store(&front.dlm_id);
+    let guard = store.lock(&LockWait {
+        timeout: Duration::ZERO,
+        cancel: around.cancel.clone(),
+        now: around.now(),
+    })?;
+    let work = GateWork {
+        around,
+        document: &prepared.document,
+        text: &prepared.text,
+        engine,
+        revision: &prepared.base.resolved.record.revision,
+        seed: prepared.plan.seed.value as u64,
+        run_id,
+    };
+    let made = work.make(&guard, &store);
+    guard.release()?;
+    made
 }
 
 /// Loads the weights of a prepared document's base as the plan wants them of the adapter that leaves them the least room.

@@ -225,6 +225,7 @@ impl World {
     pub fn setup(&self, document: Option<&Path>) -> EngineSetup {
         let seeds = AtomicUsize::new(0);
         EngineSetup {
+            adapter: None,
             around: Surroundings {
                 home: self.home(),
                 disk: dlm_store::Disk::new(),

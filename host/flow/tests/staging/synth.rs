@@ -20,6 +20,7 @@ pub const BODY: &str = "# Skarrow\n\nThe bell rings at noon.\n::instruction::\n#
 
 pub fn options(path: PathBuf) -> SynthOptions {
     SynthOptions {
+        adapter: None,
         path,
         teacher: "fake".to_owned(),
         per_section: 2,

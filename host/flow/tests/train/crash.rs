@@ -170,6 +170,7 @@ fn exported(lab: &Lab) -> bool {
         sha256: String::new(),
     });
     let command = ExportCommand {
+        adapter: None,
         path: lab.command().path,
         options: ExportOptions {
             quant: Some(Quant::F16),

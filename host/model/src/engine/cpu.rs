@@ -119,6 +119,10 @@ impl Engine for CpuEngine {
         Adapter::load_peft(directory, &self.model)
     }
 
+    fn mix(&self, parts: &[(&Adapter, f32)]) -> Result<Adapter, AdapterError> {
+        Adapter::mix(&self.model, parts)
+    }
+
     fn trainer(&self, adapter: &Adapter, options: &TrainerOptions) -> Result<Box<dyn Trainer + '_>, EngineError> {
         Ok(Box::new(CpuTrainer::new(&self.model, adapter.clone(), *options)))
     }
