@@ -1,7 +1,11 @@
 //! `cargo xtask teach`: what the default recipe teaches the small base, on the document in `examples/`.
 //!
+//! `teach preferences` and `teach adapters` do the same for the examples that have these.
+//!
 //! For each seed: train with the defaults of `dlm init`, then score the document's questions, paraphrases that are not in
 //! it, and general questions that the base answers; the change of the loss on a fixed text; seconds; peak memory.
+
+mod phases;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -46,6 +50,11 @@ pub fn run(arguments: &[String]) -> Result<()> {
         None => Program::build("teach-home")?,
     };
     program.add_base(&base::find_or_fetch()?)?;
+    match arguments.first().map(String::as_str) {
+        Some("preferences") => return phases::preferences(&program),
+        Some("adapters") => return phases::adapters(&program),
+        _ => {}
+    }
     let example = Example::copy_to(&program.home)?;
     let before = example.score(&program, true)?;
     let mut all = Vec::new();
