@@ -80,7 +80,24 @@ pub(crate) fn go_bindings(kind: Kind, module: &str) -> Vec<(String, Vec<u8>)> {
         .build()
         .generate(&mut resolve, world, &mut files)
         .expect("bindings of the contract can be written");
-    listed(&files)
+    let dropped_later = |(name, bytes): (String, Vec<u8>)| {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        (name, drop_later(&text).into_bytes())
+    };
+    listed(&files).into_iter().map(dropped_later).collect()
+}
+
+/// Leaves it to the runtime beside the bindings when a handle that Go found unused is dropped: Go may find it where a component may
+/// call nothing.
+fn drop_later(text: &str) -> String {
+    let line = |line: &str| {
+        let drop = line.trim();
+        match drop.starts_with("resourceDrop") && drop.ends_with("(handleValue)") {
+            true => format!("witRuntime.DropLater(func() {{ {drop} }})\n"),
+            false => format!("{line}\n"),
+        }
+    };
+    text.lines().map(line).collect()
 }
 
 fn listed(files: &Files) -> Vec<(String, Vec<u8>)> {
@@ -109,6 +126,11 @@ mod tests {
                 format!("dlm_plugin_{}/wit_bindings.go", kind.name()),
             ] {
                 assert!(names.contains(&file), "{names:?}");
+            }
+            for (name, bytes) in go_bindings(kind, "m") {
+                let text = String::from_utf8(bytes).unwrap();
+                let later = text.matches("DropLater(func() { resourceDrop").count();
+                assert_eq!(later, text.matches("runtime.AddCleanup(").count(), "{name}");
             }
         }
     }

@@ -1,5 +1,6 @@
 // From go.bytecodealliance.org/pkg, see LICENSE. Nothing is handed over before Go has started, so that no memory
-// is taken past it (`runtime.sbrk` is no longer linked), and `fmt` is left out.
+// is taken past it (`runtime.sbrk` is no longer linked); handles that are no longer used are dropped where something may be called;
+// `fmt` is left out.
 
 package runtime
 
@@ -48,7 +49,24 @@ func MakeHandle(value int32) *Handle {
 	if value == 0 {
 		panic("nil handle")
 	}
+	dropUnused()
 	return &Handle{value}
+}
+
+// Go may find a handle that is no longer used inside of `cabi_realloc`, where nothing may be called.
+var unused []func()
+
+func DropLater(drop func()) {
+	unused = append(unused, drop)
+}
+
+func dropUnused() {
+	for len(unused) > 0 {
+		last := len(unused) - 1
+		drop := unused[last]
+		unused = unused[:last]
+		drop()
+	}
 }
 
 func Allocate(pinner *runtime.Pinner, size, align uintptr) unsafe.Pointer {
@@ -80,8 +98,10 @@ func allocateRaw(size, align uintptr) unsafe.Pointer {
 
 var pinner = runtime.Pinner{}
 
+// Called as a call from the host begins.
 func Unpin() {
 	pinner.Unpin()
+	dropUnused()
 }
 
 //go:wasmexport cabi_realloc
