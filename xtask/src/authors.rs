@@ -5,9 +5,9 @@
 //! what `dlm plugin test` says of it is held against what an author must be able to read there. Last, the build scripts of
 //! `examples/plugins` run from clean. A table says what each project took: commands, and processor time of all that they started.
 //!
-//! With `--keep` the components of the languages in [`KEPT`] go to `tests/scaffolds`, where a test of every run uses them.
+//! With `--keep` the components in [`KEPT`] go to `tests/scaffolds`, where a test of every run uses them.
 //!
-//! Everything lies below `target/authors`, the packages of Python and Node too; nothing is installed on the machine. A tool that is
+//! Everything lies below `target/authors`, the packages of Python and Node and Go itself too; nothing is installed on the machine. A tool that is
 //! missing is named with the command that brings it, and what needs it counts as failed.
 
 mod table;
@@ -25,13 +25,13 @@ use table::{Row, Table};
 use tools::Tools;
 use uses::Uses;
 
-const LANGUAGES: [&str; 4] = ["rust", "python", "js", "c"];
+const LANGUAGES: [&str; 5] = ["rust", "python", "js", "c", "go"];
 const KINDS: [&str; 5] = ["judge", "teacher", "target", "destination", "templates"];
 const EXAMPLES: &str = "examples";
 /// Keeps the components for the tests of every run.
 const KEEP: &str = "--keep";
-/// Languages whose components are small enough for that.
-const KEPT: [&str; 2] = ["rust", "c"];
+/// Components that are small enough for that; of Go one that calls nothing and one that calls the host.
+const KEPT: [(&str, &[&str]); 3] = [("rust", &KINDS), ("c", &KINDS), ("go", &["judge", "target"])];
 
 /// A mistake in a project's source, and what the author must then be told.
 struct Mistake {
@@ -43,7 +43,7 @@ struct Mistake {
     told: &'static [&'static str],
 }
 
-const MISTAKES: [Mistake; 12] = [
+const MISTAKES: [Mistake; 16] = [
     Mistake {
         language: "rust",
         name: "wrong score",
@@ -148,6 +148,45 @@ const MISTAKES: [Mistake; 12] = [
         told: &[
             "crashed in `score`",
             "at `abort`, from `exports_dlm_plugin_judge_score`",
+        ],
+    },
+    Mistake {
+        language: "go",
+        name: "wrong score",
+        file: "export_dlm_plugin_judge/judge.go",
+        from: "-float64(",
+        to: "float64(",
+        told: &["verdicts[0].scores[0] is 3.0, -3.0 was expected"],
+    },
+    Mistake {
+        language: "go",
+        name: "panic",
+        file: "export_dlm_plugin_judge/judge.go",
+        from: "\tfor i, item := range items {",
+        to: "\t_ = items[0].Candidates[9]\n\tfor i, item := range items {",
+        told: &[
+            "crashed in `score`: panic: runtime error: index out of range [9] with length 2, at \
+             `example.com/my-mistake/export_dlm_plugin_judge/judge.go:29`",
+        ],
+    },
+    Mistake {
+        language: "go",
+        name: "missing function",
+        file: "export_dlm_plugin_judge/judge.go",
+        from: "func Score(",
+        to: "func Mark(",
+        told: &["undefined: export_dlm_plugin_judge.Score"],
+    },
+    Mistake {
+        language: "go",
+        name: "denied by the host",
+        file: "export_dlm_plugin_judge/judge.go",
+        from: "\tverdicts := make(",
+        to: "\tif current := model.Current(); current.IsErr() {\n\t\treturn wit.Err[[]judge.Verdict](current.Err())\n\t}\n\
+             \tverdicts := make(",
+        told: &[
+            "wanted `model:current` in `score`",
+            "--grant 'my-mistake=model:current'",
         ],
     },
 ];
@@ -287,7 +326,7 @@ impl Workshop {
         }
         let built = table::processor_s()?;
         let file = directory.join(format!("{name}.wasm"));
-        self.inspect(kind, &name, &file)?;
+        self.inspect(language, kind, &name, &file)?;
         if self.uses.is_none() {
             self.uses = Some(Uses::open(&self.program, &self.directory.join("uses"))?);
         }
@@ -304,7 +343,8 @@ impl Workshop {
             bytes: file.metadata().context("its file")?.len(),
             told,
         });
-        if self.is_keeping && KEPT.contains(&language) {
+        let mut kept = KEPT.iter();
+        if self.is_keeping && kept.any(|(of, kinds)| *of == language && kinds.contains(&kind)) {
             let kept = repository::root().join("tests/scaffolds").join(language);
             std::fs::create_dir_all(&kept).context("making tests/scaffolds")?;
             std::fs::copy(&file, kept.join(format!("{name}.wasm"))).context("keeping its file")?;
@@ -313,14 +353,14 @@ impl Workshop {
     }
 
     /// Reads what is known of a file without running it.
-    fn inspect(&self, kind: &str, name: &str, file: &Path) -> Result<()> {
+    fn inspect(&self, language: &str, kind: &str, name: &str, file: &Path) -> Result<()> {
         let arguments = [Path::new("plugin"), Path::new("inspect"), Path::new("--json"), file];
         let seen = self.program.json(&arguments, false)?;
         for (pointer, expected) in [
             ("/kinds/0", kind),
             ("/name", name),
             ("/api", "1.0.0"),
-            ("/wasi", "none"),
+            ("/wasi", if language == "go" { "inert" } else { "none" }),
             ("/exports/0/name", &format!("dlm:plugin/{kind}@1.0.0")),
         ] {
             // componentize-py puts an item of its own before the export.
@@ -359,6 +399,10 @@ impl Workshop {
         let mut text = text.replacen(mistake.from, mistake.to, 1);
         if mistake.to.contains("current()") {
             text.insert_str(0, "import { current } from \"dlm:plugin/model@1.0.0\";\n");
+        }
+        if mistake.to.contains("model.") {
+            let import = "import (\n\tmodel \"example.com/my-mistake/bindings/dlm_plugin_model\"";
+            text = text.replacen("import (", import, 1);
         }
         std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
         for line in commands(&directory)? {
@@ -411,6 +455,7 @@ impl Workshop {
             .current_dir(directory)
             .env("PATH", self.tools.path(language, &own)?)
             .env("DLM_HOME", &self.program.home)
+            .envs(self.tools.environment(language))
             .env_remove("CARGO_TARGET_DIR")
             .env_remove("CARGO_BUILD_TARGET")
             .env_remove("RUSTFLAGS")

@@ -90,3 +90,5 @@ mod teachers;
 mod terminal;
 #[path = "cli/tokenizers.rs"]
 mod tokenizers;
+#[path = "cli/wasi_module.rs"]
+mod wasi_module;

@@ -69,7 +69,10 @@ impl Shape {
         let wrong = |error: wasmparser::BinaryReaderError| malformed(error.to_string());
         let types = Validator::new_with_features(features())
             .validate_all(bytes)
-            .map_err(wrong)?;
+            .map_err(|error| match is_async(bytes) {
+                true => ComponentError::Async { path: path.to_owned() },
+                false => wrong(error),
+            })?;
         let mut shape = Shape {
             imports: Vec::new(),
             exports: Vec::new(),
@@ -154,6 +157,12 @@ fn features() -> WasmFeatures {
     WasmFeatures::default().difference(off)
 }
 
+/// Says whether bytes that cannot be used are a component of WASI 0.3.
+fn is_async(bytes: &[u8]) -> bool {
+    let features = features().union(WasmFeatures::CM_ASYNC);
+    Validator::new_with_features(features).validate_all(bytes).is_ok()
+}
+
 fn item(name: &str, functions: Option<Vec<String>>) -> Item {
     Item {
         name: name.to_owned(),
@@ -205,5 +214,29 @@ fn producers(section: &KnownCustom<'_>, out: &mut Vec<String>) {
                 out.push(text);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Diagnose;
+
+    #[test]
+    fn components_of_wasi_0_3_are_told_what_they_are() {
+        let read = |text: &str| Shape::read(Path::new("it.wasm"), &wat::parse_str(text).unwrap()).unwrap_err();
+        for text in [
+            "(component (type (stream u8)))",
+            "(component (type (future string)))",
+            "(component (import \"a\" (func async)))",
+        ] {
+            let error = read(text);
+            assert_eq!(error.code(), "plugin::import", "{error}");
+            assert!(error.to_string().contains("WASI 0.3"), "{error}");
+            assert!(error.diagnosis().hints.concat().contains("WASI 0.2"));
+        }
+        // What is wrong in every version stays so.
+        let error = Shape::read(Path::new("it.wasm"), b"\0asm\x0d\0\x01\0\xff").unwrap_err();
+        assert_eq!(error.code(), "plugin::malformed", "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! The contract, as this dlm carries it: the texts of `wit/`, the worlds in them, and bindings for C.
+//! The contract, as this dlm carries it: the texts of `wit/`, the worlds in them, and bindings for C and Go.
 //!
 //! Invariants: an author's project and a packed module are made of the same texts; nothing is read from disk.
 
@@ -61,6 +61,46 @@ pub(crate) fn c_bindings(kind: Kind) -> Vec<(String, Vec<u8>)> {
         .build()
         .generate(&mut resolve, world, &mut files)
         .expect("bindings of the contract can be written");
+    listed(&files)
+}
+
+/// The bindings of a kind's world for Go: a package for each interface below `<module>/bindings`. They call the functions of
+/// the plugin in the package `<module>/export_dlm_plugin_<kind>`.
+pub(crate) fn go_bindings(kind: Kind, module: &str) -> Vec<(String, Vec<u8>)> {
+    let (mut resolve, world) = world(kind);
+    let mut files = Files::default();
+    let options = wit_bindgen_go::Opts {
+        // gofmt is not asked: a project is the same on a machine without Go.
+        format: wit_bindgen_go::Format::False,
+        pkg_name: Some(format!("{module}/bindings")),
+        export_pkg_name: Some(module.to_owned()),
+        ..wit_bindgen_go::Opts::default()
+    };
+    options
+        .build()
+        .generate(&mut resolve, world, &mut files)
+        .expect("bindings of the contract can be written");
+    let dropped_later = |(name, bytes): (String, Vec<u8>)| {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        (name, drop_later(&text).into_bytes())
+    };
+    listed(&files).into_iter().map(dropped_later).collect()
+}
+
+/// Leaves it to the runtime beside the bindings when a handle that Go found unused is dropped: Go may find it where a component may
+/// call nothing.
+fn drop_later(text: &str) -> String {
+    let line = |line: &str| {
+        let drop = line.trim();
+        match drop.starts_with("resourceDrop") && drop.ends_with("(handleValue)") {
+            true => format!("witRuntime.DropLater(func() {{ {drop} }})\n"),
+            false => format!("{line}\n"),
+        }
+    };
+    text.lines().map(line).collect()
+}
+
+fn listed(files: &Files) -> Vec<(String, Vec<u8>)> {
     files
         .iter()
         .map(|(name, bytes)| (name.to_owned(), bytes.to_vec()))
@@ -78,6 +118,19 @@ mod tests {
             let world = kind.world().replace('-', "_");
             for end in [".h", ".c", "_component_type.o"] {
                 assert!(names.contains(&format!("{world}{end}")), "{names:?}");
+            }
+            let names: Vec<String> = go_bindings(kind, "m").into_iter().map(|(name, _)| name).collect();
+            for file in [
+                "wit_exports/wit_exports.go".to_owned(),
+                "dlm_plugin_log/wit_bindings.go".to_owned(),
+                format!("dlm_plugin_{}/wit_bindings.go", kind.name()),
+            ] {
+                assert!(names.contains(&file), "{names:?}");
+            }
+            for (name, bytes) in go_bindings(kind, "m") {
+                let text = String::from_utf8(bytes).unwrap();
+                let later = text.matches("DropLater(func() { resourceDrop").count();
+                assert_eq!(later, text.matches("runtime.AddCleanup(").count(), "{name}");
             }
         }
     }

@@ -46,6 +46,7 @@ pub mod signature;
 mod testing;
 pub mod trust;
 pub mod verify;
+mod wasi;
 
 pub use builtin::{Builtin, builtins};
 pub use capability::{Capability, CapabilityError};

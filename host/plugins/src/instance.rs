@@ -12,6 +12,7 @@ use wasmtime::{Store, Trap, UpdateDeadline};
 
 use crate::engine::{Pulse, TICK};
 use crate::error::{CallFailure, GuestFailure, LoadError, PluginError, Who};
+use crate::go_panic::GoPanic;
 use crate::host::{NewState, Phase, State, Stop, WitError, deadline_passed};
 use crate::limits::{
     HANDLES_MAX, INSTANCES_MAX, MEMORIES_MAX, PassedLimit, RESTARTS_MAX, STACK_BYTES_MAX, TABLE_ELEMENTS_MAX,
@@ -147,10 +148,11 @@ impl<W> Running<W> {
         };
         self.store.data_mut().used.calls += 1;
         settle(&mut self.store);
-        note_output(&mut self.store);
         match returned {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(returned_error(self.store.data(), error)),
+            Ok(answer) => {
+                note_output(&mut self.store);
+                answer.map_err(|error| returned_error(self.store.data(), error))
+            }
             Err(error) => {
                 let ended = ended(&mut self.store, &error);
                 self.spent = Some(ended.to_string());
@@ -249,8 +251,15 @@ fn settle(store: &mut Store<State>) {
     }
 }
 
-/// Moves what the guest printed into the log, and says what found no room; returns the end of what was printed.
-fn note_output(store: &mut Store<State>) -> Option<String> {
+/// What a guest printed in a call.
+struct Printed {
+    /// The last lines; nothing where there were none.
+    tail: Option<String>,
+    go_panic: Option<GoPanic>,
+}
+
+/// Moves what the guest printed into the log, and says what found no room.
+fn note_output(store: &mut Store<State>) -> Printed {
     let state = store.data_mut();
     let (printed, unprinted) = state.wasi.take_printed();
     let lines: Vec<&str> = printed.lines().filter(|line| !line.trim().is_empty()).collect();
@@ -271,7 +280,10 @@ fn note_output(store: &mut Store<State>) -> Option<String> {
         .iter()
         .map(|line| inert_line(&cut(line, SAID_LINE_BYTES_MAX)))
         .collect();
-    (!tail.is_empty()).then(|| tail.join("\n"))
+    Printed {
+        tail: (!tail.is_empty()).then(|| tail.join("\n")),
+        go_panic: GoPanic::read(&lines),
+    }
 }
 
 /// Says what the end of a call from outside means.
@@ -280,7 +292,7 @@ fn ended(store: &mut Store<State>, error: &wasmtime::Error) -> PluginError {
     let state = store.data_mut();
     let transfer = state.new.limits.transfer_bytes;
     let (who, logged) = (state.who(), state.log.last.take());
-    let said = printed.or(logged);
+    let said = printed.tail.or(logged);
     if let Some(stop) = error.downcast_ref::<Stop>() {
         return match stop {
             Stop::Cancelled => CallFailure::Cancelled.of(who),
@@ -312,7 +324,13 @@ fn ended(store: &mut Store<State>, error: &wasmtime::Error) -> PluginError {
         return limit(who, passed, said);
     }
     let is_abort = matches!(error.downcast_ref::<Trap>(), Some(Trap::UnreachableCodeReached));
+    let mut frames = frames(error);
     let (cause, said) = match said {
+        _ if is_abort && let Some(panic) = printed.go_panic => {
+            let place = panic.place.map(|place| inert_line(&cut(&place, SAID_LINE_BYTES_MAX)));
+            frames = place.into_iter().collect();
+            (panic.words, None)
+        }
         // A Rust guest says in the log why it panics, then aborts: the first is the cause.
         Some(panic) if is_abort && panic.starts_with(PANIC) => (panic, None),
         said if is_abort => ("it gave up (wasm `unreachable`)".to_owned(), said),
@@ -321,7 +339,7 @@ fn ended(store: &mut Store<State>, error: &wasmtime::Error) -> PluginError {
     let crashed = CallFailure::Crashed {
         cause: inert(&cut(&cause, TEXT_BYTES_MAX)),
         said,
-        frames: frames(error),
+        frames,
     };
     crashed.of(who)
 }

@@ -18,6 +18,7 @@ mod destination;
 mod engine;
 mod error;
 mod export;
+mod go_panic;
 pub mod guard;
 mod host;
 mod instance;

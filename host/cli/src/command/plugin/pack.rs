@@ -59,6 +59,7 @@ pub enum LanguageChoice {
     Python,
     Js,
     C,
+    Go,
 }
 
 /// Packs a plugin.
@@ -147,6 +148,7 @@ pub(super) fn run_new(args: &NewArgs, console: &Console) -> Result<ExitCode, Pac
             LanguageChoice::Python => Language::Python,
             LanguageChoice::Js => Language::Js,
             LanguageChoice::C => Language::C,
+            LanguageChoice::Go => Language::Go,
         },
         directory: directory.clone(),
     })?;
