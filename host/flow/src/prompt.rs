@@ -6,7 +6,7 @@ use dlm_core::Subject;
 use dlm_model::chat::Thinking;
 use dlm_model::generate::{GenerateOptions, Sequence, Step, StopReason, generate};
 use dlm_model::sampling::Sampling;
-use dlm_model::{EngineError, ReaderOptions};
+use dlm_model::{Engine, EngineError, ReaderOptions};
 use dlm_plan::prompt::PromptOptions;
 use dlm_plan::{BaseFacts, PromptPlan, plan_prompt};
 use dlm_train::rows::question_messages;
