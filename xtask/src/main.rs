@@ -12,6 +12,7 @@ mod edges;
 mod fuzz;
 mod golden;
 mod guests;
+mod interop;
 mod kills;
 mod pin;
 mod program;
@@ -70,6 +71,11 @@ const CHORES: &[Chore] = &[
         name: "golden",
         about: "golden numbers, a line a case; --dir DIR",
         run: golden::run,
+    },
+    Chore {
+        name: "interop",
+        about: "install llama.cpp and PEFT and let them read what is written here; `llama` or `peft` for one of them",
+        run: interop::run,
     },
     Chore {
         name: "guests",

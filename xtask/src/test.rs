@@ -121,6 +121,8 @@ const SLOWEST: usize = 10;
 const OTHERS: &[(&str, &str)] = &[
     ("DLM_TEST_LLAMA_SERVER", "with_llama_server"),
     ("DLM_TEST_GEMMA", "the_real_gemma"),
+    (crate::interop::LLAMA_CPP, "with_llama_cpp"),
+    (crate::interop::PEFT, "with_peft"),
 ];
 
 /// What runs the tests: nextest where it is installed, else cargo's own runner, which knows no limit of time.

@@ -72,8 +72,8 @@ impl Job<'_> {
                 .find(|value| value.abs() > limit || value.is_nan());
             return Err(RowFault::Value(bad.unwrap_or(f32::NAN)));
         }
-        let importance = self.importance.filter(|importance| importance.len() == values.len());
-        quantize_row_at(self.level, self.ty, values, importance, out).map_err(|cause| RowFault::Codec(Box::new(cause)))
+        quantize_row_at(self.level, self.ty, values, self.importance, out)
+            .map_err(|cause| RowFault::Codec(Box::new(cause)))
     }
 }
 
@@ -137,7 +137,7 @@ pub(crate) fn tensor_bytes<'a>(
     ctx: &Ctx,
     planned: &'a PlannedTensor,
     weights: &dyn WeightSource,
-    importance: Option<&[f32]>,
+    importance: Option<&[Option<Vec<f32>>]>,
 ) -> Result<Cow<'a, [u8]>, ExportError> {
     let (names, shape): (&[String], &[usize]) = match &planned.source {
         Source::Values(values) => {
@@ -157,7 +157,7 @@ pub(crate) fn tensor_bytes<'a>(
     let total = planned.row.bytes().unwrap_or(0);
     let mut out = vec![0; total];
     let each = (total / names.len()).max(1);
-    for (name, out) in names.iter().zip(out.chunks_exact_mut(each)) {
+    for (index, (name, out)) in names.iter().zip(out.chunks_exact_mut(each)).enumerate() {
         let raw = fetch(weights, name, shape)?;
         let (rows, row_len) = rows_of(shape, change);
         if let StoredForm::Interleaved { heads } = change
@@ -175,7 +175,7 @@ pub(crate) fn tensor_bytes<'a>(
             raw: &raw,
             change,
             ty: planned.row.ty,
-            importance,
+            importance: importance.and_then(|experts| experts.get(index)?.as_deref()),
             rows,
             row_len,
         };

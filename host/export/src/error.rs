@@ -41,6 +41,8 @@ pub enum ExportError {
         found: usize,
         expected: usize,
     },
+    #[error("importance matrix: {cause}")]
+    Imatrix { cause: String },
     #[error("the export was interrupted; nothing was left behind")]
     Cancelled,
     #[error(transparent)]
@@ -93,6 +95,9 @@ impl Hints for ExportError {
                  alone has no GGUF form here: choose another one with `dlm base list`"
                     .to_owned(),
             ],
+            ExportError::Imatrix { .. } => {
+                vec!["quantize without one: `--no-imatrix`".to_owned()]
+            }
             ExportError::AdapterValue { .. } => vec!["train again with a smaller learning rate".to_owned()],
             _ => Vec::new(),
         }

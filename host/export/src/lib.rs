@@ -12,6 +12,7 @@
 mod adapter;
 mod encode;
 mod error;
+mod imatrix;
 mod metadata;
 mod names;
 mod plan;
@@ -23,6 +24,7 @@ mod writer;
 
 pub use adapter::{AdapterExport, AdapterModule, AdapterPlan, plan_adapter, write_adapter};
 pub use error::ExportError;
+pub use imatrix::{Imatrix, ImatrixEntry, Importance};
 pub use metadata::Identity;
 pub use names::gguf_name;
 pub use plan::{ModelExport, ModelPlan, WriteOptions, plan_model, write_model};

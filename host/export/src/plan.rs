@@ -13,6 +13,7 @@ use dlm_model::weights::WeightSource;
 
 use crate::encode::tensor_bytes;
 use crate::error::ExportError;
+use crate::imatrix::Importance;
 use crate::metadata::{Identity, general, hyperparameters, rope_tensors};
 use crate::names::{Place, place, sort_key};
 use crate::recipe::{ModelFacts, tensor_type};
@@ -46,8 +47,8 @@ pub struct ModelPlan {
 /// What accompanies the writing of a model.
 #[derive(Clone, Copy)]
 pub struct WriteOptions<'a> {
-    /// Weights of input columns by tensor name in the file; a tensor without an entry is quantized evenly.
-    pub importance: Option<&'a BTreeMap<String, Vec<f32>>>,
+    /// Weights of input columns; a tensor or an expert without is quantized evenly.
+    pub importance: Option<&'a Importance>,
     pub progress: &'a dyn Progress,
     pub cancel: &'a Cancel,
 }

@@ -6,6 +6,7 @@
 //! one step, and the records are last.
 
 mod adapter;
+mod imatrix;
 mod ollama;
 mod place;
 mod record;
@@ -20,8 +21,9 @@ use dlm_core::ports::target::{
 use dlm_core::shell::quoted_path;
 use dlm_core::training::Precision;
 use dlm_core::{Quant, Subject};
-use dlm_plan::export::ExportOptions;
+use dlm_plan::export::{ExportOptions, ImatrixChoice};
 use dlm_plan::{ExportPlan, plan_export};
+use dlm_store::Store;
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -141,7 +143,7 @@ pub fn export(
         write::judge(around, &located, &plan, &mut checked, &place, directory)?;
         staging.clear()?;
     }
-    let (made, target_plan) = artifacts(around, form, &located, &plan, directory, command)?;
+    let (made, target_plan) = artifacts(around, form, (&located, &store), &plan, directory, command)?;
     let run = TargetRun {
         is_installed,
         is_smoked: command.is_smoked,
@@ -166,6 +168,7 @@ pub fn export(
         is_merged,
         files: &files,
         report: &report,
+        imatrix_sha256: made.imatrix_sha256.as_deref(),
     };
     record.write_manifest(directory)?;
     let files = place.take(around, staging, &files)?;
@@ -240,7 +243,7 @@ fn planned(located: &LocatedModel, options: &ExportOptions) -> Result<ExportPlan
 fn artifacts(
     around: &Surroundings,
     form: Form,
-    located: &LocatedModel,
+    (located, store): (&LocatedModel, &Store),
     plan: &ExportPlan,
     directory: &Path,
     command: &ExportCommand,
@@ -248,7 +251,17 @@ fn artifacts(
     match form {
         Form::Gguf => {
             let loaded = inference::load(around, located, Weights::Exact, Precision::Fp32, command.threads)?;
-            let made = write::artifacts(around, located, &loaded, plan, plan.quant.value, directory)?;
+            let calibration = match &plan.imatrix.value {
+                ImatrixChoice::Off => None,
+                ImatrixChoice::Own => Some(imatrix::own(around, located, &loaded, store)?),
+                ImatrixChoice::File(path) => Some(imatrix::given(Path::new(path))?),
+            };
+            let matrix = calibration.as_ref().map(|c| &c.matrix);
+            let mut made = write::artifacts(around, located, &loaded, plan, matrix, directory)?;
+            if let Some(calibration) = &calibration {
+                made.beside = calibration.copy_to(around, directory)?;
+                made.imatrix_sha256 = Some(calibration.sha256.clone());
+            }
             let target_plan = write::target_plan(around, located, &loaded, plan, &made)?;
             Ok((made, target_plan))
         }
@@ -321,5 +334,5 @@ fn files_of(directory: &Path, made: &write::WrittenArtifacts, report: &TargetRep
         bytes: f.size,
         sha256: f.sha256.clone(),
     });
-    own.chain(theirs).collect()
+    own.chain(made.beside.iter().cloned()).chain(theirs).collect()
 }

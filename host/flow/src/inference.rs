@@ -78,7 +78,7 @@ pub struct LocatedModel {
 pub struct LoadedModel {
     /// What the engine computes with, and what encodes weights for an export.
     pub cpu: Cpu,
-    pub engine: Box<dyn Engine>,
+    pub engine: Box<CpuEngine>,
     pub adapter: Option<Adapter>,
 }
 

@@ -17,6 +17,7 @@ pub mod engine;
 pub mod foreign;
 pub mod generate;
 pub mod gguf;
+mod input_squares;
 pub mod layout;
 pub mod model;
 mod pass;
@@ -42,6 +43,7 @@ pub use engine::{
 pub use generate::{
     GenerateJob, GenerateOptions, Generation, ManyOptions, Sequence, StopReason, Watch, generate, generate_many,
 };
+pub use input_squares::InputSquares;
 pub use model::{LoadError, LoadOptions, Model, ModuleInfo, Prepare};
 pub use pass::{Checkpoint, Forward, HeadLoss, StepOptions};
 pub use rank::{OpenedRanker, RankError, RankInput, Ranker, open_ranker};

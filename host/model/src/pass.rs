@@ -10,10 +10,13 @@ mod moe;
 pub(crate) mod slot;
 mod train;
 
+use std::sync::Mutex;
+
 use dlm_core::Cancel;
 use dlm_kernels::PrecisionPath;
 
 use crate::adapter::{Adapter, FewRows, Gains};
+use crate::input_squares::InputSquares;
 use crate::model::Model;
 
 pub use head::HeadLoss;
@@ -37,6 +40,8 @@ pub(crate) struct Pass<'a> {
     /// Ends the pass between two blocks once raised. Its rows mean nothing then: whoever gave the flag looks at it again and
     /// throws them away.
     pub stop: Option<&'a Cancel>,
+    /// Takes down the squares of what every product reads.
+    pub watch: Option<&'a Mutex<InputSquares>>,
 }
 
 impl Pass<'_> {

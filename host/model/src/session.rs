@@ -286,6 +286,7 @@ impl<'m> Session<'m> {
             is_training: false,
             precision_path,
             stop: Some(&self.stop),
+            watch: None,
         }
     }
 

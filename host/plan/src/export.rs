@@ -23,11 +23,25 @@ pub struct ExportOptions {
     pub without_template: bool,
     /// `--no-imatrix`.
     pub without_imatrix: bool,
+    /// `--imatrix`: a file to take instead of the own matrix.
+    pub imatrix_file: Option<String>,
     /// `--no-draft`.
     pub without_draft: bool,
     pub name: Option<String>,
     /// `training_run.json` says that the adapter was trained on 4-bit weights.
     pub was_trained_quantized: bool,
+}
+
+/// Where the weights of input columns come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImatrixChoice {
+    /// All columns count alike.
+    Off,
+    /// Measured on the document's rows and general text.
+    Own,
+    /// Read from a file.
+    File(String),
 }
 
 /// How an export is made.
@@ -38,8 +52,8 @@ pub struct ExportPlan {
     pub quant: Knob<Quant>,
     pub merged: Knob<bool>,
     pub include_template: Knob<bool>,
-    /// Whether quantizing is weighted by which columns matter.
-    pub imatrix: Knob<bool>,
+    /// Which columns matter in quantizing.
+    pub imatrix: Knob<ImatrixChoice>,
     /// The tag of a smaller model that writes ahead.
     pub draft: Knob<Option<String>>,
     /// From the table of bytes a parameter; the written file's own size is shown beside it.
@@ -54,6 +68,8 @@ pub enum ExportPlanError {
     DequantizeWithoutMerged,
     #[error("the adapter was trained on 4-bit weights; merging them into full ones changes what it corrects")]
     MergeNeedsDequantize,
+    #[error("`--imatrix` changes nothing at {}, which weighs all columns alike", .quant.name())]
+    ImatrixUnused { quant: Quant },
     #[error(
         "`{base}` keeps its model code in its repository (trust_remote_code), and there is no Python here to run it"
     )]
@@ -70,7 +86,7 @@ impl Hints for ExportPlanError {
 
     fn kind(&self) -> FailureKind {
         match self {
-            ExportPlanError::DequantizeWithoutMerged => FailureKind::Misuse,
+            ExportPlanError::DequantizeWithoutMerged | ExportPlanError::ImatrixUnused { .. } => FailureKind::Misuse,
             _ => FailureKind::Runtime,
         }
     }
@@ -81,9 +97,26 @@ impl Hints for ExportPlanError {
             ExportPlanError::MergeNeedsDequantize => {
                 vec!["leave out `--merged` to export the adapter beside its base, or add `--dequantize`".into()]
             }
+            ExportPlanError::ImatrixUnused { .. } => {
+                vec!["leave out `--imatrix`, or choose a level that uses one: `--quant Q4_K_M`".into()]
+            }
             ExportPlanError::RemoteCode { .. } => vec!["choose another base: `dlm base list`".into()],
         }
     }
+}
+
+/// Decides which columns matter.
+fn imatrix(quant: Quant, options: &ExportOptions) -> Result<Knob<ImatrixChoice>, ExportPlanError> {
+    Ok(match (options.without_imatrix, &options.imatrix_file) {
+        (true, _) => Knob::flag(ImatrixChoice::Off, "--no-imatrix"),
+        (false, Some(_)) if !quant.is_k_quant() => return Err(ExportPlanError::ImatrixUnused { quant }),
+        (false, Some(file)) => Knob::flag(ImatrixChoice::File(file.clone()), "--imatrix"),
+        (false, None) if quant.is_k_quant() => Knob::chosen(
+            ImatrixChoice::Own,
+            "what the document and general text use most is rounded least",
+        ),
+        (false, None) => Knob::chosen(ImatrixChoice::Off, format!("{} does not use one", quant.name())),
+    })
 }
 
 /// Plans an export; everything that needs no weights is refused here.
@@ -105,11 +138,7 @@ pub fn plan_export(base: &BaseFacts, options: &ExportOptions) -> Result<ExportPl
     if options.is_merged && options.was_trained_quantized && !options.is_dequantize_confirmed {
         return Err(ExportPlanError::MergeNeedsDequantize);
     }
-    let imatrix = match (options.without_imatrix, quant.value.is_k_quant()) {
-        (true, _) => Knob::flag(false, "--no-imatrix"),
-        (false, true) => Knob::chosen(false, "importance matrices are not built yet in this version"),
-        (false, false) => Knob::chosen(false, format!("{} does not use one", quant.value.name())),
-    };
+    let imatrix = imatrix(quant.value, options)?;
     let draft = match options.without_draft {
         true => Knob::flag(None, "--no-draft"),
         false => Knob::chosen(None, "draft models are not built yet in this version"),
@@ -152,7 +181,15 @@ impl ExportPlan {
             line("quant", &self.quant, self.quant.value.name()),
             line("merged", &self.merged, on(self.merged.value)),
             line("template", &self.include_template, on(self.include_template.value)),
-            line("imatrix", &self.imatrix, on(self.imatrix.value)),
+            line(
+                "imatrix",
+                &self.imatrix,
+                match &self.imatrix.value {
+                    ImatrixChoice::Off => "off",
+                    ImatrixChoice::Own => "own",
+                    ImatrixChoice::File(path) => path,
+                },
+            ),
             line("draft", &self.draft, self.draft.value.as_deref().unwrap_or("none")),
         ]
     }
@@ -171,7 +208,7 @@ mod tests {
         };
         let (quant, why, imatrix) = check(ExportOptions::default());
         assert_eq!(quant, Quant::Q4_K_M);
-        assert!(imatrix.contains("not built yet"), "no export has one: {imatrix}");
+        assert!(imatrix.contains("is rounded least"), "{imatrix}");
         assert!(why.starts_with("chosen because"));
         let written = ExportOptions {
             default_quant: Some(Quant::Q8_0),

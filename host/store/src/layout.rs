@@ -259,6 +259,11 @@ impl StorePaths {
         Ok(self.root.join("exports").join(file_name(name)?))
     }
 
+    /// `imatrix/`: the importance matrix of the base, made again when it is deleted.
+    pub fn imatrix(&self) -> PathBuf {
+        self.root.join("imatrix")
+    }
+
     /// `logs/`.
     pub fn logs(&self) -> PathBuf {
         self.root.join("logs")

@@ -6,12 +6,19 @@ use dlm_model::{Adapter, AdapterKind, AdapterSpec, Model};
 ///
 /// **Panics:** when the model takes no adapter.
 pub fn adapter(model: &Model, kind: AdapterKind, dropout: f32) -> Adapter {
+    adapter_on(model, kind, dropout, &["all-linear"])
+}
+
+/// The same on some modules.
+///
+/// **Panics:** as [`adapter`].
+pub fn adapter_on(model: &Model, kind: AdapterKind, dropout: f32, targets: &[&str]) -> Adapter {
     let spec = AdapterSpec {
         kind,
         r: 4,
         alpha: 8.0,
         dropout,
-        targets: vec!["all-linear".to_owned()],
+        targets: targets.iter().map(|target| (*target).to_owned()).collect(),
     };
     let mut adapter = Adapter::init(model, &spec, 7).expect("a tiny model takes an adapter");
     for module in adapter.modules.clone() {

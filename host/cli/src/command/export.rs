@@ -50,9 +50,12 @@ pub struct ExportArgs {
     /// Do not ask the exported model a test question
     #[arg(long)]
     pub no_smoke: bool,
-    /// Quantize without an importance matrix (there is none yet, so every export does)
+    /// Quantize without an importance matrix: all columns count alike
     #[arg(long)]
     pub no_imatrix: bool,
+    /// Take the importance matrix from a GGUF file of llama.cpp's `llama-imatrix` [default: measured on the document and general text]
+    #[arg(long, value_name = "FILE", conflicts_with = "no_imatrix", value_hint = ValueHint::FilePath)]
+    pub imatrix: Option<PathBuf>,
     /// No speculative decoding (there are no draft models yet, so no export has it)
     #[arg(long)]
     pub no_draft: bool,
@@ -111,6 +114,7 @@ pub fn run(args: &ExportArgs, settings: &Settings, console: &Console) -> Result<
             is_merged: args.merged,
             without_template: args.no_template,
             without_imatrix: args.no_imatrix,
+            imatrix_file: args.imatrix.as_ref().map(|path| path.display().to_string()),
             without_draft: args.no_draft,
             name: args.name.clone(),
             ..ExportOptions::default()

@@ -92,6 +92,10 @@ fn of_store() -> Vec<Row> {
             "what the plugins of a command were, might do and used",
         ),
         (
+            below(&paths.imatrix(), ""),
+            "the importance matrix of the base, with what it was made of; made again when it is deleted",
+        ),
+        (
             shown(&paths.metrics()),
             "loss, rate, evaluations and exports of every run, for `dlm metrics`",
         ),

@@ -92,6 +92,75 @@ fn an_export_takes_the_place_of_the_one_before_and_leaves_what_the_user_put_ther
     assert!(names.iter().all(|name| name.starts_with("F16/")), "{names:?}");
 }
 
+/// The digest of a file of an export.
+fn exported(lab: &Lab, name: &str) -> String {
+    dlm_core::digest::sha256_hex(std::fs::read(lab.store().join("exports").join(name)).unwrap())
+}
+
+#[test]
+fn k_quants_are_rounded_by_an_importance_matrix_that_is_measured_once() {
+    let lab = trained();
+    let export = |more: &[&str]| {
+        let line = ["export", "a.dlm", "--target", "llama-server", "--no-smoke", "--quant"];
+        lab.run(&[&line[..], more].concat())
+    };
+    let plain = export(&["Q4_K_M", "--no-imatrix"]).ok();
+    assert!(!plain.err.contains("imatrix"), "{}", plain.err);
+    let even = exported(&lab, "Q4_K_M/base.Q4_K_M.gguf");
+    assert!(!lab.store().join("imatrix").exists());
+    export(&["Q4_K_M"]).ok().says(&["imatrix ("]);
+    let weighted = exported(&lab, "Q4_K_M/base.Q4_K_M.gguf");
+    assert_ne!(even, weighted);
+    whole(&lab, "Q4_K_M");
+    let record = lab.read(&format!("home/store/{ID}/exports/Q4_K_M/export_manifest.json"));
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    let matrix = exported(&lab, "Q4_K_M/imatrix.gguf");
+    assert_eq!(record["imatrix_sha256"], matrix.as_str());
+    std::fs::copy(lab.store().join("imatrix/imatrix.gguf"), lab.path("other.gguf")).unwrap();
+    // Another level, and merged weights, take the same one; a level without scales to search for takes none.
+    for (level, file) in [("Q5_K_M", "base.Q5_K_M.gguf"), ("Q5_K_M", "merged.Q5_K_M.gguf")] {
+        let merged: &[&str] = if file.starts_with("merged") { &["--merged"] } else { &[] };
+        let ran = export(&[&[level][..], merged].concat()).ok();
+        assert!(!ran.err.contains("imatrix ("), "{}", ran.err);
+        assert_eq!(exported(&lab, "Q5_K_M/imatrix.gguf"), matrix);
+        exported(&lab, &format!("Q5_K_M/{file}"));
+    }
+    export(&["Q8_0"]).ok();
+    assert!(!lab.store().join("exports/Q8_0/imatrix.gguf").exists());
+    // Damaged, it is measured again, to the same bytes.
+    std::fs::write(lab.store().join("imatrix/imatrix.gguf"), "broken").unwrap();
+    export(&["Q4_K_M"]).ok().says(&["imatrix ("]);
+    assert_eq!(exported(&lab, "Q4_K_M/imatrix.gguf"), matrix);
+    // Rows that the base was not read with yet are read.
+    let text = lab.read("a.dlm") + "\n### Q\nWho?\n\n### A\nNobody that anybody knows.\n";
+    lab.write("a.dlm", text);
+    train(&lab);
+    export(&["Q4_K_M"]).ok().says(&["imatrix ("]);
+    assert_ne!(exported(&lab, "Q4_K_M/imatrix.gguf"), matrix);
+    // A file is taken as it is, and what is none is refused before anything is loaded.
+    export(&["Q4_K_M", "--imatrix", "other.gguf"]).ok();
+    assert_eq!(exported(&lab, "Q4_K_M/base.Q4_K_M.gguf"), weighted);
+    let before = exports(&lab);
+    let refused = [
+        (vec!["Q4_K_M", "--imatrix", "a.dlm"], 1, "importance matrix: `a.dlm`"),
+        (
+            vec!["Q8_0", "--imatrix", "other.gguf"],
+            2,
+            "`--imatrix` changes nothing at Q8_0",
+        ),
+        (
+            vec!["Q4_K_M", "--imatrix", "x", "--no-imatrix"],
+            2,
+            "cannot be used with",
+        ),
+    ];
+    for (more, code, why) in refused {
+        let ran = export(&more).exits(code).says(&[why]);
+        assert!(!ran.err.contains("checking"), "{}", ran.err);
+    }
+    assert_eq!(exports(&lab), before);
+}
+
 #[test]
 fn a_killed_export_leaves_the_old_one_or_the_new_one() {
     let lab = trained();

@@ -38,6 +38,8 @@ pub(super) fn artifacts(located: &LocatedModel) -> Result<WrittenArtifacts, Fail
         artifacts: FILES.iter().map(artifact).collect::<Result<_, Failure>>()?,
         verified: Vec::new(),
         notes: Vec::new(),
+        beside: Vec::new(),
+        imatrix_sha256: None,
     })
 }
 
@@ -54,6 +56,7 @@ pub(super) fn warn_of_unused(around: &Surroundings, target: &str, command: &Expo
         ("--merged", options.is_merged),
         ("--dequantize", options.is_dequantize_confirmed),
         ("--no-imatrix", options.without_imatrix),
+        ("--imatrix", options.imatrix_file.is_some()),
         ("--no-draft", options.without_draft),
         ("--no-template", options.without_template),
         ("--skip-ollama", !command.is_registered),

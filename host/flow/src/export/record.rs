@@ -31,6 +31,7 @@ pub(super) struct Record<'a> {
     pub is_merged: bool,
     pub files: &'a [ExportedFile],
     pub report: &'a TargetReport,
+    pub imatrix_sha256: Option<&'a str>,
 }
 
 impl Record<'_> {
@@ -57,6 +58,7 @@ impl Record<'_> {
             "base_model_hf_id": base.hf_id,
             "base_model_revision": base.revision,
             "adapter_version": self.located.adapter.as_ref().map(|(_, version)| version),
+            "imatrix_sha256": self.imatrix_sha256,
             "target_plugin": { "name": info.name, "version": info.version, "sha256": info.sha256 },
             "artifacts": artifacts,
         });

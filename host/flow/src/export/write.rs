@@ -9,7 +9,7 @@ use dlm_core::ports::target::{
 use dlm_core::units::size;
 use dlm_core::{Quant, Subject};
 use dlm_export::{
-    AdapterExport, AdapterModule, AdapterPlan, Identity, ModelExport, ModelPlan, VerifyAgainst, Vocabulary,
+    AdapterExport, AdapterModule, AdapterPlan, Identity, Imatrix, ModelExport, ModelPlan, VerifyAgainst, Vocabulary,
     WriteOptions, compare_logits, plan_adapter, plan_model, verify_model, write_adapter, write_model,
 };
 use dlm_model::base::open_base;
@@ -21,11 +21,12 @@ use dlm_model::{Adapter, Batch, CpuEngine, CpuOptions, Engine, EngineError, Merg
 use dlm_plan::ExportPlan;
 use dlm_plan::base::registry::DEFAULT_HUB_ROOT;
 use dlm_plan::base::{BaseLocation, ResolvedBase};
+use dlm_plan::export::ImatrixChoice;
 use dlm_store::integrity::EXPORT_MANIFEST_FILE;
 use dlm_train::rows::question_messages;
 
 use super::place::Place;
-use super::{ModelCheck, ollama};
+use super::{ExportedFile, ModelCheck, imatrix, ollama};
 use crate::failure::Failure;
 use crate::inference::{LoadedModel, LocatedModel};
 use crate::surroundings::Surroundings;
@@ -44,6 +45,9 @@ pub(super) struct WrittenArtifacts {
     pub artifacts: Vec<Artifact>,
     pub verified: Vec<ModelCheck>,
     pub notes: Vec<String>,
+    /// What lies beside them and is none of the target's business.
+    pub beside: Vec<ExportedFile>,
+    pub imatrix_sha256: Option<String>,
 }
 
 /// Writes base and adapter, or the merged model, into `directory`.
@@ -52,7 +56,7 @@ pub(super) fn artifacts(
     located: &LocatedModel,
     loaded: &LoadedModel,
     plan: &ExportPlan,
-    quant: Quant,
+    importance: Option<&Imatrix>,
     directory: &Path,
 ) -> Result<WrittenArtifacts, Failure> {
     let adapter = loaded
@@ -72,8 +76,13 @@ pub(super) fn artifacts(
     };
     let name = model_name(plan);
     let path = directory.join(&name);
-    let in_memory = plan.merged.value.then_some(adapter);
-    let (verified, notes) = model_file(around, located, loaded, weights, in_memory, quant, &path)?;
+    let job = ModelJob {
+        weights,
+        adapter: plan.merged.value.then_some(adapter),
+        importance,
+        quant: plan.quant.value,
+    };
+    let (verified, notes) = model_file(around, located, loaded, &job, &path)?;
     let mut artifacts = vec![artifact(&name, ArtifactKind::Gguf, &path)?];
     if let Some(adapter_plan) = adapter_plan {
         let path = directory.join(ADAPTER_FILE);
@@ -84,6 +93,8 @@ pub(super) fn artifacts(
         artifacts,
         verified: vec![verified],
         notes,
+        beside: Vec::new(),
+        imatrix_sha256: None,
     })
 }
 
@@ -92,14 +103,14 @@ fn plan_file<'a>(
     located: &'a LocatedModel,
     weights: &'a dyn WeightSource,
     vocabulary: &Vocabulary,
-    quant: Quant,
+    (quant, is_merged): (Quant, bool),
 ) -> Result<ModelPlan, Failure> {
     Ok(plan_model(&ModelExport {
         config: located.base.opened.config(),
         weights,
         vocabulary,
         chat_template: located.text.template.as_ref().map(|t| t.source()),
-        identity: &identity(located),
+        identity: &identity(located, is_merged),
         quant,
     })?)
 }
@@ -139,24 +150,38 @@ fn begins_without_bos(located: &LocatedModel) -> bool {
     ids.is_ok_and(|ids| ids.first().copied() != located.text.tokenizer.specials.bos)
 }
 
+/// A model file to be written.
+struct ModelJob<'a> {
+    weights: &'a dyn WeightSource,
+    /// What is merged into the weights.
+    adapter: Option<&'a Adapter>,
+    importance: Option<&'a Imatrix>,
+    quant: Quant,
+}
+
 /// Writes one model file and checks it.
 fn model_file(
     around: &Surroundings,
     located: &LocatedModel,
     loaded: &LoadedModel,
-    weights: &dyn WeightSource,
-    adapter: Option<&Adapter>,
-    quant: Quant,
+    job: &ModelJob<'_>,
     path: &Path,
 ) -> Result<(ModelCheck, Vec<String>), Failure> {
-    let plan = plan_file(located, weights, &vocabulary(located)?, quant)?;
+    let weights = job.weights;
+    let plan = plan_file(
+        located,
+        weights,
+        &vocabulary(located)?,
+        (job.quant, job.adapter.is_some()),
+    )?;
+    let importance = job.importance.map(|matrix| matrix.importance(&plan)).transpose()?;
     let options = WriteOptions {
-        importance: None,
+        importance: importance.as_ref(),
         progress: &*around.progress,
         cancel: &around.cancel,
     };
     write_model(loaded.cpu.ctx(), &plan, weights, path, &options)?;
-    let checked = check_file(around, located, loaded, &plan, weights, adapter, path)?;
+    let checked = check_file(around, located, loaded, &plan, weights, job.adapter, path)?;
     Ok((checked, plan.notes))
 }
 
@@ -172,8 +197,16 @@ pub(super) fn judge(
 ) -> Result<(), Failure> {
     let quant = plan.quant.value;
     // A merged model has the tensors of its base.
-    let model = plan_file(located, located.base.opened.weights(), &vocabulary(located)?, quant)?;
+    let model = plan_file(
+        located,
+        located.base.opened.weights(),
+        &vocabulary(located)?,
+        (quant, plan.merged.value),
+    )?;
     check_space(place.directory(), model.bytes, quant)?;
+    if let ImatrixChoice::File(path) = &plan.imatrix.value {
+        imatrix::given(Path::new(path))?.matrix.importance(&model)?;
+    }
     let drafted = |name: String, kind, size| Artifact {
         path: directory.join(&name),
         staged_path: Some(name.clone()),
@@ -318,7 +351,7 @@ fn failed(error: EngineError) -> Failure {
 
 fn adapter_file(located: &LocatedModel, adapter: &Adapter) -> Result<AdapterPlan, Failure> {
     let modules = AdapterModule::of(adapter);
-    let identity = identity(located);
+    let identity = identity(located, true);
     plan_adapter(&AdapterExport {
         config: located.base.opened.config(),
         modules: &modules,
@@ -327,12 +360,14 @@ fn adapter_file(located: &LocatedModel, adapter: &Adapter) -> Result<AdapterPlan
     .map_err(|e| Failure::new(Subject::Export, e).hint("export with `--merged`"))
 }
 
-/// What the file says of its origin in keys of our own.
+/// What the file says of its origin in keys of our own; only one that holds the adapter names its version, so that the base's
+/// file stays the same from version to version.
 ///
 /// **Source:** `spec/export.md` section 6.
-fn provenance(located: &LocatedModel) -> Vec<(String, String)> {
+fn provenance(located: &LocatedModel, has_adapter: bool) -> Vec<(String, String)> {
     let id = located.document.parsed.frontmatter().dlm_id.as_str().to_owned();
-    let version = located.adapter.as_ref().map(|(_, version)| version.to_string());
+    let version = located.adapter.as_ref().filter(|_| has_adapter);
+    let version = version.map(|(_, version)| version.to_string());
     let entries = [
         ("dlm.id", Some(id)),
         ("dlm.base_revision", Some(located.base.resolved.record.revision.clone())),
@@ -345,7 +380,7 @@ fn provenance(located: &LocatedModel) -> Vec<(String, String)> {
     said.collect()
 }
 
-fn identity(located: &LocatedModel) -> Identity {
+fn identity(located: &LocatedModel, has_adapter: bool) -> Identity {
     let record = &located.base.resolved.record;
     // A local base has no address on the web.
     let address = match &located.base.resolved.location {
@@ -358,7 +393,7 @@ fn identity(located: &LocatedModel) -> Identity {
         size_label: None,
         license: Some(record.license_spdx.clone()),
         base_model: Some((record.key.clone(), address)),
-        provenance: provenance(located),
+        provenance: provenance(located, has_adapter),
     }
 }
 

@@ -69,6 +69,10 @@ impl<'a> SlotAt<'a> {
     /// Computes every part of the slot: `outs[i][t, n_i]` from `x[t, k]`.
     pub fn forward(&self, x: &[f32], t: usize, outs: &mut [&mut [f32]]) -> SlotSaved {
         let (model, frozen) = (self.pass.model, self.frozen());
+        if let Some(watch) = self.pass.watch {
+            let mut squares = watch.lock().expect("nobody panicked with it");
+            squares.add(self.layer, self.slot, x, frozen.k);
+        }
         let weights = frozen.parts.iter().map(|part| &part.weight);
         if let [out] = outs {
             let mut only = [(&frozen.parts[0].weight, &mut **out)];

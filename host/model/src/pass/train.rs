@@ -3,6 +3,8 @@
 //! Invariants: a forward with checkpoints keeps the input of each block and nothing else, and gives the same numbers, bit
 //! for bit; backward stops below the lowest adapted block.
 
+use std::sync::Mutex;
+
 use dlm_core::Cancel;
 use dlm_kernels::{PrecisionPath, Segment, Write, scale};
 use dlm_kernels::{attention_forward, rmsnorm_backward, rmsnorm_forward};
@@ -12,6 +14,7 @@ use super::block::{self, AttentionOut, Body, Qkv, Rows};
 use crate::adapter::{Adapter, Gains};
 use crate::arena::Buffer;
 use crate::batch::{Batch, BatchError};
+use crate::input_squares::InputSquares;
 use crate::model::Model;
 use crate::rotary::Tables;
 
@@ -38,6 +41,8 @@ enum Purpose<'a> {
     Training(&'a StepOptions),
     /// Ended early once the flag is raised.
     Reading(Option<&'a Cancel>),
+    /// Reading that takes down the squares of what every product reads.
+    Watching(&'a Cancel, &'a Mutex<InputSquares>),
 }
 
 struct BlockSaved {
@@ -117,6 +122,17 @@ impl Model {
         self.forward(adapter, batch, precision_path, Purpose::Reading(Some(stop)))
     }
 
+    /// Runs a batch, each product exact, and takes down the squares of what it reads; the batch counts for nothing where
+    /// `stop` is raised meanwhile.
+    ///
+    /// **Errors:** a batch that describes no sequences of this vocabulary.
+    pub fn watch_inputs(&self, stop: &Cancel, batch: &Batch, into: InputSquares) -> Result<InputSquares, BatchError> {
+        let watch = Mutex::new(into);
+        let purpose = Purpose::Watching(stop, &watch);
+        self.forward(None, batch, PrecisionPath::PackedF32, purpose)?;
+        Ok(watch.into_inner().expect("nobody panicked with it"))
+    }
+
     fn forward(
         &self,
         adapter: Option<&Adapter>,
@@ -125,9 +141,10 @@ impl Model {
         purpose: Purpose<'_>,
     ) -> Result<Forward, BatchError> {
         batch.check(self.config.vocab)?;
-        let (options, stop) = match purpose {
-            Purpose::Training(options) => (Some(options), None),
-            Purpose::Reading(stop) => (None, stop),
+        let (options, stop, watch) = match purpose {
+            Purpose::Training(options) => (Some(options), None, None),
+            Purpose::Reading(stop) => (None, stop, None),
+            Purpose::Watching(stop, watch) => (None, Some(stop), Some(watch)),
         };
         let t = batch.len();
         let gains = adapter.and_then(|adapter| adapter.gains(self));
@@ -148,6 +165,7 @@ impl Model {
         for index in 0..self.config.n_layers {
             let pass = Pass {
                 stop,
+                watch,
                 ..self.pass(adapter, &forward, options.is_some())
             };
             if pass.is_stopped() {
@@ -182,6 +200,7 @@ impl Model {
             is_training,
             precision_path: forward.precision_path,
             stop: None,
+            watch: None,
         }
     }
 

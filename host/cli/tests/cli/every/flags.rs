@@ -236,6 +236,12 @@ const EXPORT: Table = (
             "smoke: not run: --no-smoke",
         ),
         shows(
+            "--imatrix",
+            "a.dlm --target llama-server --quant Q4_K_M --no-smoke",
+            "--imatrix a.dlm",
+            "importance matrix: `a.dlm`",
+        ),
+        shows(
             "--no-imatrix",
             "a.dlm --target llama-server --quant F16 --no-smoke -v",
             "--no-imatrix",
