@@ -11,12 +11,15 @@ use dlm_core::base::{AcceptedVia, BaseRecord, LicenseAcceptance};
 use dlm_core::manifest::Manifest;
 use dlm_core::shell::quoted_path;
 use dlm_core::stamp::Stamp;
+use dlm_core::units::{duration, size};
 use dlm_core::{Subject, Ulid};
 use dlm_model::base::open_base;
 use dlm_plan::base::license::{LicenseDecision, LicenseMoment, decide, question};
 use dlm_plan::base::registry::DEFAULT_BASE;
 use dlm_plan::base::{BaseFacts, BaseLocation, ResolvedBase};
-use dlm_plan::train::fit::{fit_bases, plan_typical};
+use dlm_plan::train::fit::fit_bases;
+use dlm_plan::train::recipe::SECONDS_LONG;
+use dlm_plan::train::{PhasePlan, TrainPlan};
 use dlm_plan::{BaseError, TrainOptions};
 use dlm_store::{Disk, LockWait, Store};
 use serde::{Deserialize, Serialize};
@@ -25,6 +28,7 @@ use crate::base::{self, ExportProbes};
 use crate::failure::Failure;
 use crate::surroundings::Surroundings;
 use crate::templates::CheckedTemplate;
+use crate::train::speed;
 
 /// The sidecar with what was decided at init and holds for later commands; the manifest's keys are fixed by contract.
 const CHOICES: &str = "init.json";
@@ -428,6 +432,22 @@ struct Misfit {
     largest: Option<String>,
 }
 
+/// Says what a training on a base costs that keeps somebody waiting.
+fn costly(key: &str, plan: &TrainPlan) -> Option<Misfit> {
+    let seconds: f64 = plan.phases.iter().map(PhasePlan::seconds).sum();
+    (seconds > SECONDS_LONG).then(|| Misfit {
+        warning: format!(
+            "training thirty questions on `{key}` takes about {} on this machine and {} of memory; on `{QUICK_BASE}` it takes minutes",
+            duration(seconds),
+            size(plan.memory.total)
+        ),
+        largest: Some(QUICK_BASE.to_owned()),
+    })
+}
+
+/// The base that is named where another one takes long.
+const QUICK_BASE: &str = "smollm2-135m";
+
 /// Says that this machine cannot train the base, and which is the largest that it can.
 fn misfit(around: &Surroundings, resolved: &ResolvedBase) -> Option<Misfit> {
     let key = &resolved.record.key;
@@ -442,7 +462,10 @@ fn misfit(around: &Surroundings, resolved: &ResolvedBase) -> Option<Misfit> {
         });
     }
     let facts = BaseFacts::new(resolved).ok()?;
-    let refusal = plan_typical(&facts, &around.hardware, &options).err()?;
+    let refusal = match speed::typical(around, &facts, &options) {
+        Ok(plan) => return costly(key, &plan),
+        Err(refusal) => refusal,
+    };
     let fits = fit_bases(&around.hardware, &options);
     let largest = fits.iter().filter(|base| base.fits()).max_by_key(|base| base.params);
     let largest = largest.map(|base| base.key.clone());

@@ -21,6 +21,7 @@ mod report;
 mod resume;
 mod room;
 mod run;
+pub(crate) mod speed;
 
 pub use command::TrainCommand;
 pub use job::{Job, Turn, settle};

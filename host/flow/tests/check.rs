@@ -151,7 +151,7 @@ const fn asks(settings: &'static str) -> Case {
 fn name(error: &PlanError) -> &'static str {
     match error {
         PlanError::Memory { .. } => "memory",
-        PlanError::CpuTooLarge { .. } => "cpu too large",
+        PlanError::TooSlow { .. } => "too slow",
         PlanError::QloraUnsupported { .. } => "qlora",
         PlanError::PrecisionUnsupported { .. } => "precision",
         PlanError::OptimizerNotBuilt { .. } => "optimizer",

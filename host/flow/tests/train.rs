@@ -152,6 +152,7 @@ impl Lab {
             switches: Default::default(),
             phases: PhaseSelection::All,
             skips_mined: false,
+            allows_slow: false,
             cache_off: None,
             lock: LockFlags::default(),
             is_strict_about_metrics: true,

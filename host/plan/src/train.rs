@@ -16,7 +16,7 @@ pub mod targets;
 pub(crate) mod tests;
 
 pub use describe::PlanLine;
-pub use facts::{DocumentFacts, RowFacts, Switches, TrainOptions, TrainRequest};
+pub use facts::{DocumentFacts, Gflops, RowFacts, Switches, TrainOptions, TrainRequest};
 pub use fit::{BaseFit, fit_bases};
 pub use machine::Budget;
 pub use phase::{

@@ -43,6 +43,9 @@ pub struct TrainArgs {
     /// Leave preferences out that a judge mined
     #[arg(long)]
     pub no_mined: bool,
+    /// Train even where it takes longer than 12 hours here
+    #[arg(long)]
+    pub yes_slow: bool,
     /// Print the plan and stop before any weight is loaded
     #[arg(long)]
     pub dry_run: bool,
@@ -170,6 +173,7 @@ pub fn run(args: &TrainArgs, settings: &Settings, console: &Console) -> Result<E
         },
         phases: args.phase,
         skips_mined: args.no_mined,
+        allows_slow: args.yes_slow,
         cache_off: cache_off(args.no_cache),
         lock: LockFlags {
             strict: args.strict_lock,

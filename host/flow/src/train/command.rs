@@ -24,6 +24,8 @@ pub struct TrainCommand {
     pub phases: PhaseSelection,
     /// `--no-mined`: preferences that a judge mined are left out.
     pub skips_mined: bool,
+    /// `--yes-slow`: however long it takes.
+    pub allows_slow: bool,
     /// The flag or variable that turns the cache of tokenized sections off, where one was given.
     pub cache_off: Option<String>,
     pub lock: LockFlags,
@@ -45,6 +47,7 @@ impl TrainCommand {
             switches: Switches::default(),
             phases: PhaseSelection::All,
             skips_mined: false,
+            allows_slow: false,
             cache_off: None,
             lock: LockFlags::default(),
             is_strict_about_metrics: false,
@@ -76,6 +79,9 @@ impl TrainCommand {
         if self.skips_mined {
             line += " --no-mined";
         }
+        if self.allows_slow {
+            line += " --yes-slow";
+        }
         line += &self.switches.flags();
         line
     }
@@ -93,6 +99,7 @@ mod tests {
             threads: Some(2),
             phases: PhaseSelection::Preference,
             skips_mined: true,
+            allows_slow: true,
             switches: Switches {
                 anchors: Some(false),
                 noise: Some(true),
@@ -102,7 +109,7 @@ mod tests {
         };
         assert_eq!(
             command.again("--resume"),
-            "dlm train notes.dlm --resume --max-steps 40 --seed 7 --phase preference --no-mined --anchors off --noise on"
+            "dlm train notes.dlm --resume --max-steps 40 --seed 7 --phase preference --no-mined --yes-slow --anchors off --noise on"
         );
     }
 }

@@ -11,10 +11,10 @@ use dlm_core::training::PhaseSelection;
 use dlm_core::{Event, FailureKind, Subject};
 use dlm_doc::{Section, SectionKind};
 use dlm_model::text::TextModel;
+use dlm_plan::PlanError;
 use dlm_plan::base::license::{LicenseDecision, LicenseMoment};
 use dlm_plan::base::{BaseLocation, ResolvedBase};
 use dlm_plan::train::{TrainOptions, TrainPlan, TrainRequest, recipe};
-use dlm_plan::{PlanError, plan_train};
 use dlm_store::Store;
 use dlm_store::replay::MinedPreferences;
 use dlm_train::{Dataset, DatasetOptions, Pair, SplitRule};
@@ -23,6 +23,7 @@ use super::command::TrainCommand;
 use super::lane::Lane;
 use super::prepared::PreparedRun;
 use super::replay::{Draw, Memory};
+use super::speed::Speed;
 use super::{pins, resume, room};
 use crate::base::{self, ExportProbes, Reach, ReadyBase, UsableBase};
 use crate::document::{self, Document};
@@ -120,7 +121,8 @@ pub(crate) fn judge(
     rows::check_media(&document, &resolved.record)?;
     let options = options(around, command);
     let facts = rows::least_facts(&document.parsed, manifest.is_some(), filter);
-    room::check_base(around, &resolved, &facts, &options)?;
+    let speed = Speed::default();
+    room::check_base(around, &resolved, &facts, &options, &speed)?;
     let is_elsewhere = matches!(resolved.location, BaseLocation::Hub { .. }) && !base::is_here(around, &resolved)?;
     if reach == Reach::ThisMachine && is_elsewhere {
         return Ok(Judgement::Unfetched { warnings: remarks });
@@ -137,6 +139,7 @@ pub(crate) fn judge(
         base: Rc::new(base),
         text: Rc::new(text),
         options: &options,
+        speed: &speed,
         store: &store,
         manifest: manifest.as_ref(),
         license: &license,
@@ -154,6 +157,7 @@ fn options(around: &Surroundings, command: &TrainCommand) -> TrainOptions {
         is_forced: around.is_forced,
         is_resume: command.is_resume,
         phases: command.phases,
+        allows_slow: command.allows_slow,
         ..TrainOptions::default()
     }
 }
@@ -214,6 +218,7 @@ struct Planner<'a> {
     base: Rc<ReadyBase>,
     text: Rc<TextModel>,
     options: &'a TrainOptions,
+    speed: &'a Speed,
     store: &'a Store,
     manifest: Option<&'a Manifest>,
     license: &'a LicenseDecision,
@@ -345,12 +350,13 @@ impl Planner<'_> {
     }
 
     fn plan_for(&self, lane: &Lane, dataset: &Dataset, pairs: &[Pair]) -> Result<TrainPlan, Failure> {
-        Ok(plan_train(&TrainRequest {
+        let request = TrainRequest {
             document: &rows::document_facts(&self.document.parsed, lane.name(), dataset, pairs),
             base: &self.base.facts,
             hardware: &self.around.hardware,
             options: self.options,
-        })?)
+        };
+        Ok(self.speed.plan(self.around, &request)?)
     }
 }
 

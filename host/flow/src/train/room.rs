@@ -4,9 +4,10 @@
 use dlm_core::base::BaseRecord;
 use dlm_plan::base::{BaseFacts, ResolvedBase};
 use dlm_plan::train::{DocumentFacts, TrainOptions, TrainRequest};
-use dlm_plan::{DiskNeed, PlanError, check_disk, plan_train};
+use dlm_plan::{DiskNeed, PlanError, check_disk};
 
 use super::prepared::PreparedRun;
+use super::speed::Speed;
 use crate::failure::Failure;
 use crate::surroundings::Surroundings;
 
@@ -37,17 +38,19 @@ pub(super) fn check_base(
     resolved: &ResolvedBase,
     least: &DocumentFacts,
     options: &TrainOptions,
+    speed: &Speed,
 ) -> Result<(), Failure> {
     // A base whose sizes are not known before its files are here is planned when they are.
     let Ok(base) = BaseFacts::new(resolved) else {
         return Ok(());
     };
-    plan_train(&TrainRequest {
+    let request = TrainRequest {
         document: least,
         base: &base,
         hardware: &around.hardware,
         options,
-    })?;
+    };
+    speed.plan(around, &request)?;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use dlm_core::hardware::SimdLevel;
 use dlm_core::training::Precision;
-use dlm_kernels::{Compute, Ctx, Simd};
+use dlm_kernels::{Compute, Ctx, Direction, Simd, Weight, Write, linear};
 
 use super::{Engine, EngineError, EngineFacts, Reader, ReaderOptions, Trainer, TrainerOptions};
 use crate::adapter::{Adapter, AdapterError, AdapterSpec};
@@ -32,6 +32,37 @@ impl Cpu {
         Cpu {
             ctx: Ctx::new(threads, kernels_simd(simd)),
         }
+    }
+
+    /// Measures how many billions of products and sums a second the frozen products of training do, over the best of a few runs of
+    /// some milliseconds each. It depends on what else the machine does at the moment.
+    pub fn gflops(&self, precision: Precision) -> f64 {
+        const ROWS: usize = 256;
+        const SIDE: usize = 1024;
+        const RUNS: usize = 5;
+        let compute = match precision {
+            Precision::Bf16 if self.ctx.supports(Compute::Bf16) => Compute::Bf16,
+            _ => Compute::F32,
+        };
+        let values: Vec<f32> = (0..SIDE * SIDE).map(|i| (i % 17) as f32 - 8.0).collect();
+        let mut weight = Weight::from_f32(SIDE, SIDE, &values).expect("the shape fits the values");
+        weight.prepare(&self.ctx, compute, Direction::Forward);
+        let mut out = vec![0.0; ROWS * SIDE];
+        let mut best = f64::INFINITY;
+        for _ in 0..RUNS {
+            let started = std::time::Instant::now();
+            linear(
+                &self.ctx,
+                compute,
+                &values[..ROWS * SIDE],
+                ROWS,
+                &weight,
+                &mut out,
+                Write::Set,
+            );
+            best = best.min(started.elapsed().as_secs_f64());
+        }
+        2.0 * (ROWS * SIDE * SIDE) as f64 / best.max(1e-9) / 1e9
     }
 
     /// Returns what kernels are given, for whoever encodes weights (`dlm-export`).

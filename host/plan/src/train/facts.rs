@@ -71,6 +71,17 @@ pub struct TrainOptions {
     pub switches: Switches,
     /// `--phase`.
     pub phases: PhaseSelection,
+    /// `--yes-slow`: go on however long it takes.
+    pub allows_slow: bool,
+    /// How fast this machine was measured to be; without, it is guessed from the instruction set.
+    pub gflops: Option<Gflops>,
+}
+
+/// Billions of products and sums a second of the frozen products, on all threads of a run together.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Gflops {
+    pub f32: f64,
+    pub bf16: f64,
 }
 
 /// Parts of the recipe that a person may switch as a whole; `None` leaves one to the recipe.

@@ -2,7 +2,6 @@
 //!
 //! Every rung changes speed only: the rows of an update, and so the result, stay the same.
 
-use dlm_core::hardware::Backend;
 use dlm_core::units::size;
 
 use super::facts::{RowFacts, TrainRequest};
@@ -231,17 +230,12 @@ impl Ladder<'_> {
     /// The largest text base of the registry whose cheapest variant fits, and that is not refused for its size.
     fn largest_fitting(&self) -> Option<String> {
         let budget = self.machine.budget_hard;
-        let is_slow = |params: u64| {
-            self.request.hardware.backend == Backend::Cpu
-                && params > recipe::CPU_PARAMS_MAX
-                && !self.request.options.is_forced
-        };
         let candidates = Registry::builtin()
             .bases()
             .iter()
             .filter(|record| record.modality.is_text());
         candidates
-            .filter(|record| record.params < self.request.base.params && !is_slow(record.params))
+            .filter(|record| record.params < self.request.base.params)
             .filter_map(|record| BaseFacts::from_record(record, record.params * 2, "BF16".into()).ok())
             .filter(|facts| {
                 let linears = shape::linears(&facts.architecture, &facts.shape);
@@ -261,7 +255,12 @@ impl Ladder<'_> {
                 let rows = ladder.rows_per_step();
                 let rungs = rungs(rows);
                 let cheapest = rungs.last().expect("there is always a rung");
-                ladder.variant(cheapest, rows, budget).memory.total <= budget
+                let variant = ladder.variant(cheapest, rows, budget);
+                let step = self
+                    .machine
+                    .seconds_per_step(facts, ladder.adapter_parameters, &variant.batch);
+                let is_slow = step * recipe::STEPS_TARGET as f64 > recipe::SECONDS_MAX;
+                variant.memory.total <= budget && !is_slow
             })
             .max_by_key(|facts| facts.params)
             .map(|facts| facts.key)

@@ -3,7 +3,7 @@
 use dlm_core::hardware::{Backend, Hardware, SimdLevel};
 use dlm_core::training::Precision;
 
-use super::facts::{TrainOptions, TrainRequest};
+use super::facts::{Gflops, TrainOptions, TrainRequest};
 use super::phase::BatchPlan;
 use super::recipe;
 use super::refuse::PlanError;
@@ -34,6 +34,8 @@ pub(super) struct Machine {
     pub simd: Knob<SimdLevel>,
     pub threads: Knob<u32>,
     pub precision: Knob<Precision>,
+    /// As measured, where it was.
+    gflops: Option<Gflops>,
     /// The fast variants stay under this.
     pub budget_comfort: u64,
     /// Nothing goes over this.
@@ -53,6 +55,7 @@ impl Machine {
                 format!("this machine offers {}", hardware.device_name),
             ),
             threads: threads(hardware, options.threads),
+            gflops: options.gflops,
             simd,
             precision,
             budget_comfort: budget.comfort,
@@ -69,13 +72,17 @@ impl Machine {
             Backend::Cuda | Backend::Rocm => CUDA_GFLOPS,
             Backend::Mps => MPS_GFLOPS,
             Backend::Cpu => {
-                let (_, f32_rate, bf16_rate) = GFLOPS_PER_CORE[self.simd.value as usize];
-                let rate = if self.precision.value == Precision::Bf16 {
-                    bf16_rate
-                } else {
-                    f32_rate
+                let (_, f32, bf16) = GFLOPS_PER_CORE[self.simd.value as usize];
+                let threads = f64::from(self.threads.value);
+                let guessed = Gflops {
+                    f32: f32 * threads,
+                    bf16: bf16 * threads,
                 };
-                rate * f64::from(self.threads.value)
+                let rates = self.gflops.unwrap_or(guessed);
+                match self.precision.value {
+                    Precision::Bf16 => rates.bf16,
+                    Precision::Fp16 | Precision::Fp32 => rates.f32,
+                }
             }
         };
         flops / (gflops * 1e9 * EFFICIENCY)

@@ -33,6 +33,13 @@ pub struct PhasePlan {
     pub seconds_per_step: f64,
 }
 
+impl PhasePlan {
+    /// About how long it takes.
+    pub fn seconds(&self) -> f64 {
+        self.seconds_per_step * self.steps.total.value as f64
+    }
+}
+
 /// How preferences are taught.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PreferencePlan {

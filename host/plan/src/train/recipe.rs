@@ -116,8 +116,11 @@ pub const NOISE: NoisePlan = NoisePlan {
     clean_tail: 0.25,
 };
 
-/// Parameters above which a CPU run is refused unless forced (`training.md` 5.4; exactly this many passes).
-pub const CPU_PARAMS_MAX: u64 = 200_000_000;
+/// Seconds of training from which a person is told beforehand.
+pub const SECONDS_LONG: f64 = 600.0;
+/// Seconds of training that are refused unless asked for. It takes the place of the limit of parameters on a CPU
+/// (`training.md` 5.4): what matters is how long one waits.
+pub const SECONDS_MAX: f64 = 43_200.0;
 /// Share of the free memory that a run may take: the rest is for the system's own growth.
 pub const MEMORY_SHARE: f64 = 0.9;
 /// Share of all memory that the fast variants stay under (`training.md` 5.2); the frugal ones may use the share above.

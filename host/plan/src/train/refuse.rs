@@ -3,6 +3,7 @@
 use dlm_core::units::{duration, size};
 use dlm_core::{FailureKind, Hints, Subject};
 
+use super::recipe::SECONDS_MAX;
 use crate::memory::MemoryEstimate;
 
 /// A plan that is refused.
@@ -23,14 +24,15 @@ pub enum PlanError {
         largest_fitting: Option<String>,
     },
     #[error(
-        "`{base}` has {} M parameters, more than the {} M that a CPU trains in reasonable time (about {} a step here)",
-        params / 1_000_000, params_max / 1_000_000, duration(*seconds_per_step)
+        "training `{base}` would take about {} on this machine ({updates} updates, {}), more than the {} that pass unasked",
+        duration(*seconds), if *is_measured { "its speed was measured" } else { "its speed is guessed from the processor" },
+        duration(SECONDS_MAX)
     )]
-    CpuTooLarge {
+    TooSlow {
         base: String,
-        params: u64,
-        params_max: u64,
-        seconds_per_step: f64,
+        seconds: f64,
+        updates: u64,
+        is_measured: bool,
     },
     #[error("adapter `qlora` needs a CUDA device with 4-bit kernels, and this run is on {backend}")]
     QloraUnsupported { backend: &'static str },
@@ -69,7 +71,7 @@ impl PlanError {
     pub fn brief(&self) -> &'static str {
         match self {
             PlanError::Memory { .. } => "more memory than there is",
-            PlanError::CpuTooLarge { .. } => "too long on a CPU",
+            PlanError::TooSlow { .. } => "too long here",
             PlanError::ModalityNotBuilt { .. } => "not built yet",
             PlanError::RemoteCode { .. } => "code of its own",
             PlanError::QloraUnsupported { .. }
@@ -124,9 +126,9 @@ impl Hints for PlanError {
                 hints.push("close other programs".to_owned());
                 hints
             }
-            PlanError::CpuTooLarge { .. } => vec![
+            PlanError::TooSlow { .. } => vec![
                 "use a smaller base: `base_model: smollm2-135m`".into(),
-                "or train it anyway: run the command with DLM_FORCE=1".into(),
+                "or train it all the same: `dlm train --yes-slow`, which `--resume` goes on with after a stop".into(),
             ],
             PlanError::QloraUnsupported { .. } => vec!["set `adapter: lora` under `training`".into()],
             PlanError::PrecisionUnsupported { .. } => {

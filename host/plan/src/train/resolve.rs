@@ -4,6 +4,7 @@
 use dlm_core::Determinism;
 use dlm_core::hardware::Backend;
 use dlm_core::training::{AdapterKind, CptSchedule, LrSchedule, Optimizer, PhaseSelection, TrainPhase, WrittenKnobs};
+use dlm_core::units::duration;
 
 use super::facts::{RowFacts, TrainOptions, TrainRequest};
 use super::ladder::{Ladder, Variant};
@@ -90,11 +91,10 @@ impl Frame {
         let seconds_per_step = self
             .machine
             .seconds_per_step(request.base, self.adapter_parameters, &variant.batch);
-        check_speed(request, seconds_per_step)?;
         let steps = steps_plan(request, &self.prose, &variant.batch, &self.regime);
         let learning_rate = self.regime.learning_rate(knobs, request.base);
         let has_supervised = has_supervised(request);
-        let warnings = match has_supervised {
+        let mut warnings = match has_supervised {
             true => warnings(request, &self.prose, &self.regime, &learning_rate, &steps),
             false => Vec::new(),
         };
@@ -129,6 +129,7 @@ impl Frame {
             };
             phases.insert(0, phase);
         }
+        warnings.extend(check_time(request, &phases)?);
         Ok(TrainPlan {
             base: request.base.key.clone(),
             adapter_name: request.document.adapter_name.clone(),
@@ -183,18 +184,24 @@ fn variations(options: &TrainOptions) -> (Knob<AugmentPlan>, Knob<NoisePlan>) {
     (augment, noise)
 }
 
-/// Refuses a base that would take hours where it was not forced.
-fn check_speed(request: &TrainRequest, seconds_per_step: f64) -> Result<(), PlanError> {
-    let is_slow = request.hardware.backend == Backend::Cpu && request.base.params > recipe::CPU_PARAMS_MAX;
-    if !is_slow || request.options.is_forced {
-        return Ok(());
+/// Refuses a run that would take half a day where that was not asked for; what takes long and is not refused is told.
+fn check_time(request: &TrainRequest, phases: &[PhasePlan]) -> Result<Option<String>, PlanError> {
+    let seconds: f64 = phases.iter().map(PhasePlan::seconds).sum();
+    let options = request.options;
+    if seconds > recipe::SECONDS_MAX && !options.is_forced && !options.allows_slow {
+        return Err(PlanError::TooSlow {
+            base: request.base.key.clone(),
+            seconds,
+            updates: phases.iter().map(|phase| phase.steps.total.value).sum(),
+            is_measured: options.gflops.is_some(),
+        });
     }
-    Err(PlanError::CpuTooLarge {
-        base: request.base.key.clone(),
-        params: request.base.params,
-        params_max: recipe::CPU_PARAMS_MAX,
-        seconds_per_step,
-    })
+    Ok((seconds > recipe::SECONDS_LONG).then(|| {
+        format!(
+            "training takes about {} here; `base_model: smollm2-135m` takes minutes, and `--max-steps` ends a run earlier",
+            duration(seconds)
+        )
+    }))
 }
 
 /// A group of settings that is on by recipe and can be switched as a whole.
@@ -595,12 +602,6 @@ fn warnings(
             "`sequence_len` is cut to {}: the base reads no more",
             request.base.context_usable
         ));
-    }
-    if request.options.is_forced
-        && request.base.params > recipe::CPU_PARAMS_MAX
-        && request.hardware.backend == Backend::Cpu
-    {
-        warnings.push("a base of this size on a CPU is forced by DLM_FORCE=1: expect long steps".into());
     }
     warnings
 }

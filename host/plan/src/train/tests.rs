@@ -344,11 +344,19 @@ fn a_sequence_longer_than_the_base_reads_is_cut_and_said() {
 }
 
 #[test]
-fn large_bases_on_a_cpu_need_force_and_exactly_the_limit_passes() {
-    let check = |params: u64, is_forced: bool| {
-        let base = BaseFacts { params, ..smollm2() };
+fn what_takes_half_a_day_is_refused_by_its_time_and_what_takes_long_is_told() {
+    let check = |gflops: f64, is_forced: bool, allows_slow: bool| {
+        let base = BaseFacts {
+            params: 2_000_000_000,
+            ..smollm2()
+        };
         let options = TrainOptions {
             is_forced,
+            allows_slow,
+            gflops: Some(Gflops {
+                f32: gflops,
+                bf16: gflops,
+            }),
             ..TrainOptions::default()
         };
         plan_train(&TrainRequest {
@@ -358,11 +366,30 @@ fn large_bases_on_a_cpu_need_force_and_exactly_the_limit_passes() {
             options: &options,
         })
     };
-    assert!(check(200_000_000, false).is_ok());
-    let error = check(200_000_001, false).unwrap_err();
-    assert!(error.hints()[1].contains("DLM_FORCE=1"), "{:?}", error.hints());
-    let forced = check(200_000_001, true).unwrap();
-    assert!(forced.warnings.iter().any(|warning| warning.contains("DLM_FORCE=1")));
+    let told = |plan: &TrainPlan| {
+        plan.warnings
+            .iter()
+            .any(|warning| warning.contains("training takes about"))
+    };
+    assert!(
+        !told(&check(1e6, false, false).unwrap()),
+        "a fast machine has nothing to tell"
+    );
+    let seconds: f64 = check(1.0, true, false)
+        .unwrap()
+        .phases
+        .iter()
+        .map(PhasePlan::seconds)
+        .sum();
+    let at = |wanted: f64| seconds / wanted;
+    assert!(told(&check(at(recipe::SECONDS_LONG * 1.01), false, false).unwrap()));
+    assert!(!told(&check(at(recipe::SECONDS_LONG * 0.99), false, false).unwrap()));
+    assert!(check(at(recipe::SECONDS_MAX * 0.99), false, false).is_ok());
+    let slow = at(recipe::SECONDS_MAX * 1.01);
+    let error = check(slow, false, false).unwrap_err();
+    assert!(error.to_string().contains("12 h"), "{error}");
+    assert!(error.hints()[1].contains("--yes-slow"), "{:?}", error.hints());
+    assert!(told(&check(slow, true, false).unwrap()) && told(&check(slow, false, true).unwrap()));
 }
 
 #[test]
