@@ -14,6 +14,8 @@ pub enum Quant {
     Q6_K,
     Q8_0,
     F16,
+    IQ4_XS,
+    Q3_K_M,
 }
 
 /// What is fixed about one level.
@@ -22,7 +24,7 @@ struct Level {
     file_type: u32,
     /// Bytes of one parameter in the mean, for estimates of a file's size.
     bytes_per_parameter: f64,
-    /// Made of super-blocks, which gain from an importance matrix.
+    /// Its blocks' scales are searched for, which gains from an importance matrix.
     is_k_quant: bool,
 }
 
@@ -33,6 +35,8 @@ impl Choice for Quant {
         ("Q6_K", Self::Q6_K),
         ("Q8_0", Self::Q8_0),
         ("F16", Self::F16),
+        ("IQ4_XS", Self::IQ4_XS),
+        ("Q3_K_M", Self::Q3_K_M),
     ];
 }
 
@@ -40,7 +44,15 @@ crate::named_choices!(Quant);
 
 impl Quant {
     /// Every level, largest file first.
-    pub const ALL: [Quant; 5] = [Quant::F16, Quant::Q8_0, Quant::Q6_K, Quant::Q5_K_M, Quant::Q4_K_M];
+    pub const ALL: [Quant; 7] = [
+        Quant::F16,
+        Quant::Q8_0,
+        Quant::Q6_K,
+        Quant::Q5_K_M,
+        Quant::Q4_K_M,
+        Quant::IQ4_XS,
+        Quant::Q3_K_M,
+    ];
 
     const fn level(self) -> Level {
         let (file_type, bytes_per_parameter, is_k_quant) = match self {
@@ -49,6 +61,8 @@ impl Quant {
             Quant::Q6_K => (18, 0.83, true),
             Quant::Q8_0 => (7, 1.0, false),
             Quant::F16 => (1, 2.0, false),
+            Quant::IQ4_XS => (30, 0.53, true),
+            Quant::Q3_K_M => (12, 0.48, true),
         };
         Level {
             file_type,
@@ -73,18 +87,20 @@ impl Quant {
     }
 }
 
-/// The levels that `export.default_quant` of a document may name: all but the unquantized one.
+/// The levels that `export.default_quant` of a document may name: those that quantize and that other readers of documents know.
 pub fn document_levels() -> &'static [(&'static str, Quant)] {
-    let table = Quant::TABLE;
-    &table[..table.len() - 1]
+    &Quant::TABLE[..DOCUMENT_LEVELS]
 }
+
+/// How many of the table's levels those are; they come first.
+const DOCUMENT_LEVELS: usize = 4;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_document_may_name_every_level_that_quantizes() {
+    fn a_document_may_name_the_levels_that_others_know() {
         let names: Vec<_> = document_levels().iter().map(|(name, _)| *name).collect();
         assert_eq!(names, ["Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0"]);
     }
@@ -93,7 +109,7 @@ mod tests {
     fn levels_are_ordered_by_the_size_of_their_files() {
         let sizes = Quant::ALL.map(Quant::bytes_per_parameter);
         assert!(sizes.is_sorted_by(|a, b| a > b), "{sizes:?}");
-        assert_eq!(Quant::ALL.map(Quant::file_type), [1, 7, 18, 17, 15]);
+        assert_eq!(Quant::ALL.map(Quant::file_type), [1, 7, 18, 17, 15, 30, 12]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use dlm_model::{InputSquares, ModuleInfo};
 use crate::error::ExportError;
 use crate::names::{Place, place};
 use crate::plan::ModelPlan;
+use crate::tensor::Importance;
 use crate::writer::{GgufWriter, Metadata, TensorRow, WrittenFile};
 
 /// Ends the name of a tensor of sums.
@@ -49,9 +50,6 @@ pub struct Imatrix {
     /// By name of the matrix in a model file.
     pub entries: BTreeMap<String, ImatrixEntry>,
 }
-
-/// Weights of input columns for quantizing: by name in the file, for each expert (one where there are none).
-pub type Importance = BTreeMap<String, Vec<Option<Vec<f32>>>>;
 
 /// A column that was never used counts this part of the mean: a block whose weights are all zero has no best scale.
 const UNUSED: f32 = 1e-6;

@@ -24,12 +24,12 @@ mod writer;
 
 pub use adapter::{AdapterExport, AdapterModule, AdapterPlan, plan_adapter, write_adapter};
 pub use error::ExportError;
-pub use imatrix::{Imatrix, ImatrixEntry, Importance};
+pub use imatrix::{Imatrix, ImatrixEntry};
 pub use metadata::Identity;
 pub use names::gguf_name;
 pub use plan::{ModelExport, ModelPlan, WriteOptions, plan_model, write_model};
 pub use recipe::tensor_type;
-pub use tensor::PlannedTensor;
+pub use tensor::{Importance, PlannedTensor};
 pub use verify::{LogitsReport, TypeError, VerifyAgainst, VerifyReport, compare_logits, verify_model};
 pub use vocabulary::{TokenType, Vocabulary, VocabularyModel};
 pub use writer::{GgufWriter, Metadata, TensorRow, WrittenFile};

@@ -13,11 +13,10 @@ use dlm_model::weights::WeightSource;
 
 use crate::encode::tensor_bytes;
 use crate::error::ExportError;
-use crate::imatrix::Importance;
 use crate::metadata::{Identity, general, hyperparameters, rope_tensors};
 use crate::names::{Place, place, sort_key};
 use crate::recipe::{ModelFacts, tensor_type};
-use crate::tensor::{PlannedTensor, Source};
+use crate::tensor::{Importance, PlannedTensor, Source};
 use crate::vocabulary::Vocabulary;
 use crate::writer::{GgufWriter, TensorRow, WrittenFile, file_bytes};
 
@@ -30,6 +29,8 @@ pub struct ModelExport<'a> {
     pub chat_template: Option<&'a str>,
     pub identity: &'a Identity,
     pub quant: Quant,
+    /// Columns will be weighted by an importance matrix ([`WriteOptions::importance`]); one level spends fewer bits then.
+    pub is_weighted: bool,
 }
 
 /// A model file that is about to be written.
@@ -115,6 +116,8 @@ pub fn plan_model(export: &ModelExport<'_>) -> Result<ModelPlan, ExportError> {
         layers: config.n_layers,
         tied: config.tied,
         experts: config.experts.map_or(0, |experts| experts.count),
+        heads_per_kv: config.n_heads / config.n_kv_heads.max(1),
+        is_weighted: export.is_weighted,
     };
     let mut tensors: Vec<PlannedTensor> = sources(export)?
         .into_iter()

@@ -14,6 +14,8 @@ const fn main_type(quant: Quant) -> GgmlType {
         Quant::Q6_K => GgmlType::Q6_K,
         Quant::Q5_K_M => GgmlType::Q5_K,
         Quant::Q4_K_M => GgmlType::Q4_K,
+        Quant::IQ4_XS => GgmlType::IQ4_XS,
+        Quant::Q3_K_M => GgmlType::Q3_K,
     }
 }
 
@@ -25,6 +27,10 @@ pub struct ModelFacts {
     pub tied: bool,
     /// Experts per layer, 0 without.
     pub experts: usize,
+    /// Query heads of each key and value head.
+    pub heads_per_kv: usize,
+    /// Columns are weighted by an importance matrix.
+    pub is_weighted: bool,
 }
 
 /// Says whether a layer is among those that get more bits.
@@ -50,6 +56,8 @@ fn fitting(ty: GgmlType, row: usize) -> GgmlType {
         GgmlType::Q4_K => GgmlType::Q5_0,
         GgmlType::Q5_K => GgmlType::Q5_1,
         GgmlType::Q6_K => GgmlType::Q8_0,
+        GgmlType::Q3_K => GgmlType::Q4_0,
+        GgmlType::IQ4_XS => GgmlType::IQ4_NL,
         other => other,
     };
     if row.is_multiple_of(smaller.block_size()) {
@@ -79,16 +87,25 @@ fn mixed(quant: Quant, name: &str, row: usize, facts: &ModelFacts) -> GgmlType {
     if eight && (is("attn_v.weight") || is("attn_k.weight")) {
         return GgmlType::Q8_0;
     }
-    if eight && is("attn_output.weight") && quant == Quant::Q4_K_M {
+    let is_small = matches!(quant, Quant::Q4_K_M | Quant::IQ4_XS | Quant::Q3_K_M);
+    if eight && is("attn_output.weight") && is_small {
         return GgmlType::Q5_K;
     }
-    let sensitive = is("attn_v.weight") || is("attn_qkv.weight") || is("ffn_down");
-    let more = layer_of(name).is_some_and(|layer| gets_more_bits(layer, facts.layers));
+    let layer = layer_of(name).unwrap_or(usize::MAX);
+    let is_value = is("attn_v.weight") || is("attn_qkv.weight");
+    let is_down = is("ffn_down");
     match quant {
-        Quant::Q4_K_M | Quant::Q5_K_M if sensitive && more => GgmlType::Q6_K,
+        Quant::Q4_K_M | Quant::Q5_K_M if (is_value || is_down) && gets_more_bits(layer, facts.layers) => GgmlType::Q6_K,
+        Quant::IQ4_XS if is_value && facts.heads_per_kv >= SHARED_HEADS => GgmlType::Q5_K,
+        Quant::IQ4_XS if is_down && layer < facts.layers / 8 && !facts.is_weighted => GgmlType::Q5_K,
+        Quant::Q3_K_M if is_value && layer < 2 || is_down && layer < facts.layers / 16 => GgmlType::Q5_K,
+        Quant::Q3_K_M if is_value || is_down || is("attn_output.weight") => GgmlType::Q4_K,
         _ => main,
     }
 }
+
+/// A value head that so many query heads share is small and much used.
+const SHARED_HEADS: usize = 4;
 
 /// Returns the type of tensor `name` with the given shape (outermost dimension first).
 pub fn tensor_type(quant: Quant, name: &str, shape: &[usize], facts: &ModelFacts) -> GgmlType {
@@ -110,21 +127,69 @@ mod tests {
         layers: 30,
         tied: true,
         experts: 0,
+        heads_per_kv: 1,
+        is_weighted: false,
     };
     const UNTIED: ModelFacts = ModelFacts {
         layers: 32,
         tied: false,
         experts: 0,
+        heads_per_kv: 1,
+        is_weighted: false,
     };
     const EIGHT: ModelFacts = ModelFacts {
         layers: 32,
         tied: false,
         experts: 8,
+        heads_per_kv: 1,
+        is_weighted: false,
     };
 
     fn check(facts: &ModelFacts, name: &str, shape: &[usize], expected: [GgmlType; 5]) {
-        let found = Quant::ALL.map(|quant| tensor_type(quant, name, shape, facts));
-        assert_eq!(found, expected, "{name} {shape:?} at {:?}", Quant::ALL.map(Quant::name));
+        let levels = [Quant::F16, Quant::Q8_0, Quant::Q6_K, Quant::Q5_K_M, Quant::Q4_K_M];
+        let found = levels.map(|quant| tensor_type(quant, name, shape, facts));
+        assert_eq!(found, expected, "{name} {shape:?} at {:?}", levels.map(Quant::name));
+    }
+
+    /// IQ4_XS without and with an importance matrix, Q3_K_M.
+    fn check_small(facts: &ModelFacts, name: &str, shape: &[usize], expected: [GgmlType; 3]) {
+        let weighted = ModelFacts {
+            is_weighted: true,
+            ..*facts
+        };
+        let found = [
+            tensor_type(Quant::IQ4_XS, name, shape, facts),
+            tensor_type(Quant::IQ4_XS, name, shape, &weighted),
+            tensor_type(Quant::Q3_K_M, name, shape, facts),
+        ];
+        assert_eq!(found, expected, "{name} {shape:?}");
+    }
+
+    #[test]
+    fn the_smallest_levels_give_bits_where_they_count() {
+        use GgmlType::{IQ4_NL, IQ4_XS, Q3_K, Q4_0, Q4_K, Q5_1, Q5_K, Q6_K, Q8_0};
+        let shared = ModelFacts {
+            heads_per_kv: 4,
+            ..UNTIED
+        };
+        let square = &[4096, 4096][..];
+        check_small(&UNTIED, "blk.9.attn_q.weight", square, [IQ4_XS, IQ4_XS, Q3_K]);
+        check_small(&UNTIED, "blk.9.attn_output.weight", square, [IQ4_XS, IQ4_XS, Q4_K]);
+        check_small(&UNTIED, "blk.9.attn_v.weight", square, [IQ4_XS, IQ4_XS, Q4_K]);
+        check_small(&shared, "blk.9.attn_v.weight", square, [Q5_K, Q5_K, Q4_K]);
+        check_small(&shared, "blk.1.attn_v.weight", square, [Q5_K, Q5_K, Q5_K]);
+        check_small(&UNTIED, "blk.1.ffn_down.weight", square, [Q5_K, IQ4_XS, Q5_K]);
+        check_small(&UNTIED, "blk.3.ffn_down.weight", square, [Q5_K, IQ4_XS, Q4_K]);
+        check_small(&UNTIED, "blk.9.ffn_down.weight", square, [IQ4_XS, IQ4_XS, Q4_K]);
+        check_small(&UNTIED, "blk.9.ffn_up.weight", square, [IQ4_XS, IQ4_XS, Q3_K]);
+        check_small(&UNTIED, "output.weight", square, [Q6_K; 3]);
+        check_small(&UNTIED, "token_embd.weight", square, [IQ4_XS, IQ4_XS, Q3_K]);
+        check_small(&EIGHT, "blk.9.attn_k.weight", square, [Q8_0; 3]);
+        check_small(&EIGHT, "blk.9.attn_output.weight", square, [Q5_K; 3]);
+        // Rows that are no whole super-blocks.
+        check_small(&SMOLLM2, "blk.9.ffn_up.weight", &[1536, 576], [IQ4_NL, IQ4_NL, Q4_0]);
+        check_small(&SMOLLM2, "blk.0.attn_v.weight", &[192, 576], [IQ4_NL, IQ4_NL, Q5_1]);
+        check_small(&SMOLLM2, "token_embd.weight", &[49152, 576], [Q8_0; 3]);
     }
 
     #[test]

@@ -1,8 +1,13 @@
 //! One tensor of a file that is planned: its row in the header, and where its values come from.
 
+use std::collections::BTreeMap;
+
 use dlm_model::arch::StoredForm;
 
 use crate::writer::TensorRow;
+
+/// Weights of input columns for quantizing: by name in the file, for each expert (one where there are none).
+pub type Importance = BTreeMap<String, Vec<Option<Vec<f32>>>>;
 
 /// Where the values of a tensor come from.
 #[derive(Clone, Debug, PartialEq)]

@@ -88,6 +88,8 @@ const fn kl_bound(quant: Quant) -> f64 {
         // A base that is stored in four bits, with rows that fall back to blocks of 32, measured 0.145 (SmolLM2-135M).
         Quant::Q5_K_M => 0.3,
         Quant::Q4_K_M => 0.3,
+        Quant::IQ4_XS => 0.4,
+        Quant::Q3_K_M => 0.6,
     }
 }
 

@@ -42,6 +42,7 @@ fn planned(base: &OpenedBase, quant: Quant) -> ModelPlan {
         chat_template: None,
         identity: &Identity::default(),
         quant,
+        is_weighted: false,
     })
     .unwrap()
 }

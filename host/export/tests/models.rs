@@ -63,6 +63,7 @@ fn plan(tiny: &Tiny, quant: Quant) -> ModelPlan {
         chat_template: Some("{{ messages }}"),
         identity: &identity(),
         quant,
+        is_weighted: false,
     })
     .unwrap()
 }
@@ -147,6 +148,7 @@ fn a_model_read_from_gguf_is_written_the_same_again() {
             chat_template: Some("{{ messages }}"),
             identity: &identity(),
             quant: Quant::F16,
+            is_weighted: false,
         })
         .unwrap();
         let second = dir.path().join("second.gguf");

@@ -55,6 +55,7 @@ fn the_real_base_survives_every_level() {
             chat_template: template,
             identity: &identity,
             quant,
+            is_weighted: false,
         };
         let plan = plan_model(&export).unwrap();
         let path = dir.join(format!("base.{}.gguf", quant.name()));

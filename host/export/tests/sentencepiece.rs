@@ -51,6 +51,7 @@ fn exported(path: &Path, tokenizer: &Tokenizer, vocabulary: &Vocabulary) -> Resu
         chat_template: template["chat_template"].as_str(),
         identity: &identity,
         quant: Quant::F16,
+        is_weighted: false,
     })
     .unwrap();
     let options = WriteOptions {

@@ -6,30 +6,33 @@
 //! one step, and the records are last.
 
 mod adapter;
+mod artifact;
+mod describe;
 mod imatrix;
 mod ollama;
 mod place;
+mod quality;
 mod record;
+mod reuse;
+mod run;
 mod write;
 
 use std::path::{Path, PathBuf};
 
-use dlm_core::ports::target::{
-    ArtifactKind, ExportTarget, Stage, TargetInfo, TargetPlan, TargetReport, TargetRun, TargetSmoke, TargetSource,
-    run_target,
-};
+use dlm_core::ports::target::{ArtifactKind, TargetInfo, TargetReport, TargetSmoke, TargetSource};
 use dlm_core::shell::quoted_path;
-use dlm_core::training::Precision;
 use dlm_core::{Quant, Subject};
-use dlm_plan::export::{ExportOptions, ImatrixChoice};
-use dlm_plan::{ExportPlan, plan_export};
-use dlm_store::Store;
+use dlm_plan::ExportPlan;
+use dlm_plan::export::ExportOptions;
 use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::inference::{self, LocatedModel, Weights};
 use crate::surroundings::Surroundings;
+pub use quality::{LevelQuality, QualityReport, TextQuality, quant_report};
+
 use place::Place;
+use run::{Job, Shared};
 
 /// The form in which a target wants the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +55,14 @@ impl Form {
 /// What is asked for.
 pub struct ExportCommand {
     pub path: PathBuf,
+    /// What holds for every target and quantization.
     pub options: ExportOptions,
     /// Named adapter of a document with several.
     pub adapter: Option<String>,
+    /// In the order of the exports; at least one.
+    pub targets: Vec<String>,
+    /// In the order of the exports; none for the document's own.
+    pub quants: Vec<Quant>,
     pub is_smoked: bool,
     pub is_registered: bool,
     pub threads: Option<u32>,
@@ -95,6 +103,8 @@ pub struct ExportReport {
     pub directory: PathBuf,
     pub files: Vec<ExportedFile>,
     pub verified: Vec<ModelCheck>,
+    /// The base's file is that of the export before, which would be written the same again.
+    pub is_base_cached: bool,
     /// In how many conversations the written chat template was compared with the base's own.
     pub conversations: Option<usize>,
     pub registered: Option<String>,
@@ -109,84 +119,93 @@ pub struct ExportReport {
     pub seconds: f64,
 }
 
-/// Exports a trained document.
+/// What would be exported.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExportPreview {
+    pub plan: ExportPlan,
+    pub directory: PathBuf,
+    pub files: Vec<PlannedFile>,
+    pub memory_bytes: u64,
+}
+
+/// One file that would be written.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlannedFile {
+    pub name: String,
+    /// Where it is known before the file is there.
+    pub bytes: Option<u64>,
+}
+
+/// Exports a trained document to every target at every quantization.
+///
+/// **Errors:** everything that can be refused without weights is refused before anything is written, for all of them.
 pub fn export(
     around: &Surroundings,
     targets: &dyn TargetSource,
     command: &ExportCommand,
-) -> Result<ExportReport, Failure> {
-    let started = around.clock.seconds();
-    if let Some(selector) = &command.options.target {
+) -> Result<Vec<ExportReport>, Failure> {
+    let (mut shared, mut jobs) = planned(around, targets, command)?;
+    if jobs.iter().any(|job| Form::of(job.info()) == Form::Gguf) {
+        write::warn_of_markup(around, &shared.located);
+    }
+    for job in &mut jobs {
+        shared.judge(job)?;
+    }
+    let mut reports: Vec<ExportReport> = Vec::new();
+    for job in jobs {
+        let at_the_same_place = |report: &&ExportReport| report.directory == job.directory();
+        let before: Vec<ExportedFile> = reports
+            .iter()
+            .filter(at_the_same_place)
+            .flat_map(|r| r.files.clone())
+            .collect();
+        reports.push(shared.run(job, &before)?);
+    }
+    Ok(reports)
+}
+
+/// Says what an export would write, and refuses what it would refuse without weights.
+///
+/// **Errors:** as [`export`], up to the loading of weights.
+pub fn preview(
+    around: &Surroundings,
+    targets: &dyn TargetSource,
+    command: &ExportCommand,
+) -> Result<Vec<ExportPreview>, Failure> {
+    let (shared, mut jobs) = planned(around, targets, command)?;
+    jobs.iter_mut().map(|job| shared.judge(job)).collect()
+}
+
+fn planned<'a>(
+    around: &'a Surroundings,
+    targets: &dyn TargetSource,
+    command: &'a ExportCommand,
+) -> Result<(Shared<'a>, Vec<Job>), Failure> {
+    for selector in &command.targets {
         targets.check(selector)?;
     }
-    let located = inference::locate(
-        around,
-        &command.path,
-        false,
-        command.adapter.as_deref(),
-        Subject::Export,
-    )?;
-    let plan = planned(&located, &command.options)?;
-    let mut target = targets.open(&plan.target.value)?;
-    let is_installed = command.is_registered || !target.info().needs_registration;
-    check_programs(target.info(), is_installed, &command.path)?;
-    let form = Form::of(target.info());
-    let memory_bytes = memory_bytes(around, &located, form, plan.quant.value);
-    inference::check_memory(around, &located, memory_bytes).map_err(|failure| failure.under(Subject::Export))?;
-    let store = around.store(&located.document.parsed.frontmatter().dlm_id);
-    let place = Place::of(&store, form, &plan, target.info())?;
-    let staging = place.begin(around)?;
-    let directory = staging.directory();
-    let mut checked = ollama::CheckedTarget::new(target.as_mut(), &plan.target.value, &located.text, directory);
-    if form == Form::Gguf {
-        write::warn_of_markup(around, &located);
-        write::judge(around, &located, &plan, &mut checked, &place, directory)?;
-        staging.clear()?;
+    check_once(&command.targets, |target| target.clone())?;
+    check_once(&command.quants, |quant| quant.name().to_owned())?;
+    let shared = Shared::new(around, command)?;
+    let jobs = shared.jobs(targets)?;
+    Ok((shared, jobs))
+}
+
+/// Refuses what is asked for twice.
+fn check_once<T: PartialEq>(asked: &[T], name: impl Fn(&T) -> String) -> Result<(), Failure> {
+    let twice = asked.iter().enumerate().find(|(at, one)| asked[..*at].contains(one));
+    match twice {
+        Some((_, one)) => Err(
+            Failure::misuse(Subject::Export, format!("`{}` is asked for twice", name(one)))
+                .hint("name each of them once"),
+        ),
+        None => Ok(()),
     }
-    let (made, target_plan) = artifacts(around, form, (&located, &store), &plan, directory, command)?;
-    let run = TargetRun {
-        is_installed,
-        is_smoked: command.is_smoked,
-    };
-    let stage = write::stage(directory, &made);
-    let report = match hand_over(&mut checked, &target_plan, &stage, run, command) {
-        Ok(report) => report,
-        Err(failure) if checked.is_prepared => return Err(place.keep_failed(staging, failure)),
-        Err(failure) => return Err(failure),
-    };
-    let conversations = checked.compared;
-    let files = files_of(directory, &made, &report);
-    let (quant, is_merged) = match form {
-        Form::Gguf => (plan.quant.value.name(), plan.merged.value),
-        Form::Adapter => (adapter::QUANT, false),
-    };
-    let record = record::Record {
-        around,
-        plan: &plan,
-        located: &located,
-        quant,
-        is_merged,
-        files: &files,
-        report: &report,
-        imatrix_sha256: made.imatrix_sha256.as_deref(),
-    };
-    record.write_manifest(directory)?;
-    let files = place.take(around, staging, &files)?;
-    record.append(&store, started)?;
-    Ok(Exported {
-        made,
-        report,
-        files,
-        conversations,
-        is_installed,
-        memory_bytes,
-    }
-    .report(plan, &place, (quant, is_merged), around.clock.seconds() - started))
 }
 
 /// An export in its place.
 struct Exported {
-    made: write::WrittenArtifacts,
+    made: artifact::WrittenArtifacts,
     report: TargetReport,
     files: Vec<ExportedFile>,
     conversations: Option<usize>,
@@ -204,6 +223,7 @@ impl Exported {
             directory: place.directory().to_owned(),
             files: self.files,
             verified: self.made.verified,
+            is_base_cached: self.made.is_base_cached,
             conversations: self.conversations,
             usage: usage_of(&self.report, self.is_installed),
             registered: self.report.registration.as_ref().map(|r| r.name.clone()),
@@ -227,69 +247,6 @@ fn memory_bytes(around: &Surroundings, located: &LocatedModel, form: Form, quant
     }
     let written = located.base.facts.params as f64 * quant.bytes_per_parameter() * WRITTEN_MARGIN;
     inference::memory_bytes(around, located, Weights::Exact) + written as u64
-}
-
-/// Plans the export of what was found, with the quantization that the document names.
-fn planned(located: &LocatedModel, options: &ExportOptions) -> Result<ExportPlan, Failure> {
-    let front = located.document.parsed.frontmatter();
-    let mut options = options.clone();
-    options.default_quant = front
-        .wrote("export.default_quant")
-        .then_some(front.export.default_quant);
-    Ok(plan_export(&located.base.facts, &options)?)
-}
-
-/// Writes the model's files in the form that the target wants, and says what the target is told about them.
-fn artifacts(
-    around: &Surroundings,
-    form: Form,
-    (located, store): (&LocatedModel, &Store),
-    plan: &ExportPlan,
-    directory: &Path,
-    command: &ExportCommand,
-) -> Result<(write::WrittenArtifacts, TargetPlan), Failure> {
-    match form {
-        Form::Gguf => {
-            let loaded = inference::load(around, located, Weights::Exact, Precision::Fp32, command.threads)?;
-            let calibration = match &plan.imatrix.value {
-                ImatrixChoice::Off => None,
-                ImatrixChoice::Own => Some(imatrix::own(around, located, &loaded, store)?),
-                ImatrixChoice::File(path) => Some(imatrix::given(Path::new(path))?),
-            };
-            let matrix = calibration.as_ref().map(|c| &c.matrix);
-            let mut made = write::artifacts(around, located, &loaded, plan, matrix, directory)?;
-            if let Some(calibration) = &calibration {
-                made.beside = calibration.copy_to(around, directory)?;
-                made.imatrix_sha256 = Some(calibration.sha256.clone());
-            }
-            let target_plan = write::target_plan(around, located, &loaded, plan, &made)?;
-            Ok((made, target_plan))
-        }
-        Form::Adapter => {
-            adapter::warn_of_unused(around, &plan.target.value, command);
-            let made = adapter::artifacts(located)?;
-            Ok((made, adapter::target_plan(around, located, plan)))
-        }
-    }
-}
-
-/// Gives the files to the target: its own files, the registration, the smoke test.
-fn hand_over(
-    target: &mut dyn ExportTarget,
-    plan: &TargetPlan,
-    stage: &Stage,
-    run: TargetRun,
-    command: &ExportCommand,
-) -> Result<TargetReport, Failure> {
-    let needs_registration = target.info().needs_registration;
-    run_target(target, plan, stage, run).map_err(|error| {
-        let failure = Failure::from(error);
-        match run.is_installed && needs_registration {
-            // The files are written and checked by now; only the hand-over to the program failed.
-            true => failure.hint(files_alone(&command.path)),
-            false => failure,
-        }
-    })
 }
 
 /// What to type to use the export; what was left out comes first, for without it the rest does not work.
@@ -322,7 +279,7 @@ fn files_alone(path: &Path) -> String {
     )
 }
 
-fn files_of(directory: &Path, made: &write::WrittenArtifacts, report: &TargetReport) -> Vec<ExportedFile> {
+fn files_of(directory: &Path, made: &artifact::WrittenArtifacts, report: &TargetReport) -> Vec<ExportedFile> {
     let staged = made.artifacts.iter().filter(|a| a.staged_path.is_some());
     let own = staged.map(|a| ExportedFile {
         path: a.path.clone(),

@@ -27,6 +27,8 @@ pub struct ExportOptions {
     pub imatrix_file: Option<String>,
     /// `--no-draft`.
     pub without_draft: bool,
+    /// `--draft`: the tag of a model that writes ahead.
+    pub draft: Option<String>,
     pub name: Option<String>,
     /// `training_run.json` says that the adapter was trained on 4-bit weights.
     pub was_trained_quantized: bool,
@@ -68,6 +70,8 @@ pub enum ExportPlanError {
     DequantizeWithoutMerged,
     #[error("the adapter was trained on 4-bit weights; merging them into full ones changes what it corrects")]
     MergeNeedsDequantize,
+    #[error("`{name}` is not a model name for ollama: [namespace/]name[:tag] of letters, digits, `.`, `_` and `-`")]
+    DraftName { name: String },
     #[error("`--imatrix` changes nothing at {}, which weighs all columns alike", .quant.name())]
     ImatrixUnused { quant: Quant },
     #[error(
@@ -86,7 +90,9 @@ impl Hints for ExportPlanError {
 
     fn kind(&self) -> FailureKind {
         match self {
-            ExportPlanError::DequantizeWithoutMerged | ExportPlanError::ImatrixUnused { .. } => FailureKind::Misuse,
+            ExportPlanError::DequantizeWithoutMerged
+            | ExportPlanError::DraftName { .. }
+            | ExportPlanError::ImatrixUnused { .. } => FailureKind::Misuse,
             _ => FailureKind::Runtime,
         }
     }
@@ -97,12 +103,58 @@ impl Hints for ExportPlanError {
             ExportPlanError::MergeNeedsDequantize => {
                 vec!["leave out `--merged` to export the adapter beside its base, or add `--dequantize`".into()]
             }
+            ExportPlanError::DraftName { .. } => vec!["for example: `--draft smollm2:360m`".into()],
             ExportPlanError::ImatrixUnused { .. } => {
                 vec!["leave out `--imatrix`, or choose a level that uses one: `--quant Q4_K_M`".into()]
             }
             ExportPlanError::RemoteCode { .. } => vec!["choose another base: `dlm base list`".into()],
         }
     }
+}
+
+/// Bases whose smaller relative writes ahead for them: the base, the relative, and what Ollama calls it.
+///
+/// **Source**: `spec/export.md` section 13.
+const DRAFTS: [(&str, &str, &str); 4] = [
+    ("qwen2.5-3b", "qwen2.5-0.5b", "qwen2.5:0.5b"),
+    ("qwen2.5-coder-1.5b", "qwen2.5-0.5b", "qwen2.5:0.5b"),
+    ("llama-3.2-3b", "llama-3.2-1b", "llama3.2:1b"),
+    ("smollm2-1.7b", "smollm2-360m", "smollm2:360m"),
+];
+/// Longest name that Ollama takes.
+const MODEL_NAME_LEN_MAX: usize = 128;
+
+/// Says whether Ollama takes a model's name: `[namespace/]name[:tag]`.
+fn is_model_name(name: &str) -> bool {
+    let is_part = |part: &str| {
+        part.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    };
+    let (path, tag) = name.split_once(':').unwrap_or((name, "latest"));
+    let (namespace, last) = path.split_once('/').unwrap_or(("library", path));
+    name.len() <= MODEL_NAME_LEN_MAX && !name.contains("..") && [namespace, last, tag].into_iter().all(is_part)
+}
+
+/// Decides which model writes ahead.
+fn draft(base: &str, options: &ExportOptions) -> Result<Knob<Option<String>>, ExportPlanError> {
+    if options.without_draft {
+        return Ok(Knob::flag(None, "--no-draft"));
+    }
+    if let Some(name) = &options.draft {
+        return match is_model_name(name) {
+            true => Ok(Knob::flag(Some(name.clone()), "--draft")),
+            false => Err(ExportPlanError::DraftName { name: name.clone() }),
+        };
+    }
+    Ok(match DRAFTS.iter().find(|(of, ..)| *of == base) {
+        Some((_, relative, tag)) => Knob::chosen(
+            Some((*tag).to_owned()),
+            format!("`{relative}` has the same tokens and is faster"),
+        ),
+        None => Knob::chosen(None, format!("no smaller relative of `{base}` is known")),
+    })
 }
 
 /// Decides which columns matter.
@@ -139,10 +191,7 @@ pub fn plan_export(base: &BaseFacts, options: &ExportOptions) -> Result<ExportPl
         return Err(ExportPlanError::MergeNeedsDequantize);
     }
     let imatrix = imatrix(quant.value, options)?;
-    let draft = match options.without_draft {
-        true => Knob::flag(None, "--no-draft"),
-        false => Knob::chosen(None, "draft models are not built yet in this version"),
-    };
+    let draft = draft(&base.key, options)?;
     Ok(ExportPlan {
         base: base.key.clone(),
         target: match &options.target {
@@ -231,6 +280,40 @@ mod tests {
             check(flag),
             (Quant::F16, "given by --quant".into(), "given by --no-imatrix".into())
         );
+    }
+
+    #[test]
+    fn a_draft_is_typed_or_a_relative_with_the_same_tokens() {
+        use crate::base::registry::Registry;
+        for (of, relative, tag) in DRAFTS {
+            let of = Registry::builtin().get(of).unwrap();
+            let relative = Registry::builtin().get(relative).unwrap();
+            assert!(relative.params < of.params, "{tag}");
+            assert_eq!(
+                (relative.template, &relative.tokenizer_pre),
+                (of.template, &of.tokenizer_pre),
+                "{tag}"
+            );
+            assert!(is_model_name(tag));
+        }
+        let of = |base: &str, typed: Option<&str>, without_draft: bool| {
+            let options = ExportOptions {
+                draft: typed.map(str::to_owned),
+                without_draft,
+                ..ExportOptions::default()
+            };
+            draft(base, &options).map(|knob| knob.value)
+        };
+        assert_eq!(of("smollm2-1.7b", None, false), Ok(Some("smollm2:360m".to_owned())));
+        assert_eq!(of("smollm2-1.7b", None, true), Ok(None));
+        assert_eq!(of("smollm2-135m", None, false), Ok(None));
+        assert_eq!(
+            of("smollm2-135m", Some("me/x.1:q8"), false),
+            Ok(Some("me/x.1:q8".to_owned()))
+        );
+        for bad in ["", "a b", "a:b:c", "a/b/c", "-x", "a..b", "x:", &"a".repeat(129)] {
+            assert!(of("smollm2-135m", Some(bad), false).is_err(), "{bad}");
+        }
     }
 
     #[test]

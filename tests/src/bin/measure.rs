@@ -204,6 +204,7 @@ fn quantize(from: &str, to: &str, quant: &str, threads: usize) -> Result<Value, 
         chat_template: base.text().template.as_ref().map(|t| t.source()),
         identity: &identity,
         quant: Quant::from_word(quant).ok_or_else(|| format!("unknown level `{quant}`"))?,
+        is_weighted: false,
     })?;
     let ctx = Ctx::new(threads, Simd::detect());
     let (progress, cancel) = (Quiet, Cancel::new());

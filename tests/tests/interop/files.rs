@@ -86,6 +86,7 @@ impl Asked {
             chat_template: self.base.text().template.as_ref().map(|template| template.source()),
             identity: &self.identity(),
             quant,
+            is_weighted: false,
         })
         .unwrap();
         let options = WriteOptions {

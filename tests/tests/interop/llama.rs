@@ -81,7 +81,9 @@ fn check(name: &str) {
     let lora = tiny.adapter("adapter");
     let dora = tiny::adapter(tiny.model(), AdapterKind::Dora, 0.0);
     let notes = tiny.write(weights, Quant::F16, &at("base.F16.gguf"));
-    tiny.write(weights, Quant::Q4_K_M, &at("base.Q4_K_M.gguf"));
+    for quant in [Quant::Q4_K_M, Quant::IQ4_XS, Quant::Q3_K_M] {
+        tiny.write(weights, quant, &at(&format!("base.{}.gguf", quant.name())));
+    }
     tiny.write(&MergedSource::new(weights, &dora), Quant::F16, &at("merged.F16.gguf"));
     tiny.write_adapter(&lora, &at("adapter.gguf"));
     let case = |what, file: &str, bound| Case {
@@ -95,6 +97,8 @@ fn check(name: &str) {
     let cases = [
         case("F16", "base.F16.gguf", &HALVES),
         case("Q4_K_M", "base.Q4_K_M.gguf", &BLOCKS),
+        case("IQ4_XS", "base.IQ4_XS.gguf", &BLOCKS),
+        case("Q3_K_M", "base.Q3_K_M.gguf", &BLOCKS),
         case("merged F16", "merged.F16.gguf", &HALVES),
         Case {
             adapter_file: Some(at("adapter.gguf")),
@@ -160,7 +164,8 @@ fn the_real_base() {
     let text = "The quick brown fox jumps over the lazy dog, and in 1969 two people walked on the Moon.";
     let asked = Asked::of_file(&base, text);
     let directory = tempfile::tempdir().unwrap();
-    let cases = [(Quant::F16, &HALVES), (Quant::Q4_K_M, &DEEP_BLOCKS)].map(|(quant, bound)| {
+    let cases = Quant::ALL.map(|quant| {
+        let bound = if quant == Quant::F16 { &HALVES } else { &DEEP_BLOCKS };
         let file = directory.path().join(format!("base.{}.gguf", quant.name()));
         let notes = asked.write(asked.base.weights(), quant, &file);
         Case {

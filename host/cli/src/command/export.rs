@@ -9,7 +9,7 @@ use clap::{ArgAction, Args, ValueHint};
 use dlm_core::Quant;
 use dlm_core::ports::model::NoModels;
 use dlm_flow::Failure;
-use dlm_flow::export::{ExportCommand, export};
+use dlm_flow::export::{ExportCommand, export, preview, quant_report};
 use dlm_plan::export::ExportOptions;
 
 use super::choice::choice;
@@ -28,11 +28,14 @@ pub struct ExportArgs {
     #[arg(value_hint = ValueHint::FilePath)]
     pub path: PathBuf,
     /// Where the model will run: ollama, llama-server, vllm, mlx-serve, or an installed target plugin
-    #[arg(long, value_name = "NAME", default_value = "ollama")]
-    pub target: String,
+    #[arg(long, value_name = "NAME", default_value = "ollama", value_delimiter = ',')]
+    pub target: Vec<String>,
     /// Quantization [default: the document's export.default_quant, else Q4_K_M]
-    #[arg(long, value_parser = choice::<Quant>(), value_name = "Q", ignore_case = true)]
-    pub quant: Option<Quant>,
+    #[arg(long, value_parser = choice::<Quant>(), value_name = "Q", ignore_case = true, value_delimiter = ',')]
+    pub quant: Vec<Quant>,
+    /// Show what would be written and refuse what would be refused, without reading a weight
+    #[arg(long)]
+    pub dry_run: bool,
     /// Merge the adapter into the base
     #[arg(long)]
     pub merged: bool,
@@ -56,12 +59,18 @@ pub struct ExportArgs {
     /// Take the importance matrix from a GGUF file of llama.cpp's `llama-imatrix` [default: measured on the document and general text]
     #[arg(long, value_name = "FILE", conflicts_with = "no_imatrix", value_hint = ValueHint::FilePath)]
     pub imatrix: Option<PathBuf>,
-    /// No speculative decoding (there are no draft models yet, so no export has it)
+    /// Name no model that writes ahead in the Modelfile
     #[arg(long)]
     pub no_draft: bool,
+    /// Model in Ollama that writes ahead (speculative decoding) [default: a smaller relative of the base, where one is known]
+    #[arg(long, value_name = "TAG", conflicts_with = "no_draft")]
+    pub draft: Option<String>,
     /// Named adapter of a multi-adapter document
     #[arg(long, value_name = "NAME", conflicts_with = "adapter_mix")]
     pub adapter: Option<String>,
+    /// Export nothing: measure size, perplexity and divergence at every level, or at those of --quant
+    #[arg(long, conflicts_with_all = ["dry_run", "merged"])]
+    pub quant_report: bool,
     /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
@@ -76,9 +85,6 @@ pub struct ExportUnbuilt {
     /// Merge a QLoRA adapter
     #[arg(long, action = ArgAction::SetTrue, value_parser = not_built(BoolValueParser::new()))]
     pub dequantize: NotBuilt,
-    /// Draft model for speculative decoding
-    #[arg(long, value_name = "TAG", conflicts_with = "no_draft", value_parser = not_built(StringValueParser::new()))]
-    pub draft: Option<NotBuilt>,
     /// Weighted mix of named adapters
     #[arg(long, value_name = "SPEC", value_parser = not_built(StringValueParser::new()))]
     pub adapter_mix: Option<NotBuilt>,
@@ -103,31 +109,44 @@ pub fn run(args: &ExportArgs, settings: &Settings, console: &Console) -> Result<
             models: Arc::new(NoModels),
             document: Some(&args.path),
             seed: 0,
-            is_dry_run: false,
+            is_dry_run: args.dry_run,
         },
     )?;
     let command = ExportCommand {
         path: args.path.clone(),
         options: ExportOptions {
-            quant: args.quant,
-            target: Some(args.target.clone()),
             is_merged: args.merged,
             without_template: args.no_template,
             without_imatrix: args.no_imatrix,
             imatrix_file: args.imatrix.as_ref().map(|path| path.display().to_string()),
             without_draft: args.no_draft,
+            draft: args.draft.clone(),
             name: args.name.clone(),
             ..ExportOptions::default()
         },
         adapter: args.adapter.clone(),
+        targets: args.target.clone(),
+        quants: args.quant.clone(),
         is_smoked: !args.no_smoke,
         is_registered: !args.skip_ollama,
         threads: settings.threads.value,
     };
-    let report = export(around, &targets, &command);
-    if let Ok(report) = &report {
-        render::export::report(report, args.json, console);
+    if args.quant_report {
+        let measured = quant_report(around, &command);
+        close(&world, console, &targets, None);
+        render::export::quality(&measured?, args.json, console);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.dry_run {
+        let planned = preview(around, &targets, &command);
+        close(&world, console, &targets, None);
+        render::export::preview(&planned?, args.json, console);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let reports = export(around, &targets, &command);
+    if let Ok(reports) = &reports {
+        render::export::reports(reports, args.json, console);
     }
     close(&world, console, &targets, Some((args.path.as_path(), "export")));
-    report.map(|_| ExitCode::SUCCESS)
+    reports.map(|_| ExitCode::SUCCESS)
 }

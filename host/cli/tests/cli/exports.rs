@@ -161,6 +161,241 @@ fn k_quants_are_rounded_by_an_importance_matrix_that_is_measured_once() {
     assert_eq!(exports(&lab), before);
 }
 
+fn names_of(lab: &Lab) -> Vec<String> {
+    exports(lab).into_iter().map(|(name, _)| name).collect()
+}
+
+#[test]
+fn several_targets_and_quantizations_are_exported_in_one_run() {
+    let lab = trained();
+    let line = [
+        "export",
+        "a.dlm",
+        "--no-smoke",
+        "--skip-ollama",
+        "--target",
+        "llama-server,ollama,vllm",
+    ];
+    let line = [&line[..], &["--quant", "F16,Q8_0", "--json"]].concat();
+    let reports = lab.json(&line);
+    let places: Vec<(&str, &str, bool)> = reports
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|report| {
+            let text = |key: &str| report[key].as_str().unwrap();
+            (
+                text("target"),
+                text("quant"),
+                report["is_base_cached"].as_bool().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        places,
+        [
+            ("llama-server", "F16", false),
+            ("llama-server", "Q8_0", false),
+            ("ollama", "F16", true),
+            ("ollama", "Q8_0", true),
+            ("vllm", "hf", false),
+        ]
+    );
+    for level in ["F16", "Q8_0"] {
+        whole(&lab, level);
+        for file in ["Modelfile", "llama-server_launch.sh", "adapter.gguf"] {
+            assert!(names_of(&lab).contains(&format!("{level}/{file}")), "{level} {file}");
+        }
+    }
+    whole(&lab, "vllm");
+    let before = exports(&lab);
+    for (more, why) in [
+        (vec!["--quant", "F16,F16"], "`F16` is asked for twice"),
+        (vec!["--target", "vllm,vllm"], "`vllm` is asked for twice"),
+        (vec!["--target", "llama-server,nowhere"], "nowhere"),
+    ] {
+        lab.run(&[&["export", "a.dlm"][..], &more].concat())
+            .exits(2)
+            .says(&[why]);
+    }
+    // What one of them refuses keeps the others from being written.
+    lab.run(&[
+        "export",
+        "a.dlm",
+        "--target",
+        "llama-server,ollama",
+        "--skip-ollama",
+        "--name",
+        "Bad Name!!",
+    ])
+    .exits(2)
+    .says(&["is not a model name for ollama"]);
+    assert_eq!(exports(&lab), before);
+}
+
+#[test]
+fn a_base_that_would_be_written_the_same_is_taken_from_the_export_before() {
+    let lab = trained();
+    let export = |more: &[&str]| {
+        let line = ["export", "a.dlm", "--target", "llama-server", "--no-smoke"];
+        let ran = lab.run(&[&line[..], more].concat()).ok();
+        ran.err.contains("(cached base)")
+    };
+    let level = ["--quant", "Q4_K_M"];
+    assert!(!export(&level));
+    let first = exported(&lab, "Q4_K_M/base.Q4_K_M.gguf");
+    train(&lab);
+    assert!(export(&level), "another adapter has the same base");
+    assert_eq!(exported(&lab, "Q4_K_M/base.Q4_K_M.gguf"), first);
+    assert_eq!(whole(&lab, "Q4_K_M"), 2);
+    assert!(!export(&["--quant", "Q4_K_M", "--no-imatrix"]), "other rounding");
+    assert!(export(&["--quant", "Q4_K_M", "--no-imatrix"]));
+    assert!(!export(&["--quant", "Q4_K_M", "--merged"]), "a merged one is no base");
+    assert!(!export(&level));
+    assert_eq!(exported(&lab, "Q4_K_M/base.Q4_K_M.gguf"), first);
+    // One that is no longer what was written is written again.
+    let path = lab.store().join("exports/Q4_K_M/base.Q4_K_M.gguf");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    assert!(!export(&level));
+    assert_eq!(exported(&lab, "Q4_K_M/base.Q4_K_M.gguf"), first);
+    // Another system prompt changes no base; another name does, for the file says it.
+    std::fs::rename(lab.path("a.dlm"), lab.path("b.dlm")).unwrap();
+    let ran = lab.run(&[
+        "export",
+        "b.dlm",
+        "--target",
+        "llama-server",
+        "--no-smoke",
+        "--quant",
+        "Q4_K_M",
+    ]);
+    assert!(!ran.ok().err.contains("(cached base)"));
+}
+
+#[test]
+fn a_dry_run_shows_what_would_be_written_and_writes_nothing() {
+    let lab = trained();
+    let before = lab.files("home/store");
+    let line = [
+        "export",
+        "a.dlm",
+        "--target",
+        "llama-server,vllm",
+        "--quant",
+        "Q4_K_M,F16",
+        "--dry-run",
+    ];
+    lab.run(&line).ok().says(&[
+        "Q4_K_M/base.Q4_K_M.gguf (",
+        "Q4_K_M/imatrix.gguf",
+        "F16/base.F16.gguf (",
+        "F16/llama-server_launch.sh",
+        "adapter_model.safetensors (",
+        "dry-run: nothing was exported",
+    ]);
+    let planned = lab.json(&[
+        "export",
+        "a.dlm",
+        "--target",
+        "llama-server",
+        "--quant",
+        "F16",
+        "--dry-run",
+        "--json",
+    ]);
+    assert_eq!(lab.files("home/store"), before);
+    lab.run(&[
+        "export",
+        "a.dlm",
+        "--target",
+        "llama-server",
+        "--quant",
+        "F16",
+        "--no-smoke",
+    ])
+    .ok();
+    let written = std::fs::metadata(lab.store().join("exports/F16/base.F16.gguf"))
+        .unwrap()
+        .len();
+    assert_eq!(planned["files"][0]["bytes"], written);
+    let refused = ["export", "a.dlm", "--skip-ollama", "--dry-run", "--name", "Bad Name!!"];
+    lab.run(&refused).exits(2).says(&["is not a model name for ollama"]);
+}
+
+#[test]
+fn a_draft_stands_in_the_modelfile_alone() {
+    let lab = trained();
+    let line = ["export", "a.dlm", "--skip-ollama", "--quant", "F16"];
+    let modelfile = |more: &[&str]| {
+        lab.run(&[&line[..], more].concat()).ok();
+        lab.read(&format!("home/store/{ID}/exports/F16/Modelfile"))
+    };
+    assert!(!modelfile(&[]).contains("draft"));
+    let with = modelfile(&["--draft", "smollm2:135m"]);
+    assert!(
+        with.contains("# draft model for speculative decoding: smollm2:135m"),
+        "{with}"
+    );
+    assert!(!with.contains("PARAMETER draft"), "{with}");
+    lab.run(&[&line[..], &["--draft", "two words"]].concat())
+        .exits(2)
+        .says(&["`two words` is not a model name for ollama"]);
+    lab.run(&[&line[..], &["--draft", "x", "--no-draft"]].concat())
+        .exits(2)
+        .says(&["cannot be used with"]);
+    lab.run(&["export", "a.dlm", "--target", "vllm", "--no-smoke", "--draft", "x"])
+        .ok()
+        .says(&["has no use for --draft"]);
+}
+
+#[test]
+fn the_report_measures_every_level_and_keeps_nothing() {
+    let lab = trained();
+    let before = lab.files(&format!("home/store/{ID}/exports"));
+    let report = lab.json(&["export", "a.dlm", "--quant-report", "--json"]);
+    let levels = report["levels"].as_array().unwrap();
+    let names: Vec<&str> = levels.iter().map(|level| level["quant"].as_str().unwrap()).collect();
+    assert_eq!(names, ["F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q3_K_M"]);
+    let number = |level: &serde_json::Value, place: &str| level.pointer(place).unwrap().as_f64().unwrap();
+    // Of the tiny rows the last two levels have other blocks than of long ones.
+    let is_smaller = |pair: &[serde_json::Value]| pair[0]["bytes"].as_u64() >= pair[1]["bytes"].as_u64();
+    assert!(levels[..5].windows(2).all(is_smaller));
+    for text in ["document", "general"] {
+        let divergence: Vec<f64> = levels
+            .iter()
+            .map(|l| number(l, &format!("/{text}/divergence")))
+            .collect();
+        assert!(divergence[0] < 1e-5, "halves: {divergence:?}");
+        assert!(divergence[1] < divergence[4] && divergence[4] < 1.0, "{divergence:?}");
+        let perplexity = report[format!("{text}_perplexity")].as_f64().unwrap();
+        let halves = number(&levels[0], &format!("/{text}/perplexity"));
+        assert!((halves / perplexity - 1.0).abs() < 1e-3, "{halves} {perplexity}");
+    }
+    assert_eq!(levels[4]["is_weighted"], true);
+    assert_eq!(levels[1]["is_weighted"], false);
+    let even = lab.json(&[
+        "export",
+        "a.dlm",
+        "--quant-report",
+        "--quant",
+        "Q4_K_M",
+        "--no-imatrix",
+        "--json",
+    ]);
+    assert_eq!(even["levels"].as_array().unwrap().len(), 1);
+    assert_eq!(even["levels"][0]["is_weighted"], false);
+    let shown = lab.run(&["export", "a.dlm", "--quant-report", "--quant", "Q8_0"]).ok();
+    assert!(
+        shown.out.contains("perplexity") && shown.out.contains("Q8_0"),
+        "{}",
+        shown.out
+    );
+    assert_eq!(lab.files(&format!("home/store/{ID}/exports")), before);
+}
+
 #[test]
 fn a_killed_export_leaves_the_old_one_or_the_new_one() {
     let lab = trained();

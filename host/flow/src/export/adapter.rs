@@ -6,8 +6,9 @@ use dlm_core::Subject;
 use dlm_core::ports::target::{Artifact, ArtifactKind, TargetPlan};
 use dlm_plan::ExportPlan;
 
-use super::ExportCommand;
-use super::write::{self, WrittenArtifacts};
+use super::artifact::{WrittenArtifacts, artifact as written};
+use super::describe;
+use super::{ExportCommand, PlannedFile};
 use crate::failure::Failure;
 use crate::inference::LocatedModel;
 use crate::surroundings::Surroundings;
@@ -27,7 +28,7 @@ pub(super) fn artifacts(located: &LocatedModel) -> Result<WrittenArtifacts, Fail
         .ok_or_else(|| Failure::new(Subject::Export, "there is no adapter to export"))?;
     let artifact = |file: &&str| {
         let path = directory.join(file);
-        let found = write::artifact(file, ArtifactKind::Adapter, &path)?;
+        let found = written(file, ArtifactKind::Adapter, &path)?;
         Ok(Artifact {
             name: format!("{PREFIX}/{file}"),
             staged_path: None,
@@ -40,24 +41,36 @@ pub(super) fn artifacts(located: &LocatedModel) -> Result<WrittenArtifacts, Fail
         notes: Vec::new(),
         beside: Vec::new(),
         imatrix_sha256: None,
+        is_base_cached: false,
     })
+}
+
+/// What would be written, the target's own files apart.
+pub(super) fn preview(located: &LocatedModel) -> Result<Vec<PlannedFile>, Failure> {
+    let made = artifacts(located)?;
+    let planned = |artifact: &Artifact| PlannedFile {
+        name: artifact.name.clone(),
+        bytes: Some(artifact.size),
+    };
+    Ok(made.artifacts.iter().map(planned).collect())
 }
 
 /// Describes the export to its target.
 pub(super) fn target_plan(around: &Surroundings, located: &LocatedModel, plan: &ExportPlan) -> TargetPlan {
-    write::unquantized_plan(around, located, plan, PREFIX.to_owned())
+    describe::unquantized_plan(around, located, plan, PREFIX.to_owned())
 }
 
 /// Names the given flags that this kind of target has no use for.
 pub(super) fn warn_of_unused(around: &Surroundings, target: &str, command: &ExportCommand) {
     let options = &command.options;
     let flags = [
-        ("--quant", options.quant.is_some()),
+        ("--quant", !command.quants.is_empty()),
         ("--merged", options.is_merged),
         ("--dequantize", options.is_dequantize_confirmed),
         ("--no-imatrix", options.without_imatrix),
         ("--imatrix", options.imatrix_file.is_some()),
         ("--no-draft", options.without_draft),
+        ("--draft", options.draft.is_some()),
         ("--no-template", options.without_template),
         ("--skip-ollama", !command.is_registered),
         // The server of mlx_lm knows its model by one fixed name.

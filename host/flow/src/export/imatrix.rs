@@ -13,14 +13,14 @@ use dlm_core::{Event, Subject};
 use dlm_doc::{Rows, Section, SectionKind};
 use dlm_export::Imatrix;
 use dlm_model::chat::{Message, Thinking};
-use dlm_model::text::TextModel;
+use dlm_model::text::{LossRow, TextModel};
 use dlm_model::{Batch, InputSquares};
 use dlm_store::Store;
 use dlm_train::rows::question_messages;
 use serde::{Deserialize, Serialize};
 
 use super::ExportedFile;
-use super::write::artifact;
+use super::artifact::artifact;
 use crate::failure::Failure;
 use crate::inference::{LoadedModel, LocatedModel};
 use crate::surroundings::Surroundings;
@@ -35,6 +35,8 @@ const GENERAL: &str = include_str!("general.txt");
 const FILE: &str = "imatrix.gguf";
 /// What the matrix was made of.
 const META_FILE: &str = "imatrix.meta.json";
+/// What lies beside an export.
+pub(super) const FILES: [&str; 2] = [FILE, META_FILE];
 /// Largest record that is read.
 const META_BYTES_MAX: u64 = 1 << 20;
 
@@ -109,7 +111,7 @@ pub(super) fn own(
         chunk_size: CHUNK_SIZE as u32,
         built_at: around.now().naive().to_string(),
     };
-    let files = [FILE, META_FILE].map(|name| directory.join(name)).to_vec();
+    let files = FILES.map(|name| directory.join(name)).to_vec();
     if let Some((matrix, sha256)) = kept(&directory, &wanted) {
         return Ok(Calibration { matrix, sha256, files });
     }
@@ -196,18 +198,16 @@ fn rows(located: &LocatedModel, store: &Store) -> Result<Vec<Vec<u32>>, Failure>
     let own = located.document.parsed.sections().iter();
     sections.extend(own.filter(|s| !s.kind.is_media() && !known.contains(&s.id())).cloned());
     let system = located.document.parsed.frontmatter().system();
-    Ok(sections
-        .iter()
-        .flat_map(|s| section_rows(&located.text, system, s))
-        .collect())
+    let rows = sections.iter().flat_map(|s| section_rows(&located.text, system, s));
+    Ok(rows.map(|row| row.ids).collect())
 }
 
 /// The rows of a section; what does not parse or render teaches nothing and is left out here too.
-fn section_rows(text: &TextModel, system: Option<&str>, section: &Section) -> Vec<Vec<u32>> {
+pub(super) fn section_rows(text: &TextModel, system: Option<&str>, section: &Section) -> Vec<LossRow> {
     let answered = |question: &str, answer: String| {
         let mut messages = question_messages(system, question);
         messages.push(Message::assistant(answer));
-        text.answer_row(&messages, Thinking::default()).ok().map(|row| row.ids)
+        text.answer_row(&messages, Thinking::default()).ok()
     };
     match dlm_doc::rows(section) {
         Ok(Rows::Pairs(pairs)) => pairs
@@ -218,12 +218,9 @@ fn section_rows(text: &TextModel, system: Option<&str>, section: &Section) -> Ve
             .into_iter()
             .filter_map(|t| answered(&t.prompt, t.chosen))
             .collect(),
-        Ok(Rows::None) if section.kind == SectionKind::Prose => text
-            .prose_row(section.content.trim())
-            .ok()
-            .map(|row| row.ids)
-            .into_iter()
-            .collect(),
+        Ok(Rows::None) if section.kind == SectionKind::Prose => {
+            text.prose_row(section.content.trim()).ok().into_iter().collect()
+        }
         Ok(Rows::None) | Err(_) => Vec::new(),
     }
 }

@@ -104,6 +104,26 @@ impl Place {
         Ok(())
     }
 
+    /// Gives files that an earlier target of the same command put into this place second names in the new export, but for those
+    /// that it has itself.
+    pub(super) fn keep(
+        &self,
+        around: &Surroundings,
+        directory: &Path,
+        before: &[ExportedFile],
+    ) -> Result<Vec<ExportedFile>, Failure> {
+        let mut kept = Vec::new();
+        for file in before {
+            let name = file.path.strip_prefix(&self.0).unwrap_or(&file.path);
+            let path = directory.join(name);
+            if path.symlink_metadata().is_err() {
+                around.private_disk().duplicate_tree(&file.path, &path)?;
+                kept.push(ExportedFile { path, ..file.clone() });
+            }
+        }
+        Ok(kept)
+    }
+
     /// Keeps files that failed their last test, so that it can be repeated by hand; the earlier export stays.
     pub(super) fn keep_failed(&self, staging: Staging, failure: Failure) -> Failure {
         let place = self.failed();

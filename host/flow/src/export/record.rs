@@ -14,6 +14,7 @@ use dlm_store::{LockWait, Store};
 use serde_json::json;
 
 use super::ExportedFile;
+use super::reuse::WRITER;
 use crate::failure::Failure;
 use crate::inference::LocatedModel;
 use crate::surroundings::Surroundings;
@@ -59,6 +60,7 @@ impl Record<'_> {
             "base_model_revision": base.revision,
             "adapter_version": self.located.adapter.as_ref().map(|(_, version)| version),
             "imatrix_sha256": self.imatrix_sha256,
+            "writer": WRITER,
             "target_plugin": { "name": info.name, "version": info.version, "sha256": info.sha256 },
             "artifacts": artifacts,
         });

@@ -1,11 +1,8 @@
 //! Writes the model files of an export, checks them, and describes them to a target.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use dlm_core::base::{LocalBaseFormat, TemplateDialect};
-use dlm_core::ports::target::{
-    Artifact, ArtifactKind, ExportTarget, Stage, TargetAdapter, TargetBase, TargetChat, TargetPlan, TargetProbe,
-};
+use dlm_core::ports::target::{Artifact, ArtifactKind, ExportTarget, Stage, TargetPlan};
 use dlm_core::units::size;
 use dlm_core::{Quant, Subject};
 use dlm_export::{
@@ -14,41 +11,27 @@ use dlm_export::{
 };
 use dlm_model::base::open_base;
 use dlm_model::chat::{Ending, Message, Thinking};
-use dlm_model::generate::{GenerateOptions, Sequence, generate};
-use dlm_model::sampling::Sampling;
 use dlm_model::weights::WeightSource;
 use dlm_model::{Adapter, Batch, CpuEngine, CpuOptions, Engine, EngineError, MergedSource, ReaderOptions};
 use dlm_plan::ExportPlan;
+use dlm_plan::base::BaseLocation;
 use dlm_plan::base::registry::DEFAULT_HUB_ROOT;
-use dlm_plan::base::{BaseLocation, ResolvedBase};
 use dlm_plan::export::ImatrixChoice;
 use dlm_store::integrity::EXPORT_MANIFEST_FILE;
-use dlm_train::rows::question_messages;
 
+use super::artifact::{WrittenArtifacts, artifact, artifact_name};
+use super::imatrix::Calibration;
 use super::place::Place;
-use super::{ExportedFile, ModelCheck, imatrix, ollama};
+use super::reuse::{self, MadeOf};
+use super::{ModelCheck, PlannedFile, describe, imatrix};
 use crate::failure::Failure;
 use crate::inference::{LoadedModel, LocatedModel};
 use crate::surroundings::Surroundings;
 
 /// Tokens of the text on which written and loaded model are compared.
 const CHECK_TEXT: &str = "The quick brown fox jumps over the lazy dog, and in 1969 two people walked on the Moon.";
-/// Tokens of the answer that the smoke test compares.
-const PROBE_TOKENS: u32 = 24;
 /// The adapter, beside a model that it is not merged into.
 const ADAPTER_FILE: &str = "adapter.gguf";
-/// What the smoke test asks when the document has no question of its own.
-const PROBE_QUESTION: &str = "What is the capital of Japan?";
-
-/// The files that were made, and what their check found.
-pub(super) struct WrittenArtifacts {
-    pub artifacts: Vec<Artifact>,
-    pub verified: Vec<ModelCheck>,
-    pub notes: Vec<String>,
-    /// What lies beside them and is none of the target's business.
-    pub beside: Vec<ExportedFile>,
-    pub imatrix_sha256: Option<String>,
-}
 
 /// Writes base and adapter, or the merged model, into `directory`.
 pub(super) fn artifacts(
@@ -56,8 +39,8 @@ pub(super) fn artifacts(
     located: &LocatedModel,
     loaded: &LoadedModel,
     plan: &ExportPlan,
-    importance: Option<&Imatrix>,
-    directory: &Path,
+    calibration: Option<&Calibration>,
+    (place, directory): (&Place, &Path),
 ) -> Result<WrittenArtifacts, Failure> {
     let adapter = loaded
         .adapter
@@ -79,10 +62,21 @@ pub(super) fn artifacts(
     let job = ModelJob {
         weights,
         adapter: plan.merged.value.then_some(adapter),
-        importance,
+        importance: calibration.map(|c| &c.matrix),
         quant: plan.quant.value,
     };
-    let (verified, notes) = model_file(around, located, loaded, &job, &path)?;
+    let made_of = MadeOf {
+        base_revision: &located.base.resolved.record.revision,
+        imatrix_sha256: calibration.map(|c| c.sha256.as_str()),
+    };
+    let model = planned_file(located, &job)?;
+    let before = place.directory();
+    let is_base_cached = !plan.merged.value && reuse::is_same(before, &name, &model, &made_of);
+    let mut verified = Vec::new();
+    match is_base_cached {
+        true => around.private_disk().duplicate_tree(&before.join(&name), &path)?,
+        false => verified.push(model_file(around, located, loaded, &job, (&model, &path))?),
+    }
     let mut artifacts = vec![artifact(&name, ArtifactKind::Gguf, &path)?];
     if let Some(adapter_plan) = adapter_plan {
         let path = directory.join(ADAPTER_FILE);
@@ -91,10 +85,11 @@ pub(super) fn artifacts(
     }
     Ok(WrittenArtifacts {
         artifacts,
-        verified: vec![verified],
-        notes,
+        verified,
+        notes: model.notes,
         beside: Vec::new(),
         imatrix_sha256: None,
+        is_base_cached,
     })
 }
 
@@ -103,7 +98,7 @@ fn plan_file<'a>(
     located: &'a LocatedModel,
     weights: &'a dyn WeightSource,
     vocabulary: &Vocabulary,
-    (quant, is_merged): (Quant, bool),
+    (quant, is_weighted, is_merged): (Quant, bool, bool),
 ) -> Result<ModelPlan, Failure> {
     Ok(plan_model(&ModelExport {
         config: located.base.opened.config(),
@@ -112,6 +107,7 @@ fn plan_file<'a>(
         chat_template: located.text.template.as_ref().map(|t| t.source()),
         identity: &identity(located, is_merged),
         quant,
+        is_weighted,
     })?)
 }
 
@@ -159,30 +155,61 @@ struct ModelJob<'a> {
     quant: Quant,
 }
 
+fn planned_file(located: &LocatedModel, job: &ModelJob<'_>) -> Result<ModelPlan, Failure> {
+    let (is_weighted, is_merged) = (job.importance.is_some(), job.adapter.is_some());
+    plan_file(
+        located,
+        job.weights,
+        &vocabulary(located)?,
+        (job.quant, is_weighted, is_merged),
+    )
+}
+
+fn write_job(
+    around: &Surroundings,
+    loaded: &LoadedModel,
+    job: &ModelJob<'_>,
+    (plan, path): (&ModelPlan, &Path),
+) -> Result<(), Failure> {
+    let weights = job.weights;
+    let importance = job.importance.map(|matrix| matrix.importance(plan)).transpose()?;
+    let options = WriteOptions {
+        importance: importance.as_ref(),
+        progress: &*around.progress,
+        cancel: &around.cancel,
+    };
+    write_model(loaded.cpu.ctx(), plan, weights, path, &options)?;
+    Ok(())
+}
+
+/// Writes the base alone at a level, unchecked: what is measured with it is its check.
+pub(super) fn bare(
+    around: &Surroundings,
+    located: &LocatedModel,
+    loaded: &LoadedModel,
+    quant: Quant,
+    calibration: Option<&Calibration>,
+    path: &Path,
+) -> Result<(), Failure> {
+    let job = ModelJob {
+        weights: located.base.opened.weights(),
+        adapter: None,
+        importance: calibration.map(|c| &c.matrix),
+        quant,
+    };
+    write_job(around, loaded, &job, (&planned_file(located, &job)?, path))
+}
+
 /// Writes one model file and checks it.
 fn model_file(
     around: &Surroundings,
     located: &LocatedModel,
     loaded: &LoadedModel,
     job: &ModelJob<'_>,
-    path: &Path,
-) -> Result<(ModelCheck, Vec<String>), Failure> {
-    let weights = job.weights;
-    let plan = plan_file(
-        located,
-        weights,
-        &vocabulary(located)?,
-        (job.quant, job.adapter.is_some()),
-    )?;
-    let importance = job.importance.map(|matrix| matrix.importance(&plan)).transpose()?;
-    let options = WriteOptions {
-        importance: importance.as_ref(),
-        progress: &*around.progress,
-        cancel: &around.cancel,
-    };
-    write_model(loaded.cpu.ctx(), &plan, weights, path, &options)?;
-    let checked = check_file(around, located, loaded, &plan, weights, job.adapter, path)?;
-    Ok((checked, plan.notes))
+    (plan, path): (&ModelPlan, &Path),
+) -> Result<ModelCheck, Failure> {
+    write_job(around, loaded, job, (plan, path))?;
+    check_file(around, located, loaded, plan, job.weights, job.adapter, path)
 }
 
 /// Refuses, before a weight is read, what can be refused without: what the model file cannot hold, what its disk has no room
@@ -194,14 +221,14 @@ pub(super) fn judge(
     target: &mut dyn ExportTarget,
     place: &Place,
     directory: &Path,
-) -> Result<(), Failure> {
+) -> Result<Vec<PlannedFile>, Failure> {
     let quant = plan.quant.value;
     // A merged model has the tensors of its base.
     let model = plan_file(
         located,
         located.base.opened.weights(),
         &vocabulary(located)?,
-        (quant, plan.merged.value),
+        (quant, plan.imatrix.value != ImatrixChoice::Off, plan.merged.value),
     )?;
     check_space(place.directory(), model.bytes, quant)?;
     if let ImatrixChoice::File(path) = &plan.imatrix.value {
@@ -229,10 +256,26 @@ pub(super) fn judge(
     let target_plan = TargetPlan {
         quant: quant.name().to_owned(),
         is_merged: plan.merged.value,
-        ..unquantized_plan(around, located, plan, name)
+        ..describe::unquantized_plan(around, located, plan, name)
     };
-    target.prepare(&target_plan, &stage)?;
-    Ok(())
+    let prepared = target.prepare(&target_plan, &stage)?;
+    let own = stage.artifacts.iter().map(|artifact| PlannedFile {
+        name: artifact.staged_path.clone().unwrap_or_default(),
+        bytes: (artifact.size > 0).then_some(artifact.size),
+    });
+    let beside = match plan.imatrix.value {
+        ImatrixChoice::Own => &imatrix::FILES[..],
+        ImatrixChoice::Off | ImatrixChoice::File(_) => &[],
+    };
+    let beside = beside.iter().map(|name| PlannedFile {
+        name: (*name).to_owned(),
+        bytes: None,
+    });
+    let theirs = prepared.files.iter().map(|file| PlannedFile {
+        name: file.name.clone(),
+        bytes: None,
+    });
+    Ok(own.chain(beside).chain(theirs).collect())
 }
 
 /// The name of the model file.
@@ -326,7 +369,9 @@ fn check_space(path: &Path, bytes: u64, quant: Quant) -> Result<(), Failure> {
         ),
     )
     .hint(match quant {
-        Quant::Q4_K_M => "free some space, or keep the stores elsewhere: `DLM_HOME=<dir>`",
+        Quant::Q4_K_M | Quant::IQ4_XS | Quant::Q3_K_M => {
+            "free some space, or keep the stores elsewhere: `DLM_HOME=<dir>`"
+        }
         _ => {
             "free some space, export a smaller type (`--quant Q4_K_M`), or keep the stores elsewhere: `DLM_HOME=<dir>`"
         }
@@ -403,30 +448,6 @@ fn document_name(path: &Path) -> String {
         .unwrap_or_else(|| "model".to_owned())
 }
 
-pub(super) fn artifact(name: &str, kind: ArtifactKind, path: &PathBuf) -> Result<Artifact, Failure> {
-    let fail =
-        |e: std::io::Error| Failure::new(Subject::Export, format!("{} cannot be read back: {e}", path.display()));
-    let file = std::fs::File::open(path).map_err(fail)?;
-    let (sha256, size) = dlm_files::digest::sha256_of(file).map_err(fail)?;
-    Ok(Artifact {
-        name: artifact_name(name),
-        kind,
-        path: path.clone(),
-        size,
-        sha256,
-        staged_path: Some(name.to_owned()),
-    })
-}
-
-/// Targets know artefacts by fixed names; the file on disk says its type too.
-fn artifact_name(name: &str) -> String {
-    match name.split('.').next() {
-        Some("base") => "base.gguf".to_owned(),
-        Some("merged") => "merged.gguf".to_owned(),
-        _ => name.to_owned(),
-    }
-}
-
 /// The directory and files that the target works with.
 pub(super) fn stage(directory: &Path, made: &WrittenArtifacts) -> Stage {
     Stage {
@@ -435,186 +456,4 @@ pub(super) fn stage(directory: &Path, made: &WrittenArtifacts) -> Stage {
         reserved: vec![EXPORT_MANIFEST_FILE.to_owned()],
         is_draft: false,
     }
-}
-
-/// Describes the export to its target, with a question whose greedy answer is known.
-pub(super) fn target_plan(
-    around: &Surroundings,
-    located: &LocatedModel,
-    loaded: &LoadedModel,
-    plan: &ExportPlan,
-    made: &WrittenArtifacts,
-) -> Result<TargetPlan, Failure> {
-    let artifact = made.artifacts.last().map(|a| a.name.clone()).unwrap_or_default();
-    let probe = probe(around, located, loaded, plan)?;
-    Ok(TargetPlan {
-        quant: plan.quant.value.name().to_owned(),
-        is_merged: plan.merged.value,
-        probe: Some(probe),
-        ..unquantized_plan(around, located, plan, artifact)
-    })
-}
-
-/// What the description says whatever the form of the weights.
-pub(super) fn unquantized_plan(
-    around: &Surroundings,
-    located: &LocatedModel,
-    plan: &ExportPlan,
-    artifact: String,
-) -> TargetPlan {
-    let front = located.document.parsed.frontmatter();
-    let record = &located.base.resolved.record;
-    let version = located.adapter.as_ref().map_or(0, |(_, version)| *version);
-    let (hub_id, revision) = own_place(&located.base.resolved);
-    let (temperature, top_p) = sampling(located);
-    TargetPlan {
-        name: plan
-            .ollama_name
-            .clone()
-            .unwrap_or_else(|| format!("dlm-{}", front.dlm_id.as_str().to_lowercase())),
-        document_id: front.dlm_id.as_str().to_owned(),
-        source: located
-            .document
-            .path
-            .file_name()
-            .map(|n| n.to_string_lossy().into_owned()),
-        base: TargetBase {
-            reference: record.key.clone(),
-            hub_id,
-            revision,
-            architecture: record.architecture.clone(),
-            layers: located.base.facts.shape.n_layers,
-            context_length: record.context_usable(),
-            license: Some(record.license_spdx.clone()),
-        },
-        adapters: vec![TargetAdapter {
-            name: "default".to_owned(),
-            version,
-            artifact,
-            weight: 1.0,
-        }],
-        quant: "none".to_owned(),
-        is_merged: false,
-        context_length: front.training.sequence_len.min(record.context_usable()),
-        chat: chat(located, plan),
-        system_prompt: front.system().map(str::to_owned),
-        temperature: Some(temperature),
-        top_p: Some(top_p),
-        draft: None,
-        platform: around.hardware.platform.replace('-', "/"),
-        options: ollama::derive(&located.text)
-            .map(|template| (ollama::TEMPLATE_OPTION.to_owned(), template))
-            .into_iter()
-            .collect(),
-        probe: None,
-    }
-}
-
-/// What samples of the exported model start from: the document's word, else what the base was made for.
-///
-/// **Source:** `spec/export.md` section 12.
-fn sampling(located: &LocatedModel) -> (f32, f32) {
-    let export = &located.document.parsed.frontmatter().export;
-    let record = &located.base.resolved.record;
-    let temperature = if record.reasoning_tuned { 0.6 } else { 0.7 };
-    let top_p = match record.template {
-        TemplateDialect::Qwen3Thinking | TemplateDialect::SmolLm3 => 0.95,
-        _ => 0.9,
-    };
-    (
-        export.default_temperature.map_or(temperature, |value| value as f32),
-        export.default_top_p.map_or(top_p, |value| value as f32),
-    )
-}
-
-/// Where a runtime finds the base by itself: its name and commit on the hub, or the directory of a local one. A local GGUF file
-/// has neither, for those runtimes read safetensors.
-fn own_place(base: &ResolvedBase) -> (Option<String>, Option<String>) {
-    match &base.location {
-        BaseLocation::Hub { hf_id, revision } => (Some(hf_id.clone()), Some(revision.clone())),
-        BaseLocation::Local(local) => {
-            let is_directory = local.format == LocalBaseFormat::Safetensors;
-            (is_directory.then(|| local.location.clone()), None)
-        }
-    }
-}
-
-fn chat(located: &LocatedModel, plan: &ExportPlan) -> Option<TargetChat> {
-    let template = located.text.template.as_ref()?;
-    let token = |id: &u32| located.text.tokenizer.token(*id);
-    let mut stop: Vec<String> = located.text.stops.ids.iter().filter_map(token).collect();
-    stop.extend(located.text.stops.texts.iter().cloned());
-    Some(TargetChat {
-        template: template.source().to_owned(),
-        family: located.text.dialect().map(|d| d.name().to_owned()),
-        default_system: default_system(located),
-        preamble: None,
-        stop,
-        is_written: plan.include_template.value,
-    })
-}
-
-/// What the template says as system text by itself: what it renders between the system turn's frame and its end.
-fn default_system(located: &LocatedModel) -> Option<String> {
-    let marker = "\u{1}dlm\u{1}";
-    let plain = located
-        .text
-        .render(
-            &question_messages(None, "q"),
-            dlm_model::chat::Ending::Complete,
-            Thinking::default(),
-        )
-        .ok()?;
-    let framed = located
-        .text
-        .render(
-            &question_messages(Some(marker), "q"),
-            dlm_model::chat::Ending::Complete,
-            Thinking::default(),
-        )
-        .ok()?;
-    let (head, tail) = framed.split_once(marker)?;
-    let inner = plain.strip_prefix(head)?.strip_suffix(tail)?;
-    (!inner.is_empty()).then(|| inner.to_owned())
-}
-
-/// The document's first question with the model's own greedy answer.
-fn probe(
-    around: &Surroundings,
-    located: &LocatedModel,
-    loaded: &LoadedModel,
-    plan: &ExportPlan,
-) -> Result<TargetProbe, Failure> {
-    let front = located.document.parsed.frontmatter();
-    let first = located
-        .document
-        .parsed
-        .sections()
-        .iter()
-        .find_map(|s| match dlm_doc::rows(s) {
-            Ok(dlm_doc::Rows::Pairs(pairs)) => pairs.into_iter().next().map(|p| p.question),
-            _ => None,
-        });
-    let user = first.unwrap_or_else(|| PROBE_QUESTION.to_owned());
-    let messages = question_messages(front.system(), &user);
-    let ids = located.text.prompt_ids(&messages, Thinking::default())?;
-    let reader = loaded.engine.reader(loaded.adapter.as_ref(), ReaderOptions::default());
-    let mut reader = reader.map_err(failed)?;
-    let mut sequence = Sequence::open(&mut *reader, ids.len() + PROBE_TOKENS as usize).map_err(failed)?;
-    let options = GenerateOptions {
-        sampling: Sampling::greedy(),
-        tokens_max: PROBE_TOKENS as usize,
-        stops: located.text.stops.clone(),
-        cancel: around.cancel.clone(),
-    };
-    let answer = generate(&mut sequence, &located.text.tokenizer, &ids, &options, |_| {})
-        .map_err(|e| Failure::new(Subject::Export, e))?;
-    Ok(TargetProbe {
-        system: front.system().map(str::to_owned),
-        user,
-        answer: answer.text,
-        prompt_tokens: ids,
-        new_tokens_max: PROBE_TOKENS,
-        is_exact: plan.quant.value == Quant::F16,
-    })
 }

@@ -172,11 +172,9 @@ fn exported(lab: &Lab) -> bool {
     let command = ExportCommand {
         adapter: None,
         path: lab.command().path,
-        options: ExportOptions {
-            quant: Some(Quant::F16),
-            target: Some("script".to_owned()),
-            ..ExportOptions::default()
-        },
+        options: ExportOptions::default(),
+        targets: vec!["script".to_owned()],
+        quants: vec![Quant::F16],
         is_smoked: true,
         is_registered: true,
         threads: Some(1),

@@ -253,6 +253,14 @@ const EXPORT: Table = (
             "--no-draft",
             "(given by --no-draft)",
         ),
+        shows(
+            "--draft",
+            "a.dlm --target llama-server --quant F16 --no-smoke -v",
+            "--draft me/small",
+            "me/small  (given by --draft)",
+        ),
+        shows("--dry-run", SERVED, "--dry-run", "nothing was exported"),
+        shows("--quant-report", SERVED, "--quant-report", "perplexity"),
         shows("--adapter", SERVED, "--adapter x", "a.dlm has no `training.adapters`"),
         shows(
             "--adapter",
