@@ -67,12 +67,8 @@ impl Shape {
             return Err(malformed(crate::instances::TOO_MANY.to_owned()));
         }
         let wrong = |error: wasmparser::BinaryReaderError| malformed(error.to_string());
-        let types = Validator::new_with_features(features())
-            .validate_all(bytes)
-            .map_err(|error| match is_async(bytes) {
-                true => ComponentError::Async { path: path.to_owned() },
-                false => wrong(error),
-            })?;
+        let types = Validator::new_with_features(features()).validate_all(bytes);
+        let types = types.map_err(|error| unusable(path, bytes, wrong(error)))?;
         let mut shape = Shape {
             imports: Vec::new(),
             exports: Vec::new(),
@@ -157,10 +153,13 @@ fn features() -> WasmFeatures {
     WasmFeatures::default().difference(off)
 }
 
-/// Says whether bytes that cannot be used are a component of WASI 0.3.
-fn is_async(bytes: &[u8]) -> bool {
+/// Why bytes that the engine does not accept cannot be used: a component of WASI 0.3, or what else is wrong with them.
+fn unusable(path: &Path, bytes: &[u8], wrong: ComponentError) -> ComponentError {
     let features = features().union(WasmFeatures::CM_ASYNC);
-    Validator::new_with_features(features).validate_all(bytes).is_ok()
+    match Validator::new_with_features(features).validate_all(bytes).is_ok() {
+        true => ComponentError::Async { path: path.to_owned() },
+        false => wrong,
+    }
 }
 
 fn item(name: &str, functions: Option<Vec<String>>) -> Item {
