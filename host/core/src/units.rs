@@ -53,6 +53,11 @@ fn three_digits(value: f64) -> String {
     }
 }
 
+/// Returns a count with its noun, in the plural where it is not 1.
+pub fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

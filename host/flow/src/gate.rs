@@ -119,21 +119,25 @@ impl GateWork<'_> {
             why_uniform,
         };
         if mode != GateMode::Diverged {
-            let record = GateRecord {
-                config: GateConfig {
-                    input_dim: samples.first().map_or(0, |sample| sample.embedding.len()),
-                    hidden_proj_dim: options.hidden,
-                    adapter_names: names.iter().map(|name| (*name).to_owned()).collect(),
-                    mode,
-                    entropy_lambda: config.entropy_lambda,
-                    base_model_revision: Some(self.revision.to_owned()),
-                },
+            let width = samples.first().map_or(0, |sample| sample.embedding.len());
+            guard.write_gate(&GateRecord {
+                config: self.config(&names, width, &options, mode),
                 tensors: trained.map(|fitted| to_tensors(&fitted.gate)),
-            };
-            guard.write_gate(&record)?;
+            })?;
         }
         self.record(store, &report)?;
         Ok(Some(report))
+    }
+
+    fn config(&self, names: &[&str], width: usize, options: &GateOptions, mode: GateMode) -> GateConfig {
+        GateConfig {
+            input_dim: width,
+            hidden_proj_dim: options.hidden,
+            adapter_names: names.iter().map(|name| (*name).to_owned()).collect(),
+            mode,
+            entropy_lambda: options.entropy_lambda,
+            base_model_revision: Some(self.revision.to_owned()),
+        }
     }
 
     /// Embeds what each adapter was given by name: every question, every preference's prompt, the beginning of prose.

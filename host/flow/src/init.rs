@@ -26,9 +26,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::{self, ExportProbes};
 use crate::failure::Failure;
+use crate::speed;
 use crate::surroundings::Surroundings;
 use crate::templates::CheckedTemplate;
-use crate::train::speed;
 
 /// The sidecar with what was decided at init and holds for later commands; the manifest's keys are fixed by contract.
 const CHOICES: &str = "init.json";

@@ -25,6 +25,7 @@ pub mod prompt;
 pub mod rows;
 pub mod score;
 pub mod show;
+mod speed;
 pub mod staging;
 mod surroundings;
 pub mod synth;

@@ -119,6 +119,20 @@ fn locate(around: &Surroundings, command: &PromptCommand) -> Result<(LocatedMode
     Ok((located, Some((adapters, decision))))
 }
 
+/// Gives the model the mixed adapter, where several are mixed; returns their weights.
+fn settle_mix(
+    around: &Surroundings,
+    asked: &PlannedPrompt,
+    loaded: &mut LoadedModel,
+) -> Result<Vec<AdapterWeight>, Failure> {
+    let Some(parts) = &asked.mix else {
+        return Ok(Vec::new());
+    };
+    let (mixed, weights) = mix(around, asked, parts, &*loaded.engine)?;
+    loaded.adapter = Some(mixed);
+    Ok(weights)
+}
+
 /// Mixes the adapters by the weights that they have for the question.
 fn mix(
     around: &Surroundings,
@@ -167,11 +181,7 @@ pub fn answer(
         plan.precision.value,
         Some(plan.threads.value),
     )?;
-    let mut adapters = Vec::new();
-    if let Some(parts) = &asked.mix {
-        let (mixed, weights) = mix(around, asked, parts, &*loaded.engine)?;
-        (loaded.adapter, adapters) = (Some(mixed), weights);
-    }
+    let adapters = settle_mix(around, asked, &mut loaded)?;
     warn_if_idle(around, &loaded);
     let failed = |error: EngineError| Failure::new(Subject::Inference, error);
     let reading = match plan.temperature.value == 0.0 {

@@ -14,6 +14,7 @@ mod resolve;
 pub mod targets;
 #[cfg(test)]
 pub(crate) mod tests;
+mod time;
 
 pub use describe::PlanLine;
 pub use facts::{DocumentFacts, Gflops, RowFacts, Switches, TrainOptions, TrainRequest};

@@ -6,7 +6,7 @@
 use dlm_core::random::Rng;
 
 use crate::dataset::RowError;
-use crate::pairs::PairTerm;
+use crate::preference::{Both, PreferenceRule};
 use crate::rows::{Row, RowKind};
 
 /// What a run teaches, step by step: documents ([`crate::supervised`]), preferences ([`crate::pairs`]).
@@ -47,6 +47,18 @@ pub struct StepRows {
     pub visited: Vec<usize>,
     /// Rows `2 i` and `2 i + 1` are a pair whose loss is added; all rows are, or none.
     pub pairs: Vec<PairTerm>,
+}
+
+/// A pair in one step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PairTerm {
+    pub rule: PreferenceRule,
+    /// Log-probabilities under the reference.
+    pub reference: Both<f64>,
+    /// The last targets of each row that are the completion's.
+    pub lengths: Both<usize>,
+    /// Factor of the pair's loss in the step's.
+    pub scale: f64,
 }
 
 /// One example in one step.

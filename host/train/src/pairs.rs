@@ -11,7 +11,7 @@ use dlm_model::{Adapter, Checkpoint, Engine, EngineError, Logprobs, TargetKind};
 
 use crate::batch::pack;
 use crate::dataset::{Origin, RowError};
-use crate::objective::{Objective, StepRows, visits};
+use crate::objective::{Objective, PairTerm, StepRows, visits};
 use crate::preference::{Both, PreferenceRule};
 use crate::rows::{Row, question_messages};
 
@@ -165,18 +165,6 @@ fn token(kind: &TargetKind) -> u32 {
         TargetKind::Token(token) => *token,
         TargetKind::TopK { .. } => unreachable!("a completion is tokens"),
     }
-}
-
-/// A pair in one step.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct PairTerm {
-    pub rule: PreferenceRule,
-    /// Log-probabilities under the reference.
-    pub reference: Both<f64>,
-    /// The last targets of each row that are the completion's.
-    pub lengths: Both<usize>,
-    /// Factor of the pair's loss in the step's.
-    pub scale: f64,
 }
 
 /// Learns which of two completions is preferred.

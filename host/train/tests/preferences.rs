@@ -12,8 +12,7 @@ use dlm_core::{Cancel, Event, Progress};
 use dlm_model::base::{OpenedBase, open_base};
 use dlm_model::text::LossRow;
 use dlm_model::{Adapter, AdapterKind, AdapterSpec, Cpu, CpuEngine, CpuOptions, Engine};
-use dlm_train::objective::StepRows;
-use dlm_train::pairs::PairTerm;
+use dlm_train::objective::{PairTerm, StepRows};
 use dlm_train::schedule::ScheduleKind;
 use dlm_train::{
     Both, Objective, Origin, Outcome, Pair, Preference, PreferenceRule, Preferences, Recipe, Row, Schedule, TrainInput,
@@ -216,8 +215,10 @@ fn near(what: &str, found: &[f64], expected: &Value, tolerance: f64) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (found, expected) in found.iter().zip(expected) {
         let deviation = (found - expected).abs() / expected.abs().max(1e-12);
-        println!("{what}: {found} for {expected}, {deviation:.1e}");
-        assert!(deviation <= tolerance, "{what}: {found} for {expected}");
+        assert!(
+            deviation <= tolerance,
+            "{what}: {found} for {expected}, {deviation:.1e}"
+        );
     }
 }
 

@@ -10,7 +10,7 @@ use dlm_model::{Adapter, Engine, Reader};
 use dlm_train::{EvalLoss, Example, PairRecall, mean_losses, recall_pairs, row_losses};
 use serde::Serialize;
 
-use super::preferences::PreferenceReport;
+use super::preference_report::PreferenceReport;
 use super::prepared::PreparedRun;
 use crate::failure::Failure;
 use crate::surroundings::Surroundings;

@@ -48,6 +48,19 @@ fn without(
     Ok(None)
 }
 
+/// Writes what a phase over preferences begins with.
+fn start_preferences(job: &Job<'_>, log: &mut RunLog, at: Stamp) -> Result<(), Failure> {
+    let Some(preference) = &job.phase.preference else {
+        return Ok(());
+    };
+    let mut fields = Map::new();
+    fields.insert("reference_adapter_version".to_owned(), job.turn.version.into());
+    if preference.method == PreferenceMethod::Dpo {
+        fields.insert("dpo_reference_mode".to_owned(), preference.reference.name().into());
+    }
+    Ok(log.event(&format!("{}_phase_start", job.phase.phase.word()), at, fields)?)
+}
+
 impl<'a> Observer<'a> {
     /// Opens log and database and writes their first lines; run start is recorded in the manifest too.
     pub(crate) fn start(job: &Job<'a>, version: u32) -> Result<Self, Failure> {
@@ -104,14 +117,7 @@ impl<'a> Observer<'a> {
         if let Value::Object(fields) = replay {
             log.event("replay", started_at, fields)?;
         }
-        if let Some(preference) = &job.phase.preference {
-            let mut fields = Map::new();
-            fields.insert("reference_adapter_version".to_owned(), job.turn.version.into());
-            if preference.method == PreferenceMethod::Dpo {
-                fields.insert("dpo_reference_mode".to_owned(), preference.reference.name().into());
-            }
-            log.event(&format!("{}_phase_start", job.phase.phase.word()), started_at, fields)?;
-        }
+        start_preferences(job, &mut log, started_at)?;
         Ok(Self {
             around,
             run_id,

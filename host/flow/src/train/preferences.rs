@@ -11,10 +11,10 @@ use dlm_model::{Adapter, Engine};
 use dlm_plan::train::PreferencePlan;
 use dlm_train::run::Outcome;
 use dlm_train::{Both, Pair, PairRecall, PreferenceRule, Preferences, pair_logprobs_of, preference_digest};
-use serde::Serialize;
 
 use super::job::Job;
 use super::measure::{Examination, Findings};
+use super::preference_report::{Judgement, PreferenceReport, Trial};
 use super::recipe::recipe;
 use super::report::TrainReport;
 use super::run::Lesson;
@@ -23,38 +23,6 @@ use crate::integrity::check_adapter;
 
 /// The shares of what the phase changed that are tried, the first that costs no answer is kept (`spec/training.md` section 19.16).
 const SCALES: [f64; 4] = [1.0, 0.75, 0.5, 0.25];
-
-/// What a preference phase did.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct PreferenceReport {
-    /// Pairs of the document and of earlier versions of it.
-    pub pairs: usize,
-    pub before: Judgement,
-    pub after: Judgement,
-    /// The share of the phase's change that was kept.
-    pub scale: f64,
-    /// What was tried to find it, in order.
-    pub tried: Vec<Trial>,
-}
-
-/// How the pairs stand under an adapter.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Judgement {
-    /// Pairs whose chosen answer is likelier than the rejected one, by the mean of a token.
-    pub preferred: usize,
-    /// Mean by which the chosen answer's log-probability is above the rejected one's, in nats, over whole answers.
-    pub logprob_margin: f64,
-    /// Against the reference.
-    pub rewards: Rewards,
-}
-
-/// One share of the change, and what it costs.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Trial {
-    pub scale: f64,
-    /// Answers of the document that the adapter gave before and gives no more.
-    pub broken: usize,
-}
 
 /// Log-probabilities of every pair before the phase.
 struct Logprobs {

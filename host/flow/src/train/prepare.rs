@@ -23,12 +23,12 @@ use super::command::TrainCommand;
 use super::lane::Lane;
 use super::prepared::PreparedRun;
 use super::replay::{Draw, Memory};
-use super::speed::Speed;
 use super::{pins, resume, room};
 use crate::base::{self, ExportProbes, Reach, ReadyBase, UsableBase};
 use crate::document::{self, Document};
 use crate::failure::Failure;
 use crate::rows::PreferenceFilter;
+use crate::speed::Speed;
 use crate::surroundings::Surroundings;
 use crate::{idle_keys, rows, trained};
 

@@ -9,7 +9,7 @@ use dlm_train::PairRecall;
 use serde::Serialize;
 
 use super::measure::{ProbeScore, Retention};
-use super::preferences::PreferenceReport;
+use super::preference_report::PreferenceReport;
 use super::replay::ReplayReport;
 
 /// What a run did.

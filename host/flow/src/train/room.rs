@@ -7,8 +7,8 @@ use dlm_plan::train::{DocumentFacts, TrainOptions, TrainRequest};
 use dlm_plan::{DiskNeed, PlanError, check_disk};
 
 use super::prepared::PreparedRun;
-use super::speed::Speed;
 use crate::failure::Failure;
+use crate::speed::Speed;
 use crate::surroundings::Surroundings;
 
 /// Bytes of a parameter of the base as the preflight counts them.

@@ -54,9 +54,9 @@ impl Adapter {
             if let Some(from) = part.modules.iter().find(|from| from.path == module.path) {
                 let a = &part.params[from.a.clone()];
                 self.params[module.a.start + first * k..][..own * k].copy_from_slice(a);
-                for i in 0..module.n {
+                for (i, factor) in factors.iter_mut().enumerate() {
                     let gain = gains.as_ref().map_or(1.0, |gains| gains.gain[from.rows.start + i]);
-                    factors[i] += weight * (gain - 1.0);
+                    *factor += weight * (gain - 1.0);
                     let scale = weight * part.spec.scale() * gain;
                     let b = &part.params[from.b.start + i * own..][..own];
                     let out = &mut self.params[module.b.start + i * r + first..][..own];

@@ -1,6 +1,7 @@
 //! The phase that teaches preferences: few updates at a low rate over pairs of answers, from the adapter that is there.
 
 use dlm_core::training::{CptSchedule, LrSchedule, Optimizer, PreferenceMethod, TrainPhase};
+use dlm_core::units::counted;
 
 use super::facts::TrainRequest;
 use super::ladder::Variant;
@@ -9,7 +10,6 @@ use super::phase::{
     AnchorPlan, AugmentPlan, BatchPlan, NoisePlan, PhasePlan, PreferencePlan, SchedulePlan, StepsPlan, StopPlan,
 };
 use super::recipe;
-use super::resolve::counted;
 use crate::knob::{Knob, Origin};
 
 /// Makes the phase; `variant` is what the machine has room for.

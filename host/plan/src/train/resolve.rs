@@ -4,7 +4,7 @@
 use dlm_core::Determinism;
 use dlm_core::hardware::Backend;
 use dlm_core::training::{AdapterKind, CptSchedule, LrSchedule, Optimizer, PhaseSelection, TrainPhase, WrittenKnobs};
-use dlm_core::units::duration;
+use dlm_core::units::counted;
 
 use super::facts::{RowFacts, TrainOptions, TrainRequest};
 use super::ladder::{Ladder, Variant};
@@ -15,6 +15,7 @@ use super::preference::preference_phase;
 use super::recipe;
 use super::refuse::PlanError;
 use super::targets::{last_components, resolve_targets};
+use super::time::check_time;
 use crate::base::BaseFacts;
 use crate::base::shape::{LinearKind, adapter_parameters, linears};
 use crate::knob::{Knob, Origin};
@@ -86,30 +87,16 @@ impl Frame {
         }
     }
 
-    fn finish(self, request: &TrainRequest, variant: Variant) -> Result<TrainPlan, PlanError> {
-        let (knobs, options) = (&request.document.knobs, request.options);
-        let seconds_per_step = self
-            .machine
-            .seconds_per_step(request.base, self.adapter_parameters, &variant.batch);
-        let steps = steps_plan(request, &self.prose, &variant.batch, &self.regime);
-        let learning_rate = self.regime.learning_rate(knobs, request.base);
-        let has_supervised = has_supervised(request);
-        let mut warnings = match has_supervised {
-            true => warnings(request, &self.prose, &self.regime, &learning_rate, &steps),
-            false => Vec::new(),
-        };
-        let mut phases = Vec::new();
-        if has_preferences(request) {
-            phases.push(preference_phase(
-                request,
-                &self.machine,
-                self.adapter_parameters,
-                &variant,
-            ));
-        }
-        if has_supervised {
-            let (augment, noise) = variations(options);
-            let phase = PhasePlan {
+    /// The phases that have something to teach, in their order, and what a person should know of the first.
+    fn phases(&self, request: &TrainRequest, variant: &Variant) -> (Vec<PhasePlan>, Vec<String>) {
+        let knobs = &request.document.knobs;
+        let (mut phases, mut told) = (Vec::new(), Vec::new());
+        if has_supervised(request) {
+            let steps = steps_plan(request, &self.prose, &variant.batch, &self.regime);
+            let learning_rate = self.regime.learning_rate(knobs, request.base);
+            told = warnings(request, &self.prose, &self.regime, &learning_rate, &steps);
+            let (augment, noise) = variations(request.options);
+            phases.push(PhasePlan {
                 phase: self.regime.phase(),
                 preference: None,
                 learning_rate,
@@ -120,15 +107,30 @@ impl Frame {
                 schedule: self.regime.schedule(knobs, steps.total.value),
                 stop: stop_plan(&steps, &self.regime),
                 steps,
-                batch: variant.batch,
-                anchors: self.anchors,
+                batch: variant.batch.clone(),
+                anchors: self.anchors.clone(),
                 augment,
                 noise,
-                checkpointing: variant.checkpointing,
-                seconds_per_step,
-            };
-            phases.insert(0, phase);
+                checkpointing: variant.checkpointing.clone(),
+                seconds_per_step: self
+                    .machine
+                    .seconds_per_step(request.base, self.adapter_parameters, &variant.batch),
+            });
         }
+        if has_preferences(request) {
+            phases.push(preference_phase(
+                request,
+                &self.machine,
+                self.adapter_parameters,
+                variant,
+            ));
+        }
+        (phases, told)
+    }
+
+    fn finish(self, request: &TrainRequest, variant: Variant) -> Result<TrainPlan, PlanError> {
+        let (knobs, options) = (&request.document.knobs, request.options);
+        let (phases, mut warnings) = self.phases(request, &variant);
         warnings.extend(check_time(request, &phases)?);
         Ok(TrainPlan {
             base: request.base.key.clone(),
@@ -182,26 +184,6 @@ fn variations(options: &TrainOptions) -> (Knob<AugmentPlan>, Knob<NoisePlan>) {
         "an answer must come from the question, not from its own first words",
     );
     (augment, noise)
-}
-
-/// Refuses a run that would take half a day where that was not asked for; what takes long and is not refused is told.
-fn check_time(request: &TrainRequest, phases: &[PhasePlan]) -> Result<Option<String>, PlanError> {
-    let seconds: f64 = phases.iter().map(PhasePlan::seconds).sum();
-    let options = request.options;
-    if seconds > recipe::SECONDS_MAX && !options.is_forced && !options.allows_slow {
-        return Err(PlanError::TooSlow {
-            base: request.base.key.clone(),
-            seconds,
-            updates: phases.iter().map(|phase| phase.steps.total.value).sum(),
-            is_measured: options.gflops.is_some(),
-        });
-    }
-    Ok((seconds > recipe::SECONDS_LONG).then(|| {
-        format!(
-            "training takes about {} here; `base_model: smollm2-135m` takes minutes, and `--max-steps` ends a run earlier",
-            duration(seconds)
-        )
-    }))
 }
 
 /// A group of settings that is on by recipe and can be switched as a whole.
@@ -539,10 +521,6 @@ fn steps_plan(request: &TrainRequest, prose: &ProsePlan, batch: &BatchPlan, regi
         eval_every,
         eval_patience: recipe::EVAL_PATIENCE,
     }
-}
-
-pub(super) fn counted(count: u64, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 fn stop_plan(steps: &StepsPlan, regime: &Regime) -> StopPlan {

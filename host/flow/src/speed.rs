@@ -18,13 +18,13 @@ const MEASURED_SHARE: f64 = 0.25;
 
 /// The speed of this machine, measured once for a command.
 #[derive(Default)]
-pub(super) struct Speed(OnceCell<Gflops>);
+pub(crate) struct Speed(OnceCell<Gflops>);
 
 impl Speed {
     /// Plans with a guess, and where the run would be long, with a measurement.
     ///
     /// **Errors:** those of the plan.
-    pub(super) fn plan(&self, around: &Surroundings, request: &TrainRequest<'_>) -> Result<TrainPlan, PlanError> {
+    pub(crate) fn plan(&self, around: &Surroundings, request: &TrainRequest<'_>) -> Result<TrainPlan, PlanError> {
         let guessed = plan_train(request);
         let is_long = match &guessed {
             Ok(plan) => plan.phases.iter().map(PhasePlan::seconds).sum::<f64>() > SECONDS_LONG * MEASURED_SHARE,
