@@ -91,7 +91,8 @@ impl Suite {
     fn probe(&mut self, name: &str, kind: &str, fields: &[(&str, String)]) {
         self.0.push_str(&format!("- name: {name}\n  kind: {kind}\n"));
         for (key, value) in fields {
-            self.0.push_str(&format!("  {key}: {value}\n"));
+            let gap = if value.starts_with('\n') { "" } else { " " };
+            self.0.push_str(&format!("  {key}:{gap}{value}\n"));
         }
     }
 
