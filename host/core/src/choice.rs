@@ -123,7 +123,7 @@ mod tests {
         check::<PreferenceLoss>(&["sigmoid", "hinge", "ipo"]);
         check::<PreferenceReference>(&["base", "pre_adapter"]);
         check::<Ending>(&["complete", "early_stop", "max_steps", "cancelled"]);
-        check::<Quant>(&["Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "F16"]);
+        check::<Quant>(&["Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "F16", "IQ4_XS", "Q3_K_M"]);
         check::<Determinism>(&["strong", "best-effort", "advisory"]);
         check::<SimdLevel>(&["scalar", "avx2", "avx512", "avx512-bf16", "amx-bf16"]);
         check::<Backend>(&["cpu", "cuda", "mps", "rocm"]);

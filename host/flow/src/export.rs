@@ -15,6 +15,7 @@ mod quality;
 mod record;
 mod reuse;
 mod run;
+mod sway;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -64,6 +65,8 @@ pub struct ExportCommand {
     /// In the order of the exports; none for the document's own.
     pub quants: Vec<Quant>,
     pub is_smoked: bool,
+    /// Write a suite of probes beside each export.
+    pub emits_sway: bool,
     pub is_registered: bool,
     pub threads: Option<u32>,
 }
@@ -113,6 +116,8 @@ pub struct ExportReport {
     pub has_answered: bool,
     pub usage: Vec<String>,
     pub notes: Vec<String>,
+    /// The suite of probes, where one was asked for.
+    pub sway: Option<PathBuf>,
     /// What it was expected to take.
     #[serde(skip)]
     pub memory_bytes: u64,
@@ -159,7 +164,14 @@ pub fn export(
             .filter(at_the_same_place)
             .flat_map(|r| r.files.clone())
             .collect();
-        reports.push(shared.run(job, &before)?);
+        match shared.run(job, &before) {
+            Ok(report) => reports.push(report),
+            Err(failure) => {
+                let made = reports.iter().map(|report| &report.directory);
+                made.for_each(|made| around.note(format!("exported before that: {}", made.display())));
+                return Err(failure);
+            }
+        }
     }
     Ok(reports)
 }
@@ -230,6 +242,7 @@ impl Exported {
             smoke: smoke.clone(),
             has_answered: matches!(self.report.smoke, TargetSmoke::Passed { .. }),
             notes: self.made.notes,
+            sway: None,
             memory_bytes: self.memory_bytes,
             plan,
             seconds,

@@ -68,6 +68,9 @@ pub struct ExportArgs {
     /// Named adapter of a multi-adapter document
     #[arg(long, value_name = "NAME", conflicts_with = "adapter_mix")]
     pub adapter: Option<String>,
+    /// Write sway.yaml beside the export: probes for `dlm-sway` made of the document
+    #[arg(long)]
+    pub emit_sway_json: bool,
     /// Export nothing: measure size, perplexity and divergence at every level, or at those of --quant
     #[arg(long, conflicts_with_all = ["dry_run", "merged"])]
     pub quant_report: bool,
@@ -91,9 +94,6 @@ pub struct ExportUnbuilt {
     /// How adapters are mixed; only with --adapter-mix
     #[arg(long, value_name = "METHOD", requires = "adapter_mix", value_parser = not_built(PossibleValuesParser::new(["linear", "svd"])))]
     pub adapter_mix_method: Option<NotBuilt>,
-    /// Write a sway.yaml beside the export
-    #[arg(long, action = ArgAction::SetTrue, value_parser = not_built(BoolValueParser::new()))]
-    pub emit_sway_json: NotBuilt,
 }
 
 /// Exports, checks, hands over to the target, and prints what was made.
@@ -128,6 +128,7 @@ pub fn run(args: &ExportArgs, settings: &Settings, console: &Console) -> Result<
         targets: args.target.clone(),
         quants: args.quant.clone(),
         is_smoked: !args.no_smoke,
+        emits_sway: args.emit_sway_json,
         is_registered: !args.skip_ollama,
         threads: settings.threads.value,
     };

@@ -134,6 +134,11 @@ fn show(report: &ExportReport, console: &Console) {
     if let Some(name) = &report.registered {
         console.info(&format!("{}: registered as {name}", report.target));
     }
+    if let Some(path) = &report.sway {
+        console.info(&format!("export: {}", path.display()));
+        let path = dlm_core::shell_quoted(&path.to_string_lossy());
+        console.info(&format!("next: sway run {path}"));
+    }
     let word = if report.has_answered { "answered" } else { "not run" };
     console.info(&format!("smoke: {word}: {}", report.smoke));
     if !report.usage.is_empty() {

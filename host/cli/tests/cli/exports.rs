@@ -218,6 +218,29 @@ fn several_targets_and_quantizations_are_exported_in_one_run() {
             .exits(2)
             .says(&[why]);
     }
+    // A local base without safetensors is none that vLLM could fetch; it is told before the other is made.
+    std::fs::create_dir(lab.path("gguf")).unwrap();
+    let file = lab.store().join("exports/F16/base.F16.gguf");
+    std::fs::copy(file, lab.path("gguf/model.gguf")).unwrap();
+    lab.run(&["base", "add", "whole", "--from", "gguf/model.gguf"]).ok();
+    let text = lab
+        .read("a.dlm")
+        .replace("tiny", "whole")
+        .replace(ID, "01HF7YAT0004106R0430MG2009");
+    lab.write("w.dlm", text);
+    lab.run(&["train", "w.dlm", "--max-steps", "1", "--threads", "1"]).ok();
+    lab.run(&[
+        "export",
+        "w.dlm",
+        "--target",
+        "llama-server,vllm",
+        "--quant",
+        "F16",
+        "--no-smoke",
+    ])
+    .exits(2)
+    .says(&["vllm fetches the base by its name"]);
+    assert!(!lab.path("home/store/01HF7YAT0004106R0430MG2009/exports/F16").exists());
     // What one of them refuses keeps the others from being written.
     lab.run(&[
         "export",
@@ -349,6 +372,50 @@ fn a_draft_stands_in_the_modelfile_alone() {
     lab.run(&["export", "a.dlm", "--target", "vllm", "--no-smoke", "--draft", "x"])
         .ok()
         .says(&["has no use for --draft"]);
+}
+
+#[test]
+fn a_suite_of_probes_is_written_beside_every_kind_of_export() {
+    let lab = trained();
+    let preference = "\n::preference::\n### Prompt\nWhat \"one\"?\n### Chosen\nThat.\n### Rejected\nThis.\n";
+    lab.write("a.dlm", lab.read("a.dlm") + preference);
+    for (target, place) in [("llama-server", "F16"), ("vllm", "vllm")] {
+        let ran = lab.run(&[
+            "export",
+            "a.dlm",
+            "--target",
+            target,
+            "--quant",
+            "F16",
+            "--no-smoke",
+            "--emit-sway-json",
+        ]);
+        ran.ok().says(&["next: sway run "]);
+        let text = lab.read(&format!("home/store/{ID}/exports/{place}/sway.yaml"));
+        let keys: Vec<&str> = text.lines().filter(|line| !line.starts_with([' ', '-'])).collect();
+        let keys: Vec<&str> = keys.iter().map(|line| line.split(':').next().unwrap()).collect();
+        assert_eq!(keys, ["version", "models", "defaults", "suite", "dlm_source"]);
+        let kinds: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("  kind: ")).collect();
+        let expected = [
+            "null_adapter",
+            "delta_kl",
+            "adapter_revert",
+            "prompt_collapse",
+            "section_internalization",
+            "paraphrase_invariance",
+            "preference_flip",
+            "style_fingerprint",
+            "calibration_drift",
+            "leakage",
+            "adapter_ablation",
+        ];
+        assert_eq!(kinds, expected);
+        assert!(
+            text.contains("    adapter: \"") && text.contains("adapter/versions/v0001\""),
+            "{text}"
+        );
+        whole(&lab, place);
+    }
 }
 
 #[test]

@@ -565,7 +565,7 @@ fn flags_that_are_not_built_are_refused_before_anything_is_read() {
             "--adapter-mix-method",
             "svd",
         ],
-        &["export", "none.dlm", "--emit-sway-json"],
+        &["export", "none.dlm", "--dequantize"],
     ];
     for line in lines {
         let ran = lab.run(line).exits(2);

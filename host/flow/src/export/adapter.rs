@@ -6,9 +6,9 @@ use dlm_core::Subject;
 use dlm_core::ports::target::{Artifact, ArtifactKind, TargetPlan};
 use dlm_plan::ExportPlan;
 
+use super::ExportCommand;
 use super::artifact::{WrittenArtifacts, artifact as written};
 use super::describe;
-use super::{ExportCommand, PlannedFile};
 use crate::failure::Failure;
 use crate::inference::LocatedModel;
 use crate::surroundings::Surroundings;
@@ -43,16 +43,6 @@ pub(super) fn artifacts(located: &LocatedModel) -> Result<WrittenArtifacts, Fail
         imatrix_sha256: None,
         is_base_cached: false,
     })
-}
-
-/// What would be written, the target's own files apart.
-pub(super) fn preview(located: &LocatedModel) -> Result<Vec<PlannedFile>, Failure> {
-    let made = artifacts(located)?;
-    let planned = |artifact: &Artifact| PlannedFile {
-        name: artifact.name.clone(),
-        bytes: Some(artifact.size),
-    };
-    Ok(made.artifacts.iter().map(planned).collect())
 }
 
 /// Describes the export to its target.

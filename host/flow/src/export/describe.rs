@@ -119,7 +119,7 @@ fn sampling(located: &LocatedModel) -> (f32, f32) {
 
 /// Where a runtime finds the base by itself: its name and commit on the hub, or the directory of a local one. A local GGUF file
 /// has neither, for those runtimes read safetensors.
-fn own_place(base: &ResolvedBase) -> (Option<String>, Option<String>) {
+pub(super) fn own_place(base: &ResolvedBase) -> (Option<String>, Option<String>) {
     match &base.location {
         BaseLocation::Hub { hf_id, revision } => (Some(hf_id.clone()), Some(revision.clone())),
         BaseLocation::Local(local) => {

@@ -17,7 +17,7 @@ use super::imatrix::Calibration;
 use super::place::Place;
 use super::{
     ExportCommand, ExportPreview, ExportReport, Exported, ExportedFile, Form, adapter, check_programs, describe,
-    files_alone, files_of, imatrix, memory_bytes, ollama, record, write,
+    files_alone, files_of, imatrix, memory_bytes, ollama, record, sway, write,
 };
 use crate::failure::Failure;
 use crate::inference::{self, LoadedModel, LocatedModel, Weights};
@@ -116,7 +116,16 @@ impl<'a> Shared<'a> {
                     directory,
                 )?
             }
-            Form::Adapter => adapter::preview(&self.located)?,
+            Form::Adapter => {
+                let made = adapter::artifacts(&self.located)?;
+                let stage = Stage {
+                    is_draft: true,
+                    ..write::stage(staging.directory(), &made)
+                };
+                let target_plan = adapter::target_plan(self.around, &self.located, &job.plan);
+                let prepared = job.target.prepare(&target_plan, &stage)?;
+                write::planned_files(&stage, &[], &prepared)
+            }
         };
         Ok(ExportPreview {
             plan: job.plan.clone(),
@@ -172,7 +181,11 @@ impl<'a> Shared<'a> {
         record.write_manifest(directory)?;
         let files = place.take(around, staging, &files)?;
         record.append(&self.store, started)?;
-        Ok(Exported {
+        let sway = match self.command.emits_sway {
+            true => Some(sway::write(around, &self.located, place.directory())?),
+            false => None,
+        };
+        let report = Exported {
             made,
             report,
             files,
@@ -180,7 +193,8 @@ impl<'a> Shared<'a> {
             is_installed,
             memory_bytes,
         }
-        .report(plan, &place, (quant, is_merged), around.clock.seconds() - started))
+        .report(plan, &place, (quant, is_merged), around.clock.seconds() - started);
+        Ok(ExportReport { sway, ..report })
     }
 
     /// Writes the model's files in the form that the target wants, and says what the target is told about them.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use dlm_core::ports::target::{Artifact, ArtifactKind, ExportTarget, Stage, TargetPlan};
+use dlm_core::ports::target::{Artifact, ArtifactKind, ExportTarget, PreparedTarget, Stage, TargetPlan};
 use dlm_core::units::size;
 use dlm_core::{Quant, Subject};
 use dlm_export::{
@@ -259,14 +259,19 @@ pub(super) fn judge(
         ..describe::unquantized_plan(around, located, plan, name)
     };
     let prepared = target.prepare(&target_plan, &stage)?;
-    let own = stage.artifacts.iter().map(|artifact| PlannedFile {
-        name: artifact.staged_path.clone().unwrap_or_default(),
-        bytes: (artifact.size > 0).then_some(artifact.size),
-    });
     let beside = match plan.imatrix.value {
         ImatrixChoice::Own => &imatrix::FILES[..],
         ImatrixChoice::Off | ImatrixChoice::File(_) => &[],
     };
+    Ok(planned_files(&stage, beside, &prepared))
+}
+
+/// The files of a draft: those that were handed to the target, what lies beside them, and its own.
+pub(super) fn planned_files(stage: &Stage, beside: &[&str], prepared: &PreparedTarget) -> Vec<PlannedFile> {
+    let own = stage.artifacts.iter().map(|artifact| PlannedFile {
+        name: artifact.staged_path.clone().unwrap_or_else(|| artifact.name.clone()),
+        bytes: (artifact.size > 0).then_some(artifact.size),
+    });
     let beside = beside.iter().map(|name| PlannedFile {
         name: (*name).to_owned(),
         bytes: None,
@@ -275,7 +280,10 @@ pub(super) fn judge(
         name: file.name.clone(),
         bytes: None,
     });
-    Ok(own.chain(beside).chain(theirs).collect())
+    let mut files: Vec<PlannedFile> = own.chain(beside).collect();
+    // A target that places what it was handed lists it among its own.
+    files.extend(theirs.filter(|file| stage.artifacts.iter().all(|artifact| artifact.name != file.name)));
+    files
 }
 
 /// The name of the model file.

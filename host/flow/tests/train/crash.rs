@@ -176,6 +176,7 @@ fn exported(lab: &Lab) -> bool {
         targets: vec!["script".to_owned()],
         quants: vec![Quant::F16],
         is_smoked: true,
+        emits_sway: false,
         is_registered: true,
         threads: Some(1),
     };

@@ -259,6 +259,7 @@ const EXPORT: Table = (
             "--draft me/small",
             "me/small  (given by --draft)",
         ),
+        shows("--emit-sway-json", SERVED, "--emit-sway-json", "sway.yaml"),
         shows("--dry-run", SERVED, "--dry-run", "nothing was exported"),
         shows("--quant-report", SERVED, "--quant-report", "perplexity"),
         shows("--adapter", SERVED, "--adapter x", "a.dlm has no `training.adapters`"),
