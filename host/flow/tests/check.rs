@@ -151,6 +151,7 @@ const fn asks(settings: &'static str) -> Case {
 fn name(error: &PlanError) -> &'static str {
     match error {
         PlanError::Memory { .. } => "memory",
+        // The one update that is asked for here takes no half a day on any base.
         PlanError::TooSlow { .. } => "too slow",
         PlanError::QloraUnsupported { .. } => "qlora",
         PlanError::PrecisionUnsupported { .. } => "precision",
@@ -171,18 +172,11 @@ fn name(error: &PlanError) -> &'static str {
     }
 }
 
-const PLANNED: [(&str, Case); 10] = [
+const PLANNED: [(&str, Case); 9] = [
     (
         "memory",
         Case {
             memory: 8 << 20,
-            ..FINE
-        },
-    ),
-    (
-        "cpu too large",
-        Case {
-            base: "qwen2.5-1.5b",
             ..FINE
         },
     ),
@@ -237,7 +231,6 @@ fn refusals_around_the_plan_are_told_too() {
     let long = format!("::instruction::\n### Q\nWhy?\n### A\n{}\n", "It is Ann. ".repeat(60));
     let long: &'static str = Box::leak(long.into_boxed_str());
     let cases = [
-        ("several adapters", asks("training: {adapters: {a: {}, b: {}}}\n")),
         ("sources", asks("training: {sources: [{path: x}]}\n")),
         ("embedding first", asks("training: {cpt: {embed_warmup_steps: 3}}\n")),
         (

@@ -138,7 +138,8 @@ fn a_person_accepts_a_license_and_it_is_recorded() {
         (AcceptedVia::Interactive, "2026-04-19T18:30:14")
     );
     assert!(
-        report.warnings[0].contains("this machine cannot train `gemma-2-2b-it`"),
+        // What it says of the base depends on the machine: that it takes long, or too long.
+        report.warnings[0].contains("`gemma-2-2b-it`") && report.warnings[0].contains("this machine"),
         "{:?}",
         report.warnings
     );

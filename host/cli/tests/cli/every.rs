@@ -204,6 +204,8 @@ fn elsewhere() -> Vec<(String, String)> {
         ("", "--version"),
         ("", "--install-completion"),
         ("", "--show-completion"),
+        // `what_takes_half_a_day_is_refused_by_its_time_and_what_takes_long_is_told` of `dlm-plan`.
+        ("train", "--yes-slow"),
         // `metrics.rs`: it follows until it is interrupted.
         ("metrics watch", "--poll-seconds"),
         // `terminal.rs`: without it a person is asked.

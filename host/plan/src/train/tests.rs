@@ -533,7 +533,7 @@ proptest! {
             ..RowFacts::default()
         };
         let knobs = WrittenKnobs { num_epochs: epochs, ..WrittenKnobs::default() };
-        match plan(&DocumentFacts { rows, knobs, ..DocumentFacts::default() }, &TrainOptions::default()) {
+        match plan(&DocumentFacts { rows, knobs, ..DocumentFacts::default() }, &TrainOptions { allows_slow: true, ..TrainOptions::default() }) {
             Err(error) => prop_assert_eq!(error, PlanError::NoRows),
             Ok(plan) => {
                 prop_assert!(plan.first().steps.total.value >= 1);

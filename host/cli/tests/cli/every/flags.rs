@@ -72,7 +72,7 @@ const TRAIN: Table = (
             "--i-accept-license",
             "gated.dlm",
             "--i-accept-license",
-            "2600 M parameters",
+            "is not in the cache",
         ),
         shows(
             "--ignore-lock",
