@@ -22,6 +22,10 @@ job = json.load(sys.stdin)
 torch.set_num_threads(job["threads"])
 folder, name = os.path.split(job["gguf"])
 model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32)
+# The weights are dequantized already; the trainer refuses a model that says it is quantized.
+model.hf_quantizer, model.quantization_method, model.is_quantized = None, None, False
+if hasattr(model.config, "quantization_config"):
+    del model.config.quantization_config
 tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
 times, losses = [], []
 

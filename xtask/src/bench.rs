@@ -26,7 +26,8 @@ const STEPS: usize = 5;
 const PROMPT: usize = 512;
 const NEW: usize = 128;
 
-/// Measures everything and writes `docs/internals/benchmarks.md`; `plugins` and `preferences` measure and write that section alone.
+/// Measures everything and writes `docs/internals/benchmarks.md`. `DLM_BENCH_MEASURE` names a `measure` that is built already,
+/// `DLM_BENCH_PYTHON` the Python that has TRL; `plugins` and `preferences` measure and write that section alone.
 pub fn run(arguments: &[String]) -> Result<()> {
     let is_preferences = match arguments {
         [] => false,
@@ -39,7 +40,10 @@ pub fn run(arguments: &[String]) -> Result<()> {
     };
     let base = base::find_or_fetch()?;
     let bench = Bench {
-        measure: build()?,
+        measure: match std::env::var_os("DLM_BENCH_MEASURE") {
+            Some(built) => built.into(),
+            None => build()?,
+        },
         base,
         llama: find_llama(),
         directory: target_directory().join("bench"),
