@@ -53,7 +53,7 @@ pub fn report(report: &InitReport, console: &Console) {
     let typed = quoted_path(&report.path);
     let next = match &report.better_base {
         Some(base) => format!(
-            "next: change `base_model:` in {path} to `{base}` to train it on this machine, then write your text into it"
+            "next: change `base_model:` in {path} to `{base}`, which this machine trains in less time, then write your text into it"
         ),
         None => format!("next: write your text into {path}, then `dlm train {typed}`"),
     };
