@@ -40,6 +40,17 @@ pub enum Rows {
     None,
 }
 
+impl Rows {
+    /// What the rows ask: the questions of pairs, the prompts of triples.
+    pub fn prompts(self) -> Vec<String> {
+        match self {
+            Rows::Pairs(pairs) => pairs.into_iter().map(|pair| pair.question).collect(),
+            Rows::Triples(triples) => triples.into_iter().map(|triple| triple.prompt).collect(),
+            Rows::None => Vec::new(),
+        }
+    }
+}
+
 /// What is wrong with the rows of a section.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RowProblem {

@@ -182,12 +182,10 @@ impl GateWork<'_> {
 /// What a routed section asks the gate to recognize.
 fn prompts(section: &Section) -> Vec<String> {
     match dlm_doc::rows(section) {
-        Ok(Rows::Pairs(pairs)) => pairs.into_iter().map(|pair| pair.question).collect(),
-        Ok(Rows::Triples(triples)) => triples.into_iter().map(|triple| triple.prompt).collect(),
         Ok(Rows::None) if !section.kind.is_media() && !section.content.trim().is_empty() => {
             vec![section.content.trim().chars().take(PROSE_CHARS_MAX).collect()]
         }
-        Ok(Rows::None) | Err(_) => Vec::new(),
+        rows => rows.map(Rows::prompts).unwrap_or_default(),
     }
 }
 

@@ -1,15 +1,17 @@
 //! Loads what answers for a document: its base, and the adapter that its store currently points at.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dlm_core::Subject;
+use dlm_core::manifest::Manifest;
 use dlm_core::shell::quoted_path;
 use dlm_core::training::Precision;
 use dlm_core::units::size;
 use dlm_model::text::TextModel;
 use dlm_model::{Adapter, Cpu, CpuEngine, CpuOptions, Engine, Prepare};
+use dlm_plan::base::ResolvedBase;
 use dlm_plan::base::license::LicenseMoment;
-use dlm_store::AdapterSlot;
+use dlm_store::{AdapterSlot, CurrentVersion};
 
 use crate::base::{self, ReadyBase, UsableBase};
 use crate::document::{self, Document};
@@ -96,7 +98,7 @@ pub enum AdapterNeed {
 /// Finds base and adapter of a document, refusing what cannot work before any weight is read.
 pub fn locate(
     around: &Surroundings,
-    path: &std::path::Path,
+    path: &Path,
     is_base_only: bool,
     adapter: Option<&str>,
     subject: Subject,
@@ -112,50 +114,42 @@ pub fn locate(
 /// [`locate`] with a say in whether the adapter must be there.
 pub fn locate_for(
     around: &Surroundings,
-    path: &std::path::Path,
+    path: &Path,
     need: AdapterNeed,
     adapter: Option<&str>,
     subject: Subject,
 ) -> Result<LocatedModel, Failure> {
-    let document = document::load(path)?;
-    let front = document.parsed.frontmatter();
-    let store = around.store(&front.dlm_id);
+    locate_in(around, document::load(path)?, need, adapter, subject)
+}
+
+/// [`locate_for`] of a document that is read already.
+pub(crate) fn locate_in(
+    around: &Surroundings,
+    document: Document,
+    need: AdapterNeed,
+    adapter: Option<&str>,
+    subject: Subject,
+) -> Result<LocatedModel, Failure> {
     let slot = match (need, adapter) {
         // The base of a document with several adapters needs none of them.
         (AdapterNeed::BaseOnly, None) => AdapterSlot::Flat,
         _ => named_adapters::slot(&document, adapter, subject.clone())?,
     };
-    let UsableBase { resolved, manifest, .. } = base::usable(around, &document, LicenseMoment::Use)?;
-    let current = match need {
-        AdapterNeed::BaseOnly => None,
-        AdapterNeed::Trained | AdapterNeed::IfTrained => store.current_version(&slot)?,
-    };
-    let elsewhere = current
-        .as_ref()
-        .and_then(|current| trained::elsewhere(manifest.as_ref()?, slot.name(), current, front, &resolved));
-    let current = match (need, current, elsewhere) {
-        (AdapterNeed::Trained, None, _) => return Err(untrained(path, slot.name(), subject)),
-        (AdapterNeed::Trained, Some(_), Some(elsewhere)) => return Err(elsewhere.failure(path, subject)),
-        // An adapter of another base is none of this one.
-        (AdapterNeed::IfTrained, Some(_), Some(_)) => None,
-        (_, current, _) => current,
-    };
-    if let Some(current) = &current {
-        check_adapter(around, &store, &slot, current, path)?;
-    }
-    let adapter = current.map(|current| (current.directory, current.number.unwrap_or(0)));
-    let base = base::open_resolved(around, resolved, adapter.is_none())?;
-    let text = match &adapter {
-        Some((directory, _)) => TextModel::from_dir(directory, Some(base.resolved.record.template))?,
-        None => base.opened.text_as(base.resolved.record.template)?,
-    };
+    let found = FoundBase::new(around, document)?;
+    let current = found.current(around, need, &slot, subject)?;
+    let model = found.open(around, current.as_ref())?;
     Ok(LocatedModel {
-        document,
-        base,
-        text,
         adapter_name: slot.name().filter(|_| adapter.is_some()).map(str::to_owned),
-        adapter,
+        adapter: current.map(|current| (current.directory, current.number.unwrap_or(0))),
+        ..model
     })
+}
+
+/// A document with a base that may be used; nothing of it is opened.
+pub(crate) struct FoundBase {
+    pub document: Document,
+    pub resolved: ResolvedBase,
+    manifest: Option<Manifest>,
 }
 
 /// One of a document's adapters, found and whole.
@@ -165,32 +159,91 @@ pub struct LocatedAdapter {
     pub directory: PathBuf,
 }
 
-/// [`locate`] for all adapters of a document with several; the model is located with the first.
-///
-/// **Errors:** as [`locate`], of the first adapter that has one.
-pub fn locate_all(
-    around: &Surroundings,
-    path: &std::path::Path,
-    names: &[String],
-    subject: Subject,
-) -> Result<(LocatedModel, Vec<LocatedAdapter>), Failure> {
-    let mut model = None;
-    let mut adapters = Vec::new();
-    for name in names {
-        let located = locate_for(around, path, AdapterNeed::Trained, Some(name), subject.clone())?;
-        let (directory, _) = located.adapter.clone().expect("it was asked for a trained adapter");
-        adapters.push(LocatedAdapter {
-            name: name.clone(),
-            directory,
-        });
-        model.get_or_insert(located);
+impl FoundBase {
+    /// **Errors:** an unknown base, one whose license was never accepted.
+    pub(crate) fn new(around: &Surroundings, document: Document) -> Result<FoundBase, Failure> {
+        let UsableBase { resolved, manifest, .. } = base::usable(around, &document, LicenseMoment::Use)?;
+        Ok(FoundBase {
+            document,
+            resolved,
+            manifest,
+        })
     }
-    let mut model = model.expect("a document with several adapters has some");
-    (model.adapter, model.adapter_name) = (None, None);
-    Ok((model, adapters))
+
+    /// The version of an adapter that is current, as far as it is wanted.
+    ///
+    /// **Errors:** one that was not trained, or on another base; damaged files.
+    fn current(
+        &self,
+        around: &Surroundings,
+        need: AdapterNeed,
+        slot: &AdapterSlot,
+        subject: Subject,
+    ) -> Result<Option<CurrentVersion>, Failure> {
+        let (front, path) = (self.document.parsed.frontmatter(), &self.document.path);
+        let store = around.store(&front.dlm_id);
+        let current = match need {
+            AdapterNeed::BaseOnly => None,
+            AdapterNeed::Trained | AdapterNeed::IfTrained => store.current_version(slot)?,
+        };
+        let elsewhere = current.as_ref().and_then(|current| {
+            trained::elsewhere(self.manifest.as_ref()?, slot.name(), current, front, &self.resolved)
+        });
+        let current = match (need, current, elsewhere) {
+            (AdapterNeed::Trained, None, _) => return Err(untrained(path, slot.name(), subject)),
+            (AdapterNeed::Trained, Some(_), Some(elsewhere)) => return Err(elsewhere.failure(path, subject)),
+            // An adapter of another base is none of this one.
+            (AdapterNeed::IfTrained, Some(_), Some(_)) => None,
+            (_, current, _) => current,
+        };
+        if let Some(current) = &current {
+            check_adapter(around, &store, slot, current, path)?;
+        }
+        Ok(current)
+    }
+
+    /// Opens the base, with the tokenizer of an adapter where there is one.
+    fn open(self, around: &Surroundings, adapter: Option<&CurrentVersion>) -> Result<LocatedModel, Failure> {
+        let base = base::open_resolved(around, self.resolved, adapter.is_none())?;
+        let text = match adapter {
+            Some(version) => TextModel::from_dir(&version.directory, Some(base.resolved.record.template))?,
+            None => base.opened.text_as(base.resolved.record.template)?,
+        };
+        Ok(LocatedModel {
+            document: self.document,
+            base,
+            text,
+            adapter: None,
+            adapter_name: None,
+        })
+    }
+
+    /// Finds all adapters of a document with several; the model has the tokenizer of the first, and none of them is its own.
+    ///
+    /// **Errors:** as of [`locate`], of the first adapter that has one.
+    /// **Panics:** without a name.
+    pub(crate) fn with_all(
+        self,
+        around: &Surroundings,
+        names: &[String],
+        subject: Subject,
+    ) -> Result<(LocatedModel, Vec<LocatedAdapter>), Failure> {
+        let mut versions = Vec::with_capacity(names.len());
+        for name in names {
+            let slot = named_adapters::slot(&self.document, Some(name), subject.clone())?;
+            let current = self.current(around, AdapterNeed::Trained, &slot, subject.clone())?;
+            versions.push(current.expect("a trained adapter has a version"));
+        }
+        let model = self.open(around, Some(&versions[0]))?;
+        let located = |(name, version): (&String, CurrentVersion)| LocatedAdapter {
+            name: name.clone(),
+            directory: version.directory,
+        };
+        Ok((model, names.iter().zip(versions).map(located).collect()))
+    }
 }
 
-fn untrained(path: &std::path::Path, name: Option<&str>, subject: Subject) -> Failure {
+fn untrained(path: &Path, name: Option<&str>, subject: Subject) -> Failure {
     let what = match name {
         Some(name) => format!("adapter `{name}` of {} was not trained yet", path.display()),
         None => format!("no adapter was trained yet for {}", path.display()),

@@ -17,9 +17,9 @@ use dlm_model::base::open_base;
 use dlm_plan::base::license::{LicenseDecision, LicenseMoment, decide, question};
 use dlm_plan::base::registry::DEFAULT_BASE;
 use dlm_plan::base::{BaseFacts, BaseLocation, ResolvedBase};
+use dlm_plan::train::TrainPlan;
 use dlm_plan::train::fit::fit_bases;
 use dlm_plan::train::recipe::SECONDS_LONG;
-use dlm_plan::train::{PhasePlan, TrainPlan};
 use dlm_plan::{BaseError, TrainOptions};
 use dlm_store::{Disk, LockWait, Store};
 use serde::{Deserialize, Serialize};
@@ -434,7 +434,7 @@ struct Misfit {
 
 /// Says what a training on a base costs that keeps somebody waiting.
 fn costly(key: &str, plan: &TrainPlan) -> Option<Misfit> {
-    let seconds: f64 = plan.phases.iter().map(PhasePlan::seconds).sum();
+    let seconds = plan.seconds();
     (seconds > SECONDS_LONG).then(|| Misfit {
         warning: format!(
             "training thirty questions on `{key}` takes about {} on this machine and {} of memory; on `{QUICK_BASE}` it takes minutes",

@@ -8,7 +8,6 @@ use dlm_model::chat::Thinking;
 use dlm_model::generate::{GenerateOptions, Sequence, Step, StopReason, generate};
 use dlm_model::sampling::Sampling;
 use dlm_model::{Adapter, AdapterError, Engine, EngineError, ReaderOptions};
-use dlm_plan::base::license::LicenseMoment;
 use dlm_plan::prompt::PromptOptions;
 use dlm_plan::{BaseFacts, PromptPlan, plan_prompt};
 use dlm_train::rows::question_messages;
@@ -16,9 +15,9 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::gate::{self, AdapterWeight, Decision};
-use crate::inference::{self, LoadedModel, LocatedAdapter, LocatedModel, Weights};
+use crate::inference::{self, AdapterNeed, FoundBase, LoadedModel, LocatedAdapter, LocatedModel, Weights};
 use crate::surroundings::Surroundings;
-use crate::{base, document, named_adapters};
+use crate::{document, named_adapters};
 
 /// Said when an adapter cannot change an answer.
 const NO_EFFECT_WARNING: &str = "the adapter has no effect: every lora_B of it is zero";
@@ -102,20 +101,25 @@ fn locate(around: &Surroundings, command: &PromptCommand) -> Result<(LocatedMode
     let names = match (names, &command.adapter) {
         (Some(names), None) if !command.is_base_only => names.into_iter().map(str::to_owned).collect::<Vec<_>>(),
         _ => {
+            let need = match command.is_base_only {
+                true => AdapterNeed::BaseOnly,
+                false => AdapterNeed::Trained,
+            };
             let adapter = command.adapter.as_deref();
-            let located = inference::locate(around, &command.path, command.is_base_only, adapter, Subject::Prompt)?;
+            let located = inference::locate_in(around, document, need, adapter, Subject::Prompt)?;
             return Ok((located, None));
         }
     };
+    let found = FoundBase::new(around, document)?;
     let decision = match command.gate {
         Some(GateChoice::Off) => Decision::Uniform,
         Some(GateChoice::Auto) | None => {
-            let resolved = base::usable(around, &document, LicenseMoment::Use)?.resolved;
-            let store = around.store(&document.parsed.frontmatter().dlm_id);
-            gate::decide(around, &document, &store, &resolved.record.revision, Subject::Prompt)?
+            let store = around.store(&found.document.parsed.frontmatter().dlm_id);
+            let revision = &found.resolved.record.revision;
+            gate::decide(around, &found.document, &store, revision, Subject::Prompt)?
         }
     };
-    let (located, adapters) = inference::locate_all(around, &command.path, &names, Subject::Prompt)?;
+    let (located, adapters) = found.with_all(around, &names, Subject::Prompt)?;
     Ok((located, Some((adapters, decision))))
 }
 

@@ -6,9 +6,9 @@ use std::cell::OnceCell;
 use dlm_core::training::Precision;
 use dlm_model::Cpu;
 use dlm_plan::base::BaseFacts;
-use dlm_plan::train::fit::TYPICAL_ROWS;
+use dlm_plan::train::fit::typical_document;
 use dlm_plan::train::recipe::SECONDS_LONG;
-use dlm_plan::train::{DocumentFacts, Gflops, PhasePlan, TrainOptions, TrainPlan, TrainRequest};
+use dlm_plan::train::{Gflops, TrainOptions, TrainPlan, TrainRequest};
 use dlm_plan::{PlanError, plan_train};
 
 use crate::surroundings::Surroundings;
@@ -27,7 +27,7 @@ impl Speed {
     pub(crate) fn plan(&self, around: &Surroundings, request: &TrainRequest<'_>) -> Result<TrainPlan, PlanError> {
         let guessed = plan_train(request);
         let is_long = match &guessed {
-            Ok(plan) => plan.phases.iter().map(PhasePlan::seconds).sum::<f64>() > SECONDS_LONG * MEASURED_SHARE,
+            Ok(plan) => plan.seconds() > SECONDS_LONG * MEASURED_SHARE,
             Err(error) => matches!(error, PlanError::TooSlow { .. }),
         };
         if !is_long {
@@ -52,14 +52,10 @@ pub(crate) fn typical(
     facts: &BaseFacts,
     options: &TrainOptions,
 ) -> Result<TrainPlan, PlanError> {
-    let document = DocumentFacts {
-        rows: TYPICAL_ROWS,
-        ..DocumentFacts::default()
-    };
     Speed::default().plan(
         around,
         &TrainRequest {
-            document: &document,
+            document: &typical_document(),
             base: facts,
             hardware: &around.hardware,
             options,

@@ -4,13 +4,14 @@
 //! cheap to clone, so that what outlives a call (the models of a run) holds the same surroundings as the call.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dlm_core::hardware::Hardware;
 use dlm_core::ports::BaseSource;
 use dlm_core::ports::text_trial::TextTrial;
 use dlm_core::stamp::Stamp;
 use dlm_core::{Cancel, Event, Progress, Ulid};
-use dlm_store::{Disk, Home, Store};
+use dlm_store::{Disk, Home, LockWait, Store, StoreError, StoreGuard};
 
 /// The clock, as two functions.
 pub trait Clock: Send + Sync {
@@ -52,6 +53,17 @@ impl Surroundings {
     /// Access to files that say what a document says.
     pub fn private_disk(&self) -> Disk {
         self.disk.clone().private()
+    }
+
+    /// Locks a store for writing; where another process holds it, waits for it as long as `timeout`.
+    ///
+    /// **Errors:** held, or a disk that fails.
+    pub(crate) fn lock(&self, store: &Store, timeout: Duration) -> Result<StoreGuard, StoreError> {
+        store.lock(&LockWait {
+            timeout,
+            cancel: self.cancel.clone(),
+            now: self.now(),
+        })
     }
 
     /// The store of a document.

@@ -8,14 +8,14 @@ mod example;
 mod facts;
 
 use dlm_core::random::Rng;
-use dlm_model::chat::{Message, Thinking};
-use dlm_model::text::{LossRow, TextError, TextModel};
+use dlm_model::text::{LossRow, TextModel};
 use dlm_plan::train::recipe::PROSE_OVERLAP;
 
+pub(crate) use example::Place;
 pub use example::{Body, Example, Origin, RowError, SPLIT_PAIRS_MIN, Source, SourceContent, Split, SplitRule};
 
 use crate::augment::{Augment, Questions, reword};
-use crate::rows::{Row, RowKind, question_messages};
+use crate::rows::{Row, RowKind, answer_tokens};
 use crate::windows::windows;
 
 /// How sections become examples, and examples tokens.
@@ -176,7 +176,10 @@ impl Dataset {
     ///
     /// **Errors** name the first one.
     pub fn check_lengths(&self, sequence_len_max: usize, readable: usize) -> Result<(), RowError> {
-        let check = |entry: &Entry| entry.example.check_length(&entry.tokens, sequence_len_max, readable);
+        let check = |entry: &Entry| {
+            let tokens = entry.tokens.ids.len();
+            entry.example.place().check_length(tokens, sequence_len_max, readable)
+        };
         self.entries.iter().try_for_each(check)
     }
 
@@ -205,10 +208,10 @@ impl Dataset {
         if changed == *question {
             return Ok(None);
         }
-        let tokens = self.options.pair_tokens(&changed, answer, text);
-        let tokens = tokens.map_err(|cause| example.text_error(cause))?;
+        let tokens = answer_tokens(self.options.system_prompt.as_deref(), &changed, answer, text);
+        let tokens = tokens.map_err(|cause| example.place().text_error(cause))?;
         if tokens.loss.is_empty() {
-            return Err(example.empty_answer());
+            return Err(example.place().empty_answer());
         }
         let fits = tokens.ids.len() <= sequence_len_max;
         Ok(fits.then(|| Row::new(&tokens, PAIR_WEIGHT)))
@@ -268,26 +271,13 @@ impl DatasetOptions {
     /// Tokenizes an example.
     fn entry(&self, example: Example, text: &TextModel) -> Result<Entry, RowError> {
         let tokens = match &example.body {
-            Body::Pair { question, answer } => self.pair_tokens(question, answer, text),
+            Body::Pair { question, answer } => answer_tokens(self.system_prompt.as_deref(), question, answer, text),
             Body::Prose { text: prose, context } => text.prose_row_after(prose, *context),
         };
-        let tokens = tokens.map_err(|cause| example.text_error(cause))?;
+        let tokens = tokens.map_err(|cause| example.place().text_error(cause))?;
         if tokens.loss.is_empty() && example.kind() == RowKind::Sft {
-            return Err(example.empty_answer());
+            return Err(example.place().empty_answer());
         }
         Ok(Entry { example, tokens })
-    }
-
-    /// The conversation of one pair; what follows the end of turn (a line break in most templates) is neither learned nor
-    /// looked at. Without a token to learn from, or one before it, there is no loss.
-    fn pair_tokens(&self, question: &str, answer: &str, text: &TextModel) -> Result<LossRow, TextError> {
-        let mut messages = question_messages(self.system_prompt.as_deref(), question);
-        messages.push(Message::assistant(answer));
-        let mut tokens = text.answer_row(&messages, Thinking::default())?;
-        if tokens.loss.start == 0 {
-            tokens.loss = 0..0;
-        }
-        tokens.ids.truncate(tokens.loss.end);
-        Ok(tokens)
     }
 }

@@ -10,6 +10,7 @@
 //! **Source:** `spec/training.md` section 9.
 
 use dlm_core::random::Rng;
+use dlm_model::sampling::argmax;
 
 /// Samples of one step at most.
 const BATCH_MAX: usize = 16;
@@ -164,21 +165,20 @@ struct Activations {
 ///
 /// **Panics:** without samples, or when a class is not below `classes`.
 pub fn fit(samples: &[GateSample], classes: usize, options: &GateOptions) -> Option<GateFit> {
-    let trained = train(samples, classes, options)?;
+    let all: Vec<&GateSample> = samples.iter().collect();
+    let trained = train(&all, classes, options)?;
     let folds = samples.len().min(FOLDS_MAX);
     let mut hits = 0;
     for fold in 0..folds {
-        let is_out = |index: usize| index % folds == fold;
-        let kept: Vec<GateSample> = (0..samples.len())
-            .filter(|index| !is_out(*index))
-            .map(|index| samples[index].clone())
-            .collect();
+        let is_out = |index: &usize| index % folds == fold;
+        let kept: Vec<&GateSample> = (0..samples.len()).filter(|i| !is_out(i)).map(|i| &samples[i]).collect();
         let Some(other) = (!kept.is_empty()).then(|| train(&kept, classes, options)).flatten() else {
             continue;
         };
-        let out = samples.iter().enumerate().filter(|(index, _)| is_out(*index));
-        hits += out
-            .filter(|(_, sample)| largest(&other.gate.weights(&sample.embedding)) == sample.class)
+        let is_hit = |sample: &GateSample| argmax(&other.gate.weights(&sample.embedding)) as usize == sample.class;
+        hits += (0..samples.len())
+            .filter(is_out)
+            .filter(|i| is_hit(&samples[*i]))
             .count();
     }
     let mut counts = vec![0usize; classes];
@@ -215,7 +215,7 @@ struct Standard {
 }
 
 impl Standard {
-    fn of(samples: &[GateSample]) -> Standard {
+    fn of(samples: &[&GateSample]) -> Standard {
         let count = samples.len() as f32;
         let mut mean = vec![0.0f32; samples[0].embedding.len()];
         for sample in samples {
@@ -243,7 +243,7 @@ impl Standard {
 }
 
 /// Trains one gate; none where a number stops being finite.
-fn train(samples: &[GateSample], classes: usize, options: &GateOptions) -> Option<Trained> {
+fn train(samples: &[&GateSample], classes: usize, options: &GateOptions) -> Option<Trained> {
     let standard = Standard::of(samples);
     let inputs: Vec<Vec<f32>> = samples.iter().map(|sample| standard.apply(&sample.embedding)).collect();
     let mut gate = Gate::init(inputs[0].len(), classes, options);
@@ -356,11 +356,6 @@ impl Adam {
 
 fn add_scaled(out: &mut [f32], factor: f32, row: &[f32]) {
     out.iter_mut().zip(row).for_each(|(out, x)| *out += factor * x);
-}
-
-fn largest(weights: &[f32]) -> usize {
-    let by_weight = |a: &usize, b: &usize| weights[*a].total_cmp(&weights[*b]).then(b.cmp(a));
-    (0..weights.len()).max_by(by_weight).expect("there are adapters")
 }
 
 /// The standard normal distribution, with an error under 1e-7.

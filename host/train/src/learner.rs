@@ -121,7 +121,7 @@ impl<'a> Learner<'a> {
             let seed = self.dropout_seed(index, part);
             self.trainer
                 .pass_weighed(&packed.batch, &packed.targets, seed, &mut |losses| {
-                    judged.insert(judge(&packed, terms, losses)).weights.clone()
+                    std::mem::take(&mut judged.insert(judge(&packed, terms, losses)).weights)
                 })
                 .map_err(|cause| RunError::Engine { step: index + 1, cause })?;
             let judged = judged.expect("every pass is weighed");

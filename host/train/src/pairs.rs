@@ -4,16 +4,14 @@
 //! probabilities are sums over the completion and its end of turn, never over the prompt.
 
 use dlm_core::training::PreferenceMethod;
-use dlm_model::chat::{Message, Thinking};
-use dlm_model::engine::{AdamWOptions, TrainerOptions};
 use dlm_model::text::{LossRow, TextModel};
-use dlm_model::{Adapter, Checkpoint, Engine, EngineError, Logprobs, TargetKind};
+use dlm_model::{Adapter, Engine, EngineError, Logprobs, ReaderOptions, TargetKind};
 
 use crate::batch::pack;
-use crate::dataset::{Origin, RowError};
+use crate::dataset::{Origin, Place, RowError};
 use crate::objective::{Objective, PairTerm, StepRows, visits};
 use crate::preference::{Both, PreferenceRule};
-use crate::rows::{Row, question_messages};
+use crate::rows::{Row, answer_tokens};
 
 /// A preference as it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,29 +43,13 @@ impl Pair {
         system_prompt: Option<&str>,
         text: &TextModel,
     ) -> Result<Pair, RowError> {
-        let place = || (origin.to_string(), origin.line());
+        let place = Place { origin: &origin, index };
         let row = |completion: &str| {
-            let mut messages = question_messages(system_prompt, &preference.prompt);
-            messages.push(Message::assistant(completion));
-            let row = text.answer_row(&messages, Thinking::default());
-            let mut row = row.map_err(|cause| {
-                let (section_id, line) = place();
-                let (row, cause) = (index + 1, Box::new(cause));
-                RowError::Text {
-                    section_id,
-                    line,
-                    row,
-                    cause,
-                }
-            })?;
-            row.ids.truncate(row.loss.end);
-            match row.loss.is_empty() || row.loss.start == 0 {
+            let row = answer_tokens(system_prompt, &preference.prompt, completion, text);
+            let row = row.map_err(|cause| place.text_error(cause))?;
+            match row.loss.is_empty() {
                 false => Ok(row),
-                true => {
-                    let (section_id, line) = place();
-                    let pair = index + 1;
-                    Err(RowError::EmptyAnswer { section_id, line, pair })
-                }
+                true => Err(place.empty_answer()),
             }
         };
         let tokens = Both {
@@ -87,18 +69,11 @@ impl Pair {
     /// **Errors** name its section.
     pub fn check_length(&self, allowed: usize, readable: usize) -> Result<(), RowError> {
         let tokens = self.tokens.chosen.ids.len().max(self.tokens.rejected.ids.len());
-        let allowed = allowed.min(readable);
-        match tokens <= allowed {
-            true => Ok(()),
-            false => Err(RowError::TooLong {
-                section_id: self.origin.to_string(),
-                line: self.origin.line(),
-                pair: self.index + 1,
-                tokens,
-                allowed,
-                readable,
-            }),
-        }
+        let place = Place {
+            origin: &self.origin,
+            index: self.index,
+        };
+        place.check_length(tokens, allowed.min(readable), readable)
     }
 
     /// Tokens that both rows take in a pass, the prompt counted once.
@@ -148,16 +123,11 @@ pub fn pair_logprobs(model: &mut dyn Logprobs, pairs: &[Pair]) -> Result<Vec<Bot
     pairs.iter().map(one).collect()
 }
 
-/// [`pair_logprobs`] with the products of training.
+/// [`pair_logprobs`] with the products of training, which a reader takes by default.
 ///
 /// **Errors:** as [`pair_logprobs`], and no room on the device.
 pub fn pair_logprobs_of(engine: &dyn Engine, adapter: &Adapter, pairs: &[Pair]) -> Result<Vec<Both<f64>>, EngineError> {
-    let options = TrainerOptions {
-        optimizer: AdamWOptions::USUAL,
-        clip: None,
-        checkpoint: Checkpoint::None,
-    };
-    pair_logprobs(&mut *engine.trainer(adapter, &options)?, pairs)
+    pair_logprobs(&mut *engine.reader(Some(adapter), ReaderOptions::default())?, pairs)
 }
 
 fn token(kind: &TargetKind) -> u32 {

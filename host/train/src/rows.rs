@@ -5,8 +5,8 @@
 
 use dlm_core::random::Rng;
 use dlm_model::TargetKind;
-use dlm_model::chat::Message;
-use dlm_model::text::{LossRow, TextModel};
+use dlm_model::chat::{Message, Thinking};
+use dlm_model::text::{LossRow, TextError, TextModel};
 
 /// The two modes in which losses are reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -55,6 +55,26 @@ pub fn question_messages(system_prompt: Option<&str>, question: &str) -> Vec<Mes
     let mut messages: Vec<Message> = system_prompt.map(Message::system).into_iter().collect();
     messages.push(Message::user(question));
     messages
+}
+
+/// Renders a question with its answer as prompts are rendered, and tokenizes it; what follows the end of turn (a line break in most
+/// templates) is neither learned nor looked at. Without a token to learn from, or one before it, there is no loss.
+///
+/// **Errors:** text that cannot be encoded, a template that refuses it.
+pub fn answer_tokens(
+    system_prompt: Option<&str>,
+    question: &str,
+    answer: &str,
+    text: &TextModel,
+) -> Result<LossRow, TextError> {
+    let mut messages = question_messages(system_prompt, question);
+    messages.push(Message::assistant(answer));
+    let mut tokens = text.answer_row(&messages, Thinking::default())?;
+    if tokens.loss.start == 0 {
+        tokens.loss = 0..0;
+    }
+    tokens.ids.truncate(tokens.loss.end);
+    Ok(tokens)
 }
 
 /// Replaces a share of the answer's input tokens by random ones, labels unchanged.

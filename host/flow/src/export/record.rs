@@ -8,9 +8,9 @@ use std::time::Duration;
 use dlm_core::manifest::ExportRecord;
 use dlm_core::ports::target::{TargetRegistration, TargetReport, TargetSmoke};
 use dlm_plan::ExportPlan;
+use dlm_store::Store;
 use dlm_store::integrity::EXPORT_MANIFEST_FILE;
 use dlm_store::metrics::{ExportMetrics, Strictness};
-use dlm_store::{LockWait, Store};
 use serde_json::json;
 
 use super::ExportedFile;
@@ -72,11 +72,7 @@ impl Record<'_> {
     /// Appends the export, which began at `started`, to the store's manifest and the metrics database.
     pub(super) fn append(&self, store: &Store, started: f64) -> Result<(), Failure> {
         let around = self.around;
-        let guard = store.lock(&LockWait {
-            timeout: LOCK_WAIT,
-            cancel: around.cancel.clone(),
-            now: around.now(),
-        })?;
+        let guard = around.lock(store, LOCK_WAIT)?;
         let (name, version): (Option<String>, Option<String>) = match &self.report.registration {
             Some(TargetRegistration { name, runtime_version }) => (Some(name.clone()), runtime_version.clone()),
             None => (None, None),

@@ -10,7 +10,7 @@ use dlm_core::stamp::Stamp;
 use dlm_plan::base::license::LicenseDecision;
 use dlm_plan::lock::LockMode;
 use dlm_plan::train::PhasePlan;
-use dlm_store::{ExclusiveError, LockWait, Store, StoreError, StoreGuard};
+use dlm_store::{ExclusiveError, Store, StoreError, StoreGuard};
 
 use super::command::TrainCommand;
 use super::lane::Lane;
@@ -69,12 +69,7 @@ pub fn settle(around: &Surroundings, document: &Path) -> Result<(), Failure> {
     if !store.is_unsettled() {
         return Ok(());
     }
-    let wait = LockWait {
-        timeout: Duration::ZERO,
-        cancel: around.cancel.clone(),
-        now: around.now(),
-    };
-    match store.lock(&wait) {
+    match around.lock(&store, Duration::ZERO) {
         Ok(mut guard) => {
             tell(around, &mut guard);
             guard.release()?;
@@ -107,11 +102,7 @@ impl<'a> Job<'a> {
         let started = around.clock.seconds();
         let mode = command.lock.mode()?;
         let store = around.store(&prepared.document.parsed.frontmatter().dlm_id);
-        let mut guard = store.lock(&LockWait {
-            timeout: Duration::ZERO,
-            cancel: around.cancel.clone(),
-            now: around.now(),
-        })?;
+        let mut guard = around.lock(&store, Duration::ZERO)?;
         tell(around, &mut guard);
         let manifest = ensure_manifest(around, &store, &guard, prepared)?;
         let lane = Lane {

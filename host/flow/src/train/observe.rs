@@ -12,7 +12,8 @@ use dlm_store::CommitReport;
 use dlm_store::log::{Banner, CompleteLine, RunLog, StepLine};
 use dlm_store::metrics::{EvalMetrics, MetricsError, MetricsRecorder, RunStart, StepMetrics, Strictness};
 use dlm_train::run::Outcome;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::job::Job;
 use super::measure::Retention;
@@ -46,6 +47,14 @@ fn without(
     let failure = Failure::from(error);
     around.warn(format!("metrics: this run is not recorded: {}", failure.in_a_line()));
     Ok(None)
+}
+
+/// The fields of a line of the log.
+fn fields(record: &impl Serialize) -> Map<String, Value> {
+    match serde_json::to_value(record).expect("a record is plain data") {
+        Value::Object(fields) => fields,
+        _ => unreachable!("a record has fields"),
+    }
 }
 
 /// Writes what a phase over preferences begins with.
@@ -113,10 +122,7 @@ impl<'a> Observer<'a> {
             .map(|s| s.id().clone())
             .collect();
         log.delta(&dlm_store::delta(&ids, &job.manifest.content_hashes))?;
-        let replay = serde_json::to_value(&job.prepared.replay.report).expect("a report is plain data");
-        if let Value::Object(fields) = replay {
-            log.event("replay", started_at, fields)?;
-        }
+        log.event("replay", started_at, fields(&job.prepared.replay.report))?;
         start_preferences(job, &mut log, started_at)?;
         Ok(Self {
             around,
@@ -239,16 +245,8 @@ impl<'a> Observer<'a> {
         let mut log = self.log.borrow_mut();
         let mut written = log.step(&line);
         if let (Ok(()), Some(rewards)) = (&written, step.rewards) {
-            let fields = json!({
-                "step": step.step,
-                "chosen": rewards.chosen,
-                "rejected": rewards.rejected,
-                "accuracy": rewards.accuracy,
-                "margin": rewards.margin,
-            });
-            let Value::Object(fields) = fields else {
-                unreachable!("it was written as one");
-            };
+            let mut fields = fields(&rewards);
+            fields.insert("step".to_owned(), step.step.into());
             written = log.event("rewards", at, fields);
         }
         if let Err(error) = written {

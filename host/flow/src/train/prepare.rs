@@ -16,6 +16,7 @@ use dlm_plan::base::license::{LicenseDecision, LicenseMoment};
 use dlm_plan::base::{BaseLocation, ResolvedBase};
 use dlm_plan::train::{TrainOptions, TrainPlan, TrainRequest, recipe};
 use dlm_store::Store;
+use dlm_store::inspect::ResumableVersion;
 use dlm_store::replay::MinedPreferences;
 use dlm_train::{Dataset, DatasetOptions, Pair, SplitRule};
 
@@ -377,9 +378,11 @@ pub fn rehearse(
         return Ok(None);
     }
     resume::check_any(&store, &prepared.lane)?;
+    let versions = format!("{}/versions/", prepared.lane.slot.relative());
+    let is_own = |version: &ResumableVersion| version.path.starts_with(&versions);
     let kept = store
         .inspect()?
-        .and_then(|found| found.resumable_versions.into_iter().next());
+        .and_then(|found| found.resumable_versions.into_iter().find(is_own));
     let current = prepared.lane.current(&store)?;
     Ok(match (kept, current) {
         (Some(kept), _) => Some(format!(

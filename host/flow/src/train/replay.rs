@@ -364,12 +364,8 @@ fn section_text(section: &Section) -> SectionText {
         id: section.id(),
         kind: section.kind,
         content: section.content.clone(),
-        prompts: match dlm_doc::rows(section) {
-            Ok(Rows::Pairs(pairs)) => pairs.into_iter().map(|pair| pair.question).collect(),
-            Ok(Rows::Triples(triples)) => triples.into_iter().map(|triple| triple.prompt).collect(),
-            // A section whose rows do not parse has no question; the words still tell an edit.
-            Ok(Rows::None) | Err(_) => Vec::new(),
-        },
+        // A section whose rows do not parse has no question; the words still tell an edit.
+        prompts: dlm_doc::rows(section).map(Rows::prompts).unwrap_or_default(),
     }
 }
 

@@ -8,7 +8,7 @@ use dlm_core::training::Ending;
 use dlm_core::{Event, FailureKind, Subject};
 use dlm_model::{Adapter, Cpu, CpuEngine, CpuOptions, Engine, Prepare};
 use dlm_plan::train::WeightPacking;
-use dlm_store::{CurrentVersion, LockWait, PendingVersion};
+use dlm_store::{CurrentVersion, PendingVersion};
 use dlm_train::run::Outcome;
 use dlm_train::{Objective, Recipe, Supervised, TrainInput, TrainState, run_digest};
 
@@ -101,11 +101,7 @@ fn make_gate(
         return Ok(None);
     }
     let store = around.store(&front.dlm_id);
-    let guard = store.lock(&LockWait {
-        timeout: Duration::ZERO,
-        cancel: around.cancel.clone(),
-        now: around.now(),
-    })?;
+    let guard = around.lock(&store, Duration::ZERO)?;
     let work = GateWork {
         around,
         document: &prepared.document,

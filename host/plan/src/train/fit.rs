@@ -47,18 +47,22 @@ impl BaseFit {
     }
 }
 
+/// The facts of a document with [`TYPICAL_ROWS`] and no setting of its own.
+pub fn typical_document() -> DocumentFacts {
+    DocumentFacts {
+        rows: TYPICAL_ROWS,
+        ..DocumentFacts::default()
+    }
+}
+
 /// Plans a typical document on one base.
 pub fn plan_typical(
     base: &BaseFacts,
     hardware: &Hardware,
     options: &TrainOptions,
 ) -> Result<super::TrainPlan, PlanError> {
-    let document = DocumentFacts {
-        rows: TYPICAL_ROWS,
-        ..DocumentFacts::default()
-    };
     plan_train(&TrainRequest {
-        document: &document,
+        document: &typical_document(),
         base,
         hardware,
         options,

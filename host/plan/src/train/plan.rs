@@ -52,6 +52,11 @@ pub struct TrainPlan {
 }
 
 impl TrainPlan {
+    /// About how long all phases take together.
+    pub fn seconds(&self) -> f64 {
+        self.phases.iter().map(PhasePlan::seconds).sum()
+    }
+
     /// The first phase; what is told of a base in general is told of this one.
     pub fn first(&self) -> &PhasePlan {
         &self.phases[0]

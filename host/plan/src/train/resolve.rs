@@ -130,9 +130,8 @@ impl Frame {
 
     fn finish(self, request: &TrainRequest, variant: Variant) -> Result<TrainPlan, PlanError> {
         let (knobs, options) = (&request.document.knobs, request.options);
-        let (phases, mut warnings) = self.phases(request, &variant);
-        warnings.extend(check_time(request, &phases)?);
-        Ok(TrainPlan {
+        let (phases, warnings) = self.phases(request, &variant);
+        let mut plan = TrainPlan {
             base: request.base.key.clone(),
             adapter_name: request.document.adapter_name.clone(),
             rows: request.document.rows,
@@ -163,7 +162,9 @@ impl Frame {
             memory_budget_bytes: self.machine.budget_hard,
             adapter_parameters: self.adapter_parameters,
             warnings,
-        })
+        };
+        plan.warnings.extend(check_time(request, &plan)?);
+        Ok(plan)
     }
 }
 

@@ -3,19 +3,19 @@
 use dlm_core::units::duration;
 
 use super::facts::TrainRequest;
-use super::phase::PhasePlan;
+use super::plan::TrainPlan;
 use super::recipe;
 use super::refuse::PlanError;
 
 /// Refuses a run that would take half a day where that was not asked for; what takes long and is not refused is told.
-pub(super) fn check_time(request: &TrainRequest, phases: &[PhasePlan]) -> Result<Option<String>, PlanError> {
-    let seconds: f64 = phases.iter().map(PhasePlan::seconds).sum();
+pub(super) fn check_time(request: &TrainRequest, plan: &TrainPlan) -> Result<Option<String>, PlanError> {
+    let seconds = plan.seconds();
     let options = request.options;
     if seconds > recipe::SECONDS_MAX && !options.is_forced && !options.allows_slow {
         return Err(PlanError::TooSlow {
             base: request.base.key.clone(),
             seconds,
-            updates: phases.iter().map(|phase| phase.steps.total.value).sum(),
+            updates: plan.phases.iter().map(|phase| phase.steps.total.value).sum(),
             is_measured: options.gflops.is_some(),
         });
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use dlm_core::split::{VALIDATION_SHARE, is_validation};
 use dlm_core::stamp::Stamp;
 use dlm_core::{Hints, SectionId, Subject};
-use dlm_model::text::{LossRow, TextError};
+use dlm_model::text::TextError;
 
 use crate::rows::RowKind;
 
@@ -158,7 +158,56 @@ impl Hints for RowError {
     }
 }
 
+/// Where a row stands, for errors: its section and its position there.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub origin: &'a Origin,
+    /// From 0.
+    pub index: u32,
+}
+
+impl Place<'_> {
+    pub fn empty_answer(self) -> RowError {
+        RowError::EmptyAnswer {
+            section_id: self.origin.to_string(),
+            line: self.origin.line(),
+            pair: self.index + 1,
+        }
+    }
+
+    pub fn text_error(self, cause: TextError) -> RowError {
+        RowError::Text {
+            section_id: self.origin.to_string(),
+            line: self.origin.line(),
+            row: self.index + 1,
+            cause: Box::new(cause),
+        }
+    }
+
+    /// Refuses a row of more than `allowed` tokens.
+    pub fn check_length(self, tokens: usize, allowed: usize, readable: usize) -> Result<(), RowError> {
+        if tokens <= allowed {
+            return Ok(());
+        }
+        Err(RowError::TooLong {
+            section_id: self.origin.to_string(),
+            line: self.origin.line(),
+            pair: self.index + 1,
+            tokens,
+            allowed,
+            readable,
+        })
+    }
+}
+
 impl Example {
+    pub(crate) fn place(&self) -> Place<'_> {
+        Place {
+            origin: &self.origin,
+            index: self.index,
+        }
+    }
+
     /// Says whether the example is judged by, never trained on.
     pub fn is_validation(&self) -> bool {
         self.split == Split::Validation
@@ -182,37 +231,6 @@ impl Example {
             self.body,
             self.is_validation()
         )
-    }
-
-    pub(super) fn empty_answer(&self) -> RowError {
-        RowError::EmptyAnswer {
-            section_id: self.origin.to_string(),
-            line: self.origin.line(),
-            pair: self.index + 1,
-        }
-    }
-
-    pub(super) fn text_error(&self, cause: TextError) -> RowError {
-        RowError::Text {
-            section_id: self.origin.to_string(),
-            line: self.origin.line(),
-            row: self.index + 1,
-            cause: Box::new(cause),
-        }
-    }
-
-    pub(super) fn check_length(&self, tokens: &LossRow, allowed: usize, readable: usize) -> Result<(), RowError> {
-        if tokens.ids.len() <= allowed {
-            return Ok(());
-        }
-        Err(RowError::TooLong {
-            section_id: self.origin.to_string(),
-            line: self.origin.line(),
-            pair: self.index + 1,
-            tokens: tokens.ids.len(),
-            allowed,
-            readable,
-        })
     }
 }
 
