@@ -85,6 +85,15 @@ fn build() -> Result<PathBuf> {
 }
 
 fn head() -> Result<String> {
+    Ok(format!(
+        "# Benchmarks\n\nWritten by `cargo xtask bench`. {}\n\
+         Medians, with the smallest and largest value in brackets. Ratios are ours to the peer's, over 1 is better.\n\n",
+        machine()?
+    ))
+}
+
+/// Where and of what the figures are.
+fn machine() -> Result<String> {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = cpu
         .lines()
@@ -96,8 +105,7 @@ fn head() -> Result<String> {
         .current_dir(repository::root())
         .output()?;
     Ok(format!(
-        "# Benchmarks\n\nWritten by `cargo xtask bench`. Machine: {name}, {THREADS} threads, load before the run {}. Commit {}.\n\
-         Medians, with the smallest and largest value in brackets. Ratios are ours to the peer's, over 1 is better.\n\n",
+        "Machine: {name}, {THREADS} threads, load before the run {}. Commit {}.",
         load.split(' ').next().unwrap_or("?"),
         String::from_utf8_lossy(&commit.stdout).trim()
     ))

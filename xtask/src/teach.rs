@@ -1,6 +1,6 @@
 //! `cargo xtask teach`: what the default recipe teaches the small base, on the document in `examples/`.
 //!
-//! `teach preferences` and `teach adapters` do the same for the examples that have these.
+//! `teach preferences` (`--document PATH` and `--rate R`, for the choice of the rate) and `teach adapters` do the same for the examples that have these.
 //!
 //! For each seed: train with the defaults of `dlm init`, then score the document's questions, paraphrases that are not in
 //! it, and general questions that the base answers; the change of the loss on a fixed text; seconds; peak memory.
@@ -51,7 +51,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     };
     program.add_base(&base::find_or_fetch()?)?;
     match arguments.first().map(String::as_str) {
-        Some("preferences") => return phases::preferences(&program),
+        Some("preferences") => return phases::preferences(&program, option("--document"), option("--rate")),
         Some("adapters") => return phases::adapters(&program),
         _ => {}
     }

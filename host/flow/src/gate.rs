@@ -34,6 +34,9 @@ pub struct GateReport {
     pub accuracy: Option<f64>,
     /// What always guessing the adapter with the most samples would reach.
     pub majority: Option<f64>,
+    /// Running means at the end of its training: of the loss, and of the weights' entropy in nats.
+    pub loss: Option<f64>,
+    pub entropy: Option<f64>,
     /// Why it is uniform, where it is.
     pub why_uniform: Option<String>,
 }
@@ -116,6 +119,8 @@ impl GateWork<'_> {
                 .collect(),
             accuracy: fitted.as_ref().map(|fitted| fitted.accuracy),
             majority: fitted.as_ref().map(|fitted| fitted.majority),
+            loss: fitted.as_ref().map(|fitted| fitted.loss),
+            entropy: fitted.as_ref().map(|fitted| fitted.entropy),
             why_uniform,
         };
         if mode != GateMode::Diverged {

@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{Bench, THREADS, feed, first_line, numbers, path, training_line};
+use super::{Bench, THREADS, feed, first_line, machine, numbers, path, training_line};
 use crate::repository;
 
 const HEADING: &str = "## Preferences";
@@ -29,7 +29,9 @@ impl Bench {
         let count = texts["pairs"].as_array().map_or(0, Vec::len);
         let mut out = format!(
             "{HEADING}\n\nDPO on the {count} pairs of `examples/vell-mill.dlm`, SmolLM2-135M, LoRA r 16 on every matrix, {PAIRS} pairs a step, against the base \
-             (`cargo xtask bench preferences`).\n\n| rows | who | ms a step | peak MiB | speed | memory |\n|---|---|---|---|---|---|\n"
+             (`cargo xtask bench preferences`). {} Our program: {}.\n\n| rows | who | ms a step | peak MiB | speed | memory |\n|---|---|---|---|---|---|\n",
+            machine()?,
+            self.profile()
         );
         let mut python = Command::new(std::env::var("DLM_BENCH_PYTHON").unwrap_or("python3".to_owned()));
         python.arg(repository::root().join("xtask/peers/trl_dpo.py"));
@@ -53,6 +55,14 @@ impl Bench {
             )),
         }
         Ok(format!("{out}\n{notes}\n"))
+    }
+
+    /// Which build of ours is measured.
+    fn profile(&self) -> &'static str {
+        match self.measure.iter().any(|part| part == "release") {
+            true => "release build",
+            false => "development build, whose kernels are compiled as those of a release",
+        }
     }
 }
 

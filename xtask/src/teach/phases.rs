@@ -28,9 +28,21 @@ fn trained(program: &Program, document: &Path) -> Result<Value> {
     program.json(&arguments, true)
 }
 
-/// Trains a document of questions and preferences and says what the second phase gained and cost.
-pub fn preferences(program: &Program) -> Result<()> {
-    let document = copied(program, "vell-mill.dlm")?;
+/// Trains a document of questions and preferences, the example or another, and says what the second phase gained and cost.
+pub fn preferences(program: &Program, document: Option<&String>, rate: Option<&String>) -> Result<()> {
+    let document = match document {
+        None => copied(program, "vell-mill.dlm")?,
+        Some(path) => {
+            let target = program.home.join("document.dlm");
+            std::fs::copy(path, &target).with_context(|| format!("copying {path}"))?;
+            target
+        }
+    };
+    if let Some(rate) = rate {
+        let text = std::fs::read_to_string(&document)?;
+        let block = format!("training:\n  preference:\n    hyperparams:\n      learning_rate: {rate}\n---\n\n");
+        std::fs::write(&document, text.replacen("---\n\n", &block, 1))?;
+    }
     let report = trained(program, &document)?;
     let preference = &report["preference"];
     let before = report.pointer("/earlier/0").context("the first phase has no report")?;

@@ -99,6 +99,11 @@ pub fn gate(gate: &GateReport, console: &Console) {
         gate.mode.name(),
         shares.collect::<Vec<_>>().join(", ")
     ));
+    if let (Some(loss), Some(entropy)) = (gate.loss, gate.entropy) {
+        console.detail(&format!(
+            "gate: loss {loss:.3}, entropy of the weights {entropy:.3} nats"
+        ));
+    }
     if let (Some(accuracy), Some(majority)) = (gate.accuracy, gate.majority) {
         console.info(&format!(
             "gate: {:.0} % of unseen questions go to their adapter (leave-one-out); always guessing one reaches {:.0} %",
