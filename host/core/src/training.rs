@@ -160,6 +160,36 @@ impl Precision {
     }
 }
 
+/// What the forward pass of a step drops and its backward pass computes anew, block by block.
+///
+/// A choice of blocks and not a longer stretch between kept inputs: an input is a tenth or less of what a block keeps else, so two
+/// blocks computed anew at once would hold more than the one input that they save.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpointing {
+    /// One block of so many keeps its input alone; 0 where every block keeps all that its backward needs. The numbers are the same.
+    pub every: u32,
+    /// The inputs that are kept so are rounded to bf16, which changes gradients in their third digit.
+    pub is_narrow: bool,
+}
+
+impl Checkpointing {
+    /// Every block keeps all that its backward needs.
+    pub const OFF: Checkpointing = Checkpointing {
+        every: 0,
+        is_narrow: false,
+    };
+    /// Every block keeps its input alone.
+    pub const ALL: Checkpointing = Checkpointing {
+        every: 1,
+        is_narrow: false,
+    };
+
+    /// Says whether block `index` keeps its input alone.
+    pub fn drops(self, index: usize) -> bool {
+        self.every > 0 && index.is_multiple_of(self.every as usize)
+    }
+}
+
 /// Which files a source may name: `training.sources_policy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourcesPolicy {

@@ -259,7 +259,7 @@ fn memory_bytes(around: &Surroundings, located: &LocatedModel, form: Form, quant
         return 0;
     }
     let written = located.base.facts.params as f64 * quant.bytes_per_parameter() * WRITTEN_MARGIN;
-    inference::memory_bytes(around, located, Weights::Exact) + written as u64
+    inference::memory_bytes(around, located, Weights::Published) + written as u64
 }
 
 /// What to type to use the export; what was left out comes first, for without it the rest does not work.

@@ -8,7 +8,7 @@ use dlm_core::shell::quoted_path;
 use dlm_core::training::Precision;
 use dlm_core::units::size;
 use dlm_model::text::TextModel;
-use dlm_model::{Adapter, Cpu, CpuEngine, CpuOptions, Engine, Prepare};
+use dlm_model::{Adapter, Cpu, CpuEngine, CpuOptions, Engine, Prepare, WeightStorage};
 use dlm_plan::base::ResolvedBase;
 use dlm_plan::base::license::LicenseMoment;
 use dlm_store::{AdapterSlot, CurrentVersion};
@@ -29,6 +29,9 @@ pub enum Weights {
     /// Every product is exact: quantized weights are decoded, once where that leaves room, else at every pass. Both give the
     /// same numbers, bit for bit.
     Exact,
+    /// [`Weights::Exact`] of the base as it was published, also where the adapter was trained on it in four bits: what an export is
+    /// written from.
+    Published,
 }
 
 /// The part of the free memory that weights may take which are decoded once: beyond it they stay as they are stored.
@@ -38,7 +41,7 @@ const FIXED_BYTES: u64 = 96 << 20;
 
 /// How weights are kept, and the bytes that they take so.
 struct Keeping {
-    keep_quantized: bool,
+    storage: WeightStorage,
     /// Single tokens of quantized weights are multiplied as integers; without this each token decodes every block.
     prepare: Prepare,
     bytes: u64,
@@ -47,18 +50,34 @@ struct Keeping {
 impl Keeping {
     fn new(around: &Surroundings, located: &LocatedModel, weights: Weights) -> Keeping {
         let opened = &located.base.opened;
-        let stored = opened.weights_memory_bytes(true);
+        if located.is_four_bit && weights != Weights::Published {
+            // The adapter corrects these very weights, and recall was counted with them.
+            return Keeping {
+                storage: WeightStorage::FourBits,
+                prepare: if weights == Weights::AsStored {
+                    Prepare::Decode
+                } else {
+                    Prepare::Nothing
+                },
+                bytes: opened.weights_memory_bytes(WeightStorage::FourBits) + opened.decode_memory_bytes(),
+            };
+        }
+        let stored = opened.weights_memory_bytes(WeightStorage::AsStored);
         if weights == Weights::AsStored {
             return Keeping {
-                keep_quantized: true,
+                storage: WeightStorage::AsStored,
                 prepare: Prepare::Decode,
                 bytes: stored + opened.decode_memory_bytes(),
             };
         }
-        let decoded = opened.weights_memory_bytes(false);
+        let decoded = opened.weights_memory_bytes(WeightStorage::Dequantized);
         let has_room = decoded <= around.hardware.memory_available_bytes / DECODED_SHARE;
         Keeping {
-            keep_quantized: !has_room,
+            storage: if has_room {
+                WeightStorage::Dequantized
+            } else {
+                WeightStorage::AsStored
+            },
             prepare: Prepare::Nothing,
             bytes: if has_room { decoded } else { stored },
         }
@@ -74,6 +93,8 @@ pub struct LocatedModel {
     pub adapter: Option<(PathBuf, u32)>,
     /// Its name, on a document with several.
     pub adapter_name: Option<String>,
+    /// Whether the adapter, or one of several, was trained on the base in four bits.
+    pub is_four_bit: bool,
 }
 
 /// A model ready to answer.
@@ -139,6 +160,9 @@ pub(crate) fn locate_in(
     let current = found.current(around, need, &slot, subject)?;
     let model = found.open(around, current.as_ref())?;
     Ok(LocatedModel {
+        is_four_bit: current
+            .as_ref()
+            .is_some_and(|current| trained::was_in_four_bits(&current.directory)),
         adapter_name: slot.name().filter(|_| adapter.is_some()).map(str::to_owned),
         adapter: current.map(|current| (current.directory, current.number.unwrap_or(0))),
         ..model
@@ -215,6 +239,7 @@ impl FoundBase {
             text,
             adapter: None,
             adapter_name: None,
+            is_four_bit: false,
         })
     }
 
@@ -234,7 +259,13 @@ impl FoundBase {
             let current = self.current(around, AdapterNeed::Trained, &slot, subject.clone())?;
             versions.push(current.expect("a trained adapter has a version"));
         }
-        let model = self.open(around, Some(&versions[0]))?;
+        let is_four_bit = versions
+            .iter()
+            .any(|version| trained::was_in_four_bits(&version.directory));
+        let model = LocatedModel {
+            is_four_bit,
+            ..self.open(around, Some(&versions[0]))?
+        };
         let located = |(name, version): (&String, CurrentVersion)| LocatedAdapter {
             name: name.clone(),
             directory: version.directory,
@@ -298,7 +329,7 @@ pub fn load(
     let cpu = Cpu::new(threads, around.hardware.simd);
     let options = CpuOptions {
         precision,
-        keep_quantized: keeping.keep_quantized,
+        storage: keeping.storage,
         prepare: keeping.prepare,
     };
     let engine = CpuEngine::load(&cpu, &located.base.opened, &options);

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use dlm_core::Cancel;
 use dlm_core::ports::model::{Model, ModelError, Models};
-use dlm_model::Cpu;
+use dlm_model::{Cpu, WeightStorage};
 
 use crate::surroundings::Surroundings;
 use decoder::DecoderModel;
@@ -48,8 +48,8 @@ pub struct EngineModels {
     adapter: Option<String>,
     current: Mutex<Option<Arc<dyn Model>>>,
     named: Mutex<HashMap<String, Arc<dyn Model>>>,
-    /// By the place of the files, so that two names of one base share them.
-    bases: Mutex<HashMap<PathBuf, Arc<Weights>>>,
+    /// By the place of the files and how they are kept, so that two names of one base share them.
+    bases: Mutex<HashMap<(PathBuf, WeightStorage), Arc<Weights>>>,
 }
 
 /// What all models of a run share.
@@ -100,11 +100,11 @@ impl EngineModels {
     }
 
     /// The weights of a base that was opened, or those of the same files that are there already.
-    fn share(&self, opened: dlm_model::OpenedBase, key: &str) -> Arc<Weights> {
+    fn share(&self, opened: dlm_model::OpenedBase, key: &str, storage: WeightStorage) -> Arc<Weights> {
         let mut bases = lock(&self.bases);
         let path = opened.path().to_owned();
-        let fresh = || Arc::new(Weights::new(self.run.clone(), opened, key));
-        bases.entry(path).or_insert_with(fresh).clone()
+        let fresh = || Arc::new(Weights::new(self.run.clone(), opened, key, storage));
+        bases.entry((path, storage)).or_insert_with(fresh).clone()
     }
 }
 
@@ -120,7 +120,11 @@ impl Models for EngineModels {
         let located = open::document(&self.run, document, self.adapter.as_deref())?;
         let key = located.base.resolved.record.key.clone();
         let record = located.base.resolved.record;
-        let weights = self.share(located.base.opened, &key);
+        let storage = match located.is_four_bit {
+            true => WeightStorage::FourBits,
+            false => WeightStorage::AsStored,
+        };
+        let weights = self.share(located.base.opened, &key, storage);
         let model = DecoderModel::new(
             weights,
             &record,
@@ -140,7 +144,7 @@ impl Models for EngineModels {
         }
         let model: Arc<dyn Model> = match open::named(&self.run, self.document.as_deref(), selector)? {
             OpenedModel::Decoder { record, opened, text } => {
-                let weights = self.share(*opened, &record.key);
+                let weights = self.share(*opened, &record.key, WeightStorage::AsStored);
                 Arc::new(DecoderModel::new(weights, &record, *text, None, None))
             }
             OpenedModel::Classifier { record, opened } => {

@@ -5,7 +5,8 @@ use std::collections::btree_map::Entry;
 
 use dlm_core::Subject;
 use dlm_core::base::BaseRecord;
-use dlm_doc::{Parsed, Rows, Section, SectionKind, Triple};
+use dlm_core::training::AdapterKind;
+use dlm_doc::{Frontmatter, Parsed, Rows, Section, SectionKind, Triple};
 use dlm_model::text::{TextError, TextModel};
 use dlm_plan::train::{DocumentFacts, RowFacts};
 use dlm_train::{Dataset, Origin, Pair, Preference, Source, SourceContent};
@@ -212,6 +213,16 @@ pub fn document_facts(parsed: &Parsed, adapter: Option<&str>, dataset: &Dataset,
         },
         preference: front.written_preference(),
         adapter_name: adapter.map(str::to_owned),
+        wants_four_bits: wants_four_bits(front),
+    }
+}
+
+/// Says whether any adapter of a document is `qlora`.
+fn wants_four_bits(front: &Frontmatter) -> bool {
+    let is_qlora = |name: Option<&str>| front.written_knobs(name).adapter == Some(AdapterKind::Qlora);
+    match &front.training.adapters {
+        Some(adapters) => adapters.iter().any(|(name, _)| is_qlora(Some(name))),
+        None => is_qlora(None),
     }
 }
 
@@ -237,5 +248,6 @@ pub fn least_facts(parsed: &Parsed, is_known: bool, filter: PreferenceFilter) ->
         },
         preference: front.written_preference(),
         adapter_name: None,
+        wants_four_bits: wants_four_bits(front),
     }
 }

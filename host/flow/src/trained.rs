@@ -12,6 +12,8 @@ use dlm_core::shell::quoted_path;
 use dlm_doc::Frontmatter;
 use dlm_plan::base::ResolvedBase;
 use dlm_store::CurrentVersion;
+use dlm_store::state::{PINNED_VERSIONS_FILE, TRAINING_RUN_FILE};
+use serde_json::Value;
 
 use crate::failure::Failure;
 
@@ -55,6 +57,22 @@ impl std::fmt::Display for OtherBase {
             self.version, self.then, self.now
         )
     }
+}
+
+/// Says whether an adapter was trained on a base in four bits, by the facts that lie beside it; adapters of the reference program
+/// that have none tell by the library that they pinned.
+///
+/// **Source:** `spec/inference.md` section 4.
+pub(crate) fn was_in_four_bits(adapter: &Path) -> bool {
+    let read = |name: &str| -> Option<Value> { serde_json::from_slice(&std::fs::read(adapter.join(name)).ok()?).ok() };
+    let stated = read(TRAINING_RUN_FILE).and_then(|facts| facts.get("use_qlora")?.as_bool());
+    stated.unwrap_or_else(|| {
+        let pinned = read(PINNED_VERSIONS_FILE);
+        let library = pinned
+            .as_ref()
+            .and_then(|versions| versions.get("bitsandbytes")?.as_str());
+        library.is_some_and(|version| !version.is_empty())
+    })
 }
 
 /// The run that made a version; the last one where a number was given twice.

@@ -153,7 +153,6 @@ fn name(error: &PlanError) -> &'static str {
         PlanError::Memory { .. } => "memory",
         // The one update that is asked for here takes no half a day on any base.
         PlanError::TooSlow { .. } => "too slow",
-        PlanError::QloraUnsupported { .. } => "qlora",
         PlanError::PrecisionUnsupported { .. } => "precision",
         PlanError::OptimizerNotBuilt { .. } => "optimizer",
         PlanError::UnknownTarget { .. } => "unknown target",
@@ -172,7 +171,7 @@ fn name(error: &PlanError) -> &'static str {
     }
 }
 
-const PLANNED: [(&str, Case); 9] = [
+const PLANNED: [(&str, Case); 8] = [
     (
         "memory",
         Case {
@@ -180,7 +179,6 @@ const PLANNED: [(&str, Case); 9] = [
             ..FINE
         },
     ),
-    ("qlora", asks("training: {adapter: qlora}\n")),
     ("precision", asks("training: {precision: fp16}\n")),
     ("optimizer", asks("training: {optimizer: galore_adamw}\n")),
     ("unknown target", asks("training: {target_modules: [qq_proj]}\n")),

@@ -6,10 +6,11 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use dlm_kernels::quant::{GgmlType, quantize_row};
 use dlm_kernels::{
-    Activation, AdamW, AttentionSaved, AttentionShape, Compute, Ctx, GemmArgs, KvCache, KvData, RowTarget, Segment,
-    Simd, Weight, Write, adamw_step, add, attention_backward, attention_decode, attention_forward, gated_backward,
-    gated_forward, gemm, linear, loss_rows, rmsnorm_backward, rmsnorm_forward,
+    Activation, AdamW, AttentionSaved, AttentionShape, Bytes, Compute, Ctx, Direction, GemmArgs, KvCache, KvData,
+    RowTarget, Segment, Simd, Weight, Write, adamw_step, add, attention_backward, attention_decode, attention_forward,
+    gated_backward, gated_forward, gemm, linear, linear_backward_input, loss_rows, rmsnorm_backward, rmsnorm_forward,
 };
 
 const SHAPE: AttentionShape = AttentionShape {
@@ -170,7 +171,7 @@ fn single_tokens(ctx: &Ctx) {
     let mut y = vec![0.0; 4 * VOCAB];
     let bf16 = Weight::from_bf16(VOCAB, D, &bits).expect("the shape fits");
     let f16 = Weight::from_f16(VOCAB, D, &bits).expect("the shape fits");
-    let ceiling = bf16.bytes();
+    let ceiling: Vec<u8> = bits.iter().flat_map(|bits| bits.to_le_bytes()).collect();
     report(
         "reading the head's bytes, rows of memory",
         ceiling.len() as f64,
@@ -207,6 +208,61 @@ fn single_tokens(ctx: &Ctx) {
     report("576 x 576 in bf16, 1 row", (D * D * 2) as f64, "B", || {
         linear(ctx, Compute::F32, &x[..D], 1, &w, &mut y[..D], Write::Set);
     });
+}
+
+/// The products of a step with a weight of a 1.5B model, as it may be kept: laid out beforehand, plain, in four bits.
+fn stored_weights(ctx: &Ctx) {
+    const N: usize = 8960;
+    const K: usize = 1536;
+    let plain = values(N * K, 1);
+    let bits: Vec<u16> = plain.iter().map(|x| (x.to_bits() >> 16) as u16).collect();
+    let bf16 = Weight::from_bf16(N, K, &bits).expect("the shape fits");
+    let quantized = |ty: GgmlType| {
+        let mut bytes = vec![0; ty.row_bytes(K).expect("whole blocks") * N];
+        for (row, out) in plain
+            .chunks(K)
+            .zip(bytes.chunks_mut(ty.row_bytes(K).expect("whole blocks")))
+        {
+            quantize_row(ty, row, None, out).expect("whole blocks");
+        }
+        Weight::from_bytes(ty, N, K, Bytes::from_vec(bytes)).expect("the shape fits")
+    };
+    let computes = [("bf16", Compute::Bf16), ("f32", Compute::F32)];
+    for (products, compute) in computes.into_iter().filter(|(_, compute)| ctx.supports(*compute)) {
+        let mut laid_out = bf16.clone();
+        laid_out.prepare(ctx, compute, Direction::Forward);
+        laid_out.prepare(ctx, compute, Direction::Backward);
+        let weights = [
+            ("laid out", laid_out),
+            ("bf16", bf16.clone()),
+            ("NF4", bf16.to_nf4(ctx)),
+            ("Q4_K", quantized(GgmlType::Q4_K)),
+            ("Q6_K", quantized(GgmlType::Q6_K)),
+        ];
+        for t in [96, 512] {
+            let (x, dy) = (values(t * K, 2), values(t * N, 3));
+            let (mut y, mut dx) = (vec![0.0; t * N], vec![0.0; t * K]);
+            let flops = (2 * t * N * K) as f64;
+            for (name, w) in &weights {
+                report(
+                    &format!("stored {name}, {products}, {t} rows, forward"),
+                    flops,
+                    "flop",
+                    || {
+                        linear(ctx, compute, &x, t, w, &mut y, Write::Set);
+                    },
+                );
+                report(
+                    &format!("stored {name}, {products}, {t} rows, backward"),
+                    flops,
+                    "flop",
+                    || {
+                        linear_backward_input(ctx, compute, &dy, t, w, &mut dx, Write::Set);
+                    },
+                );
+            }
+        }
+    }
 }
 
 fn adapters(ctx: &Ctx) {
@@ -267,5 +323,6 @@ fn main() {
     attentions(&ctx);
     rows(&ctx);
     single_tokens(&ctx);
+    stored_weights(&ctx);
     adapters(&ctx);
 }

@@ -11,8 +11,7 @@ use crate::ctx::{Ctx, Simd, Write};
 use crate::lanes::fold16;
 use crate::pack::Float;
 use crate::pool::Disjoint;
-use crate::product::float_of;
-use crate::quant::{Activation, GgmlType};
+use crate::quant::Activation;
 use crate::scratch;
 use crate::weight::Weight;
 
@@ -46,7 +45,7 @@ pub(crate) fn gemv(ctx: &Ctx, x: &[f32], t: usize, outputs: &mut [(&Weight, &mut
         .filter(|(w, _)| w.decode_panels().is_none())
         .map(|(w, y)| (*w, Disjoint::new(y)))
         .collect();
-    let bytes: usize = plain.iter().map(|(w, _)| w.bytes().len()).sum();
+    let bytes: usize = plain.iter().map(|(w, _)| w.stored_bytes()).sum();
     let threads = ctx.pool.threads();
     let wanted = if threads == 1 {
         1
@@ -56,7 +55,7 @@ pub(crate) fn gemv(ctx: &Ctx, x: &[f32], t: usize, outputs: &mut [(&Weight, &mut
     let mut tasks = Vec::with_capacity(wanted + plain.len());
     for (index, (w, _)) in plain.iter().enumerate() {
         let groups = w.n().div_ceil(GROUP);
-        let parts = (wanted * w.bytes().len())
+        let parts = (wanted * w.stored_bytes())
             .div_ceil(bytes.max(1))
             .clamp(1, groups.max(1));
         for part in 0..parts {
@@ -64,7 +63,7 @@ pub(crate) fn gemv(ctx: &Ctx, x: &[f32], t: usize, outputs: &mut [(&Weight, &mut
             tasks.push((index, part * groups / parts * GROUP..end));
         }
     }
-    let has_pairs = ctx.simd >= Simd::Avx512 && plain.iter().any(|(w, _)| w.ggml_type() == GgmlType::BF16);
+    let has_pairs = ctx.simd >= Simd::Avx512 && plain.iter().any(|(w, _)| matches!(w.floats(), Some((Float::Bf16, _))));
     let k = x.len() / t;
     scratch::with(if has_pairs { x.len() } else { 0 }, |pairs| {
         if has_pairs {
@@ -159,9 +158,9 @@ fn dot_rows(
             }
         }
     };
-    if let Some(float) = float_of(w.ggml_type()) {
+    if let Some((float, bytes)) = w.floats() {
         let row_bytes = k * float.size();
-        turns(float, &w.bytes()[rows.start * row_bytes..rows.end * row_bytes]);
+        turns(float, &bytes[rows.start * row_bytes..rows.end * row_bytes]);
         return;
     }
     scratch::with(rows.len() * k, |decoded| {

@@ -171,7 +171,11 @@ mod tests {
             prepared.prepare(ctx, compute, Direction::Forward);
             prepared.prepare(ctx, compute, Direction::Backward);
             for w in [w, &prepared] {
-                let what = format!("{:?} {compute:?} {} [{n}, {k}] t {t}", ctx.simd, w.ggml_type());
+                let what = format!(
+                    "{:?} {compute:?} {} bytes, [{n}, {k}] t {t}",
+                    ctx.simd,
+                    w.stored_bytes()
+                );
                 let (mut y, mut dx) = (vec![f32::NAN; t * n], vec![f32::NAN; t * k]);
                 linear(ctx, compute, &x, t, w, &mut y, Write::Set);
                 assert_near(&y, &y_wide, sums(compute), &what);
@@ -203,6 +207,20 @@ mod tests {
             for ty in GgmlType::ALL.into_iter().filter(|ty| *ty != GgmlType::Q8_K) {
                 for t in [1, 3, 4, 5, 12] {
                     check(&ctx, &weight(ty, 67, 1024, 5), t);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn four_bit_normal_floats_multiply_in_both_directions() {
+        for ctx in contexts() {
+            for (n, k) in [(67, 1024), (40, 72), (5, 1600)] {
+                let w = weight(GgmlType::BF16, n, k, 8).to_nf4(&ctx);
+                for t in [1, 4, 5, 12] {
+                    check(&ctx, &w, t);
+                    check_precision_path(&ctx, PrecisionPath::Streamed, &w, t);
+                    check_precision_path(&ctx, PrecisionPath::Packed, &w, t);
                 }
             }
         }
@@ -273,7 +291,11 @@ mod tests {
         };
         let together = run(&x, t);
         let alone: Vec<f32> = x.chunks_exact(k).flat_map(|row| run(row, 1)).collect();
-        let what = format!("{:?} {precision_path:?} {} [{n}, {k}] t {t}", ctx.simd, w.ggml_type());
+        let what = format!(
+            "{:?} {precision_path:?} {} bytes, [{n}, {k}] t {t}",
+            ctx.simd,
+            w.stored_bytes()
+        );
         assert_same_bits(&together, &alone, &what);
         let wide = reference::linear(&reference::widen(&x), t, &reference::widen(&w.to_f32()), n, k);
         let is_integer = precision_path == PrecisionPath::Streamed && w.decode_panels().is_some();

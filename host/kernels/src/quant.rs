@@ -19,6 +19,7 @@ mod kernels;
 mod lanes;
 mod layout;
 pub mod nf4;
+mod nf4_matrix;
 mod panel;
 mod search;
 mod simple;
@@ -26,6 +27,7 @@ mod simple;
 pub use activation::Activation;
 pub use dot::dot_row;
 pub use lanes::Level;
+pub use nf4_matrix::Nf4Matrix;
 pub use panel::Panels;
 
 use half::{bf16, f16};

@@ -3,12 +3,14 @@
 //! Rows are output features, row-major, as in safetensors. Values are read-only: nothing here computes a gradient of a
 //! weight. A weight may carry packed copies ("panels") that make products faster; see [`Weight::prepare`].
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::bytes::Bytes;
 use crate::ctx::{Compute, Ctx};
-use crate::product::{Direction, Panels, Source, StoredWeight};
-use crate::quant::{self, GgmlType, dequantize_row};
+use crate::pack::Float;
+use crate::product::{Direction, Panels, Source, StoredWeight, float_of};
+use crate::quant::{self, GgmlType, Nf4Matrix, dequantize_row};
 
 /// Bytes that are no weight of the stated shape.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,14 +32,63 @@ pub enum WeightError {
     TooLarge { n: usize, k: usize },
 }
 
+/// How the values of a weight are kept.
+#[derive(Clone, Debug)]
+pub(crate) enum Stored {
+    /// Rows of a file's type, one after the other.
+    Rows {
+        ty: GgmlType,
+        row_bytes: usize,
+        data: Bytes,
+    },
+    /// Four-bit normal floats.
+    Nf4(Arc<Nf4Matrix>),
+}
+
+impl Stored {
+    /// Decodes some columns of row `i` of rows of `k`; of a file's type the range lies between whole blocks.
+    pub(crate) fn decode(&self, k: usize, i: usize, columns: Range<usize>, out: &mut [f32]) {
+        match self {
+            Stored::Rows { ty, row_bytes, data } => {
+                let part = |at: usize| ty.row_bytes(at).expect("columns are cut between blocks");
+                let row = &data.as_slice()[i * row_bytes..(i + 1) * row_bytes];
+                dequantize_row(*ty, &row[part(columns.start)..part(columns.end)], out)
+                    .expect("the range was cut between blocks");
+            }
+            Stored::Nf4(matrix) => matrix.decode(i * k + columns.start..i * k + columns.end, out),
+        }
+    }
+
+    /// Returns the values as plain floats, where they are kept so: their type and all their bytes.
+    pub(crate) fn floats(&self) -> Option<(Float, &[u8])> {
+        match self {
+            Stored::Rows { ty, data, .. } => Some((float_of(*ty)?, data.as_slice())),
+            Stored::Nf4(_) => None,
+        }
+    }
+
+    /// Returns the values that share a scale; 1 of plain floats.
+    pub(crate) fn block_size(&self) -> usize {
+        match self {
+            Stored::Rows { ty, .. } => ty.block_size(),
+            Stored::Nf4(_) => quant::nf4::NF4_BLOCK,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Stored::Rows { data, .. } => data.as_slice().len(),
+            Stored::Nf4(matrix) => matrix.bytes(),
+        }
+    }
+}
+
 /// A frozen weight of `n` output and `k` input features.
 #[derive(Clone, Debug)]
 pub struct Weight {
     n: usize,
     k: usize,
-    ty: GgmlType,
-    row_bytes: usize,
-    data: Bytes,
+    stored: Stored,
     forward: Option<Arc<Panels>>,
     backward: Option<Arc<Panels>>,
     decode: Option<Arc<quant::Panels>>,
@@ -60,16 +111,49 @@ impl Weight {
                 found,
             });
         }
-        Ok(Weight {
+        Ok(Weight::new(n, k, Stored::Rows { ty, row_bytes, data }))
+    }
+
+    fn new(n: usize, k: usize, stored: Stored) -> Weight {
+        Weight {
             n,
             k,
-            ty,
-            row_bytes,
-            data,
+            stored,
             forward: None,
             backward: None,
             decode: None,
-        })
+        }
+    }
+
+    /// Returns the same values in NF4 with doubly quantized scales: a little over half a byte each, and not exact. Blocks of 64
+    /// run over the rows, as they do in bitsandbytes.
+    ///
+    /// **Source:** QLoRA (Dettmers et al. 2023), section 3.
+    pub fn to_nf4(&self, ctx: &Ctx) -> Weight {
+        let values = |range: Range<usize>, out: &mut [f32]| {
+            let (mut at, mut rest) = (range.start, out);
+            while !rest.is_empty() {
+                let (row, column) = (at / self.k, at % self.k);
+                let count = (self.k - column).min(rest.len());
+                let (now, later) = rest.split_at_mut(count);
+                self.row_part_f32(row, column, now);
+                at += count;
+                rest = later;
+            }
+        };
+        let matrix = Nf4Matrix::encode(ctx, self.n * self.k, values);
+        Weight::new(self.n, self.k, Stored::Nf4(Arc::new(matrix)))
+    }
+
+    /// Decodes the values of row `i` from column `start` on; a part of a block has its whole row decoded.
+    fn row_part_f32(&self, i: usize, start: usize, out: &mut [f32]) {
+        if self.stored.block_size() == 1 {
+            self.stored.decode(self.k, i, start..start + out.len(), out);
+            return;
+        }
+        let mut row = vec![0.0; self.k];
+        self.row_f32(i, &mut row);
+        out.copy_from_slice(&row[start..start + out.len()]);
     }
 
     /// Stores values as `f32`.
@@ -100,19 +184,14 @@ impl Weight {
         self.k
     }
 
-    /// Returns the storage type.
-    pub fn ggml_type(&self) -> GgmlType {
-        self.ty
+    /// Says whether values share scales: anything but plain floats.
+    pub fn is_quantized(&self) -> bool {
+        self.stored.block_size() > 1
     }
 
-    /// Returns the stored bytes.
-    pub fn bytes(&self) -> &[u8] {
-        self.data.as_slice()
-    }
-
-    /// Returns the bytes of row `i`.
-    pub fn row_bytes(&self, i: usize) -> &[u8] {
-        &self.bytes()[i * self.row_bytes..(i + 1) * self.row_bytes]
+    /// Returns the bytes of the stored values.
+    pub fn stored_bytes(&self) -> usize {
+        self.stored.bytes()
     }
 
     /// Decodes row `i` (an embedding, for one).
@@ -123,7 +202,7 @@ impl Weight {
             i < self.n && out.len() == self.k,
             "a row of the weight and a slice of its length"
         );
-        dequantize_row(self.ty, self.row_bytes(i), out).expect("the constructor checked the row length");
+        self.stored.decode(self.k, i, 0..self.k, out);
     }
 
     /// Decodes the whole weight, row-major.
@@ -155,18 +234,26 @@ impl Weight {
     /// Packs a quantized weight for integer products of one to four rows, whose inputs are then rounded to eight bits per
     /// block of 32, as other engines do. Without it such products decode the rows and multiply in `f32`.
     ///
-    /// Returns whether the type has integer products; plain floats have none and need no copy.
+    /// Returns whether the type has integer products; plain floats and NF4 have none and need no copy.
     ///
     /// **Cost:** memory of about the stored size; the stored bytes are then read only by embeddings and prompts.
     pub fn prepare_decode(&mut self, ctx: &Ctx) -> bool {
-        if !quant::Panels::supports(self.ty) {
+        let Stored::Rows { ty, data, .. } = &self.stored else {
+            return false;
+        };
+        if !quant::Panels::supports(*ty) {
             return false;
         }
-        let panels = quant::Panels::pack(ctx, self.ty, self.n, self.k, self.bytes());
+        let panels = quant::Panels::pack(ctx, *ty, self.n, self.k, data.as_slice());
         self.decode = Some(Arc::new(
             panels.expect("the constructor checked type, shape and length"),
         ));
         true
+    }
+
+    /// Says whether [`Weight::prepare_decode`] made a copy.
+    pub fn has_integers(&self) -> bool {
+        self.decode.is_some()
     }
 
     pub(crate) fn decode_panels(&self) -> Option<&quant::Panels> {
@@ -193,13 +280,16 @@ impl Weight {
         panels.as_deref().filter(|panels| panels.compute == compute)
     }
 
+    /// Returns the values as plain floats, where they are kept so: their type and all their bytes.
+    pub(crate) fn floats(&self) -> Option<(Float, &[u8])> {
+        self.stored.floats()
+    }
+
     fn stored(&self) -> StoredWeight<'_> {
         StoredWeight {
-            ty: self.ty,
             n: self.n,
             k: self.k,
-            row_bytes: self.row_bytes,
-            bytes: self.bytes(),
+            values: &self.stored,
         }
     }
 

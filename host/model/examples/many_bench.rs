@@ -25,7 +25,7 @@ use dlm_model::generate::{GenerateJob, GenerateOptions, ManyOptions, Watch, gene
 use dlm_model::text::Stops;
 use dlm_model::{
     Cpu, CpuEngine, CpuOptions, Engine, OpenedBase, PrecisionPaths, Prepare, ReaderOptions, Sampling, ScoreJob,
-    open_base, score_many,
+    WeightStorage, open_base, score_many,
 };
 
 /// New tokens per answer.
@@ -43,7 +43,7 @@ fn main() {
         let cpu = Cpu::new(threads, SimdLevel::Amx);
         let options = CpuOptions {
             precision: Precision::Fp32,
-            keep_quantized: true,
+            storage: WeightStorage::AsStored,
             prepare,
         };
         let engine = CpuEngine::load(&cpu, &base, &options).unwrap();

@@ -11,12 +11,13 @@ use dlm_core::base::{BaseShape, TemplateDialect};
 use dlm_core::digest::{Sha256, sha256_hex};
 use dlm_core::{Hints, Subject};
 use dlm_files::DiskError;
-use dlm_kernels::quant::GgmlType;
+use dlm_kernels::quant::{GgmlType, Nf4Matrix};
 
 use crate::chat::RECOGNIZED;
 use crate::config::{ConfigError, DecoderConfig, GgufConfigError, config_from_gguf, parse_config};
 use crate::gguf::{GgufFile, GgufFileError, GgufSourceError, GgufWeights, MAGIC, Value};
-use crate::model::{LoadError, LoadOptions, Model};
+use crate::layout::slot_plans;
+use crate::model::{LoadError, LoadOptions, Model, WeightStorage};
 use crate::safetensors_dir::{SafetensorsDir, SafetensorsDirError};
 use crate::text::{TextError, TextModel};
 use crate::tokenizer::TEMPLATE_FILE;
@@ -411,14 +412,16 @@ impl OpenedBase {
         }
     }
 
-    /// Returns the bytes that the weights take in memory once loaded, without packed copies: block-quantized ones as
-    /// stored or as `f32`, floats always as stored.
-    pub fn weights_memory_bytes(&self, keep_quantized: bool) -> u64 {
+    /// Returns the bytes that the weights take in memory once loaded, without packed copies.
+    pub fn weights_memory_bytes(&self, storage: WeightStorage) -> u64 {
+        if storage == WeightStorage::FourBits {
+            return self.facts.bytes - self.bytes_saved_by_four_bits();
+        }
         let Some(file) = &self.gguf else {
             return self.facts.bytes;
         };
         let in_memory = |dtype: GgmlType, stored: u64, count: u64| {
-            if dtype.is_quantized() && !keep_quantized {
+            if dtype.is_quantized() && storage == WeightStorage::Dequantized {
                 4 * count
             } else {
                 stored
@@ -427,6 +430,26 @@ impl OpenedBase {
         let tensors = file.header().tensors.values();
         tensors
             .map(|info| in_memory(info.dtype, info.bytes.len() as u64, values(&info.shape)))
+            .sum()
+    }
+
+    /// The floats of the blocks' products, less what they take in NF4.
+    fn bytes_saved_by_four_bits(&self) -> u64 {
+        let layers = 0..self.config.n_layers;
+        let plans = layers.flat_map(|layer| slot_plans(&self.config, layer));
+        let modules = plans.flat_map(|plan| plan.modules.into_iter().map(move |(path, rows)| (path, plan.k, rows)));
+        modules
+            .map(|(path, k, rows)| {
+                let values = rows.iter().sum::<usize>() * k;
+                match self.weights().stored_as(&format!("{path}.weight")) {
+                    Some(ty) if !ty.is_quantized() => {
+                        let stored = (values * ty.block_bytes()) as u64;
+                        let four_bits: u64 = rows.iter().map(|rows| Nf4Matrix::bytes_of((rows * k) as u64)).sum();
+                        stored.saturating_sub(four_bits)
+                    }
+                    _ => 0,
+                }
+            })
             .sum()
     }
 
@@ -466,7 +489,9 @@ impl OpenedBase {
     /// **Source:** `spec/bases.md` section 7.
     pub fn sha256(&self) -> Result<String, BaseOpenError> {
         if let Some(file) = &self.gguf {
-            return Ok(sha256_hex(file.bytes()));
+            let digest = sha256_hex(file.bytes());
+            file.release_pages();
+            return Ok(digest);
         }
         directory_sha256(&self.path)
     }

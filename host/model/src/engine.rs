@@ -9,11 +9,11 @@ pub mod cpu;
 use std::path::Path;
 
 use dlm_core::Cancel;
+use dlm_core::training::Checkpointing;
 use dlm_kernels::PrecisionPath;
 
 use crate::adapter::{Adapter, AdapterError, AdapterSpec};
 use crate::batch::{Batch, BatchError, Target};
-use crate::pass::Checkpoint;
 use crate::session::{PrecisionPaths, SessionError};
 
 pub use cpu::{Cpu, CpuEngine, CpuOptions};
@@ -124,7 +124,7 @@ pub struct TrainerOptions {
     pub optimizer: AdamWOptions,
     /// Largest global L2 norm of a gradient; `None` leaves gradients as they are.
     pub clip: Option<f64>,
-    pub checkpoint: Checkpoint,
+    pub checkpointing: Checkpointing,
 }
 
 /// The settings of AdamW that hold for a whole run.

@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 
 use dlm_core::{Architecture, Hints, Subject};
 use dlm_kernels::quant::GgmlType;
-use memmap2::Mmap;
+
+use crate::mapped::MappedFile;
 
 pub use error::GgufSourceError;
 pub use names::TensorPlace;
@@ -165,7 +166,7 @@ pub struct Header {
 #[derive(Debug)]
 pub struct GgufFile {
     path: PathBuf,
-    map: Mmap,
+    map: MappedFile,
     header: Header,
 }
 
@@ -178,10 +179,7 @@ impl GgufFile {
             path: path.to_owned(),
             cause,
         };
-        let file = dlm_files::open_ordinary(path).map_err(io)?;
-        // SAFETY: the map is only read. A file that another process shortens meanwhile ends this process with a bus
-        // error, as it does every program that maps model files; nothing is corrupted by it.
-        let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+        let map = MappedFile::open(path).map_err(io)?;
         let header = parse_header(&map).map_err(|cause| GgufFileError::Format {
             path: path.to_owned(),
             cause,
@@ -206,6 +204,11 @@ impl GgufFile {
     /// Returns the header.
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// Gives the memory of what was read so far back; it is read again where it is touched again.
+    pub fn release_pages(&self) {
+        self.map.release_pages();
     }
 
     /// Returns the whole file.

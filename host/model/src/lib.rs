@@ -19,6 +19,7 @@ pub mod generate;
 pub mod gguf;
 mod input_squares;
 pub mod layout;
+mod mapped;
 pub mod model;
 mod pass;
 pub mod rank;
@@ -44,8 +45,8 @@ pub use generate::{
     GenerateJob, GenerateOptions, Generation, ManyOptions, Sequence, StopReason, Watch, generate, generate_many,
 };
 pub use input_squares::InputSquares;
-pub use model::{LoadError, LoadOptions, Model, ModuleInfo, Prepare};
-pub use pass::{Checkpoint, Forward, HeadLoss, StepOptions};
+pub use model::{LoadError, LoadOptions, Model, ModuleInfo, Prepare, WeightStorage};
+pub use pass::{Forward, HeadLoss, StepOptions};
 pub use rank::{OpenedRanker, RankError, RankInput, Ranker, open_ranker};
 pub use sampling::Sampling;
 pub use score::{ScoreError, ScoreJob, next_many, score_many};

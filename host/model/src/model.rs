@@ -15,7 +15,7 @@ use crate::arena::Arena;
 use crate::config::{DecoderConfig, LayerKind};
 use crate::rotary::Rotary;
 
-pub use load::{LoadError, LoadOptions, Prepare};
+pub use load::{LoadError, LoadOptions, Prepare, WeightStorage};
 pub use names::{ModuleInfo, last_component};
 
 /// Index of the slot of the joined query, key and value projections.
@@ -145,14 +145,14 @@ impl Model {
 
     /// Returns the bytes that the weights take: as stored, and the packed copies beside them.
     pub fn weight_bytes(&self) -> (usize, usize) {
-        let mut stored = self.embed.bytes().len();
+        let mut stored = self.embed.stored_bytes();
         let mut packed = self.head.prepared_bytes();
         if !self.config.tied {
-            stored += self.head.bytes().len();
+            stored += self.head.stored_bytes();
         }
         for slot in self.layers.iter().flat_map(|layer| &layer.slots) {
             for part in &slot.parts {
-                stored += part.weight.bytes().len();
+                stored += part.weight.stored_bytes();
                 packed += part.weight.prepared_bytes();
             }
         }

@@ -20,7 +20,7 @@ use crate::input_squares::InputSquares;
 use crate::model::Model;
 
 pub use head::HeadLoss;
-pub use train::{Checkpoint, Forward, StepOptions};
+pub use train::{Forward, StepOptions};
 
 /// Everything that is the same for all blocks of one pass.
 #[derive(Clone, Copy)]

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 
 use dlm_core::{Hints, Subject};
 use dlm_files::DiskError;
-use memmap2::Mmap;
 use serde::Deserialize;
 
-use crate::weights::{RawTensor, WeightError, WeightSource};
+use crate::mapped::MappedFile;
+use crate::weights::{GgmlType, RawTensor, WeightError, WeightSource};
 
 pub use header::{SafetensorsError, TensorEntry, parse_header};
 
@@ -29,7 +29,7 @@ const SHARDS_MAX: usize = 4096;
 
 struct Shard {
     path: PathBuf,
-    map: Mmap,
+    map: MappedFile,
 }
 
 /// The weights of a directory.
@@ -189,10 +189,7 @@ fn open_shard(path: PathBuf) -> Result<(Shard, BTreeMap<String, TensorEntry>), S
         path: path.clone(),
         cause,
     };
-    let file = dlm_files::open_ordinary(&path).map_err(io)?;
-    // SAFETY: the map is only read. A file that another process shortens meanwhile ends this process with a bus
-    // error, as it does every program that maps model files; nothing is corrupted by it.
-    let map = unsafe { Mmap::map(&file) }.map_err(io)?;
+    let map = MappedFile::open(&path).map_err(io)?;
     let entries = parse_header(&map).map_err(|cause| SafetensorsDirError::Format {
         path: path.clone(),
         cause,
@@ -319,6 +316,14 @@ impl WeightSource for SafetensorsDir {
             shape: entry.shape.clone(),
             bytes: Cow::Borrowed(&shard.map[entry.bytes.clone()]),
         })
+    }
+
+    fn stored_as(&self, name: &str) -> Option<GgmlType> {
+        self.entry(name)?.weight_type()
+    }
+
+    fn release_pages(&self) {
+        self.shards.iter().for_each(|shard| shard.map.release_pages());
     }
 
     fn names(&self) -> Vec<String> {

@@ -27,6 +27,14 @@ pub trait WeightSource: Sync {
     /// Returns every name, sorted.
     fn names(&self) -> Vec<String>;
 
+    /// Returns how the values of a tensor are stored; `None` where it cannot be had.
+    fn stored_as(&self, name: &str) -> Option<GgmlType> {
+        self.tensor(name).ok().map(|tensor| tensor.dtype)
+    }
+
+    /// Gives the memory of the bytes handed out so far back, where they are a file's; they are read again where they are touched.
+    fn release_pages(&self) {}
+
     /// Says whether a tensor with this name exists.
     fn has(&self, name: &str) -> bool;
 }

@@ -6,7 +6,7 @@ use dlm_core::Hints;
 use dlm_core::base::TemplateDialect;
 use dlm_kernels::{Ctx, Simd};
 use dlm_model::gguf::GgufFile;
-use dlm_model::{LoadOptions, TextModel, device, open_base};
+use dlm_model::{LoadOptions, TextModel, WeightStorage, device, open_base};
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -34,7 +34,7 @@ fn a_directory_shows_its_facts() {
         (64, 2, 320, true)
     );
     assert_eq!((facts.gguf_arch.as_deref(), facts.tokenizer_pre), (Some("llama"), None));
-    assert_eq!(base.weights_memory_bytes(true), facts.bytes);
+    assert_eq!(base.weights_memory_bytes(WeightStorage::AsStored), facts.bytes);
     let mixtral = open_base(&golden("mixtral")).unwrap().facts();
     assert_eq!((mixtral.shape.n_experts, mixtral.shape.n_experts_used), (4, 2));
 }
@@ -44,7 +44,7 @@ fn the_memory_figure_is_what_loading_takes() {
     let base = open_base(&golden("llama")).unwrap();
     let model = base.load(LoadOptions::exact(Ctx::new(1, Simd::Scalar))).unwrap();
     let (weights, _) = model.weight_bytes();
-    let expected = base.weights_memory_bytes(false);
+    let expected = base.weights_memory_bytes(WeightStorage::Dequantized);
     // Norms are counted by the file and not by the model's matrices.
     assert!(
         weights as u64 <= expected && weights as u64 > expected * 9 / 10,
@@ -205,8 +205,8 @@ fn the_real_base_shows_its_facts() {
         (facts.template, facts.license_spdx.as_deref()),
         (TemplateDialect::ChatMl, Some("apache-2.0"))
     );
-    assert_eq!(base.weights_memory_bytes(true), facts.bytes);
-    assert_eq!(base.weights_memory_bytes(false), 4 * facts.params);
+    assert_eq!(base.weights_memory_bytes(WeightStorage::AsStored), facts.bytes);
+    assert_eq!(base.weights_memory_bytes(WeightStorage::Dequantized), 4 * facts.params);
     let sha256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53";
     assert_eq!(base.sha256().unwrap(), sha256);
 }

@@ -3,13 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests; clippy excuses the tests alone")]
 
 use dlm_core::Cancel;
+use dlm_core::training::Checkpointing;
 use dlm_kernels::{AdamW, Ctx, Simd, adamw_step, global_norm};
 use dlm_model::config::json::parse_config;
 use dlm_model::engine::{AdamWOptions, TensorGradient, TrainerOptions};
 use dlm_model::safetensors_dir::SafetensorsDir;
 use dlm_model::{
-    Adapter, AdapterKind, Batch, Checkpoint, CpuEngine, Engine, EngineError, LoadOptions, Model, PrecisionPaths,
-    ReaderOptions, Session, SessionError, StepOptions, Target, TargetKind, prefill_batch, read_batch, step_batch,
+    Adapter, AdapterKind, Batch, CpuEngine, Engine, EngineError, LoadOptions, Model, PrecisionPaths, ReaderOptions,
+    Session, SessionError, StepOptions, Target, TargetKind, prefill_batch, read_batch, step_batch,
 };
 use dlm_testkit::architectures::{ALL, dir};
 use dlm_testkit::tiny::{self, sequences};
@@ -64,7 +65,7 @@ fn a_trainer_takes_the_steps_of_the_kernels() {
         let options = TrainerOptions {
             optimizer: AdamWOptions::USUAL,
             clip: Some(CLIP),
-            checkpoint: Checkpoint::EveryBlock,
+            checkpointing: Checkpointing::ALL,
         };
         let mut trainer = engine.trainer(&expected, &options).unwrap();
         let len = expected.params.len();
@@ -72,7 +73,7 @@ fn a_trainer_takes_the_steps_of_the_kernels() {
         for step in 1..=3 {
             let pass = StepOptions {
                 dropout_seed: Some(SEED + step),
-                checkpoint: Checkpoint::None,
+                checkpointing: Checkpointing::default(),
             };
             let forward = model.forward_train(Some(&expected), &batch, &pass).unwrap();
             let (mut d_hidden, mut grads) = (vec![0.0; forward.hidden().len()], vec![0.0; len]);
@@ -145,7 +146,7 @@ fn a_loss_that_is_no_number_adds_no_gradient() {
     let options = TrainerOptions {
         optimizer: AdamWOptions::USUAL,
         clip: None,
-        checkpoint: Checkpoint::None,
+        checkpointing: Checkpointing::default(),
     };
     let mut trainer = engine.trainer(&broken, &options).unwrap();
     let (batch, targets) = taught();

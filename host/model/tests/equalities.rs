@@ -2,12 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests; clippy excuses the tests alone")]
 
+use dlm_core::training::Checkpointing;
 use dlm_kernels::{Compute, Ctx, Simd};
 use dlm_model::config::json::parse_config;
 use dlm_model::safetensors_dir::SafetensorsDir;
 use dlm_model::{
-    Adapter, AdapterKind, AdapterSpec, Batch, Checkpoint, LoadOptions, MergedSource, Model, Prepare, Session,
-    SessionError, StepOptions, Target, TargetKind, prefill_batch, step_batch,
+    Adapter, AdapterKind, AdapterSpec, Batch, LoadOptions, MergedSource, Model, Prepare, Session, SessionError,
+    StepOptions, Target, TargetKind, WeightStorage, prefill_batch, step_batch,
 };
 use dlm_testkit::architectures::{ALL, dir};
 use dlm_testkit::tiny::{adapter, sequences};
@@ -85,7 +86,7 @@ fn kinds() -> [(AdapterKind, f32); 4] {
 
 const WITH_DROPOUT: StepOptions = StepOptions {
     dropout_seed: Some(99),
-    checkpoint: Checkpoint::None,
+    checkpointing: Checkpointing::OFF,
 };
 
 #[test]
@@ -120,12 +121,17 @@ fn checkpoints_change_no_bit() {
         for (kind, dropout) in kinds() {
             let adapter = adapter(&model, kind, dropout);
             let kept = step(&model, &adapter, &batch, &targets, &WITH_DROPOUT);
-            let options = StepOptions {
-                checkpoint: Checkpoint::EveryBlock,
-                ..WITH_DROPOUT
-            };
-            let again = step(&model, &adapter, &batch, &targets, &options);
-            assert!(kept == again, "{name} {kind:?} {dropout}");
+            for every in [1, 2, 3] {
+                let options = StepOptions {
+                    checkpointing: Checkpointing {
+                        every,
+                        is_narrow: false,
+                    },
+                    ..WITH_DROPOUT
+                };
+                let again = step(&model, &adapter, &batch, &targets, &options);
+                assert!(kept == again, "{name} {kind:?} {dropout}, one of {every}");
+            }
         }
     }
 }
@@ -348,7 +354,7 @@ fn bf16_products_stay_close_to_f32_and_prepared_weights_equal_stored_ones() {
                 LoadOptions {
                     ctx: ctx.clone(),
                     compute,
-                    keep_quantized: true,
+                    storage: WeightStorage::AsStored,
                     prepare,
                 },
             );

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use dlm_kernels::{Compute, Ctx, Simd};
 use dlm_model::config::config_from_gguf;
 use dlm_model::gguf::{GgufFile, GgufWeights};
-use dlm_model::{LoadOptions, Model, Prepare, Session, TextModel, prefill_batch, step_batch};
+use dlm_model::{LoadOptions, Model, Prepare, Session, TextModel, WeightStorage, prefill_batch, step_batch};
 use dlm_testkit::golden::{CaseResult, run_real_cases};
 
 #[test]
@@ -35,7 +35,7 @@ fn alone_and_batched(base: &Path, prepare: Prepare) -> (Vec<f32>, Vec<f32>) {
     let options = LoadOptions {
         ctx: Ctx::new(2, Simd::detect()),
         compute: Compute::F32,
-        keep_quantized: true,
+        storage: WeightStorage::AsStored,
         prepare,
     };
     let model = Model::load(config, &source, options).unwrap();

@@ -25,7 +25,7 @@ use dlm_model::text::{Stops, TextModel};
 use dlm_model::weights::{RawTensor, WeightError, WeightSource};
 use dlm_model::{
     Adapter, AdapterKind, Cpu, CpuEngine, CpuOptions, Engine, LoadOptions, Model, PrecisionPaths, Prepare, Reader,
-    ReaderOptions, Sampling, ScoreJob, Session, open_base, read_batch, score_many, step_batch,
+    ReaderOptions, Sampling, ScoreJob, Session, WeightStorage, open_base, read_batch, score_many, step_batch,
 };
 use dlm_testkit::architectures::{ALL, dir};
 use dlm_testkit::tiny;
@@ -68,20 +68,20 @@ impl WeightSource for Quantized {
 }
 
 fn load(name: &str, quantized: Option<GgmlType>, threads: usize) -> CpuEngine {
-    load_as(name, quantized, threads, (true, Prepare::Decode))
+    load_as(name, quantized, threads, (WeightStorage::AsStored, Prepare::Decode))
 }
 
 fn load_as(
     name: &str,
     quantized: Option<GgmlType>,
     threads: usize,
-    (keep_quantized, prepare): (bool, Prepare),
+    (storage, prepare): (WeightStorage, Prepare),
 ) -> CpuEngine {
     let config = parse_config(&std::fs::read(dir(name).join("config.json")).unwrap()).unwrap();
     let options = LoadOptions {
         ctx: Ctx::new(threads, Simd::detect()),
         compute: Compute::F32,
-        keep_quantized,
+        storage,
         prepare,
     };
     let source = SafetensorsDir::open(&dir(name)).unwrap();
@@ -216,9 +216,9 @@ fn an_answer_is_the_same_alone_and_in_any_batch() {
 fn weights_that_are_decoded_on_the_way_say_what_decoded_ones_say() {
     for ty in [GgmlType::Q8_0, GgmlType::Q4_1, GgmlType::Q5_0, GgmlType::IQ4_NL] {
         for name in ["llama", "mixtral", "gemma2"] {
-            let said = |keep_quantized: bool| {
-                let engine = load_as(name, Some(ty), 2, (keep_quantized, Prepare::Nothing));
-                assert_eq!(engine.facts().is_quantized, keep_quantized);
+            let said = |storage: WeightStorage| {
+                let engine = load_as(name, Some(ty), 2, (storage, Prepare::Nothing));
+                assert_eq!(engine.facts().is_quantized, storage == WeightStorage::AsStored);
                 let adapter = adapter(engine.model(), AdapterKind::Lora);
                 let mut reader = engine.reader(Some(&adapter), ReaderOptions::default()).unwrap();
                 let id = reader.open(64).unwrap();
@@ -234,7 +234,10 @@ fn weights_that_are_decoded_on_the_way_say_what_decoded_ones_say() {
                 }
                 all
             };
-            assert!(said(true) == said(false), "{name} {ty:?}");
+            assert!(
+                said(WeightStorage::AsStored) == said(WeightStorage::Dequantized),
+                "{name} {ty:?}"
+            );
         }
     }
 }
@@ -333,7 +336,7 @@ fn a_real_base_answers_and_scores_the_same_in_every_batch() {
     for prepare in [Prepare::Decode, Prepare::Inference] {
         let loading = CpuOptions {
             precision: Precision::Fp32,
-            keep_quantized: true,
+            storage: WeightStorage::AsStored,
             prepare,
         };
         let engine = CpuEngine::load(&Cpu::new(2, SimdLevel::Amx), &base, &loading).unwrap();

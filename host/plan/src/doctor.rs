@@ -187,7 +187,7 @@ impl DoctorPlan {
             on(use_qlora),
             plan.adapter.value.name(),
             phase.optimizer.value.name(),
-            on(phase.checkpointing.value),
+            on(phase.checkpointing.value.every > 0),
             plan.simd.value.name(),
             plan.threads.value,
         );
@@ -200,7 +200,7 @@ impl DoctorPlan {
             micro_batch_size: phase.batch.micro_rows.value,
             grad_accum: phase.batch.grad_accum.value,
             effective_batch_size: phase.batch.effective_rows,
-            gradient_checkpointing: phase.checkpointing.value,
+            gradient_checkpointing: phase.checkpointing.value.every > 0,
             world_size: plan.world_size,
             est_peak_vram_gb: round(plan.memory.total as f64 / f64::from(1u32 << 30)),
             est_peak_bytes: plan.memory.total,

@@ -6,7 +6,7 @@
 
 use dlm_core::base::BaseShape;
 use dlm_core::choice::Choice;
-use dlm_core::training::Precision;
+use dlm_core::training::{Checkpointing, Precision};
 use dlm_core::units::size;
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +50,7 @@ pub struct MemoryInput<'a> {
     pub precision: Precision,
     /// Tokens of one forward pass.
     pub tokens: u64,
-    pub is_checkpointed: bool,
+    pub checkpointing: Checkpointing,
     pub adapter_parameters: u64,
     /// Sum over one block's adapted layers of the rank.
     pub ranks_per_block: u64,
@@ -131,11 +131,14 @@ pub fn estimate(input: &MemoryInput) -> MemoryEstimate {
     let shape = input.shape;
     let (d, layers) = (u64::from(shape.d_model), u64::from(shape.n_layers));
     let saved = saved_floats(shape, input.ranks_per_block);
-    let kept = if input.is_checkpointed {
-        d * layers + saved
-    } else {
-        saved * layers
+    let dropped = match input.checkpointing.every {
+        0 => 0,
+        every => layers.div_ceil(u64::from(every)),
     };
+    // A block that is computed anew holds its whole set for a while, and its input before that.
+    let anew = if dropped > 0 { saved } else { 0 };
+    let inputs = d * dropped / if input.checkpointing.is_narrow { 2 } else { 1 };
+    let kept = saved * (layers - dropped) + inputs + anew;
     let floats = kept + working_floats(shape, input.ranks_per_block) + 3 * d;
     let chunk = LOGIT_CHUNK_ROWS.min(input.tokens);
     let mut estimate = MemoryEstimate {
@@ -177,7 +180,7 @@ mod tests {
             packing: WeightPacking::Both,
             precision: Precision::Bf16,
             tokens: 512,
-            is_checkpointed: false,
+            checkpointing: Checkpointing::default(),
             adapter_parameters: 2_442_240,
             ranks_per_block: 56,
             anchor_positions: 0,
@@ -216,7 +219,7 @@ mod tests {
         let total = |input: MemoryInput| estimate(&input).total;
         assert!(
             total(MemoryInput {
-                is_checkpointed: true,
+                checkpointing: Checkpointing::ALL,
                 ..full
             }) < total(full)
         );
@@ -245,9 +248,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn more_tokens_never_take_less(tokens in 1u64..20_000, more in 0u64..20_000, checkpointed: bool) {
+        fn more_tokens_never_take_less(tokens in 1u64..20_000, more in 0u64..20_000, every in 0u32..4) {
             let shape = Registry::builtin().get("qwen2.5-0.5b").unwrap().shape.unwrap();
-            let at = |tokens| estimate(&MemoryInput { tokens, is_checkpointed: checkpointed, ..input(&shape) }).total;
+            let checkpointing = Checkpointing { every, is_narrow: false };
+            let at = |tokens| estimate(&MemoryInput { tokens, checkpointing, ..input(&shape) }).total;
             prop_assert!(at(tokens) <= at(tokens + more));
         }
     }

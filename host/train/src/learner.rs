@@ -5,7 +5,7 @@
 use dlm_core::event::Rewards;
 use dlm_core::random::Rng;
 use dlm_model::engine::{AdamWOptions, TensorGradient, TrainerOptions};
-use dlm_model::{Adapter, Checkpoint, Engine, TrainTensors, Trainer};
+use dlm_model::{Adapter, Engine, TrainTensors, Trainer};
 
 use crate::batch::{PackedBatch, pack, split_by_tokens};
 use crate::error::RunError;
@@ -50,10 +50,7 @@ impl<'a> Learner<'a> {
                 ..AdamWOptions::USUAL
             },
             clip: recipe.clip,
-            checkpoint: match recipe.checkpoint {
-                true => Checkpoint::EveryBlock,
-                false => Checkpoint::None,
-            },
+            checkpointing: recipe.checkpointing,
         };
         let mut trainer = engine.trainer(adapter, &options)?;
         if let Some(kept) = kept {

@@ -1,8 +1,9 @@
 //! Every number that a run depends on besides its rows, and the digest that ties a kept state to its run.
 
 use dlm_core::digest::Sha256;
+use dlm_core::training::Checkpointing;
 use dlm_model::AdapterSpec;
-use serde::{Deserialize, Serialize};
+use serde::{Serialize, Serializer};
 
 use crate::augment::Augment;
 use crate::dataset::Dataset;
@@ -13,7 +14,7 @@ use crate::schedule::Schedule;
 /// Every number that a run depends on, besides its rows.
 ///
 /// The names of its fields are part of the digest of kept states ([`run_digest`]).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Recipe {
     pub seed: u64,
     /// Peak learning rate.
@@ -47,15 +48,20 @@ pub struct Recipe {
     pub eval_patience: u32,
     /// Whether the validation loss decides which weights are kept and when the run ends; otherwise it is only reported.
     pub obeys_eval: bool,
-    /// Recompute every block in the backward pass instead of keeping its values.
-    pub checkpoint: bool,
+    /// What the backward pass computes anew. Only what changes numbers ties a state to its run.
+    #[serde(rename = "checkpoint", serialize_with = "is_narrow")]
+    pub checkpointing: Checkpointing,
     pub system_prompt: Option<String>,
     pub sequence_len_max: usize,
     /// Weight of a token of running text beside a token of an answer.
     pub prose_weight: f32,
     /// How preferences are taught, in a run that teaches some.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub preference: Option<PreferenceRule>,
+}
+
+fn is_narrow<S: Serializer>(checkpointing: &Checkpointing, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bool(checkpointing.is_narrow)
 }
 
 impl Recipe {

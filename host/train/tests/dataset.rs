@@ -7,6 +7,7 @@ use std::path::Path;
 use dlm_core::Hints;
 use dlm_core::random::Rng;
 use dlm_core::stamp::Stamp;
+use dlm_core::training::Checkpointing;
 use dlm_model::base::{OpenedBase, open_base};
 use dlm_model::chat::{Message, Thinking};
 use dlm_model::{AdapterKind, AdapterSpec};
@@ -291,7 +292,7 @@ fn the_digest_of_a_run_is_that_of_earlier_builds_with_the_same_steps() {
         eval_every: 4,
         eval_patience: 3,
         obeys_eval: false,
-        checkpoint: false,
+        checkpointing: Checkpointing::default(),
         system_prompt: Some("Be brief.".to_owned()),
         sequence_len_max: 512,
         prose_weight: 0.5,

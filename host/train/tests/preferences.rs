@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use dlm_core::event::StepEvent;
 use dlm_core::hardware::SimdLevel;
-use dlm_core::training::{PreferenceLoss, PreferenceMethod, TrainPhase};
+use dlm_core::training::{Checkpointing, PreferenceLoss, PreferenceMethod, TrainPhase};
 use dlm_core::{Cancel, Event, Progress};
 use dlm_model::base::{OpenedBase, open_base};
 use dlm_model::text::LossRow;
@@ -54,7 +54,7 @@ fn recipe(steps: u64, lr: f64, rule: PreferenceRule) -> Recipe {
         eval_every: 1,
         eval_patience: 1,
         obeys_eval: false,
-        checkpoint: false,
+        checkpointing: Checkpointing::default(),
         system_prompt: None,
         sequence_len_max: 512,
         prose_weight: 0.0,
@@ -419,7 +419,7 @@ fn what_shares_a_pass_changes_rounding_alone() {
         // Smaller than any pair: each has a pass of its own.
         let apart = Recipe {
             batch_tokens_max: 1,
-            checkpoint: true,
+            checkpointing: Checkpointing::ALL,
             ..together.clone()
         };
         let losses = |recipe| {

@@ -6,11 +6,11 @@ use std::cell::RefCell;
 use std::path::Path;
 
 use dlm_core::hardware::SimdLevel;
-use dlm_core::training::{Ending, TrainPhase};
+use dlm_core::training::{Checkpointing, Ending, TrainPhase};
 use dlm_core::{Cancel, Event, Hints, Progress, Quiet};
 use dlm_model::base::{OpenedBase, open_base};
 use dlm_model::engine::{AdamWOptions, TrainerOptions};
-use dlm_model::{AdapterKind, AdapterSpec, Checkpoint, Cpu, CpuEngine, CpuOptions, Engine, Reader, ReaderOptions};
+use dlm_model::{AdapterKind, AdapterSpec, Cpu, CpuEngine, CpuOptions, Engine, Reader, ReaderOptions};
 use dlm_train::augment::Augment;
 use dlm_train::schedule::ScheduleKind;
 use dlm_train::{
@@ -109,7 +109,7 @@ fn recipe(steps: u64) -> Recipe {
         eval_every: 4,
         eval_patience: 3,
         obeys_eval: false,
-        checkpoint: false,
+        checkpointing: Checkpointing::default(),
         system_prompt: None,
         sequence_len_max: 512,
         prose_weight: 0.5,
@@ -387,7 +387,7 @@ fn divergence(engine: &CpuEngine, outcome: &Outcome, anchors: &[Row]) -> f32 {
     let options = TrainerOptions {
         optimizer: AdamWOptions::USUAL,
         clip: None,
-        checkpoint: Checkpoint::None,
+        checkpointing: Checkpointing::default(),
     };
     let mut trainer = engine.trainer(&adapter, &options).unwrap();
     let losses = trainer.pass(&packed.batch, &packed.targets, 0).unwrap();

@@ -15,13 +15,16 @@ mod preferences;
 use std::path::Path;
 use std::time::Instant;
 
+use dlm_core::training::Checkpointing;
 use dlm_core::{Cancel, Choice, Quant, Quiet};
 use dlm_export::{Identity, ModelExport, Vocabulary, WriteOptions, plan_model, write_model};
 use dlm_kernels::{Compute, Ctx, Simd};
 use dlm_model::base::{OpenedBase, open_base};
 use dlm_model::chat::{Message, Thinking};
 use dlm_model::engine::{AdamWOptions, Trainer, TrainerOptions};
-use dlm_model::{AdapterKind, AdapterSpec, Checkpoint, CpuEngine, Engine, LoadOptions, Prepare, Session, TargetKind};
+use dlm_model::{
+    AdapterKind, AdapterSpec, CpuEngine, Engine, LoadOptions, Prepare, Session, TargetKind, WeightStorage,
+};
 use dlm_tests::Failed;
 use dlm_train::batch::pack;
 use dlm_train::rows::{Row, RowTarget};
@@ -64,7 +67,7 @@ fn step(job: &Value) -> Result<Value, Failed> {
     let options = LoadOptions {
         ctx: Ctx::new(threads, Simd::detect()),
         compute,
-        keep_quantized: true,
+        storage: WeightStorage::AsStored,
         prepare: Prepare::Both,
     };
     let model = open(field(job, "gguf")?.as_str().ok_or("`gguf` is no path")?)?.load(options)?;
@@ -80,7 +83,7 @@ fn step(job: &Value) -> Result<Value, Failed> {
     let options = TrainerOptions {
         optimizer: AdamWOptions::USUAL,
         clip: None,
-        checkpoint: Checkpoint::None,
+        checkpointing: Checkpointing::default(),
     };
     let mut trainer = engine.trainer(&engine.fresh_adapter(&spec, 0)?, &options)?;
     let rows = job_rows(job)?;
@@ -155,7 +158,7 @@ fn generate(file: &str, prompt: usize, new: usize, threads: usize) -> Result<Val
     let options = LoadOptions {
         ctx,
         compute,
-        keep_quantized: true,
+        storage: WeightStorage::AsStored,
         prepare: Prepare::Decode,
     };
     let mut model = open(file)?.load(options)?;

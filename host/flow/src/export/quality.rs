@@ -6,7 +6,7 @@
 use dlm_core::{Quant, Subject};
 use dlm_files::{Staging, file_size};
 use dlm_model::base::open_base;
-use dlm_model::{Batch, CpuEngine, CpuOptions, Engine, Reader};
+use dlm_model::{Batch, CpuEngine, CpuOptions, Engine, Reader, WeightStorage};
 use dlm_plan::export::{ExportOptions, plan_export};
 use serde::Serialize;
 
@@ -213,7 +213,7 @@ fn measured(shared: &mut Shared<'_>, quant: Quant, texts: [&Text; 2]) -> Result<
     let path = staging.directory().join("base.gguf");
     write::bare(around, &shared.located, loaded, quant, calibration, &path)?;
     let exact = CpuOptions {
-        keep_quantized: true,
+        storage: WeightStorage::AsStored,
         ..CpuOptions::EXACT
     };
     let written = CpuEngine::load(&loaded.cpu, &open_base(&path)?, &exact);

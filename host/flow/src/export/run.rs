@@ -226,7 +226,7 @@ impl<'a> Shared<'a> {
     pub(super) fn prepare(&mut self, plan: &ExportPlan) -> Result<(), Failure> {
         let (around, threads) = (self.around, self.command.threads);
         if self.loaded.is_none() {
-            let loaded = inference::load(around, &self.located, Weights::Exact, Precision::Fp32, threads)?;
+            let loaded = inference::load(around, &self.located, Weights::Published, Precision::Fp32, threads)?;
             self.loaded = Some(loaded);
         }
         if self.calibration.is_none() {

@@ -12,7 +12,9 @@ use dlm_export::{
 use dlm_model::base::open_base;
 use dlm_model::chat::{Ending, Message, Thinking};
 use dlm_model::weights::WeightSource;
-use dlm_model::{Adapter, Batch, CpuEngine, CpuOptions, Engine, EngineError, MergedSource, ReaderOptions};
+use dlm_model::{
+    Adapter, Batch, CpuEngine, CpuOptions, Engine, EngineError, MergedSource, ReaderOptions, WeightStorage,
+};
 use dlm_plan::ExportPlan;
 use dlm_plan::base::BaseLocation;
 use dlm_plan::base::registry::DEFAULT_HUB_ROOT;
@@ -319,7 +321,7 @@ fn check_file(
     let expected = check_logits(&*loaded.engine, adapter, located)?;
     // Decoded on the way, which changes no bit: the file is held as it is beside the model that it was made from.
     let options = CpuOptions {
-        keep_quantized: true,
+        storage: WeightStorage::AsStored,
         ..CpuOptions::EXACT
     };
     let written = CpuEngine::load(&loaded.cpu, &open_base(path)?, &options)

@@ -7,7 +7,7 @@ use dlm_core::ports::model::ModelError;
 use dlm_core::training::Precision;
 use dlm_core::units::size;
 use dlm_core::{Event, Subject};
-use dlm_model::{Cpu, CpuEngine, CpuOptions, Engine, OpenedBase, Prepare};
+use dlm_model::{Cpu, CpuEngine, CpuOptions, Engine, OpenedBase, Prepare, WeightStorage};
 
 use super::open::failed;
 use super::{Run, lock};
@@ -23,16 +23,18 @@ pub(super) struct Weights {
     pub run: Arc<Run>,
     pub opened: OpenedBase,
     key: String,
+    storage: WeightStorage,
     /// Locked only by whoever has the run's turn.
     engine: Mutex<Option<Arc<dyn Engine>>>,
 }
 
 impl Weights {
-    pub fn new(run: Arc<Run>, opened: OpenedBase, key: &str) -> Weights {
+    pub fn new(run: Arc<Run>, opened: OpenedBase, key: &str, storage: WeightStorage) -> Weights {
         Weights {
             run,
             opened,
             key: key.to_owned(),
+            storage,
             engine: Mutex::new(None),
         }
     }
@@ -50,7 +52,7 @@ impl Weights {
             return Ok(engine.clone());
         }
         let facts = self.opened.facts();
-        let stored = self.opened.weights_memory_bytes(true);
+        let stored = self.opened.weights_memory_bytes(self.storage);
         let streamed = stored + self.opened.decode_memory_bytes();
         let free = room(&self.run, &self.key, streamed, *taken)?;
         let packed = streamed + PACKED_BYTES * facts.params;
@@ -58,7 +60,10 @@ impl Weights {
             true => Prepare::Inference,
             false => Prepare::Decode,
         };
-        let load = |cpu: &Cpu, options: &CpuOptions| CpuEngine::load(cpu, &self.opened, options);
+        let load = |cpu: &Cpu, options: &CpuOptions| {
+            let storage = self.storage;
+            CpuEngine::load(cpu, &self.opened, &CpuOptions { storage, ..*options })
+        };
         let loaded = loading(&self.run, &self.key, load, prepare).map_err(|error| failed(error.into()))?;
         *taken += loaded.facts().weights_bytes;
         Ok(engine.insert(Arc::new(loaded)).clone())
@@ -87,7 +92,7 @@ pub(super) fn loading<T>(run: &Run, key: &str, load: impl FnOnce(&Cpu, &CpuOptio
     });
     let options = CpuOptions {
         precision: Precision::Fp32,
-        keep_quantized: true,
+        storage: WeightStorage::AsStored,
         prepare,
     };
     let loaded = load(run.cpu(), &options);

@@ -92,10 +92,14 @@ fn kept(around: &Surroundings, path: &Path) -> Option<AnchorSet> {
 fn cache(around: &Surroundings, prepared: &PreparedRun, options: &AnchorOptions) -> PathBuf {
     let system = prepared.document.parsed.frontmatter().system();
     let system = system.map_or(String::new(), |text| format!("-{}", &sha256_hex(text)[..16]));
+    let mut products = prepared.plan.precision.value.name().to_owned();
+    if prepared.plan.four_bits.value {
+        products.push_str("-nf4");
+    }
     let name = format!(
         "{}-{}{system}.anchors",
         &prepared.base.resolved.record.revision,
-        options.tag(prepared.plan.precision.value.name())
+        options.tag(&products)
     );
     around.home.bases().join(".hold").join(name)
 }

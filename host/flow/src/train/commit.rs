@@ -178,7 +178,7 @@ fn write_files(
     pending.write_json("pinned_versions.json", &json!(pinned_versions()))?;
     pending.write_json(
         "training_run.json",
-        &json!({ "use_qlora": false, "precision": job.prepared.plan.precision.value.name(), "run_id": run_id }),
+        &json!({ "use_qlora": job.prepared.was_quantized(), "precision": job.prepared.plan.precision.value.name(), "run_id": run_id }),
     )?;
     pending.write_json(RECALL_FILE, &json!(learned.recall))?;
     Ok(())

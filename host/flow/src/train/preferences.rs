@@ -47,12 +47,12 @@ impl Job<'_> {
             pairs_per_step: recipe.rows_per_step,
             sequence_len_max: recipe.sequence_len_max,
         };
-        let revision = &prepared.base.resolved.record.revision;
+        let weights = prepared.weights_name();
         let kept = [logprobs.start.as_slice(), logprobs.reference.as_slice()];
         let lesson = Lesson {
             objective: &objective,
             recipe: &recipe,
-            digest: preference_digest(&recipe, &prepared.pairs, kept, &start.spec, revision),
+            digest: preference_digest(&recipe, &prepared.pairs, kept, &start.spec, &weights),
             // Noise in a difference of log-probabilities is variance and nothing else (`spec/training.md` section 7).
             dropout: 0.0,
             start: &start,

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use dlm_core::training::AdapterKind;
 use dlm_model::text::TextModel;
 use dlm_plan::base::license::LicenseDecision;
 use dlm_plan::train::TrainPlan;
@@ -31,6 +32,21 @@ pub struct PreparedRun {
 }
 
 impl PreparedRun {
+    /// Says whether the adapter is trained on weights in four bits: those of `qlora`, or those that the base is stored in where the
+    /// document asks for `qlora`.
+    pub(super) fn was_quantized(&self) -> bool {
+        self.plan.four_bits.value || self.plan.adapter.value == AdapterKind::Qlora
+    }
+
+    /// Names the weights that are trained on: the base's revision, and that it is kept in four bits.
+    pub(super) fn weights_name(&self) -> String {
+        let revision = &self.base.resolved.record.revision;
+        match self.plan.four_bits.value {
+            true => format!("{revision} nf4"),
+            false => revision.clone(),
+        }
+    }
+
     /// What the run will rehearse of earlier versions of the document.
     pub fn replay(&self) -> &ReplayReport {
         &self.replay.report

@@ -44,7 +44,7 @@ pub(super) fn recipe(prepared: &PreparedRun, phase: &PhasePlan) -> Recipe {
         eval_every: phase.steps.eval_every.max(1),
         eval_patience: phase.steps.eval_patience,
         obeys_eval: obeys_eval(prepared),
-        checkpoint: phase.checkpointing.value,
+        checkpointing: phase.checkpointing.value,
         system_prompt: prepared.document.parsed.frontmatter().system().map(str::to_owned),
         sequence_len_max: plan.sequence_len.value as usize,
         prose_weight: plan.prose.weight.value as f32,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use dlm_core::manifest::RunStatus;
 use dlm_core::training::Ending;
 use dlm_core::{Event, FailureKind, Subject};
-use dlm_model::{Adapter, Cpu, CpuEngine, CpuOptions, Engine, Prepare};
+use dlm_model::{Adapter, Cpu, CpuEngine, CpuOptions, Engine, Prepare, WeightStorage};
 use dlm_plan::train::WeightPacking;
 use dlm_store::{CurrentVersion, PendingVersion};
 use dlm_train::run::Outcome;
@@ -131,7 +131,10 @@ pub fn load(around: &Surroundings, prepared: &[PreparedRun]) -> Result<Box<dyn E
     let options = CpuOptions {
         precision: plan.precision.value,
         // The packed copies are what a step multiplies with; the weights themselves stay as small as they are stored.
-        keep_quantized: true,
+        storage: match plan.four_bits.value {
+            true => WeightStorage::FourBits,
+            false => WeightStorage::AsStored,
+        },
         prepare: match plan.packing.value {
             WeightPacking::None => Prepare::Nothing,
             WeightPacking::Forward => Prepare::Forward,
@@ -175,11 +178,11 @@ impl Job<'_> {
         let recipe = recipe(prepared, self.phase);
         let start = self.fresh(engine)?;
         let objective = Supervised::new(&prepared.dataset, &prepared.text, anchors.as_ref(), &recipe);
-        let revision = &prepared.base.resolved.record.revision;
+        let weights = prepared.weights_name();
         let lesson = Lesson {
             objective: &objective,
             recipe: &recipe,
-            digest: run_digest(&recipe, &prepared.dataset, &start.spec, revision),
+            digest: run_digest(&recipe, &prepared.dataset, &start.spec, &weights),
             dropout: start.spec.dropout,
             start: &start,
         };

@@ -5,9 +5,10 @@ use std::ops::Range;
 use super::SUM_BLOCK;
 use crate::ctx::{Compute, Ctx};
 use crate::pack::{Float, Rows, interleave, steps, transpose};
-use crate::quant::{GgmlType, dequantize_row};
+use crate::quant::GgmlType;
 use crate::scratch::{self, AlignedBuffer};
 use crate::tile::PANEL;
+use crate::weight::Stored;
 
 /// Panels that cover one super-block of a quantized row; the backward decodes that many columns at once.
 const PANELS_PER_SUPER_BLOCK: usize = 256 / PANEL;
@@ -21,24 +22,12 @@ pub enum Direction {
     Backward,
 }
 
-/// The bytes of a frozen weight `[n, k]`, row-major, as the product reads them.
+/// A frozen weight `[n, k]` as the product reads it.
 #[derive(Clone, Copy)]
 pub(crate) struct StoredWeight<'a> {
-    pub(crate) ty: GgmlType,
     pub(crate) n: usize,
     pub(crate) k: usize,
-    pub(crate) row_bytes: usize,
-    pub(crate) bytes: &'a [u8],
-}
-
-impl StoredWeight<'_> {
-    /// Decodes some columns of row `i`; the range lies between whole blocks.
-    fn decode_part(&self, i: usize, columns: Range<usize>, out: &mut [f32]) {
-        let part = |at: usize| self.ty.row_bytes(at).expect("columns are cut between blocks");
-        let row = &self.bytes[i * self.row_bytes..(i + 1) * self.row_bytes];
-        dequantize_row(self.ty, &row[part(columns.start)..part(columns.end)], out)
-            .expect("the range was cut between blocks");
-    }
+    pub(crate) values: &'a Stored,
 }
 
 /// A matrix packed for [`product`](super::product), ready to be multiplied many times.
@@ -126,7 +115,7 @@ impl Source<'_> {
     /// Panels that must be packed together.
     pub(super) fn panels_at_once(&self) -> usize {
         match self {
-            Source::Stored(w, Direction::Backward) if w.ty.block_size() > PANEL => PANELS_PER_SUPER_BLOCK,
+            Source::Stored(w, Direction::Backward) if w.values.block_size() > PANEL => PANELS_PER_SUPER_BLOCK,
             _ => 1,
         }
     }
@@ -178,8 +167,7 @@ fn pack_weight(
         Direction::Forward => (columns.clone(), sum.clone()),
         Direction::Backward => (sum.clone(), columns.clone()),
     };
-    let stored = weight.bytes;
-    if let Some(float) = float_of(weight.ty) {
+    if let Some((float, stored)) = weight.values.floats() {
         let row_bytes = weight.k * float.size();
         let from = Rows {
             float,
@@ -192,7 +180,7 @@ fn pack_weight(
     let width = across.len();
     scratch::with(rows.len() * width, |decoded| {
         for (row, decoded) in rows.clone().zip(decoded.chunks_exact_mut(width)) {
-            weight.decode_part(row, across.clone(), decoded);
+            weight.values.decode(weight.k, row, across.clone(), decoded);
         }
         let from = Rows::of(decoded, width);
         pack_rectangle(ctx, compute, direction, from, columns.len(), sum.len(), out, place);

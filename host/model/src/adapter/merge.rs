@@ -95,6 +95,17 @@ impl WeightSource for MergedSource<'_> {
         })
     }
 
+    fn stored_as(&self, name: &str) -> Option<GgmlType> {
+        match self.modules.get(name) {
+            Some(_) => Some(GgmlType::F32),
+            None => self.source.stored_as(name),
+        }
+    }
+
+    fn release_pages(&self) {
+        self.source.release_pages();
+    }
+
     fn names(&self) -> Vec<String> {
         self.source.names()
     }

@@ -15,7 +15,7 @@ use dlm_kernels::{Compute, Ctx, Direction, Simd, Weight, Write, linear};
 use super::{Engine, EngineError, EngineFacts, Reader, ReaderOptions, Trainer, TrainerOptions};
 use crate::adapter::{Adapter, AdapterError, AdapterSpec};
 use crate::base::OpenedBase;
-use crate::model::{LoadError, LoadOptions, Model, Prepare};
+use crate::model::{LoadError, LoadOptions, Model, Prepare, WeightStorage};
 
 use reader::CpuReader;
 use trainer::CpuTrainer;
@@ -76,8 +76,7 @@ impl Cpu {
 pub struct CpuOptions {
     /// Of the frozen products of more than four rows; without products in `fp16` that means `f32`.
     pub precision: Precision,
-    /// Keep block-quantized weights as they are, see [`LoadOptions::keep_quantized`].
-    pub keep_quantized: bool,
+    pub storage: WeightStorage,
     pub prepare: Prepare,
 }
 
@@ -85,7 +84,7 @@ impl CpuOptions {
     /// Exact products on dequantized weights, nothing laid out beside them.
     pub const EXACT: CpuOptions = CpuOptions {
         precision: Precision::Fp32,
-        keep_quantized: false,
+        storage: WeightStorage::Dequantized,
         prepare: Prepare::Nothing,
     };
 
@@ -96,7 +95,7 @@ impl CpuOptions {
                 Precision::Bf16 => Compute::Bf16,
                 Precision::Fp32 | Precision::Fp16 => Compute::F32,
             },
-            keep_quantized: self.keep_quantized,
+            storage: self.storage,
             prepare: self.prepare,
         }
     }

@@ -100,6 +100,15 @@ impl WeightSource for GgufWeights {
         changed(info, bytes, place.change).map_err(|cause| self.unreadable(name, cause))
     }
 
+    fn stored_as(&self, name: &str) -> Option<GgmlType> {
+        let place = self.places.get(name)?;
+        Some(self.file.header().tensors.get(&place.file_name)?.dtype)
+    }
+
+    fn release_pages(&self) {
+        self.file.release_pages();
+    }
+
     fn names(&self) -> Vec<String> {
         self.places.keys().cloned().collect()
     }

@@ -26,15 +26,25 @@ pub enum Prepare {
     Both,
 }
 
+/// How frozen weights are kept in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WeightStorage {
+    /// As in the file; block-quantized ones are multiplied as they are.
+    AsStored,
+    /// The floats of the blocks' products in NF4 with doubly quantized scales, as QLoRA has them; embedding, head, router and
+    /// what the file has in blocks stay as stored.
+    FourBits,
+    /// Block-quantized ones become `f32` on loading, and every product is exact.
+    Dequantized,
+}
+
 /// How a model is loaded.
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
     pub ctx: Ctx,
     /// Precision of the frozen products.
     pub compute: Compute,
-    /// Keep block-quantized weights as they are: single tokens multiply the stored blocks with quantized activations.
-    /// Otherwise they become `f32` on loading and every product is exact.
-    pub keep_quantized: bool,
+    pub storage: WeightStorage,
     pub prepare: Prepare,
 }
 
@@ -44,7 +54,7 @@ impl LoadOptions {
         LoadOptions {
             ctx,
             compute: Compute::F32,
-            keep_quantized: false,
+            storage: WeightStorage::Dequantized,
             prepare: Prepare::Nothing,
         }
     }
@@ -175,13 +185,15 @@ impl Model {
         let mut modules = Vec::new();
         for index in 0..config.n_layers {
             layers.push(loader.layer(index, &mut modules)?);
+            source.release_pages();
         }
         let rotary = Rotary::new(&config);
         let is_packed = matches!(options.prepare, Prepare::Forward | Prepare::Both);
-        let is_quantized = has_quantized(&layers, &head);
+        let is_quantized = weights(&layers, &head).any(Weight::is_quantized);
+        let streams_integers = weights(&layers, &head).any(Weight::has_integers);
         Ok(Model {
             pads_few_rows: is_packed && is_quantized,
-            streams_integers: is_quantized && matches!(options.prepare, Prepare::Decode | Prepare::Inference),
+            streams_integers,
             is_quantized,
             ctx: options.ctx,
             compute: options.compute,
@@ -204,13 +216,11 @@ enum Head {
     Unused,
 }
 
-fn has_quantized(layers: &[Layer], head: &Weight) -> bool {
+/// The frozen weights that rows are multiplied with.
+fn weights<'a>(layers: &'a [Layer], head: &'a Weight) -> impl Iterator<Item = &'a Weight> {
     let slots = layers.iter().flat_map(|layer| &layer.slots);
-    let mut weights = slots
-        .flat_map(|slot| &slot.parts)
-        .map(|part| &part.weight)
-        .chain([head]);
-    weights.any(|weight| !matches!(weight.ggml_type(), GgmlType::F32 | GgmlType::F16 | GgmlType::BF16))
+    let parts = slots.flat_map(|slot| &slot.parts);
+    parts.map(|part| &part.weight).chain([head])
 }
 
 struct Loader<'a> {
@@ -259,8 +269,10 @@ impl Loader<'_> {
     fn kept_type(&self, stored: GgmlType) -> GgmlType {
         match stored {
             GgmlType::F32 | GgmlType::F16 | GgmlType::BF16 => stored,
-            _ if self.options.keep_quantized => stored,
-            _ => GgmlType::F32,
+            _ => match self.options.storage {
+                WeightStorage::AsStored | WeightStorage::FourBits => stored,
+                WeightStorage::Dequantized => GgmlType::F32,
+            },
         }
     }
 
@@ -384,6 +396,9 @@ impl Loader<'_> {
                 _ => raw.bytes[start * row_bytes..(start + count) * row_bytes].to_vec(),
             };
             let mut weight = self.stored(&name, count, plan.k, raw.dtype, bytes)?;
+            if self.options.storage == WeightStorage::FourBits && !weight.is_quantized() {
+                weight = weight.to_nf4(&self.options.ctx);
+            }
             self.prepare(&mut weight);
             parts.push(Part {
                 weight,

@@ -6,8 +6,10 @@
 use std::sync::Mutex;
 
 use dlm_core::Cancel;
+use dlm_core::training::Checkpointing;
 use dlm_kernels::{PrecisionPath, Segment, Write, scale};
 use dlm_kernels::{attention_forward, rmsnorm_backward, rmsnorm_forward};
+use half::bf16;
 
 use super::Pass;
 use super::block::{self, AttentionOut, Body, Qkv, Rows};
@@ -18,22 +20,12 @@ use crate::input_squares::InputSquares;
 use crate::model::Model;
 use crate::rotary::Tables;
 
-/// What a forward keeps for its backward.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Checkpoint {
-    /// The saved set of every block: fastest.
-    #[default]
-    None,
-    /// The input of every block; the backward runs the block again. About a third more arithmetic.
-    EveryBlock,
-}
-
 /// Options of one training pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StepOptions {
     /// Decides what is dropped, with the adapter's dropout rate; `None` switches dropout off (evaluation).
     pub dropout_seed: Option<u64>,
-    pub checkpoint: Checkpoint,
+    pub checkpointing: Checkpointing,
 }
 
 /// What a forward is for.
@@ -45,9 +37,15 @@ enum Purpose<'a> {
     Watching(&'a Cancel, &'a Mutex<InputSquares>),
 }
 
-struct BlockSaved {
-    x: Buffer,
-    body: Option<Body>,
+/// What the backward of a block begins with.
+enum BlockSaved {
+    Whole {
+        x: Buffer,
+        body: Body,
+    },
+    Input(Buffer),
+    /// The input as bit patterns of bf16.
+    NarrowInput(Vec<u16>),
 }
 
 /// A finished forward pass: the hidden states, and what the backward needs.
@@ -62,6 +60,10 @@ pub struct Forward {
     last: Buffer,
     inv_rms: Buffer,
     hidden: Buffer,
+}
+
+fn narrowed(x: &[f32]) -> Vec<u16> {
+    x.iter().map(|x| bf16::from_f32(*x).to_bits()).collect()
 }
 
 impl Forward {
@@ -174,8 +176,11 @@ impl Model {
             let (y, body) = self.run_block(pass, &forward, index, &forward.last);
             let x = std::mem::replace(&mut forward.last, y);
             if let Some(options) = options.filter(|_| index >= first) {
-                let body = (options.checkpoint == Checkpoint::None).then_some(body);
-                forward.blocks.push(BlockSaved { x, body });
+                forward.blocks.push(match options.checkpointing {
+                    how if !how.drops(index) => BlockSaved::Whole { x, body },
+                    how if how.is_narrow => BlockSaved::NarrowInput(narrowed(&x)),
+                    _ => BlockSaved::Input(x),
+                });
             }
         }
         rmsnorm_forward(
@@ -226,6 +231,24 @@ impl Model {
         block::forward(pass, index, rows, x, &mut attend)
     }
 
+    /// Returns the input of a block and what its backward needs, computed anew where the forward dropped it.
+    fn restore(&self, adapter: &Adapter, forward: &Forward, index: usize, saved: BlockSaved) -> (Buffer, Body) {
+        let x = match saved {
+            BlockSaved::Whole { x, body } => return (x, body),
+            BlockSaved::Input(x) => x,
+            BlockSaved::NarrowInput(bits) => {
+                let mut x = self.arena.take(bits.len());
+                x.iter_mut()
+                    .zip(bits)
+                    .for_each(|(x, bits)| *x = bf16::from_bits(bits).to_f32());
+                x
+            }
+        };
+        let pass = self.pass(Some(adapter), forward, true);
+        let body = self.run_block(pass, forward, index, &x).1;
+        (x, body)
+    }
+
     /// Adds the gradients of the adapter's tensors to `grads`.
     ///
     /// `d_hidden` is the gradient of [`Forward::hidden`]; `grads` has the layout of [`Adapter::params`]. The adapter must
@@ -261,13 +284,7 @@ impl Model {
                 .blocks
                 .pop()
                 .expect("there is one entry per block from the first adapted on");
-            let body = match saved.body {
-                Some(body) => body,
-                None => {
-                    let pass = self.pass(Some(adapter), &forward, true);
-                    self.run_block(pass, &forward, index, &saved.x).1
-                }
-            };
+            let (x, body) = self.restore(adapter, &forward, index, saved);
             let rows = Rows {
                 t: forward.positions.len(),
                 tables: &forward.tables,
@@ -277,7 +294,7 @@ impl Model {
                 index,
                 rows,
                 (&forward.segments, &forward.positions),
-                &saved.x,
+                &x,
                 body,
                 &mut d,
                 index > first,

@@ -9,6 +9,10 @@ use super::shape::{embedding_parameters, linear_parameters};
 /// Bytes of one parameter in the narrow float types that the hub serves.
 const BYTES_PER_FLOAT16: u64 = 2;
 
+/// Values of NF4 that share a scale, and scales that share theirs.
+const NF4_BLOCK: u64 = 64;
+const NF4_SCALE_BLOCK: u64 = 256;
+
 /// What a plan knows about a base.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BaseFacts {
@@ -63,6 +67,25 @@ impl BaseFacts {
             reasoning_tuned: record.reasoning_tuned,
             capability_warning: record.capability_warning.clone(),
         })
+    }
+
+    /// Bytes of all tensors with the floats of the blocks' products in NF4: half a byte each, an eighth of a bit of scales in eight
+    /// bits, and theirs. What is stored in blocks stays so.
+    pub fn four_bit_bytes(&self) -> u64 {
+        let stored = match self.storage.as_str() {
+            "F32" => 4,
+            "F16" | "BF16" => BYTES_PER_FLOAT16,
+            _ => return self.weights_bytes,
+        };
+        let values = linear_parameters(&self.shape);
+        let scales = values / NF4_BLOCK;
+        let four_bits = values / 2 + scales + scales / NF4_SCALE_BLOCK * 4;
+        (self.weights_bytes + four_bits).saturating_sub(values * stored)
+    }
+
+    /// Whether four bits save anything: what a file keeps in blocks is as small already.
+    pub fn is_float(&self) -> bool {
+        matches!(self.storage.as_str(), "F32" | "F16" | "BF16")
     }
 
     /// Parameters of frozen products that one token passes through: the linear layers (of the experts used) and the head.

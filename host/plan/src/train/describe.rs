@@ -1,6 +1,6 @@
 //! A plan as lines for people: every knob with its value and the reason for it.
 
-use dlm_core::training::{PreferenceMethod, PreferenceReference};
+use dlm_core::training::{Checkpointing, PreferenceMethod, PreferenceReference};
 use dlm_core::units::size;
 use serde::Serialize;
 
@@ -96,6 +96,15 @@ impl TrainPlan {
             line("simd", &self.simd, self.simd.value.name()),
             show("threads", &self.threads),
             line("precision", &self.precision, self.precision.value.name()),
+            line(
+                "base weights",
+                &self.four_bits,
+                if self.four_bits.value {
+                    "four bits (NF4)"
+                } else {
+                    "as stored"
+                },
+            ),
             line("weight layout", &self.packing, self.packing.value.name()),
             line("cache", &self.cache, if self.cache.value { "on" } else { "off" }),
         ];
@@ -158,8 +167,14 @@ impl PhasePlan {
     }
 
     fn checkpointing(&self) -> PlanLine {
-        let word = if self.checkpointing.value { "on" } else { "off" };
-        line("checkpointing", &self.checkpointing, word)
+        let Checkpointing { every, is_narrow } = self.checkpointing.value;
+        let blocks = match every {
+            0 => "off".to_owned(),
+            1 => "every block".to_owned(),
+            every => format!("one block of {every}"),
+        };
+        let rounded = if is_narrow { ", inputs rounded to bf16" } else { "" };
+        line("checkpointing", &self.checkpointing, blocks + rounded)
     }
 }
 

@@ -50,6 +50,8 @@ pub struct DocumentFacts {
     pub preference: WrittenPreference,
     /// The named adapter that this plan trains, on a document that has some.
     pub adapter_name: Option<String>,
+    /// Whether any adapter of the document is `qlora`: all of them are trained on one loaded base.
+    pub wants_four_bits: bool,
 }
 
 /// What the command line asks for; `None` leaves it to the document and the plan.

@@ -2,6 +2,7 @@
 //!
 //! Every rung changes speed only: the rows of an update, and so the result, stay the same.
 
+use dlm_core::training::Checkpointing;
 use dlm_core::units::size;
 
 use super::facts::{RowFacts, TrainRequest};
@@ -32,35 +33,37 @@ pub(super) struct Ladder<'a> {
 pub(super) struct Variant {
     pub batch: BatchPlan,
     pub packing: Knob<WeightPacking>,
-    pub checkpointing: Knob<bool>,
+    pub checkpointing: Knob<Checkpointing>,
     pub memory: MemoryEstimate,
 }
 
 #[derive(Clone, Copy)]
 struct Rung {
     packing: WeightPacking,
-    is_checkpointed: bool,
+    checkpointing: Checkpointing,
     /// The micro batch is the whole batch over this.
     split: u32,
 }
 
-/// Fastest first. Layout copies go before recomputation, and that before smaller forward passes.
-fn rungs(rows: u32) -> Vec<Rung> {
-    let rung = |packing, is_checkpointed, split| Rung {
+/// One block of so many is computed anew, from few to all.
+const RECOMPUTED: [u32; 3] = [4, 2, 1];
+
+/// Fastest first. Layout copies go before recomputation (a product that unpacks its weight is a twentieth to a quarter slower, by
+/// its rows), and that before smaller forward passes; rounded inputs, which alone change numbers, come last.
+fn rungs(rows: u32, packings: &[WeightPacking]) -> Vec<Rung> {
+    let rung = |packing, every, is_narrow, split| Rung {
         packing,
-        is_checkpointed,
+        checkpointing: Checkpointing { every, is_narrow },
         split,
     };
-    let mut rungs = vec![
-        rung(WeightPacking::Both, false, 1),
-        rung(WeightPacking::Forward, false, 1),
-        rung(WeightPacking::None, false, 1),
-    ];
-    let mut split = 1;
+    let mut rungs: Vec<Rung> = packings.iter().map(|packing| rung(*packing, 0, false, 1)).collect();
+    rungs.extend(RECOMPUTED.map(|every| rung(WeightPacking::None, every, false, 1)));
+    let mut split = 2;
     while split <= rows {
-        rungs.push(rung(WeightPacking::None, true, split));
+        rungs.push(rung(WeightPacking::None, 1, false, split));
         split *= 2;
     }
+    rungs.push(rung(WeightPacking::None, 1, true, split / 2));
     rungs
 }
 
@@ -68,7 +71,7 @@ impl Ladder<'_> {
     /// Takes the first rung under the comfortable budget, else the first under the hard one.
     pub(super) fn choose(&self) -> Result<Variant, PlanError> {
         let rows = self.rows_per_step();
-        let rungs = rungs(if self.is_batch_written() { 1 } else { rows });
+        let rungs = self.rungs(rows);
         for budget in [self.machine.budget_comfort, self.machine.budget_hard] {
             for rung in &rungs {
                 let variant = self.variant(rung, rows, budget);
@@ -87,6 +90,15 @@ impl Ladder<'_> {
             estimate: Box::new(memory),
             largest_fitting: self.largest_fitting(),
         })
+    }
+
+    fn rungs(&self, rows: u32) -> Vec<Rung> {
+        // Copies beside weights that are kept in four bits would take four times what that saved.
+        let packings: &[WeightPacking] = match self.request.document.wants_four_bits {
+            true => &[WeightPacking::None],
+            false => &[WeightPacking::Both, WeightPacking::Forward, WeightPacking::None],
+        };
+        rungs(if self.is_batch_written() { 1 } else { rows }, packings)
     }
 
     fn is_batch_written(&self) -> bool {
@@ -112,12 +124,17 @@ impl Ladder<'_> {
         let fitting = format!("it is the fastest that fits {}", size(budget));
         let packing = match rung.packing {
             WeightPacking::Both => Knob::chosen(rung.packing, "there is memory for the fastest layout"),
+            _ if self.request.document.wants_four_bits => {
+                Knob::chosen(rung.packing, "copies would take back what four bits save")
+            }
             _ => Knob::chosen(rung.packing, fitting.clone()),
         };
-        let checkpointing = if rung.is_checkpointed {
-            Knob::chosen(true, fitting)
-        } else {
-            Knob::chosen(false, "there is memory for everything that the backward pass needs")
+        let checkpointing = match rung.checkpointing.every {
+            0 => Knob::chosen(
+                rung.checkpointing,
+                "there is memory for everything that the backward pass needs",
+            ),
+            _ => Knob::chosen(rung.checkpointing, fitting),
         };
         Variant {
             batch,
@@ -215,11 +232,14 @@ impl Ladder<'_> {
         };
         estimate(&MemoryInput {
             shape: &base.shape,
-            weights_bytes: base.weights_bytes,
+            weights_bytes: match self.request.document.wants_four_bits {
+                true => base.four_bit_bytes(),
+                false => base.weights_bytes,
+            },
             packing: rung.packing,
             precision: self.machine.precision.value,
             tokens: batch.tokens_max,
-            is_checkpointed: rung.is_checkpointed,
+            checkpointing: rung.checkpointing,
             adapter_parameters: self.adapter_parameters,
             ranks_per_block: adapted.count() as u64 * u64::from(self.rank),
             anchor_positions,
@@ -253,7 +273,7 @@ impl Ladder<'_> {
                     ..*self
                 };
                 let rows = ladder.rows_per_step();
-                let rungs = rungs(rows);
+                let rungs = ladder.rungs(rows);
                 let cheapest = rungs.last().expect("there is always a rung");
                 let variant = ladder.variant(cheapest, rows, budget);
                 let step = self

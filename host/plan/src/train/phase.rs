@@ -4,7 +4,8 @@
 //! between them stands here.
 
 use dlm_core::training::{
-    CptSchedule, LrSchedule, Optimizer, PreferenceLoss, PreferenceMethod, PreferenceReference, TrainPhase,
+    Checkpointing, CptSchedule, LrSchedule, Optimizer, PreferenceLoss, PreferenceMethod, PreferenceReference,
+    TrainPhase,
 };
 use serde::{Deserialize, Serialize};
 
@@ -27,8 +28,8 @@ pub struct PhasePlan {
     pub anchors: Knob<AnchorPlan>,
     pub augment: Knob<AugmentPlan>,
     pub noise: Knob<NoisePlan>,
-    /// Activations are computed anew on the way back instead of being kept.
-    pub checkpointing: Knob<bool>,
+    /// Which activations are computed anew on the way back instead of being kept.
+    pub checkpointing: Knob<Checkpointing>,
     /// A rough guess from the arithmetic and the instruction set; the run measures.
     pub seconds_per_step: f64,
 }

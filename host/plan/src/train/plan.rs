@@ -35,6 +35,8 @@ pub struct TrainPlan {
     pub threads: Knob<u32>,
     /// Of the frozen products; everything else is f32.
     pub precision: Knob<Precision>,
+    /// Whether the weights of the blocks' products are kept in four bits (NF4), for every adapter of the document.
+    pub four_bits: Knob<bool>,
     pub packing: Knob<WeightPacking>,
     /// Whether tokenized sections are kept between runs.
     pub cache: Knob<bool>,

@@ -34,8 +34,6 @@ pub enum PlanError {
         updates: u64,
         is_measured: bool,
     },
-    #[error("adapter `qlora` needs a CUDA device with 4-bit kernels, and this run is on {backend}")]
-    QloraUnsupported { backend: &'static str },
     #[error("precision `{precision}` is not possible here: {reason}")]
     PrecisionUnsupported { precision: &'static str, reason: String },
     #[error("optimizer `{name}` is not built yet; built: adamw_torch")]
@@ -74,8 +72,7 @@ impl PlanError {
             PlanError::TooSlow { .. } => "too long here",
             PlanError::ModalityNotBuilt { .. } => "not built yet",
             PlanError::RemoteCode { .. } => "code of its own",
-            PlanError::QloraUnsupported { .. }
-            | PlanError::PrecisionUnsupported { .. }
+            PlanError::PrecisionUnsupported { .. }
             | PlanError::OptimizerNotBuilt { .. }
             | PlanError::UnknownTarget { .. }
             | PlanError::NoTargets { .. }
@@ -130,7 +127,6 @@ impl Hints for PlanError {
                 "use a smaller base: `base_model: smollm2-135m`".into(),
                 "or train it all the same: `dlm train --yes-slow`, which `--resume` goes on with after a stop".into(),
             ],
-            PlanError::QloraUnsupported { .. } => vec!["set `adapter: lora` under `training`".into()],
             PlanError::PrecisionUnsupported { .. } => {
                 vec!["remove `precision` from `training`: the plan chooses".into()]
             }

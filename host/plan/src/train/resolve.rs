@@ -42,6 +42,7 @@ struct Frame {
     regime: Regime,
     anchors: Knob<AnchorPlan>,
     machine: Machine,
+    four_bits: Knob<bool>,
 }
 
 impl Frame {
@@ -65,6 +66,7 @@ impl Frame {
                 "without it a third to half of what the base could answer goes",
             ),
             machine: Machine::new(request)?,
+            four_bits: four_bits(request),
             linears,
             targets,
             adapter,
@@ -149,6 +151,7 @@ impl Frame {
             simd: self.machine.simd,
             threads: self.machine.threads,
             precision: self.machine.precision,
+            four_bits: self.four_bits,
             packing: variant.packing,
             cache: match &options.cache_off {
                 Some(name) => Knob::flag(false, name),
@@ -257,11 +260,6 @@ fn check_request(request: &TrainRequest) -> Result<(), PlanError> {
     }
     check_phases(request)?;
     let backend = request.hardware.backend;
-    if knobs.adapter == Some(AdapterKind::Qlora) && backend != Backend::Cuda {
-        return Err(PlanError::QloraUnsupported {
-            backend: backend.name(),
-        });
-    }
     if let Some(optimizer) = knobs.optimizer.filter(|o| *o != Optimizer::AdamW) {
         return Err(PlanError::OptimizerNotBuilt { name: optimizer.name() });
     }
@@ -273,6 +271,21 @@ fn check_request(request: &TrainRequest) -> Result<(), PlanError> {
         });
     }
     Ok(())
+}
+
+/// Whether the base is kept in four bits.
+fn four_bits(request: &TrainRequest) -> Knob<bool> {
+    let base = request.base;
+    if !request.document.wants_four_bits {
+        return Knob::chosen(false, "`adapter: qlora` would keep the base in four bits");
+    }
+    match base.is_float() {
+        true => Knob::chosen(true, "an adapter of the document is `qlora`"),
+        false => Knob::chosen(
+            false,
+            format!("the base is stored as {} and is trained on as it is", base.storage),
+        ),
+    }
 }
 
 /// Says whether there is something for questions, answers and prose to train.

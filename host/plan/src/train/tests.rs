@@ -82,7 +82,7 @@ fn a_small_document_gets_the_measured_recipe() {
     assert_eq!(plan.first().stop.answer_loss.value, Some(recipe::STOP_ANSWER_LOSS));
     assert_eq!(plan.precision.value, Precision::Bf16);
     assert_eq!(plan.packing.value, WeightPacking::Both);
-    assert!(!plan.first().checkpointing.value);
+    assert_eq!(plan.first().checkpointing.value.every, 0);
     assert_eq!(plan.prose.weight.value, recipe::PROSE_WEIGHT);
     assert_eq!(plan.first().steps.eval_every, 0);
     assert!(plan.warnings[0].starts_with("smollm2-135m: below roughly 1 B"));
@@ -441,7 +441,7 @@ fn little_memory_costs_speed_first_and_never_changes_the_batch() {
     while let Ok(plan) = at(limit) {
         seen.insert((
             format!("{:?}", plan.packing.value),
-            plan.first().checkpointing.value,
+            format!("{:?}", plan.first().checkpointing.value),
             plan.first().batch.micro_rows.value,
         ));
         assert_eq!(plan.first().batch.effective_rows, rich.first().batch.effective_rows);
@@ -449,6 +449,46 @@ fn little_memory_costs_speed_first_and_never_changes_the_batch() {
         limit = plan.memory.total - 1;
     }
     assert!(seen.len() >= 5, "{seen:?}");
+}
+
+#[test]
+fn qlora_keeps_the_base_in_four_bits_and_makes_no_copies() {
+    let document = |kind| DocumentFacts {
+        knobs: WrittenKnobs {
+            adapter: Some(kind),
+            ..WrittenKnobs::default()
+        },
+        wants_four_bits: kind == AdapterKind::Qlora,
+        ..document()
+    };
+    let on = |kind, base: &BaseFacts| {
+        plan_train(&TrainRequest {
+            document: &document(kind),
+            base,
+            hardware: &hardware(),
+            options: &TrainOptions::default(),
+        })
+        .unwrap()
+    };
+    let base = smollm2();
+    let (lora, qlora) = (on(AdapterKind::Lora, &base), on(AdapterKind::Qlora, &base));
+    assert!(qlora.four_bits.value && !lora.four_bits.value);
+    assert_eq!(qlora.packing.value, WeightPacking::None);
+    // 106 million values of products: two bytes each before, 33/64 and a little more now.
+    assert_eq!(lora.memory.weights - qlora.memory.weights, 106_168_320 * 2 - 54_768_960);
+    assert_eq!(qlora.phases[0].steps, lora.phases[0].steps);
+    // What the file has in blocks is as small already, and is trained on as it is.
+    let blocks = BaseFacts {
+        storage: "Q4_1".to_owned(),
+        weights_bytes: 90 << 20,
+        ..smollm2()
+    };
+    let qlora = on(AdapterKind::Qlora, &blocks);
+    assert!(!qlora.four_bits.value);
+    assert_eq!(
+        (qlora.packing.value, qlora.memory.weights),
+        (WeightPacking::None, 90 << 20)
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use dlm_kernels::{AdamW, Ctx, Simd, adamw_step};
 use dlm_model::adapter::{Adapter, AdapterKind, AdapterSpec};
 use dlm_model::config::json::parse_config;
 use dlm_model::safetensors_dir::SafetensorsDir;
-use dlm_model::{Batch, Checkpoint, LoadOptions, Model, Session, StepOptions, Target, TargetKind};
+use dlm_model::{Batch, LoadOptions, Model, Session, StepOptions, Target, TargetKind};
 use serde_json::Value;
 
 use super::{CaseResult, GoldenError, Tensors, malformed, max_abs, model_failed, read, read_json};
@@ -251,7 +251,7 @@ impl<'a> Case<'a> {
     fn step(&self, adapter: &Adapter) -> Result<(f64, Vec<f32>), GoldenError> {
         let options = StepOptions {
             dropout_seed: None,
-            checkpoint: Checkpoint::None,
+            ..StepOptions::default()
         };
         let step = train_step(&self.model, adapter, &self.rows, &options);
         step.map_err(|error| model_failed(self.dir, error))

@@ -3,11 +3,11 @@
 use std::cell::RefCell;
 use std::time::Instant;
 
-use dlm_core::training::{PreferenceLoss, PreferenceMethod, TrainPhase};
+use dlm_core::training::{Checkpointing, PreferenceLoss, PreferenceMethod, TrainPhase};
 use dlm_core::{Cancel, Event, Progress};
 use dlm_kernels::{Compute, Ctx, Simd};
 use dlm_model::base::OpenedBase;
-use dlm_model::{AdapterKind, AdapterSpec, CpuEngine, Engine, LoadOptions, Prepare};
+use dlm_model::{AdapterKind, AdapterSpec, CpuEngine, Engine, LoadOptions, Prepare, WeightStorage};
 use dlm_tests::Failed;
 use dlm_train::schedule::ScheduleKind;
 use dlm_train::{
@@ -88,7 +88,7 @@ pub fn steps(job: &Value, document: &str) -> Result<Value, Failed> {
     let options = LoadOptions {
         ctx: Ctx::new(number("threads")? as usize, Simd::detect()),
         compute,
-        keep_quantized: true,
+        storage: WeightStorage::AsStored,
         prepare: Prepare::Both,
     };
     let engine = CpuEngine::new(base.load(options)?);
@@ -162,7 +162,7 @@ fn recipe(number: &dyn Fn(&str) -> Result<f64, Failed>, rule: PreferenceRule) ->
         eval_every: steps.max(1),
         eval_patience: 1,
         obeys_eval: false,
-        checkpoint: false,
+        checkpointing: Checkpointing::default(),
         system_prompt: None,
         sequence_len_max: PASS_TOKENS,
         prose_weight: 0.0,

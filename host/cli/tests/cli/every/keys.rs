@@ -41,8 +41,8 @@ const KEYS: &[Key] = &[
     key(
         "training.adapter",
         "training: {adapter: qlora}",
-        CHECK,
-        "adapter `qlora` needs a CUDA device",
+        PLAN,
+        "four bits (NF4)",
     ),
     key(
         "training.lora_r",

@@ -44,7 +44,7 @@ impl CpuTrainer<'_> {
     fn forward(&self, batch: &Batch, dropout_seed: u64) -> Result<Forward, EngineError> {
         let options = StepOptions {
             dropout_seed: Some(dropout_seed),
-            checkpoint: self.options.checkpoint,
+            checkpointing: self.options.checkpointing,
         };
         Ok(self.model.forward_train(Some(&self.adapter), batch, &options)?)
     }

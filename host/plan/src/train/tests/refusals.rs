@@ -87,19 +87,6 @@ fn values_outside_their_range_are_refused() {
 #[test]
 fn what_the_machine_cannot_do_is_refused_with_the_edit_to_make() {
     let none = WrittenKnobs::default;
-    let qlora = WrittenKnobs {
-        adapter: Some(AdapterKind::Qlora),
-        ..none()
-    };
-    let error = plan(
-        &DocumentFacts {
-            knobs: qlora,
-            ..document()
-        },
-        &TrainOptions::default(),
-    )
-    .unwrap_err();
-    assert_eq!(error.hints(), ["set `adapter: lora` under `training`"]);
     assert!(
         refused(WrittenKnobs {
             precision: Some(Precision::Fp16),
