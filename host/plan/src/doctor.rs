@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn a_slow_machine_is_refused_the_default_base_and_told_the_largest_that_fits() {
         let slow = TrainOptions {
-            gflops: Some(Gflops { f32: 20.0, bf16: 20.0 }),
+            gflops: Some(Gflops { f32: 10.0, bf16: 10.0 }),
             ..TrainOptions::default()
         };
         let report = doctor(&hardware(), engine(), &default_base(), &slow);

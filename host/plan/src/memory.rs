@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use crate::base::shape::{embedding_parameters, linear_parameters};
 
 const F32: u64 = 4;
-/// Rows of logits that exist at one time in the chunked loss; also the gradient's rows.
-pub const LOGIT_CHUNK_ROWS: u64 = 256;
+/// Rows of logits that exist at one time in the chunked loss, and the logits that they may be at most (`dlm-model`'s head).
+const LOGIT_CHUNK_ROWS: u64 = 128;
+const LOGIT_CHUNK: u64 = 8 << 20;
+const LOGIT_ROWS_MIN: u64 = 8;
 /// Copies of the adapter: values, gradients, two moments, the best set so far.
 const ADAPTER_COPIES: u64 = 5;
 /// The program, the tokenizer's tables, the document's rows and the thread stacks.
@@ -95,11 +97,14 @@ fn saved_floats(shape: &BaseShape, ranks: u64) -> u64 {
     2 * d + 2 + 2 * heads + 2 * kv + n_heads + 2 * ff + ranks
 }
 
-/// Floats per token that exist only while one block runs backward.
-fn working_floats(shape: &BaseShape, ranks: u64) -> u64 {
+/// Floats per token that exist only while one block runs backward: in its feed-forward part or in its attention.
+fn working_floats(shape: &BaseShape, precision: Precision, ranks: u64) -> u64 {
     let [d, heads, kv, ff, _] = sizes(shape);
-    // normalized input and its gradient, residual gradient, q/k/v gradients twice, gate, up and product gradients
-    4 * d + 3 * heads + 4 * kv + 4 * ff + 2 * ranks
+    // gradients of gate, up and their product, the last packed for the kernel; normalized input, its gradient, residual gradient
+    let feed_forward = 3 * ff + ff * precision.bytes() / F32 + 3 * d;
+    // the same three rows, gradients of q, k and v and of the attention's output, q and k turned again
+    let attention = 4 * d + 3 * heads + 4 * kv;
+    feed_forward.max(attention) + 2 * ranks
 }
 
 fn sizes(shape: &BaseShape) -> [u64; 5] {
@@ -139,13 +144,18 @@ pub fn estimate(input: &MemoryInput) -> MemoryEstimate {
     let anew = if dropped > 0 { saved } else { 0 };
     let inputs = d * dropped / if input.checkpointing.is_narrow { 2 } else { 1 };
     let kept = saved * (layers - dropped) + inputs + anew;
-    let floats = kept + working_floats(shape, input.ranks_per_block) + 3 * d;
-    let chunk = LOGIT_CHUNK_ROWS.min(input.tokens);
+    let floats = kept + working_floats(shape, input.precision, input.ranks_per_block) + 3 * d;
+    let vocab = u64::from(shape.vocab);
+    let chunk = LOGIT_CHUNK_ROWS
+        .min(LOGIT_CHUNK / vocab.max(1))
+        .max(LOGIT_ROWS_MIN)
+        .min(input.tokens);
     let mut estimate = MemoryEstimate {
         weights: input.weights_bytes,
         packed_weights: packed_bytes(shape, input.packing, input.precision),
         activations: input.tokens * floats * F32,
-        logits: chunk * u64::from(shape.vocab) * F32,
+        // The gradient of the logits is packed for the kernel once more.
+        logits: chunk * vocab * (F32 + input.precision.bytes()),
         adapter: input.adapter_parameters * F32 * ADAPTER_COPIES,
         anchors: input.anchor_positions * input.anchor_top_k * 2 * F32,
         fixed: FIXED_BYTES,

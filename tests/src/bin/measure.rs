@@ -1,6 +1,7 @@
 //! The measurements that `cargo xtask bench` puts beside its peers.
 //!
-//! `measure step < job.json`: one LoRA training step, the job and the answer being those of `xtask/peers/peft_step.py`.
+//! `measure step < job.json`: one LoRA training step, the job and the answer being those of `xtask/peers/peft_step.py`; beside them
+//! `four_bits`, `layout` (`none`, `forward`, `both`), `every` and `narrow` (checkpointing) of the job.
 //! `measure generate FILE.gguf PROMPT NEW THREADS`: seconds to read a prompt and to write new tokens, three times.
 //! `measure pairs FILE.gguf DOCUMENT`: the preferences of a document as texts, rendered, for the job of the next.
 //! `measure preferences DOCUMENT < job.json`: DPO steps on a document, the job and the answer being those of `xtask/peers/trl_dpo.py`.
@@ -67,8 +68,16 @@ fn step(job: &Value) -> Result<Value, Failed> {
     let options = LoadOptions {
         ctx: Ctx::new(threads, Simd::detect()),
         compute,
-        storage: WeightStorage::AsStored,
-        prepare: Prepare::Both,
+        storage: match job.get("four_bits") == Some(&json!(true)) {
+            true => WeightStorage::FourBits,
+            false => WeightStorage::AsStored,
+        },
+        prepare: match job.get("layout").and_then(Value::as_str) {
+            None | Some("both") => Prepare::Both,
+            Some("forward") => Prepare::Forward,
+            Some("none") => Prepare::Nothing,
+            Some(other) => return Err(format!("unknown layout `{other}`").into()),
+        },
     };
     let model = open(field(job, "gguf")?.as_str().ok_or("`gguf` is no path")?)?.load(options)?;
     let targets: Vec<String> = serde_json::from_value(field(job, "targets")?.clone())?;
@@ -83,8 +92,12 @@ fn step(job: &Value) -> Result<Value, Failed> {
     let options = TrainerOptions {
         optimizer: AdamWOptions::USUAL,
         clip: None,
-        checkpointing: Checkpointing::default(),
+        checkpointing: Checkpointing {
+            every: job.get("every").and_then(Value::as_u64).unwrap_or(0) as u32,
+            is_narrow: job.get("narrow") == Some(&json!(true)),
+        },
     };
+    let loaded = status_mib("VmRSS:");
     let mut trainer = engine.trainer(&engine.fresh_adapter(&spec, 0)?, &options)?;
     let rows = job_rows(job)?;
     let (mut times, mut loss) = (Vec::new(), 0.0);
@@ -93,7 +106,7 @@ fn step(job: &Value) -> Result<Value, Failed> {
         loss = one_step(trainer.as_mut(), &rows)?;
         times.push(start.elapsed().as_secs_f64() * 1000.0);
     }
-    Ok(json!({ "ms": times, "peak_mib": peak_mib(), "loss": loss }))
+    Ok(json!({ "ms": times, "peak_mib": peak_mib(), "loaded_mib": loaded, "loss": loss }))
 }
 
 fn job_rows(job: &Value) -> Result<Vec<Row>, Failed> {
@@ -221,7 +234,11 @@ fn quantize(from: &str, to: &str, quant: &str, threads: usize) -> Result<Value, 
 }
 
 fn peak_mib() -> Option<f64> {
+    status_mib("VmHWM:")
+}
+
+fn status_mib(field: &str) -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let line = status.lines().find(|line| line.starts_with(field))?;
     Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
 }

@@ -187,35 +187,54 @@ impl Ladder<'_> {
         }
     }
 
-    /// Tokens of one forward pass, at most and in the mean.
+    /// Tokens of one forward pass, at most and in the mean. A step with more is cut into two passes.
     fn tokens(&self, micro_rows: u32, grad_accum: u32) -> (u64, u64) {
         let rows = &self.request.document.rows;
-        let limit = u64::from(self.sequence_len);
-        let window = if self.prose.windows > 0 {
-            u64::from(self.prose.window_tokens.value)
-        } else {
-            0
-        };
-        let longest = longest_row(rows).max(window).min(limit).max(1);
         let count = self.prose.rows_total(rows);
-        let all =
-            rows.instruction_tokens + rows.replay_tokens + self.prose.windows * window.min(rows.prose_tokens.max(1));
+        let all = rows.instruction_tokens + rows.replay_tokens + self.prose_tokens();
+        let longest = self.longest_rows(1);
         let mean = all.div_ceil(count).clamp(1, longest);
         let anchor_rows = if self.anchors.is_on {
             self.anchors.rows_per_step.div_ceil(grad_accum)
         } else {
             0
         };
-        // An anchor is a short question and an answer of at most so many tokens.
-        let anchors = u64::from(anchor_rows) * u64::from(self.anchors.row_tokens_max) * 2;
+        // An anchor is a short question and an answer of at most so many tokens, shorter in the mean.
+        let anchors = u64::from(anchor_rows) * u64::from(self.anchors.row_tokens_max) * 5 / 4;
         let shared = rows.shared_prefix_tokens;
-        let most = shared + anchors + u64::from(micro_rows) * longest;
+        let most = shared + anchors + self.longest_rows(u64::from(micro_rows)).max(longest);
         // Both answers of a pair share a pass, whatever the rows of the other phase take.
         let pair = match self.request.options.phases.has_preference() {
             true => rows.preference_tokens_max,
             false => 0,
         };
         (most.max(pair), shared + anchors + u64::from(micro_rows) * mean)
+    }
+
+    /// Tokens of all windows of prose, what they repeat of each other among them.
+    fn prose_tokens(&self) -> u64 {
+        let window = u64::from(self.prose.window_tokens.value).min(u64::from(self.sequence_len));
+        let prose = self.request.document.rows.prose_tokens;
+        let read = (prose as f64 * (1.0 + recipe::PROSE_OVERLAP)).ceil() as u64;
+        read.min(self.prose.windows * window)
+    }
+
+    /// Tokens of the longest so many rows together.
+    fn longest_rows(&self, count: u64) -> u64 {
+        let rows = &self.request.document.rows;
+        let limit = u64::from(self.sequence_len);
+        let window = u64::from(self.prose.window_tokens.value).min(limit);
+        let pair = longest_row(rows).min(limit);
+        let windows = |count: u64| (count.min(self.prose.windows) * window).min(self.prose_tokens());
+        let pairs = |count: u64| count.min(rows.instruction_rows + rows.replay_rows) * pair;
+        let tokens = match self.prose.windows > 0 && window >= pair {
+            true => windows(count) + pairs(count - count.min(self.prose.windows)),
+            false => {
+                let first = count.min(rows.instruction_rows + rows.replay_rows);
+                pairs(first) + windows(count - first)
+            }
+        };
+        tokens.max(1)
     }
 
     fn estimate(&self, rung: &Rung, batch: &BatchPlan) -> MemoryEstimate {
