@@ -21,6 +21,8 @@ const SHIFT: u32 = f32::MANTISSA_DIGITS - 1 - BUCKET_BITS;
 const FIRST: u32 = (0.5f32.to_bits() >> SHIFT) - 24 * (1 << BUCKET_BITS);
 /// Buckets of one sign, the last being that of 1.
 const BUCKETS: usize = ((1.0f32.to_bits() >> SHIFT) - FIRST + 1) as usize;
+/// Places of the table for one sign: a power of two, so that a mask keeps an index inside.
+const PLACES: usize = BUCKETS.next_power_of_two();
 
 /// Says which numbers a map is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +38,16 @@ pub(crate) struct Codebook {
     levels: [f32; 256],
     /// `midpoints[c]` lies between levels `c` and `c + 1`; above the last level there is none.
     midpoints: [f32; 256],
-    /// Midpoints below the least value of each bucket: negative ones in the first half.
-    below: Vec<u8>,
+    /// Midpoints below the least value of each bucket: positive ones in the first half, negative ones in the second.
+    below: [u8; 2 * PLACES],
+}
+
+/// Where the table has the bucket of a number from -1 to 1.
+#[inline(always)]
+fn place(value: f32) -> u32 {
+    let bits = value.to_bits();
+    let bucket = ((bits & !(1 << 31)) >> SHIFT).saturating_sub(FIRST);
+    bucket + (bits >> 31) * PLACES as u32
 }
 
 /// The 256 levels of a map, ascending.
@@ -81,15 +91,15 @@ impl Codebook {
         });
         let below = |value: f32| midpoints.iter().filter(|midpoint| **midpoint < value).count() as u8;
         let edge = |bucket: u32| f32::from_bits((FIRST + bucket) << SHIFT);
-        let buckets = 0..BUCKETS as u32;
-        // The least value of a negative bucket is the one of the largest magnitude that is still in it.
-        let negative = buckets.clone().map(|bucket| below(-edge(bucket + 1).next_down()));
-        let positive = buckets.map(|bucket| match bucket {
-            0 => below(0.0),
-            _ => below(edge(bucket)),
-        });
+        let mut table = [0; 2 * PLACES];
+        for bucket in 0..BUCKETS {
+            let (from, to) = (bucket as u32, bucket as u32 + 1);
+            table[bucket] = below(if bucket == 0 { 0.0 } else { edge(from) });
+            // The least value of a negative bucket is the one of the largest magnitude that is still in it.
+            table[PLACES + bucket] = below(-edge(to).next_down());
+        }
         Codebook {
-            below: negative.chain(positive).collect(),
+            below: table,
             levels,
             midpoints,
         }
@@ -111,14 +121,15 @@ impl Codebook {
     }
 
     /// The code of a number from -1 to 1.
-    ///
-    /// A bucket holds one midpoint at most, so there are two codes to choose from.
     #[inline(always)]
     pub(crate) fn code(&self, value: f32) -> u8 {
-        let bits = value.to_bits();
-        let bucket = ((bits & 0x7fff_ffff) >> SHIFT).saturating_sub(FIRST) as usize;
-        let half = if bits >> 31 == 0 { BUCKETS } else { 0 };
-        let code = self.below[half + bucket.min(BUCKETS - 1)];
+        self.code_at(place(value), value)
+    }
+
+    /// A bucket holds one midpoint at most, so there are two codes to choose from.
+    #[inline(always)]
+    fn code_at(&self, place: u32, value: f32) -> u8 {
+        let code = self.below[place as usize % (2 * PLACES)];
         code + u8::from(self.midpoints[usize::from(code)] < value)
     }
 
@@ -128,7 +139,10 @@ impl Codebook {
         self.levels[usize::from(code)]
     }
 
-    /// The codes of a block, and the scale that they are to be multiplied with.
+    /// The codes of a block, and the scale that they are to be multiplied with. The loops that become vectors are apart from
+    /// the one that looks up.
+    ///
+    /// **Panics:** when there are more values than a block has.
     #[inline(always)]
     pub(crate) fn encode(&self, values: &[f32], codes: &mut [u8]) -> f32 {
         let mut lanes = [0.0f32; 16];
@@ -137,11 +151,20 @@ impl Codebook {
                 *lane = lane.max(x.abs());
             }
         }
-        let scale = lanes.iter().fold(0.0f32, |greatest, lane| greatest.max(*lane));
-        // A quotient, where bitsandbytes takes the product with a reciprocal: that of the least numbers is infinite.
-        let divisor = if scale == 0.0 { 1.0 } else { scale };
-        for (code, x) in codes.iter_mut().zip(values) {
-            *code = self.code(x / divisor);
+        let greatest = lanes.iter().fold(0.0f32, |greatest, lane| greatest.max(*lane));
+        // The reciprocal of a number below the normal ones may be infinite: a block of such is one of zeros.
+        let (scale, inverse) = match greatest >= f32::MIN_POSITIVE {
+            true => (greatest, 1.0 / greatest),
+            false => (0.0, 0.0),
+        };
+        let (mut scaled, mut places) = ([0.0f32; DYNAMIC_BLOCK], [0u32; DYNAMIC_BLOCK]);
+        let (scaled, places) = (&mut scaled[..values.len()], &mut places[..values.len()]);
+        for ((z, place_of), x) in scaled.iter_mut().zip(places.iter_mut()).zip(values) {
+            *z = x * inverse;
+            *place_of = place(*z);
+        }
+        for ((code, z), place) in codes.iter_mut().zip(scaled).zip(places) {
+            *code = self.code_at(*place, *z);
         }
         scale
     }
@@ -190,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn levels_keep_their_codes_and_the_smallest_numbers_do_not_overflow() {
+    fn levels_keep_their_codes_and_the_smallest_numbers_are_zeros() {
         for codebook in [DynamicMap::Signed, DynamicMap::Unsigned].map(Codebook::of) {
             let (mut values, mut codes) = ([0.0f32; 256], [0u8; 256]);
             let all: [u8; 256] = std::array::from_fn(|code| code as u8);
@@ -199,10 +222,15 @@ mod tests {
                 assert_eq!(codebook.encode(&values, &mut codes), scale);
                 assert_eq!(codes, all, "scale {scale:e}");
             }
-            assert_eq!(codebook.encode(&[1e-45, 0.0], &mut codes), 1e-45);
+            assert_eq!(
+                codebook.encode(&[f32::MIN_POSITIVE, 0.0], &mut codes),
+                f32::MIN_POSITIVE
+            );
             assert_eq!(codes[..2], [255, codebook.zero()]);
-            assert_eq!(codebook.encode(&[0.0; 256], &mut codes), 0.0);
-            assert_eq!(codes, [codebook.zero(); 256]);
+            for tiny in [0.0, -0.0, 1e-45, f32::MIN_POSITIVE.next_down()] {
+                assert_eq!(codebook.encode(&[tiny; 256], &mut codes), 0.0);
+                assert_eq!(codes, [codebook.zero(); 256]);
+            }
         }
     }
 }
