@@ -47,6 +47,9 @@ impl EightBit {
 
 /// [`adamw_step`](super::adamw_step) over moments in eight bits.
 ///
+/// **Cost:** nine times that of `f32` moments where all lies in the cache (`ops_bench`, two threads with AVX-512: 1.8 ns a parameter
+/// to 0.2). That is 9 ms for an adapter of 4.9 million parameters.
+///
 /// **Panics:** when the lengths do not fit each other.
 pub(super) fn adamw_step_8bit(
     ctx: &Ctx,
