@@ -8,7 +8,7 @@ use super::refuse::PlanError;
 use crate::knob::Knob;
 
 /// Directions that GaLore projects gradients onto (`spec/training.md`, 3).
-pub(super) const GALORE_RANK: u32 = 128;
+const GALORE_RANK: u32 = 128;
 
 /// The optimizer of every phase.
 pub(super) fn optimizer(request: &TrainRequest) -> Knob<Optimizer> {
@@ -38,7 +38,7 @@ pub(super) fn check_optimizer(request: &TrainRequest) -> Result<(), PlanError> {
     match knobs.optimizer {
         Some(optimizer @ (Optimizer::Galore | Optimizer::Galore8bit)) => Err(PlanError::Galore {
             name: optimizer.name(),
-            lora_r,
+            why: why_no_galore(lora_r),
             nearest: nearest(optimizer, lora_r).name(),
         }),
         _ => Ok(()),
@@ -54,8 +54,8 @@ fn nearest(galore: Optimizer, lora_r: u32) -> Optimizer {
 }
 
 /// Why GaLore is of no use to factors of a rank.
-pub(super) fn why_no_galore(lora_r: u32) -> String {
-    match lora_r > GALORE_RANK {
+fn why_no_galore(lora_r: u32) -> String {
+    let what = match lora_r > GALORE_RANK {
         true => format!(
             "a LoRA factor of rank {lora_r} has {lora_r}, so a decomposition every few updates would save at most half of \
              their memory, and eight bits save three quarters of it"
@@ -63,5 +63,6 @@ pub(super) fn why_no_galore(lora_r: u32) -> String {
         false => format!(
             "a LoRA factor of rank {lora_r} has no more than {lora_r}, so a decomposition every few updates would save nothing"
         ),
-    }
+    };
+    format!("it keeps moments of gradients projected onto {GALORE_RANK} directions, and {what}")
 }

@@ -3,7 +3,6 @@
 use dlm_core::units::{duration, size};
 use dlm_core::{FailureKind, Hints, Subject};
 
-use super::optimizer::{GALORE_RANK, why_no_galore};
 use super::recipe::SECONDS_MAX;
 use crate::memory::MemoryEstimate;
 
@@ -37,13 +36,10 @@ pub enum PlanError {
     },
     #[error("precision `{precision}` is not possible here: {reason}")]
     PrecisionUnsupported { precision: &'static str, reason: String },
-    #[error(
-        "optimizer `{name}` is refused: it keeps moments of gradients projected onto {GALORE_RANK} directions, and {}",
-        why_no_galore(*lora_r)
-    )]
+    #[error("optimizer `{name}` is refused: {why}")]
     Galore {
         name: &'static str,
-        lora_r: u32,
+        why: String,
         nearest: &'static str,
     },
     #[error("`target_modules` names `{entry}`, which matches no layer; layers: {}", modules.join(", "))]

@@ -163,7 +163,7 @@ fn preferences_alone_are_a_phase_and_their_absence_is_no_failure_unless_asked_fo
 fn what_is_not_built_is_misuse_wherever_it_is_asked_for() {
     let optimizer = PlanError::Galore {
         name: "galore_adamw",
-        lora_r: 16,
+        why: "it has no use".into(),
         nearest: "adamw_torch",
     };
     let modality = PlanError::ModalityNotBuilt {
