@@ -224,7 +224,7 @@ mod tests {
             for (block, (z, scale)) in x.chunks(NF4_BLOCK).zip(&scales).enumerate() {
                 for (j, x) in z.iter().enumerate() {
                     let at = block * NF4_BLOCK + j;
-                    let code = (packed[at / 2] >> if at % 2 == 0 { 4 } else { 0 }) & 15;
+                    let code = (packed[at / 2] >> if at.is_multiple_of(2) { 4 } else { 0 }) & 15;
                     assert_eq!(code, nearest(&NF4_LEVELS, x * inverse(*scale)), "value {at}");
                 }
             }
