@@ -59,7 +59,7 @@ const CHORES: &[Chore] = &[
     },
     Chore {
         name: "teach",
-        about: "what the default recipe teaches; --seeds 42,43",
+        about: "what the default recipe teaches; --seeds 42,43, --optimizer NAME",
         run: teach::run,
     },
     Chore {

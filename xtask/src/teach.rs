@@ -1,5 +1,7 @@
 //! `cargo xtask teach`: what the default recipe teaches the small base, on the document in `examples/`.
 //!
+//! `--optimizer NAME` writes that optimizer into the copy of the document.
+//!
 //! `teach preferences` (`--document PATH` and `--rate R`, for the choice of the rate) and `teach adapters` do the same for the examples that have these.
 //!
 //! For each seed: train with the defaults of `dlm init`, then score the document's questions, paraphrases that are not in
@@ -56,6 +58,9 @@ pub fn run(arguments: &[String]) -> Result<()> {
         _ => {}
     }
     let example = Example::copy_to(&program.home)?;
+    if let Some(optimizer) = option("--optimizer") {
+        example.ask_for(optimizer)?;
+    }
     let before = example.score(&program, true)?;
     let mut all = Vec::new();
     for seed in seeds {
@@ -138,6 +143,14 @@ impl Example {
             questions: copy("quillon-ferry.eval.json")?,
             text: copy("general-text.txt")?,
         })
+    }
+
+    /// Writes an optimizer into the copy's frontmatter.
+    fn ask_for(&self, optimizer: &str) -> Result<()> {
+        let text = std::fs::read_to_string(&self.document)?;
+        let (head, body) = text.split_once("\n---\n").context("the example has no frontmatter")?;
+        let text = format!("{head}\ntraining: {{optimizer: {optimizer}}}\n---\n{body}");
+        Ok(std::fs::write(&self.document, text)?)
     }
 
     /// Scores the document's model, or the base alone.

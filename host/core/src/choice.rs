@@ -115,6 +115,7 @@ mod tests {
             "galore_adamw",
             "galore_adamw_8bit",
         ]);
+        check::<MomentType>(&["f32", "8bit"]);
         check::<LrSchedule>(&["cosine", "linear", "constant"]);
         check::<CptSchedule>(&["auto", "dapt", "sft"]);
         check::<Precision>(&["bf16", "fp16", "fp32"]);

@@ -30,7 +30,7 @@ pub enum Optimizer {
     AdamW,
     /// AdamW with moments in eight bits.
     AdamW8bit,
-    /// The same, with moments that may leave the accelerator.
+    /// The same, with moments that may leave the accelerator's memory.
     PagedAdamW8bit,
     /// GaLore over AdamW.
     Galore,
@@ -46,6 +46,45 @@ impl Choice for Optimizer {
         ("galore_adamw", Self::Galore),
         ("galore_adamw_8bit", Self::Galore8bit),
     ];
+}
+
+impl Optimizer {
+    /// How it keeps its moments.
+    pub fn moments(self) -> MomentType {
+        match self {
+            Optimizer::AdamW | Optimizer::Galore => MomentType::F32,
+            Optimizer::AdamW8bit | Optimizer::PagedAdamW8bit | Optimizer::Galore8bit => MomentType::EightBit,
+        }
+    }
+}
+
+/// How an optimizer keeps what it remembers of earlier gradients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MomentType {
+    /// As they are.
+    #[default]
+    F32,
+    /// In blocks of eight-bit codes with a scale each.
+    EightBit,
+}
+
+impl Choice for MomentType {
+    const TABLE: &'static [(&'static str, Self)] = &[("f32", Self::F32), ("8bit", Self::EightBit)];
+}
+
+impl MomentType {
+    /// Says whether it is [`MomentType::F32`].
+    pub fn is_f32(&self) -> bool {
+        *self == MomentType::F32
+    }
+
+    /// The AdamW that keeps its moments so.
+    pub fn adamw(self) -> Optimizer {
+        match self {
+            MomentType::F32 => Optimizer::AdamW,
+            MomentType::EightBit => Optimizer::AdamW8bit,
+        }
+    }
 }
 
 /// How the learning rate falls: `training.lr_scheduler`.
@@ -296,6 +335,7 @@ impl Choice for Ending {
 crate::named_choices!(
     AdapterKind,
     Optimizer,
+    MomentType,
     LrSchedule,
     CptSchedule,
     TrainPhase,

@@ -154,7 +154,7 @@ fn name(error: &PlanError) -> &'static str {
         // The one update that is asked for here takes no half a day on any base.
         PlanError::TooSlow { .. } => "too slow",
         PlanError::PrecisionUnsupported { .. } => "precision",
-        PlanError::OptimizerNotBuilt { .. } => "optimizer",
+        PlanError::Galore { .. } => "optimizer",
         PlanError::UnknownTarget { .. } => "unknown target",
         PlanError::NoTargets { .. } => "no targets",
         PlanError::NoRows => "no rows",

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use dlm_kernels::quant::{GgmlType, quantize_row};
 use dlm_kernels::{
     Activation, AdamW, AttentionSaved, AttentionShape, Bytes, Compute, Ctx, Direction, GemmArgs, KvCache, KvData,
-    RowTarget, Segment, Simd, Weight, Write, adamw_step, add, attention_backward, attention_decode, attention_forward,
-    gated_backward, gated_forward, gemm, linear, linear_backward_input, loss_rows, rmsnorm_backward, rmsnorm_forward,
+    Moments, RowTarget, Segment, Simd, Weight, Write, adamw_step, add, attention_backward, attention_decode,
+    attention_forward, gated_backward, gated_forward, gemm, linear, linear_backward_input, loss_rows, rmsnorm_backward,
+    rmsnorm_forward,
 };
 
 const SHAPE: AttentionShape = AttentionShape {
@@ -313,6 +314,15 @@ fn adapters(ctx: &Ctx) {
     report("AdamW, a million parameters", (len * 28) as f64, "B", || {
         adamw_step(ctx, &settings, 5, 1.0, &mut p, &g, &mut m, &mut v);
     });
+    let mut moments = Moments::eight_bit(len);
+    report(
+        "AdamW in eight bits, a million parameters",
+        (len * 16) as f64,
+        "B",
+        || {
+            moments.step(ctx, &settings, (5, 1.0), &mut p, &g);
+        },
+    );
 }
 
 fn main() {

@@ -1,5 +1,11 @@
 //! The optimizer step over one flat buffer of adapter parameters.
 
+mod eight_bit;
+mod moments;
+
+pub use eight_bit::EightBit;
+pub use moments::Moments;
+
 use crate::ctx::Ctx;
 use crate::elementwise::CHUNK;
 use crate::lanes::per_simd;
@@ -42,17 +48,7 @@ pub fn adamw_step(
         grads.len() == len && m.len() == len && v.len() == len,
         "parameters, gradients and moments have one length"
     );
-    let power = i32::try_from(step).unwrap_or(i32::MAX);
-    let factors = Factors {
-        grad_scale,
-        step_size: (settings.lr / (1.0 - settings.beta1.powi(power))) as f32,
-        root_correction: (1.0 - settings.beta2.powi(power)).sqrt() as f32,
-        keep: (1.0 - settings.lr * settings.weight_decay) as f32,
-        beta2: settings.beta2 as f32,
-        eps: settings.eps as f32,
-        fresh1: (1.0 - settings.beta1) as f32,
-        fresh2: (1.0 - settings.beta2) as f32,
-    };
+    let factors = Factors::new(settings, step, grad_scale);
     let (params, m, v) = (Disjoint::new(params), Disjoint::new(m), Disjoint::new(v));
     ctx.pool.run(len.div_ceil(CHUNK), |index| {
         let at = index * CHUNK;
@@ -73,6 +69,23 @@ struct Factors {
     eps: f32,
     fresh1: f32,
     fresh2: f32,
+}
+
+impl Factors {
+    /// Of step `step`, counted from 1.
+    fn new(settings: &AdamW, step: u64, grad_scale: f32) -> Factors {
+        let power = i32::try_from(step).unwrap_or(i32::MAX);
+        Factors {
+            grad_scale,
+            step_size: (settings.lr / (1.0 - settings.beta1.powi(power))) as f32,
+            root_correction: (1.0 - settings.beta2.powi(power)).sqrt() as f32,
+            keep: (1.0 - settings.lr * settings.weight_decay) as f32,
+            beta2: settings.beta2 as f32,
+            eps: settings.eps as f32,
+            fresh1: (1.0 - settings.beta1) as f32,
+            fresh2: (1.0 - settings.beta2) as f32,
+        }
+    }
 }
 
 /// Unfused in every instruction set, so that the optimizer's path is the same bits on every machine.

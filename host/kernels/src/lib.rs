@@ -39,7 +39,7 @@ mod scratch;
 mod tile;
 mod weight;
 
-pub use adamw::{AdamW, adamw_step, global_norm};
+pub use adamw::{AdamW, EightBit, Moments, adamw_step, global_norm};
 pub use attention::{
     AttentionSaved, AttentionShape, CachedRows, KvCache, KvData, Segment, attention_backward, attention_cached,
     attention_cached_rows, attention_decode, attention_forward,

@@ -1,4 +1,4 @@
-//! Block codecs of the GGUF family and NF4: type table, dequantizing, quantizing and integer dot products.
+//! Block codecs of the GGUF family, NF4 and the eight bits of the optimizer's moments: type table, dequantizing, quantizing and integer dot products.
 //!
 //! Invariants: dequantizing is exact (bit-equal to the format's definition); quantizing gives the same bytes whatever
 //! the instruction set and the thread count, because every vector lane walks one block in the scalar order.
@@ -11,6 +11,7 @@
 
 mod activation;
 mod dot;
+pub mod dynamic;
 mod groups;
 mod iq4;
 mod k_min;

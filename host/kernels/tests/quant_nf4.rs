@@ -4,7 +4,8 @@
 
 use std::path::Path;
 
-use dlm_kernels::quant::nf4::{NF4_BLOCK, NF4_LEVELS, Nf4Scales, decode, dynamic_levels, encode};
+use dlm_kernels::quant::dynamic::{DynamicMap, dynamic_levels};
+use dlm_kernels::quant::nf4::{NF4_BLOCK, NF4_LEVELS, Nf4Scales, decode, encode};
 use dlm_kernels::{Ctx, Simd};
 use safetensors::SafeTensors;
 
@@ -27,7 +28,7 @@ fn the_tables_are_the_golden_ones() {
     let raw = file();
     let file = SafeTensors::deserialize(&raw).unwrap();
     assert_eq!(NF4_LEVELS.to_vec(), floats(&file, "nf4_levels"));
-    assert_eq!(dynamic_levels(), floats(&file, "dynamic_map_256"));
+    assert_eq!(dynamic_levels(DynamicMap::Signed), floats(&file, "dynamic_map_256"));
 }
 
 #[test]

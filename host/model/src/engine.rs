@@ -9,8 +9,9 @@ pub mod cpu;
 use std::path::Path;
 
 use dlm_core::Cancel;
-use dlm_core::training::Checkpointing;
+use dlm_core::training::{Checkpointing, MomentType};
 use dlm_kernels::PrecisionPath;
+pub use dlm_kernels::{EightBit, Moments};
 
 use crate::adapter::{Adapter, AdapterError, AdapterSpec};
 use crate::batch::{Batch, BatchError, Target};
@@ -139,29 +140,45 @@ pub struct AdamWOptions {
     /// Added to the root of the second moment.
     pub eps: f64,
     pub weight_decay: f64,
+    /// How the moments are kept between two updates.
+    pub moments: MomentType,
 }
 
 impl AdamWOptions {
-    /// The usual decays, without weight decay.
+    /// The usual decays and moments, without weight decay.
     pub const USUAL: AdamWOptions = AdamWOptions {
         beta1: 0.9,
         beta2: 0.999,
         eps: 1e-8,
         weight_decay: 0.0,
+        moments: MomentType::F32,
     };
 }
 
 /// Everything that training changes, in the adapter's flat order: what a run keeps to go on elsewhere or later.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TrainTensors {
     /// [`Adapter::params`].
     pub params: Vec<f32>,
-    /// First moments of the optimizer.
-    pub m: Vec<f32>,
-    /// Second moments.
-    pub v: Vec<f32>,
+    /// Moments of the optimizer.
+    pub moments: Moments,
     /// Updates taken so far.
     pub updates: u64,
+}
+
+impl TrainTensors {
+    /// How the moments are kept.
+    pub fn moment_type(&self) -> MomentType {
+        match self.moments {
+            Moments::Full { .. } => MomentType::F32,
+            Moments::EightBit { .. } => MomentType::EightBit,
+        }
+    }
+
+    /// Says whether there are two moments for every parameter.
+    pub fn is_whole(&self) -> bool {
+        self.moments.parameters() == Some(self.params.len())
+    }
 }
 
 /// What the gradient of one tensor looks like.
@@ -209,7 +226,7 @@ pub trait Trainer: Logprobs {
 
     /// Replaces parameters and moments.
     ///
-    /// **Panics:** when a length is not that of the adapter's parameters.
+    /// **Panics:** when a length is not that of the adapter's parameters, or the moments are not of the options' type.
     fn write(&mut self, tensors: &TrainTensors) -> Result<(), EngineError>;
 }
 

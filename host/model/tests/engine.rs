@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests; clippy excuses the tests alone")]
 
 use dlm_core::Cancel;
-use dlm_core::training::Checkpointing;
-use dlm_kernels::{AdamW, Ctx, Simd, adamw_step, global_norm};
+use dlm_core::training::{Checkpointing, MomentType};
+use dlm_kernels::{AdamW, Ctx, Moments, Simd, global_norm};
 use dlm_model::config::json::parse_config;
 use dlm_model::engine::{AdamWOptions, TensorGradient, TrainerOptions};
 use dlm_model::safetensors_dir::SafetensorsDir;
@@ -58,18 +58,28 @@ fn a_trainer_takes_the_steps_of_the_kernels() {
     const SEED: u64 = 11;
     const CLIP: f64 = 0.25;
     let (batch, targets) = taught();
-    for kind in [AdapterKind::Lora, AdapterKind::Dora] {
+    for (kind, moments) in [
+        (AdapterKind::Lora, MomentType::F32),
+        (AdapterKind::Dora, MomentType::F32),
+        (AdapterKind::Dora, MomentType::EightBit),
+    ] {
         let engine = engine("llama");
         let model = engine.model();
         let mut expected = adapter(&engine, kind);
         let options = TrainerOptions {
-            optimizer: AdamWOptions::USUAL,
+            optimizer: AdamWOptions {
+                moments,
+                ..AdamWOptions::USUAL
+            },
             clip: Some(CLIP),
             checkpointing: Checkpointing::ALL,
         };
         let mut trainer = engine.trainer(&expected, &options).unwrap();
         let len = expected.params.len();
-        let (mut m, mut v) = (vec![0.0; len], vec![0.0; len]);
+        let mut moments = match moments {
+            MomentType::F32 => Moments::full(len),
+            MomentType::EightBit => Moments::eight_bit(len),
+        };
         for step in 1..=3 {
             let pass = StepOptions {
                 dropout_seed: Some(SEED + step),
@@ -88,16 +98,7 @@ fn a_trainer_takes_the_steps_of_the_kernels() {
             };
             let norm = global_norm(&model.ctx, &grads);
             let scale = (CLIP / (norm + 1e-6)).min(1.0) as f32;
-            adamw_step(
-                &model.ctx,
-                &settings,
-                step,
-                scale,
-                &mut expected.params,
-                &grads,
-                &mut m,
-                &mut v,
-            );
+            moments.step(&model.ctx, &settings, (step, scale), &mut expected.params, &grads);
 
             let losses = trainer.pass(&batch, &targets, SEED + step).unwrap();
             assert_eq!(losses.len(), targets.len());
@@ -119,8 +120,8 @@ fn a_trainer_takes_the_steps_of_the_kernels() {
         }
         let tensors = trainer.read().unwrap();
         assert_eq!(
-            (&tensors.params, &tensors.m, &tensors.v, tensors.updates),
-            (&expected.params, &m, &v, 3)
+            (&tensors.params, &tensors.moments, tensors.updates),
+            (&expected.params, &moments, 3)
         );
 
         // Another trainer goes on from there, and evaluates as a reader of the adapter does.

@@ -6,7 +6,7 @@
 
 use dlm_core::base::BaseShape;
 use dlm_core::choice::Choice;
-use dlm_core::training::{Checkpointing, Precision};
+use dlm_core::training::{Checkpointing, MomentType, Precision};
 use dlm_core::units::size;
 use serde::{Deserialize, Serialize};
 
@@ -17,8 +17,10 @@ const F32: u64 = 4;
 const LOGIT_CHUNK_ROWS: u64 = 128;
 const LOGIT_CHUNK: u64 = 8 << 20;
 const LOGIT_ROWS_MIN: u64 = 8;
-/// Copies of the adapter: values, gradients, two moments, the best set so far.
-const ADAPTER_COPIES: u64 = 5;
+/// Copies of the adapter: values, gradients, the best set so far.
+const ADAPTER_COPIES: u64 = 3;
+/// Values in eight bits that share a scale.
+const MOMENT_BLOCK: u64 = 256;
 /// The program, the tokenizer's tables, the document's rows and the thread stacks.
 const FIXED_BYTES: u64 = 96 << 20;
 
@@ -54,6 +56,8 @@ pub struct MemoryInput<'a> {
     pub tokens: u64,
     pub checkpointing: Checkpointing,
     pub adapter_parameters: u64,
+    /// How the optimizer keeps its two moments.
+    pub moments: MomentType,
     /// Sum over one block's adapted layers of the rank.
     pub ranks_per_block: u64,
     /// Positions whose top-k probabilities are stored, and k.
@@ -156,7 +160,8 @@ pub fn estimate(input: &MemoryInput) -> MemoryEstimate {
         activations: input.tokens * floats * F32,
         // The gradient of the logits is packed for the kernel once more.
         logits: chunk * vocab * (F32 + input.precision.bytes()),
-        adapter: input.adapter_parameters * F32 * ADAPTER_COPIES,
+        adapter: input.adapter_parameters * F32 * ADAPTER_COPIES
+            + moment_bytes(input.adapter_parameters, input.moments),
         anchors: input.anchor_positions * input.anchor_top_k * 2 * F32,
         fixed: FIXED_BYTES,
         total: 0,
@@ -169,6 +174,14 @@ pub fn estimate(input: &MemoryInput) -> MemoryEstimate {
         + estimate.anchors
         + estimate.fixed;
     estimate
+}
+
+/// Bytes of the optimizer's two moments.
+pub fn moment_bytes(parameters: u64, moments: MomentType) -> u64 {
+    2 * match moments {
+        MomentType::F32 => parameters * F32,
+        MomentType::EightBit => parameters + parameters.div_ceil(MOMENT_BLOCK) * F32,
+    }
 }
 
 /// Bytes of a key-value cache of f32 for `positions` positions.
@@ -192,6 +205,7 @@ mod tests {
             tokens: 512,
             checkpointing: Checkpointing::default(),
             adapter_parameters: 2_442_240,
+            moments: MomentType::F32,
             ranks_per_block: 56,
             anchor_positions: 0,
             anchor_top_k: 64,
@@ -227,6 +241,12 @@ mod tests {
         let shape = Registry::builtin().get("smollm2-135m").unwrap().shape.unwrap();
         let full = input(&shape);
         let total = |input: MemoryInput| estimate(&input).total;
+        let eight_bit = MemoryInput {
+            moments: MomentType::EightBit,
+            ..full
+        };
+        // 9540 blocks have two scales each.
+        assert_eq!(total(full) - total(eight_bit), 2_442_240 * 6 - 9540 * 8);
         assert!(
             total(MemoryInput {
                 checkpointing: Checkpointing::ALL,

@@ -5,6 +5,7 @@ pub mod facts;
 pub mod fit;
 mod ladder;
 mod machine;
+mod optimizer;
 pub mod phase;
 pub mod plan;
 mod preference;

@@ -47,6 +47,7 @@ impl<'a> Learner<'a> {
         let options = TrainerOptions {
             optimizer: AdamWOptions {
                 weight_decay: recipe.weight_decay,
+                moments: recipe.moments,
                 ..AdamWOptions::USUAL
             },
             clip: recipe.clip,

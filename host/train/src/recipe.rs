@@ -1,7 +1,7 @@
 //! Every number that a run depends on besides its rows, and the digest that ties a kept state to its run.
 
 use dlm_core::digest::Sha256;
-use dlm_core::training::Checkpointing;
+use dlm_core::training::{Checkpointing, MomentType};
 use dlm_model::AdapterSpec;
 use serde::{Serialize, Serializer};
 
@@ -55,6 +55,10 @@ pub struct Recipe {
     pub sequence_len_max: usize,
     /// Weight of a token of running text beside a token of an answer.
     pub prose_weight: f32,
+    /// How the optimizer keeps its moments. The usual way is left out, so that states that were kept before there was another
+    /// one still belong to their runs.
+    #[serde(skip_serializing_if = "MomentType::is_f32")]
+    pub moments: MomentType,
     /// How preferences are taught, in a run that teaches some.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preference: Option<PreferenceRule>,

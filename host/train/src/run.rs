@@ -114,7 +114,11 @@ impl<'a> Run<'a> {
         }
         input.objective.check()?;
         let is_foreign = |state: &TrainState| {
-            state.header.run_digest != digest || state.tensors.params.len() != adapter.params.len()
+            let tensors = &state.tensors;
+            state.header.run_digest != digest
+                || tensors.params.len() != adapter.params.len()
+                || tensors.moment_type() != input.recipe.moments
+                || !tensors.is_whole()
         };
         if resume.as_ref().is_some_and(is_foreign) {
             return Err(RunError::ForeignState);

@@ -7,7 +7,7 @@ use std::path::Path;
 use dlm_core::Hints;
 use dlm_core::random::Rng;
 use dlm_core::stamp::Stamp;
-use dlm_core::training::Checkpointing;
+use dlm_core::training::{Checkpointing, MomentType};
 use dlm_model::base::{OpenedBase, open_base};
 use dlm_model::chat::{Message, Thinking};
 use dlm_model::{AdapterKind, AdapterSpec};
@@ -282,6 +282,7 @@ fn the_digest_of_a_run_is_that_of_earlier_builds_with_the_same_steps() {
         batch_tokens_max: 4096,
         clip: Some(1.0),
         weight_decay: 0.0,
+        moments: MomentType::F32,
         augment: None,
         noise_share: 0.2,
         clean_share: 0.2,

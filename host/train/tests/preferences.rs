@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use dlm_core::event::StepEvent;
 use dlm_core::hardware::SimdLevel;
-use dlm_core::training::{Checkpointing, PreferenceLoss, PreferenceMethod, TrainPhase};
+use dlm_core::training::{Checkpointing, MomentType, PreferenceLoss, PreferenceMethod, TrainPhase};
 use dlm_core::{Cancel, Event, Progress};
 use dlm_model::base::{OpenedBase, open_base};
 use dlm_model::text::LossRow;
@@ -44,6 +44,7 @@ fn recipe(steps: u64, lr: f64, rule: PreferenceRule) -> Recipe {
         batch_tokens_max: 4096,
         clip: None,
         weight_decay: 0.0,
+        moments: MomentType::F32,
         augment: None,
         noise_share: 0.0,
         clean_share: 0.0,
@@ -444,8 +445,15 @@ fn a_run_goes_on_from_every_state_bit_for_bit_with_any_number_of_threads() {
     let one = tiny_engine(&base, 1);
     let adapter = tiny_adapter(&one, AdapterKind::Lora);
     let before = pair_logprobs_of(&one, &adapter, &pairs).unwrap();
-    for rule in [DPO, ORPO] {
-        let recipe = recipe(6, 5e-3, rule);
+    let both = [MomentType::F32, MomentType::EightBit];
+    for (rule, moments) in [DPO, ORPO]
+        .into_iter()
+        .flat_map(|rule| both.map(|moments| (rule, moments)))
+    {
+        let recipe = Recipe {
+            moments,
+            ..recipe(6, 5e-3, rule)
+        };
         let digest = preference_digest(&recipe, &pairs, [&before, &before], &adapter.spec, "base");
         let objective = tiny_objective(&pairs, &before, rule);
         let go = |engine, resume| {
@@ -463,7 +471,10 @@ fn a_run_goes_on_from_every_state_bit_for_bit_with_any_number_of_threads() {
         let two = tiny_engine(&base, 2);
         assert_eq!(go(&two, None).0.adapter.params, whole.adapter.params);
         for state in states {
-            assert_eq!(go(&two, Some(state)).0.adapter.params, whole.adapter.params, "{rule:?}");
+            assert_eq!(state.tensors.moment_type(), moments);
+            let resumed = go(&two, Some(state)).0;
+            assert_eq!(resumed.adapter.params, whole.adapter.params, "{rule:?} {moments:?}");
+            assert_eq!(resumed.state, whole.state, "{rule:?} {moments:?}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::path::Path;
 
 use dlm_core::hardware::SimdLevel;
-use dlm_core::training::{Checkpointing, Ending, TrainPhase};
+use dlm_core::training::{Checkpointing, Ending, MomentType, TrainPhase};
 use dlm_core::{Cancel, Event, Hints, Progress, Quiet};
 use dlm_model::base::{OpenedBase, open_base};
 use dlm_model::engine::{AdamWOptions, TrainerOptions};
@@ -95,6 +95,7 @@ fn recipe(steps: u64) -> Recipe {
         batch_tokens_max: 4096,
         clip: Some(1.0),
         weight_decay: 0.0,
+        moments: MomentType::F32,
         augment: Some(Augment {
             share: 0.7,
             drop_function: 0.3,
@@ -221,30 +222,45 @@ fn a_run_lowers_the_loss_and_repeats_itself() {
     assert_eq!(first.ending, Ending::Complete);
 }
 
+/// The test's recipe with moments of a type.
+fn recipe_of(moments: MomentType) -> Recipe {
+    Recipe {
+        moments,
+        ..recipe(STEPS)
+    }
+}
+
 #[test]
 fn resumed_equals_uninterrupted_from_every_step() {
     let base = base();
     let engine = load(&base, 2);
-    let (whole, states) = run(&engine, &base, &recipe(STEPS), None);
-    assert_eq!(states.len() as u64, STEPS - 1);
-    for state in states {
-        let (resumed, _) = run(&engine, &base, &recipe(STEPS), Some(state.clone()));
-        assert_eq!(
-            resumed.adapter.params, whole.adapter.params,
-            "from step {}",
-            state.header.step
-        );
-        assert_eq!(resumed.state, whole.state);
+    for moments in [MomentType::F32, MomentType::EightBit] {
+        let recipe = recipe_of(moments);
+        let (whole, states) = run(&engine, &base, &recipe, None);
+        assert_eq!(states.len() as u64, STEPS - 1);
+        for state in states {
+            let step = state.header.step;
+            assert_eq!(state.tensors.moment_type(), moments);
+            let (resumed, _) = run(&engine, &base, &recipe, Some(state));
+            assert_eq!(
+                resumed.adapter.params, whole.adapter.params,
+                "{moments:?} from step {step}"
+            );
+            assert_eq!(resumed.state, whole.state);
+        }
     }
 }
 
 #[test]
 fn the_thread_count_changes_nothing() {
     let base = base();
-    let one = run(&load(&base, 1), &base, &recipe(STEPS), None).0;
-    for threads in [2, 3] {
-        let other = run(&load(&base, threads), &base, &recipe(STEPS), None).0;
-        assert_eq!(one.adapter.params, other.adapter.params, "{threads} threads");
+    for moments in [MomentType::F32, MomentType::EightBit] {
+        let one = run(&load(&base, 1), &base, &recipe_of(moments), None).0;
+        for threads in [2, 3] {
+            let other = run(&load(&base, threads), &base, &recipe_of(moments), None).0;
+            assert_eq!(one.adapter.params, other.adapter.params, "{threads} threads");
+            assert_eq!(one.state, other.state, "{threads} threads");
+        }
     }
 }
 
@@ -314,6 +330,44 @@ fn a_state_of_another_run_is_refused() {
         ..Setup::new(&dataset, &other)
     };
     assert!(matches!(run_with(&engine, &base, &setup), Err(RunError::ForeignState)));
+
+    // Moments of the other type belong to another run, also where a digest says otherwise.
+    let (eight_bit, usual) = (recipe_of(MomentType::EightBit), recipe(STEPS));
+    let mut state = states[2].clone();
+    for digest in [
+        state.header.run_digest.clone(),
+        run_digest(&eight_bit, &dataset, &spec(), "base"),
+    ] {
+        state.header.run_digest = digest;
+        let setup = Setup {
+            resume: Some(state.clone()),
+            ..Setup::new(&dataset, &eight_bit)
+        };
+        assert!(matches!(run_with(&engine, &base, &setup), Err(RunError::ForeignState)));
+    }
+    assert_ne!(
+        run_digest(&eight_bit, &dataset, &spec(), "base"),
+        run_digest(&usual, &dataset, &spec(), "base")
+    );
+}
+
+#[test]
+fn eight_bits_end_beside_f32() {
+    /// What the losses of the last of sixty steps may differ by, in nats a token.
+    const NEAR: f64 = 0.02;
+    let base = base();
+    let engine = load(&base, 1);
+    let of = |moments| {
+        let recipe = Recipe { moments, ..recipe(60) };
+        let (outcome, states) = run(&engine, &base, &recipe, None);
+        (states[0].header.last_loss, outcome.loss, outcome.adapter.params)
+    };
+    let ((_, full, a), (start, eight_bit, b)) = (of(MomentType::F32), of(MomentType::EightBit));
+    assert!(
+        full < 0.7 * start && (full - eight_bit).abs() < NEAR,
+        "{full} and {eight_bit} from {start}"
+    );
+    assert_ne!(a, b, "they are two optimizers");
 }
 
 #[test]

@@ -10,14 +10,14 @@ use crate::lab::{Guarded, Lab, Ran};
 const LONG: &str = "1000000";
 
 /// A running `dlm train` whose lines can be waited for.
-struct Training {
+pub struct Training {
     child: Guarded,
     lines: std::io::Lines<BufReader<ChildStderr>>,
     seen: String,
 }
 
 impl Training {
-    fn start(lab: &Lab, arguments: &[&str]) -> Self {
+    pub fn start(lab: &Lab, arguments: &[&str]) -> Self {
         let mut command = lab.command();
         command.args(arguments).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -30,7 +30,7 @@ impl Training {
     }
 
     /// Reads lines until one begins with `start`.
-    fn until(&mut self, start: &str) {
+    pub fn until(&mut self, start: &str) {
         for line in self.lines.by_ref() {
             let line = line.unwrap();
             self.seen.push_str(&line);
@@ -42,12 +42,12 @@ impl Training {
         panic!("the program ended before it said `{start}`:\n{}", self.seen);
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         send(&self.child, name);
     }
 
     /// Waits for the end; returns the exit code, none after a signal.
-    fn end(mut self) -> (Option<i32>, String) {
+    pub fn end(mut self) -> (Option<i32>, String) {
         for line in self.lines.by_ref() {
             self.seen.push_str(&line.unwrap());
             self.seen.push('\n');
@@ -65,12 +65,12 @@ fn send(child: &Guarded, signal: &str) {
     assert!(sent.success());
 }
 
-fn adapter(lab: &Lab, version: &str) -> Vec<u8> {
+pub fn adapter(lab: &Lab, version: &str) -> Vec<u8> {
     let directory = lab.store().join("adapter/versions").join(version);
     std::fs::read(directory.join("adapter_model.safetensors")).unwrap()
 }
 
-fn train(lab: &Lab, more: &[&str]) -> Ran {
+pub fn train(lab: &Lab, more: &[&str]) -> Ran {
     let steps = match more.contains(&"--max-steps") {
         true => &[][..],
         false => &["--max-steps", "20"],

@@ -80,10 +80,9 @@ fn what_is_not_built_is_exit_2_wherever_it_is_asked_for() {
             text.replace("\n---\n\n", &format!("\ntraining: {{{training}}}\n---\n\n")),
         );
     };
-    with("optimizer.dlm", "optimizer: galore_adamw");
     with("warmup.dlm", "cpt: {embed_warmup_steps: 2}");
     with("sources.dlm", "sources: [{path: x}]");
-    for document in ["optimizer.dlm", "warmup.dlm", "sources.dlm"] {
+    for document in ["warmup.dlm", "sources.dlm"] {
         let ran = lab.run(&["train", document]).exits(2).says(&["not built yet"]);
         let checked = lab.run(&["check", document]).ok();
         assert!(!checked.out.contains("no problems"), "{document}: {}", checked.out);

@@ -452,6 +452,13 @@ fn number_text(text: &str) -> Option<String> {
     (shape && underscores && has_digit).then(|| text.replace('_', ""))
 }
 
+/// Says whether every part of a word (between underscores or hyphens) is one of the candidate's: `adamw_8bit` of `adamw_bnb_8bit`.
+fn has_parts_of(candidate: &str, word: &str) -> bool {
+    let parts = |word: &str| word.split(['_', '-']).map(str::to_owned).collect::<Vec<_>>();
+    let (known, asked) = (parts(&candidate.to_lowercase()), parts(word));
+    asked.len() > 1 && asked.iter().all(|part| known.contains(part))
+}
+
 /// The closest of the known words, if it is close enough to be meant.
 pub(crate) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     if word.chars().count() > 64 {
@@ -460,7 +467,9 @@ pub(crate) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> O
     let lower = word.to_lowercase();
     known
         .map(|candidate| (distance(&lower, &candidate.to_lowercase()), candidate))
-        .filter(|(distance, candidate)| *distance <= 1 + candidate.chars().count() / 5)
+        .filter(|(distance, candidate)| {
+            *distance <= 1 + candidate.chars().count() / 5 || has_parts_of(candidate, &lower)
+        })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }

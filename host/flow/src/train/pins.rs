@@ -6,6 +6,7 @@ use dlm_core::Event;
 use dlm_core::digest::sha256_hex;
 use dlm_core::lock::{DlmLock, ENGINE_PIN, HardwareTier, LOCK_VERSION};
 use dlm_core::manifest::Manifest;
+use dlm_core::training::Optimizer;
 use dlm_plan::base::BaseLocation;
 use dlm_plan::lock::{LockMode, decide};
 use dlm_store::Store;
@@ -24,10 +25,16 @@ pub(super) fn pinned_versions() -> BTreeMap<String, String> {
 pub(super) fn current_lock(around: &Surroundings, prepared: &PreparedRun, manifest: &Manifest) -> DlmLock {
     let front = prepared.document.parsed.frontmatter();
     let plan = &prepared.plan;
-    let flags = BTreeMap::from([
+    let mut flags = BTreeMap::from([
         ("precision".to_owned(), json!(plan.precision.value.name())),
         ("simd".to_owned(), json!(plan.simd.value.name())),
     ]);
+    // The usual optimizer is not said: locks that were written before there was another one stay equal.
+    if let Some(optimizer) = plan.phases.first().map(|phase| phase.optimizer.value)
+        && optimizer != Optimizer::AdamW
+    {
+        flags.insert("optimizer".to_owned(), json!(optimizer.name()));
+    }
     DlmLock {
         lock_version: LOCK_VERSION,
         created_at: around.now().zoned(),

@@ -26,6 +26,7 @@ pub(super) fn recipe(prepared: &PreparedRun, phase: &PhasePlan) -> Recipe {
         batch_tokens_max: phase.batch.tokens_max as usize,
         clip: Some(phase.clip_norm.value),
         weight_decay: 0.0,
+        moments: phase.optimizer.value.moments(),
         augment: augment.is_on.then_some(Augment {
             share: augment.share,
             drop_function: augment.drop_function,

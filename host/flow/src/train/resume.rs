@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use dlm_core::Subject;
-use dlm_core::training::TrainPhase;
+use dlm_core::training::{MomentType, TrainPhase};
+use dlm_model::engine::{EightBit, Moments};
 use dlm_model::{Adapter, Engine, TrainTensors};
 use dlm_store::state::STATE_FILE;
 use dlm_store::{ResumeIntegrityError, StateData, StateTensor, Store, TrainingState, VersionEntry, read_state};
@@ -21,6 +22,9 @@ use crate::surroundings::Surroundings;
 
 /// The key of the count of updates among the run's fields.
 const UPDATES: &str = "updates";
+/// The moments of AdamW, by their names in the state; those in eight bits are codes and the scales of their blocks.
+const FIRST: &str = "adamw.m";
+const SECOND: &str = "adamw.v";
 
 /// Where a run goes on.
 pub(super) struct ResumePoint {
@@ -38,6 +42,16 @@ pub(super) struct PlannedRun<'a> {
     pub base: &'a str,
     /// What training would begin with without a state.
     pub fresh: &'a Adapter,
+    /// How its optimizer keeps its moments.
+    pub moments: MomentType,
+}
+
+impl PlannedRun<'_> {
+    /// The optimizer that a state was kept by and the one of the plan, where its moments are of no use to the plan's.
+    fn other_optimizer(&self, state: &TrainState) -> Option<[&'static str; 2]> {
+        let there = state.tensors.moment_type();
+        (there != self.moments).then(|| [there, self.moments].map(|moments| moments.adamw().name()))
+    }
 }
 
 /// The way out that loses nothing.
@@ -67,6 +81,17 @@ pub(super) fn find(
         match read_state(&directory) {
             Ok(stored) => {
                 let state = from_stored(&stored).ok_or_else(|| damaged(command, &version.name))?;
+                if let Some([there, here]) = run.other_optimizer(&state) {
+                    return Err(Failure::new(
+                        Subject::Resume,
+                        format!(
+                            "`{}` was interrupted after step {} of optimizer `{there}`, and the plan's is `{here}`",
+                            version.name, state.header.step
+                        ),
+                    )
+                    .hint(format!("write `optimizer: {there}` under `training` to go on"))
+                    .hint(again(command)));
+                }
                 if state.header.run_digest != *digest {
                     return Err(Failure::new(
                         Subject::Resume,
@@ -191,6 +216,7 @@ fn further(directory: &Path, number: u32, engine: &dyn Engine, run: &PlannedRun<
         digest,
         base,
         fresh,
+        ..
     } = *run;
     let stored = from_stored(&read_state(directory)?).ok_or_else(|| damaged(command, &format!("v{number:04}")))?;
     let adapter = engine
@@ -200,6 +226,9 @@ fn further(directory: &Path, number: u32, engine: &dyn Engine, run: &PlannedRun<
     if stored.header.base.as_ref().is_some_and(|trained| trained != base) {
         let trained = stored.header.base.as_deref().unwrap_or_default();
         differences.push(format!("the base is `{trained}` there and `{base}` here"));
+    }
+    if let Some([there, here]) = run.other_optimizer(&stored) {
+        differences.push(format!("`optimizer` is {there} there and {here} here"));
     }
     if !differences.is_empty() {
         return Err(Failure::new(
@@ -238,11 +267,24 @@ pub(super) fn to_stored(state: &TrainState) -> TrainingState {
         shape: vec![values.len()],
         data: StateData::F32(values.to_vec()),
     };
-    let mut tensors = BTreeMap::from([
-        ("params".to_owned(), vector(&state.tensors.params)),
-        ("adamw.m".to_owned(), vector(&state.tensors.m)),
-        ("adamw.v".to_owned(), vector(&state.tensors.v)),
-    ]);
+    let mut tensors = BTreeMap::from([("params".to_owned(), vector(&state.tensors.params))]);
+    match &state.tensors.moments {
+        Moments::Full { m, v } => {
+            for (name, moment) in [(FIRST, m), (SECOND, v)] {
+                tensors.insert(name.to_owned(), vector(moment));
+            }
+        }
+        Moments::EightBit { m, v } => {
+            for (name, moment) in [(FIRST, m), (SECOND, v)] {
+                let codes = StateTensor {
+                    shape: vec![moment.codes.len()],
+                    data: StateData::U8(moment.codes.clone()),
+                };
+                tensors.insert(format!("{name}.codes"), codes);
+                tensors.insert(format!("{name}.scales"), vector(&moment.scales));
+            }
+        }
+    }
     if let Some(best) = &state.best {
         tensors.insert("best".to_owned(), vector(best));
     }
@@ -263,16 +305,31 @@ fn from_stored(stored: &TrainingState) -> Option<TrainState> {
         StateData::F32(values) => Some(values.clone()),
         StateData::U8(_) => None,
     };
+    let eight_bit = |name: &str| {
+        let codes = match &stored.tensors.get(&format!("{name}.codes"))?.data {
+            StateData::U8(codes) => codes.clone(),
+            StateData::F32(_) => return None,
+        };
+        let scales = vector(&format!("{name}.scales"))?;
+        Some(EightBit { codes, scales })
+    };
+    let moments = match stored.tensors.contains_key(FIRST) {
+        true => Moments::Full {
+            m: vector(FIRST)?,
+            v: vector(SECOND)?,
+        },
+        false => Moments::EightBit {
+            m: eight_bit(FIRST)?,
+            v: eight_bit(SECOND)?,
+        },
+    };
     let run: &Value = stored.fields.get("run")?;
     let tensors = TrainTensors {
         params: vector("params")?,
-        m: vector("adamw.m")?,
-        v: vector("adamw.v")?,
+        moments,
         updates: run.get(UPDATES)?.as_u64()?,
     };
-    let len = tensors.params.len();
-    let is_whole = tensors.m.len() == len && tensors.v.len() == len;
-    is_whole.then_some(TrainState {
+    tensors.is_whole().then_some(TrainState {
         header: serde_json::from_value(run.clone()).ok()?,
         tensors,
         best: vector("best"),
@@ -300,12 +357,36 @@ mod tests {
             },
             tensors: TrainTensors {
                 params: vec![1.0, -2.5],
-                m: vec![0.1, 0.2],
-                v: vec![0.3, 0.4],
+                moments: Moments::Full {
+                    m: vec![0.1, 0.2],
+                    v: vec![0.3, 0.4],
+                },
                 updates: 9,
             },
             best: Some(vec![5.0, 6.0]),
         };
-        assert_eq!(from_stored(&to_stored(&state)), Some(state));
+        let moment = |code, scale| EightBit {
+            codes: vec![code, 255],
+            scales: vec![scale],
+        };
+        let moments = Moments::EightBit {
+            m: moment(3, 0.1),
+            v: moment(7, 1e-9),
+        };
+        let eight_bit = TrainState {
+            tensors: TrainTensors {
+                moments,
+                ..state.tensors.clone()
+            },
+            ..state.clone()
+        };
+        for state in [state, eight_bit] {
+            let mut stored = to_stored(&state);
+            assert_eq!(from_stored(&stored), Some(state));
+            let second = stored.tensors.keys().find(|name| name.starts_with(SECOND));
+            let second = second.cloned().unwrap();
+            stored.tensors.remove(&second);
+            assert_eq!(from_stored(&stored), None, "without {second}");
+        }
     }
 }

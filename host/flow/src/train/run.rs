@@ -246,6 +246,7 @@ impl Job<'_> {
             digest: &lesson.digest,
             base: &self.prepared.base.resolved.record.revision,
             fresh: lesson.start,
+            moments: lesson.recipe.moments,
         };
         let point = resume::find(self.around, &self.store, &self.lane, engine, &planned)?;
         self.around.note(point.note);

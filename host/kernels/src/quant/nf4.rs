@@ -3,8 +3,7 @@
 //!
 //! **Source:** QLoRA (Dettmers et al. 2023), section 3; the rules of rounding are those of `tests/golden/quant`.
 
-use std::sync::LazyLock;
-
+use super::dynamic::{Codebook, DynamicMap};
 use crate::ctx::Ctx;
 use crate::lanes::per_simd;
 
@@ -51,20 +50,12 @@ const MIDPOINTS: [f32; 15] = {
 /// Scales quantized to eight bits around their mean.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Nf4Scales {
-    /// One code per scale, into [`dynamic_levels`].
+    /// One code per scale, into the levels of [`DynamicMap::Signed`].
     pub codes: Vec<u8>,
     /// The largest magnitude of each block of 256 scales, after the mean was taken off.
     pub factors: Vec<f32>,
     /// The mean of all scales.
     pub offset: f32,
-}
-
-/// The midpoint rule: the number of midpoints strictly below, so that a tie goes to the lower level.
-fn nearest(levels: &[f32], value: f32) -> u8 {
-    levels
-        .windows(2)
-        .filter(|pair| (pair[0] + pair[1]) / 2.0 < value)
-        .count() as u8
 }
 
 fn greatest_magnitude(values: &[f32]) -> f32 {
@@ -175,37 +166,10 @@ mod x86 {
     }
 }
 
-/// The 256 levels of a scale: seven decades, each with twice the steps of the one below, both signs, and 0 and 1.
-///
-/// **Source:** bitsandbytes `create_dynamic_map`. The edges are counted from the nearer end with one rounding, as the
-/// library that computed the published table does; otherwise some levels differ in their last bit.
-pub fn dynamic_levels() -> Vec<f32> {
-    let mut levels = vec![0.0f32, 1.0];
-    for decade in 0..7 {
-        let parts = 1u32 << decade;
-        let step = (1.0 - 0.1f32) / parts as f32;
-        let edge = |k: u32| {
-            if k < parts.div_ceil(2) {
-                step.mul_add(k as f32, 0.1)
-            } else {
-                (-step).mul_add((parts - k) as f32, 1.0)
-            }
-        };
-        let factor = 10f64.powi(decade - 6) as f32;
-        for part in 0..parts {
-            let level = (edge(part) + edge(part + 1)) / 2.0 * factor;
-            levels.extend([level, -level]);
-        }
-    }
-    levels.sort_by(f32::total_cmp);
-    levels
-}
-
-static LEVELS: LazyLock<Vec<f32>> = LazyLock::new(dynamic_levels);
-
 impl Nf4Scales {
     /// Quantizes scales.
     pub fn encode(scales: &[f32]) -> Nf4Scales {
+        let map = Codebook::of(DynamicMap::Signed);
         let offset = (scales.iter().map(|scale| f64::from(*scale)).sum::<f64>() / scales.len().max(1) as f64) as f32;
         let (mut codes, mut factors) = (Vec::with_capacity(scales.len()), Vec::new());
         for block in scales.chunks(NF4_SCALE_BLOCK) {
@@ -213,7 +177,7 @@ impl Nf4Scales {
             let factor = greatest_magnitude(&centered);
             factors.push(factor);
             let inverse = inverse(factor);
-            codes.extend(centered.iter().map(|scale| nearest(&LEVELS, scale * inverse)));
+            codes.extend(centered.iter().map(|scale| map.code(scale * inverse)));
         }
         Nf4Scales { codes, factors, offset }
     }
@@ -222,7 +186,7 @@ impl Nf4Scales {
     ///
     /// **Panics:** when there is no such scale.
     pub fn at(&self, index: usize) -> f32 {
-        LEVELS[usize::from(self.codes[index])] * self.factors[index / NF4_SCALE_BLOCK] + self.offset
+        Codebook::of(DynamicMap::Signed).level(self.codes[index]) * self.factors[index / NF4_SCALE_BLOCK] + self.offset
     }
 
     /// Restores the scales.
@@ -241,6 +205,14 @@ mod tests {
     use super::*;
     use crate::testing::{assert_same_bits, contexts, values};
 
+    /// The midpoint rule: the number of midpoints strictly below, so that a tie goes to the lower level.
+    fn nearest(levels: &[f32], value: f32) -> u8 {
+        levels
+            .windows(2)
+            .filter(|pair| (pair[0] + pair[1]) / 2.0 < value)
+            .count() as u8
+    }
+
     #[test]
     fn every_instruction_set_encodes_and_decodes_alike() {
         let x = values(5 * NF4_BLOCK + 7, 1);
@@ -252,7 +224,7 @@ mod tests {
             for (block, (z, scale)) in x.chunks(NF4_BLOCK).zip(&scales).enumerate() {
                 for (j, x) in z.iter().enumerate() {
                     let at = block * NF4_BLOCK + j;
-                    let code = (packed[at / 2] >> if at % 2 == 0 { 4 } else { 0 }) & 15;
+                    let code = (packed[at / 2] >> if at.is_multiple_of(2) { 4 } else { 0 }) & 15;
                     assert_eq!(code, nearest(&NF4_LEVELS, x * inverse(*scale)), "value {at}");
                 }
             }

@@ -37,6 +37,9 @@ impl TrainPlan {
         lines.extend(self.phases.iter().flat_map(PhasePlan::lesson));
         lines.extend(self.prose());
         lines.extend(self.phases.iter().flat_map(PhasePlan::course));
+        if self.first().preference.is_some() {
+            lines.push(self.first().optimizer());
+        }
         lines.push(show("seed", &self.seed));
         lines.extend(self.machine());
         lines
@@ -157,13 +160,18 @@ impl PhasePlan {
             show("learning_rate", &self.learning_rate),
             line("lr_scheduler", &schedule.kind, schedule.kind.value.name()),
             show("warm-up updates", &schedule.warmup_steps),
-            line("optimizer", &self.optimizer, self.optimizer.value.name()),
+            self.optimizer(),
             show("num_epochs", &self.steps.epochs),
             show("updates", &self.steps.total),
             show("micro_batch_size", &self.batch.micro_rows),
             show("grad_accum", &self.batch.grad_accum),
             line("stop", stop, stop_at),
         ]
+    }
+
+    /// The same in every phase.
+    fn optimizer(&self) -> PlanLine {
+        line("optimizer", &self.optimizer, self.optimizer.value.name())
     }
 
     fn checkpointing(&self) -> PlanLine {

@@ -7,6 +7,7 @@ use dlm_core::units::size;
 
 use super::facts::{RowFacts, TrainRequest};
 use super::machine::Machine;
+use super::optimizer::optimizer;
 use super::phase::{AnchorPlan, BatchPlan};
 use super::plan::ProsePlan;
 use super::recipe;
@@ -260,6 +261,7 @@ impl Ladder<'_> {
             tokens: batch.tokens_max,
             checkpointing: rung.checkpointing,
             adapter_parameters: self.adapter_parameters,
+            moments: optimizer(self.request).value.moments(),
             ranks_per_block: adapted.count() as u64 * u64::from(self.rank),
             anchor_positions,
             anchor_top_k: u64::from(self.anchors.top_k),

@@ -1,11 +1,12 @@
 //! The phase that teaches preferences: few updates at a low rate over pairs of answers, from the adapter that is there.
 
-use dlm_core::training::{CptSchedule, LrSchedule, Optimizer, PreferenceMethod, TrainPhase};
+use dlm_core::training::{CptSchedule, LrSchedule, PreferenceMethod, TrainPhase};
 use dlm_core::units::counted;
 
 use super::facts::TrainRequest;
 use super::ladder::Variant;
 use super::machine::Machine;
+use super::optimizer::optimizer;
 use super::phase::{
     AnchorPlan, AugmentPlan, BatchPlan, NoisePlan, PhasePlan, PreferencePlan, SchedulePlan, StepsPlan, StopPlan,
 };
@@ -40,7 +41,7 @@ pub(super) fn preference_phase(
                 "preferences must not cost what was learned before".into(),
             )
         }),
-        optimizer: Knob::chosen(Optimizer::AdamW, "the adapter is small enough for full moments"),
+        optimizer: optimizer(request),
         clip_norm: Knob::chosen(recipe::CLIP_NORM, "one odd pair must not throw the adapter off"),
         schedule: SchedulePlan {
             kind: Knob::chosen(LrSchedule::Linear, "preferences settle as the rate falls"),

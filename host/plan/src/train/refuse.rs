@@ -36,8 +36,12 @@ pub enum PlanError {
     },
     #[error("precision `{precision}` is not possible here: {reason}")]
     PrecisionUnsupported { precision: &'static str, reason: String },
-    #[error("optimizer `{name}` is not built yet; built: adamw_torch")]
-    OptimizerNotBuilt { name: &'static str },
+    #[error("optimizer `{name}` is refused: {why}")]
+    Galore {
+        name: &'static str,
+        why: String,
+        nearest: &'static str,
+    },
     #[error("`target_modules` names `{entry}`, which matches no layer; layers: {}", modules.join(", "))]
     UnknownTarget { entry: String, modules: Vec<String> },
     #[error("`target_modules` is an empty list, so nothing would be trained; layers: {}", modules.join(", "))]
@@ -73,7 +77,7 @@ impl PlanError {
             PlanError::ModalityNotBuilt { .. } => "not built yet",
             PlanError::RemoteCode { .. } => "code of its own",
             PlanError::PrecisionUnsupported { .. }
-            | PlanError::OptimizerNotBuilt { .. }
+            | PlanError::Galore { .. }
             | PlanError::UnknownTarget { .. }
             | PlanError::NoTargets { .. }
             | PlanError::NoRows
@@ -97,7 +101,7 @@ impl Hints for PlanError {
         match self {
             PlanError::NoRows => FailureKind::NothingToDo,
             // What is not built is asked for wrongly, wherever it is asked for.
-            PlanError::OptimizerNotBuilt { .. } | PlanError::ModalityNotBuilt { .. } => FailureKind::Misuse,
+            PlanError::Galore { .. } | PlanError::ModalityNotBuilt { .. } => FailureKind::Misuse,
             _ => FailureKind::Runtime,
         }
     }
@@ -130,7 +134,7 @@ impl Hints for PlanError {
             PlanError::PrecisionUnsupported { .. } => {
                 vec!["remove `precision` from `training`: the plan chooses".into()]
             }
-            PlanError::OptimizerNotBuilt { .. } => vec!["set `optimizer: adamw_torch`, or remove the line".into()],
+            PlanError::Galore { nearest, .. } => vec![format!("set `optimizer: {nearest}`, or remove the line")],
             PlanError::UnknownTarget { .. } | PlanError::NoTargets { .. } => {
                 vec!["set `target_modules: auto`, or a preset: attention, mlp, all-linear".into()]
             }

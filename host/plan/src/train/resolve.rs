@@ -3,12 +3,13 @@
 
 use dlm_core::Determinism;
 use dlm_core::hardware::Backend;
-use dlm_core::training::{AdapterKind, CptSchedule, LrSchedule, Optimizer, PhaseSelection, TrainPhase, WrittenKnobs};
+use dlm_core::training::{AdapterKind, CptSchedule, LrSchedule, PhaseSelection, TrainPhase, WrittenKnobs};
 use dlm_core::units::counted;
 
 use super::facts::{RowFacts, TrainOptions, TrainRequest};
 use super::ladder::{Ladder, Variant};
 use super::machine::Machine;
+use super::optimizer::{check_optimizer, optimizer};
 use super::phase::{AnchorPlan, AugmentPlan, BatchPlan, NoisePlan, PhasePlan, SchedulePlan, StepsPlan, StopPlan};
 use super::plan::{ProsePlan, TrainPlan};
 use super::preference::preference_phase;
@@ -102,9 +103,7 @@ impl Frame {
                 phase: self.regime.phase(),
                 preference: None,
                 learning_rate,
-                optimizer: Knob::or_chosen(knobs.optimizer, || {
-                    (Optimizer::AdamW, "the adapter is small enough for full moments".into())
-                }),
+                optimizer: optimizer(request),
                 clip_norm: Knob::chosen(recipe::CLIP_NORM, "one odd row must not throw the adapter off"),
                 schedule: self.regime.schedule(knobs, steps.total.value),
                 stop: stop_plan(&steps, &self.regime),
@@ -240,7 +239,7 @@ fn check_ranges(knobs: &WrittenKnobs) -> Result<(), PlanError> {
 
 /// The refusals that need no arithmetic.
 fn check_request(request: &TrainRequest) -> Result<(), PlanError> {
-    let (base, rows, knobs) = (request.base, &request.document.rows, &request.document.knobs);
+    let (base, rows) = (request.base, &request.document.rows);
     let name = base.key.clone();
     if base.trust_remote_code {
         return Err(PlanError::RemoteCode { base: name });
@@ -260,9 +259,7 @@ fn check_request(request: &TrainRequest) -> Result<(), PlanError> {
     }
     check_phases(request)?;
     let backend = request.hardware.backend;
-    if let Some(optimizer) = knobs.optimizer.filter(|o| *o != Optimizer::AdamW) {
-        return Err(PlanError::OptimizerNotBuilt { name: optimizer.name() });
-    }
+    check_optimizer(request)?;
     let world_size = request.options.world_size.unwrap_or(1);
     if world_size > 1 && backend != Backend::Cuda {
         return Err(PlanError::WorldSize {

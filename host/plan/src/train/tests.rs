@@ -1,5 +1,6 @@
 //! Plans from literals: what is written is obeyed, what is not is chosen with a reason, what does not fit is refused.
 
+mod optimizer;
 mod refusals;
 
 use dlm_core::Hints;

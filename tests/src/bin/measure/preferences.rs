@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::Instant;
 
-use dlm_core::training::{Checkpointing, PreferenceLoss, PreferenceMethod, TrainPhase};
+use dlm_core::training::{Checkpointing, MomentType, PreferenceLoss, PreferenceMethod, TrainPhase};
 use dlm_core::{Cancel, Event, Progress};
 use dlm_kernels::{Compute, Ctx, Simd};
 use dlm_model::base::OpenedBase;
@@ -152,6 +152,7 @@ fn recipe(number: &dyn Fn(&str) -> Result<f64, Failed>, rule: PreferenceRule) ->
         batch_tokens_max: PASS_TOKENS,
         clip: Some(1.0),
         weight_decay: 0.0,
+        moments: MomentType::F32,
         augment: None,
         noise_share: 0.0,
         clean_share: 0.0,

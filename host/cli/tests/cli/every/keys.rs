@@ -108,7 +108,25 @@ const KEYS: &[Key] = &[
         "training.optimizer",
         "training: {optimizer: galore_adamw}",
         CHECK,
-        "optimizer `galore_adamw` is not built yet",
+        "optimizer `galore_adamw` is refused",
+    ),
+    key(
+        "training.optimizer",
+        "training: {optimizer: adamw_8bit}",
+        CHECK,
+        "found `adamw_8bit`, did you mean `adamw_bnb_8bit`?",
+    ),
+    key(
+        "training.optimizer",
+        "training: {optimizer: adamw_bnb_8bit}",
+        PLAN,
+        "adamw_bnb_8bit  (written in the document)",
+    ),
+    key(
+        "training.optimizer",
+        "training: {optimizer: paged_adamw_8bit}",
+        PLAN,
+        "adamw_bnb_8bit  (chosen because the document writes `paged_adamw_8bit`",
     ),
     key(
         "training.optimizer",

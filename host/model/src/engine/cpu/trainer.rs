@@ -2,7 +2,8 @@
 //!
 //! **Source:** the update and the clipping are those of PyTorch's `AdamW` and `clip_grad_norm_`.
 
-use dlm_kernels::{AdamW, adamw_step, global_norm};
+use dlm_core::training::MomentType;
+use dlm_kernels::{AdamW, Moments, global_norm};
 
 use crate::adapter::Adapter;
 use crate::batch::{Batch, Target, TargetKind};
@@ -20,19 +21,20 @@ pub(super) struct CpuTrainer<'m> {
     adapter: Adapter,
     options: TrainerOptions,
     grads: Vec<f32>,
-    m: Vec<f32>,
-    v: Vec<f32>,
+    moments: Moments,
     updates: u64,
 }
 
 impl<'m> CpuTrainer<'m> {
     pub(super) fn new(model: &'m Model, adapter: Adapter, options: TrainerOptions) -> Self {
-        let zeros = || vec![0.0; adapter.params.len()];
+        let len = adapter.params.len();
         Self {
             model,
-            grads: zeros(),
-            m: zeros(),
-            v: zeros(),
+            grads: vec![0.0; len],
+            moments: match options.optimizer.moments {
+                MomentType::F32 => Moments::full(len),
+                MomentType::EightBit => Moments::eight_bit(len),
+            },
             updates: 0,
             adapter,
             options,
@@ -132,16 +134,9 @@ impl Trainer for CpuTrainer<'_> {
             eps: settings.eps,
             weight_decay: settings.weight_decay,
         };
-        adamw_step(
-            ctx,
-            &settings,
-            self.updates,
-            scale as f32,
-            &mut self.adapter.params,
-            &self.grads,
-            &mut self.m,
-            &mut self.v,
-        );
+        let step = (self.updates, scale as f32);
+        let params = &mut self.adapter.params;
+        self.moments.step(ctx, &settings, step, params, &self.grads);
         self.grads.fill(0.0);
         Ok(norm)
     }
@@ -149,16 +144,18 @@ impl Trainer for CpuTrainer<'_> {
     fn read(&mut self) -> Result<TrainTensors, EngineError> {
         Ok(TrainTensors {
             params: self.adapter.params.clone(),
-            m: self.m.clone(),
-            v: self.v.clone(),
+            moments: self.moments.clone(),
             updates: self.updates,
         })
     }
 
     fn write(&mut self, tensors: &TrainTensors) -> Result<(), EngineError> {
         self.adapter.params.copy_from_slice(&tensors.params);
-        self.m.copy_from_slice(&tensors.m);
-        self.v.copy_from_slice(&tensors.v);
+        assert!(
+            tensors.is_whole() && tensors.moment_type() == self.options.optimizer.moments,
+            "the moments are those of this trainer's options"
+        );
+        self.moments.clone_from(&tensors.moments);
         self.updates = tensors.updates;
         Ok(())
     }

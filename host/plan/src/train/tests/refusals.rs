@@ -94,14 +94,6 @@ fn what_the_machine_cannot_do_is_refused_with_the_edit_to_make() {
         })
         .contains("no fp16 products")
     );
-    let optimizer = WrittenKnobs {
-        optimizer: Some(Optimizer::Galore),
-        ..none()
-    };
-    assert_eq!(
-        refused(optimizer),
-        "optimizer `galore_adamw` is not built yet; built: adamw_torch"
-    );
     let bf16 = WrittenKnobs {
         precision: Some(Precision::Bf16),
         ..none()
@@ -169,7 +161,11 @@ fn preferences_alone_are_a_phase_and_their_absence_is_no_failure_unless_asked_fo
 
 #[test]
 fn what_is_not_built_is_misuse_wherever_it_is_asked_for() {
-    let optimizer = PlanError::OptimizerNotBuilt { name: "galore_adamw" };
+    let optimizer = PlanError::Galore {
+        name: "galore_adamw",
+        why: "it has no use".into(),
+        nearest: "adamw_torch",
+    };
     let modality = PlanError::ModalityNotBuilt {
         base: "paligemma-3b-mix-224".into(),
         modality: "vision-language",
