@@ -4,8 +4,10 @@
 //! (`pip install llama.cpp-bin`, or `llama-bench` and `llama-quantize` on PATH) for the rest. A peer that is missing is
 //! named as missing. Run it on a quiet machine: two busy cores distort threaded figures by a factor of ten.
 
+mod page;
 mod plugins;
 mod preferences;
+mod shapes;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -27,17 +29,17 @@ const PROMPT: usize = 512;
 const NEW: usize = 128;
 
 /// Measures everything and writes `docs/internals/benchmarks.md`. `DLM_BENCH_MEASURE` names a `measure` that is built already,
-/// `DLM_BENCH_PYTHON` the Python that has TRL; `plugins` and `preferences` measure and write that section alone.
+/// `DLM_BENCH_PYTHON` the Python that has TRL; `plugins`, `preferences` and `shapes` measure and write that section alone.
 pub fn run(arguments: &[String]) -> Result<()> {
-    let is_preferences = match arguments {
-        [] => false,
-        [part] if part == "plugins" => return plugins::run(),
-        [part] if part == "preferences" => true,
-        other => bail!(
-            "unknown part {}; `cargo xtask bench [plugins|preferences]`",
-            other.join(" ")
+    let part = arguments.first().map(String::as_str);
+    match (part, arguments.len()) {
+        (None, _) | (Some("preferences"), 1) | (Some("shapes"), _) => {}
+        (Some("plugins"), 1) => return plugins::run(),
+        _ => bail!(
+            "unknown part {}; `cargo xtask bench [plugins|preferences|shapes [SHAPE ...]]`",
+            arguments.join(" ")
         ),
-    };
+    }
     let base = base::find_or_fetch()?;
     let bench = Bench {
         measure: match std::env::var_os("DLM_BENCH_MEASURE") {
@@ -49,12 +51,15 @@ pub fn run(arguments: &[String]) -> Result<()> {
         directory: target_directory().join("bench"),
     };
     std::fs::create_dir_all(&bench.directory)?;
-    if is_preferences {
-        return preferences::run(&bench);
+    match part {
+        Some("preferences") => return preferences::run(&bench),
+        Some("shapes") => return shapes::run(&bench, &arguments[1..]),
+        _ => {}
     }
     let mut page = head()?;
     page.push_str(&bench.training()?);
     page.push_str(&bench.preferences()?);
+    page.push_str(&bench.shapes(&shapes::ALL.map(str::to_owned))?);
     page.push_str(&bench.quantizing()?);
     page.push_str(&bench.generation()?);
     page.push_str(&startup()?);
@@ -124,6 +129,14 @@ fn find_llama() -> Option<PathBuf> {
 }
 
 impl Bench {
+    /// Which build of ours is measured.
+    fn profile(&self) -> &'static str {
+        match self.measure.iter().any(|part| part == "release") {
+            true => "release build",
+            false => "development build, whose kernels are compiled as those of a release",
+        }
+    }
+
     /// The training step at 512 tokens, and on the short rows of the example.
     fn training(&self) -> Result<String> {
         let mut out = String::from(

@@ -17,8 +17,10 @@ const F32: u64 = 4;
 const LOGIT_CHUNK_ROWS: u64 = 128;
 const LOGIT_CHUNK: u64 = 8 << 20;
 const LOGIT_ROWS_MIN: u64 = 8;
-/// Copies of the adapter: values, gradients, the best set so far.
-const ADAPTER_COPIES: u64 = 3;
+/// Copies of the adapter: values, gradients, the best set so far; values and the best set once more where a state is kept.
+const ADAPTER_COPIES: u64 = 5;
+/// The moments, and once more where a state is kept.
+const MOMENT_COPIES: u64 = 2;
 /// Values in eight bits that share a scale.
 const MOMENT_BLOCK: u64 = 256;
 /// The program, the tokenizer's tables, the document's rows and the thread stacks.
@@ -161,7 +163,7 @@ pub fn estimate(input: &MemoryInput) -> MemoryEstimate {
         // The gradient of the logits is packed for the kernel once more.
         logits: chunk * vocab * (F32 + input.precision.bytes()),
         adapter: input.adapter_parameters * F32 * ADAPTER_COPIES
-            + moment_bytes(input.adapter_parameters, input.moments),
+            + moment_bytes(input.adapter_parameters, input.moments) * MOMENT_COPIES,
         anchors: input.anchor_positions * input.anchor_top_k * 2 * F32,
         fixed: FIXED_BYTES,
         total: 0,

@@ -57,6 +57,12 @@ pub enum StateData {
     U8(Vec<u8>),
 }
 
+impl StateTensor {
+    fn is_narrow(&self) -> bool {
+        matches!(self.data, StateData::U8(_))
+    }
+}
+
 impl StateData {
     fn len(&self) -> usize {
         match self {
@@ -172,10 +178,10 @@ impl PendingVersion<'_> {
     /// Writes the state, its digest and the random streams.
     ///
     /// **Errors** name the tensor or the path.
-    pub fn write_state(&self, state: &TrainingState) -> Result<(), StateWriteError> {
-        let bytes = encode(state)?;
+    pub fn write_state(&self, state: TrainingState) -> Result<(), StateWriteError> {
+        let streams = json::pretty(&Value::Object(state.rng));
+        let bytes = encode(state.fields, state.tensors)?;
         let digest = format!("{}\n", sha256_hex(&bytes));
-        let streams = json::pretty(&Value::Object(state.rng.clone()));
         // An earlier writing that failed between two names.
         self.settle_state()?;
         self.write(&next(STATE_FILE), &bytes)?;
@@ -273,16 +279,17 @@ fn verify_digest(path: &Path, bytes: &[u8], digest: &Path) -> Result<(), ResumeI
     Ok(())
 }
 
-fn encode(state: &TrainingState) -> Result<Vec<u8>, StateWriteError> {
-    let fields = Value::Object(state.fields.clone());
+/// Encodes a state; a tensor's memory is given back as soon as its bytes are written, so that there are never two of all of them.
+fn encode(fields: Map<String, Value>, tensors: BTreeMap<String, StateTensor>) -> Result<Vec<u8>, StateWriteError> {
+    let fields = Value::Object(fields);
     let mut metadata = Map::new();
     metadata.insert(FORMAT_KEY.to_owned(), FORMAT.into());
     metadata.insert(FIELDS_KEY.to_owned(), json::line(&fields).trim_end().into());
     let mut header = Map::new();
     header.insert("__metadata__".to_owned(), Value::Object(metadata));
     // Four-byte values first keeps every tensor aligned; names order the rest.
-    let mut ordered: Vec<_> = state.tensors.iter().collect();
-    ordered.sort_by_key(|(name, tensor)| (matches!(tensor.data, StateData::U8(_)), name.as_str()));
+    let mut ordered: Vec<(String, StateTensor)> = tensors.into_iter().collect();
+    ordered.sort_by(|(a, left), (b, right)| (left.is_narrow(), a).cmp(&(right.is_narrow(), b)));
     let mut offset = 0;
     for (name, tensor) in &ordered {
         let values = tensor.data.len();
@@ -293,7 +300,7 @@ fn encode(state: &TrainingState) -> Result<Vec<u8>, StateWriteError> {
             != Some(values)
         {
             return Err(StateWriteError::Shape {
-                tensor: (*name).clone(),
+                tensor: name.clone(),
                 values,
                 shape: tensor.shape.clone(),
             });
@@ -302,7 +309,7 @@ fn encode(state: &TrainingState) -> Result<Vec<u8>, StateWriteError> {
         let entry = serde_json::json!({
             "dtype": tensor.data.type_name(), "shape": tensor.shape, "data_offsets": [offset, end],
         });
-        header.insert((*name).clone(), entry);
+        header.insert(name.clone(), entry);
         offset = end;
     }
     let mut text = json::line(&Value::Object(header)).trim_end().to_owned();
@@ -312,9 +319,9 @@ fn encode(state: &TrainingState) -> Result<Vec<u8>, StateWriteError> {
     bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
     bytes.extend_from_slice(text.as_bytes());
     for (_, tensor) in ordered {
-        match &tensor.data {
+        match tensor.data {
             StateData::F32(values) => bytes.extend(values.iter().flat_map(|value| value.to_le_bytes())),
-            StateData::U8(values) => bytes.extend_from_slice(values),
+            StateData::U8(values) => bytes.extend_from_slice(&values),
         }
     }
     Ok(bytes)

@@ -5,7 +5,8 @@
 use dlm_core::event::StepEvent;
 use dlm_core::training::{Ending, TrainPhase};
 use dlm_core::{Cancel, Event, Progress};
-use dlm_model::{Adapter, Engine};
+use dlm_model::engine::Moments;
+use dlm_model::{Adapter, Engine, TrainTensors};
 
 use crate::error::RunError;
 use crate::learner::{Learner, StepLoss};
@@ -33,7 +34,7 @@ pub struct TrainInput<'a> {
     /// Seconds of work after which a state is handed to `snapshot`.
     pub snapshot_seconds: f64,
     /// Keeps a state on disk; its error ends the run.
-    pub snapshot: &'a dyn Fn(&TrainState) -> Result<(), String>,
+    pub snapshot: &'a dyn Fn(TrainState) -> Result<(), String>,
 }
 
 /// What a run produced.
@@ -51,6 +52,23 @@ pub struct Outcome {
     pub tokens: u64,
     /// Largest global gradient norm seen.
     pub grad_norm_max: f64,
+}
+
+impl Outcome {
+    /// Hands the state out, and keeps its header alone.
+    pub fn take_state(&mut self) -> TrainState {
+        let header = self.state.header.clone();
+        let rest = TrainState {
+            header,
+            tensors: TrainTensors {
+                params: Vec::new(),
+                moments: Moments::full(0),
+                updates: self.state.tensors.updates,
+            },
+            best: None,
+        };
+        std::mem::replace(&mut self.state, rest)
+    }
 }
 
 /// Trains `adapter` on the rows, from the start or from `resume`; `digest` is the run's ([`crate::run_digest`]).
@@ -251,7 +269,7 @@ impl<'a> Run<'a> {
     fn snapshot(&mut self) -> Result<(), RunError> {
         let began = (self.input.clock)();
         let state = self.state()?;
-        (self.input.snapshot)(&state).map_err(|cause| RunError::Snapshot { cause })?;
+        (self.input.snapshot)(state).map_err(|cause| RunError::Snapshot { cause })?;
         let now = (self.input.clock)();
         self.kept = (now, now - began);
         Ok(())

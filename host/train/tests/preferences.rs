@@ -98,7 +98,7 @@ impl Run<'_> {
             clock: &|| 0.0,
             snapshot_seconds: 0.0,
             snapshot: &|state| {
-                kept.borrow_mut().push(state.clone());
+                kept.borrow_mut().push(state);
                 Ok(())
             },
         };

@@ -171,8 +171,8 @@ fn run_adapter(
 ) -> Result<Outcome, RunError> {
     let adapter = engine.fresh_adapter(spec, setup.recipe.seed).unwrap();
     let digest = run_digest(setup.recipe, setup.dataset, spec, "base");
-    let keep = |state: &TrainState| {
-        setup.kept.borrow_mut().push(state.clone());
+    let keep = |state: TrainState| {
+        setup.kept.borrow_mut().push(state);
         Ok(())
     };
     let objective = Supervised::new(setup.dataset, base.text(), setup.anchors, setup.recipe);

@@ -6,12 +6,15 @@
 //! `measure pairs FILE.gguf DOCUMENT`: the preferences of a document as texts, rendered, for the job of the next.
 //! `measure preferences DOCUMENT < job.json`: DPO steps on a document, the job and the answer being those of `xtask/peers/trl_dpo.py`.
 //! `measure rows FILE.gguf DOCUMENT`: the first eight questions of a document as a job's `rows` and `answers`.
+//! `measure random FILE.gguf SHAPE DIRECTORY`: a base of random weights, with the tokenizer of a file.
 //! `measure quantize IN.gguf OUT.gguf TYPE THREADS`: seconds to write a model in another type.
 
 #![expect(clippy::print_stdout, reason = "the figures are the program's result")]
 
 #[path = "measure/preferences.rs"]
 mod preferences;
+#[path = "measure/random_base.rs"]
+mod random_base;
 
 use std::path::Path;
 use std::time::Instant;
@@ -43,8 +46,9 @@ fn main() -> Result<(), Failed> {
         ["rows", file, document] => rows(file, document)?,
         ["pairs", file, document] => preferences::texts(file, document)?,
         ["preferences", document] => preferences::steps(&serde_json::from_reader(std::io::stdin())?, document)?,
+        ["random", file, shape, directory] => random_base::write(file, shape, directory)?,
         ["quantize", from, to, quant, threads] => quantize(from, to, quant, threads.parse()?)?,
-        _ => return Err("usage: measure step | rows FILE DOCUMENT | pairs FILE DOCUMENT | preferences DOCUMENT | generate FILE PROMPT NEW THREADS | quantize IN OUT TYPE THREADS".into()),
+        _ => return Err("usage: measure step | rows FILE DOCUMENT | pairs FILE DOCUMENT | preferences DOCUMENT | generate FILE PROMPT NEW THREADS | quantize IN OUT TYPE THREADS | random FILE SHAPE DIRECTORY".into()),
     };
     println!("{result}");
     Ok(())

@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{Bench, THREADS, feed, first_line, machine, numbers, path, training_line};
+use super::{Bench, THREADS, feed, first_line, machine, numbers, page, path, training_line};
 use crate::repository;
 
 const HEADING: &str = "## Preferences";
@@ -56,14 +56,6 @@ impl Bench {
         }
         Ok(format!("{out}\n{notes}\n"))
     }
-
-    /// Which build of ours is measured.
-    fn profile(&self) -> &'static str {
-        match self.measure.iter().any(|part| part == "release") {
-            true => "release build",
-            false => "development build, whose kernels are compiled as those of a release",
-        }
-    }
 }
 
 /// The losses of a run, and what it did before the first step.
@@ -80,47 +72,10 @@ fn after(who: &str, value: &Value) -> Result<String> {
     ))
 }
 
-/// Puts the section in the place of the one before, or behind the training step.
-pub(super) fn write(section: &str) -> Result<()> {
-    let file = repository::root().join("docs/internals/benchmarks.md");
-    let page = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-    std::fs::write(&file, placed(&page, section))?;
-    Ok(())
-}
-
-fn placed(page: &str, section: &str) -> String {
-    let start = page.find(HEADING).or_else(|| page.find("## Writing a GGUF file"));
-    let start = start.unwrap_or(page.len());
-    let own = page[start..].starts_with(HEADING);
-    let end = match own {
-        true => page[start + 1..]
-            .find("\n## ")
-            .map_or(page.len(), |at| start + 1 + at + 1),
-        false => start,
-    };
-    format!("{}{}\n\n{}", &page[..start], section.trim_end(), &page[end..])
-}
-
 /// Measures and writes that section alone.
 pub(super) fn run(bench: &Bench) -> Result<()> {
     let section = bench.preferences()?;
-    write(&section)?;
+    page::write(HEADING, &section, "## Writing a GGUF file")?;
     println!("{section}");
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_section_takes_the_place_of_the_one_before() {
-        let page = "# B\n\n## Training step\n\nx\n\n## Writing a GGUF file\n\ny\n";
-        let once = placed(page, "## Preferences\n\n1\n");
-        assert_eq!(
-            once,
-            "# B\n\n## Training step\n\nx\n\n## Preferences\n\n1\n\n## Writing a GGUF file\n\ny\n"
-        );
-        assert_eq!(placed(&once, "## Preferences\n\n2\n"), once.replace('1', "2"));
-    }
 }

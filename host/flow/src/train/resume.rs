@@ -261,14 +261,14 @@ fn damaged(command: &TrainCommand, name: &str) -> Failure {
     Failure::new(Subject::Resume, format!("the training state of `{name}` lacks a part")).hint(again(command))
 }
 
-/// Puts a state into the store's container.
-pub(super) fn to_stored(state: &TrainState) -> TrainingState {
-    let vector = |values: &[f32]| StateTensor {
+/// Puts a state into the store's container; nothing of it is copied.
+pub(super) fn to_stored(state: TrainState) -> TrainingState {
+    let vector = |values: Vec<f32>| StateTensor {
         shape: vec![values.len()],
-        data: StateData::F32(values.to_vec()),
+        data: StateData::F32(values),
     };
-    let mut tensors = BTreeMap::from([("params".to_owned(), vector(&state.tensors.params))]);
-    match &state.tensors.moments {
+    let mut tensors = BTreeMap::from([("params".to_owned(), vector(state.tensors.params))]);
+    match state.tensors.moments {
         Moments::Full { m, v } => {
             for (name, moment) in [(FIRST, m), (SECOND, v)] {
                 tensors.insert(name.to_owned(), vector(moment));
@@ -278,14 +278,14 @@ pub(super) fn to_stored(state: &TrainState) -> TrainingState {
             for (name, moment) in [(FIRST, m), (SECOND, v)] {
                 let codes = StateTensor {
                     shape: vec![moment.codes.len()],
-                    data: StateData::U8(moment.codes.clone()),
+                    data: StateData::U8(moment.codes),
                 };
                 tensors.insert(format!("{name}.codes"), codes);
-                tensors.insert(format!("{name}.scales"), vector(&moment.scales));
+                tensors.insert(format!("{name}.scales"), vector(moment.scales));
             }
         }
     }
-    if let Some(best) = &state.best {
+    if let Some(best) = state.best {
         tensors.insert("best".to_owned(), vector(best));
     }
     let mut run = serde_json::to_value(&state.header).expect("a header is plain data");
@@ -381,7 +381,7 @@ mod tests {
             ..state.clone()
         };
         for state in [state, eight_bit] {
-            let mut stored = to_stored(&state);
+            let mut stored = to_stored(state.clone());
             assert_eq!(from_stored(&stored), Some(state));
             let second = stored.tensors.keys().find(|name| name.starts_with(SECOND));
             let second = second.cloned().unwrap();

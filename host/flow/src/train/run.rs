@@ -211,11 +211,7 @@ impl Job<'_> {
         let number = pending.number();
         let observer = Observer::start(self, number)?;
         let clock = || around.clock.seconds();
-        let snapshot = |state: &TrainState| {
-            pending
-                .write_state(&resume::to_stored(state))
-                .map_err(|e| e.to_string())
-        };
+        let snapshot = |state: TrainState| pending.write_state(resume::to_stored(state)).map_err(|e| e.to_string());
         let input = TrainInput {
             engine,
             objective: lesson.objective,
@@ -263,7 +259,7 @@ impl Job<'_> {
     ) -> Result<TrainReport, Failure> {
         let plan = &self.prepared.plan;
         let steps_max = self.phase.steps.total.value;
-        pending.write_state(&resume::to_stored(&outcome.state))?;
+        pending.write_state(resume::to_stored(outcome.take_state()))?;
         // A metrics row that was lost under `--strict-metrics` stops the run the way Ctrl-C does, and is what to tell.
         observer.check()?;
         if outcome.ending == Ending::Cancelled {

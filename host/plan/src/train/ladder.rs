@@ -1,8 +1,8 @@
 //! The variants of a run from fastest to most frugal, and the choice of the first that fits the memory.
 //!
-//! Every rung changes speed only: the rows of an update, and so the result, stay the same.
+//! The rows of an update stay the same on every rung, and so does the result on all but the last two, which round.
 
-use dlm_core::training::Checkpointing;
+use dlm_core::training::{Checkpointing, Optimizer};
 use dlm_core::units::size;
 
 use super::facts::{RowFacts, TrainRequest};
@@ -35,6 +35,7 @@ pub(super) struct Variant {
     pub batch: BatchPlan,
     pub packing: Knob<WeightPacking>,
     pub checkpointing: Knob<Checkpointing>,
+    pub optimizer: Knob<Optimizer>,
     pub memory: MemoryEstimate,
 }
 
@@ -44,18 +45,21 @@ struct Rung {
     checkpointing: Checkpointing,
     /// The micro batch is the whole batch over this.
     split: u32,
+    /// Whether the moments are kept in eight bits where the document names no optimizer.
+    has_small_moments: bool,
 }
 
 /// One block of so many is computed anew, from few to all.
 const RECOMPUTED: [u32; 3] = [4, 2, 1];
 
 /// Fastest first. Layout copies go before recomputation (a product that unpacks its weight is a twentieth to a quarter slower, by
-/// its rows), and that before smaller forward passes; rounded inputs, which alone change numbers, come last.
+/// its rows), and that before smaller forward passes; what changes numbers comes last: rounded inputs, then moments in eight bits.
 fn rungs(rows: u32, packings: &[WeightPacking]) -> Vec<Rung> {
     let rung = |packing, every, is_narrow, split| Rung {
         packing,
         checkpointing: Checkpointing { every, is_narrow },
         split,
+        has_small_moments: false,
     };
     let mut rungs: Vec<Rung> = packings.iter().map(|packing| rung(*packing, 0, false, 1)).collect();
     rungs.extend(RECOMPUTED.map(|every| rung(WeightPacking::None, every, false, 1)));
@@ -64,7 +68,12 @@ fn rungs(rows: u32, packings: &[WeightPacking]) -> Vec<Rung> {
         rungs.push(rung(WeightPacking::None, 1, false, split));
         split *= 2;
     }
-    rungs.push(rung(WeightPacking::None, 1, true, split / 2));
+    let narrow = rung(WeightPacking::None, 1, true, split / 2);
+    rungs.push(narrow);
+    rungs.push(Rung {
+        has_small_moments: true,
+        ..narrow
+    });
     rungs
 }
 
@@ -138,11 +147,16 @@ impl Ladder<'_> {
             _ => Knob::chosen(rung.checkpointing, fitting),
         };
         Variant {
+            optimizer: self.optimizer(rung),
             batch,
             packing,
             checkpointing,
             memory,
         }
+    }
+
+    fn optimizer(&self, rung: &Rung) -> Knob<Optimizer> {
+        optimizer(self.request, rung.has_small_moments)
     }
 
     fn batch(&self, rung: &Rung, rows: u32) -> BatchPlan {
@@ -261,7 +275,7 @@ impl Ladder<'_> {
             tokens: batch.tokens_max,
             checkpointing: rung.checkpointing,
             adapter_parameters: self.adapter_parameters,
-            moments: optimizer(self.request).value.moments(),
+            moments: self.optimizer(rung).value.moments(),
             ranks_per_block: adapted.count() as u64 * u64::from(self.rank),
             anchor_positions,
             anchor_top_k: u64::from(self.anchors.top_k),

@@ -10,8 +10,8 @@ use crate::knob::Knob;
 /// Directions that GaLore projects gradients onto (`spec/training.md`, 3).
 const GALORE_RANK: u32 = 128;
 
-/// The optimizer of every phase.
-pub(super) fn optimizer(request: &TrainRequest) -> Knob<Optimizer> {
+/// The optimizer of every phase; moments in eight bits where memory is short and the document names none.
+pub(super) fn optimizer(request: &TrainRequest, is_memory_short: bool) -> Knob<Optimizer> {
     match request.document.knobs.optimizer {
         // On a processor there is no accelerator whose memory the moments could leave.
         Some(Optimizer::PagedAdamW8bit) => Knob::chosen(
@@ -20,6 +20,10 @@ pub(super) fn optimizer(request: &TrainRequest) -> Knob<Optimizer> {
                 "the document writes `{}`, which is the same where there is no accelerator to page out of",
                 Optimizer::PagedAdamW8bit.name()
             ),
+        ),
+        None if is_memory_short => Knob::chosen(
+            Optimizer::AdamW8bit,
+            "moments in eight bits are the last that memory can be saved with",
         ),
         written => Knob::or_chosen(written, || {
             (

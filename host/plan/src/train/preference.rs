@@ -6,7 +6,6 @@ use dlm_core::units::counted;
 use super::facts::TrainRequest;
 use super::ladder::Variant;
 use super::machine::Machine;
-use super::optimizer::optimizer;
 use super::phase::{
     AnchorPlan, AugmentPlan, BatchPlan, NoisePlan, PhasePlan, PreferencePlan, SchedulePlan, StepsPlan, StopPlan,
 };
@@ -41,7 +40,7 @@ pub(super) fn preference_phase(
                 "preferences must not cost what was learned before".into(),
             )
         }),
-        optimizer: optimizer(request),
+        optimizer: variant.optimizer.clone(),
         clip_norm: Knob::chosen(recipe::CLIP_NORM, "one odd pair must not throw the adapter off"),
         schedule: SchedulePlan {
             kind: Knob::chosen(LrSchedule::Linear, "preferences settle as the rate falls"),

@@ -9,7 +9,7 @@ use dlm_core::units::counted;
 use super::facts::{RowFacts, TrainOptions, TrainRequest};
 use super::ladder::{Ladder, Variant};
 use super::machine::Machine;
-use super::optimizer::{check_optimizer, optimizer};
+use super::optimizer::check_optimizer;
 use super::phase::{AnchorPlan, AugmentPlan, BatchPlan, NoisePlan, PhasePlan, SchedulePlan, StepsPlan, StopPlan};
 use super::plan::{ProsePlan, TrainPlan};
 use super::preference::preference_phase;
@@ -103,7 +103,7 @@ impl Frame {
                 phase: self.regime.phase(),
                 preference: None,
                 learning_rate,
-                optimizer: optimizer(request),
+                optimizer: variant.optimizer.clone(),
                 clip_norm: Knob::chosen(recipe::CLIP_NORM, "one odd row must not throw the adapter off"),
                 schedule: self.regime.schedule(knobs, steps.total.value),
                 stop: stop_plan(&steps, &self.regime),

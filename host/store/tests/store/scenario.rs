@@ -158,7 +158,7 @@ fn write_and_commit(
     let pending = guard.begin_version(AdapterSlot::Flat)?;
     pending.write("adapter_config.json", b"{\"r\": 8}\n")?;
     pending.write("adapter_model.safetensors", &weights(run_id as f32))?;
-    pending.write_state(&state(run_id))?;
+    pending.write_state(state(run_id))?;
     log.step(&StepLine {
         step: 3,
         loss: 0.25,

@@ -17,7 +17,7 @@ fn written(state: &TrainingState) -> (TempDir, PathBuf) {
     let pending = guard.begin_version(AdapterSlot::Flat).unwrap();
     pending.write("adapter_config.json", b"{}").unwrap();
     pending.write("adapter_model.safetensors", &weights(1.0)).unwrap();
-    pending.write_state(state).unwrap();
+    pending.write_state(state.clone()).unwrap();
     let version = pending.commit().unwrap();
     drop(guard);
     (directory, version.directory)
@@ -161,7 +161,7 @@ fn a_tensor_that_lies_about_its_shape_is_not_written() {
         state.tensors.insert("m".to_owned(), StateTensor { shape, data });
         assert!(
             pending
-                .write_state(&state)
+                .write_state(state.clone())
                 .unwrap_err()
                 .to_string()
                 .contains("tensor `m`")

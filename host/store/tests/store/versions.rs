@@ -173,7 +173,7 @@ fn a_commit_that_was_not_recorded_is_recorded_by_the_next_writer() {
     let pending = guard.begin_version(AdapterSlot::Flat).unwrap();
     pending.write("adapter_config.json", b"{}").unwrap();
     pending.write("adapter_model.safetensors", &weights(2.0)).unwrap();
-    pending.write_state(&state(2)).unwrap();
+    pending.write_state(state(2)).unwrap();
     pending.commit().unwrap();
     drop(guard);
 
