@@ -1,7 +1,8 @@
 """One LoRA training step in PyTorch + PEFT on the CPU, as the peer of `cargo xtask bench`.
 
 Reads a JSON job on standard input: {"gguf": path, "threads": n, "dtype": "float32"|"bfloat16", "steps": n,
-"rows": [[token ids]], "answers": [[first, end]]}. Every step trains all rows as one right-padded batch with loss on the
+"rows": [[token ids]], "answers": [[first, end]]}; instead of "gguf" a "directory" of safetensors, which with "four_bits" is
+quantized to NF4 with double quantization (bitsandbytes), as QLoRA has it. Every step trains all rows as one right-padded batch with loss on the
 answer span. Prints {"ms": [per step], "peak_mib": x}.
 """
 
@@ -13,13 +14,25 @@ import time
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 job = json.load(sys.stdin)
 torch.set_num_threads(job["threads"])
 torch.manual_seed(0)
-folder, name = os.path.split(job["gguf"])
-model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=getattr(torch, job["dtype"]))
+dtype = getattr(torch, job["dtype"])
+if "directory" in job:
+    how = {}
+    if job.get("four_bits"):
+        how["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    model = AutoModelForCausalLM.from_pretrained(job["directory"], dtype=dtype, **how)
+else:
+    folder, name = os.path.split(job["gguf"])
+    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=dtype)
 config = LoraConfig(r=8, lora_alpha=16, target_modules=job["targets"], task_type="CAUSAL_LM")
 model = get_peft_model(model, config)
 model.train()

@@ -68,6 +68,8 @@ mod plugin_folder;
 mod plugin_watch;
 #[path = "cli/provenance.rs"]
 mod provenance;
+#[path = "cli/qlora.rs"]
+mod qlora;
 #[path = "cli/room.rs"]
 mod room;
 #[path = "cli/scaffolds.rs"]

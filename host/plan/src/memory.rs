@@ -23,8 +23,10 @@ const ADAPTER_COPIES: u64 = 5;
 const MOMENT_COPIES: u64 = 2;
 /// Values in eight bits that share a scale.
 const MOMENT_BLOCK: u64 = 256;
-/// The program, the tokenizer's tables, the document's rows and the thread stacks.
-const FIXED_BYTES: u64 = 96 << 20;
+/// The program, the document's rows and the thread stacks.
+const FIXED_BYTES: u64 = 16 << 20;
+/// What the tokenizer's tables hold of a token.
+const TOKEN_BYTES: u64 = 256;
 
 /// Which copies of the frozen weights are laid out for the product kernels beside the stored ones.
 ///
@@ -165,7 +167,7 @@ pub fn estimate(input: &MemoryInput) -> MemoryEstimate {
         adapter: input.adapter_parameters * F32 * ADAPTER_COPIES
             + moment_bytes(input.adapter_parameters, input.moments) * MOMENT_COPIES,
         anchors: input.anchor_positions * input.anchor_top_k * 2 * F32,
-        fixed: FIXED_BYTES,
+        fixed: FIXED_BYTES + vocab * TOKEN_BYTES,
         total: 0,
     };
     estimate.total = estimate.weights
