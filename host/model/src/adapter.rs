@@ -183,6 +183,10 @@ impl Hints for AdapterError {
             AdapterError::Stray { .. } | AdapterError::Shape { .. } | AdapterError::Missing { .. } => {
                 vec!["use the base model that the adapter was trained on".to_owned()]
             }
+            AdapterError::Unsupported { .. } => vec![
+                "in PEFT, merge it into its base (`merge_and_unload()`, then `save_pretrained`, the tokenizer too), and teach that: `dlm base add NAME --from DIR`"
+                    .to_owned(),
+            ],
             _ => Vec::new(),
         }
     }
