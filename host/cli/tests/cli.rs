@@ -56,6 +56,8 @@ mod memory;
 mod metrics;
 #[path = "cli/migrate.rs"]
 mod migrate;
+#[path = "cli/mixes.rs"]
+mod mixes;
 #[path = "cli/plugin.rs"]
 mod plugin;
 #[path = "cli/plugin_cases.rs"]

@@ -21,7 +21,7 @@ use crate::model::Model;
 
 pub(crate) use few_rows::FewRows;
 pub use merge::{MergedSource, merged_weight};
-pub use peft::PeftMeta;
+pub use peft::{PeftFacts, PeftMeta};
 
 /// Prefix of every tensor name in PEFT's file.
 pub(crate) const PEFT_PREFIX: &str = "base_model.model.";

@@ -159,7 +159,7 @@ fn names_mean_what_they_mean_to_peft() {
         assert_eq!(adapter.modules.len(), 2, "{changes:?}");
     }
     // The first pattern of the file counts.
-    let patterns = json!({ "_proj": 9, "q_proj": 3, r"^model\.layers\.0\.self_attn\.v_proj": 20 });
+    let patterns = json!({ ".*_proj": 9, "q_proj": 3, r"^model\.layers\.0\.self_attn\.v_proj": 20 });
     let adapter = with("patterns", &[("alpha_pattern", patterns)]).unwrap();
     assert!(worst("patterns", &model, Some(&adapter)) > WORST);
 }

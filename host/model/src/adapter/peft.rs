@@ -32,6 +32,31 @@ pub struct PeftMeta {
     pub revision: Option<String>,
 }
 
+/// What the settings of an adapter say without its tensors and its model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeftFacts {
+    /// What it was trained on, as it says itself: a name on the hub, or a place on some machine.
+    pub base: Option<String>,
+    pub kind: AdapterKind,
+    /// Largest rank of a module.
+    pub r: usize,
+}
+
+impl PeftFacts {
+    /// Reads the settings in a directory.
+    ///
+    /// **Errors:** no settings of a LoRA, a setting that is not applied here.
+    pub fn read(dir: &Path) -> Result<PeftFacts, AdapterError> {
+        let path = dir.join(CONFIG_FILE);
+        let settings = PeftSettings::parse(&path.display().to_string(), &read(&path, CONFIG_BYTES_MAX)?)?;
+        Ok(PeftFacts {
+            r: settings.rank_max(),
+            base: settings.base,
+            kind: settings.kind,
+        })
+    }
+}
+
 impl Adapter {
     /// Returns the contents of the two files, settings first.
     pub fn peft_files(&self, meta: &PeftMeta) -> [(&'static str, Vec<u8>); 2] {

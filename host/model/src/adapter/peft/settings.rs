@@ -50,6 +50,8 @@ const INITS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 #[derive(Debug)]
 pub(super) struct PeftSettings {
     path: String,
+    /// `base_model_name_or_path`.
+    pub base: Option<String>,
     pub kind: AdapterKind,
     pub dropout: f32,
     r: usize,
@@ -256,6 +258,11 @@ impl PeftSettings {
         let exclude = exclude.map(|value| reading.names("exclude_modules", value));
         Ok(PeftSettings {
             path: path.to_owned(),
+            base: reading
+                .get("base_model_name_or_path")
+                .and_then(Value::as_str)
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned),
             kind: match reading.switch("use_dora")? {
                 true => AdapterKind::Dora,
                 false => AdapterKind::Lora,
@@ -299,6 +306,11 @@ impl PeftSettings {
             }),
             false => Ok(modules),
         }
+    }
+
+    /// The largest rank that a module may have.
+    pub fn rank_max(&self) -> usize {
+        self.ranks.iter().map(|(_, r)| *r).fold(self.r, usize::max)
     }
 
     fn shown_targets(&self) -> String {
