@@ -291,6 +291,7 @@ crate::named_choices!(
     PreferenceReference,
     GateMode,
     GateChoice,
+    MixMethod,
     Ending,
 );
 

@@ -76,8 +76,8 @@ pub struct ExportArgs {
     /// Several named LoRA adapters as one, each with its weight: knowledge:1.0,tone:0.5
     #[arg(long, value_name = "SPEC")]
     pub adapter_mix: Option<String>,
-    /// How they are mixed: linear (exact; the ranks add up) or svd (nearest of the largest rank); only with --adapter-mix [default: linear]
-    #[arg(long, value_name = "linear|svd", requires = "adapter_mix", value_parser = choice::<MixMethod>(), hide_possible_values = true)]
+    /// How they are mixed: linear (exact; ranks add up) or svd (nearest of the largest rank) [default: linear]
+    #[arg(long, value_name = "METHOD", requires = "adapter_mix", value_parser = choice::<MixMethod>(), hide_possible_values = true)]
     pub adapter_mix_method: Option<MixMethod>,
     /// Write sway.yaml beside the export: probes for `dlm-sway` made of the document
     #[arg(long)]

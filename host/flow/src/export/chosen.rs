@@ -282,15 +282,8 @@ impl Mix {
             .iter()
             .map(|(m, weight)| format!("{} {weight}", m.name))
             .collect();
-        let method = match self.method {
-            MixMethod::Linear => "linear",
-            MixMethod::Svd => "svd",
-        };
-        format!(
-            "adapters mixed: {} ({method}, rank {})",
-            parts.join(", "),
-            adapter.spec.r
-        )
+        let (parts, method, r) = (parts.join(", "), self.method.name(), adapter.spec.r);
+        format!("adapters mixed: {parts} ({method}, rank {r})")
     }
 
     /// Makes the one adapter.

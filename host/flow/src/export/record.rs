@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use dlm_core::manifest::ExportRecord;
+use dlm_core::manifest::{ExportRecord, Manifest};
 use dlm_core::ports::target::{TargetRegistration, TargetReport, TargetSmoke};
 use dlm_plan::ExportPlan;
 use dlm_store::Store;
@@ -79,6 +79,11 @@ impl Record<'_> {
     pub(super) fn append(&self, store: &Store, started: f64) -> Result<(), Failure> {
         let around = self.around;
         let guard = around.lock(store, LOCK_WAIT)?;
+        // An adapter from elsewhere is exported for a document that was never trained.
+        if store.manifest()?.is_none() {
+            let front = self.chosen.located.document.parsed.frontmatter();
+            guard.initialize(&Manifest::new(front.dlm_id.as_str(), &front.base_model, around.now()))?;
+        }
         let (name, version): (Option<String>, Option<String>) = match &self.report.registration {
             Some(TargetRegistration { name, runtime_version }) => (Some(name.clone()), runtime_version.clone()),
             None => (None, None),
