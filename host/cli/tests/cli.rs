@@ -56,6 +56,8 @@ mod memory;
 mod metrics;
 #[path = "cli/migrate.rs"]
 mod migrate;
+#[path = "cli/mixes.rs"]
+mod mixes;
 #[path = "cli/optimizers.rs"]
 mod optimizers;
 #[path = "cli/plugin.rs"]

@@ -199,6 +199,9 @@ pub struct ExportRecord {
     /// Names and weights of a mix of adapters.
     #[serde(default)]
     pub adapter_mix: Option<Vec<(String, f64)>>,
+    /// `static_mean` where the weights are those of a learned gate, frozen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate_mode: Option<String>,
 }
 
 fn export_target_default() -> String {

@@ -310,6 +310,20 @@ impl Choice for GateChoice {
     const TABLE: &'static [(&'static str, Self)] = &[("auto", Self::Auto), ("off", Self::Off)];
 }
 
+/// How adapters become one: `--adapter-mix-method`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MixMethod {
+    /// The weighted sum, exact; its rank is the sum of theirs.
+    #[default]
+    Linear,
+    /// The nearest adapter to that sum of the largest of their ranks.
+    Svd,
+}
+
+impl Choice for MixMethod {
+    const TABLE: &'static [(&'static str, Self)] = &[("linear", Self::Linear), ("svd", Self::Svd)];
+}
+
 /// Why a run took no further step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -347,6 +361,7 @@ crate::named_choices!(
     PreferenceReference,
     GateMode,
     GateChoice,
+    MixMethod,
     Ending,
 );
 

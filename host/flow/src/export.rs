@@ -7,6 +7,7 @@
 
 mod adapter;
 mod artifact;
+mod chosen;
 mod describe;
 mod imatrix;
 mod ollama;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 
 use dlm_core::ports::target::{ArtifactKind, TargetInfo, TargetReport, TargetSmoke, TargetSource};
 use dlm_core::shell::quoted_path;
+use dlm_core::training::MixMethod;
 use dlm_core::{Quant, Subject};
 use dlm_plan::ExportPlan;
 use dlm_plan::export::ExportOptions;
@@ -60,6 +62,10 @@ pub struct ExportCommand {
     pub options: ExportOptions,
     /// Named adapter of a document with several.
     pub adapter: Option<String>,
+    /// An adapter in a directory of PEFT's, in the place of the document's own.
+    pub adapter_directory: Option<PathBuf>,
+    /// Several adapters as one: names with weights as they are typed, and how they are mixed.
+    pub mix: Option<(String, MixMethod)>,
     /// In the order of the exports; at least one.
     pub targets: Vec<String>,
     /// In the order of the exports; none for the document's own.
@@ -151,7 +157,7 @@ pub fn export(
 ) -> Result<Vec<ExportReport>, Failure> {
     let (mut shared, mut jobs) = planned(around, targets, command)?;
     if jobs.iter().any(|job| Form::of(job.info()) == Form::Gguf) {
-        write::warn_of_markup(around, &shared.located);
+        write::warn_of_markup(around, &shared.chosen.located);
     }
     for job in &mut jobs {
         shared.judge(job)?;
@@ -254,9 +260,12 @@ impl Exported {
 const WRITTEN_MARGIN: f64 = 1.3;
 
 /// Bytes of the model in memory and of the file that is read back to be compared with it, as it was written.
-fn memory_bytes(around: &Surroundings, located: &LocatedModel, form: Form, quant: Quant) -> u64 {
-    if form == Form::Adapter {
-        return 0;
+fn memory_bytes(around: &Surroundings, located: &LocatedModel, form: Form, quant: Quant, is_mix: bool) -> u64 {
+    match (form, is_mix) {
+        (Form::Adapter, false) => return 0,
+        // A mix is laid out on the weights that it is for.
+        (Form::Adapter, true) => return inference::memory_bytes(around, located, Weights::Published),
+        (Form::Gguf, _) => {}
     }
     let written = located.base.facts.params as f64 * quant.bytes_per_parameter() * WRITTEN_MARGIN;
     inference::memory_bytes(around, located, Weights::Published) + written as u64

@@ -8,7 +8,7 @@ use dlm_core::shell::quoted_path;
 use dlm_core::training::Precision;
 use dlm_core::units::size;
 use dlm_model::text::TextModel;
-use dlm_model::{Adapter, Cpu, CpuEngine, CpuOptions, Engine, Prepare, WeightStorage};
+use dlm_model::{Adapter, Cpu, CpuEngine, CpuOptions, Engine, PeftFacts, Prepare, WeightStorage};
 use dlm_plan::base::ResolvedBase;
 use dlm_plan::base::license::LicenseMoment;
 use dlm_store::{AdapterSlot, CurrentVersion};
@@ -97,6 +97,16 @@ pub struct LocatedModel {
     pub is_four_bit: bool,
 }
 
+impl LocatedModel {
+    /// Version of the adapter; none of one from elsewhere, which has none.
+    pub(crate) fn version(&self) -> Option<u32> {
+        self.adapter
+            .as_ref()
+            .map(|(_, version)| *version)
+            .filter(|version| *version > 0)
+    }
+}
+
 /// A model ready to answer.
 pub struct LoadedModel {
     /// What the engine computes with, and what encodes weights for an export.
@@ -169,6 +179,35 @@ pub(crate) fn locate_in(
     })
 }
 
+/// Finds the base of a document and, in the place of its own adapter, one in a directory of PEFT's.
+///
+/// Tokenizer and chat template are the base's: those beside a stranger's adapter were never tried.
+///
+/// **Errors:** no settings there, or such as are not applied.
+pub(crate) fn locate_directory(
+    around: &Surroundings,
+    document: Document,
+    directory: &Path,
+    subject: Subject,
+) -> Result<LocatedModel, Failure> {
+    let facts = PeftFacts::read(directory).map_err(|error| Failure::new(subject.clone(), error))?;
+    let found = FoundBase::new(around, document)?;
+    let record = &found.resolved.record;
+    let is_other = |base: &String| *base != record.hf_id && *base != record.key;
+    if let Some(base) = facts.base.filter(is_other) {
+        around.warn(format!(
+            "the adapter says that it was trained on `{base}`, and it is laid over `{}`",
+            record.key
+        ));
+    }
+    let model = found.open(around, None)?;
+    Ok(LocatedModel {
+        is_four_bit: trained::was_in_four_bits(directory),
+        adapter: Some((directory.to_owned(), 0)),
+        ..model
+    })
+}
+
 /// A document with a base that may be used; nothing of it is opened.
 pub(crate) struct FoundBase {
     pub document: Document,
@@ -181,6 +220,7 @@ pub(crate) struct FoundBase {
 pub struct LocatedAdapter {
     pub name: String,
     pub directory: PathBuf,
+    pub version: u32,
 }
 
 impl FoundBase {
@@ -268,6 +308,7 @@ impl FoundBase {
         };
         let located = |(name, version): (&String, CurrentVersion)| LocatedAdapter {
             name: name.clone(),
+            version: version.number.unwrap_or(0),
             directory: version.directory,
         };
         Ok((model, names.iter().zip(versions).map(located).collect()))

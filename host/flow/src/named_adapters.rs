@@ -33,7 +33,15 @@ pub fn slot(document: &Document, adapter: Option<&str>, subject: Subject) -> Res
                 document.path.display(),
                 quoted(&names)
             );
-            Err(Failure::misuse(subject, what).hint(format!("give `--adapter {}`", names[0])))
+            let is_export = subject == Subject::Export;
+            let failure = Failure::misuse(subject, what).hint(format!("give `--adapter {}`", names[0]));
+            Err(match is_export {
+                true => {
+                    let mix: Vec<String> = names.iter().map(|name| format!("{name}:1")).collect();
+                    failure.hint(format!("or export them as one: `--adapter-mix {}`", mix.join(",")))
+                }
+                false => failure,
+            })
         }
     }
 }

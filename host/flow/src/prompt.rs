@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use dlm_core::Subject;
-use dlm_core::training::GateChoice;
+use dlm_core::training::{GateChoice, MixMethod};
 use dlm_model::chat::Thinking;
 use dlm_model::generate::{GenerateOptions, Sequence, Step, StopReason, generate};
 use dlm_model::sampling::Sampling;
@@ -30,6 +30,8 @@ pub struct PromptCommand {
     pub is_base_only: bool,
     /// Named adapter of a document with several.
     pub adapter: Option<String>,
+    /// An adapter in a directory of PEFT's, in the place of the document's own.
+    pub adapter_directory: Option<PathBuf>,
     /// Who decides between the adapters of a document with several where none is named; the learned gate where this is none.
     pub gate: Option<GateChoice>,
 }
@@ -93,6 +95,10 @@ type Mix = (Vec<LocatedAdapter>, Decision);
 /// Finds the base and the adapter, or all adapters of a document with several where none is named.
 fn locate(around: &Surroundings, command: &PromptCommand) -> Result<(LocatedModel, Option<Mix>), Failure> {
     let document = document::load(&command.path)?;
+    if let Some(directory) = &command.adapter_directory {
+        let located = inference::locate_directory(around, document, directory, Subject::Prompt)?;
+        return Ok((located, None));
+    }
     let names = named_adapters::declared(&document);
     if let (None, Some(gate)) = (&names, command.gate) {
         let flag = format!("--gate {}", gate.name());
@@ -157,7 +163,7 @@ fn mix(
         .zip(&weights)
         .map(|(part, share)| (part, share.weight))
         .collect();
-    Ok((engine.mix(&parts).map_err(failed)?, weights))
+    Ok((engine.mix(&parts, MixMethod::Linear).map_err(failed)?, weights))
 }
 
 /// A greedy answer is a promise of exactness, so its weights are decoded; a sampled one takes the faster products.

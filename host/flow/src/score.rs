@@ -14,6 +14,7 @@ use dlm_train::probe::{answer_all, normalize};
 use dlm_train::{Row, row_losses};
 use serde::{Deserialize, Serialize};
 
+use crate::document;
 use crate::failure::Failure;
 use crate::inference::{self, LoadedModel, LocatedModel, Weights};
 use crate::surroundings::Surroundings;
@@ -31,6 +32,8 @@ pub struct ScoreCommand {
     pub is_base_only: bool,
     /// Named adapter of a document with several.
     pub adapter: Option<String>,
+    /// An adapter in a directory of PEFT's, in the place of the document's own.
+    pub adapter_directory: Option<PathBuf>,
     pub threads: Option<u32>,
 }
 
@@ -94,13 +97,19 @@ pub fn score(around: &Surroundings, command: &ScoreCommand) -> Result<ScoreRepor
     }
     let questions = command.questions.as_deref().map(read_questions).transpose()?;
     let text = command.text.as_deref().map(read).transpose()?;
-    let located = inference::locate(
-        around,
-        &command.path,
-        command.is_base_only,
-        command.adapter.as_deref(),
-        Subject::Score,
-    )?;
+    let located = match &command.adapter_directory {
+        Some(directory) => {
+            let document = document::load(&command.path)?;
+            inference::locate_directory(around, document, directory, Subject::Score)?
+        }
+        None => inference::locate(
+            around,
+            &command.path,
+            command.is_base_only,
+            command.adapter.as_deref(),
+            Subject::Score,
+        )?,
+    };
     let memory_bytes = inference::memory_bytes(around, &located, Weights::Exact);
     inference::check_memory(around, &located, memory_bytes)?;
     let loaded = inference::load(around, &located, Weights::Exact, Precision::Fp32, command.threads)?;

@@ -17,6 +17,8 @@ use serde_json::Value;
 
 use crate::failure::Failure;
 
+/// Bytes of a record beside an adapter.
+const RECORD_BYTES_MAX: u64 = 1 << 20;
 /// Digits of a revision that tell two of them apart.
 const REVISION_DIGITS: usize = 12;
 
@@ -64,15 +66,32 @@ impl std::fmt::Display for OtherBase {
 ///
 /// **Source:** `spec/inference.md` section 4.
 pub(crate) fn was_in_four_bits(adapter: &Path) -> bool {
-    let read = |name: &str| -> Option<Value> { serde_json::from_slice(&std::fs::read(adapter.join(name)).ok()?).ok() };
-    let stated = read(TRAINING_RUN_FILE).and_then(|facts| facts.get("use_qlora")?.as_bool());
-    stated.unwrap_or_else(|| {
-        let pinned = read(PINNED_VERSIONS_FILE);
-        let library = pinned
-            .as_ref()
-            .and_then(|versions| versions.get("bitsandbytes")?.as_str());
-        library.is_some_and(|version| !version.is_empty())
-    })
+    let stated = stated_four_bits(adapter).ok().flatten();
+    stated.unwrap_or_else(|| pins_four_bits(adapter))
+}
+
+/// What the record of an adapter's training says of four bits; `None` without a record.
+///
+/// **Errors:** why the record cannot be read, or that it does not say.
+pub(crate) fn stated_four_bits(adapter: &Path) -> Result<Option<bool>, String> {
+    let bytes =
+        dlm_files::read(&adapter.join(TRAINING_RUN_FILE), RECORD_BYTES_MAX).map_err(|error| error.to_string())?;
+    let Some(bytes) = bytes else { return Ok(None) };
+    let record: Value = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    let said = record.get("use_qlora").and_then(Value::as_bool);
+    said.map(Some)
+        .ok_or_else(|| "`use_qlora` is neither true nor false".to_owned())
+}
+
+/// Says whether an adapter pins the library that the reference program quantizes with.
+pub(crate) fn pins_four_bits(adapter: &Path) -> bool {
+    let bytes = dlm_files::read(&adapter.join(PINNED_VERSIONS_FILE), RECORD_BYTES_MAX);
+    let pins: Option<Value> = bytes
+        .ok()
+        .flatten()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let pin = pins.as_ref().and_then(|pins| pins.get("bitsandbytes")?.as_str());
+    pin.is_some_and(|version| !version.is_empty())
 }
 
 /// The run that made a version; the last one where a number was given twice.

@@ -157,6 +157,7 @@ fn name(error: &PlanError) -> &'static str {
         PlanError::Galore { .. } => "optimizer",
         PlanError::UnknownTarget { .. } => "unknown target",
         PlanError::NoTargets { .. } => "no targets",
+        PlanError::DoraOfExperts { .. } => "dora of experts",
         PlanError::NoRows => "no rows",
         // Only `--phase preference` asks for them.
         PlanError::NoPreferences => "no preferences",
@@ -171,7 +172,7 @@ fn name(error: &PlanError) -> &'static str {
     }
 }
 
-const PLANNED: [(&str, Case); 8] = [
+const PLANNED: [(&str, Case); 9] = [
     (
         "memory",
         Case {
@@ -183,6 +184,13 @@ const PLANNED: [(&str, Case); 8] = [
     ("optimizer", asks("training: {optimizer: galore_adamw}\n")),
     ("unknown target", asks("training: {target_modules: [qq_proj]}\n")),
     ("no targets", asks("training: {target_modules: []}\n")),
+    (
+        "dora of experts",
+        Case {
+            base: "mixtral-8x7b-instruct",
+            ..asks("training: {adapter: dora, target_modules: [q_proj, w1]}\n")
+        },
+    ),
     ("no rows", Case { body: "", ..FINE }),
     (
         "modality",

@@ -21,7 +21,7 @@ use crate::model::Model;
 
 pub(crate) use few_rows::FewRows;
 pub use merge::{MergedSource, merged_weight};
-pub use peft::PeftMeta;
+pub use peft::{PeftFacts, PeftMeta};
 
 /// Prefix of every tensor name in PEFT's file.
 pub(crate) const PEFT_PREFIX: &str = "base_model.model.";
@@ -183,6 +183,10 @@ impl Hints for AdapterError {
             AdapterError::Stray { .. } | AdapterError::Shape { .. } | AdapterError::Missing { .. } => {
                 vec!["use the base model that the adapter was trained on".to_owned()]
             }
+            AdapterError::Unsupported { .. } => vec![
+                "in PEFT, merge it into its base (`merge_and_unload()`, then `save_pretrained`, the tokenizer too), and teach that: `dlm base add NAME --from DIR`"
+                    .to_owned(),
+            ],
             _ => Vec::new(),
         }
     }

@@ -9,7 +9,7 @@ pub mod cpu;
 use std::path::Path;
 
 use dlm_core::Cancel;
-use dlm_core::training::{Checkpointing, MomentType};
+use dlm_core::training::{Checkpointing, MixMethod, MomentType};
 use dlm_kernels::PrecisionPath;
 pub use dlm_kernels::{EightBit, Moments};
 
@@ -34,10 +34,12 @@ pub trait Engine: Send + Sync {
     /// **Errors:** files that are missing or damaged, or that belong to another base.
     fn read_adapter(&self, directory: &Path) -> Result<Adapter, AdapterError>;
 
-    /// Makes the adapter that changes the base by the weighted sum of what each part changes; see [`Adapter::mix`].
+    /// Makes the adapter that changes the base by the weighted sum of what each part changes; see [`Adapter::mix`] and, for
+    /// [`MixMethod::Svd`], [`Adapter::truncated`].
     ///
     /// **Errors:** no part.
-    fn mix(&self, parts: &[(&Adapter, f32)]) -> Result<Adapter, AdapterError>;
+    /// **Panics:** `Svd` of a DoRA adapter.
+    fn mix(&self, parts: &[(&Adapter, f32)], method: MixMethod) -> Result<Adapter, AdapterError>;
 
     /// Starts to train a copy of `adapter`, with moments of zero.
     ///

@@ -33,7 +33,7 @@ pub mod tokenizer;
 pub mod trial;
 pub mod weights;
 
-pub use adapter::{Adapter, AdapterError, AdapterKind, AdapterSpec, MergedSource, PeftMeta};
+pub use adapter::{Adapter, AdapterError, AdapterKind, AdapterSpec, MergedSource, PeftFacts, PeftMeta};
 pub use base::{OpenedBase, open_base};
 pub use batch::{Batch, BatchError, Segment, Target, TargetKind};
 pub use config::DecoderConfig;

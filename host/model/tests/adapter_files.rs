@@ -78,7 +78,7 @@ fn a_missing_tensor_a_number_that_is_none_and_settings_that_are_not_applied_are_
     std::fs::write(&path, config.replace("\"q_proj\"", "\"q_proj\", \"v_proj\"")).unwrap();
     let error = Adapter::load_peft(directory.path(), &model).unwrap_err();
     assert!(matches!(error, AdapterError::Missing { .. }), "{error}");
-    std::fs::write(&path, config.replace("\"use_rslora\": false", "\"use_rslora\": true")).unwrap();
+    std::fs::write(&path, config.replace("\"bias\": \"none\"", "\"bias\": \"all\"")).unwrap();
     let error = Adapter::load_peft(directory.path(), &model).unwrap_err();
     assert!(matches!(error, AdapterError::Unsupported { .. }), "{error}");
     std::fs::write(&path, &config).unwrap();

@@ -78,3 +78,66 @@ fn a_mix_changes_every_weight_by_the_weighted_sum_of_the_parts() {
     }
     assert!(Adapter::mix(&model, &[]).is_err());
 }
+
+/// What an adapter adds to a weight, `[n, k]`.
+fn change(adapter: &Adapter, path: &str, size: usize) -> Vec<f32> {
+    let mut weight = vec![0.0; size];
+    let module = adapter.modules.iter().find(|module| module.path == path).unwrap();
+    merged_weight(adapter, module, &mut weight);
+    weight
+}
+
+fn square(values: impl Iterator<Item = f64>) -> f64 {
+    values.map(|x| x * x).sum()
+}
+
+#[test]
+fn a_truncated_mix_is_the_nearest_of_its_rank() {
+    let path = dir("llama");
+    let source = SafetensorsDir::open(&path).unwrap();
+    let config = parse_config(&std::fs::read(path.join("config.json")).unwrap()).unwrap();
+    let model = Model::load(config, &source, LoadOptions::exact(Ctx::new(1, Simd::detect()))).unwrap();
+    let one = adapter(&model, AdapterKind::Lora, 3, &["all-linear"], 1);
+    let two = adapter(&model, AdapterKind::Lora, 2, &["attention"], 2);
+    let mixed = Adapter::mix(&model, &[(&one, 0.6), (&two, 1.5)]).unwrap();
+    // At the whole rank it is the same change; below it, what is lost grows with every rank that is left out.
+    let mut lost = Vec::new();
+    for r in [7, 5, 3, 2, 1] {
+        let nearest = mixed.truncated(&model, r).unwrap();
+        assert_eq!((nearest.spec.r, nearest.spec.scale()), (r, 1.0));
+        let mut sum = 0.0;
+        for module in &nearest.modules {
+            let size = module.a.len() / r * (module.b.len() / r);
+            let (whole, found) = (change(&mixed, &module.path, size), change(&nearest, &module.path, size));
+            let pairs = || whole.iter().zip(&found).map(|(w, f)| (f64::from(*w), f64::from(*f)));
+            let (left, kept) = (square(pairs().map(|(w, f)| w - f)), square(pairs().map(|(_, f)| f)));
+            // What is left out stands at right angles to what is kept: no scaling of it would be nearer.
+            let all = square(pairs().map(|(w, _)| w));
+            assert!(
+                (all - left - kept).abs() < 1e-5 * all,
+                "{}: {all} {left} {kept}",
+                module.path
+            );
+            sum += left;
+            // Directions of length 1, at right angles.
+            let a = &nearest.params[module.a.clone()];
+            let k = a.len() / r;
+            let ranks = if module.path.contains("mlp") { 3 } else { 5 };
+            for i in 0..r.min(ranks) {
+                for j in 0..=i {
+                    let dot: f32 = a[i * k..][..k].iter().zip(&a[j * k..][..k]).map(|(x, y)| x * y).sum();
+                    assert!(
+                        (dot - f32::from(u8::from(i == j))).abs() < 1e-5,
+                        "{} {i} {j} {dot}",
+                        module.path
+                    );
+                }
+            }
+        }
+        lost.push(sum);
+    }
+    assert!(lost[0] < 1e-9 && lost[1] < 1e-9, "{lost:?}");
+    assert!(lost[1..].windows(2).all(|pair| pair[0] < pair[1]), "{lost:?}");
+    let again = mixed.truncated(&model, 3).unwrap();
+    assert_eq!(again.params, mixed.truncated(&model, 3).unwrap().params);
+}

@@ -2,12 +2,15 @@
 //!
 //! **Source**: `spec/export.md` sections 1, 2 and 4.
 
+mod mix;
+
 use dlm_core::{FailureKind, Hints, Quant, Subject};
 use serde::{Deserialize, Serialize};
 
 use crate::base::BaseFacts;
 use crate::knob::Knob;
 use crate::train::PlanLine;
+pub use mix::{MixError, parse_mix};
 
 /// What the document and the command line ask for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -30,8 +33,10 @@ pub struct ExportOptions {
     /// `--draft`: the tag of a model that writes ahead.
     pub draft: Option<String>,
     pub name: Option<String>,
-    /// `training_run.json` says that the adapter was trained on 4-bit weights.
+    /// The adapter, or any of a mix, was trained on 4-bit weights.
     pub was_trained_quantized: bool,
+    /// Several adapters are exported as one.
+    pub is_mix: bool,
 }
 
 /// Where the weights of input columns come from.
@@ -53,6 +58,8 @@ pub struct ExportPlan {
     pub target: Knob<String>,
     pub quant: Knob<Quant>,
     pub merged: Knob<bool>,
+    /// An adapter that was trained on 4-bit weights is merged into unquantized ones.
+    pub dequantized: bool,
     pub include_template: Knob<bool>,
     /// Which columns matter in quantizing.
     pub imatrix: Knob<ImatrixChoice>,
@@ -70,6 +77,8 @@ pub enum ExportPlanError {
     DequantizeWithoutMerged,
     #[error("the adapter was trained on 4-bit weights; merging them into full ones changes what it corrects")]
     MergeNeedsDequantize,
+    #[error("an adapter of the mix was trained on 4-bit weights, and such a mix is exported merged alone")]
+    MixNeedsDequantize,
     #[error("`{name}` is not a model name for ollama: [namespace/]name[:tag] of letters, digits, `.`, `_` and `-`")]
     DraftName { name: String },
     #[error("`--imatrix` changes nothing at {}, which weighs all columns alike", .quant.name())]
@@ -83,7 +92,7 @@ pub enum ExportPlanError {
 impl Hints for ExportPlanError {
     fn subject(&self) -> Subject {
         match self {
-            ExportPlanError::MergeNeedsDequantize => Subject::Merge,
+            ExportPlanError::MergeNeedsDequantize | ExportPlanError::MixNeedsDequantize => Subject::Merge,
             _ => Subject::Export,
         }
     }
@@ -102,6 +111,9 @@ impl Hints for ExportPlanError {
             ExportPlanError::DequantizeWithoutMerged => vec!["add `--merged`, or leave out `--dequantize`".into()],
             ExportPlanError::MergeNeedsDequantize => {
                 vec!["leave out `--merged` to export the adapter beside its base, or add `--dequantize`".into()]
+            }
+            ExportPlanError::MixNeedsDequantize => {
+                vec!["add `--merged --dequantize`, or export one of them: `--adapter NAME`".into()]
             }
             ExportPlanError::DraftName { .. } => vec!["for example: `--draft smollm2:360m`".into()],
             ExportPlanError::ImatrixUnused { .. } => {
@@ -187,8 +199,12 @@ pub fn plan_export(base: &BaseFacts, options: &ExportOptions) -> Result<ExportPl
             "it keeps most of the quality at under a third of the size",
         ),
     };
-    if options.is_merged && options.was_trained_quantized && !options.is_dequantize_confirmed {
-        return Err(ExportPlanError::MergeNeedsDequantize);
+    if options.was_trained_quantized && !options.is_dequantize_confirmed {
+        match (options.is_mix, options.is_merged) {
+            (true, _) => return Err(ExportPlanError::MixNeedsDequantize),
+            (false, true) => return Err(ExportPlanError::MergeNeedsDequantize),
+            (false, false) => {}
+        }
     }
     let imatrix = imatrix(quant.value, options)?;
     let draft = draft(&base.key, options)?;
@@ -202,6 +218,7 @@ pub fn plan_export(base: &BaseFacts, options: &ExportOptions) -> Result<ExportPl
             true => Knob::flag(true, "--merged"),
             false => Knob::chosen(false, "an adapter beside its base can be exchanged alone"),
         },
+        dequantized: options.is_merged && options.was_trained_quantized,
         include_template: match options.without_template {
             true => Knob::flag(false, "--no-template"),
             false => Knob::chosen(true, "a server needs the frame that the adapter was trained in"),
@@ -332,6 +349,14 @@ mod tests {
             ..ExportOptions::default()
         };
         assert_eq!(check(merged.clone()).subject().as_str(), "merge");
+        for is_merged in [false, true] {
+            let mix = ExportOptions {
+                is_merged,
+                is_mix: true,
+                ..merged.clone()
+            };
+            assert_eq!(check(mix), ExportPlanError::MixNeedsDequantize);
+        }
         assert!(
             plan_export(
                 &smollm2(),

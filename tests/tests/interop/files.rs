@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use dlm_core::training::MixMethod;
 use dlm_core::{Cancel, Quant, Quiet};
 use dlm_export::{
     AdapterExport, AdapterModule, Identity, ModelExport, Vocabulary, WriteOptions, plan_adapter, plan_model,
@@ -10,7 +11,8 @@ use dlm_export::{
 use dlm_kernels::{Ctx, Simd};
 use dlm_model::base::{OpenedBase, open_base};
 use dlm_model::weights::WeightSource;
-use dlm_model::{Adapter, Batch, CpuEngine, Engine, LoadOptions, Model};
+use dlm_model::{Adapter, AdapterKind, Batch, CpuEngine, Engine, LoadOptions, Model};
+use dlm_testkit::tiny;
 use serde_json::Value;
 
 use crate::distance::log_softmax;
@@ -66,6 +68,17 @@ impl Asked {
     /// The adapter that is in the directory.
     pub fn adapter(&self, place: &str) -> Adapter {
         Adapter::load_peft(&self.dir.join(place), self.model()).unwrap()
+    }
+
+    /// Several adapters on different modules as one.
+    pub fn mixed(&self, method: MixMethod) -> Adapter {
+        let one = tiny::adapter(self.model(), AdapterKind::Lora, 0.0);
+        let mut two = tiny::adapter_on(self.model(), AdapterKind::Lora, 0.0, &["attention"]);
+        for module in two.modules.clone() {
+            two.params[module.b].reverse();
+            two.params[module.a].reverse();
+        }
+        self.engine.mix(&[(&one, 0.75), (&two, 0.5)], method).unwrap()
     }
 
     fn identity(&self) -> Identity {

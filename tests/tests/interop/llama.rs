@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use dlm_core::Quant;
+use dlm_core::training::MixMethod;
 use dlm_model::base::open_base;
 use dlm_model::{Adapter, AdapterKind, DecoderConfig, LoadOptions, MergedSource, Model};
 use dlm_testkit::tiny;
@@ -79,6 +80,7 @@ fn check(name: &str) {
     let at = |file: &str| directory.path().join(file);
     let weights = tiny.base.weights();
     let lora = tiny.adapter("adapter");
+    let mixed = tiny.mixed(MixMethod::Linear);
     let dora = tiny::adapter(tiny.model(), AdapterKind::Dora, 0.0);
     let notes = tiny.write(weights, Quant::F16, &at("base.F16.gguf"));
     for quant in [Quant::Q4_K_M, Quant::IQ4_XS, Quant::Q3_K_M] {
@@ -86,6 +88,11 @@ fn check(name: &str) {
     }
     tiny.write(&MergedSource::new(weights, &dora), Quant::F16, &at("merged.F16.gguf"));
     tiny.write_adapter(&lora, &at("adapter.gguf"));
+    // Experts are stacked in the base's file, and no adapter of one of them can lie beside it.
+    let has_mix = name != "mixtral";
+    if has_mix {
+        tiny.write_adapter(&mixed, &at("mixed.gguf"));
+    }
     let case = |what, file: &str, bound| Case {
         what,
         file: at(file),
@@ -107,6 +114,14 @@ fn check(name: &str) {
         },
     ];
     compare(name, &tiny, &cases);
+    if has_mix {
+        let beside = Case {
+            adapter_file: Some(at("mixed.gguf")),
+            adapter: Some(&mixed),
+            ..case("F16 with a mix", "base.F16.gguf", &HALVES)
+        };
+        compare(name, &tiny, &[beside]);
+    }
 }
 
 fn compare(name: &str, tiny: &Asked, cases: &[Case<'_>]) {

@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-use dlm_model::{AdapterKind, Model, PeftMeta, Session};
+use dlm_core::training::MixMethod;
+use dlm_model::{Adapter, AdapterKind, Model, PeftMeta, Session};
 use dlm_testkit::{architectures, tiny};
 use serde_json::{Value, json};
 
@@ -15,7 +16,7 @@ const WORST: f64 = 2e-4;
 /// Tokens that are said greedily.
 const TOKENS: usize = 12;
 
-fn greedy(model: &Model, adapter: &dlm_model::Adapter, prompt: &[u32]) -> Vec<u32> {
+fn greedy(model: &Model, adapter: &Adapter, prompt: &[u32]) -> Vec<u32> {
     let best = |logits: &[f32]| {
         let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
         best.unwrap().0 as u32
@@ -37,12 +38,18 @@ fn targets(kind: AdapterKind, name: &str) -> &'static [&'static str] {
 }
 
 fn check(kind: AdapterKind) {
+    check_of(kind.name(), |tiny, name| {
+        tiny::adapter_on(tiny.model(), kind, 0.0, targets(kind, name))
+    });
+}
+
+fn check_of(what: &str, make: impl Fn(&Asked, &str) -> Adapter) {
     let directory = tempfile::tempdir().unwrap();
     let mut jobs = Vec::new();
     let mut ours = Vec::new();
     for name in architectures::ALL {
         let tiny = Asked::open(name);
-        let adapter = tiny::adapter_on(tiny.model(), kind, 0.0, targets(kind, name));
+        let adapter = make(&tiny, name);
         let place = directory.path().join(name);
         std::fs::create_dir(&place).unwrap();
         let meta = PeftMeta {
@@ -73,7 +80,7 @@ fn check(kind: AdapterKind) {
             }
             assert_eq!(answer["tokens"], json!(tokens), "{name}: greedy tokens");
         }
-        eprintln!("{name:<14} {kind:?}: worst log-probability {:.1e}", distance.worst);
+        eprintln!("{name:<14} {what}: worst log-probability {:.1e}", distance.worst);
         assert!(distance.worst < WORST, "{name}: {distance:?}");
     }
 }
@@ -82,6 +89,14 @@ fn check(kind: AdapterKind) {
 #[ignore = "needs PEFT: cargo xtask interop"]
 fn a_lora_is_what_peft_reads() {
     check(AdapterKind::Lora);
+}
+
+#[test]
+#[ignore = "needs PEFT: cargo xtask interop"]
+fn a_mix_is_what_peft_reads() {
+    for method in [MixMethod::Linear, MixMethod::Svd] {
+        check_of(method.name(), |tiny, _| tiny.mixed(method));
+    }
 }
 
 #[test]

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::builder::{BoolValueParser, PossibleValuesParser, StringValueParser};
-use clap::{ArgAction, Args, ValueHint};
+use clap::{Args, ValueHint};
 use dlm_core::Quant;
 use dlm_core::ports::model::NoModels;
+use dlm_core::training::MixMethod;
 use dlm_flow::Failure;
 use dlm_flow::export::{ExportCommand, export, preview, quant_report};
 use dlm_plan::export::ExportOptions;
@@ -17,7 +17,6 @@ use crate::console::Console;
 use crate::plugin_flags::PluginFlags;
 use crate::render;
 use crate::settings::Settings;
-use crate::unbuilt::{self, NotBuilt, not_built};
 use crate::wiring;
 use crate::wiring::plugins::{Setup, close, plugins};
 
@@ -39,6 +38,9 @@ pub struct ExportArgs {
     /// Merge the adapter into the base
     #[arg(long)]
     pub merged: bool,
+    /// Merge an adapter that was trained on 4-bit weights (QLoRA) into unquantized ones; only with --merged
+    #[arg(long)]
+    pub dequantize: bool,
     #[command(flatten)]
     pub plugins: PluginFlags,
     /// Name of the model in Ollama
@@ -68,6 +70,15 @@ pub struct ExportArgs {
     /// Named adapter of a multi-adapter document
     #[arg(long, value_name = "NAME", conflicts_with = "adapter_mix")]
     pub adapter: Option<String>,
+    /// Adapter in a directory of PEFT's, in the place of the document's own
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["adapter", "adapter_mix"], value_hint = ValueHint::DirPath)]
+    pub adapter_dir: Option<PathBuf>,
+    /// Several named LoRA adapters as one, each with its weight: knowledge:1.0,tone:0.5
+    #[arg(long, value_name = "SPEC")]
+    pub adapter_mix: Option<String>,
+    /// How they are mixed: linear (exact; ranks add up) or svd (nearest of the largest rank) [default: linear]
+    #[arg(long, value_name = "METHOD", requires = "adapter_mix", value_parser = choice::<MixMethod>(), hide_possible_values = true)]
+    pub adapter_mix_method: Option<MixMethod>,
     /// Write sway.yaml beside the export: probes for `dlm-sway` made of the document
     #[arg(long)]
     pub emit_sway_json: bool,
@@ -77,23 +88,6 @@ pub struct ExportArgs {
     /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
-    #[command(flatten)]
-    pub unbuilt: ExportUnbuilt,
-}
-
-/// Flags of `dlm export` that are refused until their feature is built.
-#[derive(Debug, Args)]
-#[command(next_help_heading = unbuilt::HEADING)]
-pub struct ExportUnbuilt {
-    /// Merge a QLoRA adapter
-    #[arg(long, action = ArgAction::SetTrue, value_parser = not_built(BoolValueParser::new()))]
-    pub dequantize: NotBuilt,
-    /// Weighted mix of named adapters
-    #[arg(long, value_name = "SPEC", value_parser = not_built(StringValueParser::new()))]
-    pub adapter_mix: Option<NotBuilt>,
-    /// How adapters are mixed; only with --adapter-mix
-    #[arg(long, value_name = "METHOD", requires = "adapter_mix", value_parser = not_built(PossibleValuesParser::new(["linear", "svd"])))]
-    pub adapter_mix_method: Option<NotBuilt>,
 }
 
 /// Exports, checks, hands over to the target, and prints what was made.
@@ -116,6 +110,7 @@ pub fn run(args: &ExportArgs, settings: &Settings, console: &Console) -> Result<
         path: args.path.clone(),
         options: ExportOptions {
             is_merged: args.merged,
+            is_dequantize_confirmed: args.dequantize,
             without_template: args.no_template,
             without_imatrix: args.no_imatrix,
             imatrix_file: args.imatrix.as_ref().map(|path| path.display().to_string()),
@@ -125,6 +120,11 @@ pub fn run(args: &ExportArgs, settings: &Settings, console: &Console) -> Result<
             ..ExportOptions::default()
         },
         adapter: args.adapter.clone(),
+        adapter_directory: args.adapter_dir.clone(),
+        mix: args
+            .adapter_mix
+            .clone()
+            .map(|spec| (spec, args.adapter_mix_method.unwrap_or_default())),
         targets: args.target.clone(),
         quants: args.quant.clone(),
         is_smoked: !args.no_smoke,

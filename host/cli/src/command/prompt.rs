@@ -45,6 +45,9 @@ pub struct PromptArgs {
     /// Named adapter of a multi-adapter document
     #[arg(long, value_name = "NAME")]
     pub adapter: Option<String>,
+    /// Adapter in a directory of PEFT's, in the place of the document's own
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["adapter", "base_only", "gate"], value_hint = ValueHint::DirPath)]
+    pub adapter_dir: Option<PathBuf>,
     /// Learned gate between the adapters of a multi-adapter document [default: auto]
     #[arg(long, value_name = "auto|off", value_parser = choice::<GateChoice>(), hide_possible_values = true)]
     pub gate: Option<GateChoice>,
@@ -84,6 +87,7 @@ pub fn run(args: &PromptArgs, settings: &Settings, console: &Console) -> Result<
         },
         is_base_only: args.base_only,
         adapter: args.adapter.clone(),
+        adapter_directory: args.adapter_dir.clone(),
         gate: args.gate,
     };
     backend_detail(args.backend, console);

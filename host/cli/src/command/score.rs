@@ -32,6 +32,9 @@ pub struct ScoreArgs {
     /// Named adapter of a multi-adapter document
     #[arg(long, value_name = "NAME")]
     pub adapter: Option<String>,
+    /// Adapter in a directory of PEFT's, in the place of the document's own
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["adapter", "base_only"], value_hint = ValueHint::DirPath)]
+    pub adapter_dir: Option<PathBuf>,
     /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
@@ -46,6 +49,7 @@ pub fn run(args: &ScoreArgs, settings: &Settings, console: &Console) -> Result<E
         text: args.text.clone(),
         is_base_only: args.base_only,
         adapter: args.adapter.clone(),
+        adapter_directory: args.adapter_dir.clone(),
         threads: settings.threads.value,
     };
     let report = score(&world.around, &command)?;

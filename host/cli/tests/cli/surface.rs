@@ -556,15 +556,6 @@ fn flags_that_are_not_built_are_refused_before_anything_is_read() {
         &["train", "none.dlm", "--max-cycles", "2"],
         &["train", "none.dlm", "--include", "*.md"],
         &["prompt", "none.dlm", "hi", "--image", "a.png"],
-        &[
-            "export",
-            "none.dlm",
-            "--adapter-mix",
-            "a:1,b:0.5",
-            "--adapter-mix-method",
-            "svd",
-        ],
-        &["export", "none.dlm", "--dequantize"],
     ];
     for line in lines {
         let ran = lab.run(line).exits(2);

@@ -6,37 +6,39 @@ use dlm_core::Subject;
 use dlm_core::ports::target::{Artifact, ArtifactKind, TargetPlan};
 use dlm_plan::ExportPlan;
 
+use std::path::Path;
+
 use super::ExportCommand;
 use super::artifact::{WrittenArtifacts, artifact as written};
+use super::chosen::{Chosen, PEFT_FILES};
 use super::describe;
 use crate::failure::Failure;
-use crate::inference::LocatedModel;
 use crate::surroundings::Surroundings;
 
 /// What the records call weights that were not converted.
 pub(super) const QUANT: &str = "hf";
 /// What artefacts of the adapter begin with.
-const PREFIX: &str = "adapters/default";
-/// The two files of an adapter.
-const FILES: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
+fn prefix(chosen: &Chosen) -> String {
+    format!("adapters/{}", chosen.module())
+}
 
-/// The files of the trained version, to be placed by the target.
-pub(super) fn artifacts(located: &LocatedModel) -> Result<WrittenArtifacts, Failure> {
-    let (directory, _) = located
-        .adapter
-        .as_ref()
+/// The files of the trained version, to be placed by the target; those of a mix lie in `mixed`.
+pub(super) fn artifacts(chosen: &Chosen, mixed: Option<&Path>) -> Result<WrittenArtifacts, Failure> {
+    let directory = mixed
+        .or_else(|| chosen.directory())
         .ok_or_else(|| Failure::new(Subject::Export, "there is no adapter to export"))?;
+    let prefix = prefix(chosen);
     let artifact = |file: &&str| {
         let path = directory.join(file);
         let found = written(file, ArtifactKind::Adapter, &path)?;
         Ok(Artifact {
-            name: format!("{PREFIX}/{file}"),
+            name: format!("{prefix}/{file}"),
             staged_path: None,
             ..found
         })
     };
     Ok(WrittenArtifacts {
-        artifacts: FILES.iter().map(artifact).collect::<Result<_, Failure>>()?,
+        artifacts: PEFT_FILES.iter().map(artifact).collect::<Result<_, Failure>>()?,
         verified: Vec::new(),
         notes: Vec::new(),
         beside: Vec::new(),
@@ -46,8 +48,8 @@ pub(super) fn artifacts(located: &LocatedModel) -> Result<WrittenArtifacts, Fail
 }
 
 /// Describes the export to its target.
-pub(super) fn target_plan(around: &Surroundings, located: &LocatedModel, plan: &ExportPlan) -> TargetPlan {
-    describe::unquantized_plan(around, located, plan, PREFIX.to_owned())
+pub(super) fn target_plan(around: &Surroundings, chosen: &Chosen, plan: &ExportPlan) -> TargetPlan {
+    describe::unquantized_plan(around, chosen, plan, prefix(chosen))
 }
 
 /// Names the given flags that this kind of target has no use for.

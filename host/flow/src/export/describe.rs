@@ -13,6 +13,7 @@ use dlm_plan::base::{BaseLocation, ResolvedBase};
 use dlm_train::rows::question_messages;
 
 use super::artifact::WrittenArtifacts;
+use super::chosen::Chosen;
 use super::ollama;
 use crate::failure::Failure;
 use crate::inference::{LoadedModel, LocatedModel};
@@ -30,38 +31,42 @@ fn failed(error: EngineError) -> Failure {
 /// Describes the export to its target, with a question whose greedy answer is known.
 pub(super) fn target_plan(
     around: &Surroundings,
-    located: &LocatedModel,
+    chosen: &Chosen,
     loaded: &LoadedModel,
     plan: &ExportPlan,
     made: &WrittenArtifacts,
 ) -> Result<TargetPlan, Failure> {
     let artifact = made.artifacts.last().map(|a| a.name.clone()).unwrap_or_default();
-    let probe = probe(around, located, loaded, plan)?;
+    let probe = probe(around, &chosen.located, loaded, plan)?;
     Ok(TargetPlan {
         quant: plan.quant.value.name().to_owned(),
         is_merged: plan.merged.value,
         probe: Some(probe),
-        ..unquantized_plan(around, located, plan, artifact)
+        ..unquantized_plan(around, chosen, plan, artifact)
     })
 }
 
 /// What the description says whatever the form of the weights.
 pub(super) fn unquantized_plan(
     around: &Surroundings,
-    located: &LocatedModel,
+    chosen: &Chosen,
     plan: &ExportPlan,
     artifact: String,
 ) -> TargetPlan {
+    let located = &chosen.located;
     let front = located.document.parsed.frontmatter();
     let record = &located.base.resolved.record;
-    let version = located.adapter.as_ref().map_or(0, |(_, version)| *version);
     let (hub_id, revision) = own_place(&located.base.resolved);
     let (temperature, top_p) = sampling(located);
     TargetPlan {
-        name: plan
-            .ollama_name
-            .clone()
-            .unwrap_or_else(|| format!("dlm-{}", front.dlm_id.as_str().to_lowercase())),
+        name: plan.ollama_name.clone().unwrap_or_else(|| {
+            let label = chosen.label.as_ref().map(|label| format!("-{label}"));
+            format!(
+                "dlm-{}{}",
+                front.dlm_id.as_str().to_lowercase(),
+                label.unwrap_or_default()
+            )
+        }),
         document_id: front.dlm_id.as_str().to_owned(),
         source: located
             .document
@@ -78,8 +83,8 @@ pub(super) fn unquantized_plan(
             license: Some(record.license_spdx.clone()),
         },
         adapters: vec![TargetAdapter {
-            name: "default".to_owned(),
-            version,
+            name: chosen.module().to_owned(),
+            version: chosen.version().unwrap_or(0),
             artifact,
             weight: 1.0,
         }],

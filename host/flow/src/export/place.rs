@@ -5,9 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use dlm_core::Subject;
 use dlm_core::ports::target::TargetInfo;
 use dlm_core::shell::quoted_path;
+use dlm_core::{Quant, Subject};
 use dlm_files::{Disk, Staging, list, sweep_aside};
 use dlm_plan::ExportPlan;
 use dlm_store::Store;
@@ -29,22 +29,44 @@ const TARGET_FILES: [&str; 6] = [
     "mlx-serve_launch.sh",
 ];
 
-/// The directory of an export: one for each quantization, and one for each target that takes the adapter.
+/// The directory of an export: one for each quantization, and one for each target that takes the adapter; of a document with
+/// several adapters, one for each of them and each mix.
 pub(super) struct Place(PathBuf);
 
 impl Place {
-    pub(super) fn of(store: &Store, form: Form, plan: &ExportPlan, info: &TargetInfo) -> Result<Place, Failure> {
-        let name = match form {
+    pub(super) fn of(
+        store: &Store,
+        form: Form,
+        plan: &ExportPlan,
+        info: &TargetInfo,
+        label: Option<&str>,
+    ) -> Result<Place, Failure> {
+        let form = match form {
             Form::Gguf => plan.quant.value.name(),
             Form::Adapter => info.name.as_str(),
         };
-        let directory = store.paths().export(name);
+        let name = label.map_or_else(|| form.to_owned(), |label| format!("{form}-{label}"));
+        let directory = store.paths().export(&name);
         Ok(Place(directory.map_err(|e| Failure::new(Subject::Export, e))?))
     }
 
     /// Where the export lies when it is done.
     pub(super) fn directory(&self) -> &Path {
         &self.0
+    }
+
+    /// This place and those of the same quantization with other adapters, whose base may be the same.
+    pub(super) fn alike(&self, quant: Quant) -> Vec<PathBuf> {
+        let siblings = self.0.parent().and_then(|parent| list(parent).ok()).unwrap_or_default();
+        let is_alike = |name: &str| {
+            let rest = name.strip_prefix(quant.name());
+            rest.is_some_and(|rest| (rest.is_empty() || rest.starts_with('-')) && !name.ends_with(FAILED_EXPORT))
+        };
+        let mut places = vec![self.0.clone()];
+        let siblings = siblings.iter().filter(|entry| is_alike(&entry.name));
+        let siblings = siblings.map(|entry| self.0.with_file_name(&entry.name));
+        places.extend(siblings.filter(|place| *place != self.0));
+        places
     }
 
     fn failed(&self) -> PathBuf {

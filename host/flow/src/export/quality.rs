@@ -141,11 +141,20 @@ pub fn quant_report(around: &Surroundings, command: &ExportCommand) -> Result<Qu
     let mut shared = Shared::new(around, command)?;
     let memory = levels
         .iter()
-        .map(|quant| memory_bytes(around, &shared.located, Form::Gguf, *quant))
+        .map(|quant| {
+            memory_bytes(
+                around,
+                &shared.chosen.located,
+                Form::Gguf,
+                *quant,
+                shared.chosen.mix.is_some(),
+            )
+        })
         .max()
         .unwrap_or(0);
-    inference::check_memory(around, &shared.located, memory).map_err(|failure| failure.under(Subject::Export))?;
-    let [document, general] = texts(&shared.located);
+    inference::check_memory(around, &shared.chosen.located, memory)
+        .map_err(|failure| failure.under(Subject::Export))?;
+    let [document, general] = texts(&shared.chosen.located);
     if document.rows.is_empty() {
         return Err(Failure::new(
             Subject::Export,
@@ -199,7 +208,7 @@ fn measured(shared: &mut Shared<'_>, quant: Quant, texts: [&Text; 2]) -> Result<
         is_merged: false,
         ..shared.command.options.clone()
     };
-    let plan = plan_export(&shared.located.base.facts, &options)?;
+    let plan = plan_export(&shared.chosen.located.base.facts, &options)?;
     shared.prepare(&plan)?;
     let around = shared.around;
     let (loaded, calibration) = shared.ready(&plan);
@@ -211,7 +220,7 @@ fn measured(shared: &mut Shared<'_>, quant: Quant, texts: [&Text; 2]) -> Result<
     let staging = Staging::begin(&disk, &directory, &around.cancel, wait)?;
     let staging = staging.ok_or_else(|| Failure::interrupted("nothing was measured"))?;
     let path = staging.directory().join("base.gguf");
-    write::bare(around, &shared.located, loaded, quant, calibration, &path)?;
+    write::bare(around, &shared.chosen.located, loaded, quant, calibration, &path)?;
     let exact = CpuOptions {
         storage: WeightStorage::AsStored,
         ..CpuOptions::EXACT

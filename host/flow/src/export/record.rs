@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use dlm_core::manifest::ExportRecord;
+use dlm_core::manifest::{ExportRecord, Manifest};
 use dlm_core::ports::target::{TargetRegistration, TargetReport, TargetSmoke};
 use dlm_plan::ExportPlan;
 use dlm_store::Store;
@@ -14,9 +14,9 @@ use dlm_store::metrics::{ExportMetrics, Strictness};
 use serde_json::json;
 
 use super::ExportedFile;
+use super::chosen::{Chosen, GATE_MODE, Mix};
 use super::reuse::WRITER;
 use crate::failure::Failure;
-use crate::inference::LocatedModel;
 use crate::surroundings::Surroundings;
 
 /// How long the record waits for another command to leave the store.
@@ -26,7 +26,7 @@ const LOCK_WAIT: Duration = Duration::from_secs(60);
 pub(super) struct Record<'a> {
     pub around: &'a Surroundings,
     pub plan: &'a ExportPlan,
-    pub located: &'a LocatedModel,
+    pub chosen: &'a Chosen,
     /// The weights' form, as the records name it.
     pub quant: &'static str,
     pub is_merged: bool,
@@ -46,24 +46,30 @@ impl Record<'_> {
                 json!({ "path": name, "sha256": f.sha256, "size_bytes": f.bytes })
             })
             .collect();
-        let (base, info) = (&self.located.base.resolved.record, &self.report.info);
-        let value = json!({
+        let (base, info) = (&self.chosen.located.base.resolved.record, &self.report.info);
+        let mut value = json!({
             "target": self.plan.target.value,
             "quant": self.quant,
             "merged": self.is_merged,
-            "dequantized": false,
+            "dequantized": self.is_merged && self.plan.dequantized,
             "ollama_name": self.report.registration.as_ref().map(|r| r.name.clone()),
             "created_at": self.around.now().naive(),
             "created_by": format!("dlm-{}", self.around.version),
             "llama_cpp_tag": null,
             "base_model_hf_id": base.hf_id,
             "base_model_revision": base.revision,
-            "adapter_version": self.located.adapter.as_ref().map(|(_, version)| version),
+            // One from elsewhere has no versions here, and readers expect a number from 1.
+            "adapter_version": self.chosen.version().unwrap_or(1),
+            "adapter_name": self.chosen.located.adapter_name,
+            "adapter_mix": self.chosen.mix.as_ref().map(Mix::weights),
             "imatrix_sha256": self.imatrix_sha256,
             "writer": WRITER,
             "target_plugin": { "name": info.name, "version": info.version, "sha256": info.sha256 },
             "artifacts": artifacts,
         });
+        if let Some(mode) = self.gate_mode() {
+            value["gate_mode"] = json!(mode);
+        }
         let text = serde_json::to_string_pretty(&value).expect("a manifest is plain data") + "\n";
         let disk = self.around.private_disk();
         Ok(disk.write(&directory.join(EXPORT_MANIFEST_FILE), text.as_bytes())?)
@@ -73,6 +79,11 @@ impl Record<'_> {
     pub(super) fn append(&self, store: &Store, started: f64) -> Result<(), Failure> {
         let around = self.around;
         let guard = around.lock(store, LOCK_WAIT)?;
+        // An adapter from elsewhere is exported for a document that was never trained.
+        if store.manifest()?.is_none() {
+            let front = self.chosen.located.document.parsed.frontmatter();
+            guard.initialize(&Manifest::new(front.dlm_id.as_str(), &front.base_model, around.now()))?;
+        }
         let (name, version): (Option<String>, Option<String>) = match &self.report.registration {
             Some(TargetRegistration { name, runtime_version }) => (Some(name.clone()), runtime_version.clone()),
             None => (None, None),
@@ -93,8 +104,9 @@ impl Record<'_> {
                     TargetSmoke::Passed { detail } => Some(detail.clone()),
                     TargetSmoke::Skipped { .. } => None,
                 },
-                adapter_name: None,
-                adapter_mix: None,
+                adapter_name: self.chosen.located.adapter_name.clone(),
+                adapter_mix: self.chosen.mix.as_ref().map(Mix::weights),
+                gate_mode: self.gate_mode().map(str::to_owned),
             },
         )?;
         let figures = ExportMetrics {
@@ -113,6 +125,12 @@ impl Record<'_> {
             around.warn(format!("metrics: the export is not recorded: {error}"));
         }
         Ok(())
+    }
+
+    /// What is said of the weights of a gate.
+    fn gate_mode(&self) -> Option<&'static str> {
+        let mix = self.chosen.mix.as_ref();
+        mix.filter(|mix| mix.is_gate).map(|_| GATE_MODE)
     }
 
     /// The digest of the first file whose name starts so.

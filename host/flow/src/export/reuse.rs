@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use dlm_export::ModelPlan;
-use dlm_files::sha256_file;
+use dlm_files::{Disk, sha256_file};
 use dlm_model::gguf::GgufFile;
 use dlm_store::integrity::EXPORT_MANIFEST_FILE;
 use serde_json::Value;
@@ -23,8 +23,16 @@ pub(super) struct MadeOf<'a> {
     pub imatrix_sha256: Option<&'a str>,
 }
 
-/// Says whether the file `name` of the export in `place` is what `plan` would be written as.
-pub(super) fn is_same(place: &Path, name: &str, plan: &ModelPlan, made_of: &MadeOf<'_>) -> bool {
+/// Gives the file `name` of the export in `place` a second name at `path`, where it is what `plan` would be written as.
+///
+/// It is judged by the second name: another command may put its own file in the place meanwhile.
+pub(super) fn take(
+    disk: &Disk,
+    (place, name): (&Path, &str),
+    path: &Path,
+    plan: &ModelPlan,
+    made_of: &MadeOf<'_>,
+) -> bool {
     let record = dlm_files::read(&place.join(EXPORT_MANIFEST_FILE), RECORD_BYTES_MAX);
     let Some(record) = record.ok().flatten() else {
         return false;
@@ -45,8 +53,15 @@ pub(super) fn is_same(place: &Path, name: &str, plan: &ModelPlan, made_of: &Made
     else {
         return false;
     };
-    let path = place.join(name);
-    is_planned(&path, plan) && sha256_file(&path).is_ok_and(|found| found == recorded)
+    if disk.duplicate_tree(&place.join(name), path).is_err() {
+        return false;
+    }
+    let is_same = is_planned(path, plan) && sha256_file(path).is_ok_and(|found| found == recorded);
+    is_same || {
+        // What cannot be removed is written over.
+        drop(disk.remove_file(path));
+        false
+    }
 }
 
 /// Says whether the tables of a file are those of a plan.

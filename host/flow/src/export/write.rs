@@ -22,6 +22,7 @@ use dlm_plan::export::ImatrixChoice;
 use dlm_store::integrity::EXPORT_MANIFEST_FILE;
 
 use super::artifact::{WrittenArtifacts, artifact, artifact_name};
+use super::chosen::Chosen;
 use super::imatrix::Calibration;
 use super::place::Place;
 use super::reuse::{self, MadeOf};
@@ -38,12 +39,13 @@ const ADAPTER_FILE: &str = "adapter.gguf";
 /// Writes base and adapter, or the merged model, into `directory`.
 pub(super) fn artifacts(
     around: &Surroundings,
-    located: &LocatedModel,
+    chosen: &Chosen,
     loaded: &LoadedModel,
     plan: &ExportPlan,
     calibration: Option<&Calibration>,
     (place, directory): (&Place, &Path),
 ) -> Result<WrittenArtifacts, Failure> {
+    let located = &chosen.located;
     let adapter = loaded
         .adapter
         .as_ref()
@@ -72,12 +74,15 @@ pub(super) fn artifacts(
         imatrix_sha256: calibration.map(|c| c.sha256.as_str()),
     };
     let model = planned_file(located, &job)?;
-    let before = place.directory();
-    let is_base_cached = !plan.merged.value && reuse::is_same(before, &name, &model, &made_of);
+    let disk = around.private_disk();
+    let is_base_cached = !plan.merged.value
+        && place
+            .alike(plan.quant.value)
+            .iter()
+            .any(|before| reuse::take(&disk, (before, &name), &path, &model, &made_of));
     let mut verified = Vec::new();
-    match is_base_cached {
-        true => around.private_disk().duplicate_tree(&before.join(&name), &path)?,
-        false => verified.push(model_file(around, located, loaded, &job, (&model, &path))?),
+    if !is_base_cached {
+        verified.push(model_file(around, located, loaded, &job, (&model, &path))?);
     }
     let mut artifacts = vec![artifact(&name, ArtifactKind::Gguf, &path)?];
     if let Some(adapter_plan) = adapter_plan {
@@ -88,11 +93,28 @@ pub(super) fn artifacts(
     Ok(WrittenArtifacts {
         artifacts,
         verified,
-        notes: model.notes,
+        notes: model.notes.into_iter().chain(merge_notes(chosen, plan)).collect(),
         beside: Vec::new(),
         imatrix_sha256: None,
         is_base_cached,
     })
+}
+
+/// What is said of merged weights.
+fn merge_notes(chosen: &Chosen, plan: &ExportPlan) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let (true, Some(storage)) = (plan.merged.value, quantized_storage(&chosen.located)) {
+        notes.push(format!(
+            "the base is stored as {storage} alone, so the adapter is merged into what that decodes to"
+        ));
+    }
+    notes
+}
+
+/// The type that most of a base's weights are stored in, where that is no float.
+fn quantized_storage(located: &LocatedModel) -> Option<String> {
+    let storage = located.base.opened.facts().storage.to_string();
+    (!["F32", "F16", "BF16"].contains(&storage.as_str())).then_some(storage)
 }
 
 /// Describes a model file that is to be written: what cannot be written is refused here, without a weight.
@@ -218,12 +240,13 @@ fn model_file(
 /// for, and what the target says to a draft of the export.
 pub(super) fn judge(
     around: &Surroundings,
-    located: &LocatedModel,
+    chosen: &Chosen,
     plan: &ExportPlan,
     target: &mut dyn ExportTarget,
     place: &Place,
     directory: &Path,
 ) -> Result<Vec<PlannedFile>, Failure> {
+    let located = &chosen.located;
     let quant = plan.quant.value;
     // A merged model has the tensors of its base.
     let model = plan_file(
@@ -258,7 +281,7 @@ pub(super) fn judge(
     let target_plan = TargetPlan {
         quant: quant.name().to_owned(),
         is_merged: plan.merged.value,
-        ..describe::unquantized_plan(around, located, plan, name)
+        ..describe::unquantized_plan(around, chosen, plan, name)
     };
     let prepared = target.prepare(&target_plan, &stage)?;
     let beside = match plan.imatrix.value {

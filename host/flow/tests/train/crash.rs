@@ -171,6 +171,8 @@ fn exported(lab: &Lab) -> bool {
     });
     let command = ExportCommand {
         adapter: None,
+        adapter_directory: None,
+        mix: None,
         path: lab.command().path,
         options: ExportOptions::default(),
         targets: vec!["script".to_owned()],

@@ -390,6 +390,7 @@ fn prompt(lab: &Lab, gate: Option<GateChoice>, adapter: Option<&str>) -> Result<
         },
         is_base_only: false,
         adapter: adapter.map(str::to_owned),
+        adapter_directory: None,
         gate,
     };
     lab.within(|around| {

@@ -4,6 +4,8 @@
 //! DoRA `C = m/n - 1`, `D = s m/n`. So a sum of such changes is a factor for each row of `W` beside one low-rank product whose rank
 //! is the sum of theirs, which is what a DoRA adapter is. A module that an adapter leaves alone is unchanged by it.
 
+mod low_rank;
+
 use std::collections::BTreeSet;
 
 use super::{AdaptedModule, Adapter, AdapterError, AdapterKind, AdapterSpec, Gains};
@@ -42,6 +44,40 @@ impl Adapter {
             mixed.scale_magnitudes(model);
         }
         Ok(mixed)
+    }
+
+    /// Returns the LoRA of rank `r` that is nearest to this one, module by module: `B = U S`, `A = Vᵀ` of its singular values.
+    ///
+    /// **Panics:** of a DoRA adapter, or one of another model.
+    pub fn truncated(&self, model: &Model, r: usize) -> Result<Adapter, AdapterError> {
+        assert!(self.spec.kind == AdapterKind::Lora, "row factors have no rank");
+        let spec = AdapterSpec {
+            r,
+            alpha: r as f32,
+            targets: self.modules.iter().map(|module| module.path.clone()).collect(),
+            ..self.spec.clone()
+        };
+        let mut nearest = Adapter::laid_out(model, &spec)?;
+        let scale = f64::from(self.spec.scale());
+        for (module, to) in self.modules.iter().zip(nearest.modules.clone()) {
+            let (a, b) = (&self.params[module.a.clone()], &self.params[module.b.clone()]);
+            let rows = a.chunks_exact(module.k);
+            let rows = rows.map(|row| row.iter().map(|a| f64::from(*a)).collect());
+            let column = |j| {
+                b.iter()
+                    .skip(j)
+                    .step_by(self.spec.r)
+                    .map(|b| scale * f64::from(*b))
+                    .collect()
+            };
+            let pairs = low_rank::nearest((0..self.spec.r).map(column).collect(), rows.collect(), r);
+            for (j, (b, a)) in pairs.into_iter().enumerate() {
+                nearest.params[to.a.start + j * module.k..][..module.k].copy_from_slice(&a);
+                let places = nearest.params[to.b.clone()].iter_mut().skip(j).step_by(r);
+                places.zip(b).for_each(|(to, b)| *to = b);
+            }
+        }
+        Ok(nearest)
     }
 
     /// Fills `A`, `B` and, where there is one, the row factors of a module, the latter in the place of its magnitudes.

@@ -3,15 +3,18 @@
 //! Invariants: the same adapter gives the same bytes; loading accounts for every tensor of the file and of the model, so
 //! an adapter of another base is refused and never half applied.
 
-use std::collections::{BTreeMap, HashMap};
+mod settings;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use dlm_files::{Disk, DiskError};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Adapter, AdapterError, AdapterKind, AdapterSpec};
+use super::{Adapter, AdapterError, AdapterKind, AdapterSpec, PEFT_PREFIX};
 use crate::model::Model;
+use settings::{ModuleScale, PeftSettings};
 
 /// Largest settings file that is read.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
@@ -27,6 +30,31 @@ pub struct PeftMeta {
     pub base: String,
     /// Revision of the base model.
     pub revision: Option<String>,
+}
+
+/// What the settings of an adapter say without its tensors and its model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeftFacts {
+    /// What it was trained on, as it says itself: a name on the hub, or a place on some machine.
+    pub base: Option<String>,
+    pub kind: AdapterKind,
+    /// Largest rank of a module.
+    pub r: usize,
+}
+
+impl PeftFacts {
+    /// Reads the settings in a directory.
+    ///
+    /// **Errors:** no settings of a LoRA, a setting that is not applied here.
+    pub fn read(dir: &Path) -> Result<PeftFacts, AdapterError> {
+        let path = dir.join(CONFIG_FILE);
+        let settings = PeftSettings::parse(&path.display().to_string(), &read(&path, CONFIG_BYTES_MAX)?)?;
+        Ok(PeftFacts {
+            r: settings.rank_max(),
+            base: settings.base,
+            kind: settings.kind,
+        })
+    }
 }
 
 impl Adapter {
@@ -119,18 +147,42 @@ impl Adapter {
 
     /// Reads an adapter for `model` from the directory of the two files.
     ///
+    /// Modules of several ranks or scales become one adapter of the largest rank: what is missing is zero, and each module's own
+    /// scale is in its `B`. That is the same product, to the rounding of one multiplication.
+    ///
     /// **Errors:** settings that this program does not apply, a tensor that belongs to no module or is missing, a wrong
     /// shape or type, numbers that are not finite.
     pub fn load_peft(dir: &Path, model: &Model) -> Result<Adapter, AdapterError> {
         let path = dir.join(CONFIG_FILE);
-        let spec = parse_config(&path.display().to_string(), &read(&path, CONFIG_BYTES_MAX)?)?;
+        let settings = PeftSettings::parse(&path.display().to_string(), &read(&path, CONFIG_BYTES_MAX)?)?;
+        let modules = settings.modules(model)?;
+        let (_, first) = &modules[0];
+        let is_even = modules.iter().all(|(_, scale)| scale == first);
+        let r = modules.iter().map(|(_, scale)| scale.r).max().unwrap_or(first.r);
+        let spec = AdapterSpec {
+            kind: settings.kind,
+            r,
+            alpha: if is_even { first.alpha } else { r as f32 },
+            dropout: settings.dropout,
+            targets: modules.iter().map(|(path, _)| path.clone()).collect(),
+        };
+        let own: HashMap<&str, ModuleScale> = modules.iter().map(|(path, scale)| (path.as_str(), *scale)).collect();
         let path = dir.join(TENSORS_FILE);
-        Adapter::from_safetensors(
-            &path.display().to_string(),
-            &read(&path, TENSORS_BYTES_MAX)?,
-            model,
-            &spec,
-        )
+        let bytes = read(&path, TENSORS_BYTES_MAX)?;
+        let mut adapter = Adapter::filled(&path.display().to_string(), &bytes, model, &spec, |path| {
+            own.get(path).map_or(r, |scale| scale.r)
+        })?;
+        if !is_even {
+            for index in 0..adapter.modules.len() {
+                let (b, scale) = (
+                    adapter.modules[index].b.clone(),
+                    own[adapter.modules[index].path.as_str()].scale,
+                );
+                adapter.params[b].iter_mut().for_each(|b| *b *= scale);
+            }
+            adapter.check_finite()?;
+        }
+        Ok(adapter)
     }
 
     /// Fills an adapter of `spec` from the bytes of a safetensors file; `path` names them in errors.
@@ -144,14 +196,27 @@ impl Adapter {
         model: &Model,
         spec: &AdapterSpec,
     ) -> Result<Adapter, AdapterError> {
+        Adapter::filled(path, bytes, model, spec, |_| spec.r)
+    }
+
+    /// [`Adapter::from_safetensors`] where the modules of the file have ranks of their own, none above that of `spec`: what is
+    /// missing of `A` and `B` stays zero.
+    fn filled(
+        path: &str,
+        bytes: &[u8],
+        model: &Model,
+        spec: &AdapterSpec,
+        rank: impl Fn(&str) -> usize,
+    ) -> Result<Adapter, AdapterError> {
         let file = SafeTensors::deserialize(bytes).map_err(|error| AdapterError::Malformed {
             path: path.to_owned(),
             cause: error.to_string(),
         })?;
         let mut adapter = Adapter::zeroed(model, spec)?;
         let places: Vec<_> = adapter.tensors().collect();
+        let known: HashSet<&str> = places.iter().map(|(name, ..)| name.as_str()).collect();
         let mut stray: Vec<&str> = file.names();
-        stray.retain(|name| places.iter().all(|(known, ..)| known != name));
+        stray.retain(|name| !known.contains(name));
         stray.sort_unstable();
         if let Some(name) = stray.first() {
             return Err(AdapterError::Stray {
@@ -166,15 +231,24 @@ impl Adapter {
                     name,
                 });
             };
-            if view.shape() != shape {
+            let module = name
+                .strip_prefix(PEFT_PREFIX)
+                .and_then(|name| name.split_once(".lora_"));
+            let (module, tensor) = module.expect("tensors are named so");
+            let own = match (tensor, shape.as_slice()) {
+                ("A.weight", [_, k]) => vec![rank(module), *k],
+                ("B.weight", [n, _]) => vec![*n, rank(module)],
+                _ => shape.clone(),
+            };
+            if view.shape() != own {
                 return Err(AdapterError::Shape {
                     path: path.to_owned(),
                     name,
-                    expected: format!("shape {shape:?}"),
+                    expected: format!("shape {own:?}"),
                     found: format!("{:?}", view.shape()),
                 });
             }
-            fill(&mut adapter.params[range], &view).map_err(|found| AdapterError::Shape {
+            fill(&mut adapter.params[range], (&own, &shape), &view).map_err(|found| AdapterError::Shape {
                 path: path.to_owned(),
                 name: name.clone(),
                 expected: "F32, F16 or BF16 numbers".to_owned(),
@@ -205,88 +279,21 @@ fn read(path: &Path, limit: u64) -> Result<Vec<u8>, AdapterError> {
     })
 }
 
-fn fill(out: &mut [f32], view: &TensorView<'_>) -> Result<(), String> {
-    let data = view.data();
-    match view.dtype() {
-        Dtype::F32 => {
-            for (out, bytes) in out.iter_mut().zip(data.as_chunks::<4>().0) {
-                *out = f32::from_le_bytes(*bytes);
-            }
-        }
-        Dtype::F16 | Dtype::BF16 => {
-            let is_half = view.dtype() == Dtype::F16;
-            for (out, bytes) in out.iter_mut().zip(data.as_chunks::<2>().0) {
-                *out = match is_half {
-                    true => half::f16::from_le_bytes(*bytes).to_f32(),
-                    false => half::bf16::from_le_bytes(*bytes).to_f32(),
-                };
-            }
-        }
+/// Writes a tensor of shape `own` into the beginning of each row of one of shape `shape`.
+fn fill(out: &mut [f32], (own, shape): (&[usize], &[usize]), view: &TensorView<'_>) -> Result<(), String> {
+    let (row, wide) = (own.last().copied().unwrap_or(1), shape.last().copied().unwrap_or(1));
+    let decode: fn(&[u8]) -> f32 = match view.dtype() {
+        Dtype::F32 => |bytes| f32::from_le_bytes(bytes.try_into().expect("four bytes")),
+        Dtype::F16 => |bytes| half::f16::from_le_bytes(bytes.try_into().expect("two bytes")).to_f32(),
+        Dtype::BF16 => |bytes| half::bf16::from_le_bytes(bytes.try_into().expect("two bytes")).to_f32(),
         other => return Err(format!("{other:?}")),
+    };
+    let width = if view.dtype() == Dtype::F32 { 4 } else { 2 };
+    let rows = view.data().chunks_exact((row * width).max(1));
+    for (out, bytes) in out.chunks_exact_mut(wide.max(1)).zip(rows) {
+        for (out, bytes) in out.iter_mut().zip(bytes.chunks_exact(width)) {
+            *out = decode(bytes);
+        }
     }
     Ok(())
-}
-
-/// Reads PEFT's settings; what would change the numbers and is not built here is refused.
-fn parse_config(path: &str, bytes: &[u8]) -> Result<AdapterSpec, AdapterError> {
-    let malformed = |cause: String| AdapterError::Malformed {
-        path: path.to_owned(),
-        cause,
-    };
-    let config: Value = serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
-    let Value::Object(config) = config else {
-        return Err(malformed("expected an object".to_owned()));
-    };
-    let unsupported = |feature: String| AdapterError::Unsupported {
-        path: path.to_owned(),
-        feature,
-    };
-    let is_off = |value: &Value| match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::Object(map) => map.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        _ => false,
-    };
-    const MUST_BE_OFF: [&str; 12] = [
-        "use_rslora",
-        "fan_in_fan_out",
-        "lora_bias",
-        "modules_to_save",
-        "rank_pattern",
-        "alpha_pattern",
-        "layers_to_transform",
-        "layer_replication",
-        "exclude_modules",
-        "target_parameters",
-        "use_qalora",
-        "trainable_token_indices",
-    ];
-    for key in MUST_BE_OFF {
-        if let Some(value) = config.get(key).filter(|value| !is_off(value)) {
-            return Err(unsupported(format!("{key}: {value}")));
-        }
-    }
-    for (key, expected) in [("peft_type", "LORA"), ("bias", "none")] {
-        if let Some(value) = config.get(key).filter(|value| value.as_str() != Some(expected)) {
-            return Err(unsupported(format!("{key}: {value}")));
-        }
-    }
-    let number = |key: &str| config.get(key).and_then(Value::as_f64);
-    let targets = match config.get("target_modules") {
-        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        Some(Value::String(name)) => vec![name.clone()],
-        _ => return Err(malformed("`target_modules` is missing".to_owned())),
-    };
-    let is_dora = config.get("use_dora").and_then(Value::as_bool).unwrap_or(false);
-    Ok(AdapterSpec {
-        kind: if is_dora { AdapterKind::Dora } else { AdapterKind::Lora },
-        r: config
-            .get("r")
-            .and_then(Value::as_u64)
-            .and_then(|r| usize::try_from(r).ok())
-            .ok_or_else(|| malformed("`r` is missing".to_owned()))?,
-        alpha: number("lora_alpha").ok_or_else(|| malformed("`lora_alpha` is missing".to_owned()))? as f32,
-        dropout: number("lora_dropout").unwrap_or(0.0) as f32,
-        targets,
-    })
 }

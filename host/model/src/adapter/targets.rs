@@ -58,7 +58,8 @@ pub(super) fn choose(model: &Model, targets: &[String]) -> Result<Vec<bool>, Ada
     Ok(chosen)
 }
 
-fn components(model: &Model) -> Vec<String> {
+/// The last components of the modules' paths.
+pub(super) fn components(model: &Model) -> Vec<String> {
     let names: BTreeSet<&str> = model
         .modules
         .iter()

@@ -9,7 +9,7 @@ mod trainer;
 use std::path::Path;
 
 use dlm_core::hardware::SimdLevel;
-use dlm_core::training::Precision;
+use dlm_core::training::{MixMethod, Precision};
 use dlm_kernels::{Compute, Ctx, Direction, Simd, Weight, Write, linear};
 
 use super::{Engine, EngineError, EngineFacts, Reader, ReaderOptions, Trainer, TrainerOptions};
@@ -149,8 +149,13 @@ impl Engine for CpuEngine {
         Adapter::load_peft(directory, &self.model)
     }
 
-    fn mix(&self, parts: &[(&Adapter, f32)]) -> Result<Adapter, AdapterError> {
-        Adapter::mix(&self.model, parts)
+    fn mix(&self, parts: &[(&Adapter, f32)], method: MixMethod) -> Result<Adapter, AdapterError> {
+        let mixed = Adapter::mix(&self.model, parts)?;
+        let r = parts.iter().map(|(part, _)| part.spec.r).max().unwrap_or(mixed.spec.r);
+        match method {
+            MixMethod::Linear => Ok(mixed),
+            MixMethod::Svd => mixed.truncated(&self.model, r),
+        }
     }
 
     fn trainer(&self, adapter: &Adapter, options: &TrainerOptions) -> Result<Box<dyn Trainer + '_>, EngineError> {

@@ -46,6 +46,8 @@ pub enum PlanError {
     UnknownTarget { entry: String, modules: Vec<String> },
     #[error("`target_modules` is an empty list, so nothing would be trained; layers: {}", modules.join(", "))]
     NoTargets { modules: Vec<String> },
+    #[error("a DoRA adapter of experts ({}) is loaded by no other program", experts.join(", "))]
+    DoraOfExperts { experts: Vec<String>, nearest: Vec<String> },
     #[error("no trainable rows: the document has no prose and no question-answer pair")]
     NoRows,
     #[error("no preference to train: the document has no preference section that this run takes")]
@@ -80,6 +82,7 @@ impl PlanError {
             | PlanError::Galore { .. }
             | PlanError::UnknownTarget { .. }
             | PlanError::NoTargets { .. }
+            | PlanError::DoraOfExperts { .. }
             | PlanError::NoRows
             | PlanError::NoPreferences
             | PlanError::MediaOnTextBase { .. }
@@ -138,6 +141,10 @@ impl Hints for PlanError {
             PlanError::UnknownTarget { .. } | PlanError::NoTargets { .. } => {
                 vec!["set `target_modules: auto`, or a preset: attention, mlp, all-linear".into()]
             }
+            PlanError::DoraOfExperts { nearest, .. } => vec![format!(
+                "set `target_modules: [{}]`, or `adapter: lora`",
+                nearest.join(", ")
+            )],
             PlanError::NoPreferences => vec![
                 "write a `::preference::` section with `### Prompt`, `### Chosen` and `### Rejected`, or mine some: \
                  `dlm preference mine`"

@@ -15,7 +15,7 @@ use super::plan::{ProsePlan, TrainPlan};
 use super::preference::preference_phase;
 use super::recipe;
 use super::refuse::PlanError;
-use super::targets::{last_components, resolve_targets};
+use super::targets::{check_dora_targets, last_components, resolve_targets};
 use super::time::check_time;
 use crate::base::BaseFacts;
 use crate::base::shape::{LinearKind, adapter_parameters, linears};
@@ -52,6 +52,9 @@ impl Frame {
         let linears = linears(&base.architecture, &base.shape);
         let targets = resolve_targets(knobs.target_modules.as_deref(), &linears, base.shape.n_experts > 0)?;
         let adapter = AdapterKnobs::new(knobs, rows);
+        if adapter.kind.value == AdapterKind::Dora && base.shape.n_experts > 0 {
+            check_dora_targets(&targets.value, &linears)?;
+        }
         let names = last_components(&targets.value);
         let sequence_len = sequence_len(knobs, base);
         let prose = prose_plan(rows, &sequence_len);

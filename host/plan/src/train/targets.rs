@@ -73,6 +73,24 @@ fn expand(entry: &str, linears: &[LinearKind]) -> Result<Vec<String>, PlanError>
     }
 }
 
+/// Refuses a DoRA of experts, which no other program loads: PEFT keeps the experts of a block in one tensor, and has no magnitudes
+/// for parts of one.
+pub(crate) fn check_dora_targets(targets: &[String], linears: &[LinearKind]) -> Result<(), PlanError> {
+    let attention = of_part(linears, Part::Attention);
+    let is_attention = |target: &&String| attention.iter().any(|name| target.rsplit('.').next() == Some(name));
+    let (kept, experts): (Vec<&String>, Vec<&String>) = targets.iter().partition(is_attention);
+    match experts.is_empty() {
+        true => Ok(()),
+        false => Err(PlanError::DoraOfExperts {
+            experts: experts.into_iter().cloned().collect(),
+            nearest: match kept.is_empty() {
+                true => attention,
+                false => kept.into_iter().cloned().collect(),
+            },
+        }),
+    }
+}
+
 /// How many adapter parameters targets make: dotted suffixes count as their last component, so this is an upper bound.
 pub(crate) fn last_components(targets: &[String]) -> Vec<String> {
     let mut names: Vec<String> = targets
@@ -130,6 +148,26 @@ mod tests {
             check("smollm2-135m", &["self_attn.q_proj"]).unwrap(),
             "self_attn.q_proj"
         );
+    }
+
+    #[test]
+    fn a_dora_of_experts_is_refused_with_the_nearest_targets() {
+        let base = Registry::builtin().get("mixtral-8x7b-instruct").unwrap();
+        let linears = linears(&base.architecture, &base.shape.unwrap());
+        let check = |targets: &[&str]| {
+            let targets: Vec<String> = targets.iter().map(|target| (*target).to_owned()).collect();
+            check_dora_targets(&targets, &linears)
+        };
+        assert_eq!(check(&["q_proj", "self_attn.v_proj"]), Ok(()));
+        let refused = |targets: &[&str]| match check(targets) {
+            Err(PlanError::DoraOfExperts { experts, nearest }) => (experts.join(" "), nearest.join(" ")),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            refused(&["q_proj", "w1", "experts.3.w2"]),
+            ("w1 experts.3.w2".into(), "q_proj".into())
+        );
+        assert_eq!(refused(&["w3"]).1, "q_proj k_proj v_proj o_proj");
     }
 
     #[test]

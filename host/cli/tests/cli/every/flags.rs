@@ -159,6 +159,12 @@ const PROMPT: Table = (
             "--gate off",
             "adapter `t` of several.dlm was not trained yet",
         ),
+        shows(
+            "--adapter-dir",
+            "untrained.dlm What? --max-tokens 2 --temp 0 -v",
+            "--adapter-dir bare",
+            "bare/adapter_config.json",
+        ),
         shows("--gate", ASK, "--gate auto", "`--gate auto` is only valid"),
         shows("--gate", ASK, "--gate off", "`--gate off` is only valid"),
         shows(
@@ -198,6 +204,12 @@ const SCORE: Table = (
             "--adapter u",
             "adapter `u` of several.dlm was not trained yet",
         ),
+        shows(
+            "--adapter-dir",
+            "untrained.dlm --text a.dlm",
+            "--adapter-dir bare",
+            "bare/adapter_config.json",
+        ),
         shows("--json", "a.dlm --text a.dlm", "--json", "{\n"),
     ],
 );
@@ -221,6 +233,42 @@ const EXPORT: Table = (
             "base.F16.gguf",
         ),
         shows("--merged", SERVED, "--merged", "merged.F16.gguf"),
+        shows(
+            "--dequantize",
+            SERVED,
+            "--dequantize",
+            "`--dequantize` without `--merged`",
+        ),
+        shows(
+            "--dequantize",
+            "a.dlm --target llama-server --quant F16 --no-smoke --merged",
+            "--dequantize",
+            "trained on unquantized weights",
+        ),
+        shows(
+            "--adapter-dir",
+            "untrained.dlm --target llama-server",
+            "--adapter-dir bare",
+            "bare/adapter_config.json",
+        ),
+        shows(
+            "--adapter-mix",
+            SERVED,
+            "--adapter-mix t:1",
+            "`--adapter-mix` is only valid",
+        ),
+        shows(
+            "--adapter-mix",
+            "several.dlm --target llama-server",
+            "--adapter-mix t",
+            "`t` has no weight",
+        ),
+        shows(
+            "--adapter-mix-method",
+            "several.dlm --target llama-server",
+            "--adapter-mix-method svd",
+            "--adapter-mix <SPEC>",
+        ),
         shows("--name", VLLM, "--name shelf", "--served-model-name shelf"),
         shows("--no-template", VLLM, "--no-template", "has no use for --no-template"),
         hides(
