@@ -36,6 +36,7 @@ pub mod quant;
 pub mod reference;
 mod rope;
 mod scratch;
+mod stored;
 mod tile;
 mod weight;
 

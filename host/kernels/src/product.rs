@@ -17,7 +17,7 @@ use crate::scratch;
 use crate::tile::{Kernels, PANEL, TILE_ROWS, Tile};
 
 pub use source::Direction;
-pub(crate) use source::{Dense, Panels, Source, StoredWeight, float_of};
+pub(crate) use source::{Dense, Panels, Source, StoredWeight};
 
 /// Elements of the sum that a tile takes at once: a 12-row block of `A` (36 KiB in `f32`) and a few panels of `B` stay
 /// in a second-level cache of 512 KiB or more, and the result is re-read once per 768 steps only. A multiple of 256, so

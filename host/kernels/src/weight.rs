@@ -9,8 +9,9 @@ use std::sync::Arc;
 use crate::bytes::Bytes;
 use crate::ctx::{Compute, Ctx};
 use crate::pack::Float;
-use crate::product::{Direction, Panels, Source, StoredWeight, float_of};
-use crate::quant::{self, GgmlType, Nf4Matrix, dequantize_row};
+use crate::product::{Direction, Panels, Source, StoredWeight};
+use crate::quant::{self, GgmlType, Nf4Matrix};
+use crate::stored::Stored;
 
 /// Bytes that are no weight of the stated shape.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,57 +31,6 @@ pub enum WeightError {
     /// The product of the dimensions does not fit in memory.
     #[error("store a weight [{n}, {k}]: the shape is too large")]
     TooLarge { n: usize, k: usize },
-}
-
-/// How the values of a weight are kept.
-#[derive(Clone, Debug)]
-pub(crate) enum Stored {
-    /// Rows of a file's type, one after the other.
-    Rows {
-        ty: GgmlType,
-        row_bytes: usize,
-        data: Bytes,
-    },
-    /// Four-bit normal floats.
-    Nf4(Arc<Nf4Matrix>),
-}
-
-impl Stored {
-    /// Decodes some columns of row `i` of rows of `k`; of a file's type the range lies between whole blocks.
-    pub(crate) fn decode(&self, k: usize, i: usize, columns: Range<usize>, out: &mut [f32]) {
-        match self {
-            Stored::Rows { ty, row_bytes, data } => {
-                let part = |at: usize| ty.row_bytes(at).expect("columns are cut between blocks");
-                let row = &data.as_slice()[i * row_bytes..(i + 1) * row_bytes];
-                dequantize_row(*ty, &row[part(columns.start)..part(columns.end)], out)
-                    .expect("the range was cut between blocks");
-            }
-            Stored::Nf4(matrix) => matrix.decode(i * k + columns.start..i * k + columns.end, out),
-        }
-    }
-
-    /// Returns the values as plain floats, where they are kept so: their type and all their bytes.
-    pub(crate) fn floats(&self) -> Option<(Float, &[u8])> {
-        match self {
-            Stored::Rows { ty, data, .. } => Some((float_of(*ty)?, data.as_slice())),
-            Stored::Nf4(_) => None,
-        }
-    }
-
-    /// Returns the values that share a scale; 1 of plain floats.
-    pub(crate) fn block_size(&self) -> usize {
-        match self {
-            Stored::Rows { ty, .. } => ty.block_size(),
-            Stored::Nf4(_) => quant::nf4::NF4_BLOCK,
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        match self {
-            Stored::Rows { data, .. } => data.as_slice().len(),
-            Stored::Nf4(matrix) => matrix.bytes(),
-        }
-    }
 }
 
 /// A frozen weight of `n` output and `k` input features.

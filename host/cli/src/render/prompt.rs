@@ -42,7 +42,7 @@ pub fn figures(report: &PromptReport, plan: &PromptPlan, console: &Console) {
 pub fn memory_taken(planned_bytes: u64, console: &Console) {
     if let Some(peak) = memory::peak_bytes() {
         console.detail(&format!(
-            "memory: at most {}, mapped files of the base included; planned {}",
+            "memory: at most {}; planned {}",
             size(peak),
             size(planned_bytes)
         ));

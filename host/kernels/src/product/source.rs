@@ -4,11 +4,10 @@ use std::ops::Range;
 
 use super::SUM_BLOCK;
 use crate::ctx::{Compute, Ctx};
-use crate::pack::{Float, Rows, interleave, steps, transpose};
-use crate::quant::GgmlType;
+use crate::pack::{Rows, interleave, steps, transpose};
 use crate::scratch::{self, AlignedBuffer};
+use crate::stored::Stored;
 use crate::tile::PANEL;
-use crate::weight::Stored;
 
 /// Panels that cover one super-block of a quantized row; the backward decodes that many columns at once.
 const PANELS_PER_SUPER_BLOCK: usize = 256 / PANEL;
@@ -263,15 +262,5 @@ fn pack_dense(ctx: &Ctx, dense: &Dense<'_>, column: usize, sum: Range<usize>, ou
                 };
             }
         }
-    }
-}
-
-/// Returns how the type stores plain floats, if it does.
-pub(crate) fn float_of(ty: GgmlType) -> Option<Float> {
-    match ty {
-        GgmlType::F32 => Some(Float::F32),
-        GgmlType::BF16 => Some(Float::Bf16),
-        GgmlType::F16 => Some(Float::F16),
-        _ => None,
     }
 }

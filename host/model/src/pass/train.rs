@@ -37,15 +37,17 @@ enum Purpose<'a> {
     Watching(&'a Cancel, &'a Mutex<InputSquares>),
 }
 
-/// What the backward of a block begins with.
-enum BlockSaved {
-    Whole {
-        x: Buffer,
-        body: Body,
-    },
-    Input(Buffer),
-    /// The input as bit patterns of bf16.
-    NarrowInput(Vec<u16>),
+/// What the backward of a block begins with; without a body the block is run again.
+struct BlockSaved {
+    x: Input,
+    body: Option<Body>,
+}
+
+/// The input of a block.
+enum Input {
+    Exact(Buffer),
+    /// Bit patterns of bf16.
+    Narrow(Vec<u16>),
 }
 
 /// A finished forward pass: the hidden states, and what the backward needs.
@@ -176,10 +178,13 @@ impl Model {
             let (y, body) = self.run_block(pass, &forward, index, &forward.last);
             let x = std::mem::replace(&mut forward.last, y);
             if let Some(options) = options.filter(|_| index >= first) {
-                forward.blocks.push(match options.checkpointing {
-                    how if !how.drops(index) => BlockSaved::Whole { x, body },
-                    how if how.is_narrow => BlockSaved::NarrowInput(narrowed(&x)),
-                    _ => BlockSaved::Input(x),
+                let is_dropped = options.checkpointing.drops(index);
+                forward.blocks.push(BlockSaved {
+                    x: match is_dropped && options.checkpointing.is_narrow {
+                        true => Input::Narrow(narrowed(&x)),
+                        false => Input::Exact(x),
+                    },
+                    body: (!is_dropped).then_some(body),
                 });
             }
         }
@@ -233,10 +238,9 @@ impl Model {
 
     /// Returns the input of a block and what its backward needs, computed anew where the forward dropped it.
     fn restore(&self, adapter: &Adapter, forward: &Forward, index: usize, saved: BlockSaved) -> (Buffer, Body) {
-        let x = match saved {
-            BlockSaved::Whole { x, body } => return (x, body),
-            BlockSaved::Input(x) => x,
-            BlockSaved::NarrowInput(bits) => {
+        let x = match saved.x {
+            Input::Exact(x) => x,
+            Input::Narrow(bits) => {
                 let mut x = self.arena.take(bits.len());
                 x.iter_mut()
                     .zip(bits)
@@ -244,8 +248,10 @@ impl Model {
                 x
             }
         };
-        let pass = self.pass(Some(adapter), forward, true);
-        let body = self.run_block(pass, forward, index, &x).1;
+        let body = saved.body.unwrap_or_else(|| {
+            let pass = self.pass(Some(adapter), forward, true);
+            self.run_block(pass, forward, index, &x).1
+        });
         (x, body)
     }
 
