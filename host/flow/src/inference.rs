@@ -190,7 +190,7 @@ pub(crate) fn locate_directory(
     directory: &Path,
     subject: Subject,
 ) -> Result<LocatedModel, Failure> {
-    let facts = PeftFacts::read(directory).map_err(|error| Failure::new(subject.clone(), error))?;
+    let facts = PeftFacts::read(directory).map_err(|error| Failure::from(error).under(subject))?;
     let found = FoundBase::new(around, document)?;
     let record = &found.resolved.record;
     let is_other = |base: &String| *base != record.hf_id && *base != record.key;
@@ -378,7 +378,7 @@ pub fn load(
     let adapter = match &located.adapter {
         Some((directory, _)) => {
             let adapter = engine.read_adapter(directory);
-            Some(adapter.map_err(|e| Failure::new(Subject::Inference, e))?)
+            Some(adapter.map_err(|e| Failure::from(e).under(Subject::Inference))?)
         }
         None => None,
     };

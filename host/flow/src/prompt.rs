@@ -150,7 +150,7 @@ fn mix(
     (adapters, decision): &Mix,
     engine: &dyn Engine,
 ) -> Result<(Adapter, Vec<AdapterWeight>), Failure> {
-    let failed = |error: AdapterError| Failure::new(Subject::Inference, error);
+    let failed = |error: AdapterError| Failure::from(error).under(Subject::Inference);
     let read: Vec<Adapter> = adapters
         .iter()
         .map(|adapter| engine.read_adapter(&adapter.directory))

@@ -104,7 +104,7 @@ fn mixed(
     let (located, adapters) = FoundBase::new(around, document)?.with_all(around, &names, Subject::Export)?;
     let mut quantized = false;
     for adapter in &adapters {
-        let facts = PeftFacts::read(&adapter.directory).map_err(|error| Failure::new(Subject::Export, error))?;
+        let facts = PeftFacts::read(&adapter.directory).map_err(|error| Failure::from(error).under(Subject::Export))?;
         if facts.kind != AdapterKind::Lora {
             let what = format!(
                 "adapter `{}` is a DoRA, and only LoRA adapters are mixed in an export",
@@ -275,7 +275,7 @@ impl Mix {
 
     /// Makes the one adapter.
     pub(super) fn make(&self, engine: &dyn Engine) -> Result<Adapter, Failure> {
-        let failed = |error: AdapterError| Failure::new(Subject::Export, error);
+        let failed = |error: AdapterError| Failure::from(error).under(Subject::Export);
         let members = self.members.iter();
         let read: Vec<Adapter> = members
             .map(|(member, _)| engine.read_adapter(&member.directory))
@@ -291,7 +291,8 @@ impl Mix {
     pub(super) fn draft(&self) -> Result<[(&'static str, Vec<u8>); 2], Failure> {
         let mut ranks = Vec::new();
         for (member, _) in &self.members {
-            let facts = PeftFacts::read(&member.directory).map_err(|error| Failure::new(Subject::Export, error))?;
+            let facts =
+                PeftFacts::read(&member.directory).map_err(|error| Failure::from(error).under(Subject::Export))?;
             ranks.push(facts.r);
         }
         let r: usize = match self.method {

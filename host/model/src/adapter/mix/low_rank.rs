@@ -20,21 +20,21 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 /// Each column is projected twice, which is as good as Householder's reflections.
 fn orthonormal(columns: &mut Columns) -> Columns {
     let mut triangle = vec![vec![0.0; columns.len()]; columns.len()];
-    for j in 0..columns.len() {
+    for (j, parts) in triangle.iter_mut().enumerate() {
         let (before, rest) = columns.split_at_mut(j);
         let column = &mut rest[0];
         let length = dot(column, column).sqrt();
         for _ in 0..2 {
             for (i, other) in before.iter().enumerate() {
                 let part = dot(other, column);
-                triangle[j][i] += part;
+                parts[i] += part;
                 column.iter_mut().zip(other).for_each(|(x, o)| *x -= part * o);
             }
         }
         let left = dot(column, column).sqrt();
         // What rounding leaves of a dependent column has no direction.
         let norm = if left > COSINE_MIN * length { left } else { 0.0 };
-        triangle[j][j] = norm;
+        parts[j] = norm;
         let inverse = if norm > 0.0 { 1.0 / norm } else { 0.0 };
         column.iter_mut().for_each(|x| *x *= inverse);
     }
