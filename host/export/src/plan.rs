@@ -193,6 +193,7 @@ pub fn write_model(
         let columns = importance.and_then(|all| all.get(&tensor.row.name)).map(Vec::as_slice);
         let bytes = tensor_bytes(ctx, tensor, weights, columns)?;
         writer.tensor(&tensor.row.name, &bytes)?;
+        weights.release_pages();
         progress.event(Event::PhaseAdvanced {
             phase: phase(),
             done: done as u64 + 1,

@@ -366,6 +366,8 @@ pub fn verify_model(
                 bound,
             }),
         }
+        weights.release_pages();
+        reloaded.release_pages();
     }
     errors.sort_by_key(|row| row.ty);
     Ok(VerifyReport {

@@ -17,8 +17,10 @@ const F32: u64 = 4;
 const LOGIT_CHUNK_ROWS: u64 = 128;
 const LOGIT_CHUNK: u64 = 8 << 20;
 const LOGIT_ROWS_MIN: u64 = 8;
-/// Copies of the adapter: values, gradients, the best set so far; values and the best set once more where a state is kept.
-const ADAPTER_COPIES: u64 = 5;
+/// Copies of the adapter: values and gradients; values once more where a state is kept.
+const ADAPTER_COPIES: u64 = 3;
+/// The best set so far, and once more where a state is kept.
+const BEST_COPIES: u64 = 2;
 /// The moments, and once more where a state is kept.
 const MOMENT_COPIES: u64 = 2;
 /// Values in eight bits that share a scale.
@@ -60,6 +62,8 @@ pub struct MemoryInput<'a> {
     pub tokens: u64,
     pub checkpointing: Checkpointing,
     pub adapter_parameters: u64,
+    /// Whether the best parameters of an evaluation are kept.
+    pub keeps_best: bool,
     /// How the optimizer keeps its two moments.
     pub moments: MomentType,
     /// Sum over one block's adapted layers of the rank.
@@ -158,13 +162,14 @@ pub fn estimate(input: &MemoryInput) -> MemoryEstimate {
         .min(LOGIT_CHUNK / vocab.max(1))
         .max(LOGIT_ROWS_MIN)
         .min(input.tokens);
+    let copies = ADAPTER_COPIES + if input.keeps_best { BEST_COPIES } else { 0 };
     let mut estimate = MemoryEstimate {
         weights: input.weights_bytes,
         packed_weights: packed_bytes(shape, input.packing, input.precision),
         activations: input.tokens * floats * F32,
         // The gradient of the logits is packed for the kernel once more.
         logits: chunk * vocab * (F32 + input.precision.bytes()),
-        adapter: input.adapter_parameters * F32 * ADAPTER_COPIES
+        adapter: input.adapter_parameters * F32 * copies
             + moment_bytes(input.adapter_parameters, input.moments) * MOMENT_COPIES,
         anchors: input.anchor_positions * input.anchor_top_k * 2 * F32,
         fixed: FIXED_BYTES + vocab * TOKEN_BYTES,
@@ -209,6 +214,7 @@ mod tests {
             tokens: 512,
             checkpointing: Checkpointing::default(),
             adapter_parameters: 2_442_240,
+            keeps_best: false,
             moments: MomentType::F32,
             ranks_per_block: 56,
             anchor_positions: 0,
@@ -250,7 +256,7 @@ mod tests {
             ..full
         };
         // 9540 blocks have two scales each.
-        assert_eq!(total(full) - total(eight_bit), 2_442_240 * 6 - 9540 * 8);
+        assert_eq!(total(full) - total(eight_bit), 2 * (2_442_240 * 6 - 9540 * 8));
         assert!(
             total(MemoryInput {
                 checkpointing: Checkpointing::ALL,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::lab::{Lab, Ran, tiny_base};
 
 /// Widths of the models; with four layers they have 4, 16 and 63 million parameters.
-const WIDTHS: [usize; 3] = [256, 512, 1024];
+pub const WIDTHS: [usize; 3] = [256, 512, 1024];
 const LAYERS: usize = 4;
 const HEAD: usize = 64;
 const VOCAB: usize = 320;
@@ -41,7 +41,7 @@ fn shapes(width: usize) -> BTreeMap<String, Vec<usize>> {
 }
 
 /// Writes a model of this width in bf16 into `model`: numbers without meaning, the tokenizer of the tiny one.
-fn write_model(lab: &Lab, width: usize) {
+pub fn write_model(lab: &Lab, width: usize) {
     std::fs::create_dir(lab.path("model")).unwrap();
     for name in ["tokenizer.json", "tokenizer_config.json"] {
         std::fs::copy(tiny_base().join(name), lab.path("model").join(name)).unwrap();

@@ -275,6 +275,7 @@ impl Ladder<'_> {
             tokens: batch.tokens_max,
             checkpointing: rung.checkpointing,
             adapter_parameters: self.adapter_parameters,
+            keeps_best: self.request.document.rows.validation_rows > 0,
             moments: self.optimizer(rung).value.moments(),
             ranks_per_block: adapted.count() as u64 * u64::from(self.rank),
             anchor_positions,

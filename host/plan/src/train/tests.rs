@@ -423,7 +423,7 @@ fn a_base_that_does_not_fit_is_refused_with_figures_and_a_smaller_one() {
     );
     assert_eq!(
         error.hints()[0],
-        "use a smaller base: `base_model: smollm2-135m` is the largest that fits here"
+        "use a smaller base: `base_model: smollm2-360m` is the largest that fits here"
     );
 }
 
