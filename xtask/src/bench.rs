@@ -4,6 +4,7 @@
 //! (`pip install llama.cpp-bin`, or `llama-bench` and `llama-quantize` on PATH) for the rest. A peer that is missing is
 //! named as missing. Run it on a quiet machine: two busy cores distort threaded figures by a factor of ten.
 
+mod four_bits;
 mod page;
 mod plugins;
 mod preferences;
@@ -29,14 +30,14 @@ const PROMPT: usize = 512;
 const NEW: usize = 128;
 
 /// Measures everything and writes `docs/internals/benchmarks.md`. `DLM_BENCH_MEASURE` names a `measure` that is built already,
-/// `DLM_BENCH_PYTHON` the Python that has TRL; `plugins`, `preferences` and `shapes` measure and write that section alone.
+/// `DLM_BENCH_PYTHON` the Python that has TRL; `plugins`, `preferences`, `four-bits` and `shapes` measure and write that section alone.
 pub fn run(arguments: &[String]) -> Result<()> {
     let part = arguments.first().map(String::as_str);
     match (part, arguments.len()) {
-        (None, _) | (Some("preferences"), 1) | (Some("shapes"), _) => {}
+        (None, _) | (Some("preferences" | "four-bits"), 1) | (Some("shapes"), _) => {}
         (Some("plugins"), 1) => return plugins::run(),
         _ => bail!(
-            "unknown part {}; `cargo xtask bench [plugins|preferences|shapes [SHAPE ...]]`",
+            "unknown part {}; `cargo xtask bench [plugins|preferences|four-bits|shapes [SHAPE ...]]`",
             arguments.join(" ")
         ),
     }
@@ -53,12 +54,14 @@ pub fn run(arguments: &[String]) -> Result<()> {
     std::fs::create_dir_all(&bench.directory)?;
     match part {
         Some("preferences") => return preferences::run(&bench),
+        Some("four-bits") => return four_bits::run(&bench),
         Some("shapes") => return shapes::run(&bench, &arguments[1..]),
         _ => {}
     }
     let mut page = head()?;
     page.push_str(&bench.training()?);
     page.push_str(&bench.preferences()?);
+    page.push_str(&bench.four_bits()?);
     page.push_str(&bench.shapes(&shapes::ALL.map(str::to_owned))?);
     page.push_str(&bench.quantizing()?);
     page.push_str(&bench.generation()?);

@@ -2,12 +2,14 @@
 //!
 //! `--optimizer NAME` writes that optimizer into the copy of the document.
 //!
+//! `teach quantized` compares bases in four bits with the same in floats.
 //! `teach preferences` (`--document PATH` and `--rate R`, for the choice of the rate) and `teach adapters` do the same for the examples that have these.
 //!
 //! For each seed: train with the defaults of `dlm init`, then score the document's questions, paraphrases that are not in
 //! it, and general questions that the base answers; the change of the loss on a fixed text; seconds; peak memory.
 
 mod phases;
+mod quantized;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -21,6 +23,8 @@ use crate::{base, repository};
 /// Seeds of the two runs; `--seeds 1,2,3` names others. `--program PATH` takes a program that is built already, for
 /// instance `target/debug/dlm`: its answers are those of the release binary, its seconds are not.
 const SEEDS: [u64; 2] = [42, 43];
+
+const HEAD: &str = "| seed | document | paraphrases | general | loss | steps | seconds | peak MiB |\n|---|---|---|---|---|---|---|---|";
 
 /// What one run reached.
 struct Figures {
@@ -51,15 +55,17 @@ pub fn run(arguments: &[String]) -> Result<()> {
         Some(path) => Program::at(PathBuf::from(path), "teach-home")?,
         None => Program::build("teach-home")?,
     };
-    program.add_base(&base::find_or_fetch()?)?;
+    let real = base::find_or_fetch()?;
+    program.add_base(&real)?;
     match arguments.first().map(String::as_str) {
         Some("preferences") => return phases::preferences(&program, option("--document"), option("--rate")),
         Some("adapters") => return phases::adapters(&program),
+        Some("quantized") => return quantized::run(&program, &real, &seeds, option("--program").is_some()),
         _ => {}
     }
     let example = Example::copy_to(&program.home)?;
     if let Some(optimizer) = option("--optimizer") {
-        example.ask_for(optimizer)?;
+        example.write_head("base_model: smollm2-135m", &format!("optimizer: {optimizer}"))?;
     }
     let before = example.score(&program, true)?;
     let mut all = Vec::new();
@@ -68,9 +74,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         print_row(&figures);
         all.push(figures);
     }
-    println!(
-        "\n| seed | document | paraphrases | general | loss | steps | seconds | peak MiB |\n|---|---|---|---|---|---|---|---|"
-    );
+    println!("\n{HEAD}");
     all.iter().for_each(print_row);
     Ok(())
 }
@@ -145,11 +149,12 @@ impl Example {
         })
     }
 
-    /// Writes an optimizer into the copy's frontmatter.
-    fn ask_for(&self, optimizer: &str) -> Result<()> {
+    /// Writes the line of the base and a setting of the training into the copy's frontmatter.
+    fn write_head(&self, base: &str, setting: &str) -> Result<()> {
         let text = std::fs::read_to_string(&self.document)?;
         let (head, body) = text.split_once("\n---\n").context("the example has no frontmatter")?;
-        let text = format!("{head}\ntraining: {{optimizer: {optimizer}}}\n---\n{body}");
+        let head = head.replace("base_model: smollm2-135m", base);
+        let text = format!("{head}\ntraining: {{{setting}}}\n---\n{body}");
         Ok(std::fs::write(&self.document, text)?)
     }
 

@@ -56,6 +56,10 @@ fn a_base_in_four_bits_is_trained_resumed_bit_for_bit_and_named_in_the_version()
         "they are trained on other weights"
     );
     for (lab, is_quantized) in [(&whole, true), (&usual, false)] {
+        let lock: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(lab.store().join("dlm.lock")).unwrap()).unwrap();
+        let said = lock["determinism_flags"].get("base_weights");
+        assert_eq!(said.and_then(serde_json::Value::as_str), is_quantized.then_some("nf4"));
         let facts = lab.store().join("adapter/versions/v0001/training_run.json");
         let facts: serde_json::Value = serde_json::from_slice(&std::fs::read(facts).unwrap()).unwrap();
         assert_eq!(facts["use_qlora"], is_quantized);

@@ -35,6 +35,9 @@ pub(super) fn current_lock(around: &Surroundings, prepared: &PreparedRun, manife
     {
         flags.insert("optimizer".to_owned(), json!(optimizer.name()));
     }
+    if plan.four_bits.value {
+        flags.insert("base_weights".to_owned(), json!("nf4"));
+    }
     DlmLock {
         lock_version: LOCK_VERSION,
         created_at: around.now().zoned(),
