@@ -54,8 +54,8 @@ impl Bench {
     pub(super) fn shapes(&self, shapes: &[String]) -> Result<String> {
         let mut out = format!(
             "{HEADING}\n\n`dlm train --max-steps {STEPS}` on eight short questions (`cargo xtask bench shapes`), random weights in the shapes of SmolLM2-135M \
-             and -360M, Qwen2.5-0.5B and -1.5B, the adapter that the plan chooses. A limit is one of the address space: what the plan may use, and what the run \
-             would die of. {} Our program: {}.\n\n{HEAD}",
+             and -360M, Qwen2.5-0.5B and -1.5B, the adapter that the plan chooses. A limit is one of the address space, beside the mapped file and \
+             1 GiB that is reserved and not used: what the plan may use, and what the run would die of. {} Our program: {}.\n\n{HEAD}",
             machine()?,
             self.profile()
         );

@@ -126,6 +126,8 @@ pub const SECONDS_MAX: f64 = 43_200.0;
 pub const MEMORY_SHARE: f64 = 0.9;
 /// Share of all memory that the fast variants stay under (`training.md` 5.2); the frugal ones may use the share above.
 pub const MEMORY_SHARE_COMFORT: f64 = 0.5;
+/// The base that is named where another one takes long.
+pub const QUICK_BASE: &str = "smollm2-135m";
 /// Share of a CUDA device's free memory (`training.md` 5.2).
 pub const CUDA_MEMORY_SHARE: f64 = 0.85;
 /// Share of unified memory on an Apple device (`training.md` 5.2).

@@ -20,8 +20,12 @@ pub(super) fn check_time(request: &TrainRequest, plan: &TrainPlan) -> Result<Opt
         });
     }
     Ok((seconds > recipe::SECONDS_LONG).then(|| {
+        let other = match request.base.key == recipe::QUICK_BASE {
+            true => String::new(),
+            false => format!("`base_model: {}` takes minutes, and ", recipe::QUICK_BASE),
+        };
         format!(
-            "training takes about {} here; `base_model: smollm2-135m` takes minutes, and `--max-steps` ends a run earlier",
+            "training takes about {} here; {other}`--max-steps` ends a run earlier",
             duration(seconds)
         )
     }))
