@@ -197,6 +197,11 @@ fn check_tables(path: &Path, file: &GgufFile, plan: &ModelPlan) -> Result<(), Ex
     Ok(())
 }
 
+/// Gives the memory of what was compared back.
+fn release(sources: [&dyn WeightSource; 2]) {
+    sources.iter().for_each(|source| source.release_pages());
+}
+
 /// Compares the settings that the file's reader works out with those it was written from.
 fn check_settings(path: &Path, file: &GgufFile, expected: &DecoderConfig) -> Result<(), ExportError> {
     let found = config_from_gguf(file).map_err(|cause| wrong(path, cause.to_string()))?;
@@ -366,8 +371,7 @@ pub fn verify_model(
                 bound,
             }),
         }
-        weights.release_pages();
-        reloaded.release_pages();
+        release([weights, &reloaded]);
     }
     errors.sort_by_key(|row| row.ty);
     Ok(VerifyReport {
