@@ -236,7 +236,7 @@ fn stored_weights(ctx: &Ctx) {
         let weights = [
             ("laid out", laid_out),
             ("bf16", bf16.clone()),
-            ("NF4", bf16.to_nf4(ctx)),
+            ("NF4", bf16.to_nf4(ctx).expect("plain floats")),
             ("Q4_K", quantized(GgmlType::Q4_K)),
             ("Q6_K", quantized(GgmlType::Q6_K)),
         ];

@@ -216,7 +216,7 @@ mod tests {
     fn four_bit_normal_floats_multiply_in_both_directions() {
         for ctx in contexts() {
             for (n, k) in [(67, 1024), (40, 72), (5, 1600)] {
-                let w = weight(GgmlType::BF16, n, k, 8).to_nf4(&ctx);
+                let w = weight(GgmlType::BF16, n, k, 8).to_nf4(&ctx).unwrap();
                 for t in [1, 4, 5, 12] {
                     check(&ctx, &w, t);
                     check_precision_path(&ctx, PrecisionPath::Streamed, &w, t);

@@ -60,7 +60,7 @@ impl Stored {
 }
 
 /// Returns how the type stores plain floats, if it does.
-fn float_of(ty: GgmlType) -> Option<Float> {
+pub(crate) fn float_of(ty: GgmlType) -> Option<Float> {
     match ty {
         GgmlType::F32 => Some(Float::F32),
         GgmlType::BF16 => Some(Float::Bf16),

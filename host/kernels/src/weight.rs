@@ -3,15 +3,14 @@
 //! Rows are output features, row-major, as in safetensors. Values are read-only: nothing here computes a gradient of a
 //! weight. A weight may carry packed copies ("panels") that make products faster; see [`Weight::prepare`].
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::bytes::Bytes;
 use crate::ctx::{Compute, Ctx};
 use crate::pack::Float;
 use crate::product::{Direction, Panels, Source, StoredWeight};
-use crate::quant::{self, GgmlType, Nf4Matrix};
-use crate::stored::Stored;
+use crate::quant::{self, GgmlType, Nf4Matrix, dequantize_row};
+use crate::stored::{Stored, float_of};
 
 /// Bytes that are no weight of the stated shape.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,35 +74,20 @@ impl Weight {
         }
     }
 
-    /// Returns the same values in NF4 with doubly quantized scales: a little over half a byte each, and not exact. Blocks of 64
-    /// run over the rows, as they do in bitsandbytes.
+    /// Returns plain floats in NF4 with doubly quantized scales: a little over half a byte each, and not exact. Blocks of 64 run
+    /// over the rows, as they do in bitsandbytes. `None` of values that share scales already.
     ///
     /// **Source:** QLoRA (Dettmers et al. 2023), section 3.
-    pub fn to_nf4(&self, ctx: &Ctx) -> Weight {
-        let values = |range: Range<usize>, out: &mut [f32]| {
-            let (mut at, mut rest) = (range.start, out);
-            while !rest.is_empty() {
-                let (row, column) = (at / self.k, at % self.k);
-                let count = (self.k - column).min(rest.len());
-                let (now, later) = rest.split_at_mut(count);
-                self.row_part_f32(row, column, now);
-                at += count;
-                rest = later;
-            }
+    pub fn to_nf4(&self, ctx: &Ctx) -> Option<Weight> {
+        let Stored::Rows { ty, data, .. } = &self.stored else {
+            return None;
         };
-        let matrix = Nf4Matrix::encode(ctx, self.n * self.k, values);
-        Weight::new(self.n, self.k, Stored::Nf4(Arc::new(matrix)))
-    }
-
-    /// Decodes the values of row `i` from column `start` on; a part of a block has its whole row decoded.
-    fn row_part_f32(&self, i: usize, start: usize, out: &mut [f32]) {
-        if self.stored.block_size() == 1 {
-            self.stored.decode(self.k, i, start..start + out.len(), out);
-            return;
-        }
-        let mut row = vec![0.0; self.k];
-        self.row_f32(i, &mut row);
-        out.copy_from_slice(&row[start..start + out.len()]);
+        let (float, bytes) = (float_of(*ty)?, data.as_slice());
+        let matrix = Nf4Matrix::encode(ctx, self.n * self.k, |range, out| {
+            let part = &bytes[range.start * float.size()..range.end * float.size()];
+            dequantize_row(*ty, part, out).expect("plain floats are cut between values");
+        });
+        Some(Weight::new(self.n, self.k, Stored::Nf4(Arc::new(matrix))))
     }
 
     /// Stores values as `f32`.

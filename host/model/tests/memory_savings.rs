@@ -36,7 +36,7 @@ impl WeightSource for Rounded {
         for rows in cuts {
             let part = raw.bytes[row * k * 4..(row + rows) * k * 4].to_vec();
             let weight = Weight::from_bytes(raw.dtype, rows, k, Bytes::from_vec(part)).unwrap();
-            let values = weight.to_nf4(&self.1).to_f32();
+            let values = weight.to_nf4(&self.1).unwrap().to_f32();
             bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
             row += rows;
         }

@@ -94,6 +94,15 @@ impl Lab {
         self.write("a.dlm", text.replace("smollm2-135m", "tiny"))
     }
 
+    /// Writes the block `training` of `a.dlm` as one line, in the place of one that an earlier call wrote.
+    pub fn set_training(&self, setting: &str) {
+        let text = self.read("a.dlm");
+        let without = text.lines().filter(|line| !line.starts_with("training: {"));
+        let text = without.map(|line| format!("{line}\n")).collect::<String>();
+        let head = format!("dlm_version: 15\ntraining: {{{setting}}}\n");
+        self.write("a.dlm", text.replace("dlm_version: 15\n", &head));
+    }
+
     /// The store of [`Lab::document`].
     pub fn store(&self) -> PathBuf {
         self.path("home/store").join(ID)

@@ -171,9 +171,7 @@ fn what_a_training_is_planned_with_is_what_it_takes() {
         let lab = Lab::new();
         write_model(&lab, width);
         lab.trainable_from("model");
-        let text = lab.read("a.dlm");
-        let head = format!("dlm_version: 15\ntraining: {{adapter: {kind}}}\n");
-        lab.write("a.dlm", text.replace("dlm_version: 15\n", &head));
+        lab.set_training(&format!("adapter: {kind}"));
         let ran = lab
             .run(&["train", "a.dlm", "--max-steps", "6", "--anchors", "off"])
             .ok();

@@ -13,11 +13,7 @@ fn lab_with(optimizer: &str) -> Lab {
 }
 
 fn write(lab: &Lab, optimizer: &str) {
-    let text = lab.read("a.dlm");
-    let without = text.lines().filter(|line| !line.starts_with("training: {optimizer:"));
-    let text = without.map(|line| format!("{line}\n")).collect::<String>();
-    let head = format!("dlm_version: 15\ntraining: {{optimizer: {optimizer}}}\n");
-    lab.write("a.dlm", text.replace("dlm_version: 15\n", &head));
+    lab.set_training(&format!("optimizer: {optimizer}"));
 }
 
 fn flags(lab: &Lab) -> serde_json::Value {

@@ -13,11 +13,7 @@ fn lab_with(kind: &str) -> Lab {
 }
 
 fn write(lab: &Lab, kind: &str) {
-    let text = lab.read("a.dlm");
-    let without = text.lines().filter(|line| !line.starts_with("training: {adapter:"));
-    let text = without.map(|line| format!("{line}\n")).collect::<String>();
-    let head = format!("dlm_version: 15\ntraining: {{adapter: {kind}}}\n");
-    lab.write("a.dlm", text.replace("dlm_version: 15\n", &head));
+    lab.set_training(&format!("adapter: {kind}"));
 }
 
 #[test]

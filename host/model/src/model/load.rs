@@ -396,8 +396,8 @@ impl Loader<'_> {
                 _ => raw.bytes[start * row_bytes..(start + count) * row_bytes].to_vec(),
             };
             let mut weight = self.stored(&name, count, plan.k, raw.dtype, bytes)?;
-            if self.options.storage == WeightStorage::FourBits && !weight.is_quantized() {
-                weight = weight.to_nf4(&self.options.ctx);
+            if self.options.storage == WeightStorage::FourBits {
+                weight = weight.to_nf4(&self.options.ctx).unwrap_or(weight);
             }
             self.prepare(&mut weight);
             parts.push(Part {

@@ -72,10 +72,8 @@ impl BaseFacts {
     /// Bytes of all tensors with the floats of the blocks' products in NF4: half a byte each, an eighth of a bit of scales in eight
     /// bits, and theirs. What is stored in blocks stays so.
     pub fn four_bit_bytes(&self) -> u64 {
-        let stored = match self.storage.as_str() {
-            "F32" => 4,
-            "F16" | "BF16" => BYTES_PER_FLOAT16,
-            _ => return self.weights_bytes,
+        let Some(stored) = self.float_bytes() else {
+            return self.weights_bytes;
         };
         let values = linear_parameters(&self.shape);
         let scales = values / NF4_BLOCK;
@@ -85,7 +83,16 @@ impl BaseFacts {
 
     /// Whether four bits save anything: what a file keeps in blocks is as small already.
     pub fn is_float(&self) -> bool {
-        matches!(self.storage.as_str(), "F32" | "F16" | "BF16")
+        self.float_bytes().is_some()
+    }
+
+    /// Bytes of a value where the base is stored as plain floats.
+    fn float_bytes(&self) -> Option<u64> {
+        match self.storage.as_str() {
+            "F32" => Some(4),
+            "F16" | "BF16" => Some(BYTES_PER_FLOAT16),
+            _ => None,
+        }
     }
 
     /// Parameters of frozen products that one token passes through: the linear layers (of the experts used) and the head.
